@@ -1,0 +1,73 @@
+"""A graph as a straight list of torch calls: what the converter hands out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+__all__ = ["Program", "Step"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Step:
+    """One node: `run` takes the tensors named by `inputs` (None where omitted) and returns those of `outputs`.
+
+    A node with one output returns a tensor, one with several a tuple. `run` is differentiable in its float
+    inputs, keeps no state, and never waits for the device.
+    """
+
+    node: str
+    run: Callable[..., torch.Tensor | tuple[torch.Tensor, ...]]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Program:
+    """A graph at one batch size, device and dtype, ready to run.
+
+    Attributes
+    ----------
+    steps
+        In topological order.
+    constants
+        Tensors by name that the steps read and that are no outputs of steps: weights and other constants.
+    inputs, outputs
+        Names, as in the graph.
+    """
+
+    steps: tuple[Step, ...]
+    constants: Mapping[str, torch.Tensor]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    def run(self, feeds: Mapping[str, torch.Tensor], keep: Sequence[str] | None = None) -> dict[str, torch.Tensor]:
+        """Run all steps; return the tensors named by `keep` (default: the outputs).
+
+        Intermediate tensors are dropped after their last use.
+        """
+        wanted = tuple(self.outputs if keep is None else keep)
+        last_use: dict[str, int] = {}
+        for index, step in enumerate(self.steps):
+            for name in (*step.inputs, *step.outputs):
+                last_use[name] = index
+        environment: dict[str, torch.Tensor] = {**self.constants, **feeds}
+        for index, step in enumerate(self.steps):
+            run_step(step, environment)
+            for name in {*step.inputs, *step.outputs}:
+                if last_use[name] == index and name not in wanted:
+                    environment.pop(name, None)
+        return {name: environment[name] for name in wanted}
+
+
+def run_step(step: Step, environment: dict[str, torch.Tensor]) -> None:
+    """Run one step, reading its inputs from `environment` and writing its outputs there."""
+    result = step.run(*(environment[name] if name else None for name in step.inputs))
+    if isinstance(result, torch.Tensor):
+        environment[step.outputs[0]] = result
+    else:
+        for name, tensor in zip(step.outputs, result, strict=False):
+            if name:
+                environment[name] = tensor

@@ -1,0 +1,30 @@
+"""The errors that users of the library see.
+
+Every message says what was found, where (file, node, operator) and what would be accepted. The command line
+prints the message as one sentence and exits with code 2; anything that is not an :class:`AznasError` is a bug
+and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+__all__ = ["AznasError", "ModelError", "SettingsError", "UnknownNameError", "UnsupportedOperatorError"]
+
+
+class AznasError(Exception):
+    """Root of all errors raised on purpose by this package."""
+
+
+class ModelError(AznasError, ValueError):
+    """A model cannot be read, checked, or given shapes."""
+
+
+class UnsupportedOperatorError(ModelError, NotImplementedError):
+    """A model is valid but uses an operator that cannot be scored."""
+
+
+class SettingsError(AznasError, ValueError):
+    """An argument or option has a value that is not accepted."""
+
+
+class UnknownNameError(AznasError, LookupError):
+    """A name (proxy, space, block pattern) is not registered."""

@@ -1,0 +1,76 @@
+"""What is known about each tensor of a graph at one batch size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from aznas_onnx.errors import ModelError
+
+__all__ = ["Fact", "Facts"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fact:
+    """Shape and dtype of a tensor, and its value where that is a small known constant.
+
+    `shape` is None where it depends on data (the output of NonZero, say).
+    """
+
+    shape: tuple[int, ...] | None
+    dtype: np.dtype[Any]
+    value: npt.NDArray[Any] | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes that the tensor takes in its own dtype; 0 where the shape is unknown."""
+        return self.elements * self.dtype.itemsize
+
+    @property
+    def elements(self) -> int:
+        """Number of elements; 0 where the shape is unknown."""
+        if self.shape is None:
+            return 0
+        count = 1
+        for size in self.shape:
+            count *= size
+        return count
+
+
+class Facts(Mapping[str, Fact]):
+    """A read-only mapping from tensor name to :class:`Fact`, at the batch size it was made for."""
+
+    def __init__(self, facts: Mapping[str, Fact], batch_size: int) -> None:
+        self._facts = dict(facts)
+        self.batch_size = batch_size
+
+    def __getitem__(self, name: str) -> Fact:
+        return self._facts[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._facts)
+
+    def __len__(self) -> int:
+        return len(self._facts)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a tensor.
+
+        Raises
+        ------
+        ModelError
+            If the shape depends on data.
+        """
+        shape = self._facts[name].shape
+        if shape is None:
+            raise ModelError(f"the shape of tensor {name!r} depends on data and is not known before the model runs")
+        return shape
+
+    def value(self, name: str) -> npt.NDArray[Any] | None:
+        """Return the value of a tensor where it is a small known constant, else None."""
+        fact = self._facts.get(name)
+        return None if fact is None else fact.value

@@ -1,0 +1,47 @@
+"""A model that has been read, checked, and brought into canonical form: what the graph room hands out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+from aznas_onnx.graph.facts import Facts
+from aznas_onnx.graph.ir import Graph
+
+__all__ = ["Model"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Model:
+    """A canonical graph with everything that is known about it at one batch size.
+
+    Attributes
+    ----------
+    name
+        The file's name without its folder and ending, or the graph's own name.
+    path
+        The file, or None for a model built in memory.
+    graph
+        The canonical graph.
+    facts
+        Shapes, dtypes and small constants at `facts.batch_size`.
+    primary_input
+        Name of the input that carries the samples (the largest float input); its axis 0 is the batch.
+    channel_axes
+        For each tensor whose channel axis is known, that axis (0 is never it: axis 0 is the batch).
+    changes
+        What was changed on the way, in words for the user ("normalisation restored after 52 convolutions").
+    warnings
+        What the user should doubt.
+    """
+
+    name: str
+    path: Path | None
+    graph: Graph
+    facts: Facts
+    primary_input: str
+    channel_axes: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    changes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()

@@ -1,0 +1,84 @@
+"""What scoring hands out: the proxies of one model, as values and statuses."""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+__all__ = ["ProxyScores", "ProxyValue", "Status"]
+
+
+class Status(str, enum.Enum):
+    """Whether a model was scored."""
+
+    OK = "ok"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyValue:
+    """One proxy of one model, over seeds.
+
+    Attributes
+    ----------
+    mean
+        Mean over seeds, higher is better; None where the proxy is not finite or does not apply.
+    stderr
+        Standard error of the mean; None for one seed or an exact proxy.
+    per_seed
+        The value for each seed, in seed order; not finite where that seed gave none.
+    reason
+        Why `mean` is None; None where it is a number.
+    applies
+        False where the proxy is not defined for this kind of network (progressivity of a transformer): it then
+        takes no part in the ranking, instead of ranking lowest.
+    """
+
+    mean: float | None
+    stderr: float | None = None
+    per_seed: tuple[float, ...] = ()
+    reason: str | None = None
+    applies: bool = True
+
+    def __post_init__(self) -> None:
+        if (self.mean is None) == (self.reason is None):
+            raise ValueError("a proxy has either a mean or a reason for having none")
+        if self.mean is not None and not math.isfinite(self.mean):
+            raise ValueError(f"the mean of a proxy is finite or None, not {self.mean}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyScores:
+    """The result of scoring one model.
+
+    Attributes
+    ----------
+    model
+        The path as given, or the model's name.
+    status, reason
+        `reason` is None where the status is ok, else one sentence for the user.
+    proxies
+        By name: ``expressivity``, ``progressivity``, ``trainability``, ``macs`` and any further ones asked for.
+    macs, params
+        Multiply-adds of one sample, and trainable parameters; None where the model failed.
+    blocks
+        Number of primary blocks.
+    elapsed_s
+        Wall-clock seconds for reading, converting and scoring.
+    changes, warnings
+        What was changed in the graph before scoring, and what to doubt.
+    """
+
+    model: str
+    status: Status
+    reason: str | None = None
+    proxies: Mapping[str, ProxyValue] = field(default_factory=lambda: MappingProxyType({}))
+    macs: int | None = None
+    params: int | None = None
+    blocks: int | None = None
+    elapsed_s: float = 0.0
+    changes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
