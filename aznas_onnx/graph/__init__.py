@@ -1,1 +1,24 @@
-"""."""
+"""Reading a model: from a file to a checked, canonical, typed graph. Never imports torch."""
+
+from aznas_onnx.graph.facts import Fact, Facts
+from aznas_onnx.graph.inputs import InputPlan
+from aznas_onnx.graph.ir import Constant, Graph, GraphInput, Node
+from aznas_onnx.graph.limits import Limits
+from aznas_onnx.graph.load import Source
+from aznas_onnx.graph.model import Model
+from aznas_onnx.graph.prepare import prepare, specialise
+
+__all__ = [
+    "Constant",
+    "Fact",
+    "Facts",
+    "Graph",
+    "GraphInput",
+    "InputPlan",
+    "Limits",
+    "Model",
+    "Node",
+    "Source",
+    "prepare",
+    "specialise",
+]

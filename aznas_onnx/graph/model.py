@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from aznas_onnx.graph.facts import Facts
+from aznas_onnx.graph.inputs import InputPlan
 from aznas_onnx.graph.ir import Graph
 
 __all__ = ["Model"]
@@ -27,21 +28,24 @@ class Model:
         The canonical graph.
     facts
         Shapes, dtypes and small constants at `facts.batch_size`.
-    primary_input
-        Name of the input that carries the samples (the largest float input); its axis 0 is the batch.
+    inputs
+        Which input carries the samples, and the shapes of all at any batch size.
     channel_axes
         For each tensor whose channel axis is known, that axis (0 is never it: axis 0 is the batch).
     changes
         What was changed on the way, in words for the user ("normalisation restored after 52 convolutions").
     warnings
         What the user should doubt.
+    fixed_batch
+        Why the model runs at its own batch size only; empty where it runs at any.
     """
 
     name: str
     path: Path | None
     graph: Graph
     facts: Facts
-    primary_input: str
+    inputs: InputPlan
     channel_axes: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     changes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    fixed_batch: str = ""

@@ -1,0 +1,116 @@
+"""A graph at one batch size to a straight list of torch calls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+
+from aznas_onnx.convert.context import Context
+from aznas_onnx.convert.dtypes import is_float, to_tensor
+from aznas_onnx.convert.program import Program, Step
+from aznas_onnx.convert.table import OPERATORS
+from aznas_onnx.errors import ModelError
+from aznas_onnx.graph.facts import Facts
+from aznas_onnx.graph.ir import Graph
+
+__all__ = ["compile_program"]
+
+
+def compile_program(
+    graph: Graph,
+    facts: Facts,
+    constants: Mapping[str, torch.Tensor],
+    *,
+    device: torch.device | str,
+    dtype: torch.dtype = torch.float32,
+    training: bool = False,
+) -> Program:
+    """Convert a canonical graph to a program at the batch size of its facts.
+
+    Parameters
+    ----------
+    graph, facts
+        The graph, and what is known about its tensors. Shape operands (of Reshape, Slice, Pad, ...) must be known.
+    constants
+        Tensors, already on `device`, for some of the graph's constants: the weights that were drawn. They are
+        used as they are. Other constants are taken from the facts or the file; floats become `dtype`.
+    device, dtype
+        Where and in which floating-point type the program runs. Integers keep their type.
+    training
+        Whether BatchNormalization uses the statistics of the batch. Nothing else changes: Dropout stays off, and
+        running statistics are not updated.
+
+    Raises
+    ------
+    UnsupportedOperatorError
+        If an operator, or the way it is used, has no converter.
+    ModelError
+        If a constant that is needed as a tensor has neither a drawn tensor nor data.
+    """
+    device = torch.device(device)
+    fixed, drawn = _trace_values(graph, facts, constants)
+    context = Context(graph, facts, drawn, device=device, dtype=dtype, training=training)
+    steps: list[Step] = []
+    needed = set(graph.outputs)
+    for node in reversed(graph.nodes):
+        if all(name in fixed or name not in needed for name in node.outputs):
+            continue  # nobody reads it, or what is read is known already
+        call = OPERATORS.converter(node)(node, context)
+        steps.append(Step(node=node.name, run=call.run, inputs=call.inputs, outputs=node.outputs))
+        needed.update(call.inputs)
+    steps.reverse()
+    return Program(
+        steps=tuple(steps),
+        constants=_constant_tensors(graph, context, constants, steps, needed),
+        inputs=tuple(graph_input.name for graph_input in graph.inputs),
+        outputs=graph.outputs,
+    )
+
+
+def _trace_values(
+    graph: Graph, facts: Facts, constants: Mapping[str, torch.Tensor]
+) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the node outputs whose values are known, and the tensors that depend on drawn weights.
+
+    A float that was computed from a drawn weight may have a known value in the facts: it is the value for the
+    file's weights and must not be used. Integers computed from a weight can only be its shape.
+    """
+    fixed: set[str] = set()
+    drawn = set(constants)
+    for node in graph.nodes:
+        reads_drawn = not drawn.isdisjoint(node.inputs)
+        for name in node.outputs:
+            fact = facts.get(name)
+            if fact is None:
+                continue
+            if reads_drawn and is_float(fact.dtype):
+                drawn.add(name)
+            elif fact.value is not None:
+                fixed.add(name)
+    return frozenset(fixed), frozenset(drawn)
+
+
+def _constant_tensors(
+    graph: Graph, context: Context, drawn: Mapping[str, torch.Tensor], steps: Iterable[Step], needed: Iterable[str]
+) -> dict[str, torch.Tensor]:
+    """Return a tensor for each name that is needed and that neither a step nor the caller of the program gives."""
+    given = {name for step in steps for name in step.outputs}
+    given.update(graph_input.name for graph_input in graph.inputs)
+    tensors: dict[str, torch.Tensor] = {}
+    for name in needed:
+        if name in drawn:
+            tensors[name] = drawn[name]
+        elif name and name not in given:
+            tensors[name] = _constant_tensor(name, context)
+    return tensors
+
+
+def _constant_tensor(name: str, context: Context) -> torch.Tensor:
+    array = context.known(name)
+    if array is None:
+        raise ModelError(f"tensor {name!r} is read but has no data; weights without data must be drawn")
+    tensor = to_tensor(array, context.device, context.dtype)
+    if tensor is None:
+        raise ModelError(f"constant {name!r} is of type {array.dtype}; tensors of numbers and booleans are supported")
+    return tensor

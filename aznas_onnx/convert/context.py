@@ -1,0 +1,145 @@
+"""What a converter is given and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from aznas_onnx.convert.dtypes import carrier, is_float, to_tensor
+from aznas_onnx.errors import UnsupportedOperatorError
+from aznas_onnx.graph.facts import Facts
+from aznas_onnx.graph.ir import Graph, Node
+
+__all__ = ["Call", "Context", "Converter", "unsupported"]
+
+
+class Call(NamedTuple):
+    """A node as a torch function: `run` takes the tensors named by `inputs` (None where a name is empty)."""
+
+    run: Callable[..., Any]
+    inputs: tuple[str, ...]
+
+
+def unsupported(node: Node, found: str, remedy: str) -> UnsupportedOperatorError:
+    """Return the error for a node that cannot be converted: what it is, what was found, what would be accepted."""
+    return UnsupportedOperatorError(f"node {node.name!r}: operator {node.operator}-{node.version} {found}; {remedy}")
+
+
+class Context:
+    """Everything a converter may ask about the graph around its node.
+
+    Attributes
+    ----------
+    device, dtype
+        Where the program runs, and the dtype of its floats.
+    training
+        Whether BatchNormalization uses the statistics of the batch.
+    """
+
+    __slots__ = ("_drawn", "_facts", "_graph", "_read", "device", "dtype", "training")
+
+    def __init__(
+        self,
+        graph: Graph,
+        facts: Facts,
+        drawn: frozenset[str],
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        training: bool,
+    ) -> None:
+        self._graph = graph
+        self._facts = facts
+        self._drawn = drawn
+        self._read: dict[str, npt.NDArray[Any] | None] = {}
+        self.device = device
+        self.dtype = dtype
+        self.training = training
+
+    # ---- shapes and types -------------------------------------------------------------------------------------
+    def known_shape(self, name: str) -> tuple[int, ...] | None:
+        """Return the shape of a tensor, or None where it depends on data."""
+        fact = self._facts.get(name)
+        if fact is not None:
+            return fact.shape
+        constant = self._graph.constants.get(name)
+        return None if constant is None else constant.shape
+
+    def shape(self, node: Node, name: str) -> tuple[int, ...]:
+        """Return the shape of a tensor that `node` needs to know before it runs."""
+        shape = self.known_shape(name)
+        if shape is None:
+            raise unsupported(
+                node, f"needs the shape of {name!r}, which depends on data", "shapes must be known before the model runs"
+            )
+        return shape
+
+    def rank(self, node: Node, name: str) -> int:
+        """Return the number of axes of a tensor."""
+        return len(self.shape(node, name))
+
+    def numpy_dtype(self, name: str) -> np.dtype[Any]:
+        """Return the dtype that the graph gives a tensor."""
+        fact = self._facts.get(name)
+        return self._graph.constants[name].dtype if fact is None else fact.dtype
+
+    def is_float(self, name: str) -> bool:
+        """Whether the graph gives a tensor a floating-point dtype."""
+        return is_float(self.numpy_dtype(name))
+
+    def carrier(self, node: Node, dtype: np.dtype[Any]) -> torch.dtype:
+        """Return the torch dtype that carries `dtype`."""
+        found = carrier(dtype, self.dtype)
+        if found is None:
+            raise unsupported(node, f"works on {dtype}", "tensors of numbers and booleans are supported")
+        return found
+
+    # ---- values -----------------------------------------------------------------------------------------------
+    def known(self, name: str) -> npt.NDArray[Any] | None:
+        """Return the value of a tensor that is the same in every run, else None; drawn weights have none."""
+        if not name or name in self._drawn:
+            return None
+        value = self._facts.value(name)
+        if value is not None:
+            return value
+        if name not in self._read:
+            constant = self._graph.constants.get(name)
+            self._read[name] = None if constant is None or constant.read is None else constant.read()
+        return self._read[name]
+
+    def ints(self, node: Node, index: int, what: str) -> tuple[int, ...] | None:
+        """Return input `index` as Python integers; None where it is omitted.
+
+        Raises
+        ------
+        UnsupportedOperatorError
+            If the values depend on data. `what` names them in the message: "the axes".
+        """
+        name = node.input(index)
+        if not name:
+            return None
+        value = self.known(name)
+        if value is None:
+            raise unsupported(
+                node, f"takes {what} from {name!r}, which depends on data", f"{what} must be known before the model runs"
+            )
+        return tuple(value.reshape(-1).tolist())
+
+    def scalar(self, name: str) -> float | None:
+        """Return a tensor of one known element as a Python number, else None."""
+        value = self.known(name)
+        return value.reshape(-1)[0].item() if value is not None and value.size == 1 else None
+
+    def tensor(self, array: npt.NDArray[Any]) -> torch.Tensor:
+        """Return a constant made by a converter, on the program's device and in its dtypes."""
+        tensor = to_tensor(array, self.device, self.dtype)
+        assert tensor is not None, "converters make numbers and booleans only"
+        return tensor
+
+
+Converter: TypeAlias = Callable[[Node, Context], Call]
+Attributes: TypeAlias = Mapping[str, Any]

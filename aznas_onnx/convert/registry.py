@@ -1,0 +1,101 @@
+"""The record that the operator table is made of, and how a node finds its record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from aznas_onnx.convert.context import Converter, unsupported
+from aznas_onnx.graph.ir import Node
+
+__all__ = ["OURS", "REFUSED", "VIA_ONNX2TORCH", "Entry", "Registry"]
+
+OURS = "ours"
+VIA_ONNX2TORCH = "onnx2torch"
+REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """How the versions `first` to `last` of an operator are converted.
+
+    Attributes
+    ----------
+    op_type, first, last
+        Operator and the range of its versions, as the ONNX schema numbers them ("since version"). `last` is the
+        newest version that the conformance suite ran; a newer one is refused, because its meaning may differ.
+    converter
+        None for an operator that is refused by declaration.
+    note
+        One line for the documentation: what is covered, or, for a refusal, what to do instead.
+    source
+        ``"ours"``, ``"onnx2torch"`` or ``"refused"``.
+    """
+
+    op_type: str
+    first: int
+    last: int
+    converter: Converter | None
+    note: str = ""
+    domain: str = ""
+    source: str = OURS
+
+
+@lru_cache(maxsize=1024)
+def _since_version(op_type: str, version: int, domain: str) -> int | None:
+    """Return the schema version that an operator has in an opset, or None where the opset has no such operator."""
+    from onnx import defs
+
+    try:
+        return int(defs.get_schema(op_type, version, domain).since_version)
+    except defs.SchemaError:
+        return None
+
+
+class Registry:
+    """The operator table, indexed."""
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self.entries = tuple(entries)
+        self._by_operator: dict[tuple[str, str], list[Entry]] = {}
+        self._found: dict[tuple[str, str, int], Converter] = {}
+        for entry in self.entries:
+            known = self._by_operator.setdefault((entry.domain, entry.op_type), [])
+            if any(entry.first <= other.last and other.first <= entry.last for other in known):
+                raise ValueError(f"{entry.op_type} versions {entry.first} to {entry.last} are registered twice")
+            known.append(entry)
+
+    def converter(self, node: Node) -> Converter:
+        """Return the converter of a node.
+
+        Raises
+        ------
+        UnsupportedOperatorError
+            If there is none for its operator in its version.
+        """
+        key = (node.domain, node.op_type, node.version)
+        found = self._found.get(key)
+        if found is None:
+            found = self._found[key] = self._find(node)
+        return found
+
+    def find(self, op_type: str, version: int, domain: str = "") -> Entry | None:
+        """Return the record of an operator at a schema version, or None."""
+        for entry in self._by_operator.get((domain, op_type), ()):
+            if entry.first <= version <= entry.last:
+                return entry
+        return None
+
+    def _find(self, node: Node) -> Converter:
+        known = self._by_operator.get((node.domain, node.op_type))
+        if known is None:
+            raise unsupported(node, "has no converter", "docs/operators.md lists the operators that have one")
+        since = _since_version(node.op_type, node.version, node.domain)
+        entry = self.find(node.op_type, node.version if since is None else since, node.domain)
+        if entry is None:
+            versions = ", ".join(f"{entry.first} to {entry.last}" for entry in known)
+            raise unsupported(node, "has no converter in this version", f"versions {versions} are supported")
+        if entry.converter is None:
+            raise unsupported(node, "is not supported", entry.note)
+        return entry.converter

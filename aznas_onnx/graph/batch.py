@@ -1,0 +1,274 @@
+"""Models whose exporter baked the batch size into constants, made to run at any batch size.
+
+The interpreter walks the graph at the file's own batch size R first, then at another one with these repairs: a
+node whose constants still say R is rewritten so that they follow the batch. Which axis carries the batch is never
+guessed from its position; it is the one axis that grew between the two walks.
+
+    file, R = 1         Reshape(x[1,196,768], [1, 196, 12, 64])
+    second walk         x is [13,196,768]: the constant target would fail or, with a -1, silently mix samples
+    repaired            Reshape(x, [-1, 196, 12, 64])
+
+What has no batch but meets a batched tensor in an operator that does not broadcast (a class token in Concat, an
+initial state of an LSTM) is expanded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from aznas_onnx.graph.facts import Fact
+from aznas_onnx.graph.ir import Constant, Node
+
+__all__ = ["BatchRepair", "Repair"]
+
+
+@dataclass(slots=True)
+class Repair:
+    """Nodes that take the place of one node, and the constants that they need."""
+
+    nodes: list[Node] = field(default_factory=list)
+    constants: dict[str, Constant] = field(default_factory=dict)
+
+    def vector(self, name: str, values: Sequence[int]) -> str:
+        """Add an int64 vector and return its name."""
+        self.constants[name] = Constant.of(np.array(values, dtype=np.int64))
+        return name
+
+    def node(self, op_type: str, like: Node, inputs: Sequence[str], output: str, **attributes: Any) -> str:
+        """Add a node at the opset version of `like` and return its output."""
+        self.nodes.append(
+            Node(op_type=op_type, version=like.version, name=output, inputs=tuple(inputs), outputs=(output,),
+                 attributes=MappingProxyType(attributes))
+        )  # fmt: skip
+        return output
+
+    def shape_with_batch(self, node: Node, label: str, values: Sequence[int], axis: int, like: str, like_axis: int) -> str:
+        """Add a shape vector that has the size of axis `like_axis` of tensor `like` in place of `values[axis]`."""
+        prefix = f"{node.name}/{label}"
+        shape = self.node("Shape", node, [like], f"{prefix}/shape")
+        index = self.vector(f"{prefix}/axis", [like_axis])
+        parts = [self.node("Gather", node, [shape, index], f"{prefix}/size", axis=0)]
+        if axis > 0:
+            parts.insert(0, self.vector(f"{prefix}/before", values[:axis]))
+        if axis + 1 < len(values):
+            parts.append(self.vector(f"{prefix}/after", values[axis + 1 :]))
+        return self.node("Concat", node, parts, f"{prefix}/target", axis=0)
+
+
+class BatchRepair:
+    """Rewrites nodes during the second walk.
+
+    Parameters
+    ----------
+    reference
+        Facts of the first walk, at batch size `reference_batch`.
+    facts
+        Facts of the walk in progress, at batch size `batch`; read, never written.
+    """
+
+    def __init__(self, reference: Mapping[str, Fact], reference_batch: int, facts: Mapping[str, Fact], batch: int) -> None:
+        self._reference = reference
+        self._facts = facts
+        self._from = reference_batch
+        self._to = batch
+
+    def __call__(self, node: Node) -> Repair | None:
+        """Return what replaces `node`, or None where it can stay."""
+        if node.domain:
+            return None
+        rule = _RULES.get(node.op_type)
+        return None if rule is None else rule(self, node)
+
+    def batch_axis(self, name: str) -> int | None:
+        """Return the axis of a tensor that grew with the batch, or None where no axis or several did."""
+        before, after = self._shapes(name)
+        if before is None or after is None or len(before) != len(after):
+            return None
+        grown = [axis for axis, (a, b) in enumerate(zip(before, after, strict=True)) if a != b]
+        if len(grown) != 1 or before[grown[0]] * self._to != after[grown[0]] * self._from:
+            return None
+        return grown[0]
+
+    def _shapes(self, name: str) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
+        before, after = self._reference.get(name), self._facts.get(name)
+        return (None if before is None else before.shape), (None if after is None else after.shape)
+
+    def _fixed_vector(self, name: str) -> list[int] | None:
+        """Return the value of a shape operand if it is known and does not follow the batch."""
+        if not name or name not in self._reference or name not in self._facts:
+            return None
+        before, after = self._reference[name].value, self._facts[name].value
+        if before is None or after is None or not np.array_equal(before, after):
+            return None
+        return [int(size) for size in after.reshape(-1)]
+
+    def _reshape(self, node: Node) -> Repair | None:
+        target = self._fixed_vector(node.input(1))
+        axis = self.batch_axis(node.inputs[0])
+        before = self._reference.get(node.inputs[0])
+        result = self._reference.get(node.outputs[0])
+        if target is None or axis is None or before is None or result is None:
+            return None
+        if before.shape is None or result.shape is None or 0 in result.shape:
+            return None
+        place = _batch_place(before.shape, axis, result.shape, self._from)
+        if place is None:
+            return None
+        wanted = [size * self._to // self._from if i == place else size for i, size in enumerate(result.shape)]
+        if self._natural_reshape(node, target) == wanted:
+            return None
+        repair = Repair()
+        shape = repair.vector(f"{node.name}/target", [-1 if i == place else size for i, size in enumerate(result.shape)])
+        repair.nodes.append(replace(node, inputs=(node.inputs[0], shape), attributes=MappingProxyType({})))
+        return repair
+
+    def _natural_reshape(self, node: Node, target: list[int]) -> list[int] | None:
+        shape = self._facts[node.inputs[0]].shape
+        assert shape is not None  # the batch axis was found in it
+        if not node.attributes.get("allowzero", 0):
+            if any(size == 0 and i >= len(shape) for i, size in enumerate(target)):
+                return None
+            target = [shape[i] if size == 0 else size for i, size in enumerate(target)]
+        elements = int(np.prod(shape, dtype=np.int64))
+        known = int(np.prod([size for size in target if size != -1], dtype=np.int64))
+        if -1 in target:
+            if known == 0 or elements % known:
+                return None
+            return [elements // known if size == -1 else size for size in target]
+        return target if known == elements else None
+
+    def _slice(self, node: Node) -> Repair | None:
+        """A slice of the whole batch axis stays whole."""
+        axis = self.batch_axis(node.inputs[0])
+        starts, ends = self._fixed_vector(node.input(1)), self._fixed_vector(node.input(2))
+        if axis is None or starts is None or ends is None:
+            return None
+        axes = self._fixed_vector(node.input(3)) if node.input(3) else list(range(len(starts)))
+        shape = self._reference[node.inputs[0]].shape
+        if axes is None or shape is None:
+            return None
+        changed = [
+            2**62 if a % len(shape) == axis and s == 0 and e >= shape[axis] else e
+            for s, e, a in zip(starts, ends, axes, strict=True)
+        ]
+        if changed == ends:
+            return None
+        repair = Repair()
+        new_ends = repair.vector(f"{node.name}/ends", changed)
+        repair.nodes.append(replace(node, inputs=(*node.inputs[:2], new_ends, *node.inputs[3:])))
+        return repair
+
+    def _squeeze(self, node: Node) -> Repair | None:
+        """A squeeze of all axes of size one spares the batch axis."""
+        axis = self.batch_axis(node.inputs[0])
+        if axis is None or "axes" in node.attributes or node.input(1):
+            return None
+        shape = self._facts[node.inputs[0]].shape
+        assert shape is not None  # the batch axis was found in it
+        axes = [i for i, size in enumerate(shape) if size == 1]
+        repair = Repair()
+        if node.version < 13:
+            repair.nodes.append(replace(node, attributes=MappingProxyType({"axes": tuple(axes)})))
+        else:
+            repair.nodes.append(replace(node, inputs=(node.inputs[0], repair.vector(f"{node.name}/axes", axes))))
+        return repair
+
+    def _resize(self, node: Node) -> Repair | None:
+        """Sizes that name the batch follow it."""
+        axis = self.batch_axis(node.inputs[0])
+        sizes = self._fixed_vector(node.input(3))
+        if axis is None or sizes is None or "axes" in node.attributes or sizes[axis] != self._from:
+            return None
+        repair = Repair()
+        target = repair.shape_with_batch(node, "sizes", sizes, axis, node.inputs[0], axis)
+        repair.nodes.append(replace(node, inputs=(*node.inputs[:3], target)))
+        return repair
+
+    def _expand_target(self, node: Node) -> Repair | None:
+        """An Expand whose target names a batch size above one keeps the input's batch."""
+        axis = self.batch_axis(node.inputs[0])
+        target = self._fixed_vector(node.input(1))
+        shape = self._facts[node.inputs[0]].shape
+        if axis is None or target is None or shape is None or self._from == 1:
+            return None
+        aligned = axis + len(target) - len(shape)
+        if aligned < 0 or target[aligned] == 1:
+            return None
+        repair = Repair()
+        changed = repair.vector(f"{node.name}/target", [1 if i == aligned else size for i, size in enumerate(target)])
+        repair.nodes.append(replace(node, inputs=(node.inputs[0], changed)))
+        return repair
+
+    def _concat(self, node: Node) -> Repair | None:
+        along: Any = node.attributes.get("axis", 1)
+        batched = next(((n, a) for n in node.inputs if (a := self.batch_axis(n)) is not None), None)
+        if batched is None:
+            return None
+        like, axis = batched
+        rank = len(self._facts[like].shape or ())
+        if along % rank == axis:
+            return None
+        return self._expand_inputs(node, {i: axis for i in range(len(node.inputs))}, like, axis)
+
+    def _states(self, node: Node) -> Repair | None:
+        """Initial states of a recurrent layer have the batch on axis 1 (0 in batch-major layout)."""
+        axis = 0 if node.attributes.get("layout", 0) else 1
+        return self._like_first(node, {5: axis, 6: axis}, axis)
+
+    def _grid(self, node: Node) -> Repair | None:
+        return self._like_first(node, {1: 0}, 0)
+
+    def _like_first(self, node: Node, places: Mapping[int, int], axis: int) -> Repair | None:
+        if self.batch_axis(node.inputs[0]) != axis:
+            return None
+        return self._expand_inputs(node, places, node.inputs[0], axis)
+
+    def _expand_inputs(self, node: Node, places: Mapping[int, int], like: str, like_axis: int) -> Repair | None:
+        """Expand those inputs (by position: their batch axis) that have no batch to the batch of `like`."""
+        repair = Repair()
+        inputs = list(node.inputs)
+        for position, axis in places.items():
+            name = node.input(position)
+            before, after = self._shapes(name) if name else (None, None)
+            if after is None or before != after or axis >= len(after) or after[axis] != 1:
+                continue
+            target = repair.shape_with_batch(node, f"input_{position}", after, axis, like, like_axis)
+            inputs[position] = repair.node("Expand", node, [name, target], f"{node.name}/input_{position}/expanded")
+        if not repair.nodes:
+            return None
+        repair.nodes.append(replace(node, inputs=tuple(inputs)))
+        return repair
+
+
+def _batch_place(before: Sequence[int], axis: int, after: Sequence[int], batch: int) -> int | None:
+    """Return the axis of a reshape's result that holds the batch.
+
+    The batch is the outermost factor of axis `axis`, so in row-major order exactly the axes before it come before
+    it in the result too. Axes of size one make that ambiguous; the first that is just the batch is taken.
+    """
+    outer = int(np.prod(before[:axis], dtype=np.int64))
+    candidates = []
+    for place, size in enumerate(after):
+        if int(np.prod(after[:place], dtype=np.int64)) == outer and size % batch == 0:
+            candidates.append(place)
+    exact = [place for place in candidates if after[place] == batch]
+    return next(iter(exact or candidates), None)
+
+
+_RULES: Mapping[str, Callable[[BatchRepair, Node], Repair | None]] = {
+    "Reshape": BatchRepair._reshape,
+    "Slice": BatchRepair._slice,
+    "Squeeze": BatchRepair._squeeze,
+    "Resize": BatchRepair._resize,
+    "Expand": BatchRepair._expand_target,
+    "Concat": BatchRepair._concat,
+    "LSTM": BatchRepair._states,
+    "GRU": BatchRepair._states,
+    "RNN": BatchRepair._states,
+    "GridSample": BatchRepair._grid,
+}

@@ -1,0 +1,230 @@
+"""If, Loop and Scan whose course does not depend on data, replaced by the nodes that run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from aznas_onnx.errors import UnsupportedOperatorError
+from aznas_onnx.graph.facts import Fact
+from aznas_onnx.graph.ir import Constant, Graph, Node
+
+__all__ = ["Resolution", "resolve"]
+
+
+@dataclass(slots=True)
+class Resolution:
+    """The straight-line replacement of a control-flow node."""
+
+    nodes: list[Node] = field(default_factory=list)
+    constants: dict[str, Constant] = field(default_factory=dict)
+
+
+def resolve(node: Node, facts: Mapping[str, Fact], max_nodes: int) -> Resolution:
+    """Replace a control-flow node by the nodes that it runs.
+
+    Raises
+    ------
+    UnsupportedOperatorError
+        If the branch or the number of iterations depends on data, or unrolling gives more than `max_nodes`.
+    """
+    if node.op_type == "If":
+        return _resolve_if(node, facts)
+    body: Any = node.attributes["body"]
+    unroll = _resolve_loop if node.op_type == "Loop" else _resolve_scan
+    return unroll(node, facts, max_nodes // max(1, len(body.nodes)))
+
+
+def _refuse(node: Node, what: str) -> UnsupportedOperatorError:
+    return UnsupportedOperatorError(
+        f"node {node.name!r} ({node.operator}): {what} depends on data; export the model with control flow resolved"
+    )
+
+
+def _resolve_if(node: Node, facts: Mapping[str, Fact]) -> Resolution:
+    condition = facts[node.inputs[0]].value
+    if condition is None:
+        raise _refuse(node, "its condition")
+    branch: Any = node.attributes["then_branch" if bool(condition.reshape(-1)[0]) else "else_branch"]
+    result = Resolution()
+    outputs = _splice(result, branch, {}, f"{node.name}/")
+    _rename_outputs(result, node, outputs)
+    return result
+
+
+def _resolve_loop(node: Node, facts: Mapping[str, Fact], max_trips: int) -> Resolution:
+    body: Any = node.attributes["body"]
+    trips = _known_int(facts, node.input(0))
+    condition = facts[node.input(1)].value if node.input(1) else np.array(True)
+    if trips is None or condition is None or not _condition_is_constant(body):
+        raise _refuse(node, "the number of iterations")
+    if not bool(condition.reshape(-1)[0]):
+        trips = 0
+    _check_trips(node, trips, max_trips)
+    states = list(node.inputs[2:])
+    scans: list[list[str]] = [[] for _ in range(len(body.outputs) - 1 - len(states))]
+    result = Resolution()
+    for iteration in range(trips):
+        counter, flag = f"{node.name}/{iteration}/counter", f"{node.name}/{iteration}/condition"
+        result.constants[counter] = Constant.of(np.array(iteration, dtype=np.int64))
+        result.constants[flag] = Constant.of(np.array(True))
+        bound = dict(zip((value.name for value in body.inputs), [counter, flag, *states], strict=True))
+        outputs = _splice(result, body, bound, f"{node.name}/{iteration}/")
+        states = outputs[1 : 1 + len(states)]
+        for collected, output in zip(scans, outputs[1 + len(states) :], strict=True):
+            collected.append(output)
+    stacked = [_stack(result, node, index, names, 0) for index, names in enumerate(scans)]
+    _rename_outputs(result, node, [*states, *stacked])
+    return result
+
+
+def _check_trips(node: Node, trips: int, max_trips: int) -> None:
+    if trips > max_trips:
+        raise UnsupportedOperatorError(
+            f"node {node.name!r} ({node.operator}) runs {trips:,} iterations; at most {max_trips:,} of this size are unrolled"
+        )
+
+
+def _condition_is_constant(body: Graph) -> bool:
+    """Whether a loop's body passes its condition on unchanged or sets it to true."""
+    name = body.outputs[0]
+    producers = body.producers
+    while name in producers and producers[name].op_type in ("Identity", "Cast"):
+        name = producers[name].inputs[0]
+    if name == body.inputs[1].name:
+        return True
+    constant = body.constants.get(name)
+    return constant is not None and constant.read is not None and bool(constant.read().reshape(-1)[0])
+
+
+def _resolve_scan(node: Node, facts: Mapping[str, Fact], max_trips: int) -> Resolution:
+    body: Any = node.attributes["body"]
+    attributes: Mapping[str, Any] = node.attributes
+    if node.version < 9:
+        raise UnsupportedOperatorError(f"node {node.name!r}: Scan of opset 8 is not supported; export with opset 9 or newer")
+    n_scanned = attributes["num_scan_inputs"]
+    n_states = len(node.inputs) - n_scanned
+    n_outputs = len(body.outputs) - n_states
+    in_axes = attributes.get("scan_input_axes", (0,) * n_scanned)
+    in_reversed = attributes.get("scan_input_directions", (0,) * n_scanned)
+    out_axes = attributes.get("scan_output_axes", (0,) * n_outputs)
+    out_reversed = attributes.get("scan_output_directions", (0,) * n_outputs)
+    scanned = node.inputs[n_states:]
+    shape = facts[scanned[0]].shape
+    if shape is None:
+        raise _refuse(node, "the number of iterations")
+    states = list(node.inputs[:n_states])
+    collected: list[list[str]] = [[] for _ in range(n_outputs)]
+    result = Resolution()
+    trips = shape[in_axes[0]]
+    _check_trips(node, trips, max_trips)
+    for iteration in range(trips):
+        slices = []
+        for index, (name, axis, backwards) in enumerate(zip(scanned, in_axes, in_reversed, strict=True)):
+            position = trips - 1 - iteration if backwards else iteration
+            slices.append(_take(result, node, f"{iteration}/{index}", name, position, axis))
+        bound = dict(zip((value.name for value in body.inputs), [*states, *slices], strict=True))
+        outputs = _splice(result, body, bound, f"{node.name}/{iteration}/")
+        states = outputs[:n_states]
+        for names, output in zip(collected, outputs[n_states:], strict=True):
+            names.append(output)
+    stacked = [
+        _stack(result, node, index, names[::-1] if backwards else names, axis)
+        for index, (names, axis, backwards) in enumerate(zip(collected, out_axes, out_reversed, strict=True))
+    ]
+    _rename_outputs(result, node, [*states, *stacked])
+    return result
+
+
+def _known_int(facts: Mapping[str, Fact], name: str) -> int | None:
+    value = facts[name].value if name else None
+    return None if value is None else int(value.reshape(-1)[0])
+
+
+def _take(result: Resolution, node: Node, label: str, name: str, position: int, axis: int) -> str:
+    index, output = f"{node.name}/{label}/index", f"{node.name}/{label}/slice"
+    result.constants[index] = Constant.of(np.array(position, dtype=np.int64))
+    result.nodes.append(
+        Node(op_type="Gather", version=node.version, name=output, inputs=(name, index), outputs=(output,),
+             attributes=MappingProxyType({"axis": axis}))
+    )  # fmt: skip
+    return output
+
+
+def _stack(result: Resolution, node: Node, index: int, names: list[str], axis: int) -> str:
+    """Stack scan outputs along a new axis."""
+    if not names:
+        raise UnsupportedOperatorError(f"node {node.name!r} ({node.operator}) collects outputs over zero iterations")
+    output = f"{node.name}/stacked_{index}"
+    axes_name = f"{output}/axis"
+    result.constants[axes_name] = Constant.of(np.array([axis], dtype=np.int64))
+    lifted = []
+    for position, name in enumerate(names):
+        expanded = f"{output}/{position}"
+        by_attribute = node.version < 13
+        result.nodes.append(
+            Node(op_type="Unsqueeze", version=node.version, name=expanded, outputs=(expanded,),
+                 inputs=(name,) if by_attribute else (name, axes_name),
+                 attributes=MappingProxyType({"axes": (axis,)} if by_attribute else {}))
+        )  # fmt: skip
+        lifted.append(expanded)
+    result.nodes.append(
+        Node(op_type="Concat", version=node.version, name=output, inputs=tuple(lifted), outputs=(output,),
+             attributes=MappingProxyType({"axis": axis}))
+    )  # fmt: skip
+    return output
+
+
+def _splice(result: Resolution, body: Graph, bound: Mapping[str, str], prefix: str) -> list[str]:
+    """Append a copy of `body`; names that it defines get `prefix`, names of the outer graph stay."""
+    own = set(body.constants) | {out for node in body.nodes for out in node.outputs}
+    rename = {name: prefix + name for name in own} | dict(bound)
+    for name, constant in body.constants.items():
+        result.constants[prefix + name] = replace(constant, sources=frozenset(prefix + s for s in constant.sources))
+    result.nodes.extend(_renamed(node, rename, prefix) for node in body.nodes)
+    return [rename.get(name, name) for name in body.outputs]
+
+
+def _renamed(node: Node, rename: Mapping[str, str], prefix: str) -> Node:
+    attributes = {
+        key: _rename_captured(value, rename) if isinstance(value, Graph) else value for key, value in node.attributes.items()
+    }
+    return replace(
+        node,
+        name=prefix + node.name,
+        inputs=tuple(rename.get(name, name) if name else "" for name in node.inputs),
+        outputs=tuple(rename.get(name, name) if name else "" for name in node.outputs),
+        attributes=MappingProxyType(attributes),
+    )
+
+
+def _rename_captured(body: Graph, rename: Mapping[str, str]) -> Graph:
+    """Rename what a nested body reads from outside; its own names shadow outer ones."""
+    own = set(body.constants) | {value.name for value in body.inputs} | {out for node in body.nodes for out in node.outputs}
+    visible = {name: new for name, new in rename.items() if name not in own}
+    return replace(
+        body,
+        nodes=tuple(
+            replace(
+                node,
+                inputs=tuple(visible.get(name, name) if name else "" for name in node.inputs),
+                attributes=MappingProxyType(
+                    {k: _rename_captured(v, visible) if isinstance(v, Graph) else v for k, v in node.attributes.items()}
+                ),
+            )
+            for node in body.nodes
+        ),
+        outputs=tuple(visible.get(name, name) for name in body.outputs),
+    )
+
+
+def _rename_outputs(result: Resolution, node: Node, names: list[str]) -> None:
+    for name, output in zip(names, node.outputs, strict=False):
+        if output:
+            result.nodes.append(
+                Node(op_type="Identity", version=node.version, name=f"{node.name}/{output}", inputs=(name,), outputs=(output,))
+            )

@@ -1,0 +1,162 @@
+"""Removal of everything that does not compute on the input: constants folded, no-ops and dead nodes dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+
+import numpy as np
+
+from aznas_onnx.graph.evaluate import evaluate
+from aznas_onnx.graph.facts import Fact, Facts
+from aznas_onnx.graph.ir import Array, Constant, Graph, Node
+
+__all__ = ["fold", "live_nodes"]
+
+_RANDOM = frozenset("RandomNormal RandomNormalLike RandomUniform RandomUniformLike Multinomial Bernoulli".split())
+# The operand that carries the data, where the other operands only select or scale it: a folded weight is still the
+# parameter it was made from, not its index table.
+_DATA_OPERAND = frozenset(
+    "Gather GatherND GatherElements DequantizeLinear QuantizeLinear Slice Reshape Transpose Expand Tile Pad Cast "
+    "Squeeze Unsqueeze Flatten Resize".split()
+)
+
+
+def fold(graph: Graph, *walks: Facts, protected: Collection[str] = ()) -> tuple[Graph, Facts]:
+    """Fold a graph.
+
+    Parameters
+    ----------
+    graph
+        With control flow resolved.
+    walks
+        Facts of `graph` at one or more batch sizes. A value is folded if it is the same in all of them; with one
+        walk, everything that follows from its batch size is folded too.
+    protected
+        Tensors that keep their name and node (declared blocks); the graph's outputs always do.
+
+    Returns
+    -------
+    graph
+        Every remaining node reads at least one tensor that depends on the input or on the batch size.
+    facts
+        The first walk's facts for what remains.
+    """
+    folding = _Folding(graph, walks, {*protected, *graph.outputs})
+    for node in graph.nodes:
+        folding.visit(node)
+    nodes = live_nodes(folding.nodes, {*graph.outputs, *protected})
+    used = {name for node in nodes for name in node.inputs} | set(graph.outputs) | set(protected)
+    constants = {name: constant for name, constant in folding.constants.items() if name in used}
+    folded = replace(graph, nodes=tuple(nodes), constants=MappingProxyType(constants))
+    return folded, _restrict(folded, walks[0])
+
+
+def live_nodes(nodes: Sequence[Node], wanted: Collection[str]) -> list[Node]:
+    """Return those of `nodes` (in topological order) that `wanted` tensors depend on."""
+    needed = set(wanted)
+    live = []
+    for node in reversed(nodes):
+        if any(name in needed for name in node.outputs if name):
+            needed.update(name for name in node.inputs if name)
+            live.append(node)
+    return live[::-1]
+
+
+def _restrict(graph: Graph, facts: Facts) -> Facts:
+    names = {value.name for value in graph.inputs} | {name for node in graph.nodes for name in node.outputs if name}
+    kept = {name: facts[name] for name in names}
+    for name, constant in graph.constants.items():
+        known = facts.get(name)
+        kept[name] = Fact(constant.shape, constant.dtype, None if known is None else known.value)
+    return Facts(kept, facts.batch_size)
+
+
+class _Folding:
+    def __init__(self, graph: Graph, walks: Sequence[Facts], protected: set[str]) -> None:
+        self.constants = dict(graph.constants)
+        self.nodes: list[Node] = []
+        self._walks = walks
+        self._protected = protected
+        self._alias: dict[str, str] = {}
+
+    def visit(self, node: Node) -> None:
+        node = self._resolved(node)
+        if all(self._fold_value(node, name) for name in node.outputs if name):
+            return
+        if self._is_constant(node):
+            self._fold_symbolically(node)
+            return
+        if _is_no_op(node, self._walks[0]) and node.outputs[0] not in self._protected:
+            self._alias[node.outputs[0]] = node.inputs[0]
+            return
+        self.nodes.append(node)
+
+    def _resolved(self, node: Node) -> Node:
+        inputs = tuple(self._alias.get(name, name) for name in node.inputs)
+        return node if inputs == node.inputs else replace(node, inputs=inputs)
+
+    def _sources(self, node: Node) -> frozenset[str]:
+        names = node.inputs[:1] if node.op_type in _DATA_OPERAND else node.inputs
+        constants = [self.constants[name] for name in names if name in self.constants]
+        found = frozenset[str]().union(*(c.sources for c in constants if c.is_float or node.op_type in _DATA_OPERAND))
+        # Identity of an initialiser is how the TorchScript exporter stores equal but separate parameters.
+        return frozenset({node.outputs[0]}) if node.op_type == "Identity" or not found else found
+
+    def _fold_value(self, node: Node, name: str) -> bool:
+        values = [walk.value(name) for walk in self._walks]
+        first = values[0]
+        if first is None or node.op_type in _RANDOM:
+            return False
+        if not all(value is not None and _same(first, value) for value in values[1:]):
+            return False
+        self.constants[name] = Constant.of(first, self._sources(node))
+        return True
+
+    def _is_constant(self, node: Node) -> bool:
+        if node.op_type in _RANDOM or not node.inputs:
+            return False
+        if not all(name in self.constants for name in node.inputs if name):
+            return False
+        return all(self._same_shape(name) for name in node.outputs if name)
+
+    def _same_shape(self, name: str) -> bool:
+        """Whether a tensor's shape is known and does not follow the batch."""
+        shapes = [walk[name].shape for walk in self._walks]
+        return shapes[0] is not None and all(shape == shapes[0] for shape in shapes)
+
+    def _fold_symbolically(self, node: Node) -> None:
+        """Make constants of known shape whose data is computed only if somebody asks."""
+        inputs = tuple(self.constants[name] if name else None for name in node.inputs)
+        readable = all(constant is None or constant.read is not None for constant in inputs)
+        sources = self._sources(node)
+        for index, name in enumerate(node.outputs):
+            if name:
+                fact = self._walks[0][name]
+                assert fact.shape is not None  # checked by _same_shape
+                read = _lazily(node, inputs, index) if readable else None
+                self.constants[name] = Constant(shape=fact.shape, dtype=fact.dtype, read=read, sources=sources)
+
+
+def _lazily(node: Node, inputs: Sequence[Constant | None], index: int) -> Callable[[], Array]:
+    def read() -> Array:
+        values = [None if c is None or c.read is None else c.read() for c in inputs]
+        return evaluate(node, values)[index]
+
+    return read
+
+
+def _same(left: Array, right: Array) -> bool:
+    return left.shape == right.shape and bool(np.array_equal(left, right, equal_nan=left.dtype.kind == "f"))
+
+
+def _is_no_op(node: Node, facts: Facts) -> bool:
+    """Whether a node passes its first input on unchanged when the network is scored."""
+    if node.domain or not node.inputs:
+        return False
+    if node.op_type in ("Cast", "CastLike"):
+        return facts[node.inputs[0]].dtype == facts[node.outputs[0]].dtype
+    if node.op_type == "Dropout":
+        return len(node.outputs) < 2 or not node.outputs[1]
+    return node.op_type == "Identity"

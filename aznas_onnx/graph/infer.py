@@ -1,0 +1,158 @@
+"""Shapes and dtypes of a node's outputs, from what is known about its inputs.
+
+The rules are ONNX's own, asked node by node: that costs about 40 microseconds a node and needs no second copy of
+every operator's shape rule. The few operators that make up most of real graphs have a short cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from aznas_onnx.errors import ModelError, UnsupportedOperatorError
+from aznas_onnx.graph.facts import Fact
+from aznas_onnx.graph.ir import Graph, Node
+
+__all__ = ["infer", "node_proto", "schema"]
+
+_SAME_SHAPE_UNARY = frozenset(
+    "Relu Sigmoid Tanh Erf Exp Log Sqrt Neg Abs Floor Ceil Round Reciprocal HardSwish HardSigmoid LeakyRelu Elu Selu "
+    "Celu Softplus Softsign Mish Gelu Softmax LogSoftmax Sin Cos Clip PRelu ThresholdedRelu Swish".split()
+)
+_BROADCASTING = frozenset("Add Sub Mul Div".split())
+
+
+@lru_cache(maxsize=2048)
+def schema(op_type: str, version: int, domain: str) -> onnx.defs.OpSchema | None:
+    """Return the schema of an operator, or None where ONNX does not know it."""
+    try:
+        return onnx.defs.get_schema(op_type, version, domain)
+    except onnx.defs.SchemaError:
+        return None
+
+
+def infer(node: Node, inputs: Sequence[Fact | None]) -> list[Fact]:
+    """Infer the outputs of a node.
+
+    Parameters
+    ----------
+    node
+        Any node with a schema.
+    inputs
+        One fact per input, None where it is omitted.
+
+    Returns
+    -------
+    list of Fact
+        One per output; the shape is None where it depends on data.
+
+    Raises
+    ------
+    UnsupportedOperatorError
+        If ONNX has no schema for the operator.
+    ModelError
+        If the inputs do not fit the operator.
+    """
+    if not node.domain:
+        first = inputs[0] if inputs else None
+        if node.op_type in _SAME_SHAPE_UNARY and first is not None and len(node.outputs) == 1:
+            return [Fact(first.shape, first.dtype)]
+        if node.op_type in _BROADCASTING:
+            return [_broadcast(node, inputs)]
+    return _infer_by_schema(node, inputs)
+
+
+def _broadcast(node: Node, inputs: Sequence[Fact | None]) -> Fact:
+    left, right = inputs
+    if left is None or right is None:
+        raise ModelError(f"node {node.name!r} ({node.operator}) misses an input")
+    if left.shape is None or right.shape is None:
+        return Fact(None, left.dtype)
+    try:
+        return Fact(broadcast_shapes(left.shape, right.shape), left.dtype)
+    except ValueError as error:
+        raise ModelError(
+            f"node {node.name!r} ({node.operator}) has inputs of shapes {left.shape} and {right.shape}, which do not fit"
+        ) from error
+
+
+def broadcast_shapes(left: tuple[int, ...], right: tuple[int, ...]) -> tuple[int, ...]:
+    """Broadcast two shapes as numpy does (without its limit of 32 axes); ValueError where they do not fit."""
+    rank = max(len(left), len(right))
+    left, right = (1,) * (rank - len(left)) + left, (1,) * (rank - len(right)) + right
+    result = []
+    for a, b in zip(left, right, strict=True):
+        if a != b and a != 1 and b != 1:
+            raise ValueError((left, right))
+        result.append(b if a == 1 else a)
+    return tuple(result)
+
+
+def _infer_by_schema(node: Node, inputs: Sequence[Fact | None]) -> list[Fact]:
+    found = schema(node.op_type, node.version, node.domain)
+    if found is None:
+        raise UnsupportedOperatorError(
+            f"node {node.name!r} has operator {node.operator}, which is not known here; "
+            "export the model again with standard ONNX operators"
+        )
+    types: dict[str, onnx.TypeProto] = {}
+    data: dict[str, onnx.TensorProto] = {}
+    for name, fact in zip(node.inputs, inputs, strict=True):
+        if fact is None:
+            continue
+        types[name] = _type_proto(fact.shape, fact.dtype)
+        if fact.value is not None and fact.elements <= 64:
+            data[name] = numpy_helper.from_array(fact.value)
+    try:
+        outputs = onnx.shape_inference.infer_node_outputs(
+            found, node_proto(node), types, data, opset_imports=[helper.make_opsetid(node.domain, node.version)]
+        )
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError) as error:
+        shapes = ", ".join("?" if fact is None or fact.shape is None else str(fact.shape) for fact in inputs)
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(f"node {node.name!r} ({node.operator}) does not fit its inputs of shapes {shapes}: {reason}") from error
+    return [_fact(outputs.get(name)) for name in node.outputs]
+
+
+def _fact(proto: onnx.TypeProto | None) -> Fact:
+    if proto is None or proto.WhichOneof("value") != "tensor_type":
+        return Fact(None, np.dtype(np.float32))
+    tensor = proto.tensor_type
+    dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.elem_type)) if tensor.elem_type else np.dtype(np.float32)
+    if not tensor.HasField("shape") or not all(dim.HasField("dim_value") for dim in tensor.shape.dim):
+        return Fact(None, dtype)
+    return Fact(tuple(dim.dim_value for dim in tensor.shape.dim), dtype)
+
+
+@lru_cache(maxsize=8192)
+def _type_proto(shape: tuple[int, ...] | None, dtype: np.dtype[Any]) -> onnx.TypeProto:
+    return helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(dtype), shape)
+
+
+def node_proto(node: Node) -> onnx.NodeProto:
+    """Write a node back as ONNX; subgraph attributes are left out (no rule that is asked here needs them)."""
+    proto = onnx.NodeProto(op_type=node.op_type, name=node.name, domain=node.domain)
+    proto.input.extend(node.inputs)
+    proto.output.extend(node.outputs)
+    proto.attribute.extend(_attributes(node.attributes))
+    return proto
+
+
+def _attributes(attributes: Mapping[str, Any]) -> list[onnx.AttributeProto]:
+    written = []
+    for key, value in attributes.items():
+        if isinstance(value, Graph) or (isinstance(value, tuple) and value and isinstance(value[0], Graph)):
+            continue
+        if isinstance(value, np.ndarray):
+            value = numpy_helper.from_array(value)
+        if isinstance(value, tuple):
+            if not value:
+                continue  # an empty list has no type; every operator's default is the empty list
+            value = list(value)
+        written.append(helper.make_attribute(key, value))
+    return written

@@ -1,0 +1,142 @@
+"""Which input carries the samples, what shapes the inputs have, and whether the batch is free."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from aznas_onnx.errors import ModelError, SettingsError
+from aznas_onnx.graph.ir import Graph, GraphInput
+
+__all__ = ["InputPlan", "plan_inputs"]
+
+FREE_BATCH = 2  # the reference batch of a model that leaves it open; above 1 so that no axis of size 1 is mistaken for it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputPlan:
+    """Shapes of all inputs as a function of the batch size.
+
+    Attributes
+    ----------
+    primary
+        The input that carries the samples: the largest float input.
+    declared_batch
+        The batch size that the file is written for; :data:`FREE_BATCH` where it leaves it open.
+    sample_shapes
+        Complete shapes at the declared batch size.
+    batched
+        Inputs whose axis 0 is the batch.
+    warnings
+        What was assumed.
+    """
+
+    primary: str
+    declared_batch: int
+    sample_shapes: Mapping[str, tuple[int, ...]]
+    batched: frozenset[str]
+    warnings: tuple[str, ...] = ()
+
+    def shapes(self, batch_size: int) -> dict[str, tuple[int, ...]]:
+        """Return every input's shape at a batch size."""
+        return {
+            name: (batch_size, *shape[1:]) if name in self.batched else shape for name, shape in self.sample_shapes.items()
+        }
+
+
+def plan_inputs(graph: Graph, given: Mapping[str, tuple[int, ...]]) -> InputPlan:
+    """Decide the shapes of a graph's inputs.
+
+    The rule: the largest float input of rank 2 or more carries the samples, and its axis 0 is the batch. Other
+    inputs share the batch if their axis 0 is written in the same way; an input of fixed shape beside a free batch
+    is a constant that the exporter leaked.
+
+    Parameters
+    ----------
+    graph
+        A lowered graph in float32.
+    given
+        Shapes from the user, by input name; the name ``""`` stands for the only input that carries samples.
+
+    Raises
+    ------
+    ModelError
+        If there is no float input, or a dimension is unknown and not given.
+    SettingsError
+        If a given shape names no input or contradicts the file.
+    """
+    names = [value.name for value in graph.inputs]
+    unknown = sorted(set(given) - set(names) - {""})
+    if unknown:
+        raise SettingsError(f"--input names {unknown[0]!r}, but the inputs are {', '.join(map(repr, names))}")
+    floats = [value for value in graph.inputs if value.dtype == np.float32]
+    if not floats:
+        found = ", ".join(f"{value.name!r} ({value.dtype.name})" for value in graph.inputs) or "none"
+        raise ModelError(f"no float input to feed Gaussian samples to (inputs: {found}); export the network from its first float tensor")
+    primary = _primary(floats, given)
+    if "" in given:
+        given = {**{k: v for k, v in given.items() if k}, primary.name: given[""]}
+    first = _dimensions(primary, given)[0] if _dimensions(primary, given) else None
+    declared_batch = first if isinstance(first, int) and first > 0 else FREE_BATCH
+    shapes: dict[str, tuple[int, ...]] = {}
+    batched, warnings = set(), []
+    for value in graph.inputs:
+        dimensions = _dimensions(value, given)
+        follows = value is primary or (bool(dimensions) and _same_batch(dimensions[0], first))
+        if follows:
+            batched.add(value.name)
+            dimensions = (declared_batch, *dimensions[1:])
+        shapes[value.name] = _complete(value, dimensions, primary, names)
+        if value is not primary:
+            warnings.append(_assumption(value, follows))
+    return InputPlan(
+        primary=primary.name,
+        declared_batch=declared_batch,
+        sample_shapes=shapes,
+        batched=frozenset(batched),
+        warnings=tuple(warnings),
+    )
+
+
+def _same_batch(dimension: int | str | None, first: int | str | None) -> bool:
+    return dimension == first if isinstance(first, int) else not isinstance(dimension, int)
+
+
+def _assumption(value: GraphInput, follows: bool) -> str:
+    if value.dtype == np.float32 and follows:
+        return f"input {value.name!r} is fed Gaussian samples too"
+    filled = "ones" if value.dtype != np.bool_ else "true"
+    return f"input {value.name!r} ({value.dtype.name}) carries no samples and is filled with {filled}"
+
+
+def _primary(floats: list[GraphInput], given: Mapping[str, tuple[int, ...]]) -> GraphInput:
+    def size(value: GraphInput) -> tuple[int, int]:
+        dimensions = _dimensions(value, given)
+        known = [d for d in dimensions[1:] if isinstance(d, int)]
+        return (len(dimensions), int(np.prod(known, dtype=np.float64)) if known else 0)
+
+    return max(floats, key=size)  # the first of equals, as the file lists them
+
+
+def _dimensions(value: GraphInput, given: Mapping[str, tuple[int, ...]]) -> tuple[int | str | None, ...]:
+    shape = given.get(value.name, value.shape)
+    return () if shape is None else tuple(d if not isinstance(d, int) or d > 0 else None for d in shape)
+
+
+def _complete(
+    value: GraphInput, dimensions: tuple[int | str | None, ...], primary: GraphInput, names: list[str]
+) -> tuple[int, ...]:
+    declared = value.shape
+    if declared is not None and len(declared) != len(dimensions):
+        raise SettingsError(f"--input gives {value.name!r} {len(dimensions)} axes, but the model has {len(declared)}")
+    for axis, (wanted, found) in enumerate(zip(dimensions, declared or (), strict=False)):
+        if axis > 0 and isinstance(found, int) and found > 0 and wanted != found:
+            raise SettingsError(f"--input gives axis {axis} of {value.name!r} size {wanted}, but the model fixes it to {found}")
+    unknown = [axis for axis, size in enumerate(dimensions) if not isinstance(size, int)]
+    if unknown or (not dimensions and (declared is None or value is primary)):
+        where = f"axis {unknown[0]}" if unknown else "every axis"
+        example = "x".join(str(d) if isinstance(d, int) else "224" for d in dimensions) or "1x3x224x224"
+        raise ModelError(f"the size of input {value.name!r} is unknown on {where}; give it with --input {value.name}={example}")
+    return tuple(d for d in dimensions if isinstance(d, int))

@@ -1,0 +1,181 @@
+"""One walk over a graph: shapes of every tensor, values of small constants, control flow resolved.
+
+The walk takes the batch size as given and computes everything that follows from it, so that shape arithmetic
+(Shape, Gather, Concat, ...) turns into known values. Two walks at different batch sizes tell which constants
+depend on the batch; :mod:`aznas_onnx.graph.fold` and :mod:`aznas_onnx.graph.batch` build on that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from aznas_onnx.errors import AznasError, ModelError
+from aznas_onnx.graph.batch import BatchRepair
+from aznas_onnx.graph.control_flow import resolve
+from aznas_onnx.graph.evaluate import evaluate, output_elements
+from aznas_onnx.graph.facts import Fact, Facts
+from aznas_onnx.graph.infer import infer
+from aznas_onnx.graph.ir import Array, Constant, Graph, Node
+from aznas_onnx.graph.limits import Limits
+
+__all__ = ["interpret"]
+
+# Constants up to this size are looked at; integers (index tables) in full, floats only while they could be scalars,
+# scales or masks that decide what a node means.
+_SMALL_FLOAT_ELEMENTS = 4096
+_RANDOM = frozenset("RandomNormal RandomNormalLike RandomUniform RandomUniformLike Multinomial Bernoulli Dropout".split())
+_CONTROL_FLOW = frozenset(("If", "Loop", "Scan"))
+
+
+def interpret(
+    graph: Graph,
+    batch_size: int,
+    input_shapes: Mapping[str, tuple[int, ...]],
+    limits: Limits,
+    reference: Facts | None = None,
+) -> tuple[Graph, Facts]:
+    """Walk a graph at one batch size.
+
+    Parameters
+    ----------
+    graph
+        Any lowered graph.
+    batch_size
+        Recorded in the facts; it is `input_shapes` that carry it.
+    input_shapes
+        A complete shape for every graph input.
+    limits
+        Bounds on tensors and on unrolled nodes.
+    reference
+        Facts of an earlier walk at another batch size; given them, nodes that have that batch size baked in are
+        repaired.
+
+    Returns
+    -------
+    graph
+        The graph with control flow replaced by the nodes that run; `graph` itself where nothing was changed.
+    facts
+        One fact per tensor.
+
+    Raises
+    ------
+    ModelError
+        If shapes do not fit, or control flow depends on data.
+    """
+    walk = _Walk(graph, limits)
+    if reference is not None:
+        walk.repair = BatchRepair(reference, reference.batch_size, walk.facts, batch_size)
+    for graph_input in graph.inputs:
+        walk.facts[graph_input.name] = Fact(tuple(input_shapes[graph_input.name]), graph_input.dtype)
+    walk.visit_all(graph.nodes)
+    missing = [name for name in graph.outputs if name not in walk.facts]
+    if missing:
+        raise ModelError(f"output {missing[0]!r} of the graph is made by no node")
+    if not walk.changed:
+        return graph, Facts(walk.facts, batch_size)
+    resolved = replace(graph, nodes=tuple(walk.nodes), constants=MappingProxyType(walk.constants))
+    return resolved, Facts(walk.facts, batch_size)
+
+
+class _Walk:
+    def __init__(self, graph: Graph, limits: Limits) -> None:
+        self.constants: dict[str, Constant] = dict(graph.constants)
+        self.facts: dict[str, Fact] = {name: _constant_fact(constant) for name, constant in self.constants.items()}
+        self.nodes: list[Node] = []
+        self.changed = False
+        self.repair: BatchRepair | None = None
+        self._limits = limits
+
+    def visit_all(self, nodes: Iterable[Node]) -> None:
+        for node in nodes:
+            self.visit(node)
+
+    def visit(self, node: Node) -> None:
+        if len(self.nodes) >= self._limits.nodes:
+            raise ModelError(f"unrolling its loops gives more than {self._limits.nodes:,} nodes")
+        if node.op_type in _CONTROL_FLOW and not node.domain:
+            self.changed = True
+            resolution = resolve(node, self.facts, self._limits.nodes)
+            self._add_constants(resolution.constants)
+            self.visit_all(resolution.nodes)
+            return
+        repair = None if self.repair is None else self.repair(node)
+        if repair is None:
+            self._keep(node)
+            return
+        self.changed = True
+        self._add_constants(repair.constants)
+        for replacement in repair.nodes:
+            self._keep(replacement)
+
+    def _add_constants(self, constants: Mapping[str, Constant]) -> None:
+        for name, constant in constants.items():
+            self.constants[name] = constant
+            self.facts[name] = _constant_fact(constant)
+
+    def _keep(self, node: Node) -> None:
+        self.nodes.append(node)
+        for name, fact in zip(node.outputs, self._outputs(node), strict=False):
+            if name:
+                self._check_size(node, fact)
+                self.facts[name] = fact
+
+    def _outputs(self, node: Node) -> Sequence[Fact]:
+        try:
+            inputs = [self.facts[name] if name else None for name in node.inputs]
+        except KeyError as error:
+            raise ModelError(f"node {node.name!r} ({node.operator}) reads {error.args[0]!r}, which nothing makes") from error
+        if not node.domain and node.op_type in ("Shape", "Size") and inputs and inputs[0] is not None:
+            if inputs[0].shape is not None:
+                return [_known(_shape_value(node, inputs[0].shape))]
+        values = [None if fact is None else fact.value for fact in inputs]
+        if node.op_type not in _RANDOM and all(f is None or f.value is not None for f in inputs):
+            computed = self._compute(node, values)
+            if computed is not None:
+                return computed
+        return infer(node, inputs)
+
+    def _compute(self, node: Node, values: Sequence[Array | None]) -> list[Fact] | None:
+        """Return the outputs of a node whose inputs are known, or None where that is too large or not possible."""
+        expected = output_elements(node, values)
+        if expected is not None and expected > self._limits.folded_elements:
+            return None
+        try:
+            arrays = evaluate(node, values)
+        except AznasError:
+            inputs = [None if value is None else Fact(value.shape, value.dtype, value) for value in values]
+            infer(node, inputs)  # a better message, where the shapes are what does not fit
+            raise
+        return [_known(array) for array in arrays]
+
+    def _check_size(self, node: Node, fact: Fact) -> None:
+        if fact.elements > self._limits.tensor_elements:
+            raise ModelError(
+                f"node {node.name!r} ({node.operator}) makes a tensor of shape {fact.shape}, "
+                f"above the limit of {self._limits.tensor_elements:,} elements"
+            )
+
+
+def _shape_value(node: Node, shape: tuple[int, ...]) -> Array:
+    if node.op_type == "Size":
+        return np.array(np.prod(shape, dtype=np.int64), dtype=np.int64)
+    attributes: Mapping[str, Any] = node.attributes
+    return np.array(shape[attributes.get("start", 0) : attributes.get("end", len(shape))], dtype=np.int64)
+
+
+def _known(array: Array) -> Fact:
+    return Fact(tuple(array.shape), array.dtype, array)
+
+
+def _constant_fact(constant: Constant) -> Fact:
+    limit = _SMALL_FLOAT_ELEMENTS if constant.is_float else 2**22
+    if constant.read is None or constant.elements > limit:
+        return Fact(constant.shape, constant.dtype)
+    return Fact(constant.shape, constant.dtype, constant.read())
+
+

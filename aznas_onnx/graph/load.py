@@ -1,0 +1,205 @@
+"""From a path to a checked ModelProto, without reading any file outside the model's folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TypeAlias
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from aznas_onnx.errors import ModelError, UnsupportedOperatorError
+from aznas_onnx.graph.limits import Limits
+
+__all__ = ["Source", "load", "source_name"]
+
+Source: TypeAlias = "str | os.PathLike[str] | onnx.ModelProto"
+
+
+def source_name(source: Source) -> str:
+    """Return how messages call `source`: the path as given, or the graph's name."""
+    if isinstance(source, onnx.ModelProto):
+        return source.graph.name or "model"
+    return os.fspath(source)
+
+
+def load(source: Source, limits: Limits) -> tuple[onnx.ModelProto, Path | None]:
+    """Read and check a model.
+
+    Parameters
+    ----------
+    source
+        Path of an ONNX file, or a model in memory.
+    limits
+        What the file may ask for.
+
+    Returns
+    -------
+    model
+        With external data left on disk.
+    folder
+        Where external data may lie; None for a model in memory.
+
+    Raises
+    ------
+    ModelError
+        If the file cannot be read, is no ONNX model, is not valid ONNX, or exceeds the limits.
+    """
+    name = source_name(source)
+    if isinstance(source, onnx.ModelProto):
+        model, folder = source, None
+        content = None
+    else:
+        path = Path(source)
+        content = _read(path, limits)
+        model, folder = _parse(content, name), path.parent
+    _check_outline(model, name, limits)
+    _check_external_data(model, name, folder, limits)
+    _check(model, content, name, folder, source)
+    return model, folder
+
+
+def _read(path: Path, limits: Limits) -> bytes:
+    try:
+        if path.is_dir():
+            raise ModelError(f"{path} is a directory; give the .onnx file itself")
+        size_bytes = path.stat().st_size
+        if not path.is_file():
+            raise ModelError(f"{path} is not a regular file; give an .onnx file")
+        if size_bytes > limits.file_bytes:
+            raise ModelError(
+                f"{path} is {size_bytes:,} bytes, above the limit of {limits.file_bytes:,}; "
+                "store its weights as external data or raise the limit"
+            )
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise ModelError(f"{path} does not exist") from error
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _parse(content: bytes, name: str) -> onnx.ModelProto:
+    if not content:
+        raise ModelError(f"{name} is empty; an ONNX model was expected")
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(content)
+    except (DecodeError, RuntimeError) as error:
+        raise ModelError(f"{name} is not an ONNX file, or is truncated (it does not parse as a protobuf model)") from error
+    return model
+
+
+def _check_outline(model: onnx.ModelProto, name: str, limits: Limits) -> None:
+    if not model.HasField("graph") or not model.opset_import:
+        raise ModelError(f"{name} is not an ONNX model: it has no graph or names no operator set")
+    if not model.graph.node:
+        raise ModelError(f"{name} has an empty graph: there is no node to score")
+    if len(model.graph.node) > limits.nodes:
+        raise ModelError(f"{name} has {len(model.graph.node):,} nodes, above the limit of {limits.nodes:,}")
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for node in graph.node:
+        yield from _node_tensors(node)
+
+
+def _node_tensors(node: onnx.NodeProto) -> Iterator[onnx.TensorProto]:
+    for attribute in node.attribute:
+        if attribute.type == onnx.AttributeProto.TENSOR:
+            yield attribute.t
+        elif attribute.type == onnx.AttributeProto.TENSORS:
+            yield from attribute.tensors
+        elif attribute.type == onnx.AttributeProto.GRAPH:
+            yield from _tensors(attribute.g)
+        elif attribute.type == onnx.AttributeProto.GRAPHS:
+            for graph in attribute.graphs:
+                yield from _tensors(graph)
+
+
+def _all_tensors(model: onnx.ModelProto) -> Iterable[onnx.TensorProto]:
+    yield from _tensors(model.graph)
+    for function in model.functions:
+        for node in function.node:
+            yield from _node_tensors(node)
+
+
+def _check_external_data(model: onnx.ModelProto, name: str, folder: Path | None, limits: Limits) -> None:
+    total_bytes = 0
+    for tensor in _all_tensors(model):
+        if any(size < 0 for size in tensor.dims):
+            raise ModelError(f"{name}: tensor {tensor.name!r} has a negative dimension {tuple(tensor.dims)}")
+        size_bytes = _size_bytes(tensor, name)
+        total_bytes += size_bytes
+        if total_bytes > limits.weight_bytes:
+            raise ModelError(f"{name}: its constants take more than the limit of {limits.weight_bytes:,} bytes")
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            _check_external_tensor(tensor, name, folder, size_bytes)
+
+
+def _size_bytes(tensor: onnx.TensorProto, name: str) -> int:
+    elements = 1
+    for size in tensor.dims:
+        elements *= size
+    if tensor.data_type == onnx.TensorProto.STRING:
+        return elements
+    try:
+        itemsize_bytes = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    except KeyError as error:
+        raise ModelError(f"{name}: tensor {tensor.name!r} has an unknown data type {tensor.data_type}") from error
+    return elements * itemsize_bytes
+
+
+def _check_external_tensor(tensor: onnx.TensorProto, name: str, folder: Path | None, size_bytes: int) -> None:
+    place = {entry.key: entry.value for entry in tensor.external_data}
+    location = place.get("location", "")
+    what = f"{name}: external data {location!r} of tensor {tensor.name!r}"
+    if folder is None:
+        raise ModelError(f"{what} cannot be found for a model in memory; give the model's path instead")
+    root = folder.resolve()
+    data_path = (root / location).resolve()
+    if not location or os.path.isabs(location) or not data_path.is_relative_to(root):
+        raise ModelError(f"{what} points outside the model's folder; only files beside the model are read")
+    if not data_path.is_file():
+        raise ModelError(f"{what} does not exist; keep the data file beside the model")
+    try:
+        offset, length = int(place.get("offset", 0)), int(place.get("length", size_bytes))
+    except ValueError as error:
+        raise ModelError(f"{what} has an offset or length that is no number") from error
+    if offset < 0 or length < size_bytes or offset + length > data_path.stat().st_size:
+        raise ModelError(f"{what} is truncated: {size_bytes:,} bytes at offset {offset:,} are needed")
+
+
+def _check(model: onnx.ModelProto, content: bytes | None, name: str, folder: Path | None, source: Source) -> None:
+    """Run the ONNX checker, and say in one sentence what it objects to."""
+    has_external = any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _all_tensors(model))
+    try:
+        if has_external and not isinstance(source, onnx.ModelProto):
+            onnx.checker.check_model(os.fspath(source))
+        else:
+            onnx.checker.check_model(model if content is None else content)
+    except onnx.checker.ValidationError as error:
+        raise _checker_error(str(error), model, name) from error
+    except (ValueError, UnicodeDecodeError, RuntimeError) as error:
+        raise ModelError(f"{name} is not valid ONNX: {_first_sentence(str(error))}") from error
+
+
+def _checker_error(text: str, model: onnx.ModelProto, name: str) -> ModelError:
+    if "No Op registered for" in text:
+        opsets = {entry.domain: entry.version for entry in model.opset_import}
+        for node in model.graph.node:
+            domain = "" if node.domain == "ai.onnx" else node.domain
+            if domain == "" and not onnx.defs.has(node.op_type, opsets.get("", 1), ""):
+                return UnsupportedOperatorError(
+                    f"{name}: node {node.name!r} has operator {node.op_type}, which opset {opsets.get('', 1)} of ONNX "
+                    "does not have; export the model again with standard operators"
+                )
+    return ModelError(f"{name} is not valid ONNX: {_first_sentence(text)}")
+
+
+def _first_sentence(text: str) -> str:
+    """Shorten a checker message to its first line; the rest is a dump of the node."""
+    line = next((line.strip() for line in text.splitlines() if line.strip()), "the checker gives no reason")
+    return line if len(line) <= 300 else line[:297] + "..."

@@ -1,0 +1,180 @@
+"""From a checked ModelProto to the typed :class:`~aznas_onnx.graph.ir.Graph`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from aznas_onnx.errors import ModelError
+from aznas_onnx.graph.ir import Array, AttributeValue, Constant, Graph, GraphInput, Node
+from aznas_onnx.graph.limits import Limits
+
+__all__ = ["lower"]
+
+
+def lower(model: onnx.ModelProto, folder: Path | None, name: str, limits: Limits) -> Graph:
+    """Make the typed graph of a model: functions inlined, initialisers and Constant nodes as constants.
+
+    Raises
+    ------
+    ModelError
+        If inlining its functions would exceed the node limit.
+    """
+    if model.functions:
+        _check_expansion(model, name, limits)
+        model = onnx.inliner.inline_local_functions(model)
+    versions = {"" if entry.domain == "ai.onnx" else entry.domain: entry.version for entry in model.opset_import}
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    return _GraphLowering(versions, folder).lower(model.graph, metadata)
+
+
+def _check_expansion(model: onnx.ModelProto, name: str, limits: Limits) -> None:
+    """Refuse nested functions whose inlining would explode, or that call themselves."""
+    bodies = {(function.domain, function.name): function.node for function in model.functions}
+    sizes: dict[tuple[str, str], int] = {}
+
+    def size(nodes: Iterable[onnx.NodeProto], open_calls: tuple[tuple[str, str], ...]) -> int:
+        total = 0
+        for node in nodes:
+            key = (node.domain, node.op_type)
+            if key in open_calls:
+                raise ModelError(f"{name}: function {key[1]!r} calls itself; recursive functions are not valid ONNX")
+            if key in bodies and key not in sizes:
+                sizes[key] = size(bodies[key], (*open_calls, key))
+            total += sizes.get(key, 1)
+            if total > limits.nodes:
+                raise ModelError(f"{name}: inlining its functions gives more than {limits.nodes:,} nodes")
+        return total
+
+    size(model.graph.node, ())
+
+
+class _GraphLowering:
+    def __init__(self, versions: dict[str, int], folder: Path | None) -> None:
+        self._versions = versions
+        self._folder = folder
+
+    def lower(self, proto: onnx.GraphProto, metadata: dict[str, str]) -> Graph:
+        constants = {tensor.name: self._constant(tensor, tensor.name) for tensor in proto.initializer}
+        for sparse in proto.sparse_initializer:
+            constants[sparse.values.name] = _sparse_constant(sparse, sparse.values.name)
+        nodes: list[Node] = []
+        taken: set[str] = set()
+        for index, node_proto in enumerate(proto.node):
+            if node_proto.op_type == "Constant" and node_proto.domain in ("", "ai.onnx"):
+                output = node_proto.output[0]
+                constants[output] = self._constant_node(node_proto, output)
+            else:
+                nodes.append(self._node(node_proto, index, taken))
+                taken.add(nodes[-1].name)
+        inputs = tuple(_graph_input(value) for value in proto.input if value.name not in constants)
+        return Graph(
+            name=proto.name,
+            inputs=inputs,
+            outputs=tuple(value.name for value in proto.output),
+            nodes=tuple(nodes),
+            constants=MappingProxyType(constants),
+            metadata=MappingProxyType(metadata),
+        )
+
+    def _node(self, proto: onnx.NodeProto, index: int, taken: Collection[str]) -> Node:
+        name = proto.name or f"{proto.op_type}_{index}"
+        domain = "" if proto.domain == "ai.onnx" else proto.domain
+        return Node(
+            op_type=proto.op_type,
+            domain=domain,
+            version=self._versions.get(domain, 1),
+            name=f"{name}#{index}" if name in taken else name,
+            inputs=tuple(proto.input),
+            outputs=tuple(proto.output),
+            attributes=MappingProxyType({a.name: self._attribute(a) for a in proto.attribute}),
+        )
+
+    def _attribute(self, proto: onnx.AttributeProto) -> AttributeValue:
+        kind = onnx.AttributeProto
+        if proto.type == kind.GRAPH:
+            return self.lower(proto.g, {})
+        if proto.type == kind.GRAPHS:
+            return tuple(self.lower(graph, {}) for graph in proto.graphs)
+        if proto.type == kind.TENSOR:
+            return self._constant(proto.t, "").read()  # type: ignore[misc]  # a tensor in a file has data
+        if proto.type == kind.STRING:
+            return _text(proto.s)
+        if proto.type == kind.STRINGS:
+            return tuple(_text(text) for text in proto.strings)
+        value: Any = onnx.helper.get_attribute_value(proto)
+        return value if isinstance(value, (int, float)) else tuple(value)
+
+    def _constant(self, tensor: onnx.TensorProto, name: str) -> Constant:
+        return Constant(
+            shape=tuple(tensor.dims),
+            dtype=np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)),
+            read=_reader(tensor, self._folder),
+            sources=frozenset({name}),
+        )
+
+    def _constant_node(self, proto: onnx.NodeProto, output: str) -> Constant:
+        attribute = proto.attribute[0]
+        if attribute.name == "value":
+            return self._constant(attribute.t, output)
+        if attribute.name == "sparse_value":
+            return _sparse_constant(attribute.sparse_tensor, output)
+        dtype: type | str = {"value_int": np.int64, "value_ints": np.int64, "value_string": object}.get(
+            attribute.name, object if attribute.name == "value_strings" else np.float32
+        )
+        return Constant.of(np.array(onnx.helper.get_attribute_value(attribute), dtype=dtype), frozenset({output}))
+
+
+def _text(content: bytes) -> str | bytes:
+    """Decode a string attribute; exporters write bytes that are no UTF-8 into attributes nobody reads."""
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        return content
+
+
+def _reader(tensor: onnx.TensorProto, folder: Path | None) -> Callable[[], Array]:
+    base = "" if folder is None else str(folder)
+
+    def read() -> Array:
+        return numpy_helper.to_array(tensor, base_dir=base)
+
+    return read
+
+
+def _sparse_constant(sparse: onnx.SparseTensorProto, name: str) -> Constant:
+    shape = tuple(sparse.dims)
+    values = numpy_helper.to_array(sparse.values)
+
+    def read() -> Array:
+        dense = np.zeros(shape, dtype=values.dtype)
+        positions = numpy_helper.to_array(sparse.indices)
+        if positions.ndim == 1:
+            dense.reshape(-1)[positions] = values
+        else:
+            dense[tuple(positions.T)] = values
+        return dense
+
+    return Constant(shape=shape, dtype=values.dtype, read=read, sources=frozenset({name}))
+
+
+def _graph_input(value: onnx.ValueInfoProto) -> GraphInput:
+    tensor = value.type.tensor_type
+    if value.type.WhichOneof("value") != "tensor_type":
+        raise ModelError(f"input {value.name!r} is a {value.type.WhichOneof('value')}, not a tensor; only tensors can be scored")
+    shape: tuple[int | str | None, ...] | None = None
+    if tensor.HasField("shape"):
+        shape = tuple(
+            dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or None) for dim in tensor.shape.dim
+        )
+    try:
+        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+    except KeyError as error:
+        raise ModelError(f"input {value.name!r} has an unknown data type {tensor.elem_type}") from error
+    return GraphInput(name=value.name, dtype=dtype, shape=shape)

@@ -1,0 +1,142 @@
+"""From a path to a :class:`~aznas_onnx.graph.model.Model`: the whole way, in order."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from aznas_onnx.errors import AznasError, ModelError
+from aznas_onnx.graph.fold import fold
+from aznas_onnx.graph.inputs import InputPlan, plan_inputs
+from aznas_onnx.graph.interpret import interpret
+from aznas_onnx.graph.layout import channel_axes
+from aznas_onnx.graph.limits import Limits
+from aznas_onnx.graph.load import Source, load, source_name
+from aznas_onnx.graph.lower import lower
+from aznas_onnx.graph.model import Model
+from aznas_onnx.graph.precision import to_float32
+from aznas_onnx.graph.rewrite import canonicalise, decompose, restore_normalisation
+
+__all__ = ["BLOCKS_KEY", "declared_blocks", "prepare", "specialise"]
+
+BLOCKS_KEY = "aznas.blocks"  # metadata key: JSON list of the tensors that are the primary blocks' outputs, in order
+_PROBE_BATCH = 13  # the second batch size that a graph is walked at; a size that no window or head count has
+
+
+def prepare(
+    source: Source,
+    *,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    keep_graph: bool = False,
+    limits: Limits | None = None,
+) -> Model:
+    """Read, check and canonicalise a model.
+
+    Parameters
+    ----------
+    source
+        Path of an ONNX file, or a ModelProto.
+    input_shapes
+        Shapes for inputs whose dimensions the file leaves open; the name ``""`` means the input that carries the
+        samples.
+    keep_graph
+        Leave normalisation folded where the exporter folded it.
+    limits
+        What the model may ask for.
+
+    Returns
+    -------
+    Model
+        With facts at the file's own batch size, or at 2 where the file leaves it open.
+
+    Raises
+    ------
+    ModelError
+        If the model cannot be read, is invalid, or does not fit its shapes.
+    """
+    name = source_name(source)
+    try:
+        return _prepare(source, name, input_shapes or {}, keep_graph, limits or Limits())
+    except AznasError as error:
+        if name in str(error):
+            raise
+        raise type(error)(f"{name}: {error}") from error
+
+
+def _prepare(
+    source: Source, name: str, input_shapes: Mapping[str, Sequence[int]], keep_graph: bool, limits: Limits
+) -> Model:
+    proto, folder = load(source, limits)
+    lowered = lower(proto, folder, name, limits)
+    graph, changes = to_float32(lowered)
+    graph, decomposed = decompose(graph)
+    declared = declared_blocks(graph.metadata)
+    plan = plan_inputs(graph, {key: tuple(shape) for key, shape in input_shapes.items()})
+    batch = plan.declared_batch
+    graph, facts = interpret(graph, batch, plan.shapes(batch), limits)
+    fixed_batch = ""
+    try:
+        graph, probe = interpret(graph, _PROBE_BATCH, plan.shapes(_PROBE_BATCH), limits, facts)
+        graph, facts = interpret(graph, batch, plan.shapes(batch), limits)
+        graph, facts = fold(graph, facts, probe, protected=declared)
+    except ModelError as error:
+        fixed_batch = str(error)
+        graph, facts = fold(graph, facts, protected=declared)
+    graph, facts, fused = canonicalise(graph, facts, protected=declared)
+    restored: tuple[str, ...] = ()
+    if not keep_graph:
+        graph, facts, restored = restore_normalisation(graph, facts, protected=declared)
+    return Model(
+        name=Path(name).stem if folder is not None else name,
+        path=Path(name) if folder is not None else None,
+        graph=graph,
+        facts=facts,
+        inputs=plan,
+        channel_axes=channel_axes(graph, facts),
+        changes=(*changes, *decomposed, *fused, *restored),
+        warnings=plan.warnings,
+        fixed_batch=fixed_batch,
+    )
+
+
+def specialise(model: Model, batch_size: int, limits: Limits | None = None) -> Model:
+    """Return a model at a batch size: facts for it, and all shape arithmetic folded.
+
+    Raises
+    ------
+    ModelError
+        If the file is written for one batch size in a way that cannot be changed.
+    """
+    plan: InputPlan = model.inputs
+    if model.fixed_batch and batch_size != plan.declared_batch:
+        raise ModelError(
+            f"{model.name}: the model works at batch size {plan.declared_batch} only ({model.fixed_batch}); "
+            f"score it with --batch-size {plan.declared_batch}"
+        )
+    graph, facts = interpret(model.graph, batch_size, plan.shapes(batch_size), limits or Limits())
+    graph, facts = fold(graph, facts, protected=declared_blocks(graph.metadata))
+    return replace(model, graph=graph, facts=facts)
+
+
+def declared_blocks(metadata: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the block outputs that a model's metadata declares, in order; empty where it declares none.
+
+    Raises
+    ------
+    ModelError
+        If the entry is not a JSON list of strings.
+    """
+    text = metadata.get(BLOCKS_KEY)
+    if text is None:
+        return ()
+    try:
+        names = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ModelError(f"metadata {BLOCKS_KEY!r} is not JSON; a list of tensor names was expected") from error
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ModelError(f"metadata {BLOCKS_KEY!r} is not a list of tensor names")
+    return tuple(names)
+
+
