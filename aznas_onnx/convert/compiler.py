@@ -52,17 +52,16 @@ def compile_program(
     fixed, drawn = _trace_values(graph, facts, constants)
     context = Context(graph, facts, drawn, device=device, dtype=dtype, training=training)
     steps: list[Step] = []
-    needed = set(graph.outputs)
     for node in reversed(graph.nodes):
-        if all(name in fixed or name not in needed for name in node.outputs):
+        if all(name in fixed or name not in context.read for name in node.outputs):
             continue  # nobody reads it, or what is read is known already
         call = OPERATORS.converter(node)(node, context)
         steps.append(Step(node=node.name, run=call.run, inputs=call.inputs, outputs=node.outputs))
-        needed.update(call.inputs)
+        context.read.update(call.inputs)
     steps.reverse()
     return Program(
         steps=tuple(steps),
-        constants=_constant_tensors(graph, context, constants, steps, needed),
+        constants=_constant_tensors(graph, context, constants, steps),
         inputs=tuple(graph_input.name for graph_input in graph.inputs),
         outputs=graph.outputs,
     )
@@ -92,13 +91,13 @@ def _trace_values(
 
 
 def _constant_tensors(
-    graph: Graph, context: Context, drawn: Mapping[str, torch.Tensor], steps: Iterable[Step], needed: Iterable[str]
+    graph: Graph, context: Context, drawn: Mapping[str, torch.Tensor], steps: Iterable[Step]
 ) -> dict[str, torch.Tensor]:
-    """Return a tensor for each name that is needed and that neither a step nor the caller of the program gives."""
+    """Return a tensor for each name that is read and that neither a step nor the caller of the program gives."""
     given = {name for step in steps for name in step.outputs}
     given.update(graph_input.name for graph_input in graph.inputs)
     tensors: dict[str, torch.Tensor] = {}
-    for name in needed:
+    for name in context.read:
         if name in drawn:
             tensors[name] = drawn[name]
         elif name and name not in given:

@@ -36,11 +36,13 @@ class Context:
     ----------
     device, dtype
         Where the program runs, and the dtype of its floats.
+    read
+        Names of the tensors that later nodes read, or that are outputs of the graph.
     training
         Whether BatchNormalization uses the statistics of the batch.
     """
 
-    __slots__ = ("_drawn", "_facts", "_graph", "_read", "device", "dtype", "training")
+    __slots__ = ("_drawn", "_facts", "_graph", "_loaded", "device", "dtype", "read", "training")
 
     def __init__(
         self,
@@ -55,10 +57,15 @@ class Context:
         self._graph = graph
         self._facts = facts
         self._drawn = drawn
-        self._read: dict[str, npt.NDArray[Any] | None] = {}
+        self._loaded: dict[str, npt.NDArray[Any] | None] = {}
         self.device = device
         self.dtype = dtype
         self.training = training
+        self.read = set(graph.outputs)
+
+    def is_read(self, name: str) -> bool:
+        """Whether an output of a node is of use: a later node reads it, or the graph hands it out."""
+        return name in self.read
 
     # ---- shapes and types -------------------------------------------------------------------------------------
     def known_shape(self, name: str) -> tuple[int, ...] | None:
@@ -106,10 +113,10 @@ class Context:
         value = self._facts.value(name)
         if value is not None:
             return value
-        if name not in self._read:
+        if name not in self._loaded:
             constant = self._graph.constants.get(name)
-            self._read[name] = None if constant is None or constant.read is None else constant.read()
-        return self._read[name]
+            self._loaded[name] = None if constant is None or constant.read is None else constant.read()
+        return self._loaded[name]
 
     def ints(self, node: Node, index: int, what: str) -> tuple[int, ...] | None:
         """Return input `index` as Python integers; None where it is omitted.

@@ -39,7 +39,8 @@ def fold(graph: Graph, *walks: Facts, protected: Collection[str] = ()) -> tuple[
     Returns
     -------
     graph
-        Every remaining node reads at least one tensor that depends on the input or on the batch size.
+        Every remaining node reads at least one tensor that depends on the input or on the batch size. Its constants
+        are those that a node reads, and the roots that these were made from.
     facts
         The first walk's facts for what remains.
     """
@@ -48,7 +49,8 @@ def fold(graph: Graph, *walks: Facts, protected: Collection[str] = ()) -> tuple[
         folding.visit(node)
     nodes = live_nodes(folding.nodes, {*graph.outputs, *protected})
     used = {name for node in nodes for name in node.inputs} | set(graph.outputs) | set(protected)
-    constants = {name: constant for name, constant in folding.constants.items() if name in used}
+    roots = {source for name in used if name in folding.constants for source in folding.constants[name].sources}
+    constants = {name: constant for name, constant in folding.constants.items() if name in used or name in roots}
     folded = replace(graph, nodes=tuple(nodes), constants=MappingProxyType(constants))
     return folded, _restrict(folded, walks[0])
 
@@ -101,8 +103,10 @@ class _Folding:
         names = node.inputs[:1] if node.op_type in _DATA_OPERAND else node.inputs
         constants = [self.constants[name] for name in names if name in self.constants]
         found = frozenset[str]().union(*(c.sources for c in constants if c.is_float or node.op_type in _DATA_OPERAND))
-        # Identity of an initialiser is how the TorchScript exporter stores equal but separate parameters.
-        return frozenset({node.outputs[0]}) if node.op_type == "Identity" or not found else found
+        # Identity of an initialiser is how the TorchScript exporter stores equal but separate parameters, and
+        # ConstantOfShape how the zoo's abridged graphs do. Other tables come from shapes alone: nobody trains them.
+        is_root = node.op_type in ("Identity", "ConstantOfShape")
+        return frozenset({node.outputs[0]}) if is_root else found
 
     def _fold_value(self, node: Node, name: str) -> bool:
         values = [walk.value(name) for walk in self._walks]

@@ -144,6 +144,22 @@ def node_proto(node: Node) -> onnx.NodeProto:
 
 
 def _attributes(attributes: Mapping[str, Any]) -> list[onnx.AttributeProto]:
+    """Write attributes, once for all copies of a node: they share the same immutable mapping."""
+    key = id(attributes)
+    cached = _written.get(key)
+    if cached is not None and cached[0] is attributes:
+        return cached[1]
+    if len(_written) > 8192:
+        _written.clear()
+    protos = _write_attributes(attributes)
+    _written[key] = (attributes, protos)
+    return protos
+
+
+_written: dict[int, tuple[Mapping[str, Any], list[onnx.AttributeProto]]] = {}
+
+
+def _write_attributes(attributes: Mapping[str, Any]) -> list[onnx.AttributeProto]:
     written = []
     for key, value in attributes.items():
         if isinstance(value, Graph) or (isinstance(value, tuple) and value and isinstance(value[0], Graph)):

@@ -27,6 +27,8 @@ class InputPlan:
         The batch size that the file is written for; :data:`FREE_BATCH` where it leaves it open.
     sample_shapes
         Complete shapes at the declared batch size.
+    batch_is_free
+        Whether the file leaves the batch size open.
     batched
         Inputs whose axis 0 is the batch.
     warnings
@@ -37,6 +39,7 @@ class InputPlan:
     declared_batch: int
     sample_shapes: Mapping[str, tuple[int, ...]]
     batched: frozenset[str]
+    batch_is_free: bool
     warnings: tuple[str, ...] = ()
 
     def shapes(self, batch_size: int) -> dict[str, tuple[int, ...]]:
@@ -96,6 +99,7 @@ def plan_inputs(graph: Graph, given: Mapping[str, tuple[int, ...]]) -> InputPlan
         declared_batch=declared_batch,
         sample_shapes=shapes,
         batched=frozenset(batched),
+        batch_is_free=not isinstance(first, int),
         warnings=tuple(warnings),
     )
 

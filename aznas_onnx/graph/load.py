@@ -15,6 +15,8 @@ from aznas_onnx.graph.limits import Limits
 
 __all__ = ["Source", "load", "source_name"]
 
+_OUTLINE_BYTES = 1024  # tensors up to this size are shown to the checker
+
 Source: TypeAlias = "str | os.PathLike[str] | onnx.ModelProto"
 
 
@@ -50,14 +52,12 @@ def load(source: Source, limits: Limits) -> tuple[onnx.ModelProto, Path | None]:
     name = source_name(source)
     if isinstance(source, onnx.ModelProto):
         model, folder = source, None
-        content = None
     else:
         path = Path(source)
-        content = _read(path, limits)
-        model, folder = _parse(content, name), path.parent
+        model, folder = _parse(_read(path, limits), name), path.parent
     _check_outline(model, name, limits)
     _check_external_data(model, name, folder, limits)
-    _check(model, content, name, folder, source)
+    _check(model, name)
     return model, folder
 
 
@@ -172,18 +172,45 @@ def _check_external_tensor(tensor: onnx.TensorProto, name: str, folder: Path | N
         raise ModelError(f"{what} is truncated: {size_bytes:,} bytes at offset {offset:,} are needed")
 
 
-def _check(model: onnx.ModelProto, content: bytes | None, name: str, folder: Path | None, source: Source) -> None:
+def _check(model: onnx.ModelProto, name: str) -> None:
     """Run the ONNX checker, and say in one sentence what it objects to."""
-    has_external = any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _all_tensors(model))
     try:
-        if has_external and not isinstance(source, onnx.ModelProto):
-            onnx.checker.check_model(os.fspath(source))
-        else:
-            onnx.checker.check_model(model if content is None else content)
+        onnx.checker.check_model(_outline(model, name))
     except onnx.checker.ValidationError as error:
         raise _checker_error(str(error), model, name) from error
     except (ValueError, UnicodeDecodeError, RuntimeError) as error:
         raise ModelError(f"{name} is not valid ONNX: {_first_sentence(str(error))}") from error
+
+
+def _outline(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    """Copy a model without its large and its external tensors, which stand as inputs instead.
+
+    The checker serialises what it is given: with the weights that takes most of the time of reading a model. All
+    that it checks of a tensor is that its data has the right size, which is checked here.
+    """
+    outline = onnx.ModelProto(ir_version=max(model.ir_version, 4))
+    for field, value in model.ListFields():
+        if field.name in ("opset_import", "functions"):
+            getattr(outline, field.name).extend(value)
+    graph = outline.graph
+    graph.name = model.graph.name
+    for field, value in model.graph.ListFields():
+        if field.name in ("node", "input", "output", "sparse_initializer"):
+            getattr(graph, field.name).extend(value)
+    inputs = {value.name for value in graph.input}
+    for tensor in model.graph.initializer:
+        is_external = tensor.data_location == onnx.TensorProto.EXTERNAL
+        if not is_external and len(tensor.raw_data) <= _OUTLINE_BYTES:
+            graph.initializer.append(tensor)
+            continue
+        if not is_external and len(tensor.raw_data) != _size_bytes(tensor, name):
+            raise ModelError(
+                f"{name}: tensor {tensor.name!r} has {len(tensor.raw_data):,} bytes of data, "
+                f"but its shape {tuple(tensor.dims)} needs {_size_bytes(tensor, name):,}"
+            )
+        if tensor.name not in inputs:
+            graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    return outline
 
 
 def _checker_error(text: str, model: onnx.ModelProto, name: str) -> ModelError:

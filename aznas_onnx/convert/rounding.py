@@ -1,0 +1,97 @@
+"""Values as a narrower type would hold them, in the dtype that carries them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from aznas_onnx.convert.dtypes import INTEGER_RANGES, is_float
+
+__all__ = ["MINIFLOATS", "Minifloat", "convert_values"]
+
+Tensor = torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Minifloat:
+    """A float of eight bits or less.
+
+    Attributes
+    ----------
+    mantissa
+        Bits of the mantissa, without the leading one.
+    least_exponent
+        Exponent of the smallest normal number.
+    greatest
+        Largest finite value.
+    beyond
+        What a value beyond it becomes where the cast does not saturate: infinity or NaN; None for types whose
+        casts always saturate.
+    saturates_infinity
+        Whether a saturating cast takes infinity to the largest finite value, too.
+    """
+
+    mantissa: int
+    least_exponent: int
+    greatest: float
+    beyond: float | None = math.nan
+    saturates_infinity: bool = True
+
+    def round(self, x: Tensor, *, saturate: bool) -> Tensor:
+        """Return the nearest representable values, ties to even."""
+        exponent = torch.frexp(x).exponent - 1
+        exponent = exponent.clamp(min=self.least_exponent) - self.mantissa
+        rounded = torch.ldexp(torch.round(torch.ldexp(x, -exponent)), exponent)
+        rounded = torch.where(torch.isfinite(x), rounded, x)
+        if saturate or self.beyond is None:
+            limited = rounded.clamp(-self.greatest, self.greatest)
+            return limited if self.saturates_infinity else torch.where(torch.isinf(x), math.nan, limited)
+        instead = torch.copysign(torch.full_like(x, self.beyond), x)
+        return torch.where(rounded.abs() > self.greatest, instead, rounded)
+
+
+#: By numpy (ml_dtypes) name.
+MINIFLOATS: dict[str, Minifloat] = {
+    "float8_e4m3fn": Minifloat(3, -6, 448.0),
+    "float8_e4m3fnuz": Minifloat(3, -7, 240.0, saturates_infinity=False),
+    "float8_e5m2": Minifloat(2, -14, 57344.0, math.inf),
+    "float8_e5m2fnuz": Minifloat(2, -15, 57344.0, saturates_infinity=False),
+    "float6_e2m3fn": Minifloat(3, 0, 7.5, None),
+    "float6_e3m2fn": Minifloat(2, -2, 28.0, None),
+    "float4_e2m1fn": Minifloat(1, 0, 6.0, None),
+}
+
+
+def convert_values(
+    source: np.dtype[Any], target: np.dtype[Any], carrier: torch.dtype, *, saturate: bool, round_mode: str = "up"
+) -> Callable[[Tensor], Tensor]:
+    """Return a function that casts a tensor of ONNX type `source` to ONNX type `target`, carried in `carrier`."""
+    narrow = MINIFLOATS.get(target.name)
+    if narrow is not None:
+        return lambda x: narrow.round(x.to(carrier), saturate=saturate)
+    if target.name == "float8_e8m0fnu":
+        return lambda x: _power_of_two(x.to(carrier), round_mode)
+    if is_float(target) or target.kind == "b":
+        return lambda x: x.to(carrier)
+    low, high = INTEGER_RANGES[target.name]
+    if torch.iinfo(carrier).bits == int(target.name.lstrip("uint")) or is_float(source):
+        return lambda x: x.to(carrier)
+    span = high - low  # drop the bits beyond the width, as two's complement
+    return lambda x: (((x.long() - low) & span) + low).to(carrier)
+
+
+def _power_of_two(x: Tensor, mode: str) -> Tensor:
+    """Round to the powers of two that float8_e8m0 holds; it has no sign and no zero."""
+    mantissa, exponent = torch.frexp(x)  # x = mantissa * 2**exponent, 0.5 <= mantissa < 1
+    if mode == "nearest":
+        up = mantissa >= 0.75
+    else:
+        up = mantissa > 0.5 if mode == "up" else torch.zeros_like(mantissa, dtype=torch.bool)
+    power = torch.where(up, exponent, exponent - 1).clamp(-127, 127)
+    rounded = torch.ldexp(torch.ones_like(x), power)
+    return torch.where(torch.isfinite(x), rounded, math.nan)

@@ -1,0 +1,82 @@
+"""The geometry of sliding windows, which convolutions and pools share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aznas_onnx.convert.attributes import integer, integers, text
+from aznas_onnx.convert.context import Context
+from aznas_onnx.graph.ir import Node
+
+__all__ = ["Window", "read_window"]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A window over the spatial axes; each tuple has one entry an axis, `begin` and `end` are the pads."""
+
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    begin: tuple[int, ...]
+    end: tuple[int, ...]
+    ceil: bool = False
+
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether the pads are the same on both sides, so that a torch operator can do the padding."""
+        return self.begin == self.end and min(self.begin, default=0) >= 0
+
+    @property
+    def torch_pads(self) -> list[int]:
+        """The pads in the order of ``F.pad``: last axis first, begin before end."""
+        return to_torch_pads(self.begin, self.end)
+
+    def output_sizes(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the number of windows on each axis of an input with these spatial sizes."""
+        return tuple(self._count(axis, size) for axis, size in enumerate(sizes))
+
+    def _count(self, axis: int, size: int) -> int:
+        extent = (self.kernel[axis] - 1) * self.dilations[axis] + 1
+        room = size + self.begin[axis] + self.end[axis] - extent
+        stride = self.strides[axis]
+        if not self.ceil:
+            return room // stride + 1
+        count = -(-room // stride) + 1
+        # A window that would start in the padding after the end is dropped (torch, and ONNX in words since 22).
+        return count - 1 if (count - 1) * stride >= size + self.begin[axis] else count
+
+    def covering_pads(self, sizes: tuple[int, ...]) -> list[int]:
+        """Return pads, in the order of ``F.pad``, after which exactly the windows of `output_sizes` fit."""
+        end = []
+        for axis, (size, count) in enumerate(zip(sizes, self.output_sizes(sizes), strict=True)):
+            extent = (self.kernel[axis] - 1) * self.dilations[axis] + 1
+            end.append((count - 1) * self.strides[axis] + extent - size - self.begin[axis])
+        return to_torch_pads(self.begin, tuple(end))
+
+
+def to_torch_pads(begin: tuple[int, ...], end: tuple[int, ...]) -> list[int]:
+    """Return pads in the order of ``F.pad``: last axis first, begin before end."""
+    return [pad for pair in zip(reversed(begin), reversed(end), strict=True) for pad in pair]
+
+
+def read_window(node: Node, context: Context, kernel: tuple[int, ...]) -> Window:
+    """Read strides, dilations and pads of a convolution or pool; `auto_pad` needs the shape of input 0."""
+    ones = (1,) * len(kernel)
+    strides = integers(node, "strides") or ones
+    dilations = integers(node, "dilations") or ones
+    auto_pad = text(node, "auto_pad", "NOTSET")
+    if auto_pad in ("NOTSET", ""):
+        pads = integers(node, "pads") or (0,) * (2 * len(kernel))
+        begin, end = pads[: len(kernel)], pads[len(kernel) :]
+        return Window(kernel, strides, dilations, begin, end, ceil=bool(integer(node, "ceil_mode", 0)))
+    if auto_pad == "VALID":
+        return Window(kernel, strides, dilations, (0,) * len(kernel), (0,) * len(kernel))
+    sizes = context.shape(node, node.inputs[0])[2:]
+    totals = tuple(
+        max((-(-size // stride) - 1) * stride + (width - 1) * dilation + 1 - size, 0)
+        for size, stride, width, dilation in zip(sizes, strides, kernel, dilations, strict=True)
+    )
+    small, large = tuple(total // 2 for total in totals), tuple(total - total // 2 for total in totals)
+    begin, end = (small, large) if auto_pad == "SAME_UPPER" else (large, small)
+    return Window(kernel, strides, dilations, begin, end)

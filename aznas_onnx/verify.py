@@ -1,0 +1,269 @@
+"""Comparison of the converted network with ONNX Runtime, on random weights and random input.
+
+Weights are filled with random numbers first: zeros make any conversion look right. For the same reason the tensor
+before a final Softmax is compared, not the nearly equal probabilities behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import numpy_helper
+
+from aznas_onnx.errors import AznasError, ModelError
+from aznas_onnx.graph import InputPlan, Limits, Source, prepare, specialise
+from aznas_onnx.graph.load import load, source_name
+
+__all__ = ["Verification", "VerificationError", "fill_weights", "verify"]
+
+_FILL_ELEMENTS = 16  # smaller constants are shapes, scales and bounds: they mean something
+_TOLERANCE = {"float32": 1e-3, "float16": 3e-2, "bfloat16": 3e-2}
+
+
+class VerificationError(AznasError, RuntimeError):
+    """ONNX Runtime itself cannot run the model, so there is nothing to compare with."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """How far the converted network is from ONNX Runtime.
+
+    Attributes
+    ----------
+    relative_difference
+        Largest absolute difference over the largest absolute output, the worst of all outputs.
+    output
+        The tensor that was compared and gave it.
+    batch_size, seed
+        What it was computed with.
+    precision
+        The file's own arithmetic: ``float32``, ``float16`` or ``bfloat16``.
+    tolerance
+        What counts as equal at that precision.
+    """
+
+    relative_difference: float
+    output: str
+    batch_size: int
+    seed: int
+    precision: str
+    tolerance: float
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the difference is finite and within the tolerance."""
+        return bool(np.isfinite(self.relative_difference)) and self.relative_difference <= self.tolerance
+
+
+def verify(
+    source: Source,
+    *,
+    batch_size: int = 2,
+    seed: int = 0,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    limits: Limits | None = None,
+) -> Verification:
+    """Run a model here and in ONNX Runtime, and compare.
+
+    A model that is written for one batch size runs in ONNX Runtime once per sample, here as one batch; so this also
+    proves that samples do not mix.
+
+    Parameters
+    ----------
+    source
+        Path of an ONNX file, or a ModelProto.
+    batch_size
+        Number of samples.
+    seed
+        For weights and input.
+    input_shapes
+        As for :func:`aznas_onnx.graph.prepare`.
+
+    Returns
+    -------
+    Verification
+        Smaller differences are better; 1e-3 is far above float32 rounding and far below any real error.
+
+    Raises
+    ------
+    ModelError
+        If the model cannot be read or converted.
+    VerificationError
+        If ONNX Runtime refuses the model.
+    """
+    limits = limits or Limits()
+    plan = prepare(source, input_shapes=input_shapes, keep_graph=True, limits=limits).inputs
+    proto, folder = load(source, limits)
+    filled = onnx.ModelProto()
+    filled.CopyFrom(proto)
+    if folder is not None:
+        onnx.external_data_helper.load_external_data_for_model(filled, str(folder))
+    rng = np.random.default_rng(seed)
+    fill_weights(filled, rng)
+    compare_before_softmax(filled)
+    filled.graph.name = filled.graph.name or Path(source_name(source)).stem
+    feeds = _feeds(filled, plan, batch_size, rng)
+    expected = _run_onnxruntime(filled, feeds, plan, batch_size)
+    actual = _run_here(filled, feeds, batch_size, input_shapes, limits)
+    output, difference = _largest_difference(expected, actual)
+    precision = _precision(proto)
+    return Verification(
+        relative_difference=difference,
+        output=output,
+        batch_size=batch_size,
+        seed=seed,
+        precision=precision,
+        tolerance=_TOLERANCE[precision],
+    )
+
+
+def fill_weights(model: onnx.ModelProto, rng: np.random.Generator) -> None:
+    """Replace every weight-like constant of a model, in place, by random numbers of sensible size."""
+    for tensor in _weight_tensors(model):
+        array = numpy_helper.to_array(tensor)
+        if array.size < _FILL_ELEMENTS:
+            continue
+        if array.dtype.kind == "f" or array.dtype.name == "bfloat16":
+            fresh = _random_floats(array.shape, rng).astype(array.dtype)
+        elif array.dtype in (np.int8, np.uint8):
+            bounds = np.iinfo(array.dtype)
+            fresh = rng.integers(bounds.min, bounds.max, array.shape, dtype=array.dtype, endpoint=True)
+        else:
+            continue
+        name = tensor.name
+        tensor.CopyFrom(numpy_helper.from_array(fresh, name))
+    _materialise_constant_of_shape(model, rng)
+
+
+def _weight_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    yield from model.graph.initializer
+    for node in model.graph.node:
+        if node.op_type == "Constant":
+            yield from (attribute.t for attribute in node.attribute if attribute.name == "value")
+
+
+def _random_floats(shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    """Vectors near one (they may be variances or scales), matrices with unit gain."""
+    if len(shape) < 2:
+        return rng.uniform(0.5, 1.5, shape)
+    fan_in = max(1, int(np.prod(shape[1:]))) if len(shape) > 2 else max(shape)
+    return rng.standard_normal(shape) / np.sqrt(fan_in)
+
+
+def _materialise_constant_of_shape(model: onnx.ModelProto, rng: np.random.Generator) -> None:
+    """Turn weights that a ConstantOfShape node makes (the zoo's light models) into random initialisers."""
+    known = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in list(model.graph.node):
+        if node.op_type != "ConstantOfShape" or node.input[0] not in known:
+            continue
+        value = next((a.t for a in node.attribute if a.name == "value"), None)
+        if value is not None and value.data_type != onnx.TensorProto.FLOAT:
+            continue
+        shape = tuple(int(size) for size in numpy_helper.to_array(known[node.input[0]]))
+        if int(np.prod(shape, dtype=np.int64)) >= _FILL_ELEMENTS:
+            fresh = _random_floats(shape, rng).astype(np.float32)
+            model.graph.initializer.append(numpy_helper.from_array(fresh, node.output[0]))
+            model.graph.node.remove(node)
+
+
+def compare_before_softmax(model: onnx.ModelProto) -> None:
+    """Make the input of a final Softmax the model's output, in place."""
+    producers = {output: node for node in model.graph.node for output in node.output}
+    for output in model.graph.output:
+        node = producers.get(output.name)
+        while node is not None and node.op_type in ("Softmax", "LogSoftmax", "Identity", "Cast"):
+            output.name = node.input[0]
+            output.type.tensor_type.ClearField("shape")
+            node = producers.get(output.name)
+
+
+def _feeds(
+    model: onnx.ModelProto, plan: InputPlan, batch_size: int, rng: np.random.Generator
+) -> dict[str, npt.NDArray[Any]]:
+    types = {value.name: value.type.tensor_type.elem_type for value in model.graph.input}
+    feeds = {}
+    for name, shape in plan.shapes(batch_size).items():
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(types[name])
+        is_sample = name in plan.batched and (dtype.kind == "f" or dtype.name == "bfloat16")
+        feeds[name] = (rng.standard_normal(shape) if is_sample else np.ones(shape)).astype(dtype)
+    return feeds
+
+
+def _run_onnxruntime(
+    model: onnx.ModelProto, feeds: Mapping[str, npt.NDArray[Any]], plan: InputPlan, batch_size: int
+) -> dict[str, npt.NDArray[Any]]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    names = [output.name for output in model.graph.output]
+    for output in model.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    try:
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        if plan.batch_is_free or batch_size == plan.declared_batch:
+            return dict(zip(names, session.run(names, dict(feeds)), strict=True))
+        step = plan.declared_batch
+        chunks = [
+            session.run(names, {k: v[i : i + step] if k in plan.batched else v for k, v in feeds.items()})
+            for i in range(0, batch_size, step)
+        ]
+        return {name: np.concatenate([chunk[index] for chunk in chunks]) for index, name in enumerate(names)}
+    except Exception as error:  # ONNX Runtime raises its own classes straight from Exception
+        raise VerificationError(f"ONNX Runtime cannot run the model: {str(error).splitlines()[0]}") from error
+
+
+def _run_here(
+    model: onnx.ModelProto,
+    feeds: Mapping[str, npt.NDArray[Any]],
+    batch_size: int,
+    input_shapes: Mapping[str, Sequence[int]] | None,
+    limits: Limits,
+) -> dict[str, npt.NDArray[Any]]:
+    import torch
+
+    from aznas_onnx.convert import compile_program
+
+    prepared = specialise(prepare(model, input_shapes=input_shapes, keep_graph=True, limits=limits), batch_size, limits)
+    device = torch.device("cpu")
+    program = compile_program(prepared.graph, prepared.facts, {}, device=device)
+    with torch.inference_mode():
+        tensors = {}
+        for name, array in feeds.items():
+            is_float = array.dtype.kind == "f" or array.dtype.name == "bfloat16"
+            tensors[name] = torch.from_numpy(array.astype(np.float32) if is_float else array)
+        results = program.run(tensors)
+    return {name: tensor.numpy() for name, tensor in results.items()}
+
+
+def _largest_difference(
+    expected: Mapping[str, npt.NDArray[Any]], actual: Mapping[str, npt.NDArray[Any]]
+) -> tuple[str, float]:
+    worst_name, worst = "", -1.0
+    for name, reference in expected.items():
+        if reference.dtype.kind not in "fiub":
+            continue
+        result = actual[name]
+        if result.shape != reference.shape:
+            raise ModelError(f"output {name!r} has shape {result.shape} here, but {reference.shape} in ONNX Runtime")
+        wanted, found = reference.astype(np.float64), result.astype(np.float64)
+        largest = float(np.max(np.abs(wanted), initial=0.0))
+        difference = float(np.max(np.abs(wanted - found), initial=0.0)) / (largest or 1.0)
+        if not np.isfinite(difference) or difference > worst:
+            worst_name, worst = name, difference
+            if not np.isfinite(difference):
+                break
+    return worst_name, worst
+
+
+def _precision(model: onnx.ModelProto) -> str:
+    types = {tensor.data_type for tensor in _weight_tensors(model)}
+    if onnx.TensorProto.FLOAT16 in types:
+        return "float16"
+    return "bfloat16" if onnx.TensorProto.BFLOAT16 in types else "float32"
