@@ -1,1 +1,66 @@
-"""."""
+"""Score neural architectures without training them: the AZ-NAS proxies for any network that can be written as ONNX.
+
+Importing this package is cheap: each name below is loaded when it is first used, and only scoring loads torch.
+
+Examples
+--------
+>>> import aznas_onnx as az
+>>> az.inspect("resnet50.onnx").costs.macs                                   # doctest: +SKIP
+4089184256
+>>> az.score("resnet50.onnx", seeds=3).proxies["trainability"].mean          # doctest: +SKIP
+-0.431
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from aznas_onnx.errors import AznasError
+
+if TYPE_CHECKING:
+    from aznas_onnx import spaces
+    from aznas_onnx.inspection import Inspection, inspect
+    from aznas_onnx.ranking import Ranking, rank
+    from aznas_onnx.results import ProxyScores
+    from aznas_onnx.scoring import score, score_many
+
+__all__ = [
+    "AznasError",
+    "Inspection",
+    "ProxyScores",
+    "Ranking",
+    "inspect",
+    "rank",
+    "score",
+    "score_many",
+    "spaces",
+]
+
+_MODULES = {
+    "Inspection": "aznas_onnx.inspection",
+    "ProxyScores": "aznas_onnx.results",
+    "Ranking": "aznas_onnx.ranking",
+    "inspect": "aznas_onnx.inspection",
+    "rank": "aznas_onnx.ranking",
+    "score": "aznas_onnx.scoring",
+    "score_many": "aznas_onnx.scoring",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "spaces":
+        return importlib.import_module("aznas_onnx.spaces")
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("aznas-onnx")
+    if name in _MODULES:
+        value = getattr(importlib.import_module(_MODULES[name]), name)
+        globals()[name] = value  # the next access does not come here
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})

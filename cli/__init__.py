@@ -1,1 +1,1 @@
-"""The aznas command."""
+"""The `aznas` command: parse, call one library function, render."""

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 import torch
 
 from aznas_onnx.convert.context import Context
-from aznas_onnx.convert.dtypes import is_float, to_tensor
+from aznas_onnx.convert.dtypes import carrier, is_float, to_tensor
 from aznas_onnx.convert.program import Program, Step
 from aznas_onnx.convert.table import OPERATORS
-from aznas_onnx.errors import ModelError
+from aznas_onnx.errors import ModelError, UnsupportedOperatorError
 from aznas_onnx.graph.facts import Facts
 from aznas_onnx.graph.ir import Graph
 
@@ -51,6 +51,7 @@ def compile_program(
     device = torch.device(device)
     fixed, drawn = _trace_values(graph, facts, constants)
     context = Context(graph, facts, drawn, device=device, dtype=dtype, training=training)
+    _check_inputs(graph)
     steps: list[Step] = []
     for node in reversed(graph.nodes):
         if all(name in fixed or name not in context.read for name in node.outputs):
@@ -65,6 +66,14 @@ def compile_program(
         inputs=tuple(graph_input.name for graph_input in graph.inputs),
         outputs=graph.outputs,
     )
+
+
+def _check_inputs(graph: Graph) -> None:
+    for graph_input in graph.inputs:
+        if carrier(graph_input.dtype, torch.float32) is None:
+            raise UnsupportedOperatorError(
+                f"input {graph_input.name!r} holds {graph_input.dtype}; tensors of numbers and booleans are supported"
+            )
 
 
 def _trace_values(

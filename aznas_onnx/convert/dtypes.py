@@ -63,7 +63,7 @@ def to_tensor(array: npt.NDArray[Any], device: torch.device, float_dtype: torch.
     dtype = carrier(array.dtype, float_dtype)
     if dtype is None:
         return None
-    if array.dtype.kind not in "biuf":  # ml_dtypes, which torch cannot read
+    if array.dtype.isbuiltin != 1:  # a dtype of ml_dtypes, which torch cannot read
         array = array.astype(np.float32 if is_float(array.dtype) else np.int64)
     elif not array.flags.writeable or not array.flags.c_contiguous or array.dtype.byteorder == ">":
         array = np.array(array, dtype=array.dtype.newbyteorder("="), order="C")

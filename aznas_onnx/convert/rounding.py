@@ -30,17 +30,14 @@ class Minifloat:
     greatest
         Largest finite value.
     beyond
-        What a value beyond it becomes where the cast does not saturate: infinity or NaN; None for types whose
-        casts always saturate.
-    saturates_infinity
-        Whether a saturating cast takes infinity to the largest finite value, too.
+        What a value beyond it becomes where the cast does not saturate: infinity or NaN. None for types that hold
+        neither: their casts always saturate, and NaN becomes zero.
     """
 
     mantissa: int
     least_exponent: int
     greatest: float
     beyond: float | None = math.nan
-    saturates_infinity: bool = True
 
     def round(self, x: Tensor, *, saturate: bool) -> Tensor:
         """Return the nearest representable values, ties to even."""
@@ -48,9 +45,10 @@ class Minifloat:
         exponent = exponent.clamp(min=self.least_exponent) - self.mantissa
         rounded = torch.ldexp(torch.round(torch.ldexp(x, -exponent)), exponent)
         rounded = torch.where(torch.isfinite(x), rounded, x)
-        if saturate or self.beyond is None:
-            limited = rounded.clamp(-self.greatest, self.greatest)
-            return limited if self.saturates_infinity else torch.where(torch.isinf(x), math.nan, limited)
+        if self.beyond is None:
+            return rounded.nan_to_num(nan=0.0).clamp(-self.greatest, self.greatest)
+        if saturate:
+            return rounded.clamp(-self.greatest, self.greatest)
         instead = torch.copysign(torch.full_like(x, self.beyond), x)
         return torch.where(rounded.abs() > self.greatest, instead, rounded)
 
@@ -58,9 +56,9 @@ class Minifloat:
 #: By numpy (ml_dtypes) name.
 MINIFLOATS: dict[str, Minifloat] = {
     "float8_e4m3fn": Minifloat(3, -6, 448.0),
-    "float8_e4m3fnuz": Minifloat(3, -7, 240.0, saturates_infinity=False),
+    "float8_e4m3fnuz": Minifloat(3, -7, 240.0),
     "float8_e5m2": Minifloat(2, -14, 57344.0, math.inf),
-    "float8_e5m2fnuz": Minifloat(2, -15, 57344.0, saturates_infinity=False),
+    "float8_e5m2fnuz": Minifloat(2, -15, 57344.0),
     "float6_e2m3fn": Minifloat(3, 0, 7.5, None),
     "float6_e3m2fn": Minifloat(2, -2, 28.0, None),
     "float4_e2m1fn": Minifloat(1, 0, 6.0, None),
@@ -79,9 +77,10 @@ def convert_values(
     if is_float(target) or target.kind == "b":
         return lambda x: x.to(carrier)
     low, high = INTEGER_RANGES[target.name]
-    if torch.iinfo(carrier).bits == int(target.name.lstrip("uint")) or is_float(source):
+    span = high - low
+    if torch.iinfo(carrier).max - torch.iinfo(carrier).min <= span or (is_float(source) and span > 255):
         return lambda x: x.to(carrier)
-    span = high - low  # drop the bits beyond the width, as two's complement
+    # The carrier is wider than the type: drop the bits beyond the width, as two's complement.
     return lambda x: (((x.long() - low) & span) + low).to(carrier)
 
 
@@ -92,6 +91,6 @@ def _power_of_two(x: Tensor, mode: str) -> Tensor:
         up = mantissa >= 0.75
     else:
         up = mantissa > 0.5 if mode == "up" else torch.zeros_like(mantissa, dtype=torch.bool)
-    power = torch.where(up, exponent, exponent - 1).clamp(-127, 127)
+    power = torch.where(x == 0, -127, torch.where(up, exponent, exponent - 1)).clamp(-127, 127)
     rounded = torch.ldexp(torch.ones_like(x), power)
     return torch.where(torch.isfinite(x), rounded, math.nan)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from aznas_onnx.convert.context import Call, Context, Converter
+from aznas_onnx.convert.context import Call, Context, Converter, unsupported
 from aznas_onnx.graph.ir import Node
 
 __all__ = ["via_onnx2torch"]
@@ -28,7 +28,10 @@ def via_onnx2torch(version: int) -> Converter:
         from onnx2torch.onnx_node import OnnxNode
 
         onnx_node = OnnxNode(_to_proto(node), unique_name=node.name)
-        result = get_converter(node.op_type, version, node.domain)(onnx_node, _constants(node, context))
+        try:
+            result = get_converter(node.op_type, version, node.domain)(onnx_node, _constants(node, context))
+        except NotImplementedError as error:
+            raise unsupported(node, f"is not converted by onnx2torch ({error})", "docs/operators.md says what is") from error
         return Call(result.torch_module, tuple(result.onnx_mapping.inputs))
 
     return convert

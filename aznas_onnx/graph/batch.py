@@ -24,7 +24,7 @@ import numpy as np
 from aznas_onnx.graph.facts import Fact
 from aznas_onnx.graph.ir import Constant, Node
 
-__all__ = ["BatchRepair", "Repair"]
+__all__ = ["BatchRepair", "Repair", "lost_batch"]
 
 
 @dataclass(slots=True)
@@ -58,6 +58,23 @@ class Repair:
         if axis + 1 < len(values):
             parts.append(self.vector(f"{prefix}/after", values[axis + 1 :]))
         return self.node("Concat", node, parts, f"{prefix}/target", axis=0)
+
+
+def lost_batch(nodes: Sequence[Node], reference: Mapping[str, Fact], facts: Mapping[str, Fact], outputs: Sequence[str]) -> str:
+    """Say where the batch got lost between two walks; empty where some output still has it.
+
+    A tensor has the batch if its number of elements follows the batch size.
+    """
+
+    def follows(name: str) -> bool:
+        return name in reference and name in facts and reference[name].elements != facts[name].elements
+
+    if any(follows(name) for name in outputs):
+        return ""
+    for node in nodes:
+        if node.op_type not in ("Shape", "Size") and any(map(follows, node.inputs)) and not any(map(follows, node.outputs)):
+            return f"node {node.name!r} ({node.operator}) gives the same result size for every batch size"
+    return "no output depends on the batch size"
 
 
 class BatchRepair:
@@ -127,6 +144,22 @@ class BatchRepair:
         repair.nodes.append(replace(node, inputs=(node.inputs[0], shape), attributes=MappingProxyType({})))
         return repair
 
+    def _gather(self, node: Node) -> Repair | None:
+        """A gather of everything in order, which is how as_strided is exported, is a reshape."""
+        indices = self._facts[node.inputs[1]].value
+        before = self._reference[node.inputs[0]].shape
+        if before is None or len(before) != 1 or self.batch_axis(node.inputs[0]) != 0 or indices is None:
+            return None
+        if not np.array_equal(indices.reshape(-1), np.arange(before[0])):
+            return None
+        place = _batch_place(before, 0, indices.shape, self._from)
+        if place is None:
+            return None
+        repair = Repair()
+        target = repair.vector(f"{node.name}/target", [-1 if i == place else size for i, size in enumerate(indices.shape)])
+        repair.node("Reshape", node, [node.inputs[0], target], node.outputs[0])
+        return repair
+
     def _natural_reshape(self, node: Node, target: list[int]) -> list[int] | None:
         shape = self._facts[node.inputs[0]].shape
         assert shape is not None  # the batch axis was found in it
@@ -190,14 +223,14 @@ class BatchRepair:
         return repair
 
     def _expand_target(self, node: Node) -> Repair | None:
-        """An Expand whose target names a batch size above one keeps the input's batch."""
+        """An Expand whose target repeats the size of the batch axis (64 windows, say) leaves that axis alone."""
         axis = self.batch_axis(node.inputs[0])
         target = self._fixed_vector(node.input(1))
-        shape = self._facts[node.inputs[0]].shape
-        if axis is None or target is None or shape is None or self._from == 1:
+        shape = self._reference[node.inputs[0]].shape
+        if axis is None or target is None or shape is None:
             return None
         aligned = axis + len(target) - len(shape)
-        if aligned < 0 or target[aligned] == 1:
+        if aligned < 0 or target[aligned] == 1 or target[aligned] != shape[axis]:
             return None
         repair = Repair()
         changed = repair.vector(f"{node.name}/target", [1 if i == aligned else size for i, size in enumerate(target)])
@@ -262,6 +295,7 @@ def _batch_place(before: Sequence[int], axis: int, after: Sequence[int], batch: 
 
 _RULES: Mapping[str, Callable[[BatchRepair, Node], Repair | None]] = {
     "Reshape": BatchRepair._reshape,
+    "Gather": BatchRepair._gather,
     "Slice": BatchRepair._slice,
     "Squeeze": BatchRepair._squeeze,
     "Resize": BatchRepair._resize,

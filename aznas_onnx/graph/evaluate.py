@@ -18,6 +18,9 @@ __all__ = ["evaluate", "output_elements"]
 
 _Inputs = Sequence[Array | None]
 
+# Where the reference implementation starts later than the operator, which means the same before.
+_REFERENCE_SINCE = {"DequantizeLinear": 19}
+
 
 def evaluate(node: Node, inputs: _Inputs) -> list[Array]:
     """Compute a node.
@@ -59,7 +62,8 @@ def _reference(node: Node, inputs: _Inputs) -> list[Array]:
         [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(values[n].dtype), None) for n in names],
         [helper.make_empty_tensor_value_info(n) for n in node.outputs if n],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid(node.domain, node.version)])
+    version = max(node.version, _REFERENCE_SINCE.get(node.op_type, 1))
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid(node.domain, version)])
     results = iter(ReferenceEvaluator(model).run(None, values))
     return [np.asarray(next(results)) if name else np.empty(0) for name in node.outputs]
 

@@ -1,16 +1,369 @@
-"""Which axis of each tensor holds the channels."""
+"""Which axis of each tensor holds the channels.
+
+Every axis of every tensor is followed through the graph as a product of factors
+(:mod:`aznas_onnx.graph.axes`): a Reshape cuts and joins them, a Transpose permutes them, a convolution or a matrix
+product makes new ones. So the channels are still known after windows were cut out of a map, or heads out of a
+token, and put together again. Which axis of the graph's input is which shows when the first weight reads it; until
+then its axes are open questions, answered for all tensors at once.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
+from typing import TypeAlias
 
+from aznas_onnx.graph.axes import (
+    BATCH,
+    CHANNEL,
+    POSITION,
+    UNKNOWN,
+    Axes,
+    Axis,
+    axis_of,
+    is_open,
+    open_kind,
+    regroup,
+)
 from aznas_onnx.graph.facts import Facts
-from aznas_onnx.graph.ir import Graph
+from aznas_onnx.graph.ir import Graph, Node
 
 __all__ = ["channel_axes"]
 
 
 def channel_axes(graph: Graph, facts: Facts) -> Mapping[str, int]:
-    """Return the channel axis of every tensor where it is known."""
-    return MappingProxyType({})
+    """Return the channel axis of every activation where it is known.
+
+    Parameters
+    ----------
+    graph, facts
+        A canonical graph, and the shapes and shape operands known about it.
+
+    Returns
+    -------
+    mapping from tensor name to axis
+        The axis is at least 1. A tensor is absent where no axis, or more than one, holds channels: inside
+        attention, say, where they are split over heads, or after a Flatten.
+    """
+    walk = _Walk(graph, facts)
+    for node in graph.nodes:
+        walk.visit(node)
+    return MappingProxyType(walk.channels())
+
+
+class _Walk:
+    def __init__(self, graph: Graph, facts: Facts) -> None:
+        self._constants = graph.constants
+        self._facts = facts
+        self._axes: dict[str, Axes] = {}
+        self._answers: dict[str, str] = {}
+        for index, value in enumerate(graph.inputs):
+            shape = facts[value.name].shape or ()
+            batched = bool(shape) and shape[0] == facts.batch_size and value.dtype.kind == "f"
+            self._axes[value.name] = tuple(
+                axis_of(BATCH if batched and axis == 0 else open_kind(100 * index + axis), size)
+                for axis, size in enumerate(shape)
+            )
+
+    def visit(self, node: Node) -> None:
+        rule = _inherit if node.domain else _RULES.get(node.op_type, _inherit)
+        shapes = [self._facts[name].shape if name else None for name in node.outputs]
+        for index, (name, shape) in enumerate(zip(node.outputs, shapes, strict=True)):
+            if name and shape is not None and self._facts[name].dtype.kind == "f":
+                axes = rule(self, node, shape, index)
+                self._axes[name] = axes if len(axes) == len(shape) else _unknown(shape)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._facts[name].shape or ()
+
+    def integers(self, node: Node, attribute: str, index: int) -> tuple[int, ...] | None:
+        """Return a list of integers that is an attribute in old versions and input `index` in newer ones."""
+        given = node.attributes.get(attribute)
+        if given is not None:
+            return tuple(given) if isinstance(given, tuple) else (int(given),)  # type: ignore[arg-type]
+        value = self._facts.value(node.input(index)) if node.input(index) else None
+        return None if value is None else tuple(int(v) for v in value.reshape(-1))
+
+    def axes(self, name: str) -> Axes | None:
+        """Return the axes of an activation; None for a constant or an omitted input."""
+        if not name or name in self._constants:
+            return None
+        known = self._axes.get(name)
+        return _unknown(self.shape(name)) if known is None else known
+
+    def activations(self, node: Node) -> list[Axes]:
+        return [axes for axes in map(self.axes, node.inputs) if axes is not None]
+
+    def first(self, node: Node) -> Axes:
+        """Return the axes of the first input that carries data."""
+        for name in node.inputs:
+            if name in self._axes:
+                return self._axes[name]
+        found = self.activations(node)
+        return found[0] if found else ()
+
+    def kind(self, axis: Axis) -> str:
+        """Return the one kind of an axis's factors; unknown where it has none or several."""
+        kinds = {self._answers.get(kind, kind) for kind, _ in axis}
+        return kinds.pop() if len(kinds) == 1 else UNKNOWN
+
+    def answer(self, axis: Axis, kind: str) -> None:
+        """Settle what an axis of the graph's input holds, if that is still open."""
+        found = self.kind(axis)
+        if is_open(found):
+            self._answers[found] = kind
+
+    def has_channels(self, axes: Sequence[Axis]) -> bool:
+        return any(self.kind(axis) == CHANNEL for axis in axes)
+
+    def contracted(self, axes: Axes, at: int) -> str:
+        """Return what a weight makes of the axis that it sums over: channels, or positions that it mixes."""
+        kind = self.kind(axes[at])
+        if kind == POSITION and self.has_channels(axes[:at] + axes[at + 1 :]):
+            return POSITION  # the token mixing of an MLP-Mixer
+        self.answer(axes[at], CHANNEL)
+        return CHANNEL
+
+    def channels(self) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for name, axes in self._axes.items():
+            holders = [
+                index
+                for index, axis in enumerate(axes)
+                if any(size > 1 and self._answers.get(kind, kind) == CHANNEL for kind, size in axis)
+            ]
+            if len(holders) == 1 and holders[0] > 0 and self.kind(axes[holders[0]]) == CHANNEL:
+                found[name] = holders[0]
+        return found
+
+
+_Rule: TypeAlias = Callable[[_Walk, Node, Sequence[int], int], Axes]
+
+
+def _unknown(shape: Sequence[int]) -> Axes:
+    return tuple(axis_of(UNKNOWN, size) for size in shape)
+
+
+def _resized(walk: _Walk, axes: Axes, shape: Sequence[int]) -> Axes:
+    """Return `axes` for a tensor of the same rank, some of whose axes have other sizes."""
+    return tuple(
+        axis if _size(axis) == size else axis_of(walk.kind(axis), size) for axis, size in zip(axes, shape, strict=False)
+    )
+
+
+def _size(axis: Axis) -> int:
+    product = 1
+    for _, size in axis:
+        product *= size
+    return product
+
+
+def _inherit(walk: _Walk, node: Node, shape: Sequence[int], index: int) -> Axes:
+    """Elementwise operators, aligned from the right; any other operator keeps the axes that keep their rank."""
+    inputs = walk.activations(node)
+    if len(inputs) == 1:
+        axes = inputs[0]
+        if len(axes) != len(shape):
+            return ((),) * (len(shape) - len(axes)) + axes if len(axes) < len(shape) else _unknown(shape)
+        return axes if all(map(_fits, axes, shape)) else _resized(walk, axes, shape)
+    result: list[Axis] = []
+    for place, size in enumerate(shape, start=-len(shape)):
+        found = [axes[place] for axes in inputs if len(axes) >= -place and _size(axes[place]) == size and axes[place]]
+        kinds = [walk.kind(axis) for axis in found]
+        settled = next((i for i, kind in enumerate(kinds) if kind != UNKNOWN and not is_open(kind)), 0)
+        for axis in found:
+            walk.answer(axis, kinds[settled])
+        result.append(found[settled] if found else axis_of(UNKNOWN, size))
+    return tuple(result)
+
+
+def _fits(axis: Axis, size: int) -> bool:
+    return _size(axis) == size
+
+
+def _same_rank(walk: _Walk, node: Node, shape: Sequence[int], index: int) -> Axes:
+    axes = walk.first(node)
+    return _resized(walk, axes, shape) if len(axes) == len(shape) else _unknown(shape)
+
+
+def _convolution(walk: _Walk, node: Node, shape: Sequence[int], index: int) -> Axes:
+    """Channels on axis 1: convolutions and their kin."""
+    axes = walk.first(node)
+    if len(axes) < 2:
+        return _unknown(shape)
+    mixed = walk.contracted(axes, 1)
+    if mixed == POSITION:  # a Conv1d over tokens
+        return (axes[0], axis_of(POSITION, shape[1]), *_resized(walk, axes[2:], shape[2:]))
+    for axis in axes[2:]:
+        walk.answer(axis, POSITION)
+    return (axes[0], axis_of(CHANNEL, shape[1]), *(axis_of(POSITION, size) for size in shape[2:]))
+
+
+def _channels_first(walk: _Walk, node: Node, shape: Sequence[int], index: int) -> Axes:
+    """Operators that know axis 1 as channels but take each by itself: pooling, normalisation, resizing."""
+    axes = walk.first(node)
+    if len(axes) != len(shape) or len(axes) < 2:
+        return _unknown(shape)
+    if not walk.has_channels(axes):
+        walk.answer(axes[1], CHANNEL)
+        if walk.kind(axes[1]) == UNKNOWN and not any(kind == CHANNEL for axis in axes for kind, _ in axis):
+            axes = (axes[0], axis_of(CHANNEL, shape[1]), *axes[2:])
+    return _resized(walk, axes, shape)
+
+
+def _channels_last(walk: _Walk, node: Node, shape: Sequence[int], index: int) -> Axes:
+    """Normalisation over the trailing axes."""
+    axes = walk.first(node)
+    axis = node.attributes.get("axis", -1)
+    if axes and axis in (-1, len(axes) - 1) and not walk.has_channels(axes):
+        walk.answer(axes[-1], CHANNEL)
+    return _same_rank(walk, node, shape, index) if index == 0 else _unknown(shape)
+
+
+def _matrix_product(walk: _Walk, node: Node, shape: Sequence[int], index: int) -> Axes:
+    left, right = walk.axes(node.input(0)), walk.axes(node.input(1))
+    if right is None and left:
+        if len(walk.shape(node.input(1))) == 1:
+            return left[:-1]
+        batched = len(walk.shape(node.input(1))) > 2  # a weight per head: what is summed over are its channels
+        kind = CHANNEL if batched else walk.contracted(left, len(left) - 1)
+        return (*_leading(walk, left[:-1], shape[:-1]), axis_of(kind, shape[-1]))
+    if left is None and right and len(right) > 1:
+        kind = walk.contracted(right, len(right) - 2)
+        return (*_leading(walk, right[:-2], shape[:-2]), axis_of(kind, shape[-2]), right[-1])
+    if not left or not right or len(left) < 2 or len(right) < 2:
+        return _unknown(shape)
+    longer = left if len(left) >= len(right) else right
+    return (*_leading(walk, longer[:-2], shape[:-2]), left[-2], right[-1])
+
+
+def _leading(walk: _Walk, axes: Axes, shape: Sequence[int]) -> Axes:
+    """Return the leading axes of a product: those of the activation, aligned from the right."""
+    padded = ((),) * (len(shape) - len(axes)) + axes
+    return tuple(axis if _size(axis) == size else axis_of(UNKNOWN, size) for axis, size in zip(padded, shape, strict=False))
+
+
+def _gemm(walk: _Walk, node: Node, shape: Sequence[int], index: int) -> Axes:
+    axes = walk.axes(node.input(0))
+    if not axes or len(axes) != 2:
+        return _unknown(shape)
+    summed = 0 if node.attributes.get("transA") else 1
+    return (axes[1 - summed], axis_of(walk.contracted(axes, summed), shape[1]))
+
+
+def _transpose(walk: _Walk, node: Node, shape: Sequence[int], index: int) -> Axes:
+    axes = walk.first(node)
+    permutation = node.attributes.get("perm")
+    order: Sequence[int] = permutation if isinstance(permutation, tuple) else range(len(axes) - 1, -1, -1)
+    return tuple(axes[place] for place in order) if len(axes) == len(order) else _unknown(shape)
+
+
+def _reshape(walk: _Walk, node: Node, shape: Sequence[int], index: int) -> Axes:
+    return regroup(walk.first(node), shape)
+
+
+def _squeeze(walk: _Walk, node: Node, shape: Sequence[int], index: int) -> Axes:
+    axes = walk.first(node)
+    given = walk.integers(node, "axes", 1)
+    if given is None:
+        return regroup(axes, shape)
+    dropped = {place % len(axes) for place in given} if axes else set()
+    return tuple(axis for place, axis in enumerate(axes) if place not in dropped)
+
+
+def _unsqueeze(walk: _Walk, node: Node, shape: Sequence[int], index: int) -> Axes:
+    given = walk.integers(node, "axes", 1)
+    axes = iter(walk.first(node))
+    if given is None:
+        return regroup(axes, shape)
+    added = {place % len(shape) for place in given}
+    return tuple(() if place in added else next(axes, ()) for place in range(len(shape)))
+
+
+def _reduce(walk: _Walk, node: Node, shape: Sequence[int], index: int) -> Axes:
+    axes = walk.first(node)
+    if len(axes) == len(shape):
+        return _resized(walk, axes, shape)
+    given = walk.integers(node, "axes", 1)
+    dropped = {place % len(axes) for place in given} if given and axes else set(range(len(axes)))
+    return tuple(axis for place, axis in enumerate(axes) if place not in dropped)
+
+
+def _concat(walk: _Walk, node: Node, shape: Sequence[int], index: int) -> Axes:
+    place = node.attributes["axis"]
+    inputs = [axes for axes in walk.activations(node) if len(axes) == len(shape)]
+    if not inputs or not isinstance(place, int):
+        return _unknown(shape)
+    joined = axis_of(walk.kind(inputs[0][place]), shape[place])
+    place %= len(shape)
+    return tuple(
+        joined if at == place else next((axes[at] for axes in inputs if walk.kind(axes[at]) != UNKNOWN), axis)
+        for at, axis in enumerate(inputs[0])
+    )
+
+
+def _gather(walk: _Walk, node: Node, shape: Sequence[int], index: int) -> Axes:
+    axes = walk.axes(node.input(0))
+    place = node.attributes.get("axis", 0)
+    if not axes or not isinstance(place, int):
+        return _unknown(shape)
+    place %= len(axes)
+    kind = walk.kind(axes[place])
+    chosen = shape[place : place + len(shape) - len(axes) + 1]
+    return (*axes[:place], *(axis_of(kind, size) for size in chosen), *axes[place + 1 :])
+
+
+def _recurrent(walk: _Walk, node: Node, shape: Sequence[int], index: int) -> Axes:
+    axes = walk.axes(node.input(0))
+    if not axes or len(axes) != 3 or len(shape) < 3:
+        return _unknown(shape)
+    batch_first = node.attributes.get("layout", 0) == 1
+    walk.answer(axes[2], CHANNEL)
+    features = axis_of(CHANNEL, shape[-1])
+    if len(shape) == 4:
+        return (axes[0], axes[1], (), features) if batch_first else (axes[0], (), axes[1], features)
+    return (axes[0], (), features) if batch_first else ((), axes[1], features)
+
+
+def _einsum(walk: _Walk, node: Node, shape: Sequence[int], index: int) -> Axes:
+    equation = str(node.attributes.get("equation", "")).replace(" ", "")
+    terms, _, result = equation.partition("->")
+    if not result or "." in equation:
+        return _unknown(shape)
+    found: dict[str, Axis] = {}
+    for term, name in zip(terms.split(","), node.inputs, strict=False):
+        axes = walk.axes(name)
+        for place, letter in enumerate(term) if axes is not None else ():
+            if axes is not None and place < len(axes) and walk.kind(found.get(letter, ())) == UNKNOWN:
+                if letter not in result:
+                    walk.answer(axes[place], CHANNEL)
+                found[letter] = axes[place]
+    return tuple(found.get(letter, axis_of(CHANNEL, size)) for letter, size in zip(result, shape, strict=False))
+
+
+_RULES: dict[str, _Rule] = {
+    **dict.fromkeys(("Conv", "ConvTranspose", "DeformConv", "Col2Im"), _convolution),
+    **dict.fromkeys(
+        (
+            *("AveragePool", "MaxPool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool", "LRN"),
+            *("BatchNormalization", "GroupNormalization", "InstanceNormalization", "Resize", "Upsample", "GridSample"),
+            *("DepthToSpace", "SpaceToDepth", "PRelu"),
+        ),
+        _channels_first,
+    ),
+    **dict.fromkeys(("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization"), _channels_last),
+    "MatMul": _matrix_product,
+    "Gemm": _gemm,
+    "Transpose": _transpose,
+    **dict.fromkeys(("Reshape", "Flatten"), _reshape),
+    "Squeeze": _squeeze,
+    "Unsqueeze": _unsqueeze,
+    **dict.fromkeys(
+        (f"Reduce{name}" for name in "Mean Max Min Sum Prod L1 L2 LogSum LogSumExp SumSquare".split()), _reduce
+    ),
+    "Concat": _concat,
+    "Gather": _gather,
+    **dict.fromkeys(("LSTM", "GRU", "RNN"), _recurrent),
+    "Einsum": _einsum,
+    **dict.fromkeys(("Attention", "ScatterND", "ScatterElements", "GatherElements"), _same_rank),
+}

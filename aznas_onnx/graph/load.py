@@ -197,6 +197,9 @@ def _outline(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     for field, value in model.graph.ListFields():
         if field.name in ("node", "input", "output", "sparse_initializer"):
             getattr(graph, field.name).extend(value)
+    for value in (*graph.input, *graph.output):
+        if value.type.HasField("tensor_type"):
+            value.type.tensor_type.shape.SetInParent()  # a shape may be left open; the checker says it must be there
     inputs = {value.name for value in graph.input}
     for tensor in model.graph.initializer:
         is_external = tensor.data_location == onnx.TensorProto.EXTERNAL
@@ -215,14 +218,17 @@ def _outline(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
 
 def _checker_error(text: str, model: onnx.ModelProto, name: str) -> ModelError:
     if "No Op registered for" in text:
-        opsets = {entry.domain: entry.version for entry in model.opset_import}
+        version = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
+        unknown = {}
         for node in model.graph.node:
-            domain = "" if node.domain == "ai.onnx" else node.domain
-            if domain == "" and not onnx.defs.has(node.op_type, opsets.get("", 1), ""):
-                return UnsupportedOperatorError(
-                    f"{name}: node {node.name!r} has operator {node.op_type}, which opset {opsets.get('', 1)} of ONNX "
-                    "does not have; export the model again with standard operators"
-                )
+            if node.domain in ("", "ai.onnx") and not onnx.defs.has(node.op_type, version, ""):
+                unknown.setdefault(node.op_type, node.name)
+        if unknown:
+            listed = ", ".join(f"{op_type} (node {node!r})" for op_type, node in unknown.items())
+            return UnsupportedOperatorError(
+                f"{name} is not valid ONNX: opset {version} has no operator {listed}; "
+                "export the model again with standard operators"
+            )
     return ModelError(f"{name} is not valid ONNX: {_first_sentence(text)}")
 
 

@@ -30,7 +30,7 @@ def lower(model: onnx.ModelProto, folder: Path | None, name: str, limits: Limits
         _check_expansion(model, name, limits)
         model = onnx.inliner.inline_local_functions(model)
     versions = {"" if entry.domain == "ai.onnx" else entry.domain: entry.version for entry in model.opset_import}
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    metadata = {entry.key: entry.value for entry in (*model.graph.metadata_props, *model.metadata_props)}
     return _GraphLowering(versions, folder).lower(model.graph, metadata)
 
 

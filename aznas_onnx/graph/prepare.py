@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from aznas_onnx.errors import AznasError, ModelError
+from aznas_onnx.graph.batch import lost_batch
 from aznas_onnx.graph.fold import fold
 from aznas_onnx.graph.inputs import InputPlan, plan_inputs
 from aznas_onnx.graph.interpret import interpret
@@ -80,7 +81,8 @@ def _prepare(
     try:
         graph, probe = interpret(graph, _PROBE_BATCH, plan.shapes(_PROBE_BATCH), limits, facts)
         graph, facts = interpret(graph, batch, plan.shapes(batch), limits)
-        graph, facts = fold(graph, facts, probe, protected=declared)
+        fixed_batch = lost_batch(graph.nodes, facts, probe, graph.outputs)
+        graph, facts = fold(graph, facts, *(() if fixed_batch else (probe,)), protected=declared)
     except ModelError as error:
         fixed_batch = str(error)
         graph, facts = fold(graph, facts, protected=declared)

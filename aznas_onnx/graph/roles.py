@@ -135,7 +135,10 @@ def is_table(constant: Constant) -> bool:
     """
     if constant.read is None or not 2 * _TABLE_VALUES <= constant.elements <= _TABLE_READ_ELEMENTS:
         return False
-    distinct = np.unique(constant.read()).size
+    values = constant.read().reshape(-1)
+    if np.unique(values[:1024]).size > _TABLE_VALUES:
+        return False
+    distinct = np.unique(values).size
     return 2 <= distinct <= min(_TABLE_VALUES, constant.elements // 8)
 
 

@@ -1,1 +1,18 @@
-"""."""
+"""Zero-cost proxies: the registry, the built-in ones, and the pass that measures what they need.
+
+Importing this package does not import torch; :mod:`aznas_onnx.proxies.blockpass` does.
+"""
+
+from aznas_onnx.proxies.complexity import MACS
+from aznas_onnx.proxies.evidence import BlockEvidence, Evidence, Outcome
+from aznas_onnx.proxies.expressivity import EXPRESSIVITY
+from aznas_onnx.proxies.progressivity import PROGRESSIVITY
+from aznas_onnx.proxies.registry import Direction, Need, Proxy, ProxyRegistry
+from aznas_onnx.proxies.trainability import TRAINABILITY
+
+__all__ = ["PROXIES", "BlockEvidence", "Direction", "Evidence", "Need", "Outcome", "Proxy", "ProxyRegistry"]
+
+AZ = (EXPRESSIVITY, PROGRESSIVITY, TRAINABILITY, MACS)
+
+PROXIES = ProxyRegistry(AZ, groups={"az": tuple(proxy.name for proxy in AZ), "complexity": (MACS.name,)})
+"""All proxies. ``az`` stands for the four of AZ-NAS, ``complexity`` for ``macs``."""

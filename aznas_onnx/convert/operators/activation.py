@@ -20,6 +20,8 @@ def leaky_relu(node: Node, context: Context) -> Call:
 
 
 def prelu(node: Node, context: Context) -> Call:
+    if node.version < 7 and context.known_shape(node.inputs[1]) != (1,):  # one slope a channel
+        return Call(F.prelu, node.inputs)
     # F.prelu wants one slope a channel; ONNX broadcasts slopes of any shape.
     return Call(lambda x, slope: torch.where(x < 0, x * slope, x), node.inputs)
 
@@ -85,7 +87,7 @@ def hardmax(x: Tensor, axis: int) -> Tensor:
     return torch.zeros_like(x).scatter_(axis, first, 1.0)
 
 
-def softmax_like(function: Callable[[Tensor, int], Tensor]) -> Converter:
+def softmax_along(function: Callable[[Tensor, int], Tensor]) -> Converter:
     """Return the converter, from version 13 on, of a function along one axis."""
 
     def convert(node: Node, context: Context) -> Call:

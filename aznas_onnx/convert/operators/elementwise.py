@@ -37,6 +37,19 @@ def variadic(function: Callable[[Tensor, Tensor], Tensor]) -> Converter:
     return convert
 
 
+def along_axis(function: Callable[[Tensor, Tensor], Tensor]) -> Converter:
+    """Return the converter, before version 7, of a binary operator that aligns its second input at an axis."""
+
+    def convert(node: Node, context: Context) -> Call:
+        rank = context.rank(node, node.inputs[0])
+        own = context.rank(node, node.inputs[1])
+        axis = integer(node, "axis", rank - own)
+        missing = (1,) * (rank - axis % max(rank, 1) - own)
+        return Call(lambda a, b: function(a, b.reshape(*b.shape, *missing)), node.inputs)
+
+    return convert
+
+
 def mean(node: Node, context: Context) -> Call:
     count = len(node.inputs)
     return Call(lambda *tensors: reduce(torch.add, tensors) / count, node.inputs)

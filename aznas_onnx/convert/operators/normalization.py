@@ -16,12 +16,15 @@ Tensor = torch.Tensor
 def batch_normalization(node: Node, context: Context) -> Call:
     """Statistics of the batch where the program trains or the file asks for it; running ones otherwise.
 
-    Files ask by `training_mode` from version 14 on and, before, by having more than one output.
+    Files ask by `training_mode` from version 14 on; before, by having more than one output; version 6 has `is_test`.
     """
     if not integer(node, "spatial", 1):
         raise unsupported(node, "has spatial=0", "normalisation per channel (spatial=1) is supported")
     epsilon, momentum = number(node, "epsilon", 1e-5), number(node, "momentum", 0.9)
-    asked = bool(integer(node, "training_mode", 0)) if node.version >= 14 else any(node.outputs[1:])
+    if node.version < 7:
+        asked = not integer(node, "is_test", 0)
+    else:
+        asked = bool(integer(node, "training_mode", 0)) if node.version >= 14 else any(node.outputs[1:])
     if not (context.training or asked):
         return Call(
             lambda x, scale, bias, mean, var: torch.batch_norm(x, scale, bias, mean, var, False, 0.0, epsilon, True),

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from aznas_onnx.convert.attributes import integer, integers, number, text
+from aznas_onnx.convert.attributes import integer, integers, number
 from aznas_onnx.convert.context import Call, Context, unsupported
 from aznas_onnx.convert.windows import Window, read_window
 from aznas_onnx.graph.ir import Node
@@ -204,25 +204,3 @@ def global_max_pool(node: Node, context: Context) -> Call:
 def global_lp_pool(node: Node, context: Context) -> Call:
     p = number(node, "p", 2)
     return Call(lambda x: torch.linalg.vector_norm(x, p, _spatial_axes(x), keepdim=True), node.inputs)
-
-
-# ---- regions ------------------------------------------------------------------------------------------------------
-def roi_align(node: Node, context: Context) -> Call:
-    if text(node, "mode", "avg") != "avg":
-        raise unsupported(node, f"has mode {text(node, 'mode', 'avg')!r}", "mode 'avg' is supported")
-    from torchvision.ops import roi_align as pool
-
-    default = "half_pixel" if node.version >= 16 else "output_half_pixel"  # version 10 has no such attribute
-    aligned = text(node, "coordinate_transformation_mode", default) == "half_pixel"
-    options = {
-        "output_size": (integer(node, "output_height", 1), integer(node, "output_width", 1)),
-        "spatial_scale": number(node, "spatial_scale", 1.0),
-        "sampling_ratio": integer(node, "sampling_ratio", 0) or -1,
-        "aligned": aligned,
-    }
-
-    def run(x: Tensor, rois: Tensor, batch: Tensor) -> Tensor:
-        result: Tensor = pool(x, torch.cat((batch.to(rois.dtype)[:, None], rois), dim=1), **options)
-        return result
-
-    return Call(run, node.inputs)

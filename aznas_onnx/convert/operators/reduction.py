@@ -63,6 +63,8 @@ def _nonempty(x: Tensor, axes: tuple[int, ...], sign: int) -> Tensor:
         shape[axis] = 1
     if x.is_floating_point():
         neutral: float = sign * math.inf
+    elif x.dtype == torch.bool:
+        neutral = sign > 0
     else:
         limits = torch.iinfo(x.dtype)
         neutral = limits.max if sign > 0 else limits.min

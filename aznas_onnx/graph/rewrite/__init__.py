@@ -1,18 +1,58 @@
-"""Rewrites of a graph into canonical form."""
+"""Rewrites of a graph into canonical form.
+
+Three entry points, in the order in which a model meets them: :func:`decompose` before shapes are known,
+:func:`canonicalise` after constants are folded, :func:`restore_normalisation` last. The lists below are the table
+of contents; each rewrite says why it declines where it does not apply.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 from aznas_onnx.graph.facts import Facts
-from aznas_onnx.graph.ir import Graph
+from aznas_onnx.graph.ir import Graph, Node
+from aznas_onnx.graph.rewrite import microsoft, training
+from aznas_onnx.graph.rewrite.editor import Editor
+from aznas_onnx.graph.rewrite.quantisation import strip_fake_quantisation
+from aznas_onnx.graph.rewrite.restore import restore_biases, restore_folded
+from aznas_onnx.graph.rewrite.rewriting import Rewrite, apply, counted
 
-__all__ = ["canonicalise", "decompose", "restore_normalisation"]
+__all__ = ["CANONICALISATIONS", "DECOMPOSITIONS", "canonicalise", "decompose", "restore_normalisation"]
+
+DECOMPOSITIONS: tuple[Rewrite, ...] = (
+    *training.REWRITES,
+    *microsoft.REWRITES,
+)
+
+CANONICALISATIONS: tuple[Rewrite, ...] = ()
 
 
 def decompose(graph: Graph) -> tuple[Graph, tuple[str, ...]]:
-    """Replace fused and quantised nodes by standard ones, before shapes are known."""
-    return graph, ()
+    """Replace fused and fake-quantised nodes by standard ones, before shapes are known.
+
+    Returns
+    -------
+    graph
+        The given one where there was nothing to do.
+    changes
+        What was done, in words for the user.
+    """
+    editor = Editor(graph, protected=_captured(graph.nodes))
+    changes = strip_fake_quantisation(editor)
+    made = apply(editor, DECOMPOSITIONS)
+    written = counted(made.items())
+    return editor.finish(), (*changes, *((f"written as standard operators: {written}",) if written else ()))
+
+
+def _captured(nodes: tuple[Node, ...]) -> Iterator[str]:
+    """Yield what the bodies of control flow read from the graph around them."""
+    for node in nodes:
+        for value in node.attributes.values():
+            for body in value if isinstance(value, tuple) else (value,):
+                if isinstance(body, Graph):
+                    yield from body.outputs
+                    yield from (name for inner in body.nodes for name in inner.inputs if name)
+                    yield from _captured(body.nodes)
 
 
 def canonicalise(
@@ -25,5 +65,20 @@ def canonicalise(
 def restore_normalisation(
     graph: Graph, facts: Facts, *, protected: Collection[str] = ()
 ) -> tuple[Graph, Facts, tuple[str, ...]]:
-    """Put batch normalisation back where the exporter folded it into a convolution."""
-    return graph, facts, ()
+    """Put batch normalisation back where the exporter folded it into a convolution, and biases that it removed.
+
+    Returns
+    -------
+    graph
+        The given one where there was nothing to do.
+    facts
+        For every tensor of that graph.
+    changes
+        What was done and on what evidence, in words for the user.
+    """
+    editor = Editor(graph, facts, protected)
+    changes = (*restore_folded(editor), *restore_biases(editor))
+    if not editor.modified:
+        return graph, facts, ()
+    restored = editor.finish()
+    return restored, editor.facts(restored), changes

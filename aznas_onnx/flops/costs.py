@@ -1,17 +1,12 @@
-"""Multiply-adds, parameters and activation sizes, per node, per operator and per block.
-
-One MAC is one multiply-add. Counts are for one sample, whatever the batch size of the facts.
-"""
+"""What counting hands out."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from aznas_onnx.graph.model import Model
-
-__all__ = ["CountStatus", "Costs", "NodeCost", "count"]
+__all__ = ["Costs", "CountStatus", "NodeCost"]
 
 
 class CountStatus(str, enum.Enum):
@@ -36,7 +31,7 @@ class NodeCost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Costs:
-    """Costs of a model."""
+    """Costs of a model, or of some of its nodes."""
 
     nodes: tuple[NodeCost, ...]
 
@@ -52,7 +47,7 @@ class Costs:
 
     @property
     def activation_bytes(self) -> int:
-        """Bytes of all outputs of the nodes that compute, for one sample in the file's dtype."""
+        """Bytes of all outputs of the nodes that compute, for one sample in float32."""
         return sum(node.activation_bytes for node in self.nodes)
 
     @property
@@ -64,7 +59,18 @@ class Costs:
                 found[node.operator] = found.get(node.operator, 0) + 1
         return found
 
+    def of(self, nodes: Collection[str]) -> Costs:
+        """Return the costs of those nodes whose names are in `nodes`: a block's, say."""
+        wanted = frozenset(nodes)
+        return Costs(nodes=tuple(node for node in self.nodes if node.node in wanted))
 
-def count(model: Model) -> Costs:
-    """Count a model."""
-    raise NotImplementedError
+    def by_operator(self) -> Mapping[str, Costs]:
+        """Return the costs of each operator, those with most MACs first."""
+        grouped: dict[str, list[NodeCost]] = {}
+        for node in self.nodes:
+            grouped.setdefault(node.operator, []).append(node)
+        return _largest_first((operator, Costs(nodes=tuple(nodes))) for operator, nodes in grouped.items())
+
+
+def _largest_first(groups: Iterable[tuple[str, Costs]]) -> Mapping[str, Costs]:
+    return dict(sorted(groups, key=lambda group: (-group[1].macs, -group[1].params, group[0])))

@@ -1,0 +1,87 @@
+"""The count of a model: one pass over its nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from aznas_onnx.errors import ModelError
+from aznas_onnx.flops.costs import Costs, CountStatus, NodeCost
+from aznas_onnx.flops.handlers import COUNTED, ZERO
+from aznas_onnx.flops.parameters import parameters
+from aznas_onnx.graph.facts import Facts
+from aznas_onnx.graph.ir import Node
+from aznas_onnx.graph.model import Model
+
+__all__ = ["count"]
+
+# Operators that give a tensor another shape or name, or tell its shape: they make no new tensor.
+_VIEWS = frozenset("Reshape Flatten Squeeze Unsqueeze Identity Shape Size".split())
+
+
+def count(model: Model) -> Costs:
+    """Count the multiply-adds, trainable parameters and activation bytes of each node, for one sample.
+
+    Parameters
+    ----------
+    model
+        From :func:`aznas_onnx.graph.prepare`, at any batch size.
+
+    Returns
+    -------
+    Costs
+        One entry per node, in graph order. Convolution, linear, matrix product, attention and recurrent operators
+        are counted, the padding that a convolution reads included; bias, normalisation, activation, pooling and
+        data movement are zero by declaration. Any other operator is listed as unsupported with zero MACs, as is a
+        counted one whose shapes depend on data. Activation bytes are those of the outputs in float32; views
+        (Reshape and the like) have none.
+
+    Examples
+    --------
+    >>> from aznas_onnx.graph import prepare
+    >>> costs = count(prepare("resnet18.onnx"))      # doctest: +SKIP
+    >>> costs.macs, costs.params                      # doctest: +SKIP
+    (1814073344, 11689512)
+    """
+    params = parameters(model.graph, model.facts)
+    batched = _batched_tensors(model)
+    return Costs(nodes=tuple(_node_cost(node, model.facts, batched, params) for node in model.graph.nodes))
+
+
+def _batched_tensors(model: Model) -> frozenset[str]:
+    """Return the tensors that depend on an input with a batch axis; the work behind any other is not per sample."""
+    found = set(model.inputs.batched)
+    for node in model.graph.nodes:
+        if any(name in found for name in node.inputs):
+            found.update(node.outputs)
+    return frozenset(found)
+
+
+def _node_cost(node: Node, facts: Facts, batched: frozenset[str], params: Mapping[str, int]) -> NodeCost:
+    samples = facts.batch_size if any(name in batched for name in node.outputs) else 1
+    status, macs = _macs(node, facts)
+    return NodeCost(
+        node=node.name,
+        operator=node.operator,
+        status=status,
+        macs=macs // samples,
+        params=params.get(node.name, 0),
+        activation_bytes=_output_bytes(node, facts) // samples,
+    )
+
+
+def _macs(node: Node, facts: Facts) -> tuple[CountStatus, int]:
+    key = (node.domain, node.op_type)
+    handler = COUNTED.get(key)
+    if handler is None:
+        return (CountStatus.ZERO if key in ZERO else CountStatus.UNSUPPORTED), 0
+    try:
+        return CountStatus.COUNTED, handler(node, facts)
+    except ModelError:  # a shape depends on data
+        return CountStatus.UNSUPPORTED, 0
+
+
+def _output_bytes(node: Node, facts: Facts) -> int:
+    if not node.domain and node.op_type in _VIEWS:
+        return 0
+    outputs = [facts[name] for name in node.outputs if name]
+    return sum(fact.size_bytes for fact in outputs if fact.value is None)  # a known value is shape arithmetic

@@ -1,0 +1,157 @@
+"""Trainable parameters of a graph, assigned to the node that reads them first."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+
+import numpy as np
+
+from aznas_onnx.graph.facts import Facts
+from aznas_onnx.graph.ir import Constant, Graph, Node
+from aznas_onnx.graph.roles import Role, Use, is_table, is_vector, uses
+
+__all__ = ["SIGNATURE_KEY", "distinct_elements", "factor_elements", "parameters"]
+
+SIGNATURE_KEY = "pkg.torch.export.ExportedProgram.graph_signature"
+_DECLARED = re.compile(r"PARAMETER target='([^']+)'")
+_READ_ELEMENTS = 2**20  # larger tables are not searched for structure
+_MAX_COORDINATES = 4
+_BIASED = ("Conv", "ConvTranspose", "Gemm")  # operators with an optional bias, their third operand
+
+
+def parameters(graph: Graph, facts: Facts) -> Mapping[str, int]:
+    """Return the number of trainable elements that each node is the first to read, by node name.
+
+    Weights of two or more axes count once, however many nodes read them; what was computed from them while the
+    graph was folded (a relative position table gathered into a bias, a weight transposed) counts as what it was
+    computed from. Vectors count at each use, because exporters store equal vectors of different layers once; but
+    the bias of a weight that was counted before is that weight's bias again. Scalars do not count.
+    """
+    counting = _Counting(graph)
+    for use in uses(graph, facts):
+        if use.role.is_trainable:
+            counting.add(use)
+    for node in graph.nodes:
+        counting.add_dropped_bias(node)
+    return counting.found
+
+
+class _Counting:
+    def __init__(self, graph: Graph) -> None:
+        self.found: dict[str, int] = {}
+        self._graph = graph
+        self._seen: set[str] = set()
+        self._repeated: set[str] = set()  # nodes whose weight was counted before
+        self._declared = frozenset(_DECLARED.findall(graph.metadata.get(SIGNATURE_KEY, "")))
+
+    def add(self, use: Use) -> None:
+        constant = self._graph.constants[use.name]
+        if is_vector(constant) and not (use.role.is_weight or use.role in (Role.EMBEDDING, Role.POSITION)):
+            is_new = not self._belongs_to_repeated_weight(use) and not self._is_added_bias(use, constant)
+            elements = constant.elements if is_new else 0
+        else:
+            elements = self._shared(use, constant)
+            if elements == 0 and use.role.is_weight:
+                self._repeated.add(use.node.name)
+        self.found[use.node.name] = self.found.get(use.node.name, 0) + elements
+
+    def _belongs_to_repeated_weight(self, use: Use) -> bool:
+        if use.role is not Role.BIAS:
+            return False
+        if use.node.name in self._repeated:
+            return True
+        producers = [self._graph.producers.get(name) for name in self._graph.activations(use.node)]
+        return any(producer is not None and producer.name in self._repeated for producer in producers)
+
+    def _shared(self, use: Use, constant: Constant) -> int:
+        """Count the roots of a constant that no node before has read."""
+        if use.name in self._seen:
+            return 0
+        roots = [name for name in sorted(constant.sources) if name in self._graph.constants] or [use.name]
+        elements = 0
+        for name in roots:
+            root = self._graph.constants[name]
+            if name not in self._seen or (len(roots) > 1 and is_vector(root)):
+                elements += _root_elements(root) if len(roots) > 1 else _sole_root_elements(root, constant, use.role)
+        self._seen.update((use.name, *roots))
+        return elements
+
+    def _is_added_bias(self, use: Use, constant: Constant) -> bool:
+        """Whether the exporter gave the node a bias of zeros that the network did not have."""
+        if use.role is not Role.BIAS or not use.node.is_op(*_BIASED):
+            return False
+        return self._declares_bias(use.node) is False and constant.read is not None and not constant.read().any()
+
+    def add_dropped_bias(self, node: Node) -> None:
+        """Count a bias that the exporter removed because it was zero, as it does in networks never trained."""
+        if not node.is_op(*_BIASED) or node.input(2) or node.name in self._repeated:
+            return
+        if self._declares_bias(node):
+            self.found[node.name] = self.found.get(node.name, 0) + _output_channels(node, self._graph.constants[node.inputs[1]])
+
+    def _declares_bias(self, node: Node) -> bool | None:
+        """Return whether the network had a bias beside the weight of a node; None where the file does not say.
+
+        PyTorch's exporter lists the parameters that the network had in the graph's metadata, and keeps the name of
+        a weight.
+        """
+        weight = self._graph.constants.get(node.input(1))
+        stems = [] if weight is None else [name[: -len("weight")] for name in weight.sources if name in self._declared]
+        return any(f"{stem}bias" in self._declared for stem in stems) if stems else None
+
+
+def _output_channels(node: Node, weight: Constant) -> int:
+    if node.is_op("Conv"):
+        return weight.shape[0]
+    if node.is_op("ConvTranspose"):
+        groups = node.attributes.get("group", 1)
+        assert isinstance(groups, int)  # the checker has seen the attribute's type
+        return weight.shape[1] * groups
+    return weight.shape[0 if node.attributes.get("transB", 0) else 1]
+
+
+def _sole_root_elements(root: Constant, constant: Constant, role: Role) -> int:
+    """Return the trainable elements of the only root of a constant."""
+    moved_only = role is Role.POSITION and root.elements == constant.elements
+    return distinct_elements(constant) if moved_only else root.elements
+
+
+def _root_elements(root: Constant) -> int:
+    """Return the trainable elements of one root of several: no factors, index tables, masks or coordinates."""
+    if root.elements == 1 or not root.is_float or is_table(root):
+        return 0
+    return factor_elements(root)
+
+
+def distinct_elements(table: Constant) -> int:
+    """Return how many elements a position table has but for repeated columns.
+
+    An exporter that gathers a small relative position table into the bias of each pair of positions leaves a large
+    constant in which each column of the table (its first axes: the heads) occurs many times. A table with one
+    distinct column was never trained, and says nothing.
+    """
+    if table.read is None or table.elements > _READ_ELEMENTS or math.prod(table.shape[:-2]) < 2:
+        return table.elements
+    positions = math.prod(table.shape[-2:])
+    columns = table.read().reshape(-1, positions)
+    distinct = np.unique(columns, axis=1).shape[1]
+    return columns.shape[0] * distinct if 1 < distinct <= positions // 2 else table.elements
+
+
+def factor_elements(table: Constant) -> int:
+    """Return how many elements a table has that an exporter multiplied out: fixed coordinates times a weight.
+
+    A continuous position bias is a small network on the coordinates of each pair of positions. Its first layer on
+    two coordinates becomes a table of rank two, in which only the weight's rows were trained. Sixteen of the table's
+    rows show that.
+    """
+    if table.read is None or table.elements > _READ_ELEMENTS or len(table.shape) < 3:
+        return table.elements
+    rows = table.read().reshape(-1, table.shape[-1])
+    if min(rows.shape) < 4 * _MAX_COORDINATES:
+        return table.elements
+    spread = rows[np.linspace(0, len(rows) - 1, 4 * _MAX_COORDINATES).astype(np.int64)]
+    rank = int(np.linalg.matrix_rank(spread))
+    return rank * rows.shape[1] if 2 <= rank <= _MAX_COORDINATES else table.elements

@@ -1,0 +1,363 @@
+"""Surgery on a graph: the one place that keeps nodes ordered, unread ones removed, and facts complete.
+
+A new node takes the place of the node that it replaces, so the order stays topological as long as a rewrite
+replaces the last node of the pattern it found: everything the pattern reads is made earlier. Nodes that nobody
+reads any more disappear at once, which is what makes "has one reader" a question that a rewrite can ask at any time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from aznas_onnx.graph.facts import Fact, Facts
+from aznas_onnx.graph.infer import infer
+from aznas_onnx.graph.ir import Array, Constant, Graph, Node
+
+__all__ = ["VERSIONS", "Editor", "Patch"]
+
+VERSIONS: Mapping[str, int] = MappingProxyType(
+    {
+        "Add": 14, "BatchNormalization": 15, "Cast": 19, "Clip": 13, "Concat": 13, "Div": 14, "Einsum": 12, "Flatten": 13,
+        "Gather": 13, "Gelu": 20, "Gemm": 13, "GlobalAveragePool": 1, "HardSigmoid": 6, "HardSwish": 14, "Identity": 16,
+        "LayerNormalization": 17, "LeakyRelu": 16, "MatMul": 13, "Mul": 14, "RMSNormalization": 23, "Reciprocal": 13,
+        "Relu": 14, "Reshape": 14, "Shape": 15, "Sigmoid": 13, "Slice": 13, "Softmax": 13, "Split": 13, "Sqrt": 13,
+        "Squeeze": 13, "Sub": 14, "Swish": 24, "Tanh": 13, "Transpose": 13,
+    }
+)  # fmt: skip
+"""The opset version that new nodes are written at: each the oldest that can say what rewrites say."""
+
+_READ_ELEMENTS = 4096  # constants up to this size are looked at; larger ones are weights
+
+
+class Editor:
+    """A graph while it is being rewritten.
+
+    Parameters
+    ----------
+    graph
+        Never changed; :meth:`finish` returns a new one.
+    facts
+        Facts of `graph`; None before shapes are known, and then new nodes get none.
+    protected
+        Tensors that must keep their name and stay the output of a node; the graph's outputs always do.
+    """
+
+    def __init__(self, graph: Graph, facts: Facts | None = None, protected: Collection[str] = ()) -> None:
+        self._graph = graph
+        self._batch_size = 0 if facts is None else facts.batch_size
+        self._facts: dict[str, Fact] | None = None if facts is None else dict(facts)
+        self._constants = dict(graph.constants)
+        self._protected = {*protected, *graph.outputs}
+        self._slots: list[list[Node]] = [[node] for node in graph.nodes]
+        self._slot: dict[Node, int] = {node: index for index, node in enumerate(graph.nodes)}
+        self._producers = {name: node for node in graph.nodes for name in node.outputs if name}
+        self._readers: dict[str, dict[Node, None]] = {}
+        self._by_operator: dict[str, dict[Node, None]] = {}
+        self._updated: dict[Node, Node] = {}
+        self._names = {node.name for node in graph.nodes} | set(self._producers) | set(self._constants)
+        self._names.update(value.name for value in graph.inputs)
+        self.modified = False
+        for node in graph.nodes:
+            self._register(node)
+
+    # What there is
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The model's metadata."""
+        return self._graph.metadata
+
+    @property
+    def batch_size(self) -> int:
+        """The batch size that shapes are for."""
+        return self._batch_size
+
+    def nodes(self, *operators: str) -> Iterator[Node]:
+        """Yield the nodes of these operators (with their domain, as messages print it), as they are now.
+
+        Nodes that a rewrite removes or adds meanwhile are left out. Without arguments all nodes are yielded, in
+        graph order.
+        """
+        if not operators:
+            found = [node for slot in self._slots for node in slot]
+        else:
+            found = [node for operator in operators for node in self._by_operator.get(operator, ())]
+            found.sort(key=self._slot.__getitem__)
+        for node in found:
+            current = self.current(node)
+            if current is not None and (not operators or current.operator in operators):
+                yield current
+
+    def current(self, node: Node) -> Node | None:
+        """Return what a node is now that others may have been rewritten; None where it is gone."""
+        while node in self._updated:
+            node = self._updated[node]
+        return node if node in self._slot else None
+
+    def has(self, *operators: str) -> bool:
+        """Whether there is any node of these operators."""
+        return any(self._by_operator.get(operator) for operator in operators)
+
+    def producer(self, name: str) -> Node | None:
+        """Return the node that makes a tensor; None for inputs and constants."""
+        return self._producers.get(name)
+
+    def readers(self, name: str) -> tuple[Node, ...]:
+        """Return the nodes that read a tensor."""
+        return tuple(self._readers.get(name, ()))
+
+    def sole_reader(self, name: str) -> Node | None:
+        """Return the one node that reads a tensor; None where several do, none does, or the tensor is protected."""
+        readers = self._readers.get(name, ())
+        return next(iter(readers)) if len(readers) == 1 and name not in self._protected else None
+
+    def is_private(self, name: str) -> bool:
+        """Whether a tensor may disappear once its one reader does."""
+        return self.sole_reader(name) is not None
+
+    def is_protected(self, name: str) -> bool:
+        """Whether a tensor must keep its name."""
+        return name in self._protected
+
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        """Return the shape of a tensor, or None where it is not known."""
+        fact = None if self._facts is None else self._facts.get(name)
+        if fact is not None:
+            return fact.shape
+        constant = self._constants.get(name)
+        return None if constant is None else constant.shape
+
+    def rank(self, name: str) -> int | None:
+        """Return the number of axes of a tensor, or None where it is not known."""
+        shape = self.shape(name)
+        return None if shape is None else len(shape)
+
+    def constant(self, name: str) -> Constant | None:
+        """Return a constant, or None where the tensor is something else."""
+        return self._constants.get(name)
+
+    def array(self, name: str) -> Array | None:
+        """Return the data of a small constant; None for anything else."""
+        constant = self._constants.get(name)
+        if constant is None or constant.read is None or constant.elements > _READ_ELEMENTS:
+            return None
+        return constant.read()
+
+    def scalar(self, name: str) -> float | None:
+        """Return the value of a constant that has one element, or the same value everywhere; None for anything else."""
+        value = self.array(name)
+        if value is None or value.size == 0 or value.dtype.kind not in "fiu":
+            return None
+        first = value.reshape(-1)[0]
+        return float(first) if value.size == 1 or bool((value == first).all()) else None
+
+    def integers(self, name: str) -> tuple[int, ...] | None:
+        """Return an integer constant as a tuple; None for anything else."""
+        value = self.array(name)
+        return None if value is None or value.dtype.kind not in "iu" else tuple(int(v) for v in value.reshape(-1))
+
+    # What a rewrite does
+
+    def unique(self, hint: str) -> str:
+        """Return a name that nothing has yet, and take it."""
+        name, count = hint, 1
+        while name in self._names:
+            count += 1
+            name = f"{hint}#{count}"
+        self._names.add(name)
+        return name
+
+    def add_constant(self, constant: Constant, hint: str) -> str:
+        """Add a constant and return its name."""
+        name = self.unique(hint)
+        self._constants[name] = constant if constant.sources else replace(constant, sources=frozenset({name}))
+        if self._facts is not None:
+            value = self.array(name) if constant.elements <= _READ_ELEMENTS else None
+            self._facts[name] = Fact(constant.shape, constant.dtype, value)
+        return name
+
+    def add_array(self, array: Array, hint: str) -> str:
+        """Add an array as a constant that is no parameter (shape operand, scalar) and return its name."""
+        return self.add_constant(Constant.of(array), hint)
+
+    def add_integers(self, values: Sequence[int], hint: str) -> str:
+        """Add an int64 vector and return its name."""
+        return self.add_array(np.array(values, dtype=np.int64), hint)
+
+    def patch(self, node: Node) -> Patch:
+        """Start to collect the nodes that take the place of `node`."""
+        return Patch(self, node)
+
+    def replace(self, node: Node, *new: Node) -> None:
+        """Put nodes in the place of one; together they make every output of it that is read."""
+        self.modified = True
+        slot = self._slot[node]
+        place = self._slots[slot].index(node)
+        self._slots[slot][place : place + 1] = new
+        self._unregister(node)
+        for added in new:
+            self._slot[added] = slot
+            self._register(added)
+            self._infer(added)
+        for name in dict.fromkeys(node.inputs):
+            self._prune(name)
+        self._forget(node)
+
+    def substitute(self, node: Node, name: str) -> bool:
+        """Let tensor `name` stand for the first output of `node`, and remove the node.
+
+        Where the output must keep its name, `name` is renamed instead.
+
+        Returns
+        -------
+        bool
+            False, and nothing is done, where neither can give up its name.
+        """
+        output = node.outputs[0]
+        producer = self._producers.get(name)
+        if output in self._protected and (name in self._protected or producer is None):
+            return False
+        self.modified = True
+        if output not in self._protected:
+            self._redirect(output, name)
+            self._prune(output)
+            return True
+        assert producer is not None
+        self._slots[self._slot[node]].remove(node)
+        self._unregister(node)
+        renamed = tuple(output if out == name else out for out in producer.outputs)
+        self.update(producer, outputs=renamed)
+        self._redirect(name, output)
+        for operand in node.inputs[1:]:
+            self._prune(operand)
+        return True
+
+    def _redirect(self, old: str, new: str) -> None:
+        for reader in self.readers(old):
+            self.update(reader, inputs=tuple(new if name == old else name for name in reader.inputs))
+
+    def update(self, node: Node, **changes: Any) -> Node:
+        """Change fields of a node that leave the shapes of its outputs as they are; return what takes its place."""
+        self.modified = True
+        changed = replace(node, **changes)
+        slot = self._slot[node]
+        self._slots[slot][self._slots[slot].index(node)] = changed
+        self._unregister(node)
+        self._updated[node] = changed
+        self._slot[changed] = slot
+        self._register(changed)
+        for name in dict.fromkeys(node.inputs):
+            self._prune(name)
+        return changed
+
+    def finish(self) -> Graph:
+        """Return the graph as it is now; the given one where nothing was changed."""
+        if not self.modified:
+            return self._graph
+        nodes = tuple(node for slot in self._slots for node in slot)
+        used = {name for node in nodes for name in node.inputs} | self._protected
+        constants = {name: constant for name, constant in self._constants.items() if name in used}
+        return replace(self._graph, nodes=nodes, constants=MappingProxyType(constants))
+
+    def facts(self, graph: Graph) -> Facts:
+        """Return the facts of what :meth:`finish` returned."""
+        assert self._facts is not None, "the editor was made without facts"
+        names = [*graph.constants, *(value.name for value in graph.inputs)]
+        names += [name for node in graph.nodes for name in node.outputs if name]
+        return Facts({name: self._facts[name] for name in names}, self._batch_size)
+
+    # Book-keeping
+
+    def _register(self, node: Node) -> None:
+        self._by_operator.setdefault(node.operator, {})[node] = None
+        for name in node.outputs:
+            if name:
+                self._producers[name] = node
+        for name in node.inputs:
+            if name:
+                self._readers.setdefault(name, {})[node] = None
+
+    def _unregister(self, node: Node) -> None:
+        del self._slot[node]
+        del self._by_operator[node.operator][node]
+        for name in node.outputs:
+            if self._producers.get(name) is node:
+                del self._producers[name]
+        for name in dict.fromkeys(node.inputs):
+            if name:
+                del self._readers[name][node]
+
+    def _prune(self, name: str) -> None:
+        """Remove what makes a tensor that nobody reads, and what only that read."""
+        pending = [name]
+        while pending:
+            node = self._producers.get(pending.pop())
+            if node is None or any(out in self._protected or self._readers.get(out) for out in node.outputs if out):
+                continue
+            slot = self._slots[self._slot[node]]
+            slot.remove(node)
+            self._unregister(node)
+            pending.extend(name for name in node.inputs if name)
+
+    def _infer(self, node: Node) -> None:
+        if self._facts is None or all(name in self._facts for name in node.outputs if name):
+            return
+        inputs = [self._facts[name] if name else None for name in node.inputs]
+        for name, fact in zip(node.outputs, infer(node, inputs), strict=True):
+            if name:
+                self._facts.setdefault(name, fact)
+
+    def _forget(self, node: Node) -> None:
+        """Check our own contract: what is read is made."""
+        missing = [name for name in node.outputs if name and name not in self._producers and self._readers.get(name)]
+        assert not missing, f"{node.name} was replaced, but {missing} is still read"
+
+
+class Patch:
+    """The nodes that take the place of one node, in the making."""
+
+    def __init__(self, editor: Editor, node: Node) -> None:
+        self._editor = editor
+        self._node = node
+        self._nodes: list[Node] = []
+
+    def add(self, op_type: str, *inputs: str, output: str = "", name: str = "", version: int = 0, **attributes: Any) -> str:
+        """Add a node of the standard domain and return its output.
+
+        Parameters
+        ----------
+        output
+            Name of its output; a new one is made up where it is empty.
+        name
+            Of the node, where it carries on the work of a node of that name.
+        version
+            Opset version that gives the node its meaning; :data:`VERSIONS` says it for the usual ones.
+        """
+        name = name or self._editor.unique(f"{self._node.name}/{op_type}")
+        node = Node(
+            op_type=op_type,
+            version=version or VERSIONS[op_type],
+            name=name,
+            inputs=inputs,
+            outputs=(output or self._editor.unique(f"{name}:0"),),
+            attributes=MappingProxyType(attributes),
+        )
+        self._nodes.append(node)
+        return node.outputs[0]
+
+    def integers(self, *values: int) -> str:
+        """Add an int64 vector."""
+        return self._editor.add_integers(values, f"{self._node.name}/shape")
+
+    def scalar(self, value: float) -> str:
+        """Add a float scalar."""
+        return self._editor.add_array(np.array(value, dtype=np.float32), f"{self._node.name}/scalar")
+
+    def apply(self) -> None:
+        """Put the nodes in the place of the node."""
+        self._editor.replace(self._node, *self._nodes)

@@ -1,0 +1,115 @@
+"""What the names in a file say about where normalisation was folded.
+
+Structure cannot tell a convolution that lost its BatchNormalization from one that never had any: both are a
+convolution with a bias. The exporters' naming habits can, and this module is the one place that knows them.
+
+Exporter or tool         names the folded convolution's
+-----------------------  ---------------------------------------------------------------------------
+PyTorch, TorchScript     bias ``onnx::Conv_193`` (a genuine one is called as in the module: ``conv1.bias``)
+PyTorch, dynamo          output ``getitem_3`` (of the batch norm's tuple; a plain one is ``conv2d_3``) and, where the
+                         module had no bias, bias ``conv1.weight_bias``; it removes a bias that is all zero
+ONNX Runtime             bias ``ConvBnFusion_BN_B_...``, ``MatMulBnFusion_GemmB_...``
+onnxslim                 bias ``.../BatchNormalization_output_0_bias``
+TensorFlow and Keras     output ``.../batchnorm/mul_1:0`` or ``.../batchnorm/add_1:0``, weight ``.../merged_input:0``
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from aznas_onnx.graph.ir import Node
+
+__all__ = ["Signature", "folded_by", "is_parameter_pair", "names_batch_normalisation", "root"]
+
+_BATCH_NORM = re.compile(r"batch_?norm", re.IGNORECASE)
+_TORCHSCRIPT_BIAS = re.compile(r"^onnx::Conv(Transpose)?_\d+$")
+_DYNAMO_OUTPUT = re.compile(r"^getitem(_\d+)?$")
+_ORT_BIAS = re.compile(r"ConvB[nN]Fusion|MatMulBnFusion")
+_TENSORFLOW_WEIGHT = re.compile(r"/merged_input(:\d+)?$")
+# What tools append when they store a constant in another type.
+_STORED = re.compile(r"(_quantized|_DequantizeLinear_Output|_fp16|_float16)$")
+
+# What a weight is called beside its bias, word by word: conv1.weight and conv1.bias, conv1_w_0 and conv1_b_0.
+_WEIGHT_WORDS = frozenset("weight weights w kernel filter convolution conv2d conv1d conv3d depthwise matmul".split())
+_BIAS_WORDS = frozenset("bias biases b beta biasadd add reshape".split())
+_WORD = re.compile(r"[^\W_]+")
+
+_SIGNATURE_KEY = "pkg.torch.export.ExportedProgram.graph_signature"
+_TARGET = re.compile(r"(PARAMETER|BUFFER) target='([^']+)'")
+
+
+def root(name: str, sources: frozenset[str]) -> str:
+    """Return the name that the file gives a constant: that of its one root, without what storage added."""
+    named = next(iter(sources)) if len(sources) == 1 else name
+    return _STORED.sub("", named)
+
+
+def names_batch_normalisation(*names: str) -> bool:
+    """Whether any of these names says batch normalisation."""
+    return any(_BATCH_NORM.search(name) for name in names)
+
+
+def folded_by(node: Node, weight: str, bias: str) -> str:
+    """Return who folded normalisation into a node, judged by its names; empty where they do not say so.
+
+    Parameters
+    ----------
+    node
+        A Conv, ConvTranspose, or Gemm.
+    weight, bias
+        Names of the root constants; `bias` is empty where there is none.
+    """
+    output = node.outputs[0]
+    if _TORCHSCRIPT_BIAS.match(bias):
+        return "PyTorch's TorchScript exporter"
+    if _DYNAMO_OUTPUT.match(output) or (bias and bias == f"{weight}_bias"):
+        return "PyTorch's dynamo exporter"
+    if _ORT_BIAS.search(bias):
+        return "ONNX Runtime"
+    if _TENSORFLOW_WEIGHT.search(weight):
+        return "TensorFlow"
+    if names_batch_normalisation(output, node.name, bias):
+        return "the exporter"
+    return ""
+
+
+def is_parameter_pair(weight: str, bias: str) -> bool:
+    """Whether two names are those of the weight and the bias of one layer, as a framework calls them."""
+    weight_words, bias_words = _WORD.findall(weight.lower()), _WORD.findall(bias.lower())
+    if len(weight_words) != len(bias_words):
+        return False
+    different = [(w, b) for w, b in zip(weight_words, bias_words, strict=True) if w != b]
+    return bool(different) and all(w in _WEIGHT_WORDS and b in _BIAS_WORDS for w, b in different)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signature:
+    """The parameters and buffers of the module that PyTorch's dynamo exporter was given, by their names there.
+
+    Empty for files of other exporters.
+    """
+
+    parameters: frozenset[str] = frozenset()
+    buffers: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, metadata: Mapping[str, str]) -> Signature:
+        """Read what the exporter left in a model's metadata."""
+        targets = _TARGET.findall(metadata.get(_SIGNATURE_KEY, ""))
+        return cls(
+            parameters=frozenset(name for kind, name in targets if kind == "PARAMETER"),
+            buffers=frozenset(name for kind, name in targets if kind == "BUFFER"),
+        )
+
+    @property
+    def has_batch_normalisation(self) -> bool:
+        """Whether the module keeps running statistics."""
+        return any(name.endswith("running_mean") for name in self.buffers)
+
+    def bias_of(self, weight: str) -> str:
+        """Return the name of the bias parameter that the layer of this weight had; empty where it had none."""
+        layer, _, last = weight.rpartition(".")
+        name = f"{layer}.bias" if layer else "bias"
+        return name if last == "weight" and name in self.parameters else ""

@@ -1,0 +1,295 @@
+"""Fused operators of ONNX Runtime (domain com.microsoft) written as the standard ones that they were made of.
+
+Shapes are not known yet, so nothing here may depend on the rank of an activation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+from aznas_onnx.graph.ir import Node
+from aznas_onnx.graph.rewrite.editor import VERSIONS, Editor, Patch
+from aznas_onnx.graph.rewrite.rewriting import Rewrite
+
+__all__ = ["REWRITES"]
+
+_FUSED_ATTRIBUTES = frozenset(
+    "activation activation_params activation_alpha activation_beta activation_gamma num_heads mask_filter_value".split()
+)
+
+
+def _plain(node: Node) -> dict[str, Any]:
+    """Return the attributes that the standard operator has too."""
+    return {key: value for key, value in node.attributes.items() if key not in _FUSED_ATTRIBUTES}
+
+
+def _activation(patch: Patch, node: Node, x: str, parameters: tuple[float, ...]) -> str | None:
+    """Add the activation that a fused node ends with; return why it cannot be added."""
+    name = node.attributes.get("activation", "")
+    output = node.outputs[0]
+    if name in ("Relu", "Tanh", "Sigmoid"):
+        patch.add(str(name), x, output=output)
+    elif name == "LeakyRelu":
+        patch.add("LeakyRelu", x, output=output, alpha=parameters[0] if parameters else 0.01)
+    elif name == "HardSigmoid":
+        alpha, beta = parameters if len(parameters) == 2 else (0.2, 0.5)
+        patch.add("HardSigmoid", x, output=output, alpha=alpha, beta=beta)
+    elif name == "Clip" and len(parameters) == 2:
+        patch.add("Clip", x, patch.scalar(parameters[0]), patch.scalar(parameters[1]), output=output)
+    else:
+        return f"activation {name!r} is not one that is known"
+    return None
+
+
+def _fused_conv(editor: Editor, node: Node) -> str | None:
+    patch = editor.patch(node)
+    ends_with_activation = bool(node.attributes.get("activation"))
+    addend = node.input(3)
+    last = "" if ends_with_activation or addend else node.outputs[0]
+    inputs = [name for name in node.inputs[:3] if name]
+    x = patch.add("Conv", *inputs, name=node.name, version=11, output=last, **_plain(node))
+    if addend:
+        x = patch.add("Add", x, addend, output="" if ends_with_activation else node.outputs[0])
+    if ends_with_activation:
+        parameters: Any = node.attributes.get("activation_params", ())
+        reason = _activation(patch, node, x, tuple(parameters))
+        if reason is not None:
+            return reason
+    patch.apply()
+    return None
+
+
+def _fused_gemm(editor: Editor, node: Node) -> str | None:
+    patch = editor.patch(node)
+    attributes: Mapping[str, Any] = node.attributes
+    x = patch.add("Gemm", *node.inputs, name=node.name, **_plain(node))
+    parameters = [attributes[f"activation_{key}"] for key in ("alpha", "beta") if f"activation_{key}" in attributes]
+    reason = _activation(patch, node, x, tuple(parameters))
+    if reason is None:
+        patch.apply()
+    return reason
+
+
+def _fused_matmul(editor: Editor, node: Node) -> str | None:
+    patch = editor.patch(node)
+    attributes: Mapping[str, Any] = node.attributes
+    a, b = (
+        _matrix(editor, patch, node.inputs[index], bool(attributes.get(f"trans{side}")), bool(attributes.get(f"transBatch{side}")))
+        for index, side in enumerate("AB")
+    )
+    alpha = float(attributes.get("alpha", 1.0))
+    if alpha == 1.0:
+        patch.add("MatMul", a, b, name=node.name, output=node.outputs[0])
+    else:
+        product = patch.add("MatMul", a, b, name=node.name)
+        patch.add("Mul", product, patch.scalar(alpha), output=node.outputs[0])
+    patch.apply()
+    return None
+
+
+def _matrix(editor: Editor, patch: Patch, name: str, transposed: bool, transposed_batch: bool) -> str:
+    """Return an operand as MatMul wants it.
+
+    "Transposed batch" means that the rows come first, before the batch axes. An Einsum says both without knowing how
+    many batch axes there are; :mod:`aznas_onnx.graph.rewrite.shapes` makes it a Transpose once that is known.
+    """
+    rows_first = "i...k->...ki" if transposed else "i...k->...ik"
+    equation = rows_first if transposed_batch else "...ki->...ik"
+    if not transposed and not transposed_batch:
+        return name
+    rank = editor.rank(name)  # known for constants
+    if rank is None:
+        return patch.add("Einsum", name, equation=equation)
+    axes = list(range(rank))
+    if transposed_batch:
+        axes = [*axes[1:-1], 0, axes[-1]]
+    if transposed:
+        axes[-2:] = axes[:-3:-1]
+    return patch.add("Transpose", name, perm=tuple(axes))
+
+
+def _gelu(editor: Editor, node: Node) -> str | None:
+    """Gelu, BiasGelu and FastGelu: an optional bias and an activation."""
+    patch = editor.patch(node)
+    x = node.inputs[0]
+    if node.input(1):
+        x = patch.add("Add", x, node.inputs[1])
+    approximation = {"approximate": "tanh"} if node.op_type == "FastGelu" else {}
+    patch.add("Gelu", x, output=node.outputs[0], **approximation)
+    patch.apply()
+    return None
+
+
+def _quick_gelu(editor: Editor, node: Node) -> str | None:
+    patch = editor.patch(node)
+    patch.add("Swish", node.inputs[0], output=node.outputs[0], alpha=node.attributes.get("alpha", 1.702))
+    patch.apply()
+    return None
+
+
+def _bias_dropout(editor: Editor, node: Node) -> str | None:
+    if len(node.outputs) > 1 and node.outputs[1] and editor.readers(node.outputs[1]):
+        return "its mask is read"
+    patch = editor.patch(node)
+    residual = node.input(2)
+    x = patch.add("Add", node.inputs[0], node.inputs[1], output="" if residual else node.outputs[0])
+    if residual:
+        patch.add("Add", x, residual, output=node.outputs[0])
+    patch.apply()
+    return None
+
+
+def _bias_softmax(editor: Editor, node: Node) -> str | None:
+    patch = editor.patch(node)
+    axis: Any = node.attributes.get("axis", 1)
+    x = patch.add("Add", node.inputs[0], node.inputs[1])
+    # The operator normalises over all axes from `axis` on, as Softmax did before version 13.
+    patch.add("Softmax", x, version=13 if axis == -1 else 11, axis=axis, output=node.outputs[0])
+    patch.apply()
+    return None
+
+
+def _skip_normalisation(editor: Editor, node: Node) -> str | None:
+    """SkipLayerNormalization and its root-mean-square sister: a residual sum and a normalisation in one node."""
+    if any(name and editor.readers(name) for name in node.outputs[1:3]):
+        return "its statistics are read"
+    simplified = node.op_type == "SkipSimplifiedLayerNormalization"
+    scale = node.inputs[2]
+    shift, bias = ("", node.input(3)) if simplified else (node.input(3), node.input(4))
+    patch = editor.patch(node)
+    total = node.outputs[3] if len(node.outputs) > 3 else ""
+    x = patch.add("Add", node.inputs[0], node.inputs[1], output="" if bias else total)
+    if bias:
+        x = patch.add("Add", x, bias, output=total)
+    epsilon = node.attributes.get("epsilon", 1e-12)
+    operator = "RMSNormalization" if simplified else "LayerNormalization"
+    operands = [x, scale, shift] if shift else [x, scale]
+    patch.add(operator, *operands, output=node.outputs[0], axis=-1, epsilon=epsilon)
+    patch.apply()
+    return None
+
+
+def _simplified_normalisation(editor: Editor, node: Node) -> str | None:
+    if any(name and editor.readers(name) for name in node.outputs[1:]):
+        return "its statistics are read"
+    patch = editor.patch(node)
+    patch.add("RMSNormalization", *node.inputs, name=node.name, output=node.outputs[0], **_plain(node))
+    patch.apply()
+    return None
+
+
+def _early_normalisation(editor: Editor, node: Node) -> str | None:
+    """LayerNormalization as ONNX Runtime wrote it before ONNX had it: same meaning, older opset or its own domain."""
+    if not node.domain and node.version >= VERSIONS["LayerNormalization"]:
+        return "it is the standard operator"
+    editor.update(node, domain="", version=VERSIONS["LayerNormalization"])
+    return None
+
+
+def _as_standard(version: int) -> Any:
+    """Return an attempt for an operator that has the same meaning in the standard domain."""
+
+    def attempt(editor: Editor, node: Node) -> str | None:
+        editor.update(node, domain="", version=version)
+        return None
+
+    return attempt
+
+
+def _attention(editor: Editor, node: Node) -> str | None:
+    """Self-attention with its projection: one weight matrix for queries, keys and values."""
+    weights = editor.constant(node.inputs[1])
+    if weights is None or len(weights.shape) != 2:
+        return "its weights are not constant"
+    masked = [name for index, name in enumerate(node.inputs) if index in (3, 4, 6, 7) and name]
+    if masked or node.attributes.get("unidirectional") or node.attributes.get("do_rotary"):
+        return "it is masked, has a past, or rotates positions"
+    given: Any = node.attributes.get("qkv_hidden_sizes")
+    sizes = tuple(given) if given else (weights.shape[1] // 3,) * 3
+    patch = editor.patch(node)
+    projected = patch.add("MatMul", node.inputs[0], node.inputs[1])
+    if node.input(2):
+        projected = patch.add("Add", projected, node.inputs[2])
+    starts = (0, sizes[0], sizes[0] + sizes[1])
+    q, k, v = (
+        patch.add("Slice", projected, patch.integers(start), patch.integers(start + size), patch.integers(2))
+        for start, size in zip(starts, sizes, strict=True)
+    )
+    _attend(patch, node, q, k, v, bias=node.input(5))
+    patch.apply()
+    return None
+
+
+def _multi_head_attention(editor: Editor, node: Node) -> str | None:
+    """Attention on separate queries, keys and values of shape (batch, positions, width)."""
+    if not node.input(1) or not node.input(2):
+        return "its queries, keys and values are packed in one tensor"
+    if any(node.input(index) for index in (4, 6, 7, 8, 9)) or node.attributes.get("unidirectional"):
+        return "it is masked or has a past"
+    if any((made := editor.producer(name)) is not None and made.is_op("Transpose") for name in node.inputs[1:3]):
+        return "its keys or values are divided into heads already"
+    patch = editor.patch(node)
+    q, k, v = node.inputs[:3]
+    bias = node.input(3)
+    if bias:
+        constant = editor.constant(bias)
+        if constant is None:
+            return "its bias is not constant"
+        width = constant.shape[0] // 3  # queries and keys are as wide as values wherever ONNX Runtime fuses a bias
+        q, k, v = (
+            patch.add("Add", x, patch.add("Slice", bias, patch.integers(i * width), patch.integers((i + 1) * width)))
+            for i, x in enumerate((q, k, v))
+        )
+    _attend(patch, node, q, k, v, bias=node.input(5))
+    patch.apply()
+    return None
+
+
+def _attend(patch: Patch, node: Node, q: str, k: str, v: str, bias: str) -> None:
+    heads: Any = node.attributes["num_heads"]
+    divided = [patch.add("Reshape", x, patch.integers(0, 0, heads, -1)) for x in (q, k, v)]
+    queries = patch.add("Transpose", divided[0], perm=(0, 2, 1, 3))
+    keys = patch.add("Transpose", divided[1], perm=(0, 2, 3, 1))
+    values = patch.add("Transpose", divided[2], perm=(0, 2, 1, 3))
+    scale: Any = node.attributes.get("scale", 0.0)
+    factor = patch.scalar(scale) if scale else _head_scale(patch, divided[0])
+    scores = patch.add("Mul", patch.add("MatMul", queries, keys), factor)
+    if bias:
+        scores = patch.add("Add", scores, bias)
+    mixed = patch.add("MatMul", patch.add("Softmax", scores, axis=-1), values)
+    merged = patch.add("Transpose", mixed, perm=(0, 2, 1, 3))
+    patch.add("Reshape", merged, patch.integers(0, 0, -1), output=node.outputs[0])
+
+
+def _head_scale(patch: Patch, divided: str) -> str:
+    """Add 1 / sqrt(head width) as shape arithmetic, because the width is not known yet."""
+    width = patch.add("Gather", patch.add("Shape", divided), patch.integers(3), axis=0)
+    return patch.add("Reciprocal", patch.add("Sqrt", patch.add("Cast", width, to=1)))
+
+
+def _rule(attempt: Any, *op_types: str) -> list[Rewrite]:
+    return [Rewrite(operators=(f"com.microsoft::{name}",), attempt=attempt, result=name) for name in op_types]
+
+
+REWRITES: tuple[Rewrite, ...] = (
+    *_rule(_fused_conv, "FusedConv"),
+    *_rule(_fused_gemm, "FusedGemm"),
+    *_rule(_fused_matmul, "FusedMatMul", "TransposeMatMul"),
+    *_rule(_gelu, "Gelu", "BiasGelu", "FastGelu"),
+    *_rule(_quick_gelu, "QuickGelu"),
+    *_rule(_bias_dropout, "BiasDropout"),
+    *_rule(_bias_softmax, "BiasSoftmax"),
+    *_rule(_skip_normalisation, "SkipLayerNormalization", "SkipSimplifiedLayerNormalization"),
+    *_rule(_simplified_normalisation, "SimplifiedLayerNormalization"),
+    *_rule(_early_normalisation, "LayerNormalization"),
+    Rewrite(operators=("SimplifiedLayerNormalization",), attempt=_simplified_normalisation, result="SimplifiedLayerNormalization"),
+    Rewrite(operators=("LayerNormalization",), attempt=_early_normalisation),
+    *_rule(_as_standard(14), "Trilu"),
+    *_rule(_as_standard(13), "Pad"),
+    *_rule(_attention, "Attention"),
+    *_rule(_multi_head_attention, "MultiHeadAttention"),
+)
+"""One rewrite per operator; operators of ONNX Runtime that are not here stay, and conversion refuses them by name."""
+

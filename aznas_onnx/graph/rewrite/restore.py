@@ -1,0 +1,177 @@
+"""Batch normalisation put back where an exporter folded it into the layer before it.
+
+Folding keeps what a trained network computes. Scoring draws new weights, and a network without its normalisation is
+another architecture, so the operator comes back: with scale 1, the folded bias as its shift, and statistics that
+make it the identity otherwise. What the graph computes is therefore unchanged here too.
+
+Which convolutions were normalised is decided in this order:
+
+1. A convolution that is followed by a normalisation was not folded.
+2. Names: the marks that exporters leave on what they fold, then names that a framework gives genuine biases
+   (:mod:`aznas_onnx.graph.rewrite.evidence`).
+3. With no word from names, structure. A bias on a feature map that feeds further layers is taken for a folded
+   normalisation, unless the graph keeps normalisation operators of its own, which shows that nothing was folded.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from aznas_onnx.graph.ir import Constant, Node
+from aznas_onnx.graph.rewrite.editor import Editor
+from aznas_onnx.graph.rewrite.evidence import Signature, folded_by, is_parameter_pair, root
+
+__all__ = ["restore_biases", "restore_folded"]
+
+_NORMALISATIONS = frozenset(
+    "BatchNormalization InstanceNormalization GroupNormalization LayerNormalization RMSNormalization".split()
+)
+_MOVES_DATA = frozenset("Transpose Reshape Flatten Squeeze Unsqueeze Identity".split())
+_WEIGHTED = frozenset("Conv ConvTranspose Gemm MatMul".split())
+_EPSILON = 1e-5
+_ASSUMED = "taken for folded, because their biases are not named as parameters"
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """A weighted node with constant weights, and what the file calls them."""
+
+    node: Node
+    weight: str
+    bias: str
+    channels: int
+
+
+def restore_folded(editor: Editor) -> tuple[str, ...]:
+    """Put batch normalisation back; return what was done in words for the user."""
+    signature = Signature.of(editor.metadata)
+    keeps_its_own = _keeps_normalisation(editor)
+    restored: Counter[str] = Counter()
+    for layer in list(_layers(editor)):
+        by = folded_by(layer.node, layer.weight, layer.bias)
+        if not by and not keeps_its_own and _seems_folded(editor, layer, signature):
+            by = _ASSUMED
+        if by and not _is_normalised(editor, layer.node):
+            _restore(editor, layer, signature)
+            restored[by] += 1
+    if not restored:
+        return ()
+    return tuple(
+        f"normalisation restored after {count} convolutions ({by if by == _ASSUMED else f'folded by {by}'})"
+        for by, count in restored.items()
+    )
+
+
+def _layers(editor: Editor) -> Iterator[_Layer]:
+    for node in editor.nodes("Conv", "ConvTranspose", "Gemm"):
+        weight = editor.constant(node.inputs[1])
+        bias = editor.constant(node.input(2))
+        if weight is None or (node.input(2) and bias is None):
+            continue
+        yield _Layer(
+            node=node,
+            weight=root(node.inputs[1], weight.sources),
+            bias="" if bias is None else root(node.inputs[2], bias.sources),
+            channels=_channels(node, weight),
+        )
+
+
+def _channels(node: Node, weight: Constant) -> int:
+    if node.op_type == "Conv":
+        return weight.shape[0]
+    if node.op_type == "ConvTranspose":
+        group = node.attributes.get("group", 1)
+        assert isinstance(group, int)
+        return weight.shape[1] * group
+    return weight.shape[0] if node.attributes.get("transB") else weight.shape[1]
+
+
+def _keeps_normalisation(editor: Editor) -> bool:
+    """Whether the graph has normalisation operators in places where an exporter that folds leaves none."""
+    for node in editor.nodes(*_NORMALISATIONS):
+        if not node.is_op("BatchNormalization"):
+            return True
+        before = editor.producer(node.inputs[0])
+        if before is not None and before.is_op("Conv") and editor.is_private(node.inputs[0]):
+            return True
+    return False
+
+
+def _is_normalised(editor: Editor, node: Node) -> bool:
+    """Whether a normalisation reads the output of a node, possibly after a change of layout."""
+    reader = editor.sole_reader(node.outputs[0])
+    while reader is not None and reader.is_op(*_MOVES_DATA):
+        reader = editor.sole_reader(reader.outputs[0])
+    return reader is not None and reader.is_op(*_NORMALISATIONS)
+
+
+def _seems_folded(editor: Editor, layer: _Layer, signature: Signature) -> bool:
+    """Whether structure speaks for a folded normalisation where names say nothing."""
+    if not layer.node.is_op("Conv") or not layer.bias or is_parameter_pair(layer.weight, layer.bias):
+        return False
+    if layer.bias in signature.parameters or (signature.parameters and not signature.has_batch_normalisation):
+        return False
+    shape = editor.shape(layer.node.outputs[0])
+    is_map = shape is not None and any(size > 1 for size in shape[2:])  # squeeze-and-excite works on pooled vectors
+    return is_map and _feeds_a_layer(editor, layer.node)
+
+
+def _feeds_a_layer(editor: Editor, node: Node) -> bool:
+    """Whether anything with weights comes after a node; the classifier is never normalised."""
+    seen = {node}
+    pending = [node]
+    while pending:
+        for name in pending.pop().outputs:
+            for reader in editor.readers(name):
+                if reader.is_op(*_WEIGHTED) and editor.constant(reader.input(1)) is not None:
+                    return True
+                if reader not in seen:
+                    seen.add(reader)
+                    pending.append(reader)
+    return False
+
+
+def _restore(editor: Editor, layer: _Layer, signature: Signature) -> None:
+    node = layer.node
+    folded = editor.constant(node.input(2))
+    scale = Constant.of(np.ones(layer.channels, dtype=np.float32))
+    zeros = Constant.of(np.zeros(layer.channels, dtype=np.float32))
+    shift = zeros if folded is None else replace(folded, sources=frozenset())
+    variance = Constant.of(np.full(layer.channels, 1.0 - _EPSILON, dtype=np.float32))
+    output = node.outputs[0]
+    patch = editor.patch(node)
+    inputs = list(node.inputs[:2])
+    own_bias = signature.bias_of(layer.weight)
+    if own_bias:
+        # The layer had a bias of its own, which was folded together with the normalisation.
+        inputs.append(editor.add_constant(replace(zeros, sources=frozenset({own_bias})), f"{own_bias}/unfolded"))
+    x = patch.add(node.op_type, *inputs, name=node.name, version=node.version, **node.attributes)
+    vectors = [
+        editor.add_constant(constant, f"{output}/batch_norm/{label}")
+        for label, constant in (("weight", scale), ("bias", shift), ("mean", zeros), ("variance", variance))
+    ]
+    patch.add("BatchNormalization", x, *vectors, output=output, epsilon=_EPSILON)
+    patch.apply()
+
+
+def restore_biases(editor: Editor) -> tuple[str, ...]:
+    """Put back biases that PyTorch's dynamo exporter removed because they were zero when it looked.
+
+    They make no difference to a fresh network, but they are parameters of it.
+    """
+    signature = Signature.of(editor.metadata)
+    if not signature.parameters:
+        return ()
+    restored = 0
+    for layer in list(_layers(editor)):
+        bias = "" if layer.bias else signature.bias_of(layer.weight)
+        if bias and editor.constant(bias) is None:
+            zeros = Constant.of(np.zeros(layer.channels, dtype=np.float32), frozenset({bias}))
+            name = editor.add_constant(zeros, bias)
+            editor.update(layer.node, inputs=(*layer.node.inputs[:2], name))
+            restored += 1
+    return (f"{restored} biases put back that were zero when the model was exported",) if restored else ()

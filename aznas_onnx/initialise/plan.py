@@ -1,0 +1,218 @@
+"""From roles to laws: which distribution each constant of a graph is drawn from. Draws nothing itself."""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from aznas_onnx.graph.facts import Facts
+from aznas_onnx.graph.ir import Constant, Graph, Node
+from aznas_onnx.graph.roles import MOVES_DATA, Role, Use, uses
+
+__all__ = ["Law", "Weight", "plan_weights"]
+
+_POSITION_STD = 0.02  # truncated normal, as all vision transformers draw positions, class tokens and tables
+_TRANSFORMER_STD = 0.02
+_PRELU_SLOPE = 0.25
+_VALUES: Mapping[Role, float] = {
+    Role.BIAS: 0.0,
+    Role.NORM_SCALE: 1.0,
+    Role.NORM_SHIFT: 0.0,
+    Role.NORM_MEAN: 0.0,
+    Role.NORM_VARIANCE: 1.0,
+    Role.SCALE: 1.0,
+    Role.SLOPE: _PRELU_SLOPE,
+}
+
+
+class Law(str, enum.Enum):
+    """A distribution with one parameter."""
+
+    CONSTANT = "constant"  # the value itself
+    NORMAL = "normal"  # mean 0; the parameter is the standard deviation
+    TRUNCATED_NORMAL = "truncated normal"  # mean 0, cut at +-2 whatever the deviation, as torch and timm do
+    UNIFORM = "uniform"  # from -parameter to parameter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weight:
+    """How one constant is drawn.
+
+    Attributes
+    ----------
+    name, shape
+        The constant.
+    role
+        Why it is drawn so.
+    law, parameter
+        What it is drawn from.
+    index
+        Number of its random stream: its place among the random weights in graph order; -1 for a fixed value.
+    is_shared_by_samples
+        True for a constant that was expanded along the batch (a class token): one sample's worth is drawn.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    role: Role
+    law: Law
+    parameter: float
+    index: int = -1
+    is_shared_by_samples: bool = False
+
+
+def plan_weights(graph: Graph, facts: Facts, *, is_transformer: bool) -> Mapping[str, Weight]:
+    """Decide what every float constant that scoring draws anew is drawn from.
+
+    ========================  ===========================================  ==============================
+    Role                      Convolutional network                        Transformer
+    ========================  ===========================================  ==============================
+    convolution weight        normal, sqrt(2 / fan-in) (Kaiming, ReLU)     uniform, 1 / sqrt(fan-in): what
+                                                                           PyTorch gives nn.Conv2d, which
+                                                                           AutoFormer leaves as it is
+    convolution bias          0                                            likewise
+    linear weight             normal, sqrt(2 / fan-in)                     truncated normal, 0.02
+    embedding                 normal, 1                                    truncated normal, 0.02
+    recurrent weight          uniform, 1 / sqrt(hidden size)               likewise
+    position, class token     truncated normal, 0.02                       likewise
+    bias, shift, mean         0                                            0
+    scale, variance, factor   1                                            1
+    PReLU slope               0.25                                         0.25
+    fixed                     the file's value                             the file's value
+    ========================  ===========================================  ==============================
+
+    Arithmetic on the raw input (subtracting the colours' means, dividing by 255) is made neutral, so that the
+    Gaussian samples reach the network as they are: the published code feeds them behind such preprocessing.
+
+    Parameters
+    ----------
+    graph
+        Canonical, at the batch size of `facts`. A weight that several nodes read is drawn once, for the first.
+    is_transformer
+        Which column of the table applies.
+
+    Returns
+    -------
+    mapping
+        Constants that are not in it keep the value that they have in the file. No weight's data is read for it.
+    """
+    planned: dict[str, Weight] = {}
+    streams = 0
+    for use in uses(graph, facts):
+        if use.role is Role.FIXED or use.name in planned:
+            continue
+        weight = _plan(use, graph, facts, is_transformer, streams)
+        planned[use.name] = weight
+        streams += weight.index >= 0
+    for name, constant, value in _preprocessing(graph):
+        planned.setdefault(
+            name, Weight(name=name, shape=constant.shape, role=Role.FIXED, law=Law.CONSTANT, parameter=value)
+        )
+    return MappingProxyType(planned)
+
+
+def _plan(use: Use, graph: Graph, facts: Facts, is_transformer: bool, index: int) -> Weight:
+    shape = graph.constants[use.name].shape
+    law, parameter = _law(use, graph, is_transformer)
+    return Weight(
+        name=use.name,
+        shape=shape,
+        role=use.role,
+        law=law,
+        parameter=parameter,
+        index=-1 if law is Law.CONSTANT else index,
+        is_shared_by_samples=_is_shared_by_samples(use.node, shape, facts),
+    )
+
+
+def _law(use: Use, graph: Graph, is_transformer: bool) -> tuple[Law, float]:
+    role = use.role
+    shape = graph.constants[use.name].shape
+    if role is Role.BIAS and is_transformer and use.node.is_op("Conv"):
+        # PyTorch draws a convolution's bias from the same uniform distribution as its weight.
+        weight = graph.constants.get(use.node.inputs[1])
+        return (Law.CONSTANT, 0.0) if weight is None else (Law.UNIFORM, _inverse_root(math.prod(weight.shape[1:])))
+    if role in _VALUES:
+        return Law.CONSTANT, _VALUES[role]
+    if role is Role.POSITION:
+        return Law.TRUNCATED_NORMAL, _POSITION_STD
+    if role is Role.RECURRENT_WEIGHT:
+        hidden = use.node.attributes.get("hidden_size")
+        return Law.UNIFORM, _inverse_root(hidden if isinstance(hidden, int) else shape[-1])
+    if role is Role.EMBEDDING:
+        return (Law.TRUNCATED_NORMAL, _TRANSFORMER_STD) if is_transformer else (Law.NORMAL, 1.0)
+    if role is Role.CONV_WEIGHT and is_transformer:
+        return Law.UNIFORM, _inverse_root(_fan_in(use, graph))
+    if is_transformer:
+        return Law.TRUNCATED_NORMAL, _TRANSFORMER_STD
+    return Law.NORMAL, math.sqrt(2.0) * _inverse_root(_fan_in(use, graph))
+
+
+def _inverse_root(count: int) -> float:
+    return 1.0 / math.sqrt(max(count, 1))
+
+
+def _fan_in(use: Use, graph: Graph) -> int:
+    """Return how many products are summed into one output element.
+
+    For a transposed convolution it is what ``torch.nn.init`` calls fan-in (axis 1 times the kernel).
+    """
+    node, index = _reader(use, graph)
+    shape = graph.constants[use.name].shape
+    if use.role is Role.CONV_WEIGHT:
+        return math.prod(shape[1:])
+    if node.is_op("Gemm"):
+        transposed = bool(node.attributes.get("transB" if index == 1 else "transA", 0))
+        return shape[-1] if transposed == (index == 1) else shape[0]
+    if node.is_op("Einsum"):
+        return _contracted(node, index, shape)
+    return shape[-1] if index == 0 or len(shape) == 1 else shape[-2]
+
+
+def _reader(use: Use, graph: Graph) -> tuple[Node, int]:
+    """Return the node that multiplies with a weight, behind those that only move its elements."""
+    node, index, name = use.node, use.index, use.name
+    while node.op_type in MOVES_DATA and not node.domain and name not in graph.outputs:
+        readers = graph.consumers.get(node.outputs[0], ())
+        if not readers:
+            break
+        name = node.outputs[0]
+        node, index = readers[0], readers[0].inputs.index(name)
+    return node, index
+
+
+def _contracted(node: Node, index: int, shape: tuple[int, ...]) -> int:
+    equation = str(node.attributes.get("equation", "")).replace(" ", "").replace("...", "")
+    terms, _, output = equation.partition("->")
+    labels = terms.split(",")[index]
+    return math.prod(size for label, size in zip(labels, shape[-len(labels) :], strict=False) if label not in output)
+
+
+def _is_shared_by_samples(node: Node, shape: tuple[int, ...], facts: Facts) -> bool:
+    """Whether axis 0 of a constant is the batch: the model's author meant one for all samples."""
+    output = facts.get(node.outputs[0])
+    if facts.batch_size == 1 or output is None or output.shape is None:
+        return False
+    return len(shape) > 2 and len(shape) == len(output.shape) and shape[0] == output.shape[0] == facts.batch_size
+
+
+def _preprocessing(graph: Graph) -> Iterator[tuple[str, Constant, float]]:
+    """Yield the constants of elementwise arithmetic on the graph's raw input, with the value that makes it neutral."""
+    raw = {value.name for value in graph.inputs}
+    for node in graph.nodes:
+        if node.domain or node.op_type not in ("Add", "Sub", "Mul", "Div"):
+            if not node.domain and node.op_type in ("Transpose", "Identity") and node.inputs[0] in raw:
+                raw.update(node.outputs)
+            continue
+        constants = [name for name in node.inputs if name in graph.constants]
+        if len(constants) != 1 or not any(name in raw for name in node.inputs):
+            continue
+        name, constant = constants[0], graph.constants[constants[0]]
+        inverts = node.op_type in ("Sub", "Div") and node.inputs[0] == name
+        is_plain = sum(size != 1 for size in constant.shape) <= 1 and len(graph.consumers[name]) == 1
+        if constant.is_float and is_plain and not inverts:
+            raw.update(node.outputs)
+            yield name, constant, (0.0 if node.op_type in ("Add", "Sub") else 1.0)

@@ -1,0 +1,152 @@
+"""What a model is made of: its primary blocks, and where its multiply-adds and parameters lie. Never imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from aznas_onnx.blocks import Block, find_blocks
+from aznas_onnx.flops import Costs, NodeCost, count
+from aznas_onnx.graph import Limits, Model, Source, prepare
+
+__all__ = ["InspectedBlock", "InspectedNode", "Inspection", "inspect"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InspectedBlock:
+    """A primary block, the shape of its feature map for one sample (None where it depends on data), and its costs."""
+
+    block: Block
+    shape: tuple[int, ...] | None
+    costs: Costs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InspectedNode:
+    """A node's cost, the shape of its first output for one sample, and the name of the block it is in, if any."""
+
+    cost: NodeCost
+    shape: tuple[int, ...] | None
+    block: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """What a model is made of. Counts are for one sample; a MAC is one multiply-add.
+
+    Attributes
+    ----------
+    model
+        The path as given, or the model's name.
+    inputs
+        Shape of each input for one sample: axis 0 is left out where it is the batch.
+    sample_input
+        The input that carries the samples.
+    blocks
+        The primary blocks, in dataflow order.
+    nodes
+        Every node of the canonical graph, in topological order.
+    costs
+        Of the whole model; `costs.unsupported` lists operators that the totals leave out.
+    outside
+        Of the nodes that lie in no block: usually the classifier.
+    is_transformer
+        Whether attention and MLP residuals make up the network; it then has no progressivity.
+    changes, warnings
+        What was changed in the graph while it was read, and what to doubt.
+    """
+
+    model: str
+    inputs: Mapping[str, tuple[int, ...]]
+    sample_input: str
+    blocks: tuple[InspectedBlock, ...]
+    nodes: tuple[InspectedNode, ...]
+    costs: Costs
+    outside: Costs
+    is_transformer: bool
+    changes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def inspect(
+    source: Source,
+    *,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    patterns: Sequence[str] = (),
+    keep_graph: bool = False,
+    limits: Limits | None = None,
+) -> Inspection:
+    """Find a model's primary blocks and count its multiply-adds, parameters and activations.
+
+    Parameters
+    ----------
+    source
+        Path of an ONNX file, or a ModelProto.
+    input_shapes
+        Shapes for inputs whose dimensions the file leaves open, by name; the name ``""`` means the input that carries
+        the samples.
+    patterns
+        Where blocks end, as for :func:`aznas_onnx.blocks.find_blocks`; empty lets the structure decide.
+    keep_graph
+        Leave normalisation folded where the exporter folded it.
+    limits
+        What the model may ask for.
+
+    Returns
+    -------
+    Inspection
+        Blocks with their reasons, and costs by block, operator and node.
+
+    Raises
+    ------
+    ModelError
+        If the model cannot be read, is invalid, or has no feature map.
+
+    Examples
+    --------
+    >>> import onnx.parser
+    >>> model = onnx.parser.parse_model('''
+    ...     <ir_version: 8, opset_import: ["" : 17]>
+    ...     tiny (float[N, 3, 8, 8] x) => (float[N, 4, 8, 8] y)
+    ...     <float[4, 3, 3, 3] w> { y = Conv <pads = [1, 1, 1, 1]> (x, w) }''')
+    >>> inspect(model).costs.macs  # 4 * 3 * 3 * 3 multiply-adds at each of 64 positions
+    6912
+    """
+    model = prepare(source, input_shapes=input_shapes, keep_graph=keep_graph, limits=limits)
+    found = find_blocks(model, patterns)
+    costs = count(model)
+    block_of = {node: block.name for block in found.blocks for node in block.nodes}
+    return Inspection(
+        model=model.name if model.path is None else str(model.path),
+        inputs=MappingProxyType(_input_shapes(model)),
+        sample_input=model.inputs.primary,
+        blocks=tuple(
+            InspectedBlock(block=block, shape=_sample_shape(model, block.output), costs=costs.of(block.nodes))
+            for block in found.blocks
+        ),
+        nodes=_inspect_nodes(model, costs, block_of),
+        costs=costs,
+        outside=costs.of([node.name for node in model.graph.nodes if node.name not in block_of]),
+        is_transformer=found.is_transformer,
+        changes=model.changes,
+        warnings=(*model.warnings, *found.warnings),
+    )
+
+
+def _inspect_nodes(model: Model, costs: Costs, block_of: Mapping[str, str]) -> tuple[InspectedNode, ...]:
+    first_output = {node.name: next(filter(None, node.outputs), "") for node in model.graph.nodes}
+    return tuple(
+        InspectedNode(cost=cost, shape=_sample_shape(model, first_output[cost.node]), block=block_of.get(cost.node))
+        for cost in costs.nodes
+    )
+
+
+def _input_shapes(model: Model) -> dict[str, tuple[int, ...]]:
+    plan = model.inputs
+    return {name: shape[1:] if name in plan.batched else shape for name, shape in plan.sample_shapes.items()}
+
+
+def _sample_shape(model: Model, tensor: str) -> tuple[int, ...] | None:
+    fact = model.facts.get(tensor)
+    return None if fact is None or fact.shape is None else fact.shape[1:]

@@ -1,0 +1,22 @@
+"""Complexity: multiply-adds of one sample (Sec. 3.1). More is better, inside whatever budget a search sets."""
+
+from __future__ import annotations
+
+from aznas_onnx.proxies.evidence import Evidence, Outcome
+from aznas_onnx.proxies.registry import Direction, Need, Proxy
+
+__all__ = ["MACS"]
+
+
+def _evaluate(evidence: Evidence) -> Outcome:
+    return Outcome(value=float(evidence.macs))
+
+
+MACS = Proxy(
+    name="macs",
+    description="complexity: multiply-adds of one sample",
+    equation="AZ-NAS (CVPR 2024), Sec. 3.1, Complexity",
+    direction=Direction.HIGHER_IS_BETTER,
+    needs=Need.GRAPH,
+    evaluate=_evaluate,
+)

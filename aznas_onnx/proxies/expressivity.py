@@ -1,0 +1,44 @@
+"""Expressivity: how evenly a network's features spread over their directions (Sec. 3.1, Eq. 1-4)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from aznas_onnx.proxies.evidence import BlockEvidence, Evidence, Outcome
+from aznas_onnx.proxies.registry import Direction, Need, Proxy
+
+__all__ = ["EXPRESSIVITY", "unmeasurable_features"]
+
+
+def _evaluate(evidence: Evidence) -> Outcome:
+    reason = unmeasurable_features(evidence.blocks)
+    if reason is not None:
+        return Outcome(value=-math.inf, reason=reason)
+    return Outcome(value=math.fsum(block.entropy for block in evidence.blocks if block.entropy is not None))
+
+
+def unmeasurable_features(blocks: Iterable[BlockEvidence]) -> str | None:
+    """Say which block has features without an entropy, and why; None where all have one."""
+    for block in blocks:
+        if block.entropy is None or math.isfinite(block.entropy):
+            continue
+        if block.variance is None or not math.isfinite(block.variance):
+            return f"the features of block {block.name!r} are not finite"
+        if block.variance == 0.0:
+            return f"the features of block {block.name!r} are constant"
+        return (
+            f"the features of block {block.name!r} lie in a subspace: their covariance is singular to float32 "
+            "rounding, where the published code gives minus infinity"
+        )
+    return None
+
+
+EXPRESSIVITY = Proxy(
+    name="expressivity",
+    description="entropy of the spectrum of the feature covariance, summed over blocks",
+    equation="AZ-NAS (CVPR 2024), Eq. 1-4",
+    direction=Direction.HIGHER_IS_BETTER,
+    needs=Need.FEATURES,
+    evaluate=_evaluate,
+)

@@ -1,0 +1,44 @@
+"""Trainability: how close to 1 the spectral norms of the blocks' Jacobians are (Sec. 3.1, Eq. 6-11)."""
+
+from __future__ import annotations
+
+import math
+
+from aznas_onnx.proxies.evidence import BlockEvidence, Evidence, Outcome
+from aznas_onnx.proxies.registry import Direction, Need, Proxy
+
+__all__ = ["TRAINABILITY"]
+
+_SIGMA_OFFSET = 1e-6  # of the published code: a block that lets nothing through scores about -1e6
+
+
+def _evaluate(evidence: Evidence) -> Outcome:
+    later = evidence.blocks[1:]
+    measured = [block for block in later if block.sigma is not None]
+    if not measured:
+        reason = later[0].unmeasured if later else "the network has one primary block, and gradients pass between two"
+        return Outcome(value=math.nan, reason=reason)
+    for block in measured:
+        if block.is_identity:
+            return Outcome(value=-math.inf, reason=f"block {block.name!r} passes its input through unchanged")
+        if block.sigma is None or not math.isfinite(block.sigma):
+            return Outcome(value=-math.inf, reason=f"the gradient of block {block.name!r} is not finite")
+    value = math.fsum(map(_score, measured)) / len(measured)
+    warnings = tuple(f"left out of trainability: {block.unmeasured}" for block in later if block.unmeasured)
+    return Outcome(value=value, warnings=warnings)
+
+
+def _score(block: BlockEvidence) -> float:
+    """Eq. 11: 0 where the spectral norm is 1, equally low for s and 1/s."""
+    sigma = block.sigma or 0.0
+    return -sigma - 1.0 / (sigma + _SIGMA_OFFSET) + 2.0
+
+
+TRAINABILITY = Proxy(
+    name="trainability",
+    description="mean closeness to 1 of the spectral norm of each block's Jacobian",
+    equation="AZ-NAS (CVPR 2024), Eq. 6-11",
+    direction=Direction.HIGHER_IS_BETTER,
+    needs=Need.GRADIENTS,
+    evaluate=_evaluate,
+)

@@ -1,0 +1,142 @@
+"""What a candidate may cost, checked from its genotype alone, before anything is built or scored."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+from aznas_onnx.counts import format_count
+from aznas_onnx.errors import SettingsError
+
+__all__ = ["Budget", "Cost", "CountConvention", "Countable", "Limit"]
+
+G = TypeVar("G", bound=Hashable)
+
+
+class CountConvention(str, enum.Enum):
+    """Whose multiply-adds the budget limits and the complexity proxy ranks."""
+
+    GRAPH = "graph"  # those of the ONNX graph, as `aznas inspect` counts them
+    PAPER = "paper"  # the FLOPs of the paper's own code for the space, quirks included
+
+
+class Countable(Protocol[G]):
+    """The part of a space that counts: from a genotype, without building the network where there is a formula."""
+
+    def macs(self, genotype: G) -> int: ...
+    def params(self, genotype: G) -> int: ...
+    def layers(self, genotype: G) -> int: ...
+    def paper_flops(self, genotype: G) -> int | None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What a candidate costs.
+
+    Attributes
+    ----------
+    macs
+        Multiply-adds of one sample in the graph.
+    params
+        Trainable parameters.
+    layers
+        Layers, as the space counts them.
+    paper_flops
+        The same as `macs` in the convention of the paper's authors; None where they have none for the space.
+    """
+
+    macs: int
+    params: int
+    layers: int
+    paper_flops: int | None = None
+
+    @classmethod
+    def of(cls, space: Countable[G], genotype: G) -> Cost:
+        """Count a genotype."""
+        return cls(
+            macs=space.macs(genotype),
+            params=space.params(genotype),
+            layers=space.layers(genotype),
+            paper_flops=space.paper_flops(genotype),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A closed range; an end that is None is open."""
+
+    minimum: int | None = None
+    maximum: int | None = None
+
+    def __post_init__(self) -> None:
+        for end in (self.minimum, self.maximum):
+            if end is not None and end < 0:
+                raise SettingsError(f"a budget of {end} is negative; write a count such as 600M")
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            raise SettingsError(f"a budget from {self.minimum:,} to {self.maximum:,} admits nothing; write the smaller end first")
+
+    @property
+    def is_open(self) -> bool:
+        """Whether every value is admitted."""
+        return self.minimum is None and self.maximum is None
+
+    def admits(self, value: int) -> bool:
+        """Whether `value` lies within the range."""
+        return (self.minimum is None or value >= self.minimum) and (self.maximum is None or value <= self.maximum)
+
+    def distance(self, value: int) -> int:
+        """Return how far `value` lies outside; 0 inside."""
+        below = 0 if self.minimum is None else max(0, self.minimum - value)
+        above = 0 if self.maximum is None else max(0, value - self.maximum)
+        return below + above
+
+    def __str__(self) -> str:
+        low, high = (None if end is None else format_count(end) for end in (self.minimum, self.maximum))
+        if low is None:
+            return "any" if high is None else f"at most {high}"
+        return f"at least {low}" if high is None else f"{low} to {high}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """Limits that every candidate must keep.
+
+    Attributes
+    ----------
+    macs
+        Multiply-adds of one sample, by the study's counting convention.
+    params, layers
+        Trainable parameters, and layers as the space counts them.
+
+    Examples
+    --------
+    >>> print(Budget(macs=Limit(maximum=600_000_000), layers=Limit(maximum=14)))
+    MACs at most 600M, layers at most 14
+    """
+
+    macs: Limit = field(default_factory=Limit)
+    params: Limit = field(default_factory=Limit)
+    layers: Limit = field(default_factory=Limit)
+
+    def limits(self) -> Iterator[tuple[str, Limit]]:
+        """Yield name and limit of each count, open ones included."""
+        yield "macs", self.macs
+        yield "params", self.params
+        yield "layers", self.layers
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the limits as lists of [minimum, maximum]."""
+        return {name: [limit.minimum, limit.maximum] for name, limit in self.limits()}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Budget:
+        """Read back what :meth:`as_json` wrote."""
+        return cls(**{name: Limit(*ends) for name, ends in data.items()})
+
+    def __str__(self) -> str:
+        return ", ".join(f"{LABELS[name]} {limit}" for name, limit in self.limits() if not limit.is_open) or "no limits"
+
+
+LABELS: Mapping[str, str] = {"macs": "MACs", "params": "parameters", "layers": "layers"}

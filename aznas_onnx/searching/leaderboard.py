@@ -1,0 +1,154 @@
+"""Eq. 12 over a history that grows by one: exact at every step, without sorting again.
+
+Ranking m candidates from scratch sorts every proxy. A new value, though, moves an old rank by nothing, by a half (a
+tie) or by one, so the ranks are kept and moved by vectorised additions; and since ``sum(ln(rank / m))`` orders the
+candidates exactly as the product of their ranks does, no logarithm is taken until a score is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Leaderboard"]
+
+_FIRST_CAPACITY = 1024
+
+
+class Leaderboard:
+    """The candidates scored so far, ranked by Eq. 12 of the paper.
+
+    Candidates are numbered from 0 in the order in which they were added. Higher values are better, tied values share
+    the mean of their ranks, and values that are not finite rank lowest (tied with one another). Of candidates with
+    equal scores the earlier is the better one, so that an order never depends on the machine.
+
+    Parameters
+    ----------
+    n_proxies
+        Number of proxies that are ranked; at least 1.
+
+    Examples
+    --------
+    >>> board = Leaderboard(2)
+    >>> for values in ([1.0, 9.0], [3.0, 8.0], [2.0, float("nan")]):
+    ...     board.add(values)
+    >>> board.best(3).tolist()
+    [1, 0, 2]
+    """
+
+    def __init__(self, n_proxies: int) -> None:
+        if n_proxies < 1:
+            raise ValueError("a ranking needs at least one proxy")
+        self._size = 0
+        self._values = np.empty((n_proxies, _FIRST_CAPACITY))
+        # Twice the mean rank: an integer, in float64 because that is what the product is taken in (exact up to 2**53).
+        self._doubled_ranks = np.empty((n_proxies, _FIRST_CAPACITY))
+        self._products: npt.NDArray[np.float64] | None = None
+
+    def __len__(self) -> int:
+        return self._size
+
+    def add(self, values: Sequence[float] | npt.NDArray[np.float64]) -> None:
+        """Add one candidate, in O(m) per proxy.
+
+        Parameters
+        ----------
+        values
+            Its proxies, shape (n_proxies,).
+        """
+        self._reserve(self._size + 1)
+        row = _lowest_where_not_finite(np.asarray(values, dtype=np.float64))
+        for known, ranks, value in zip(self._values, self._doubled_ranks, row, strict=True):
+            old = known[: self._size]
+            # 2 where an old value is greater (its rank rises by one), 1 where it is equal (by a half), 0 below.
+            shift = (old > value).view(np.int8) + (old >= value).view(np.int8)
+            ranks[: self._size] += shift
+            # With `lower` values below and `equal` beside it, the mean rank of the tie is lower + (equal + 2) / 2, and
+            # shift.sum() counts the greater ones twice and the equal ones once.
+            not_lower = int(np.count_nonzero(shift))
+            equal = 2 * not_lower - int(shift.sum(dtype=np.int64))
+            known[self._size] = value
+            ranks[self._size] = 2 * (self._size - not_lower) + equal + 2
+        self._size += 1
+        self._products = None
+
+    def extend(self, rows: Sequence[Sequence[float]] | npt.NDArray[np.float64]) -> None:
+        """Add many candidates at once, in O(m log m).
+
+        Parameters
+        ----------
+        rows
+            Their proxies, shape (n_candidates, n_proxies).
+        """
+        added = np.asarray(rows, dtype=np.float64).reshape(-1, len(self._values))
+        end = self._size + len(added)
+        self._reserve(end)
+        self._values[:, self._size : end] = _lowest_where_not_finite(added.T)
+        for known, ranks in zip(self._values, self._doubled_ranks, strict=True):
+            ranks[:end] = _doubled_mean_ranks(known[:end])
+        self._size = end
+        self._products = None
+
+    def az_scores(self) -> npt.NDArray[np.float64]:
+        """Return the AZ-NAS score of every candidate, shape (n_candidates,): at most 0, higher is better."""
+        if not self._size:
+            return np.empty(0)
+        relative: npt.NDArray[np.float64] = self._doubled_ranks[:, : self._size] / (2 * self._size)
+        scores: npt.NDArray[np.float64] = np.log(relative).sum(axis=0)
+        return scores
+
+    def top(self, k: int) -> npt.NDArray[np.intp]:
+        """Return the numbers of the `k` best candidates (all, where there are fewer) in ascending order of number."""
+        if k >= self._size:
+            return np.arange(self._size)
+        products = self._product_of_ranks()
+        # Which of the tied values np.argpartition puts in the first k depends on the CPU; the threshold does not.
+        threshold = np.partition(products, self._size - k)[self._size - k]
+        above = np.flatnonzero(products > threshold)
+        tied = np.flatnonzero(products == threshold)[: k - len(above)]
+        return np.sort(np.concatenate([above, tied]))
+
+    def best(self, n: int) -> npt.NDArray[np.intp]:
+        """Return the numbers of the `n` best candidates, the best first."""
+        chosen = self.top(n)
+        order: npt.NDArray[np.intp] = np.argsort(-self._product_of_ranks()[chosen], kind="stable")
+        return chosen[order]
+
+    def _product_of_ranks(self) -> npt.NDArray[np.float64]:
+        if self._products is None:
+            product = self._doubled_ranks[0, : self._size].copy()
+            for ranks in self._doubled_ranks[1:]:
+                product *= ranks[: self._size]
+            self._products = product
+        return self._products
+
+    def _reserve(self, size: int) -> None:
+        """Make room for `size` candidates, doubling so that growth is amortised."""
+        capacity = self._values.shape[1]
+        if size <= capacity:
+            return
+        capacity = max(size, 2 * capacity)
+        self._values = _widened(self._values, self._size, capacity)
+        self._doubled_ranks = _widened(self._doubled_ranks, self._size, capacity)
+
+
+def _widened(array: npt.NDArray[np.float64], used: int, capacity: int) -> npt.NDArray[np.float64]:
+    wider = np.empty((len(array), capacity))
+    wider[:, :used] = array[:, :used]
+    return wider
+
+
+def _lowest_where_not_finite(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    lowest: npt.NDArray[Any] = np.where(np.isfinite(values), values, -np.inf)
+    return lowest
+
+
+def _doubled_mean_ranks(values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Return twice the ascending ranks of `values`, tied values sharing the mean of theirs."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    doubled: npt.NDArray[np.int64] = (2 * last - counts + 1)[place.reshape(-1)]
+    return doubled

@@ -1,0 +1,72 @@
+"""`aznas inspect`: blocks, multiply-adds and parameters of one model; no torch."""
+
+from __future__ import annotations
+
+import click
+
+from aznas_onnx.cli.exits import DONE
+from aznas_onnx.cli.options import (
+    OutputFormat,
+    blocks_option,
+    format_option,
+    input_option,
+    input_shapes,
+    keep_graph_option,
+)
+from aznas_onnx.errors import AznasError
+
+__all__ = ["inspect"]
+
+
+@click.command()
+@click.argument("model", metavar="MODEL.onnx")
+@format_option
+@click.option("--nodes", "show_nodes", is_flag=True, help="Show every node of the graph as it is scored.")
+@input_option
+@blocks_option
+@keep_graph_option
+@click.option(
+    "--verify",
+    "with_verification",
+    is_flag=True,
+    help="Run the converted network and ONNX Runtime on the same random weights and input, and compare "
+    "(loads PyTorch, which takes seconds).",
+)
+def inspect(
+    model: str,
+    output_format: OutputFormat,
+    show_nodes: bool,
+    inputs: tuple[tuple[str, tuple[int, ...]], ...],
+    patterns: tuple[str, ...],
+    keep_graph: bool,
+    with_verification: bool,
+) -> int:
+    """Show what a model is made of: its primary blocks and why they are, and where its cost lies.
+
+    MACs are multiply-adds of one sample, parameters are the trainable ones.
+
+    \b
+    Examples:
+      aznas inspect resnet50.onnx
+      aznas inspect encoder.onnx --input image=1x3x224x224
+      aznas inspect net.onnx --format json | jq .macs
+      aznas inspect net.onnx --blocks '*/layer?.?/Add'   end a block at each of these
+    """
+    from aznas_onnx.cli.console import diagnostics, results
+    from aznas_onnx.cli.render_inspect import render_inspection
+    from aznas_onnx.cli.text import printable
+    from aznas_onnx.inspection import inspect as inspect_model
+
+    shapes = input_shapes(inputs)
+    inspection = inspect_model(model, input_shapes=shapes, patterns=patterns, keep_graph=keep_graph)
+    verification = None
+    if with_verification:
+        from aznas_onnx.verify import verify
+
+        verification = verify(model, input_shapes=shapes)
+    for warning in inspection.warnings:
+        diagnostics().print(f"warning: {printable(warning)}", style="yellow")
+    render_inspection(inspection, output_format, results(), show_nodes=show_nodes, verification=verification)
+    if verification is not None and not verification.agrees:
+        raise AznasError(f"{model}: the converted network differs from ONNX Runtime")
+    return DONE

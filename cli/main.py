@@ -1,0 +1,109 @@
+"""Entry point of the `aznas` command, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from aznas_onnx.cli.exits import BAD_INPUT, DONE, INTERRUPTED
+from aznas_onnx.cli.text import printable
+from aznas_onnx.errors import AznasError
+
+__all__ = ["aznas", "main", "run"]
+
+# Module and attribute of each command. A module is imported when its command is asked for, and imports the library
+# only once the command runs, so that `aznas --help` answers at once.
+_COMMANDS = {
+    "score": ("aznas_onnx.cli.score", "score"),
+    "inspect": ("aznas_onnx.cli.inspect", "inspect"),
+    "spaces": ("aznas_onnx.cli.spaces", "spaces"),
+}
+
+
+class _LazyGroup(click.Group):
+    """A group whose commands are imported by name."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, attribute = _COMMANDS[cmd_name]
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from importlib.metadata import version  # reading the metadata takes longer than all the rest of --help
+
+        click.echo(f"aznas-onnx {version('aznas-onnx')}")
+        ctx.exit()
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Show the version.")
+def aznas() -> None:
+    """Judge neural networks without training them.
+
+    Any network that can be written as ONNX gets the four AZ-NAS proxies from one forward and one backward pass with
+    random weights: expressivity, progressivity, trainability and complexity. Higher is better.
+
+    \b
+    Examples:
+      aznas score resnet18.onnx mobilenet.onnx     score two networks and rank them
+      aznas inspect resnet18.onnx                  its blocks, multiply-adds and parameters
+
+    Exit status: 0 done, 2 bad usage or bad input, 3 some of many inputs failed, 130 interrupted.
+    """
+
+
+def main() -> None:
+    """Run the command with the process's arguments and exit with its status."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command.
+
+    Parameters
+    ----------
+    arguments
+        What follows `aznas` on the command line.
+
+    Returns
+    -------
+    int
+        The exit status. An error that is not an :class:`AznasError` is a bug and is raised.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal that lacks a letter of a model's name gets its code instead
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        status = aznas.main(list(arguments), prog_name="aznas", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return BAD_INPUT
+    except AznasError as error:
+        click.echo(f"aznas: {printable(str(error))}", err=True)
+        return BAD_INPUT
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("aznas: interrupted", err=True)
+        return INTERRUPTED
+    except BrokenPipeError:
+        _forget_stdout()
+        return DONE  # the reader, `head` perhaps, has seen enough
+    return status if isinstance(status, int) else DONE
+
+
+def _forget_stdout() -> None:
+    """Keep the interpreter from flushing into the closed pipe once more as it exits."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

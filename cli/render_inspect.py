@@ -1,0 +1,288 @@
+"""How `aznas inspect` shows its result."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from aznas_onnx.cli.options import OutputFormat
+from aznas_onnx.cli.tables import Column, print_table, print_trimmed, write_csv, write_markdown
+from aznas_onnx.cli.text import plural, printable
+from aznas_onnx.counts import format_bytes, format_count
+from aznas_onnx.flops import Costs, CountStatus
+from aznas_onnx.inspection import Inspection
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from aznas_onnx.verify import Verification
+
+__all__ = ["inspection_document", "render_inspection"]
+
+_REASON_COLUMNS = 110  # a console at least this wide has room for the reasons beside the blocks
+
+
+def render_inspection(
+    inspection: Inspection,
+    output_format: OutputFormat,
+    console: Console,
+    *,
+    show_nodes: bool = False,
+    verification: Verification | None = None,
+) -> None:
+    """Write an inspection to a console."""
+    if output_format is OutputFormat.JSON:
+        document = inspection_document(inspection, show_nodes=show_nodes, verification=verification)
+        console.file.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
+    elif output_format is OutputFormat.CSV:
+        _write_csv(inspection, console, show_nodes)
+    elif output_format is OutputFormat.MARKDOWN:
+        _write_markdown(inspection, console, show_nodes, verification)
+    else:
+        _print_tables(inspection, console, show_nodes, verification)
+
+
+# --- JSON ---------------------------------------------------------------------------------------------------------
+
+
+def inspection_document(
+    inspection: Inspection, *, show_nodes: bool = False, verification: Verification | None = None
+) -> dict[str, Any]:
+    """Return the inspection as plain values, in the layout ``aznas.inspect/1``. Counts are for one sample."""
+    document: dict[str, Any] = {
+        "schema": "aznas.inspect/1",
+        "model": inspection.model,
+        "inputs": {name: list(shape) for name, shape in inspection.inputs.items()},
+        "sample_input": inspection.sample_input,
+        "is_transformer": inspection.is_transformer,
+        "macs": inspection.costs.macs,
+        "params": inspection.costs.params,
+        "activation_bytes": inspection.costs.activation_bytes,
+        "unsupported": dict(inspection.costs.unsupported),
+        "blocks": [
+            {
+                "index": row.block.index,
+                "name": row.block.name,
+                "kind": row.block.kind.value,
+                "reason": row.block.reason,
+                "output": row.block.output,
+                "shape": _shape_list(row.shape),
+                "channel_axis": row.block.channel_axis - 1,
+                **_cost_fields(row.costs),
+                "nodes": list(row.block.nodes),
+            }
+            for row in inspection.blocks
+        ],
+        "outside_blocks": _cost_fields(inspection.outside),
+        "operators": [
+            {"operator": operator, "status": _worst_status(costs).value, "nodes": len(costs.nodes), **_cost_fields(costs)}
+            for operator, costs in inspection.costs.by_operator().items()
+        ],
+        "changes": list(inspection.changes),
+        "warnings": list(inspection.warnings),
+    }
+    if show_nodes:
+        document["nodes"] = [dict(zip(_NODE_FIELDS, row, strict=True)) for row in _node_rows(inspection)]
+    if verification is not None:
+        document["verification"] = {
+            "agrees": verification.agrees,
+            "relative_difference": _finite(verification.relative_difference),
+            "tolerance": verification.tolerance,
+            "output": verification.output,
+            "batch_size": verification.batch_size,
+            "seed": verification.seed,
+            "precision": verification.precision,
+        }
+    return document
+
+
+_NODE_FIELDS = ("node", "operator", "block", "status", "shape", "macs", "params", "activation_bytes")
+
+
+def _node_rows(inspection: Inspection) -> Iterator[tuple[Any, ...]]:
+    for row in inspection.nodes:
+        cost = row.cost
+        shape = _shape_list(row.shape)
+        yield cost.node, cost.operator, row.block, cost.status.value, shape, cost.macs, cost.params, cost.activation_bytes
+
+
+def _cost_fields(costs: Costs) -> dict[str, int]:
+    return {"macs": costs.macs, "params": costs.params, "activation_bytes": costs.activation_bytes}
+
+
+def _worst_status(costs: Costs) -> CountStatus:
+    """Return the most doubtful status among nodes: of one operator some may be countable and others not."""
+    severity = (CountStatus.UNSUPPORTED, CountStatus.COUNTED, CountStatus.ZERO)
+    return min((node.status for node in costs.nodes), key=severity.index)
+
+
+def _finite(value: float) -> float | None:
+    return value if abs(value) < float("inf") else None
+
+
+def _shape_list(shape: tuple[int, ...] | None) -> list[int] | None:
+    return None if shape is None else list(shape)
+
+
+# --- CSV ----------------------------------------------------------------------------------------------------------
+
+
+def _write_csv(inspection: Inspection, console: Console, show_nodes: bool) -> None:
+    if show_nodes:
+        rows = ((*row[:4], _shape_text(row[4]), *row[5:]) for row in _node_rows(inspection))
+        write_csv(console.file, _NODE_FIELDS, rows)
+        return
+    header = ("index", "name", "kind", "output", "shape", "macs", "params", "activation_bytes", "reason")
+    write_csv(
+        console.file,
+        header,
+        (
+            (
+                row.block.index,
+                row.block.name,
+                row.block.kind.value,
+                row.block.output,
+                _shape_text(row.shape),
+                *_cost_fields(row.costs).values(),
+                row.block.reason,
+            )
+            for row in inspection.blocks
+        ),
+    )
+
+
+# --- Tables -------------------------------------------------------------------------------------------------------
+
+_COUNT_COLUMNS = (Column(title="MACs"), Column(title="Params"))
+_BLOCK_COLUMNS = (
+    Column(title="#"),
+    Column(title="Block", is_number=False, is_name=True),
+    Column(title="Kind", is_number=False),
+    Column(title="Output"),
+    *_COUNT_COLUMNS,
+)
+_REASON_COLUMN = Column(title="Why", is_number=False, style="dim")
+_OPERATOR_COLUMNS = (
+    Column(title="Operator", is_number=False, is_name=True),
+    Column(title="Nodes"),
+    *_COUNT_COLUMNS,
+    Column(title="Activations"),
+    Column(title="", is_number=False),
+)
+_NODE_COLUMNS = (
+    Column(title="Node", is_number=False, is_name=True),
+    Column(title="Operator", is_number=False),
+    Column(title="Block", is_number=False, is_name=True),
+    Column(title="Output"),
+    *_COUNT_COLUMNS,
+)
+
+
+def _print_tables(
+    inspection: Inspection, console: Console, show_nodes: bool, verification: Verification | None
+) -> None:
+    _print_summary(inspection, console, verification)
+    console.print()
+    with_reasons = console.width >= _REASON_COLUMNS
+    columns = (*_BLOCK_COLUMNS, _REASON_COLUMN) if with_reasons else _BLOCK_COLUMNS
+    print_table(console, columns, (row if with_reasons else row[:-1] for row in _block_rows(inspection)))
+    console.print()
+    print_table(console, _OPERATOR_COLUMNS, _operator_rows(inspection))
+    if show_nodes:
+        console.print()
+        print_table(console, _NODE_COLUMNS, _node_texts(inspection))
+
+
+def _print_summary(inspection: Inspection, console: Console, verification: Verification | None) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for label, text, style in _summary(inspection, verification):
+        grid.add_row(label, Text(printable(text), style=style))
+    print_trimmed(console, grid)
+
+
+def _summary(inspection: Inspection, verification: Verification | None) -> Iterator[tuple[str, str, str]]:
+    """Yield the label, text and style of each line about the whole model."""
+    costs = inspection.costs
+    yield "model", inspection.model, ""
+    for name, shape in inspection.inputs.items():
+        yield "input", f"{name}: {'x'.join(map(str, ('N', *shape)))}", ""
+    if costs.unsupported:
+        names = ", ".join(f"{operator} ({plural(nodes, 'node')})" for operator, nodes in costs.unsupported.items())
+        yield "NOT COUNTED", f"{names}: MACs unknown, so the totals are too low", "bold red"
+    yield "MACs", f"{format_count(costs.macs)} multiply-adds for one sample", ""
+    yield "params", f"{format_count(costs.params)} trainable", ""
+    yield "activations", f"{format_bytes(costs.activation_bytes)} for one sample in float32", ""
+    yield "blocks", _block_summary(inspection), ""
+    if verification is not None:
+        yield "verified", _verification_text(verification), "green" if verification.agrees else "bold red"
+    for change in inspection.changes:
+        yield "changed", change, ""
+
+
+def _block_summary(inspection: Inspection) -> str:
+    kinds = Counter(row.block.kind.value for row in inspection.blocks)
+    parts = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
+    return f"{len(inspection.blocks)} primary ({parts})" + ("; a transformer" if inspection.is_transformer else "")
+
+
+def _verification_text(verification: Verification) -> str:
+    verdict = "agrees with" if verification.agrees else "DIFFERS FROM"
+    return (
+        f"{verdict} ONNX Runtime: largest relative difference {verification.relative_difference:.1e} "
+        f"at {verification.output!r} ({verification.tolerance:.0e} counts as equal)"
+    )
+
+
+def _block_rows(inspection: Inspection) -> Iterator[tuple[str, ...]]:
+    for row in inspection.blocks:
+        counts = (format_count(row.costs.macs), format_count(row.costs.params))
+        block = row.block
+        yield str(block.index), block.name, block.kind.value, _shape_text(row.shape), *counts, block.reason
+    outside = inspection.outside
+    if outside.macs or outside.params:
+        yield "", "(outside blocks)", "", "", format_count(outside.macs), format_count(outside.params), ""
+
+
+def _operator_rows(inspection: Inspection) -> Iterator[tuple[str, ...]]:
+    for operator, costs in inspection.costs.by_operator().items():
+        is_known = _worst_status(costs) is not CountStatus.UNSUPPORTED
+        yield (
+            operator,
+            str(len(costs.nodes)),
+            format_count(costs.macs) if is_known else "?",
+            format_count(costs.params),
+            format_bytes(costs.activation_bytes),
+            "" if is_known else "MACs unknown",
+        )
+
+
+def _node_texts(inspection: Inspection) -> Iterator[tuple[str, ...]]:
+    for name, operator, block, status, shape, macs, params, _ in _node_rows(inspection):
+        known = format_count(macs) if status != CountStatus.UNSUPPORTED.value else "?"
+        yield name, operator, block or "", _shape_text(shape), known, format_count(params)
+
+
+def _shape_text(shape: tuple[int, ...] | list[int] | None) -> str:
+    return "?" if shape is None else "x".join(map(str, shape))
+
+
+def _write_markdown(
+    inspection: Inspection, console: Console, show_nodes: bool, verification: Verification | None
+) -> None:
+    stream = console.file
+    for label, text, _ in _summary(inspection, verification):
+        stream.write(f"- **{label}**: {printable(text)}\n")
+    stream.write("\n")
+    write_markdown(stream, (*_BLOCK_COLUMNS, _REASON_COLUMN), _block_rows(inspection))
+    stream.write("\n")
+    write_markdown(stream, _OPERATOR_COLUMNS, _operator_rows(inspection))
+    if show_nodes:
+        stream.write("\n")
+        write_markdown(stream, _NODE_COLUMNS, _node_texts(inspection))

@@ -1,0 +1,192 @@
+"""How `aznas score` shows its result."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from aznas_onnx.cli.options import OutputFormat
+from aznas_onnx.cli.tables import Column, print_table, write_csv, write_markdown
+from aznas_onnx.cli.text import plural, printable
+from aznas_onnx.counts import format_count
+from aznas_onnx.results import ProxyScores, ProxyValue, Status
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["ScoreReport", "ScoredModel", "render_scores", "score_document"]
+
+_COMPLEXITY = "macs"  # shown as a count, and never a mean over seeds
+_WIDE = 100  # a console at least this wide has room for everything in one line a model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredModel:
+    """One model's scores and its place among the others; both places are None where there is nothing to rank."""
+
+    scores: ProxyScores
+    az_score: float | None = None
+    rank: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreReport:
+    """All models in the order they were given, the proxies asked for, and the settings they were scored with."""
+
+    models: tuple[ScoredModel, ...]
+    proxies: tuple[str, ...]
+    settings: Mapping[str, Any]
+
+    @property
+    def best_first(self) -> list[ScoredModel]:
+        """The models by rank; those without one keep their order, and failed ones come last."""
+        last = len(self.models) + 1
+        return sorted(self.models, key=lambda row: (row.scores.status is Status.FAILED, row.rank or last))
+
+
+def render_scores(report: ScoreReport, output_format: OutputFormat, console: Console) -> None:
+    """Write scores to a console."""
+    if output_format is OutputFormat.JSON:
+        console.file.write(json.dumps(score_document(report), indent=2, allow_nan=False) + "\n")
+    elif output_format is OutputFormat.CSV:
+        _write_csv(report, console)
+    elif output_format is OutputFormat.MARKDOWN:
+        columns = _columns(report, narrow=False)
+        write_markdown(console.file, columns, (_cells(row, report, narrow=False) for row in report.best_first))
+        console.file.writelines(f"\n{line}\n" for line in (_legend(report), *_notes(report)))
+    else:
+        _print_table(report, console)
+
+
+# --- JSON and CSV: exact values, in the order given ------------------------------------------------------------------
+
+
+def score_document(report: ScoreReport) -> dict[str, Any]:
+    """Return the report as plain values, in the layout ``aznas.score/1``."""
+    return {
+        "schema": "aznas.score/1",
+        "settings": dict(report.settings),
+        "models": [_model_fields(row, report.proxies) for row in report.models],
+    }
+
+
+def _model_fields(row: ScoredModel, proxies: Sequence[str]) -> dict[str, Any]:
+    scores = row.scores
+    values = {name: scores.proxies.get(name) for name in proxies if name != _COMPLEXITY}
+    return {
+        "model": scores.model,
+        "status": scores.status.value,
+        "reason": scores.reason,
+        **{name: None if value is None else value.mean for name, value in values.items()},
+        "macs": scores.macs,
+        "params": scores.params,
+        "blocks": scores.blocks,
+        "az_score": row.az_score,
+        "rank": row.rank,
+        "stderr": {name: None if value is None else value.stderr for name, value in values.items()},
+        "missing": {name: value.reason for name, value in values.items() if value is not None and value.mean is None},
+        "seconds": round(scores.elapsed_s, 3),
+        "changes": list(scores.changes),
+        "warnings": list(scores.warnings),
+    }
+
+
+def _write_csv(report: ScoreReport, console: Console) -> None:
+    proxies = [name for name in report.proxies if name != _COMPLEXITY]
+    header = ["model", "status", "rank", "az_score", *proxies, *(f"{name}_stderr" for name in proxies)]
+    header += ["macs", "params", "blocks", "seconds", "reason"]
+    rows = []
+    for row in report.models:
+        fields = _model_fields(row, report.proxies)
+        fields |= {f"{name}_stderr": fields["stderr"][name] for name in proxies}
+        rows.append([fields[name] for name in header])
+    write_csv(console.file, header, rows)
+
+
+# --- Tables for people: rounded values, the best first ------------------------------------------------------------------
+
+
+def _print_table(report: ScoreReport, console: Console) -> None:
+    narrow = console.width < _WIDE
+    print_table(console, _columns(report, narrow=narrow), (_cells(row, report, narrow=narrow) for row in report.best_first))
+    console.print()
+    console.print(_legend(report), style="dim")
+    for note in _notes(report):
+        console.print(printable(note), style="dim")
+
+
+_NARROW_TITLES = {"expressivity": "Expres-\nsivity", "progressivity": "Progres-\nsivity", "trainability": "Train-\nability"}
+
+
+def _columns(report: ScoreReport, *, narrow: bool) -> list[Column]:
+    titles = _NARROW_TITLES if narrow else {}
+    return [
+        Column(title="Rank"),
+        Column(title="Model", is_number=False, is_name=True),
+        Column(title="AZ\nscore" if narrow else "AZ score"),
+        *(Column(title=titles.get(name, name.capitalize())) for name in report.proxies if name != _COMPLEXITY),
+        Column(title="MACs"),
+        Column(title="Params"),
+        *(() if narrow else (Column(title="Blocks"), Column(title="Seconds"))),
+    ]
+
+
+def _cells(row: ScoredModel, report: ScoreReport, *, narrow: bool) -> list[str]:
+    scores = row.scores
+    failed = scores.status is Status.FAILED
+    values = [scores.proxies.get(name) for name in report.proxies if name != _COMPLEXITY]
+    return [
+        _optional(row.rank, str),
+        scores.model,
+        "failed" if failed else _optional(row.az_score, "{:.2f}".format),
+        *(_value(value, "\n" if narrow else " ") for value in values),
+        _optional(scores.macs, format_count),
+        _optional(scores.params, format_count),
+        *(() if narrow else (_optional(scores.blocks, str), "" if failed else f"{scores.elapsed_s:.1f}")),
+    ]
+
+
+def _optional(value: Any, show: Any) -> str:
+    return "" if value is None else str(show(value))
+
+
+def _value(value: ProxyValue | None, separator: str) -> str:
+    if value is None:
+        return ""
+    if value.mean is None:
+        return "none" if value.applies else "n/a"
+    text = _number(value.mean)
+    return text if value.stderr is None else f"{text}{separator}±{_number(value.stderr)}"
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}" if abs(value) < 1000 else f"{value:.4g}"
+
+
+def _legend(report: ScoreReport) -> str:
+    settings = report.settings
+    parts = ["Proxies: higher is better."]
+    if any(row.az_score is not None for row in report.models):
+        parts.append("AZ score: sum of ln(rank/m) over the proxies, MACs among them; 0 would be the best in all.")
+    parts.append("MACs: multiply-adds of one sample.")
+    spread = " ±: standard error over seeds." if settings["seeds"] > 1 else ""
+    parts.append(f"Batch {settings['batch_size']}, {plural(settings['seeds'], 'seed')}, {settings['device']}.{spread}")
+    return " ".join(parts)
+
+
+def _notes(report: ScoreReport) -> Iterator[str]:
+    """Yield what was changed and what is missing, one line for all models that share it."""
+    models: dict[str, list[str]] = {}
+    for row in report.best_first:
+        for text in (*_missing(row.scores), *row.scores.changes):
+            models.setdefault(text, []).append(row.scores.model)
+    for text, names in models.items():
+        yield f"{text}: {', '.join(names)}"
+
+
+def _missing(scores: ProxyScores) -> Iterator[str]:
+    for name, value in scores.proxies.items():
+        if value.mean is None:
+            yield f"no {name} ({value.reason})"

@@ -1,0 +1,145 @@
+"""`aznas score`: the proxies of some models, and their ranking."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aznas_onnx.cli.exits import BAD_INPUT, DONE, INTERRUPTED, SOME_FAILED
+from aznas_onnx.cli.options import (
+    OutputFormat,
+    blocks_option,
+    format_option,
+    input_option,
+    input_shapes,
+    keep_graph_option,
+)
+from aznas_onnx.cli.text import plural, printable
+from aznas_onnx.results import ProxyScores, Status
+
+if TYPE_CHECKING:
+    from aznas_onnx.cli.render_score import ScoreReport
+
+__all__ = ["score"]
+
+AZ_NAS_PROXIES = ("expressivity", "progressivity", "trainability", "macs")
+
+
+def _split_names(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...]:
+    names = AZ_NAS_PROXIES if value is None else tuple(name.strip() for name in value.split(","))
+    if "" in names or len(set(names)) < len(names):
+        raise click.BadParameter(f"{value!r} is not a list of different names, such as expressivity,trainability")
+    return names
+
+
+@click.command()
+@click.argument("models", metavar="MODEL.onnx...", nargs=-1, required=True)
+@format_option
+@click.option(
+    "--seeds",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Score with so many draws of weights and input, and average.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The first of the seeds.")
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    help="Samples in the batch of Gaussian input.",
+)
+@click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    metavar="auto|cpu|cuda[:i]|mps",
+    help="Where to compute; auto takes CUDA, else MPS, else the CPU.",
+)
+@click.option(
+    "--proxies",
+    metavar="LIST",
+    callback=_split_names,
+    help=f"Proxies to compute, separated by commas.  [default: {','.join(AZ_NAS_PROXIES)}]",
+)
+@input_option
+@blocks_option
+@keep_graph_option
+def score(
+    models: tuple[str, ...],
+    output_format: OutputFormat,
+    inputs: tuple[tuple[str, tuple[int, ...]], ...],
+    **settings: Any,
+) -> int:
+    """Score networks without training them, and rank them where there are several.
+
+    Each network gets four proxies from one forward and one backward pass with random weights: expressivity,
+    progressivity, trainability, and complexity (MACs: the multiply-adds of one sample). Higher is better. The AZ score
+    ranks the given networks among themselves and says nothing about others.
+
+    \b
+    Examples:
+      aznas score resnet18.onnx resnet50.onnx mobilenet_v2.onnx
+      aznas score candidates/*.onnx --seeds 3 --format csv > scores.csv
+      aznas score net.onnx --input image=1x3x224x224 --batch-size 16 --device cuda
+
+    Exit status: 0 done, 2 bad usage or none was scored, 3 some were not scored, 130 interrupted.
+    """
+    from aznas_onnx.cli.console import results
+    from aznas_onnx.cli.render_score import render_scores
+
+    settings["input_shapes"] = input_shapes(inputs)
+    scored: list[ProxyScores] = []
+    interrupted = False
+    try:
+        _score_all(models, settings, scored)
+    except KeyboardInterrupt:
+        interrupted = True
+    _report_trouble(scored, of_many=len(models) > 1)
+    succeeded = sum(one.status is Status.OK for one in scored)
+    if succeeded or output_format is not OutputFormat.TABLE:
+        render_scores(_rank(scored, settings), output_format, results())
+    if interrupted:
+        click.echo(f"aznas: interrupted after {len(scored)} of {plural(len(models), 'model')}", err=True)
+        return INTERRUPTED
+    if not succeeded:
+        return BAD_INPUT
+    return DONE if succeeded == len(models) else SOME_FAILED
+
+
+def _score_all(models: Sequence[str], settings: Mapping[str, Any], scored: list[ProxyScores]) -> None:
+    """Score the models one after the other and append each result as it comes, so that an interruption keeps them."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from aznas_onnx.cli.console import diagnostics
+
+    console = diagnostics()
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("loading PyTorch", total=len(models))
+        from aznas_onnx.scoring import score_many
+
+        for path, result in zip(models, score_many(models, **settings), strict=True):
+            progress.update(task, description=f"scoring {printable(path)}")
+            scored.append(result)
+            progress.advance(task)
+
+
+def _report_trouble(scored: Sequence[ProxyScores], *, of_many: bool) -> None:
+    """Write warnings and failures to stderr, one sentence each."""
+    for one in scored:
+        for warning in one.warnings:
+            text = f"{one.model}: {warning}" if of_many else warning
+            click.echo(f"warning: {printable(text)}", err=True)
+    for one in scored:
+        if one.status is Status.FAILED:
+            click.echo(f"aznas: {printable(one.reason or '')}", err=True)
+
+
+def _rank(scored: Sequence[ProxyScores], settings: Mapping[str, Any]) -> ScoreReport:
+    from aznas_onnx.cli.render_score import ScoredModel, ScoreReport
+
+    raise NotImplementedError

@@ -1,0 +1,79 @@
+"""One table, written for a person, for Markdown or for CSV."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TextIO
+
+from aznas_onnx.cli.text import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+__all__ = ["Column", "print_table", "print_trimmed", "write_csv", "write_markdown"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A column: its title, whether it holds numbers (which stand to the right) or names from outside."""
+
+    title: str
+    is_number: bool = True
+    is_name: bool = False
+    style: str = ""
+
+
+def print_table(console: Console, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table as wide as its content or the console, whichever is less; long text is folded, never cut."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    for column in columns:
+        table.add_column(
+            column.title,
+            justify="right" if column.is_number else "left",
+            style=column.style,
+            overflow="fold",
+            no_wrap=column.is_number,
+            vertical="top",
+        )
+    for row in rows:
+        table.add_row(*(Text("\n".join(map(printable, cell.split("\n")))) for cell in row))
+    print_trimmed(console, table)
+
+
+def print_trimmed(console: Console, renderable: RenderableType) -> None:
+    """Print without the spaces that fill the last column; on a terminal nobody sees them."""
+    if console.is_terminal:
+        console.print(renderable)
+        return
+    with console.capture() as capture:
+        console.print(renderable)
+    console.file.writelines(f"{line.rstrip()}\n" for line in capture.get().splitlines())
+
+
+def write_markdown(stream: TextIO, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
+    """Write a table as GitHub-flavoured Markdown."""
+    lines = [[column.title for column in columns], ["---:" if column.is_number else ":---" for column in columns]]
+    for row in rows:
+        lines.append([_markdown_cell(cell, column) for cell, column in zip(row, columns, strict=True)])
+    for line in lines:
+        stream.write(f"| {' | '.join(line)} |\n")
+
+
+def _markdown_cell(text: str, column: Column) -> str:
+    text = printable(text).replace("|", "\\|")  # a table needs the escape even inside a code span
+    if not column.is_name:
+        return text
+    return f"`` {text} ``" if "`" in text else f"`{text}`"  # as code, so that `a__b__c` is not read as emphasis
+
+
+def write_csv(stream: TextIO, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a table as CSV with exact values; what is missing is an empty field."""
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(["" if value is None else value for value in row] for row in rows)

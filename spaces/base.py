@@ -1,0 +1,138 @@
+"""The contract of a search space, stated once."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable
+from functools import lru_cache
+from typing import Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+import onnx
+
+from aznas_onnx.errors import SettingsError
+
+__all__ = ["GenotypeError", "Space"]
+
+G = TypeVar("G", bound=Hashable)
+
+
+class GenotypeError(SettingsError):
+    """A genotype is not one of the space: the message says what was found and what would be accepted."""
+
+
+class Space(ABC, Generic[G]):
+    """A set of architectures, each described by a genotype and built as ONNX.
+
+    A genotype is a frozen, hashable value; equal architectures have equal genotypes as far as the notation allows.
+    Random choices come from the generator that is passed, and from nothing else. A space is cheap to make and holds no
+    state but its options, so that a worker process makes its own.
+
+    A new space implements the abstract methods; the counts have defaults that build the network and count its graph,
+    which a space overrides where it knows a formula.
+
+    Parameters
+    ----------
+    resolution
+        Height and width of the input image; the space's own default where None.
+    num_classes
+        Outputs of the classifier; the space's own default where None.
+
+    Raises
+    ------
+    SettingsError
+        If an option is not a positive integer.
+    """
+
+    name: ClassVar[str]
+    """Name of the space; also the name of the graphs it builds."""
+
+    default_resolution: ClassVar[int] = 224
+    default_num_classes: ClassVar[int] = 1000
+
+    def __init__(self, *, resolution: int | None = None, num_classes: int | None = None) -> None:
+        self.resolution = self.default_resolution if resolution is None else resolution
+        self.num_classes = self.default_num_classes if num_classes is None else num_classes
+        for option in ("resolution", "num_classes"):
+            value = getattr(self, option)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise SettingsError(f"space {self.name!r}: {option} is {value!r}; a positive integer is needed")
+
+    @abstractmethod
+    def sample(self, rng: np.random.Generator) -> G:
+        """Draw a genotype at random, as the space's authors do."""
+
+    @abstractmethod
+    def mutate(self, genotype: G, rng: np.random.Generator, changes: int = 1) -> G:
+        """Return a genotype of the space near `genotype`, made by up to `changes` elementary changes."""
+
+    @abstractmethod
+    def parse(self, text: str) -> G:
+        """Read a genotype in the notation of the field; the inverse of :meth:`format`.
+
+        Raises
+        ------
+        GenotypeError
+            If the text is not a genotype of the space.
+        """
+
+    @abstractmethod
+    def format(self, genotype: G) -> str:
+        """Write a genotype on one line."""
+
+    @abstractmethod
+    def validate(self, genotype: G) -> None:
+        """Check that a genotype belongs to the space.
+
+        Raises
+        ------
+        GenotypeError
+            If it does not.
+        """
+
+    @abstractmethod
+    def build(self, genotype: G) -> onnx.ModelProto:
+        """Return the network: valid ONNX of opset 17 or newer with a symbolic batch and no weight data.
+
+        The outputs of the primary blocks stand in the model's metadata
+        (:meth:`~aznas_onnx.graph.builder.GraphBuilder.declare_block`).
+
+        Raises
+        ------
+        GenotypeError
+            If the genotype does not belong to the space.
+        """
+
+    def start(self, rng: np.random.Generator) -> G:
+        """Return the genotype that an evolutionary search starts from; a random one unless the space names one."""
+        return self.sample(rng)
+
+    def macs(self, genotype: G) -> int:
+        """Return the multiply-adds of the graph for one sample."""
+        return self._counts(genotype)[0]
+
+    def params(self, genotype: G) -> int:
+        """Return the number of trainable parameters."""
+        return self._counts(genotype)[1]
+
+    def layers(self, genotype: G) -> int:
+        """Return the depth that budgets on layers mean; the number of primary blocks unless the space says otherwise."""
+        return self._counts(genotype)[2]
+
+    def paper_flops(self, genotype: G) -> int | None:
+        """Return the FLOPs in the convention of the paper's authors, or None where they have none for this space."""
+        return None
+
+    def _counts(self, genotype: G) -> tuple[int, int, int]:
+        """Return multiply-adds, parameters and primary blocks of the built graph."""
+        return _count_built(self, genotype)
+
+
+@lru_cache(maxsize=128)
+def _count_built(space: Space[Any], genotype: Any) -> tuple[int, int, int]:
+    from aznas_onnx.flops import count
+    from aznas_onnx.graph.prepare import declared_blocks, prepare
+
+    model = prepare(space.build(genotype))
+    costs = count(model)
+    return costs.macs, costs.params, len(declared_blocks(model.graph.metadata))

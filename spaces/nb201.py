@@ -1,0 +1,200 @@
+"""The topology space of NAS-Bench-201 (Dong and Yang, ICLR 2020), at its CIFAR size."""
+
+from __future__ import annotations
+
+import enum
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from aznas_onnx.errors import SettingsError
+from aznas_onnx.graph.builder import GraphBuilder
+from aznas_onnx.spaces.base import GenotypeError, Space
+
+__all__ = ["Cell", "NasBench201", "Operation"]
+
+
+class Operation(str, enum.Enum):
+    """What may lie on an edge of the cell, by its name in the notation."""
+
+    NONE = "none"
+    SKIP = "skip_connect"
+    CONV_1X1 = "nor_conv_1x1"
+    CONV_3X3 = "nor_conv_3x3"
+    AVERAGE_POOL = "avg_pool_3x3"
+
+
+_OPERATIONS = tuple(Operation)
+_KERNELS = {Operation.CONV_1X1: 1, Operation.CONV_3X3: 3}
+_EDGES = ((1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2))  # (to, from), in the order of the notation
+_NODE = re.compile(r"\|(?:[a-z0-9_]+~\d+\|)+")
+_EDGE = re.compile(r"([a-z0-9_]+)~(\d+)")
+_EXAMPLE = "|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_3x3~1|skip_connect~2|"
+
+_CHANNELS = (16, 32, 64)  # of the three stages
+_CELLS = 5  # in a stage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """A genotype: the operations on the edges 0-1, 0-2, 1-2, 0-3, 1-3, 2-3."""
+
+    operations: tuple[Operation, ...]
+
+
+class NasBench201(Space[Cell]):
+    """NAS-Bench-201: one cell of four nodes, repeated 15 times; 15,625 genotypes.
+
+    The notation is the benchmark's own, ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``. :meth:`sample` draws every operation
+    uniformly. A change of :meth:`mutate` gives an edge another operation; several changes meet different edges.
+    Layers are the 17 cells and reductions and the stem, whatever the genotype.
+
+    Primary blocks are the output of the stem and of all 17 cells and reductions.
+    """
+
+    name = "nb201"
+    default_resolution = 32
+    default_num_classes = 10
+
+    def __init__(self, *, resolution: int | None = None, num_classes: int | None = None) -> None:
+        super().__init__(resolution=resolution, num_classes=num_classes)
+        if self.resolution % 4:  # a reduction's pooling would round down where its convolution rounds up
+            raise SettingsError(f"space 'nb201': resolution is {self.resolution}; a multiple of 4 is needed")
+
+    def sample(self, rng: np.random.Generator) -> Cell:
+        return Cell(operations=tuple(_OPERATIONS[i] for i in rng.integers(len(_OPERATIONS), size=len(_EDGES))))
+
+    def mutate(self, genotype: Cell, rng: np.random.Generator, changes: int = 1) -> Cell:
+        self.validate(genotype)
+        operations = list(genotype.operations)
+        for edge in rng.choice(len(_EDGES), size=min(changes, len(_EDGES)), replace=False):
+            others = [operation for operation in _OPERATIONS if operation is not operations[edge]]
+            operations[edge] = others[rng.integers(len(others))]
+        return Cell(operations=tuple(operations))
+
+    def parse(self, text: str) -> Cell:
+        text = text.strip()
+        nodes = text.split("+")
+        if not all(_NODE.fullmatch(node) for node in nodes):
+            raise GenotypeError(f"{text!r} is not a NAS-Bench-201 cell such as {_EXAMPLE}")
+        edges = [(to, int(source), name) for to, node in enumerate(nodes, 1) for name, source in _EDGE.findall(node)]
+        if tuple((to, source) for to, source, _ in edges) != _EDGES:
+            raise GenotypeError(f"{text!r} does not have the edges of a NAS-Bench-201 cell, which are those of {_EXAMPLE}")
+        return Cell(operations=tuple(_operation(name) for _, _, name in edges))
+
+    def format(self, genotype: Cell) -> str:
+        self.validate(genotype)
+        nodes: list[str] = ["|", "|", "|"]
+        for (to, source), operation in zip(_EDGES, genotype.operations, strict=True):
+            nodes[to - 1] += f"{operation.value}~{source}|"
+        return "+".join(nodes)
+
+    def validate(self, genotype: Cell) -> None:
+        if not isinstance(genotype, Cell):
+            raise GenotypeError(f"a genotype of nb201 is a Cell, not {type(genotype).__name__}; parse() reads its notation")
+        operations = genotype.operations
+        if len(operations) != len(_EDGES) or not all(isinstance(operation, Operation) for operation in operations):
+            raise GenotypeError(f"a cell of nb201 has {len(_EDGES)} operations, not {operations!r}")
+
+    def macs(self, genotype: Cell) -> int:
+        self.validate(genotype)
+        weights = sum(_KERNELS.get(operation, 0) ** 2 for operation in genotype.operations)
+        macs = 27 * _CHANNELS[0] * self.resolution**2 + _CHANNELS[-1] * self.num_classes
+        for stage, (channels, size) in enumerate(zip(_CHANNELS, self._sizes(), strict=True)):
+            macs += _CELLS * weights * channels**2 * size**2
+            if stage:
+                before = _CHANNELS[stage - 1]
+                macs += (9 * (before + channels) + before) * channels * size**2
+        return macs
+
+    def params(self, genotype: Cell) -> int:
+        self.validate(genotype)
+        kernels = [_KERNELS[operation] for operation in genotype.operations if operation in _KERNELS]
+        params = (27 + 2) * _CHANNELS[0]
+        for stage, channels in enumerate(_CHANNELS):
+            params += _CELLS * sum(kernel**2 * channels**2 + 2 * channels for kernel in kernels)
+            if stage:
+                before = _CHANNELS[stage - 1]
+                params += (9 * (before + channels) + 4 + before) * channels
+        return params + 2 * _CHANNELS[-1] + (_CHANNELS[-1] + 1) * self.num_classes
+
+    def layers(self, genotype: Cell) -> int:
+        self.validate(genotype)
+        return 1 + len(_CHANNELS) * _CELLS + len(_CHANNELS) - 1
+
+    def paper_flops(self, genotype: Cell) -> int:
+        return self.macs(genotype) + self.num_classes  # the authors count the classifier's bias
+
+    def build(self, genotype: Cell) -> onnx.ModelProto:
+        self.validate(genotype)
+        net = GraphBuilder(self.name)
+        x = net.conv_bn(net.image_input(3, self.resolution), "stem", 3, _CHANNELS[0], kernel=3)
+        net.declare_block(x)
+        zero = net.constant("zero", np.float32(0)) if Operation.NONE in genotype.operations else ""
+        index = 0
+        for stage, channels in enumerate(_CHANNELS):
+            if stage:
+                x = _reduction(net, x, f"cells.{index}", _CHANNELS[stage - 1], channels)
+                net.declare_block(x)
+                index += 1
+            for _ in range(_CELLS):
+                x = _cell(net, x, f"cells.{index}", channels, genotype, zero)
+                net.declare_block(x)
+                index += 1
+        x = net.relu(net.batch_norm(x, "lastact.bn", _CHANNELS[-1]), "lastact.relu")
+        output = net.classifier(x, "classifier", _CHANNELS[-1], num_classes=self.num_classes)
+        metadata = {"aznas.space": self.name, "aznas.genotype": self.format(genotype)}
+        return net.model(output, num_outputs=self.num_classes, metadata=metadata)
+
+    def _sizes(self) -> tuple[int, ...]:
+        return tuple(self.resolution // 2**stage for stage in range(len(_CHANNELS)))
+
+
+def _operation(name: str) -> Operation:
+    try:
+        return Operation(name)
+    except ValueError as error:
+        known = ", ".join(operation.value for operation in _OPERATIONS)
+        raise GenotypeError(f"{name!r} is not an operation of NAS-Bench-201; accepted are {known}") from error
+
+
+def _relu_conv_bn(net: GraphBuilder, x: str, name: str, before: int, channels: int, kernel: int, stride: int = 1) -> str:
+    x = net.relu(x, f"{name}.relu")
+    return net.conv_bn(x, name, before, channels, kernel=kernel, stride=stride)
+
+
+def _cell(net: GraphBuilder, x: str, name: str, channels: int, cell: Cell, zero: str) -> str:
+    """Write a cell: node i is the sum over j < i of an operation on node j.
+
+    The last node is a sum of three, so its tensor is new even where every edge is a skip. A `none` is a product
+    with zero, as in the benchmark's code: the graph then has the same paths whatever the genotype.
+    """
+    nodes = [x]
+    for node in (1, 2, 3):
+        total = ""
+        for (to, source), operation in zip(_EDGES, cell.operations, strict=True):
+            if to == node:
+                term = _edge(net, nodes[source], f"{name}.edges.{to}<-{source}", channels, operation, zero)
+                total = net.add(total, term, f"{name}.nodes.{to}.add.{source}") if total else term
+        nodes.append(total)
+    return nodes[-1]
+
+
+def _edge(net: GraphBuilder, x: str, name: str, channels: int, operation: Operation, zero: str) -> str:
+    if operation is Operation.NONE:
+        return net.node("Mul", x, zero, name=name)
+    if operation is Operation.SKIP:
+        return x
+    if operation is Operation.AVERAGE_POOL:
+        return net.node("AveragePool", x, name=name, kernel_shape=(3, 3), pads=(1,) * 4, count_include_pad=0)
+    return _relu_conv_bn(net, x, name, channels, channels, _KERNELS[operation])
+
+
+def _reduction(net: GraphBuilder, x: str, name: str, before: int, channels: int) -> str:
+    main = _relu_conv_bn(net, x, f"{name}.conv_a", before, channels, 3, stride=2)
+    main = _relu_conv_bn(net, main, f"{name}.conv_b", channels, channels, 3)
+    pooled = net.node("AveragePool", x, name=f"{name}.downsample.pool", kernel_shape=(2, 2), strides=(2, 2))
+    shortcut = net.conv(pooled, f"{name}.downsample.conv", before, channels, kernel=1)
+    return net.add(shortcut, main, f"{name}.add")

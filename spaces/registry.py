@@ -1,0 +1,164 @@
+"""Which spaces there are, and how a name becomes a space."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib.util
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from aznas_onnx.errors import SettingsError, UnknownNameError
+from aznas_onnx.spaces.base import Space
+
+__all__ = ["BUNDLED", "ENTRY_POINT_GROUP", "FILE_ATTRIBUTE", "SpaceRecord", "get", "records"]
+
+ENTRY_POINT_GROUP = "aznas_onnx.spaces"
+FILE_ATTRIBUTE = "SPACE"  # what a file that holds a space calls it
+
+Factory: TypeAlias = "Callable[..., Space[Any]]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpaceRecord:
+    """A known space.
+
+    Attributes
+    ----------
+    name
+        What :func:`get` takes.
+    target
+        ``module:attribute`` of a class or function that makes the space from its options; imported when asked for.
+    description
+        One line for people.
+    """
+
+    name: str
+    target: str
+    description: str
+
+
+BUNDLED = (
+    SpaceRecord(
+        name="nb201",
+        target="aznas_onnx.spaces.nb201:NasBench201",
+        description="NAS-Bench-201 cells for 32x32 images (15,625 networks)",
+    ),
+    SpaceRecord(
+        name="mbv2",
+        target="aznas_onnx.spaces.mbv2:MobileNetV2",
+        description="ZenNAS's MobileNetV2 super-blocks for ImageNet",
+    ),
+)
+"""The spaces that come with this package."""
+
+
+def records() -> tuple[SpaceRecord, ...]:
+    """Return every known space: the bundled ones, then those that installed packages offer by entry point.
+
+    A package cannot replace a bundled space or one that was found before it.
+    """
+    found = {record.name: record for record in BUNDLED}
+    for point in metadata.entry_points(group=ENTRY_POINT_GROUP):
+        package = "" if point.dist is None else f" (from {point.dist.name})"
+        record = SpaceRecord(name=point.name, target=point.value, description=f"installed space{package}")
+        found.setdefault(point.name, record)
+    return tuple(found.values())
+
+
+def get(name: str | os.PathLike[str], **options: Any) -> Space[Any]:
+    """Return a search space.
+
+    Parameters
+    ----------
+    name
+        Name of a bundled or installed space, or the path of a Python file (one that ends in ``.py``) whose attribute
+        ``SPACE`` is a subclass of :class:`Space` or a function that returns one. The file is executed.
+    options
+        `resolution`, `num_classes` and whatever else the space takes.
+
+    Raises
+    ------
+    UnknownNameError
+        If no space has that name.
+    SettingsError
+        If an option is unknown or not accepted, or the file cannot be loaded.
+
+    Examples
+    --------
+    >>> get("nb201", num_classes=100).num_classes
+    100
+    """
+    text = os.fspath(name)
+    factory = _from_file(Path(text)) if text.endswith(".py") else _from_record(_find(text))
+    _check_options(text, factory, options)
+    space = factory(**options)
+    if not isinstance(space, Space):
+        raise SettingsError(f"space {text!r} gives a {type(space).__name__}; a subclass of aznas_onnx.spaces.Space is needed")
+    return space
+
+
+def _find(name: str) -> SpaceRecord:
+    for record in BUNDLED:  # reading the entry points of all installed packages takes longer than making a space
+        if record.name == name:
+            return record
+    known = {record.name: record for record in records()}
+    if name in known:
+        return known[name]
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    meant = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(known)}"
+    raise UnknownNameError(f"there is no space {name!r}; {meant} (a file of your own is given as a path that ends in .py)")
+
+
+def _from_record(record: SpaceRecord) -> Factory:
+    module, _, attribute = record.target.partition(":")
+    try:
+        factory: Factory = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise SettingsError(f"space {record.name!r} is installed as {record.target!r}, which fails to load: {error}") from error
+    return factory
+
+
+def _from_file(path: Path) -> Factory:
+    try:
+        changed_ns = path.stat().st_mtime_ns
+    except OSError as error:
+        raise SettingsError(f"space file {path} cannot be read: {error.strerror or error}") from error
+    return _load(path.resolve(), changed_ns)
+
+
+@lru_cache(maxsize=32)
+def _load(path: Path, changed_ns: int) -> Factory:
+    """Execute a file, once for as long as it does not change: two gets of one space share their genotype's class."""
+    # A name of its own, registered while the file runs, is what dataclasses and pickle need.
+    name = f"aznas_space_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise SettingsError(f"space file {path} is no Python module")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # noqa: BLE001  # a stranger's file may raise anything
+        del sys.modules[name]
+        raise SettingsError(f"space file {path} fails to load: {type(error).__name__}: {error}") from error
+    factory: Factory | None = getattr(module, FILE_ATTRIBUTE, None)
+    if not callable(factory):
+        raise SettingsError(f"space file {path} defines no space; let its last line be {FILE_ATTRIBUTE} = YourSpace")
+    return factory
+
+
+def _check_options(name: str, factory: Factory, options: dict[str, Any]) -> None:
+    signature = inspect.signature(factory)
+    try:
+        signature.bind(**options)
+    except TypeError as error:
+        accepted = ", ".join(signature.parameters) or "none"
+        raise SettingsError(f"space {name!r}: {error}; options are {accepted}") from error

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# Before torch is imported: xdist runs one worker per core, and more threads than cores only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+settings.register_profile("aznas", deadline=None, derandomize=True)  # no wall-clock limits, and the same examples each time
+settings.load_profile("aznas")
+
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the source tree."""
+    return _ROOT
+
+
+@pytest.fixture(scope="session")
+def zoo() -> Path:
+    """The folder of the zoo graphs that the onnx package ships."""
+    import onnx
+
+    return Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of reference data beside the repository; tests that need it are skipped where it is absent."""
+    folder = _ROOT.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip("the folder of reference data is not there")
+    return folder

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import pytest
+
+from aznas_onnx.flops import Costs, CountStatus, NodeCost, count
+from aznas_onnx.graph import prepare, specialise
+from tests.graph.builders import network, weights
+
+BODY = """
+    a = Conv <pads = [1, 1, 1, 1]> (x, w)
+    b = Relu (a)
+    c = GlobalAveragePool (b)
+    d = Flatten (c)
+    y = Gemm (d, fc)
+"""
+CONSTANTS = {"w": weights(4, 3, 3, 3), "fc": weights(4, 10)}
+
+
+@pytest.mark.parametrize("batch", [1, 6, "N"])
+def test_counts_are_for_one_sample(batch: int | str) -> None:
+    model = prepare(network(BODY, {"x": (batch, 3, 8, 8)}, CONSTANTS), keep_graph=True)
+    costs = count(model)
+    assert costs.macs == 4 * 27 * 64 + 40
+    assert costs.params == 108 + 40
+    # Conv and Relu 4x8x8, the pool 4, the classifier 10; Flatten is a view
+    assert costs.activation_bytes == 4 * (256 + 256 + 4 + 10)
+
+
+def test_counts_do_not_follow_the_batch_size() -> None:
+    model = prepare(network(BODY, {"x": ("N", 3, 8, 8)}, CONSTANTS), keep_graph=True)
+    assert count(specialise(model, 7)) == count(model)
+
+
+def test_per_node_and_per_operator() -> None:
+    costs = count(prepare(network(BODY, constants=CONSTANTS), keep_graph=True))
+    conv = costs.nodes[0]
+    assert (conv.operator, conv.status, conv.macs, conv.params) == ("Conv", CountStatus.COUNTED, 6912, 108)
+    assert [node.status for node in costs.nodes[1:4]] == [CountStatus.ZERO] * 3
+    assert list(costs.by_operator()) == ["Conv", "Gemm", "Flatten", "GlobalAveragePool", "Relu"]
+    assert costs.of([conv.node]) == Costs(nodes=(conv,))
+    assert costs.unsupported == {}
+
+
+def test_an_uncounted_operator_is_shown() -> None:
+    costs = count(prepare(network("a = Conv (x, w)  d = Det (a)  y = Relu (d)", constants={"w": weights(4, 3, 1, 1)})))
+    assert costs.unsupported == {"Det": 1}
+    assert costs.nodes[1] == NodeCost(
+        node=costs.nodes[1].node, operator="Det", status=CountStatus.UNSUPPORTED, macs=0, params=0, activation_bytes=16
+    )
+
+
+def test_work_that_no_sample_causes_is_not_divided() -> None:
+    """A side input without a batch: its product is computed once, whatever the batch."""
+    model = network(
+        "a = MatMul (side, w)  b = MatMul (x, v)  y = Add (a, b)",
+        {"x": (4, 6, 8), "side": (6, 8)},
+        {"w": weights(8, 8), "v": weights(8, 8, seed=1)},
+    )
+    assert [node.macs for node in count(prepare(model)).nodes if node.macs] == [6 * 64, 6 * 64]

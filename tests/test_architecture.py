@@ -1,0 +1,119 @@
+"""Dependencies point one way, and what needs no torch does not load it."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# A module imports from rooms of a lower level and from its own room, never from another of the same level.
+LEVELS = {
+    "errors": 0,
+    "counts": 1,
+    "results": 1,
+    "graph": 2,
+    "blocks": 3,
+    "flops": 3,
+    "inspection": 4,
+    "convert": 4,
+    "initialise": 4,
+    "verify": 5,
+    "proxies": 5,
+    "scoring": 6,
+    "ranking": 7,
+    "searching": 8,
+    "spaces": 8,
+    "cli": 9,
+}
+
+TORCH_FREE = ("graph", "blocks", "flops", "inspection", "ranking", "spaces", "cli.main", "cli.score", "cli.inspect")
+
+
+def sources(repository: Path) -> Iterator[tuple[str, Path]]:
+    """Yield each module's room and file."""
+    for folder, name in ((repository / "aznas_onnx", None), (repository / "cli", "cli"), (repository / "spaces", "spaces")):
+        for path in sorted(folder.rglob("*.py")):
+            room = name or path.relative_to(folder).parts[0].removesuffix(".py")
+            if room != "__init__":  # the package's own table of contents names everything, lazily
+                yield room, path
+
+
+def imported_rooms(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively; the rooms of mapped folders have no relative place"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        for name in names:
+            package, _, rest = name.partition(".")
+            if package == "aznas_onnx" and rest:
+                yield rest.split(".")[0]
+
+
+def test_dependencies_point_one_way(repository: Path) -> None:
+    wrong = []
+    for room, path in sources(repository):
+        assert room in LEVELS, f"the room {room} ({path}) has no level; decide which rooms it may import"
+        wrong += [
+            f"{path.relative_to(repository)} imports {other}"
+            for other in imported_rooms(path)
+            if other != room and LEVELS.get(other, 99) >= LEVELS[room]
+        ]
+    assert wrong == []
+
+
+def run_python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+def loaded_by(statement: str) -> set[str]:
+    """Return the top-level packages that a fresh interpreter has loaded after a statement."""
+    done = run_python(f"import json, sys\n{statement}\nprint(json.dumps(sorted({{n.split('.')[0] for n in sys.modules}})))")
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize("room", TORCH_FREE)
+def test_reading_counting_and_the_command_line_leave_torch_unloaded(room: str) -> None:
+    assert not loaded_by(f"import aznas_onnx.{room}") & {"torch", "torchvision", "onnx2torch", "onnxruntime"}
+
+
+def test_the_package_itself_loads_nothing_heavy() -> None:
+    heavy = {"numpy", "onnx", "scipy", "torch", "click", "rich"}
+    assert not loaded_by("import aznas_onnx") & heavy
+    assert not loaded_by("from aznas_onnx import AznasError") & heavy
+
+
+def test_help_loads_nothing_that_takes_long() -> None:
+    for arguments in (["--help"], ["score", "--help"], ["inspect", "--help"], ["--version"]):
+        loaded = loaded_by(f"from aznas_onnx.cli.main import run; assert run({arguments}) == 0")
+        assert not loaded & {"numpy", "onnx", "rich", "scipy", "torch"}, arguments
+
+
+def test_inspecting_a_model_never_asks_for_torch(zoo: Path) -> None:
+    model = zoo / "light_squeezenet.onnx"
+    done = run_python(
+        "import sys; sys.modules['torch'] = None  # any import of it now fails\n"
+        f"from aznas_onnx.cli.main import run; sys.exit(run(['inspect', {str(model)!r}]))"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "multiply-adds" in done.stdout
+
+
+def test_public_names_resolve() -> None:
+    import aznas_onnx
+
+    for name in aznas_onnx.__all__:
+        assert getattr(aznas_onnx, name) is not None
+    assert set(aznas_onnx.__all__) <= set(dir(aznas_onnx))
+    assert aznas_onnx.__version__
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        aznas_onnx.nonsense  # noqa: B018 (the access is the test)
