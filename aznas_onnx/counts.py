@@ -39,7 +39,9 @@ def parse_count(text: str) -> int:
     """
     match = _PATTERN.fullmatch(text.strip())
     if match is None:
-        raise SettingsError(f"{text!r} is not a count; write digits with an optional K, M, G or T, such as 600M or 1.2G")
+        raise SettingsError(
+            f"{text!r} is not a count; write digits with an optional K, M, G or T, such as 600M or 1.2G"
+        )
     number = Decimal(match[1]) * _FACTORS[match[2].upper()]
     if number != int(number):
         raise SettingsError(f"{text!r} is {number:f}, which is not a whole number")

@@ -50,7 +50,9 @@ class _InputShape(click.ParamType):
 
     name = "shape"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, tuple[int, ...]]:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, tuple[int, ...]]:
         if isinstance(value, tuple):
             return value
         name, _, shape = value.rpartition("=")  # a name may hold an equals sign, a shape cannot

@@ -77,7 +77,12 @@ def inspection_document(
         ],
         "outside_blocks": _cost_fields(inspection.outside),
         "operators": [
-            {"operator": operator, "status": _worst_status(costs).value, "nodes": len(costs.nodes), **_cost_fields(costs)}
+            {
+                "operator": operator,
+                "status": _worst_status(costs).value,
+                "nodes": len(costs.nodes),
+                **_cost_fields(costs),
+            }
             for operator, costs in inspection.costs.by_operator().items()
         ],
         "changes": list(inspection.changes),
@@ -105,7 +110,16 @@ def _node_rows(inspection: Inspection) -> Iterator[tuple[Any, ...]]:
     for row in inspection.nodes:
         cost = row.cost
         shape = _shape_list(row.shape)
-        yield cost.node, cost.operator, row.block, cost.status.value, shape, cost.macs, cost.params, cost.activation_bytes
+        yield (
+            cost.node,
+            cost.operator,
+            row.block,
+            cost.status.value,
+            shape,
+            cost.macs,
+            cost.params,
+            cost.activation_bytes,
+        )
 
 
 def _cost_fields(costs: Costs) -> dict[str, int]:

@@ -60,7 +60,7 @@ def render_scores(report: ScoreReport, output_format: OutputFormat, console: Con
         _print_table(report, console)
 
 
-# --- JSON and CSV: exact values, in the order given ------------------------------------------------------------------
+# --- JSON and CSV: exact values, in the order given -------------------------------------------------------------
 
 
 def score_document(report: ScoreReport) -> dict[str, Any]:
@@ -105,19 +105,25 @@ def _write_csv(report: ScoreReport, console: Console) -> None:
     write_csv(console.file, header, rows)
 
 
-# --- Tables for people: rounded values, the best first ------------------------------------------------------------------
+# --- Tables for people: rounded values, the best first --------------------------------------------------------------
 
 
 def _print_table(report: ScoreReport, console: Console) -> None:
     narrow = console.width < _WIDE
-    print_table(console, _columns(report, narrow=narrow), (_cells(row, report, narrow=narrow) for row in report.best_first))
+    print_table(
+        console, _columns(report, narrow=narrow), (_cells(row, report, narrow=narrow) for row in report.best_first)
+    )
     console.print()
     console.print(_legend(report), style="dim")
     for note in _notes(report):
         console.print(printable(note), style="dim")
 
 
-_NARROW_TITLES = {"expressivity": "Expres-\nsivity", "progressivity": "Progres-\nsivity", "trainability": "Train-\nability"}
+_NARROW_TITLES = {
+    "expressivity": "Expres-\nsivity",
+    "progressivity": "Progres-\nsivity",
+    "trainability": "Train-\nability",
+}
 
 
 def _columns(report: ScoreReport, *, narrow: bool) -> list[Column]:

@@ -140,6 +140,5 @@ def _report_trouble(scored: Sequence[ProxyScores], *, of_many: bool) -> None:
 
 
 def _rank(scored: Sequence[ProxyScores], settings: Mapping[str, Any]) -> ScoreReport:
-    from aznas_onnx.cli.render_score import ScoredModel, ScoreReport
 
     raise NotImplementedError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,7 +12,7 @@ import click
 
 from aznas_onnx.cli.exits import DONE
 from aznas_onnx.cli.options import OutputFormat, format_option
-from aznas_onnx.cli.text import printable
+from aznas_onnx.cli.text import printable, without_markup
 from aznas_onnx.counts import format_count
 from aznas_onnx.errors import SettingsError
 
@@ -22,7 +23,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def space_options(command: F) -> F:
     """Add the options that every space takes."""
-    classes = click.option("--classes", type=click.IntRange(min=1), help="Outputs of the classifier. [default: the space's]")
+    classes = click.option(
+        "--classes", type=click.IntRange(min=1), help="Outputs of the classifier. [default: the space's]"
+    )
     resolution = click.option(
         "--resolution", type=click.IntRange(min=1), help="Height and width of the input image. [default: the space's]"
     )
@@ -83,7 +86,7 @@ def show(name: str, resolution: int | None, classes: int | None) -> int:
     space = _get(name, resolution, classes)
     genotype = space.sample(np.random.default_rng(0))
     click.echo(f"{space.name}: {space.resolution}x{space.resolution} images, {space.num_classes} classes\n")
-    click.echo(f"{inspect.getdoc(type(space))}\n")
+    click.echo(f"{without_markup(inspect.getdoc(type(space)) or '')}\n")
     click.echo(f"A network drawn from it:\n  {space.format(genotype)}\n  {_counts_text(space, genotype)}")
     return DONE
 
@@ -122,7 +125,7 @@ def sample(name: str, count: int, seed: int, output_format: str, resolution: int
     else:
         from aznas_onnx.cli.tables import write_csv
 
-        write_csv(click.get_text_stream("stdout"), list(rows[0]), [list(row.values()) for row in rows])
+        write_csv(sys.stdout, list(rows[0]), [list(row.values()) for row in rows])
     return DONE
 
 

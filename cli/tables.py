@@ -59,8 +59,7 @@ def print_trimmed(console: Console, renderable: RenderableType) -> None:
 def write_markdown(stream: TextIO, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
     """Write a table as GitHub-flavoured Markdown."""
     lines = [[column.title for column in columns], ["---:" if column.is_number else ":---" for column in columns]]
-    for row in rows:
-        lines.append([_markdown_cell(cell, column) for cell, column in zip(row, columns, strict=True)])
+    lines += [[_markdown_cell(cell, column) for cell, column in zip(row, columns, strict=True)] for row in rows]
     for line in lines:
         stream.write(f"| {' | '.join(line)} |\n")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -12,9 +12,10 @@ import onnx
 
 from aznas_onnx.errors import SettingsError
 
-__all__ = ["GenotypeError", "Space"]
+__all__ = ["GenotypeError", "Space", "choose"]
 
 G = TypeVar("G", bound=Hashable)
+T = TypeVar("T")
 
 
 class GenotypeError(SettingsError):
@@ -81,8 +82,8 @@ class Space(ABC, Generic[G]):
         """Write a genotype on one line."""
 
     @abstractmethod
-    def validate(self, genotype: G) -> None:
-        """Check that a genotype belongs to the space.
+    def validate(self, genotype: object) -> None:
+        """Check that an object is a genotype and belongs to the space.
 
         Raises
         ------
@@ -116,7 +117,7 @@ class Space(ABC, Generic[G]):
         return self._counts(genotype)[1]
 
     def layers(self, genotype: G) -> int:
-        """Return the depth that budgets on layers mean; the number of primary blocks unless the space says otherwise."""
+        """Return the depth that a budget on layers means: the number of primary blocks, unless the space says else."""
         return self._counts(genotype)[2]
 
     def paper_flops(self, genotype: G) -> int | None:
@@ -126,6 +127,11 @@ class Space(ABC, Generic[G]):
     def _counts(self, genotype: G) -> tuple[int, int, int]:
         """Return multiply-adds, parameters and primary blocks of the built graph."""
         return _count_built(self, genotype)
+
+
+def choose(values: Sequence[T], rng: np.random.Generator) -> T:
+    """Return one of `values`, each equally likely; what :meth:`Space.sample` and :meth:`Space.mutate` are made of."""
+    return values[int(rng.integers(len(values)))]
 
 
 @lru_cache(maxsize=128)

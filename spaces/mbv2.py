@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 
 from aznas_onnx.graph.builder import GraphBuilder
-from aznas_onnx.spaces.base import GenotypeError, Space
+from aznas_onnx.spaces.base import GenotypeError, Space, choose
 
 __all__ = ["Backbone", "ConvBlock", "InvertedBlock", "MobileNetV2"]
 
@@ -23,6 +23,7 @@ _START = (
 _EXPANSIONS = (1, 2, 4, 6)
 _KERNELS = (3, 5, 7)
 _STRIDES = (1, 2)
+_WIDTH_FACTORS = (1.25, 1.5, 2, 2.5)  # or their inverses
 _REPEAT_CHANGES = (-2, -1, 0, 1, 2)
 _SPLIT_AT = 6  # pairs
 _WIDTH_UNIT = 8
@@ -54,7 +55,7 @@ class ConvBlock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InvertedBlock:
-    """``SuperResIDWE{expansion}K{kernel}(in_channels,out_channels,stride,bottleneck,repeats)``: pairs of inverted residuals."""
+    """``SuperResIDWE{expansion}K{kernel}(in_channels,out_channels,stride,bottleneck,repeats)``: pairs of residuals."""
 
     expansion: int
     kernel: int
@@ -132,7 +133,7 @@ class MobileNetV2(Space[Backbone]):
     def mutate(self, genotype: Backbone, rng: np.random.Generator, changes: int = 1) -> Backbone:
         self.validate(genotype)
         blocks = list(genotype.blocks)
-        for index in {int(rng.integers(len(blocks))): None for _ in range(changes)}:
+        for index in dict.fromkeys(rng.integers(len(blocks), size=changes).tolist()):
             blocks[index] = _mutate_block(blocks[index], rng)
         chained: list[SuperBlock] = []
         channels = blocks[0].in_channels
@@ -163,7 +164,7 @@ class MobileNetV2(Space[Backbone]):
         self.validate(genotype)
         return "".join(map(str, genotype.blocks))
 
-    def validate(self, genotype: Backbone) -> None:
+    def validate(self, genotype: object) -> None:
         if not isinstance(genotype, Backbone):
             raise GenotypeError(
                 f"a genotype of mbv2 is a Backbone, not {type(genotype).__name__}; parse() reads its notation"
@@ -172,7 +173,9 @@ class MobileNetV2(Space[Backbone]):
         channels = 3
         for block in genotype.blocks:
             if block.in_channels != channels:
-                raise GenotypeError(f"{block} takes {block.in_channels} channels, but what comes before it gives {channels}")
+                raise GenotypeError(
+                    f"{block} takes {block.in_channels} channels, but what is before it gives {channels}"
+                )
             _check_block(block)
             channels = block.out_channels
 
@@ -194,8 +197,7 @@ class MobileNetV2(Space[Backbone]):
         net = GraphBuilder(self.name)
         x = net.image_input(3, self.resolution)
         for index, block in enumerate(genotype.blocks):
-            name = f"blocks.{index}"
-            x = _write_conv(net, x, name, block) if isinstance(block, ConvBlock) else _write_inverted(net, x, name, block)
+            x = _write(net, x, f"blocks.{index}", block)
         output = net.classifier(x, "classifier", _HEAD_CHANNELS, num_classes=self.num_classes)
         metadata = {"aznas.space": self.name, "aznas.genotype": self.format(genotype)}
         return net.model(output, num_outputs=self.num_classes, metadata=metadata)
@@ -228,14 +230,15 @@ def _parse_block(match: re.Match[str]) -> SuperBlock:
 
 def _small_int(digits: str) -> int:
     if len(digits) > 9:
-        raise GenotypeError(f"{digits[:12]}... is no width, kernel, stride or repeat of the mbv2 space; it is too large")
+        raise GenotypeError(f"{digits[:12]}... is too large for a width, kernel, stride or repeat of the mbv2 space")
     return int(digits)
 
 
 def _check_ends(blocks: Sequence[SuperBlock]) -> None:
     if len(blocks) < 3 or not isinstance(blocks[0], ConvBlock) or not isinstance(blocks[-1], ConvBlock):
         raise GenotypeError(
-            "a genotype of mbv2 begins with a SuperConv (the stem), ends with a SuperConv (the head), and has SuperResIDW between"
+            "a genotype of mbv2 has a SuperConv (the stem), one or more SuperResIDW, and a SuperConv (the head), "
+            f"unlike {''.join(map(str, blocks))!r}"
         )
     wrong = next((block for block in blocks[1:-1] if not isinstance(block, InvertedBlock)), None)
     if wrong is not None:
@@ -270,25 +273,21 @@ def _check_width(block: SuperBlock, width: int) -> None:
 
 def _mutate_block(block: SuperBlock, rng: np.random.Generator) -> SuperBlock:
     if isinstance(block, ConvBlock):
-        return block if block.kernel == 1 else replace(block, out_channels=_choice(_widths(block.out_channels), rng))
+        return block if block.kernel == 1 else replace(block, out_channels=choose(_widths(block.out_channels), rng))
     repeats = [block.repeats + change for change in _REPEAT_CHANGES if block.repeats + change >= 1]
     return replace(
         block,
-        expansion=_choice(_EXPANSIONS, rng),
-        kernel=_choice(_KERNELS, rng),
-        out_channels=_choice(_widths(block.out_channels), rng),
-        bottleneck=_choice(_widths(block.bottleneck), rng),
-        repeats=_choice(repeats, rng),
+        expansion=choose(_EXPANSIONS, rng),
+        kernel=choose(_KERNELS, rng),
+        out_channels=choose(_widths(block.out_channels), rng),
+        bottleneck=choose(_widths(block.bottleneck), rng),
+        repeats=choose(repeats, rng),
     )
-
-
-def _choice(values: Sequence[int], rng: np.random.Generator) -> int:
-    return values[rng.integers(len(values))]
 
 
 @lru_cache(maxsize=4096)
 def _widths(width: int) -> tuple[int, ...]:
-    scaled = [width * 2.5, width * 2, width * 1.5, width * 1.25, width, width / 1.25, width / 1.5, width / 2, width / 2.5]
+    scaled = [width, *(width * factor for factor in _WIDTH_FACTORS), *(width / factor for factor in _WIDTH_FACTORS)]
     # Halves round to even, as Python's round does in ZenNAS.
     rounded = {max(_WIDTH_UNIT, round(value / _WIDTH_UNIT) * _WIDTH_UNIT) for value in scaled}
     return tuple(sorted(value for value in rounded if value <= _MAX_WIDTH))
@@ -325,23 +324,23 @@ def _residuals(block: InvertedBlock) -> Iterator[_Residual]:
         channels, stride = block.out_channels, 1
 
 
+def _write(net: GraphBuilder, x: str, name: str, block: SuperBlock) -> str:
+    if isinstance(block, ConvBlock):
+        return _write_conv(net, x, name, block)
+    for index, residual in enumerate(_residuals(block)):
+        x = _write_residual(net, x, f"{name}.{index}", residual)
+        net.declare_block(x)
+    return x
+
+
 def _write_conv(net: GraphBuilder, x: str, name: str, block: ConvBlock) -> str:
     channels, stride = block.in_channels, block.stride
     for index in range(block.repeats):
         part = f"{name}.{index}"
-        x = net.conv_bn(
-            x, part, channels, block.out_channels, kernel=block.kernel, stride=stride, epsilon=_EPSILON
-        )
+        x = net.conv_bn(x, part, channels, block.out_channels, kernel=block.kernel, stride=stride, epsilon=_EPSILON)
         x = net.relu(x, f"{part}.relu")
         net.declare_block(x)
         channels, stride = block.out_channels, 1
-    return x
-
-
-def _write_inverted(net: GraphBuilder, x: str, name: str, block: InvertedBlock) -> str:
-    for index, residual in enumerate(_residuals(block)):
-        x = _write_residual(net, x, f"{name}.{index}", residual)
-        net.declare_block(x)
     return x
 
 
@@ -361,7 +360,9 @@ def _write_residual(net: GraphBuilder, x: str, name: str, residual: _Residual) -
 
 @lru_cache(maxsize=2**16)  # a mutation keeps most super-blocks, so that counting a candidate is mostly looking up
 def _cost(block: SuperBlock, size: int, paper_size: int) -> _Cost:
-    return _conv_cost(block, size, paper_size) if isinstance(block, ConvBlock) else _inverted_cost(block, size, paper_size)
+    if isinstance(block, ConvBlock):
+        return _conv_cost(block, size, paper_size)
+    return _inverted_cost(block, size, paper_size)
 
 
 def _conv_cost(block: ConvBlock, size: int, paper_size: int) -> _Cost:

@@ -11,7 +11,7 @@ import onnx
 
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.graph.builder import GraphBuilder
-from aznas_onnx.spaces.base import GenotypeError, Space
+from aznas_onnx.spaces.base import GenotypeError, Space, choose
 
 __all__ = ["Cell", "NasBench201", "Operation"]
 
@@ -64,14 +64,13 @@ class NasBench201(Space[Cell]):
             raise SettingsError(f"space 'nb201': resolution is {self.resolution}; a multiple of 4 is needed")
 
     def sample(self, rng: np.random.Generator) -> Cell:
-        return Cell(operations=tuple(_OPERATIONS[i] for i in rng.integers(len(_OPERATIONS), size=len(_EDGES))))
+        return Cell(operations=tuple(choose(_OPERATIONS, rng) for _ in _EDGES))
 
     def mutate(self, genotype: Cell, rng: np.random.Generator, changes: int = 1) -> Cell:
         self.validate(genotype)
         operations = list(genotype.operations)
         for edge in rng.choice(len(_EDGES), size=min(changes, len(_EDGES)), replace=False):
-            others = [operation for operation in _OPERATIONS if operation is not operations[edge]]
-            operations[edge] = others[rng.integers(len(others))]
+            operations[edge] = choose([other for other in _OPERATIONS if other is not operations[edge]], rng)
         return Cell(operations=tuple(operations))
 
     def parse(self, text: str) -> Cell:
@@ -81,7 +80,7 @@ class NasBench201(Space[Cell]):
             raise GenotypeError(f"{text!r} is not a NAS-Bench-201 cell such as {_EXAMPLE}")
         edges = [(to, int(source), name) for to, node in enumerate(nodes, 1) for name, source in _EDGE.findall(node)]
         if tuple((to, source) for to, source, _ in edges) != _EDGES:
-            raise GenotypeError(f"{text!r} does not have the edges of a NAS-Bench-201 cell, which are those of {_EXAMPLE}")
+            raise GenotypeError(f"{text!r} does not have the edges of a NAS-Bench-201 cell such as {_EXAMPLE}")
         return Cell(operations=tuple(_operation(name) for _, _, name in edges))
 
     def format(self, genotype: Cell) -> str:
@@ -91,9 +90,10 @@ class NasBench201(Space[Cell]):
             nodes[to - 1] += f"{operation.value}~{source}|"
         return "+".join(nodes)
 
-    def validate(self, genotype: Cell) -> None:
+    def validate(self, genotype: object) -> None:
         if not isinstance(genotype, Cell):
-            raise GenotypeError(f"a genotype of nb201 is a Cell, not {type(genotype).__name__}; parse() reads its notation")
+            found = type(genotype).__name__
+            raise GenotypeError(f"a genotype of nb201 is a Cell, not {found}; parse() reads its notation")
         operations = genotype.operations
         if len(operations) != len(_EDGES) or not all(isinstance(operation, Operation) for operation in operations):
             raise GenotypeError(f"a cell of nb201 has {len(_EDGES)} operations, not {operations!r}")
@@ -160,7 +160,9 @@ def _operation(name: str) -> Operation:
         raise GenotypeError(f"{name!r} is not an operation of NAS-Bench-201; accepted are {known}") from error
 
 
-def _relu_conv_bn(net: GraphBuilder, x: str, name: str, before: int, channels: int, kernel: int, stride: int = 1) -> str:
+def _relu_conv_bn(
+    net: GraphBuilder, x: str, name: str, before: int, channels: int, *, kernel: int, stride: int = 1
+) -> str:
     x = net.relu(x, f"{name}.relu")
     return net.conv_bn(x, name, before, channels, kernel=kernel, stride=stride)
 
@@ -189,12 +191,12 @@ def _edge(net: GraphBuilder, x: str, name: str, channels: int, operation: Operat
         return x
     if operation is Operation.AVERAGE_POOL:
         return net.node("AveragePool", x, name=name, kernel_shape=(3, 3), pads=(1,) * 4, count_include_pad=0)
-    return _relu_conv_bn(net, x, name, channels, channels, _KERNELS[operation])
+    return _relu_conv_bn(net, x, name, channels, channels, kernel=_KERNELS[operation])
 
 
 def _reduction(net: GraphBuilder, x: str, name: str, before: int, channels: int) -> str:
-    main = _relu_conv_bn(net, x, f"{name}.conv_a", before, channels, 3, stride=2)
-    main = _relu_conv_bn(net, main, f"{name}.conv_b", channels, channels, 3)
+    main = _relu_conv_bn(net, x, f"{name}.conv_a", before, channels, kernel=3, stride=2)
+    main = _relu_conv_bn(net, main, f"{name}.conv_b", channels, channels, kernel=3)
     pooled = net.node("AveragePool", x, name=f"{name}.downsample.pool", kernel_shape=(2, 2), strides=(2, 2))
     shortcut = net.conv(pooled, f"{name}.downsample.conv", before, channels, kernel=1)
     return net.add(shortcut, main, f"{name}.add")

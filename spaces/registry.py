@@ -23,7 +23,7 @@ __all__ = ["BUNDLED", "ENTRY_POINT_GROUP", "FILE_ATTRIBUTE", "SpaceRecord", "get
 ENTRY_POINT_GROUP = "aznas_onnx.spaces"
 FILE_ATTRIBUTE = "SPACE"  # what a file that holds a space calls it
 
-Factory: TypeAlias = "Callable[..., Space[Any]]"
+Factory: TypeAlias = "Callable[..., Any]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +55,21 @@ BUNDLED = (
         name="mbv2",
         target="aznas_onnx.spaces.mbv2:MobileNetV2",
         description="ZenNAS's MobileNetV2 super-blocks for ImageNet",
+    ),
+    SpaceRecord(
+        name="autoformer-tiny",
+        target="aznas_onnx.spaces.autoformer:AutoFormerTiny",
+        description="AutoFormer's vision transformers, 12 to 14 layers of 192 to 240 channels",
+    ),
+    SpaceRecord(
+        name="autoformer-small",
+        target="aznas_onnx.spaces.autoformer:AutoFormerSmall",
+        description="AutoFormer's vision transformers, 12 to 14 layers of 320 to 448 channels",
+    ),
+    SpaceRecord(
+        name="autoformer-base",
+        target="aznas_onnx.spaces.autoformer:AutoFormerBase",
+        description="AutoFormer's vision transformers, 14 to 16 layers of 528 to 624 channels",
     ),
 )
 """The spaces that come with this package."""
@@ -101,7 +116,8 @@ def get(name: str | os.PathLike[str], **options: Any) -> Space[Any]:
     _check_options(text, factory, options)
     space = factory(**options)
     if not isinstance(space, Space):
-        raise SettingsError(f"space {text!r} gives a {type(space).__name__}; a subclass of aznas_onnx.spaces.Space is needed")
+        found = type(space).__name__
+        raise SettingsError(f"space {text!r} gives a {found}; a subclass of aznas_onnx.spaces.Space is needed")
     return space
 
 
@@ -114,7 +130,7 @@ def _find(name: str) -> SpaceRecord:
         return known[name]
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
     meant = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(known)}"
-    raise UnknownNameError(f"there is no space {name!r}; {meant} (a file of your own is given as a path that ends in .py)")
+    raise UnknownNameError(f"there is no space {name!r}; {meant} (a space in a file is a path that ends in .py)")
 
 
 def _from_record(record: SpaceRecord) -> Factory:
@@ -122,7 +138,7 @@ def _from_record(record: SpaceRecord) -> Factory:
     try:
         factory: Factory = getattr(import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        raise SettingsError(f"space {record.name!r} is installed as {record.target!r}, which fails to load: {error}") from error
+        raise SettingsError(f"space {record.name!r} fails to load from {record.target!r}: {error}") from error
     return factory
 
 
@@ -146,7 +162,7 @@ def _load(path: Path, changed_ns: int) -> Factory:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # noqa: BLE001  # a stranger's file may raise anything
+    except Exception as error:  # a stranger's file may raise anything
         del sys.modules[name]
         raise SettingsError(f"space file {path} fails to load: {type(error).__name__}: {error}") from error
     factory: Factory | None = getattr(module, FILE_ATTRIBUTE, None)

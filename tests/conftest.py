@@ -9,7 +9,9 @@ from hypothesis import settings
 # Before torch is imported: xdist runs one worker per core, and more threads than cores only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-settings.register_profile("aznas", deadline=None, derandomize=True)  # no wall-clock limits, and the same examples each time
+settings.register_profile(
+    "aznas", deadline=None, derandomize=True
+)  # no wall-clock limits, and the same examples each time
 settings.load_profile("aznas")
 
 _ROOT = Path(__file__).resolve().parent.parent

@@ -36,7 +36,11 @@ TORCH_FREE = ("graph", "blocks", "flops", "inspection", "ranking", "spaces", "cl
 
 def sources(repository: Path) -> Iterator[tuple[str, Path]]:
     """Yield each module's room and file."""
-    for folder, name in ((repository / "aznas_onnx", None), (repository / "cli", "cli"), (repository / "spaces", "spaces")):
+    for folder, name in (
+        (repository / "aznas_onnx", None),
+        (repository / "cli", "cli"),
+        (repository / "spaces", "spaces"),
+    ):
         for path in sorted(folder.rglob("*.py")):
             room = name or path.relative_to(folder).parts[0].removesuffix(".py")
             if room != "__init__":  # the package's own table of contents names everything, lazily
@@ -76,7 +80,9 @@ def run_python(code: str) -> subprocess.CompletedProcess[str]:
 
 def loaded_by(statement: str) -> set[str]:
     """Return the top-level packages that a fresh interpreter has loaded after a statement."""
-    done = run_python(f"import json, sys\n{statement}\nprint(json.dumps(sorted({{n.split('.')[0] for n in sys.modules}})))")
+    done = run_python(
+        f"import json, sys\n{statement}\nprint(json.dumps(sorted({{n.split('.')[0] for n in sys.modules}})))"
+    )
     assert done.returncode == 0, done.stderr
     return set(json.loads(done.stdout.splitlines()[-1]))
 

@@ -25,7 +25,9 @@ def test_counts_are_read_exactly(text: str, count: int) -> None:
     assert parse_count(text) == count
 
 
-@pytest.mark.parametrize("text", ["", "M", "-5", "+5", "1e9", "1,000", "1_000", "600MB", "1.2.3", ".5M", "nan", "٣M", "9" * 30])
+@pytest.mark.parametrize(
+    "text", ["", "M", "-5", "+5", "1e9", "1,000", "1_000", "600MB", "1.2.3", ".5M", "nan", "٣M", "9" * 30]
+)
 def test_what_is_no_count_is_refused_by_name(text: str) -> None:
     with pytest.raises(SettingsError, match="is not a count"):
         parse_count(text)
@@ -73,7 +75,14 @@ def test_small_counts_survive_exactly(count: int) -> None:
 
 @pytest.mark.parametrize(
     ("size", "text"),
-    [(0, "0 B"), (1023, "1023 B"), (1024, "1.00 KiB"), (44_957_696, "42.9 MiB"), (2**30 - 1, "1.00 GiB"), (5 * 2**40, "5.00 TiB")],
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.00 KiB"),
+        (44_957_696, "42.9 MiB"),
+        (2**30 - 1, "1.00 GiB"),
+        (5 * 2**40, "5.00 TiB"),
+    ],
 )
 def test_sizes_are_written_in_binary_units(size: int, text: str) -> None:
     assert format_bytes(size) == text

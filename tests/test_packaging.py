@@ -28,7 +28,9 @@ def installed_modules(repository: Path) -> set[str]:
 
 
 def test_every_package_is_listed(repository: Path) -> None:
-    listed = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"]
+    listed = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"][
+        "packages"
+    ]
     found = {str(Path(module).parent).replace("/", ".") for module in installed_modules(repository)}
     assert sorted(listed) == sorted(found)
 

@@ -19,15 +19,15 @@ import onnx
 from onnx import helper, numpy_helper
 
 from aznas_onnx.errors import SettingsError
+from aznas_onnx.graph.prepare import BLOCKS_KEY
 
-__all__ = ["BLOCKS_KEY", "GraphBuilder", "fill_weights", "weight_shapes"]
-
-BLOCKS_KEY = "aznas.blocks"
-"""Metadata key: JSON list of the tensors that are the primary blocks' outputs, in order."""
+__all__ = ["GraphBuilder", "fill_weights", "weight_shapes"]
 
 _IR_VERSION = 9  # of ONNX 1.15, the first with opset 20: old enough for every ONNX Runtime that this package accepts
 _BATCH = "batch"
-_SHAPE_SUFFIX = ".shape"
+_SHAPE_SUFFIX = ".weight_shape"
+_RESHAPE_SUFFIX = ".reshape"
+_SPLIT_SUFFIX = ".split"
 
 
 class GraphBuilder:
@@ -167,6 +167,28 @@ class GraphBuilder:
         shift = self.weight(f"{name}.bias", (features,))
         return self.node("LayerNormalization", x, scale, shift, name=name, axis=-1, epsilon=epsilon)
 
+    def reshape(self, x: str, name: str, shape: Sequence[int]) -> str:
+        """Add a Reshape; 0 keeps an axis (the batch), -1 takes what is left."""
+        shape_name = ",".join(map(str, shape)) + _RESHAPE_SUFFIX
+        if shape_name not in self._initializers:
+            self.constant(shape_name, np.array(shape, dtype=np.int64))
+        return self.node("Reshape", x, shape_name, name=name)
+
+    def transpose(self, x: str, name: str, axes: Sequence[int]) -> str:
+        """Add a Transpose."""
+        return self.node("Transpose", x, name=name, perm=axes)
+
+    def split(self, x: str, name: str, parts: int, width: int) -> tuple[str, ...]:
+        """Add a Split of the last axis into equal parts, called ``<name>.0``, ``<name>.1``, ..."""
+        sizes = f"{parts}x{width}{_SPLIT_SUFFIX}"
+        if sizes not in self._initializers:
+            self.constant(sizes, np.full(parts, width, dtype=np.int64))
+        outputs = tuple(f"{name}.{part}" for part in range(parts))
+        for output in outputs:
+            self._claim(output)
+        self._nodes.append(helper.make_node("Split", (x, sizes), outputs, name=name, axis=-1))
+        return outputs
+
     def gemm(self, x: str, name: str, in_features: int, out_features: int) -> str:
         """Add a linear layer with bias of (batch, in_features)."""
         weight = self.weight(f"{name}.weight", (out_features, in_features))
@@ -182,7 +204,9 @@ class GraphBuilder:
         """Declare a tensor to be the output of the next primary block."""
         self._blocks.append(tensor)
 
-    def model(self, output: str, *, num_outputs: int | None = None, metadata: Mapping[str, str] | None = None) -> onnx.ModelProto:
+    def model(
+        self, output: str, *, num_outputs: int | None = None, metadata: Mapping[str, str] | None = None
+    ) -> onnx.ModelProto:
         """Return the model, whose output is the float tensor `output` of shape (batch, num_outputs).
 
         Parameters
@@ -253,5 +277,7 @@ def fill_weights(model: onnx.ModelProto, values: Mapping[str, npt.NDArray[np.flo
     del filled.graph.node[:], filled.graph.initializer[:]
     filled.graph.node.extend(nodes)
     filled.graph.initializer.extend(constants)
-    filled.graph.initializer.extend(numpy_helper.from_array(np.asarray(values[name], np.float32), name) for name in shapes)
+    filled.graph.initializer.extend(
+        numpy_helper.from_array(np.asarray(values[name], np.float32), name) for name in shapes
+    )
     return filled

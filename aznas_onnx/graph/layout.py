@@ -114,7 +114,7 @@ class _Walk:
             self._answers[found] = kind
 
     def has_channels(self, axes: Sequence[Axis]) -> bool:
-        return any(self.kind(axis) == CHANNEL for axis in axes)
+        return any(self._answers.get(kind, kind) == CHANNEL for axis in axes for kind, _ in axis)
 
     def contracted(self, axes: Axes, at: int) -> str:
         """Return what a weight makes of the axis that it sums over: channels, or positions that it mixes."""
@@ -206,7 +206,7 @@ def _channels_first(walk: _Walk, node: Node, shape: Sequence[int], index: int) -
         return _unknown(shape)
     if not walk.has_channels(axes):
         walk.answer(axes[1], CHANNEL)
-        if walk.kind(axes[1]) == UNKNOWN and not any(kind == CHANNEL for axis in axes for kind, _ in axis):
+        if walk.kind(axes[1]) == UNKNOWN:
             axes = (axes[0], axis_of(CHANNEL, shape[1]), *axes[2:])
     return _resized(walk, axes, shape)
 

@@ -1,24 +1,27 @@
 """Second moments of features and gradients, and what their spectra say. The arithmetic of Eq. 1-3 and 10.
 
 Feature maps come as (batch, *positions, channels), whatever their memory order; a map that is stored so is never
-copied. Sums run over pieces of the batch that fit the processor's cache.
+copied as a whole. Sums run over pieces of the batch that fit the processor's cache.
+
+Symmetric results are meant by their lower triangle only, which is what ``eigvalsh`` reads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Sequence
 
 import torch
 
 from aznas_onnx.proxies.positions import Matching
 
-__all__ = ["covariance", "entropies", "jacobian_gram", "spectral_norms", "spectra"]
+__all__ = ["covariance", "entropies", "jacobian_gram", "spectra", "spectral_norms"]
 
 Tensor = torch.Tensor
 _ENTROPY_OFFSET = 1e-8  # of the published code
-_PIECE_ELEMENTS = {"cpu": 2**20}
-_LARGE_PIECE_ELEMENTS = 2**26
-_HALVED_WIDTH = 256  # a symmetric product of wider matrices is split, which saves up to half of it
+_PIECE_ELEMENTS = 2**20  # 4 MiB, of a CPU's cache
+_LARGE_PIECE_ELEMENTS = 2**26  # elsewhere
+_WHOLE_WIDTH = 256  # symmetric products of wider matrices are computed by halves
 
 
 def covariance(features: Tensor) -> Tensor:
@@ -34,18 +37,17 @@ def covariance(features: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        (channels, channels), or (n, n) where there are fewer samples than channels. Only the lower triangle is
-        meant.
+        (channels, channels), or (n, n) where there are fewer samples than channels.
     """
     channels = features.shape[-1]
     samples = features.numel() // channels
     mean = features.mean(dim=tuple(range(features.dim() - 1)))
     if samples < channels:
         centred = (features - mean).reshape(samples, channels)
-        return _lower_product(centred.t() * samples**-0.5)
+        return _symmetric_product(centred.t()).div_(samples)
     result = features.new_zeros(channels, channels)
-    for piece in _pieces(features):
-        _add_lower_product(result, (piece - mean).reshape(-1, channels))
+    for piece in features.split(_piece_size(features)):
+        _add_symmetric_product(result, (piece - mean).reshape(-1, channels))
     return result.div_(samples)
 
 
@@ -55,7 +57,7 @@ def jacobian_gram(g_in: Tensor, g_out: Tensor, matching: Matching) -> tuple[Tens
     Parameters
     ----------
     g_in, g_out
-        (batch, *positions, channels): Rademacher signs, and their product with the block's Jacobian.
+        (batch, *positions, channels): the signs, and their product with the block's Jacobian.
     matching
         Of the positions of the two.
 
@@ -63,22 +65,117 @@ def jacobian_gram(g_in: Tensor, g_out: Tensor, matching: Matching) -> tuple[Tens
     -------
     gram
         A^T A or A A^T, whichever is smaller; where there are fewer samples than channels, a matrix of the samples.
-        Only the lower triangle is meant.
     is_identity
         0-d bool tensor: whether the two are equal.
     """
     samples = g_out.shape[0] * matching.positions
-    is_identity = torch.tensor(g_in.shape == g_out.shape, device=g_in.device)
-    width_in = g_in.shape[-1] * _product(matching.strides_in)
-    width_out = g_out.shape[-1] * _product(matching.strides_out)
+    width_in = g_in.shape[-1] * math.prod(matching.strides_in)
+    width_out = g_out.shape[-1] * math.prod(matching.strides_out)
+    may_be_identity = g_in.shape == g_out.shape
+    is_identity = torch.full((), may_be_identity, device=g_in.device)
     if samples < min(width_in, width_out):
-        if g_in.shape == g_out.shape:
-            is_identity = (g_in == g_out).all()
-        return _gram_of_samples(_unshuffled(matching.offsets_in(g_in)), _unshuffled(matching.offsets_out(g_out))), is_identity
+        gram = _gram_of_samples(_joined(matching.offsets_in(g_in)), _joined(matching.offsets_out(g_out)))
+        return gram, (g_in == g_out).all() if may_be_identity else is_identity
     jacobian = g_in.new_zeros(width_in, width_out)
-    for piece_in, piece_out in zip(*map(_pieces, (g_in, g_out)), strict=True):
-        if piece_in.shape == piece_out.shape:
+    size = min(_piece_size(g_in), _piece_size(g_out))
+    for piece_in, piece_out in zip(g_in.split(size), g_out.split(size), strict=True):
+        if may_be_identity:
             is_identity = is_identity & (piece_in == piece_out).all()
-        _add_cross_product(jacobian, matching.offsets_in(piece_in), matching.offsets_out(piece_out))
+        _add_products(jacobian, matching.offsets_in(piece_in), matching.offsets_out(piece_out))
     jacobian.div_(samples)
-    return _lower_product(jacobian if width_in >= width_out else jacobian.t()), is_identity
+    return _symmetric_product(jacobian if width_in >= width_out else jacobian.t()), is_identity
+
+
+def spectra(matrices: Sequence[Tensor]) -> list[Tensor]:
+    """Return the eigenvalues of symmetric matrices, ascending; all matrices of one size at a time.
+
+    A matrix that is not finite has NaN for eigenvalues instead of an error: the status of one block is no reason to
+    lose the others.
+    """
+    found: dict[int, Tensor] = {}
+    sizes = {matrix.shape[0]: None for matrix in matrices}
+    for size in sizes:
+        members = [index for index, matrix in enumerate(matrices) if matrix.shape[0] == size]
+        stack = torch.stack([matrices[index] for index in members])
+        is_finite = stack.diagonal(dim1=-2, dim2=-1).sum(-1).isfinite()  # a Gram matrix is bounded by its trace
+        stack.masked_fill_(~is_finite[:, None, None], 0.0)
+        values = torch.where(is_finite[:, None], torch.linalg.eigvalsh(stack), torch.nan)
+        found.update(zip(members, values, strict=True))
+    return [found[index] for index in range(len(matrices))]
+
+
+def entropies(spectrum: Tensor) -> Tensor:
+    """Return the entropy of L1-normalised eigenvalues (Eq. 3), a 0-d tensor.
+
+    Where features lie in a subspace, rounding makes some eigenvalues negative; where that exceeds the offset of the
+    logarithm the result is NaN, as in the published code.
+    """
+    shares = spectrum / spectrum.sum()
+    return -(shares * torch.log(shares + _ENTROPY_OFFSET)).sum()
+
+
+def spectral_norms(spectrum: Tensor) -> Tensor:
+    """Return the spectral norm of a matrix from the eigenvalues of its Gram matrix, a 0-d tensor."""
+    return spectrum[-1].clamp_min(0.0).sqrt()
+
+
+def _piece_size(tensor: Tensor) -> int:
+    """Return how many samples of a tensor one piece has."""
+    wanted = _PIECE_ELEMENTS if tensor.device.type == "cpu" else _LARGE_PIECE_ELEMENTS
+    # A product's sum is read and written once a piece: pieces must not be small beside it.
+    wanted = max(wanted, tensor.shape[-1] ** 2)
+    return max(1, wanted // max(1, tensor[0].numel()))
+
+
+def _joined(offsets: Sequence[Tensor]) -> Tensor:
+    """Return offsets as one (samples, offsets * channels) matrix."""
+    return torch.cat([offset.reshape(-1, offset.shape[-1]) for offset in offsets], dim=1)
+
+
+def _add_products(total: Tensor, left: Sequence[Tensor], right: Sequence[Tensor]) -> None:
+    """Add ``L^T R`` to `total`, in place, where L and R are offsets side by side."""
+    rows = [offset.reshape(-1, offset.shape[-1]) for offset in left]
+    columns = [offset.reshape(-1, offset.shape[-1]) for offset in right]
+    for i, row in enumerate(rows):
+        for j, column in enumerate(columns):
+            height, width = row.shape[1], column.shape[1]
+            total[i * height : (i + 1) * height, j * width : (j + 1) * width].addmm_(row.t(), column)
+
+
+def _symmetric_product(matrix: Tensor) -> Tensor:
+    """Return the lower triangle of ``M^T M``."""
+    result = matrix.new_zeros(matrix.shape[1], matrix.shape[1])
+    _add_symmetric_product(result, matrix)
+    return result
+
+
+def _add_symmetric_product(total: Tensor, matrix: Tensor) -> None:
+    """Add the lower triangle of ``M^T M`` to `total`, in place.
+
+    By halves: of four quarters only three are needed, and the two on the diagonal are symmetric again, so the work
+    goes towards one half of the full product.
+    """
+    width = matrix.shape[1]
+    if width <= _WHOLE_WIDTH:
+        total.addmm_(matrix.t(), matrix)
+        return
+    half = width // 2
+    _add_symmetric_product(total[:half, :half], matrix[:, :half])
+    total[half:, :half].addmm_(matrix[:, half:].t(), matrix[:, :half])
+    _add_symmetric_product(total[half:, half:], matrix[:, half:])
+
+
+def _gram_of_samples(left: Tensor, right: Tensor) -> Tensor:
+    """Return a matrix of the samples with the largest eigenvalue of ``A A^T`` for ``A = L^T R / n``.
+
+    The nonzero eigenvalues of A A^T are those of ``(L L^T) (R R^T) / n^2``, and with the Cholesky factor C of
+    ``R R^T`` those of the symmetric ``C^T (L L^T) C / n^2``.
+    """
+    samples = left.shape[0]
+    outer = torch.mm(right, right.t())
+    # Signs have nearly orthogonal rows, but with as many samples as channels the smallest eigenvalue comes near
+    # rounding; this moves the largest one by a millionth.
+    outer.diagonal().add_(1e-6 * outer.diagonal().mean())
+    factor = torch.linalg.cholesky_ex(outer).L
+    inner = torch.mm(left, left.t())
+    return torch.mm(factor.t(), torch.mm(inner, factor)).div_(float(samples) ** 2)

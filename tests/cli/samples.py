@@ -11,7 +11,9 @@ from aznas_onnx.inspection import InspectedBlock, InspectedNode, Inspection
 from aznas_onnx.results import ProxyScores, ProxyValue, Status
 
 
-def node_cost(node: str, operator: str, macs: int = 0, params: int = 0, size: int = 4096, status: str = "zero") -> NodeCost:
+def node_cost(
+    node: str, operator: str, macs: int = 0, params: int = 0, size: int = 4096, status: str = "zero"
+) -> NodeCost:
     return NodeCost(
         node=node, operator=operator, status=CountStatus(status), macs=macs, params=params, activation_bytes=size
     )
@@ -35,8 +37,20 @@ def inspection(*, with_unsupported: bool = False) -> Inspection:
         tail.append(node_cost("fft", "DFT", status="unsupported"))
     groups = [
         (BlockKind.STEM, "stem", (64, 112, 112), stem, "the first feature map at half the resolution of the input"),
-        (BlockKind.RESIDUAL, "layer1.0", (64, 56, 56), first, "two paths meet in the sum layer1.0/Add, one of them a skip"),
-        (BlockKind.RESIDUAL, "layer2.0", (128, 28, 28), second, "two paths meet in the sum layer2.0/Add, one of them a projection"),
+        (
+            BlockKind.RESIDUAL,
+            "layer1.0",
+            (64, 56, 56),
+            first,
+            "two paths meet in the sum layer1.0/Add, one of them a skip",
+        ),
+        (
+            BlockKind.RESIDUAL,
+            "layer2.0",
+            (128, 28, 28),
+            second,
+            "two paths meet in the sum layer2.0/Add, one of them a projection",
+        ),
     ]
     blocks = tuple(
         InspectedBlock(
@@ -95,10 +109,16 @@ def report(*, seeds: int = 1) -> ScoreReport:
     spread = None if seeds == 1 else 0.0142
     first = scores("models/resnet18.onnx", stderr=spread, changes=("normalisation restored after 20 convolutions",))
     dead = {**first.proxies, "trainability": ProxyValue(mean=None, reason="block 3 is exactly the identity")}
-    second = scores("models/a_network_with_quite_a_long_name_v2.onnx", stderr=spread, proxies=dead, changes=first.changes)
+    second = scores(
+        "models/a_network_with_quite_a_long_name_v2.onnx", stderr=spread, proxies=dead, changes=first.changes
+    )
     none = ProxyValue(mean=None, reason="a transformer has none", applies=False)
-    third = scores("models/vit.onnx", stderr=spread, proxies={**first.proxies, "progressivity": none}, macs=17_564_000_000)
-    failed = ProxyScores(model="models/broken.onnx", status=Status.FAILED, reason="models/broken.onnx: not an ONNX file")
+    third = scores(
+        "models/vit.onnx", stderr=spread, proxies={**first.proxies, "progressivity": none}, macs=17_564_000_000
+    )
+    failed = ProxyScores(
+        model="models/broken.onnx", status=Status.FAILED, reason="models/broken.onnx: not an ONNX file"
+    )
     return ScoreReport(
         models=(
             ScoredModel(scores=first, az_score=-1.9095, rank=2),

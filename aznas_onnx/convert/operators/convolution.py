@@ -86,14 +86,16 @@ def _transposed_pads(
         pads = pads or (0,) * (2 * len(kernel))
         return pads[: len(kernel)], pads[len(kernel) :]
     sizes = context.shape(node, node.inputs[0])[2:]
-    if wanted is None:
-        wanted = tuple(size * stride for size, stride in zip(sizes, strides, strict=True))
+    given = wanted is not None
+    wanted = wanted or tuple(size * stride for size, stride in zip(sizes, strides, strict=True))
     totals = [
         stride * (size - 1) + e + (width - 1) * dilation + 1 - out
         for size, stride, e, width, dilation, out in zip(
             sizes, strides, extra, kernel, dilations, wanted[-len(kernel) :], strict=True
         )
     ]
+    if not given:  # where stride exceeds kernel, shape inference and runtimes leave the natural size
+        totals = [max(total, 0) for total in totals]
     small, large = tuple(total // 2 for total in totals), tuple(total - total // 2 for total in totals)
     return (small, large) if auto_pad == "SAME_UPPER" else (large, small)
 

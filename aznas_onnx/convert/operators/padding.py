@@ -68,8 +68,13 @@ def _pad_constant(node: Node, context: Context, pads: list[int]) -> Call:
 
 
 def _positions(mode: str, size: int, before: int, after: int) -> np.ndarray:
-    """Return which element of an axis each element of the padded axis copies."""
-    positions = np.arange(-before, size + after)
+    """Return which element of an axis each element of the padded axis copies; what is cut is cut first."""
+    first, last = max(-before, 0), size - max(-after, 0)
+    positions = np.arange(-max(before, 0), last - first + max(after, 0))
+    return first + _folded(mode, last - first, positions)
+
+
+def _folded(mode: str, size: int, positions: np.ndarray) -> np.ndarray:
     if mode == "wrap":
         return positions % size
     if mode == "edge" or size == 1:

@@ -177,7 +177,9 @@ def _torch_nearest(axes: list[_Axis], settings: _Settings, rank: int) -> Callabl
     factors = [1.0] * (rank - 2)
     for axis in axes:
         factor = axis.after // axis.before
-        if not np.array_equal(_nearest_positions(axis, settings), np.arange(axis.after) // max(factor, 1)):
+        if axis.after % axis.before:
+            return None
+        if not np.array_equal(_nearest_positions(axis, settings), np.arange(axis.after) // factor):
             return None
         factors[axis.index - 2] = float(factor)
     if not 1 <= rank - 2 <= 3:
@@ -244,7 +246,8 @@ def _source(axis: _Axis, settings: _Settings) -> Floats:
         start, end = axis.roi
         if width == 1:
             return np.full_like(y, (start + end) * (axis.before - 1) / 2)
-        return (start + y * (end - start) / (width - 1)) * (axis.before - 1)
+        # In this order, as the specification has it: positions often lie halfway, where rounding decides.
+        return y * (end - start) * (axis.before - 1) / (width - 1) + start * (axis.before - 1)
     if mode == "pytorch_half_pixel" and width == 1:
         return np.full_like(y, -0.5)
     shift = 0.0

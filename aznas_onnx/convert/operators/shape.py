@@ -135,10 +135,8 @@ def slice_(node: Node, context: Context) -> Call:
     forwards = tuple(index)
     if not backwards:
         return Call(lambda x: x[forwards], node.inputs[:1])
-    picks = [
-        (axis, context.tensor(np.arange(context.shape(node, node.inputs[0])[axis])[start:end:step].copy()))
-        for start, end, axis, step in backwards
-    ]
+    shape = context.shape(node, node.inputs[0])
+    picks = [(axis, context.tensor(_backwards(start, end, step, shape[axis]))) for start, end, axis, step in backwards]
 
     def run(x: Tensor) -> Tensor:  # torch slices cannot run backwards
         for axis, positions in picks:
@@ -146,6 +144,13 @@ def slice_(node: Node, context: Context) -> Call:
         return x[forwards]
 
     return Call(run, node.inputs[:1])
+
+
+def _backwards(start: int, end: int, step: int, size: int) -> np.ndarray:
+    """Return the positions of a slice with a negative step; ONNX clamps its start where Python gives nothing."""
+    first = min(max(start + size if start < 0 else start, 0), size - 1)
+    last = min(max(end + size if end < 0 else end, -1), size - 1)
+    return np.arange(first, last, step)
 
 
 def tile(node: Node, context: Context) -> Call:

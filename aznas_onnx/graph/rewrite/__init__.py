@@ -14,7 +14,7 @@ from aznas_onnx.graph.ir import Graph, Node
 from aznas_onnx.graph.rewrite import microsoft, training
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.quantisation import strip_fake_quantisation
-from aznas_onnx.graph.rewrite.restore import restore_biases, restore_folded
+from aznas_onnx.graph.rewrite.restore import restore_folded
 from aznas_onnx.graph.rewrite.rewriting import Rewrite, apply, counted
 
 __all__ = ["CANONICALISATIONS", "DECOMPOSITIONS", "canonicalise", "decompose", "restore_normalisation"]
@@ -77,7 +77,7 @@ def restore_normalisation(
         What was done and on what evidence, in words for the user.
     """
     editor = Editor(graph, facts, protected)
-    changes = (*restore_folded(editor), *restore_biases(editor))
+    changes = restore_folded(editor)
     if not editor.modified:
         return graph, facts, ()
     restored = editor.finish()

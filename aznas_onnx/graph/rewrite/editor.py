@@ -23,8 +23,8 @@ __all__ = ["VERSIONS", "Editor", "Patch"]
 VERSIONS: Mapping[str, int] = MappingProxyType(
     {
         "Add": 14, "BatchNormalization": 15, "Cast": 19, "Clip": 13, "Concat": 13, "Div": 14, "Einsum": 12, "Flatten": 13,
-        "Gather": 13, "Gelu": 20, "Gemm": 13, "GlobalAveragePool": 1, "HardSigmoid": 6, "HardSwish": 14, "Identity": 16,
-        "LayerNormalization": 17, "LeakyRelu": 16, "MatMul": 13, "Mul": 14, "RMSNormalization": 23, "Reciprocal": 13,
+        "Gather": 13, "Gelu": 20, "Gemm": 13, "GlobalAveragePool": 1, "GroupNormalization": 21, "HardSigmoid": 6, "HardSwish": 14, "Identity": 16,
+        "LayerNormalization": 17, "LeakyRelu": 16, "MatMul": 13, "Mish": 18, "Mul": 14, "RMSNormalization": 23, "Reciprocal": 13,
         "Relu": 14, "Reshape": 14, "Shape": 15, "Sigmoid": 13, "Slice": 13, "Softmax": 13, "Split": 13, "Sqrt": 13,
         "Squeeze": 13, "Sub": 14, "Swish": 24, "Tanh": 13, "Transpose": 13,
     }
@@ -149,12 +149,12 @@ class Editor:
         return constant.read()
 
     def scalar(self, name: str) -> float | None:
-        """Return the value of a constant that has one element, or the same value everywhere; None for anything else."""
+        """Return the value of a constant of one element; None for anything else.
+
+        A vector whose elements are all equal is not a scalar: it may be a scale that was never trained.
+        """
         value = self.array(name)
-        if value is None or value.size == 0 or value.dtype.kind not in "fiu":
-            return None
-        first = value.reshape(-1)[0]
-        return float(first) if value.size == 1 or bool((value == first).all()) else None
+        return None if value is None or value.size != 1 or value.dtype.kind not in "fiu" else float(value.reshape(())[()])
 
     def integers(self, name: str) -> tuple[int, ...] | None:
         """Return an integer constant as a tuple; None for anything else."""

@@ -16,12 +16,10 @@ TensorFlow and Keras     output ``.../batchnorm/mul_1:0`` or ``.../batchnorm/add
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
 
 from aznas_onnx.graph.ir import Node
 
-__all__ = ["Signature", "folded_by", "is_parameter_pair", "names_batch_normalisation", "root"]
+__all__ = ["folded_by", "is_parameter_pair", "names_batch_normalisation", "root"]
 
 _BATCH_NORM = re.compile(r"batch_?norm", re.IGNORECASE)
 _TORCHSCRIPT_BIAS = re.compile(r"^onnx::Conv(Transpose)?_\d+$")
@@ -35,9 +33,6 @@ _STORED = re.compile(r"(_quantized|_DequantizeLinear_Output|_fp16|_float16)$")
 _WEIGHT_WORDS = frozenset("weight weights w kernel filter convolution conv2d conv1d conv3d depthwise matmul".split())
 _BIAS_WORDS = frozenset("bias biases b beta biasadd add reshape".split())
 _WORD = re.compile(r"[^\W_]+")
-
-_SIGNATURE_KEY = "pkg.torch.export.ExportedProgram.graph_signature"
-_TARGET = re.compile(r"(PARAMETER|BUFFER) target='([^']+)'")
 
 
 def root(name: str, sources: frozenset[str]) -> str:
@@ -82,34 +77,3 @@ def is_parameter_pair(weight: str, bias: str) -> bool:
         return False
     different = [(w, b) for w, b in zip(weight_words, bias_words, strict=True) if w != b]
     return bool(different) and all(w in _WEIGHT_WORDS and b in _BIAS_WORDS for w, b in different)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Signature:
-    """The parameters and buffers of the module that PyTorch's dynamo exporter was given, by their names there.
-
-    Empty for files of other exporters.
-    """
-
-    parameters: frozenset[str] = frozenset()
-    buffers: frozenset[str] = frozenset()
-
-    @classmethod
-    def of(cls, metadata: Mapping[str, str]) -> Signature:
-        """Read what the exporter left in a model's metadata."""
-        targets = _TARGET.findall(metadata.get(_SIGNATURE_KEY, ""))
-        return cls(
-            parameters=frozenset(name for kind, name in targets if kind == "PARAMETER"),
-            buffers=frozenset(name for kind, name in targets if kind == "BUFFER"),
-        )
-
-    @property
-    def has_batch_normalisation(self) -> bool:
-        """Whether the module keeps running statistics."""
-        return any(name.endswith("running_mean") for name in self.buffers)
-
-    def bias_of(self, weight: str) -> str:
-        """Return the name of the bias parameter that the layer of this weight had; empty where it had none."""
-        layer, _, last = weight.rpartition(".")
-        name = f"{layer}.bias" if layer else "bias"
-        return name if last == "weight" and name in self.parameters else ""

@@ -16,6 +16,7 @@ import numpy as np
 
 from aznas_onnx.graph.ir import Node
 from aznas_onnx.graph.rewrite.editor import Editor
+from aznas_onnx.graph.rewrite.rewriting import plural
 
 __all__ = ["strip_fake_quantisation"]
 
@@ -44,8 +45,8 @@ def strip_fake_quantisation(editor: Editor) -> tuple[str, ...]:
     for node in editor.nodes(*_DEQUANTIZE):
         if editor.constant(node.inputs[0]) is None:
             editor.substitute(node, node.inputs[0])
-    message = f"fake quantisation taken out ({pairs} tensors)"
-    return (message + (f", and {restored} activations that it had absorbed put back" if restored else ""),)
+    message = f"fake quantisation taken out of {plural(pairs, 'tensor')}"
+    return (message + (f", and {plural(restored, 'activation')} that it had absorbed put back" if restored else ""),)
 
 
 def _drop_integer_clip(editor: Editor, node: Node) -> None:

@@ -23,9 +23,10 @@ import numpy as np
 
 from aznas_onnx.graph.ir import Constant, Node
 from aznas_onnx.graph.rewrite.editor import Editor
-from aznas_onnx.graph.rewrite.evidence import Signature, folded_by, is_parameter_pair, root
+from aznas_onnx.graph.rewrite.evidence import folded_by, is_parameter_pair, root
+from aznas_onnx.graph.rewrite.rewriting import plural
 
-__all__ = ["restore_biases", "restore_folded"]
+__all__ = ["restore_folded"]
 
 _NORMALISATIONS = frozenset(
     "BatchNormalization InstanceNormalization GroupNormalization LayerNormalization RMSNormalization".split()
@@ -48,20 +49,19 @@ class _Layer:
 
 def restore_folded(editor: Editor) -> tuple[str, ...]:
     """Put batch normalisation back; return what was done in words for the user."""
-    signature = Signature.of(editor.metadata)
     keeps_its_own = _keeps_normalisation(editor)
     restored: Counter[str] = Counter()
     for layer in list(_layers(editor)):
         by = folded_by(layer.node, layer.weight, layer.bias)
-        if not by and not keeps_its_own and _seems_folded(editor, layer, signature):
+        if not by and not keeps_its_own and _seems_folded(editor, layer):
             by = _ASSUMED
         if by and not _is_normalised(editor, layer.node):
-            _restore(editor, layer, signature)
+            _restore(editor, layer)
             restored[by] += 1
     if not restored:
         return ()
     return tuple(
-        f"normalisation restored after {count} convolutions ({by if by == _ASSUMED else f'folded by {by}'})"
+        f"normalisation restored after {plural(count, 'convolution')} ({by if by == _ASSUMED else f'folded by {by}'})"
         for by, count in restored.items()
     )
 
@@ -109,11 +109,9 @@ def _is_normalised(editor: Editor, node: Node) -> bool:
     return reader is not None and reader.is_op(*_NORMALISATIONS)
 
 
-def _seems_folded(editor: Editor, layer: _Layer, signature: Signature) -> bool:
+def _seems_folded(editor: Editor, layer: _Layer) -> bool:
     """Whether structure speaks for a folded normalisation where names say nothing."""
     if not layer.node.is_op("Conv") or not layer.bias or is_parameter_pair(layer.weight, layer.bias):
-        return False
-    if layer.bias in signature.parameters or (signature.parameters and not signature.has_batch_normalisation):
         return False
     shape = editor.shape(layer.node.outputs[0])
     is_map = shape is not None and any(size > 1 for size in shape[2:])  # squeeze-and-excite works on pooled vectors
@@ -135,7 +133,7 @@ def _feeds_a_layer(editor: Editor, node: Node) -> bool:
     return False
 
 
-def _restore(editor: Editor, layer: _Layer, signature: Signature) -> None:
+def _restore(editor: Editor, layer: _Layer) -> None:
     node = layer.node
     folded = editor.constant(node.input(2))
     scale = Constant.of(np.ones(layer.channels, dtype=np.float32))
@@ -144,34 +142,10 @@ def _restore(editor: Editor, layer: _Layer, signature: Signature) -> None:
     variance = Constant.of(np.full(layer.channels, 1.0 - _EPSILON, dtype=np.float32))
     output = node.outputs[0]
     patch = editor.patch(node)
-    inputs = list(node.inputs[:2])
-    own_bias = signature.bias_of(layer.weight)
-    if own_bias:
-        # The layer had a bias of its own, which was folded together with the normalisation.
-        inputs.append(editor.add_constant(replace(zeros, sources=frozenset({own_bias})), f"{own_bias}/unfolded"))
-    x = patch.add(node.op_type, *inputs, name=node.name, version=node.version, **node.attributes)
+    x = patch.add(node.op_type, *node.inputs[:2], name=node.name, version=node.version, **node.attributes)
     vectors = [
         editor.add_constant(constant, f"{output}/batch_norm/{label}")
         for label, constant in (("weight", scale), ("bias", shift), ("mean", zeros), ("variance", variance))
     ]
     patch.add("BatchNormalization", x, *vectors, output=output, epsilon=_EPSILON)
     patch.apply()
-
-
-def restore_biases(editor: Editor) -> tuple[str, ...]:
-    """Put back biases that PyTorch's dynamo exporter removed because they were zero when it looked.
-
-    They make no difference to a fresh network, but they are parameters of it.
-    """
-    signature = Signature.of(editor.metadata)
-    if not signature.parameters:
-        return ()
-    restored = 0
-    for layer in list(_layers(editor)):
-        bias = "" if layer.bias else signature.bias_of(layer.weight)
-        if bias and editor.constant(bias) is None:
-            zeros = Constant.of(np.zeros(layer.channels, dtype=np.float32), frozenset({bias}))
-            name = editor.add_constant(zeros, bias)
-            editor.update(layer.node, inputs=(*layer.node.inputs[:2], name))
-            restored += 1
-    return (f"{restored} biases put back that were zero when the model was exported",) if restored else ()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from aznas_onnx.graph.ir import Node
 from aznas_onnx.graph.rewrite.editor import Editor
 
-__all__ = ["Attempt", "Rewrite", "apply", "counted"]
+__all__ = ["Attempt", "Rewrite", "apply", "counted", "plural"]
 
 Attempt = Callable[[Editor, Node], "str | None"]
 """Rewrites what ends at the given node and returns None, or changes nothing and says why."""
@@ -48,3 +48,9 @@ def counted(made: Iterable[tuple[str, int]]) -> str:
     """Say counts in words: ``12 Gelu and 25 LayerNormalization``."""
     parts = [f"{count} {name}" for name, count in made if name and count]
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+def plural(count: int, noun: str) -> str:
+    """Say a count and its noun: ``1 tensor``, ``2 tensors``, ``2 zero biases``."""
+    ending = "" if count == 1 else "es" if noun.endswith("s") else "s"
+    return f"{count} {noun}{ending}"

@@ -19,14 +19,25 @@ def _drop_unread_outputs(editor: Editor, node: Node) -> str | None:
     kept = len(node.outputs)
     while kept > 1 and not (node.outputs[kept - 1] and _is_read(editor, node.outputs[kept - 1])):
         kept -= 1
-    if kept == len(node.outputs):
+    if not any(node.outputs[kept:]):
         return "every output is read"
-    if node.is_op("BatchNormalization") and node.version < 14:
-        # Until version 14 it was the outputs that asked for batch statistics.
-        attributes = {key: value for key, value in node.attributes.items() if key in ("epsilon", "momentum")}
-        node = editor.update(node, version=15, attributes=MappingProxyType({**attributes, "training_mode": 1}))
-    editor.update(node, outputs=node.outputs[:kept])
+    if node.is_op("BatchNormalization"):
+        _drop_statistics(editor, node, kept)
+    else:
+        editor.update(node, outputs=node.outputs[:kept])
     return None
+
+
+def _drop_statistics(editor: Editor, node: Node, kept: int) -> None:
+    """Leave the statistics without names: in training mode their places must stay."""
+    attributes = node.attributes
+    if node.version < 14:  # where having these outputs is what asks for training mode
+        known = {key: value for key, value in attributes.items() if key in ("epsilon", "momentum")}
+        attributes = MappingProxyType({**known, "training_mode": 1})
+        if kept > 1:
+            return
+    outputs = (*node.outputs[:kept], "", "")[:3] if attributes.get("training_mode") else node.outputs[:kept]
+    editor.update(node, version=max(node.version, 15), attributes=attributes, outputs=outputs)
 
 
 def _is_read(editor: Editor, name: str) -> bool:

@@ -1,0 +1,198 @@
+"""Regions: where paths leave the main path and meet it again.
+
+Every path beside the main path that leaves it at one place and joins it at another spans an interval of it. The
+intervals are settled from short to long. A short one is a region, together with all that it contains or crosses. One
+that spans several blocks in a row is a long skip (the connections of a U-Net, the outer residual of a stage, the
+second input of a NASNet cell, the other resolutions of an HRNet): it makes no region, and the node where it joins is
+a node of the chain.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from aznas_onnx.blocks.dataflow import DataGraph
+from aznas_onnx.blocks.traits import Traits, bits
+
+__all__ = ["Division", "Merge", "Region", "divide", "merge_of"]
+
+# Thresholds of the long skip, in weighted operators on the main path. A residual block or a module of published
+# networks has at most 6 outside of its inner modules; a network-wide skip over a plain chain (VDSR, SRResNet) has 10 and more.
+_LONG_CHAIN = 8
+_LOWER_RESOLUTION = 4
+
+
+class Merge(enum.Enum):
+    """How paths meet."""
+
+    SUM = enum.auto()
+    CONCAT = enum.auto()
+    OTHER = enum.auto()  # products, quotients, attention, concatenation of tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Region:
+    """A stretch of the main path, with everything beside it.
+
+    Attributes
+    ----------
+    start, end
+        Places on the main path: the node before the paths part, and the node where the last of them meet.
+    nodes
+        Set of the nodes after `start` up to `end`, side paths included.
+    primary
+        Whether weighted paths meet here in a sum or a concatenation of channels.
+    """
+
+    start: int
+    end: int
+    nodes: int
+    primary: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Division:
+    """The regions of a main path, in order and disjoint, and the places where long skips join it."""
+
+    regions: tuple[Region, ...]
+    long_merges: frozenset[int]
+
+
+def merge_of(data: DataGraph, index: int) -> Merge:
+    """Return how paths meet in a node."""
+    node = data.nodes[index]
+    if node.is_op("Add", "Sum"):
+        return Merge.SUM
+    if node.is_op("Concat"):
+        axis, rank = node.attributes.get("axis"), len(data.shape(index))
+        channel_axis = data.model.channel_axes.get(node.outputs[0])
+        if isinstance(axis, int) and rank and axis % rank == channel_axis:
+            return Merge.CONCAT
+    return Merge.OTHER
+
+
+def divide(data: DataGraph, traits: Traits, path: list[int], stop: int) -> Division:
+    """Find the regions of the main path up to place `stop`."""
+    return _Divider(data, traits, path, stop).divide()
+
+
+class _Divider:
+    def __init__(self, data: DataGraph, traits: Traits, path: list[int], stop: int) -> None:
+        self._data = data
+        self._traits = traits
+        self._path = path
+        self._up_to = [0]  # set of the path's nodes up to each place
+        for index in path[1:]:
+            self._up_to.append(self._up_to[-1] | 1 << index)
+        self._total = (self._up_to[stop - 1] & traits.weighted).bit_count()
+        found = _bypasses(data, path, stop)
+        self._intervals = sorted(
+            (self._region(start, end, beside) for (start, end), beside in found.items()),
+            key=lambda item: (item.end - item.start, item.start),
+        )
+
+    def divide(self) -> Division:
+        regions: list[Region] = []
+        long_merges: set[int] = set()
+        for interval in self._intervals:
+            touched = [region for region in regions if region.start < interval.end and region.end > interval.start]
+            if self._is_long(interval, touched):
+                long_merges.add(interval.end)
+            else:
+                kept = [region for region in regions if region not in touched]
+                regions = [*kept, self._join(interval, touched)]
+        regions.sort(key=lambda region: region.start)
+        inside = {place for region in regions for place in range(region.start + 1, region.end + 1)}
+        return Division(regions=tuple(regions), long_merges=frozenset(long_merges - inside))
+
+    def _along(self, start: int, end: int) -> int:
+        """Return the set of the path's nodes after `start` up to `end`."""
+        return self._up_to[end] & ~self._up_to[start]
+
+    def _region(self, start: int, end: int, beside: int) -> Region:
+        nodes = beside | self._along(start, end)
+        exit_ = self._path[end]
+        primary = (
+            bool(nodes & self._traits.weighted)
+            and merge_of(self._data, exit_) is not Merge.OTHER
+            and not self._traits.collapsed >> exit_ & 1
+        )
+        return Region(start=start, end=end, nodes=nodes, primary=primary)
+
+    def _join(self, interval: Region, touched: list[Region]) -> Region:
+        start = min(interval.start, *(region.start for region in touched), interval.start)
+        end = max(interval.end, *(region.end for region in touched), interval.end)
+        nodes = interval.nodes
+        for region in touched:
+            nodes |= region.nodes
+        last = [region for region in touched if region.end == end]
+        primary = interval.primary if interval.end == end else any(region.primary for region in last)
+        primary = primary or any(self._is_substantial(region) for region in touched)
+        return Region(start=start, end=end, nodes=nodes | self._along(start, end), primary=primary)
+
+    def _is_substantial(self, region: Region) -> bool:
+        """Whether a region could stand as a block of its own: not just a depthwise convolution and its detour."""
+        if not region.primary:
+            return False
+        weighted = region.nodes & self._traits.weighted
+        dense = weighted & ~self._traits.depthwise
+        return bool(region.nodes & self._traits.products) or (dense.bit_count() >= 1 and weighted.bit_count() >= 2)
+
+    def _is_long(self, interval: Region, touched: list[Region]) -> bool:
+        blocks = [region for region in touched if self._is_substantial(region)]
+        if any(region.start <= interval.start and interval.end <= region.end for region in blocks):
+            return False
+        along = self._along(interval.start, interval.end) & self._traits.weighted
+        if len(blocks) >= 2:
+            return True
+        if blocks and self._leads_on(blocks[0], interval):
+            return True
+        if interval.nodes & self._traits.products:
+            return False
+        dense = (along & ~self._traits.depthwise).bit_count()
+        return (dense >= _LONG_CHAIN and 2 * along.bit_count() > self._total) or self._is_hourglass(interval, along)
+
+    def _leads_on(self, block: Region, interval: Region) -> bool:
+        """Whether a path leaves after `block`, inside of `interval`, and joins beyond it.
+
+        Then `block` is a stop for more than this interval, which spans it and part of the next block: the second
+        input of a NASNet cell does.
+        """
+        return any(
+            block.end <= other.start < interval.end < other.end and other.primary
+            for other in self._intervals
+            if block.end <= interval.end
+        )
+
+    def _is_hourglass(self, interval: Region, along: int) -> bool:
+        """Whether the path goes down in resolution and up again before it meets its skip."""
+        end = self._data.positions(self._path[interval.end])
+        if end is None or end == 1:
+            return False
+        lower = [at for at in bits(along) if 2 * (self._data.positions(at) or end) <= end]
+        return len(lower) >= _LOWER_RESOLUTION
+
+
+def _bypasses(data: DataGraph, path: list[int], stop: int) -> dict[tuple[int, int], int]:
+    """Find where paths beside the main path leave and join it, and the nodes that they lead through."""
+    places = {index: place for place, index in enumerate(path)}
+    sources: dict[int, frozenset[int]] = {}  # for a node beside the path: the places that it is reached from
+    beside: dict[int, int] = {}  # and the set of nodes beside the path on the way, itself included
+    found: dict[tuple[int, int], int] = {}
+    for index, parents in enumerate(data.parents):
+        place = places.get(index)
+        if place is None:
+            reached: frozenset[int] = frozenset()
+            through = 1 << index
+            for parent in parents:
+                reached |= frozenset((places[parent],)) if parent in places else sources[parent]
+                through |= beside.get(parent, 0)
+            sources[index], beside[index] = reached, through
+        elif place < stop:
+            for parent in parents:
+                starts = (places[parent],) if parent in places else sources[parent]
+                for start in starts:
+                    if parent not in places or start != place - 1:
+                        found[start, place] = found.get((start, place), 0) | beside.get(parent, 0)
+    return found

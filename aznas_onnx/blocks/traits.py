@@ -1,0 +1,103 @@
+"""What each node of a data graph is, as sets of nodes.
+
+Sets of nodes are integers used as bit sets: bit `i` stands for node `i`. Unions and counts over hundreds of nodes then cost
+nanoseconds, and the finder makes thousands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aznas_onnx.blocks.dataflow import INPUT, DataGraph
+from aznas_onnx.blocks.operators import is_depthwise, is_pointwise, is_product, is_weighted
+from aznas_onnx.graph.ir import Node
+
+__all__ = ["Traits", "bits", "survey"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traits:
+    """Sets of nodes of a data graph.
+
+    Attributes
+    ----------
+    collapsed
+        Nodes whose output has no positions left: behind global pooling, a Flatten, or the choice of one token. Empty
+        for a network of vectors, which has none to lose.
+    weighted
+        Nodes with weights that are not collapsed: the gates of squeeze-and-excitation and the classifier do not
+        count.
+    depthwise, pointwise
+        Those of `weighted` that take each channel, or each position, by itself.
+    products
+        Nodes that multiply two activations as matrices, not collapsed.
+    """
+
+    collapsed: int
+    weighted: int
+    depthwise: int
+    pointwise: int
+    products: int
+
+
+def bits(nodes: int) -> list[int]:
+    """Return the indices in a set of nodes, in topological order."""
+    found = []
+    while nodes:
+        lowest = nodes & -nodes
+        found.append(lowest.bit_length() - 1)
+        nodes ^= lowest
+    return found
+
+
+def survey(data: DataGraph) -> Traits:
+    """Find the traits of all nodes."""
+    weighted = _select(data, lambda node: is_weighted(node, data.graph))
+    collapsed = _collapsed(data)
+    if not weighted & ~collapsed:
+        collapsed = 0
+    weighted &= ~collapsed
+    depthwise = pointwise = 0
+    for index in bits(weighted):
+        depthwise |= int(is_depthwise(data.nodes[index], data.facts)) << index
+        pointwise |= int(is_pointwise(data.nodes[index], data.facts)) << index
+    products = _select(data, lambda node: is_product(node, data.graph)) & ~collapsed
+    return Traits(
+        collapsed=collapsed, weighted=weighted, depthwise=depthwise, pointwise=pointwise, products=products
+    )
+
+
+def _select(data: DataGraph, chosen: Callable[[Node], bool]) -> int:
+    found = 0
+    for index, node in enumerate(data.nodes):
+        if chosen(node):
+            found |= 1 << index
+    return found
+
+
+def _collapsed(data: DataGraph) -> int:
+    found = 0
+    if len(data.shape(INPUT)) < 3:
+        return 0
+    for index, parents in enumerate(data.parents):
+        inherited = all(parent != INPUT and found >> parent & 1 for parent in parents)
+        if inherited or _collapses(data, index, parents):
+            found |= 1 << index
+    return found
+
+
+def _collapses(data: DataGraph, index: int, parents: tuple[int, ...]) -> bool:
+    node = data.nodes[index]
+    shape = data.shape(index)
+    if node.op_type.startswith("Global"):
+        return True
+    if len(shape) <= 2:  # a Flatten; tokens joined with the batch keep their positions
+        return bool(shape) and shape[0] == data.facts.batch_size
+    if data.positions(index) != 1 or is_weighted(node, data.graph):
+        return False
+    if node.op_type.startswith("Reduce"):
+        return data.channels(index) == data.channels(parents[0])
+    if node.op_type in ("Slice", "Gather", "Split", "Concat") and len(shape) > 3:
+        return False  # the corners that patch merging takes from a small map
+    return max(data.positions(parent) or 1 for parent in parents) > 1

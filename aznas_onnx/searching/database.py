@@ -1,0 +1,215 @@
+"""The SQLite file of a study: opening, creating and checking it, and errors as sentences."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from aznas_onnx.errors import AznasError
+from aznas_onnx.searching.settings import StudySettings
+
+__all__ = ["StudyError", "connect", "create_or_check", "explained", "open_reader", "read_settings", "transaction"]
+
+_APPLICATION_ID = 0x417A4E61  # "AzNa", in the file's header: what `file run.db` and we know it by
+_SCHEMA_VERSION = 1
+_SQLITE_MAGIC = b"SQLite format 3\0"
+_BUSY_TIMEOUT_S = 60.0
+
+_SCHEMA = (
+    """CREATE TABLE study (
+        id INTEGER PRIMARY KEY CHECK (id = 0),
+        settings TEXT NOT NULL,                 -- JSON
+        created_at REAL NOT NULL
+    )""",
+    # Every process that ever added to this study.
+    """CREATE TABLE writers (
+        id INTEGER PRIMARY KEY,
+        host TEXT NOT NULL,
+        process TEXT NOT NULL,
+        software TEXT NOT NULL,                 -- JSON: versions, for provenance
+        started_at REAL NOT NULL,
+        seen_at REAL NOT NULL
+    )""",
+    # Candidates that are being scored now; those of a writer that died are void.
+    """CREATE TABLE claims (
+        number INTEGER PRIMARY KEY,
+        genotype TEXT NOT NULL UNIQUE,
+        writer INTEGER NOT NULL REFERENCES writers (id)
+    )""",
+    """CREATE TABLE trials (
+        arrival INTEGER PRIMARY KEY,            -- the order in which they were recorded
+        number INTEGER NOT NULL UNIQUE,         -- the place in the random stream
+        genotype TEXT NOT NULL UNIQUE,
+        origin TEXT NOT NULL,
+        parent INTEGER,
+        tries INTEGER NOT NULL,
+        macs INTEGER NOT NULL,
+        params INTEGER NOT NULL,
+        layers INTEGER NOT NULL,
+        paper_flops INTEGER,
+        status TEXT NOT NULL,
+        reason TEXT,
+        proxies TEXT NOT NULL,                  -- JSON: {name: {"mean": number or null, "reason": text or null, ...}}
+        elapsed_s REAL NOT NULL,
+        scored_at REAL NOT NULL,
+        writer INTEGER NOT NULL REFERENCES writers (id)
+    )""",
+)
+
+
+class StudyError(AznasError, ValueError):
+    """The file of a study cannot be opened, used or resumed."""
+
+
+def connect(path: Path | None) -> sqlite3.Connection:
+    """Open the file for writing, or a study in memory where `path` is None; nothing is changed yet.
+
+    Raises
+    ------
+    StudyError
+        If the file cannot be opened or is no database.
+    """
+    if path is None:
+        return sqlite3.connect(":memory:", isolation_level=None)
+    _refuse_other_files(path)
+    if not path.absolute().parent.is_dir():
+        raise StudyError(f"{path} cannot be made: there is no folder {path.absolute().parent}")
+    with explained(path):
+        return sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
+
+
+@contextlib.contextmanager
+def open_reader(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open the file of a study for reading only.
+
+    Raises
+    ------
+    StudyError
+        If there is no file, or it holds no study that this version reads.
+    """
+    if not path.exists():
+        raise StudyError(f"there is no study {path}; `aznas search --db {path}` makes one")
+    _refuse_other_files(path)
+    with explained(path), contextlib.closing(_read_only(path)) as connection:
+        if not _holds_study(connection, path):
+            raise StudyError(f"{path} holds no study yet; `aznas search --db {path}` starts one")
+        yield connection
+
+
+def create_or_check(connection: sqlite3.Connection, path: Path | None, settings: StudySettings) -> StudySettings | None:
+    """Make the tables and store `settings`, or return those of the study that is already there.
+
+    Of two processes that do this at once, one creates and the other finds the study.
+
+    Raises
+    ------
+    StudyError
+        If the file is another program's, or of a newer schema.
+    """
+    with explained(path):
+        if not _holds_study(connection, path):
+            connection.execute("PRAGMA journal_mode = WAL")
+            with transaction(connection):
+                if not _holds_study(connection, path):
+                    _create(connection, settings)
+                    return None
+        return read_settings(connection, path)
+
+
+def read_settings(connection: sqlite3.Connection, path: Path | None) -> StudySettings:
+    """Return the settings of the study.
+
+    Raises
+    ------
+    StudyError
+        If they cannot be read.
+    """
+    row = connection.execute("SELECT settings FROM study").fetchone()
+    try:
+        return StudySettings.from_json(json.loads(row[0]))
+    except (TypeError, ValueError, KeyError) as error:
+        raise StudyError(f"{path} is damaged: its settings cannot be read ({error})") from error
+
+
+@contextlib.contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Run the body in one write transaction, which is undone where it raises."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        if connection.in_transaction:  # a full disk ends it by itself
+            connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+@contextlib.contextmanager
+def explained(path: Path | None) -> Iterator[None]:
+    """Turn SQLite's errors into a sentence about the file."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:  # locked, read-only, disk full
+        raise StudyError(f"{path} cannot be used: {error}") from error
+    except sqlite3.IntegrityError:
+        raise  # a broken invariant of ours, not of the file
+    except sqlite3.DatabaseError as error:
+        raise StudyError(f"{path} is damaged: {error}; go back to a copy of it") from error
+
+
+def _refuse_other_files(path: Path) -> None:
+    if path.is_dir():
+        raise StudyError(f"{path} is a folder; a study is one file, such as run.db")
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_SQLITE_MAGIC))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StudyError(f"{path} cannot be read: {error.strerror or error}") from error
+    if start and start != _SQLITE_MAGIC:  # an empty file is what a search killed in its first moment leaves
+        raise StudyError(f"{path} is not a study: it is no SQLite database")
+
+
+def _read_only(path: Path) -> sqlite3.Connection:
+    # A file in WAL mode needs its two side files even to be read. Where they are missing and cannot be made (a medium
+    # that is read-only), nobody can be writing, which is what `immutable` promises.
+    uri = path.absolute().as_uri()
+    connection = sqlite3.connect(f"{uri}?mode=ro", uri=True, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
+    try:
+        connection.execute("PRAGMA schema_version")
+    except sqlite3.OperationalError:
+        connection.close()
+        if path.with_name(f"{path.name}-wal").exists():
+            raise
+        connection = sqlite3.connect(f"{uri}?mode=ro&immutable=1", uri=True, isolation_level=None)
+    return connection
+
+
+def _holds_study(connection: sqlite3.Connection, path: Path | None) -> bool:
+    """Whether the tables are there; False where the file is still empty."""
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if application != _APPLICATION_ID:
+        if application == version == 0 and connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
+            return False
+        raise StudyError(f"{path} is not a study: it is another program's SQLite database")
+    if version != _SCHEMA_VERSION:
+        raise StudyError(
+            f"{path} has schema version {version} and this version of aznas-onnx reads {_SCHEMA_VERSION}; "
+            "use the version that wrote it, or a newer one"
+        )
+    return True
+
+
+def _create(connection: sqlite3.Connection, settings: StudySettings) -> None:
+    for statement in _SCHEMA:
+        connection.execute(statement)
+    text = json.dumps(settings.as_json())
+    connection.execute("INSERT INTO study (id, settings, created_at) VALUES (0, ?, ?)", (text, time.time()))
+    connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")

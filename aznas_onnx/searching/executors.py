@@ -1,0 +1,100 @@
+"""Where candidates are scored: one small interface, and the executor that scores in this very process."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from aznas_onnx.errors import AznasError
+from aznas_onnx.results import ProxyScores, Status
+
+__all__ = ["Executor", "InlineExecutor", "Outcome", "Scorer", "evaluate"]
+
+
+class Scorer(Protocol):
+    """Scores candidates by genotype. It can be pickled, so that worker processes get a copy."""
+
+    def describe(self) -> Mapping[str, Any]:
+        """Return everything that decides what the scores are, as JSON values.
+
+        A study is resumed only with a scorer that describes itself as the first one did.
+        """
+        ...
+
+    def prepare(self, threads: int | None) -> None:
+        """Get ready in the process that will score, with `threads` threads for one candidate (None: as many as it likes)."""
+        ...
+
+    def score(self, genotype: str) -> ProxyScores:
+        """Score a candidate; the same genotype always gets the same scores."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What scoring candidate `number` gave."""
+
+    number: int
+    scores: ProxyScores
+
+
+class Executor(Protocol):
+    """Scores candidates somewhere, several at a time.
+
+    Each candidate that is submitted comes back from :meth:`collect` exactly once, whatever happens to the place that
+    scored it.
+    """
+
+    @property
+    def slots(self) -> int:
+        """How many candidates to keep submitted."""
+        ...
+
+    def submit(self, number: int, genotype: str) -> None:
+        """Hand over a candidate; called while fewer than `slots` are out."""
+        ...
+
+    def collect(self) -> Outcome:
+        """Wait for one of the submitted candidates."""
+        ...
+
+    def close(self) -> None:
+        """Stop; what is still being scored is given up."""
+        ...
+
+
+class InlineExecutor:
+    """Scores in this process, one candidate at a time."""
+
+    slots = 1
+
+    def __init__(self, scorer: Scorer) -> None:
+        self._scorer = scorer
+        self._waiting: deque[tuple[int, str]] = deque()
+        scorer.prepare(None)
+
+    def submit(self, number: int, genotype: str) -> None:
+        self._waiting.append((number, genotype))
+
+    def collect(self) -> Outcome:
+        number, genotype = self._waiting.popleft()
+        return Outcome(number=number, scores=evaluate(self._scorer, genotype))
+
+    def close(self) -> None:
+        self._waiting.clear()
+
+
+def evaluate(scorer: Scorer, genotype: str) -> ProxyScores:
+    """Score a candidate; whatever goes wrong becomes a failed status with its reason."""
+    start = time.perf_counter()
+    try:
+        return scorer.score(genotype)
+    except AznasError as error:
+        reason = str(error)
+    except Exception as error:  # noqa: BLE001  # one candidate (out of memory, say) must not end a search of days
+        reason = f"{type(error).__name__}: {error}"
+    elapsed_s = time.perf_counter() - start
+    return ProxyScores(model=genotype, status=Status.FAILED, reason=reason, elapsed_s=elapsed_s)

@@ -1,0 +1,246 @@
+"""The record of a study: every scored candidate is on disk before the next one is proposed.
+
+Several processes may add to one file. Each first claims a candidate (its number and its genotype), then scores it, then
+records it, which ends the claim. Numbers and genotypes are unique among trials and claims, so that nothing is scored
+twice; the claims of a process that died are void, so that nothing is lost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import platform
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from aznas_onnx.results import ProxyValue, Status
+from aznas_onnx.searching.budget import Cost
+from aznas_onnx.searching.database import StudyError, connect, create_or_check, explained, transaction
+from aznas_onnx.searching.liveness import HEARTBEAT_S, Writer
+from aznas_onnx.searching.settings import StudySettings
+from aznas_onnx.searching.trial import Origin, Proposal, Trial
+
+__all__ = ["Claim", "History", "read_software", "read_trials"]
+
+_SOFTWARE = ("aznas-onnx", "torch", "onnx", "numpy")
+_SELECT = (
+    "SELECT arrival, number, genotype, origin, parent, tries, macs, params, layers, paper_flops, "
+    "status, reason, proxies, elapsed_s FROM trials WHERE arrival > ? ORDER BY arrival"
+)
+
+
+class History:
+    """The file of a study, open for adding to it by this process.
+
+    Use it as a context manager: leaving it gives up the claims that are still open.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, path: Path | None, settings: StudySettings) -> None:
+        self.path = path
+        self.settings = settings
+        self._connection = connection
+        self._last_arrival = 0
+        with explained(path):
+            self._writer = self._sign_in()
+        self._stop = threading.Event()
+        self._heart = threading.Thread(target=self._beat, name="aznas-heartbeat", daemon=True)
+        if path is not None:
+            self._heart.start()
+
+    @classmethod
+    def open(cls, path: Path | None, settings: StudySettings, *, resume: bool) -> History:
+        """Create a study, or open one to continue it.
+
+        Parameters
+        ----------
+        path
+            The file; None keeps the study in memory.
+        settings
+            What the study is asked to do.
+        resume
+            Whether the file may hold a study already; it must then have the same settings. Where it holds none, a
+            study is created, so that a job that is restarted over and over needs one command line.
+
+        Raises
+        ------
+        StudyError
+            If the file holds a study and `resume` is False or the settings differ, or cannot be used.
+        """
+        connection = connect(path)
+        try:
+            stored = create_or_check(connection, path, settings)
+            if stored is not None:
+                _check_resumable(path, stored, settings, resume)
+            return cls(connection, path, settings)
+        except BaseException:
+            connection.close()
+            raise
+
+    def __enter__(self) -> History:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give up open claims and close the file."""
+        self._stop.set()
+        if self._heart.is_alive():
+            self._heart.join()
+        with contextlib.suppress(sqlite3.Error), contextlib.closing(self._connection):  # what is recorded stays recorded
+            self._connection.execute("DELETE FROM claims WHERE writer = ?", (self._writer,))
+
+    def new_trials(self) -> list[Trial]:
+        """Return the trials recorded since the last call, by this process or another, in the order of recording."""
+        trials = []
+        with explained(self.path):
+            for arrival, trial in _decoded(self._connection, self.path, self._last_arrival):
+                self._last_arrival = arrival
+                trials.append(trial)
+        return trials
+
+    def claims(self) -> list[Claim]:
+        """Return the candidates being scored by living processes, this one included; drop the claims of dead ones."""
+        with explained(self.path):
+            rows = self._connection.execute(
+                "SELECT number, genotype, writer, host, process, seen_at FROM claims JOIN writers ON writer = writers.id"
+            ).fetchall()
+            alive = {self._writer: True}
+            for _, _, writer, host, process, seen in rows:
+                if writer not in alive:
+                    alive[writer] = Writer(host=host, process=process, seen=seen).is_alive()
+            dead = [(writer,) for writer, lives in alive.items() if not lives]
+            if dead:
+                with transaction(self._connection):
+                    self._connection.executemany("DELETE FROM claims WHERE writer = ?", dead)
+        return [(number, genotype) for number, genotype, writer, *_ in rows if alive[writer]]
+
+    def claim(self, proposal: Proposal) -> bool:
+        """Reserve a candidate for this process; False where another process has its number or genotype already."""
+        with explained(self.path):
+            # A claim need not survive a power cut: the writer does not either.
+            self._connection.execute("PRAGMA synchronous = NORMAL")
+            with transaction(self._connection):
+                taken = self._connection.execute(
+                    "SELECT 1 FROM trials WHERE number = :number OR genotype = :genotype "
+                    "UNION ALL SELECT 1 FROM claims WHERE number = :number OR genotype = :genotype",
+                    {"number": proposal.number, "genotype": proposal.genotype},
+                ).fetchone()
+                if taken:
+                    return False
+                self._connection.execute(
+                    "INSERT INTO claims (number, genotype, writer) VALUES (?, ?, ?)",
+                    (proposal.number, proposal.genotype, self._writer),
+                )
+        return True
+
+    def record(self, trial: Trial) -> None:
+        """Store a trial and end its claim; it is on disk when this returns.
+
+        Where this process was taken for dead while it scored (suspended for minutes, say) and another has scored the
+        same candidate since, that other result stands.
+        """
+        proposal = trial.proposal
+        cost = proposal.cost
+        row = (
+            *(proposal.number, proposal.genotype, proposal.origin.value, proposal.parent, proposal.tries),
+            *(cost.macs, cost.params, cost.layers, cost.paper_flops),
+            *(trial.status.value, trial.reason, _encoded(trial.proxies)),
+            *(trial.elapsed_s, time.time(), self._writer),
+        )
+        with explained(self.path):
+            self._connection.execute("PRAGMA synchronous = FULL")
+            with transaction(self._connection):
+                self._connection.execute("DELETE FROM claims WHERE number = ? AND writer = ?", (proposal.number, self._writer))
+                self._connection.execute(
+                    "INSERT INTO trials (number, genotype, origin, parent, tries, macs, params, layers, paper_flops, "
+                    "status, reason, proxies, elapsed_s, scored_at, writer) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                    row,
+                )
+
+    def _sign_in(self) -> int:
+        this = Writer.this()
+        with transaction(self._connection):
+            cursor = self._connection.execute(
+                "INSERT INTO writers (host, process, software, started_at, seen_at) VALUES (?, ?, ?, ?, ?)",
+                (this.host, this.process, json.dumps(_software()), this.seen, this.seen),
+            )
+        assert cursor.lastrowid is not None
+        return cursor.lastrowid
+
+    def _beat(self) -> None:
+        """Say from time to time that this process lives; on a connection of its own, as SQLite wants it."""
+        assert self.path is not None
+        while not self._stop.wait(HEARTBEAT_S):
+            with (
+                contextlib.suppress(sqlite3.Error),  # a missed beat is made up for by the next
+                contextlib.closing(sqlite3.connect(self.path, isolation_level=None)) as connection,
+            ):
+                connection.execute("UPDATE writers SET seen_at = ? WHERE id = ?", (time.time(), self._writer))
+
+
+Claim = tuple[int, str]
+"""Number and genotype of a candidate that is being scored."""
+
+
+def read_trials(connection: sqlite3.Connection, path: Path | None) -> tuple[Trial, ...]:
+    """Return all trials of an open study, in the order in which they were recorded."""
+    return tuple(trial for _, trial in _decoded(connection, path, 0))
+
+
+def read_software(connection: sqlite3.Connection) -> tuple[dict[str, str], ...]:
+    """Return the versions of Python and the main packages that wrote to an open study, each combination once."""
+    rows = connection.execute("SELECT software FROM writers GROUP BY software ORDER BY min(id)").fetchall()
+    return tuple(json.loads(row[0]) for row in rows)
+
+
+def _check_resumable(path: Path | None, stored: StudySettings, asked: StudySettings, resume: bool) -> None:
+    if not resume:
+        raise StudyError(f"{path} already holds a study; add --resume to continue it, or name another file")
+    differences = stored.differences(asked)
+    if differences:
+        raise StudyError(
+            f"{path} cannot be resumed with other settings: in the file {'; '.join(differences)}; "
+            "give the settings of the file, or name another one"
+        )
+
+
+def _decoded(connection: sqlite3.Connection, path: Path | None, after: int) -> Iterator[tuple[int, Trial]]:
+    for row in connection.execute(_SELECT, (after,)):
+        try:
+            yield row[0], _trial(row[1:])
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            raise StudyError(f"{path} is damaged: trial {row[1]} cannot be read ({error}); go back to a copy of it") from error
+
+
+def _trial(row: tuple[Any, ...]) -> Trial:
+    number, genotype, origin, parent, tries, macs, params, layers, paper_flops, status, reason, proxies, elapsed_s = row
+    cost = Cost(macs=macs, params=params, layers=layers, paper_flops=paper_flops)
+    proposal = Proposal(
+        number=number, genotype=genotype, origin=Origin(origin), parent=parent, tries=tries, cost=cost
+    )
+    values = {name: ProxyValue(**value) for name, value in json.loads(proxies).items()}
+    return Trial(proposal=proposal, status=Status(status), reason=reason, proxies=values, elapsed_s=elapsed_s)
+
+
+def _encoded(proxies: Mapping[str, ProxyValue]) -> str:
+    """Write proxies as JSON; a float is written so that the very same float is read back."""
+    plain = {
+        name: {"mean": value.mean, "stderr": value.stderr, "reason": value.reason, "applies": value.applies}
+        for name, value in proxies.items()
+    }
+    return json.dumps(plain, allow_nan=False)
+
+
+def _software() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in _SOFTWARE:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    return versions

@@ -1,0 +1,177 @@
+"""Which candidate comes next: Algorithm 1 with the schedule of the authors' code, within budget, never twice."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Collection, Hashable
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+
+from aznas_onnx.counts import format_count
+from aznas_onnx.errors import SettingsError
+from aznas_onnx.searching.budget import LABELS, Budget, Cost, Countable, CountConvention
+from aznas_onnx.searching.population import Population
+from aznas_onnx.searching.settings import Strategy, StudySettings
+from aznas_onnx.searching.trial import Origin, Proposal
+
+__all__ = ["Exhausted", "Proposer", "SearchSpace"]
+
+G = TypeVar("G", bound=Hashable)
+
+_EARLY = 10  # so many candidates are mutated from the start of the space
+_STARTS = 100  # a space that draws its start gets so many chances to draw one within budget
+_START_STREAM, _PROPOSAL_STREAM = 0, 1
+
+
+class SearchSpace(Countable[G], Protocol[G]):
+    """What the search needs of a space; :class:`aznas_onnx.spaces.Space` is one."""
+
+    @property
+    def name(self) -> str: ...
+    def start(self, rng: np.random.Generator) -> G: ...
+    def sample(self, rng: np.random.Generator) -> G: ...
+    def mutate(self, genotype: G, rng: np.random.Generator, changes: int = 1) -> G: ...
+    def parse(self, text: str) -> G: ...
+    def format(self, genotype: G) -> str: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exhausted:
+    """No candidate was found; `reason` is a sentence that says what was tried."""
+
+    reason: str
+
+
+class Proposer(Generic[G]):
+    """Draws genotypes until one is within budget and new.
+
+    Every random choice follows from the study's seed, the candidate's number and the candidates recorded before it:
+    each number has a generator of its own. So the number is all the state there is to keep, and a search that was
+    killed goes on with the same stream.
+
+    Parameters
+    ----------
+    space
+        Where candidates come from.
+    settings
+        Budget, strategy, seed and top-k.
+    max_tries
+        Give up on a candidate after so many genotypes. Evolution draws the second half of them at random from the
+        space, in case everything near its parents is known or over budget.
+
+    Raises
+    ------
+    SettingsError
+        If the paper's FLOPs are to be counted and the space has none.
+    """
+
+    def __init__(self, space: SearchSpace[G], settings: StudySettings, max_tries: int) -> None:
+        if max_tries < 1:
+            raise SettingsError(f"{max_tries} tries for a candidate are too few; at least 1 is needed")
+        self._space = space
+        self._settings = settings
+        self._max_tries = max_tries
+        self._start = self._choose_start()
+        if settings.count is CountConvention.PAPER and space.paper_flops(self._start) is None:
+            raise SettingsError(f"the paper counts no FLOPs in space {space.name!r}; use --count graph")
+
+    def propose(self, number: int, population: Population, taken: Collection[str] = ()) -> Proposal | Exhausted:
+        """Return candidate `number`.
+
+        Parameters
+        ----------
+        population
+            The candidates recorded so far.
+        taken
+            Genotypes that are being scored and must not be proposed either.
+        """
+        rng = _generator(self._settings.seed, _PROPOSAL_STREAM, number)
+        origin = self._origin(number, population)
+        parents = population.top(self._settings.top_k) if origin is Origin.TOP else []
+        refused = _Refusals()
+        for tries in range(1, self._max_tries + 1):
+            if 2 * tries > self._max_tries + 1:
+                origin = Origin.SAMPLE
+            parent, genotype = self._draw(origin, population, parents, rng)
+            broken = self._broken_limit(genotype, refused)
+            text = "" if broken else self._space.format(genotype)
+            if broken or text in population.genotypes or text in taken:
+                refused.reasons[broken or _KNOWN] += 1
+                continue
+            cost = Cost.of(self._space, genotype)
+            return Proposal(number=number, genotype=text, origin=origin, parent=parent, cost=cost, tries=tries)
+        told = refused.told(self._settings.budget)
+        return Exhausted(reason=f"no new candidate of {self._space.name} in {self._max_tries:,} tries: {told}")
+
+    def _origin(self, number: int, population: Population) -> Origin:
+        if self._settings.strategy is Strategy.RANDOM:
+            return Origin.SAMPLE
+        if number < _EARLY or not population.n_ranked:
+            return Origin.START
+        return Origin.HISTORY if number < self._settings.top_k else Origin.TOP
+
+    def _draw(
+        self, origin: Origin, population: Population, parents: list[tuple[int, str]], rng: np.random.Generator
+    ) -> tuple[int | None, G]:
+        """Return a genotype and the number of its parent."""
+        if origin is Origin.SAMPLE:
+            return None, self._space.sample(rng)
+        if origin is Origin.START:
+            return None, self._space.mutate(self._start, rng, 1)
+        number, text = population.member(rng) if origin is Origin.HISTORY else parents[int(rng.integers(len(parents)))]
+        return number, self._space.mutate(self._space.parse(text), rng, 2)
+
+    def _choose_start(self) -> G:
+        rng = _generator(self._settings.seed, _START_STREAM)
+        first = self._space.start(rng)
+        draws = itertools.chain([first], (self._space.start(rng) for _ in range(_STARTS - 1)))
+        return next((genotype for genotype in draws if not self._broken_limit(genotype, _Refusals())), first)
+
+    def _broken_limit(self, genotype: G, refused: _Refusals) -> str | None:
+        """Return the name of the first limit that a genotype breaks, or None where it is within budget."""
+        for name, limit in self._settings.budget.limits():
+            if not limit.is_open:
+                value = self._count(name, genotype)
+                if not limit.admits(value):
+                    refused.nearest[name] = min(value, refused.nearest.get(name, value), key=limit.distance)
+                    return name
+        return None
+
+    def _count(self, name: str, genotype: G) -> int:
+        if name == "params":
+            return self._space.params(genotype)
+        if name == "layers":
+            return self._space.layers(genotype)
+        if self._settings.count is CountConvention.GRAPH:
+            return self._space.macs(genotype)
+        flops = self._space.paper_flops(genotype)
+        assert flops is not None  # a space has the paper's convention for all genotypes or for none
+        return flops
+
+
+_KNOWN = "known"
+
+
+@dataclass(slots=True)
+class _Refusals:
+    """Why genotypes were refused, for the message in case all are."""
+
+    reasons: Counter[str] = field(default_factory=Counter)
+    nearest: dict[str, int] = field(default_factory=dict)
+
+    def told(self, budget: Budget) -> str:
+        parts = []
+        for name, limit in budget.limits():
+            if self.reasons[name]:
+                nearest = format_count(self.nearest[name])
+                parts.append(f"{self.reasons[name]:,} are not {LABELS[name]} {limit} (the nearest has {nearest})")
+        if self.reasons[_KNOWN]:
+            parts.append(f"{self.reasons[_KNOWN]:,} were known already")
+        return ", ".join(parts)
+
+
+def _generator(seed: int, *stream: int) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=stream))

@@ -1,0 +1,148 @@
+"""Algorithm 1: propose, score, record, until the study has as many candidates as were asked for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from typing import Any
+
+from aznas_onnx.errors import SettingsError
+from aznas_onnx.results import ProxyScores, ProxyValue
+from aznas_onnx.searching.budget import CountConvention
+from aznas_onnx.searching.database import StudyError
+from aznas_onnx.searching.executors import Executor
+from aznas_onnx.searching.history import History
+from aznas_onnx.searching.population import Population
+from aznas_onnx.searching.progress import Progress
+from aznas_onnx.searching.proposing import Exhausted, Proposer
+from aznas_onnx.searching.trial import COMPLEXITY, Proposal, Trial
+
+__all__ = ["Session"]
+
+_HOPELESS = 10  # so many candidates that fail, and none that does not, end the search
+_REPORT_EVERY_S = 0.2
+_LOOK_AGAIN_S = 0.2
+
+
+class Session:
+    """One process's part in a study.
+
+    Parameters
+    ----------
+    history
+        The study's file, open for writing.
+    proposer
+        Draws the candidates.
+    executor
+        Scores them.
+    iterations
+        Candidates that the study shall have, those of earlier sessions and of other processes included.
+    on_progress
+        Called a few times a second at most, and once at the end.
+    """
+
+    def __init__(
+        self,
+        history: History,
+        proposer: Proposer[Any],
+        executor: Executor,
+        iterations: int,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> None:
+        if iterations < 1:
+            raise SettingsError(f"{iterations} iterations are too few; at least 1 candidate must be scored")
+        self._history = history
+        self._proposer = proposer
+        self._executor = executor
+        self._iterations = iterations
+        self._on_progress = on_progress
+        self._population = Population()
+        self._pending: dict[int, Proposal] = {}
+        self._exhausted: str | None = None
+        self._lowest_free = 0
+
+    def run(self) -> str | None:
+        """Search; return why it ended early, or None.
+
+        Raises
+        ------
+        StudyError
+            If the first candidates all fail, or the budget admits none.
+        """
+        self._population.update(self._history.new_trials())
+        began, found, reported = time.monotonic(), len(self._population), 0.0
+        while self._submit() or self._others_are_busy():
+            if self._pending:
+                self._collect()
+            else:
+                time.sleep(_LOOK_AGAIN_S)
+            self._population.update(self._history.new_trials())
+            now = time.monotonic()
+            if now - reported >= _REPORT_EVERY_S:
+                reported = now
+                self._report(began, found)
+        self._report(began, found)
+        if self._exhausted is not None and not len(self._population):
+            raise StudyError(f"the search finds nothing to score: {self._exhausted}")
+        return self._exhausted
+
+    def _submit(self) -> bool:
+        """Keep the executor busy; return whether any candidate is out."""
+        while len(self._pending) < self._executor.slots and self._exhausted is None:
+            claims = dict(self._history.claims())
+            number = self._next_number(claims)
+            if number >= self._iterations:
+                break
+            proposal = self._proposer.propose(number, self._population, set(claims.values()))
+            if isinstance(proposal, Exhausted):
+                self._exhausted = proposal.reason
+            elif self._history.claim(proposal):
+                self._pending[number] = proposal
+                self._executor.submit(number, proposal.genotype)
+            else:  # another process was quicker
+                self._population.update(self._history.new_trials())
+        return bool(self._pending)
+
+    def _next_number(self, claimed: Collection[int]) -> int:
+        """Return the lowest number that is neither recorded nor claimed: what a killed process left is taken up first."""
+        while self._lowest_free in self._population.numbers:
+            self._lowest_free += 1
+        number = self._lowest_free
+        while number in self._population.numbers or number in claimed:
+            number += 1
+        return number
+
+    def _others_are_busy(self) -> bool:
+        """Whether another process still scores one of our candidates: the winner is named when all are in."""
+        return any(number < self._iterations for number, _ in self._history.claims())
+
+    def _collect(self) -> None:
+        outcome = self._executor.collect()
+        proposal = self._pending.pop(outcome.number)
+        self._history.record(self._trial(proposal, outcome.scores))
+        if outcome.scores.reason is not None and not self._population.n_ranked and self._population.failed + 1 >= _HOPELESS:
+            raise StudyError(f"the first {_HOPELESS} candidates all failed to score; the last one: {outcome.scores.reason}")
+
+    def _trial(self, proposal: Proposal, scores: ProxyScores) -> Trial:
+        proxies = dict(scores.proxies)
+        if self._history.settings.count is CountConvention.PAPER and COMPLEXITY in proxies:
+            assert proposal.cost.paper_flops is not None
+            proxies[COMPLEXITY] = ProxyValue(mean=float(proposal.cost.paper_flops))
+        return Trial(
+            proposal=proposal, status=scores.status, reason=scores.reason, proxies=proxies, elapsed_s=scores.elapsed_s
+        )
+
+    def _report(self, began: float, found: int) -> None:
+        if self._on_progress is None:
+            return
+        elapsed_s = time.monotonic() - began
+        self._on_progress(
+            Progress(
+                done=len(self._population),
+                iterations=self._iterations,
+                failed=self._population.failed,
+                tries=self._population.tries,
+                best=self._population.best(),
+                rate=(len(self._population) - found) / elapsed_s if elapsed_s > 0 else 0.0,
+            )
+        )

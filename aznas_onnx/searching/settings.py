@@ -1,0 +1,102 @@
+"""What a study was asked to do: everything that must be the same when it is resumed."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aznas_onnx.errors import SettingsError
+from aznas_onnx.searching.budget import Budget, CountConvention
+
+__all__ = ["Strategy", "StudySettings"]
+
+
+class Strategy(str, enum.Enum):
+    """How candidates come about."""
+
+    EVOLUTION = "evolution"  # Algorithm 1 of the paper
+    RANDOM = "random"  # drawn from the space, as the paper does for AutoFormer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudySettings:
+    """The settings of a study.
+
+    Attributes
+    ----------
+    space
+        ``name``, ``options`` and ``code`` (a digest of the file, for a space that is a file) say which space it is;
+        ``reference`` says where to find it again and may change.
+    budget
+        Limits that every candidate keeps.
+    count
+        Whose multiply-adds the budget limits and the complexity proxy ranks.
+    top_k
+        How many of the best candidates are mutated; unused by the random strategy.
+    seed
+        Of all random choices of the search; the scorer has its own in `scoring`.
+    scoring
+        What the scorer says of itself, as JSON values.
+    """
+
+    space: Mapping[str, Any]
+    budget: Budget
+    count: CountConvention
+    strategy: Strategy
+    top_k: int
+    seed: int
+    scoring: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        if self.top_k < 1:
+            raise SettingsError(f"top-k is {self.top_k}; at least 1 candidate must be kept for mutation")
+        if self.seed < 0:
+            raise SettingsError(f"the seed is {self.seed}; it must not be negative")
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the settings as JSON values."""
+        return {
+            "space": dict(self.space),
+            "budget": self.budget.as_json(),
+            "count": self.count.value,
+            "strategy": self.strategy.value,
+            "top_k": self.top_k,
+            "seed": self.seed,
+            "scoring": dict(self.scoring),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> StudySettings:
+        """Read back what :meth:`as_json` wrote."""
+        return cls(
+            space=data["space"],
+            budget=Budget.from_json(data["budget"]),
+            count=CountConvention(data["count"]),
+            strategy=Strategy(data["strategy"]),
+            top_k=data["top_k"],
+            seed=data["seed"],
+            scoring=data["scoring"],
+        )
+
+    def differences(self, other: StudySettings) -> tuple[str, ...]:
+        """Return what differs from `other`, in words: the values here, then those of `other`."""
+        return tuple(_differences("", _compared(self.as_json()), _compared(other.as_json())))
+
+
+def _compared(data: dict[str, Any]) -> dict[str, Any]:
+    """Leave out where the space was found: a study may be resumed from another folder."""
+    return {**data, "space": {key: value for key, value in data["space"].items() if key != "reference"}}
+
+
+def _differences(path: str, here: Any, there: Any) -> Iterator[str]:
+    if isinstance(here, Mapping) and isinstance(there, Mapping):
+        for key in dict.fromkeys([*here, *there]):
+            yield from _differences(f"{path}.{key}" if path else str(key), here.get(key), there.get(key))
+    elif here != there:
+        yield f"{path} is {_shown(here)}, not {_shown(there)}"
+
+
+def _shown(value: Any) -> str:
+    return "unset" if value is None else repr(value)

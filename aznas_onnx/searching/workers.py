@@ -1,0 +1,157 @@
+"""Scoring in several processes on one machine."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import pickle
+import signal
+from collections import deque
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+
+from aznas_onnx.errors import SettingsError
+from aznas_onnx.results import ProxyScores, Status
+from aznas_onnx.searching.executors import Outcome, Scorer, evaluate
+
+__all__ = ["ProcessExecutor"]
+
+_ATTEMPTS = 2  # a candidate whose worker dies (out of memory, say) gets a second one, then counts as failed
+_FAREWELL_S = 5.0
+
+
+@dataclass(slots=True, eq=False)
+class _Worker:
+    process: BaseProcess
+    connection: Connection
+    task: tuple[int, str] | None = None
+
+
+class ProcessExecutor:
+    """Scores in `workers` processes, each with its share of the processor's threads.
+
+    A pool of :mod:`concurrent.futures` gives up everything when one process dies; here its candidate is scored again by
+    a new process, and counts as failed if that dies too.
+
+    Parameters
+    ----------
+    scorer
+        Pickled to each process.
+    workers
+        Number of processes.
+
+    Raises
+    ------
+    SettingsError
+        If the scorer cannot be pickled.
+    """
+
+    def __init__(self, scorer: Scorer, workers: int) -> None:
+        if workers < 1:
+            raise SettingsError(f"{workers} workers cannot score anything; at least 1 is needed")
+        try:
+            pickle.dumps(scorer)
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise SettingsError(f"this space or scorer cannot be sent to another process ({error}); use 1 worker") from error
+        self.slots = workers
+        self._scorer = scorer
+        self._threads = max(1, _cores() // workers)
+        # Fork would copy the threads' locks of torch and SQLite in whatever state they are.
+        self._context = multiprocessing.get_context("spawn")
+        self._waiting: deque[tuple[int, str]] = deque()
+        self._attempts: dict[int, int] = {}
+        self._workers: list[_Worker] = []
+
+    def submit(self, number: int, genotype: str) -> None:
+        self._waiting.append((number, genotype))
+        self._attempts[number] = 0
+        self._hand_out()
+
+    def collect(self) -> Outcome:
+        while True:
+            busy = {worker.connection: worker for worker in self._workers if worker.task is not None}
+            for connection in wait(list(busy)):
+                assert isinstance(connection, Connection)
+                outcome = self._receive(busy[connection])
+                self._hand_out()
+                if outcome is not None:
+                    del self._attempts[outcome.number]
+                    return outcome
+
+    def close(self) -> None:
+        for worker in self._workers:
+            worker.connection.close()  # an idle process ends by itself when it sees this
+            if worker.task is not None:
+                worker.process.terminate()
+        for worker in self._workers:
+            worker.process.join(_FAREWELL_S)
+            if worker.process.is_alive():
+                worker.process.kill()
+                worker.process.join()
+            worker.process.close()
+        self._workers.clear()
+        self._waiting.clear()
+
+    def _hand_out(self) -> None:
+        while self._waiting:
+            worker = next((worker for worker in self._workers if worker.task is None), None)
+            if worker is None:
+                if len(self._workers) == self.slots:
+                    return
+                worker = self._start_worker()
+            task = self._waiting.popleft()
+            worker.task = task
+            self._attempts[task[0]] += 1
+            with contextlib.suppress(OSError):  # it died while idle: receiving notices
+                worker.connection.send(task)
+
+    def _receive(self, worker: _Worker) -> Outcome | None:
+        """Take a worker's result; where it died, put its candidate back in front and return None."""
+        assert worker.task is not None
+        number, genotype = worker.task
+        try:
+            scores = worker.connection.recv()
+        except (EOFError, OSError):
+            self._bury(worker)
+            if self._attempts[number] < _ATTEMPTS:
+                self._waiting.appendleft((number, genotype))
+                return None
+            reason = f"the process that scored it died {_ATTEMPTS} times (out of memory?)"
+            scores = ProxyScores(model=genotype, status=Status.FAILED, reason=reason)
+        worker.task = None
+        return Outcome(number=number, scores=scores)
+
+    def _start_worker(self) -> _Worker:
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=_work, args=(theirs, self._scorer, self._threads), daemon=True)
+        process.start()
+        theirs.close()
+        worker = _Worker(process, ours)
+        self._workers.append(worker)
+        return worker
+
+    def _bury(self, worker: _Worker) -> None:
+        self._workers.remove(worker)
+        worker.connection.close()
+        worker.process.join()
+        worker.process.close()
+
+
+def _cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _work(connection: Connection, scorer: Scorer, threads: int) -> None:
+    """Score what comes through the pipe until the other end is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the terminal; the parent decides
+    # The numeric libraries read this when they are loaded, which is later.
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    scorer.prepare(threads)
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            _, genotype = connection.recv()
+            scores = evaluate(scorer, genotype)
+            connection.send(replace(scores, proxies=dict(scores.proxies)))  # a read-only mapping cannot be pickled

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import click
+import pytest
+
+from aznas_onnx.cli.options import COUNT, INPUT_SHAPE, input_shapes
+
+
+@pytest.mark.parametrize(
+    ("text", "parsed"),
+    [
+        ("image=1x3x224x224", ("image", (1, 3, 224, 224))),
+        ("1x3x32x32", ("", (1, 3, 32, 32))),
+        ("serving:a=b=2x8", ("serving:a=b", (2, 8))),
+        ("x=1,3,8,8", ("x", (1, 3, 8, 8))),
+        ("x=1X16", ("x", (1, 16))),
+    ],
+)
+def test_input_shapes_are_read(text: str, parsed: tuple[str, tuple[int, ...]]) -> None:
+    assert INPUT_SHAPE.convert(text, None, None) == parsed
+
+
+@pytest.mark.parametrize("text", ["", "x=", "x=1x-3", "x=1x0", "x=Nx3", "x=1xx3", "x=1.5x2", "x=" + "9" * 20, "x=١x2"])
+def test_what_is_no_shape_is_refused(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="NAME=SHAPE with positive sizes"):
+        INPUT_SHAPE.convert(text, None, None)
+
+
+def test_an_input_has_one_shape() -> None:
+    assert input_shapes((("a", (1, 2)), ("", (1,)))) == {"a": (1, 2), "": (1,)}
+    with pytest.raises(click.BadParameter, match="given twice"):
+        input_shapes((("a", (1, 2)), ("a", (1, 3))))
+
+
+def test_counts_take_units_and_explain_what_they_refuse() -> None:
+    assert COUNT.convert("1.2G", None, None) == 1_200_000_000
+    assert COUNT.convert(7, None, None) == 7
+    with pytest.raises(click.BadParameter, match="such as 600M"):
+        COUNT.convert("many", None, None)
