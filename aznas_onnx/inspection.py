@@ -73,7 +73,7 @@ def inspect(
     source: Source,
     *,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
-    patterns: Sequence[str] = (),
+    blocks: Sequence[str] = (),
     keep_graph: bool = False,
     limits: Limits | None = None,
 ) -> Inspection:
@@ -86,8 +86,8 @@ def inspect(
     input_shapes
         Shapes for inputs whose dimensions the file leaves open, by name; the name ``""`` means the input that carries
         the samples.
-    patterns
-        Where blocks end, as for :func:`aznas_onnx.blocks.find_blocks`; empty lets the structure decide.
+    blocks
+        Patterns that name the primary blocks, as for :func:`aznas_onnx.blocks.find_blocks`; empty finds them.
     keep_graph
         Leave normalisation folded where the exporter folded it.
     limits
@@ -114,7 +114,7 @@ def inspect(
     6912
     """
     model = prepare(source, input_shapes=input_shapes, keep_graph=keep_graph, limits=limits)
-    found = find_blocks(model, patterns)
+    found = find_blocks(model, blocks)
     costs = count(model)
     block_of = {node: block.name for block in found.blocks for node in block.nodes}
     return Inspection(

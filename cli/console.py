@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, TextIO
 
@@ -28,6 +29,6 @@ def _console(stream: TextIO) -> Console:
 
     # Names in a model are shown as they are: no markup, no emoji codes, no colour guessed from their form.
     console = Console(file=stream, markup=False, emoji=False, highlight=False, soft_wrap=False)
-    if not console.is_terminal:
+    if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = _UNWRAPPED
     return console

@@ -10,7 +10,6 @@ from aznas_onnx.cli.options import (
     blocks_option,
     format_option,
     input_option,
-    input_shapes,
     keep_graph_option,
 )
 from aznas_onnx.errors import AznasError
@@ -19,7 +18,7 @@ __all__ = ["inspect"]
 
 
 @click.command()
-@click.argument("model", metavar="MODEL.onnx")
+@click.argument("model", metavar="MODEL.onnx", type=click.Path())
 @format_option
 @click.option("--nodes", "show_nodes", is_flag=True, help="Show every node of the graph as it is scored.")
 @input_option
@@ -36,8 +35,8 @@ def inspect(
     model: str,
     output_format: OutputFormat,
     show_nodes: bool,
-    inputs: tuple[tuple[str, tuple[int, ...]], ...],
-    patterns: tuple[str, ...],
+    input_shapes: dict[str, tuple[int, ...]],
+    blocks: tuple[str, ...],
     keep_graph: bool,
     with_verification: bool,
 ) -> int:
@@ -57,13 +56,12 @@ def inspect(
     from aznas_onnx.cli.text import printable
     from aznas_onnx.inspection import inspect as inspect_model
 
-    shapes = input_shapes(inputs)
-    inspection = inspect_model(model, input_shapes=shapes, patterns=patterns, keep_graph=keep_graph)
+    inspection = inspect_model(model, input_shapes=input_shapes, blocks=blocks, keep_graph=keep_graph)
     verification = None
     if with_verification:
         from aznas_onnx.verify import verify
 
-        verification = verify(model, input_shapes=shapes)
+        verification = verify(model, input_shapes=input_shapes)
     for warning in inspection.warnings:
         diagnostics().print(f"warning: {printable(warning)}", style="yellow")
     render_inspection(inspection, output_format, results(), show_nodes=show_nodes, verification=verification)

@@ -1,9 +1,9 @@
-"""Options that several commands share, and the parameter types they use."""
+"""Options that several commands share, and how their values are read."""
 
 from __future__ import annotations
 
 import enum
-from typing import Any
+from collections.abc import Sequence
 
 import click
 
@@ -11,14 +11,13 @@ from aznas_onnx.counts import parse_count
 from aznas_onnx.errors import SettingsError
 
 __all__ = [
-    "COUNT",
-    "INPUT_SHAPE",
     "OutputFormat",
     "blocks_option",
     "format_option",
     "input_option",
-    "input_shapes",
     "keep_graph_option",
+    "read_count",
+    "read_input_shapes",
 ]
 
 
@@ -31,39 +30,39 @@ class OutputFormat(str, enum.Enum):
     MARKDOWN = "md"
 
 
-class _Count(click.ParamType):
-    """A count such as ``600M``."""
+def read_input_shapes(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Return the shapes given as ``NAME=1x3x224x224``, by name; ``""`` names the input that carries the samples.
 
-    name = "count"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        try:
-            return parse_count(value)
-        except SettingsError as error:
-            self.fail(str(error), param, ctx)
-
-
-class _InputShape(click.ParamType):
-    """A shape such as ``image=1x3x224x224``; without a name it is that of the input that carries the samples."""
-
-    name = "shape"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, tuple[int, ...]]:
-        if isinstance(value, tuple):
-            return value
+    Raises
+    ------
+    click.BadParameter
+        If a text is no shape, or an input is given two.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for value in values:
         name, _, shape = value.rpartition("=")  # a name may hold an equals sign, a shape cannot
         sizes = shape.lower().replace(",", "x").split("x")
-        if not all(size.isascii() and size.isdigit() and 0 < len(size) < 12 and int(size) > 0 for size in sizes):
-            self.fail(f"{value!r} is not NAME=SHAPE with positive sizes, such as image=1x3x224x224", param, ctx)
-        return name, tuple(int(size) for size in sizes)
+        if not all(size.isascii() and size.isdigit() and len(size) < 12 and int(size) > 0 for size in sizes):
+            raise click.BadParameter(f"{value!r} is not NAME=SHAPE with positive sizes, such as image=1x3x224x224")
+        if name in shapes:
+            raise click.BadParameter(f"{value!r} gives an input a second shape")
+        shapes[name] = tuple(int(size) for size in sizes)
+    return shapes
 
 
-COUNT = _Count()
-INPUT_SHAPE = _InputShape()
+def read_count(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """Return a count such as ``600M``.
+
+    Raises
+    ------
+    click.BadParameter
+        If the text is no count.
+    """
+    try:
+        return None if value is None else parse_count(value)
+    except SettingsError as error:
+        raise click.BadParameter(str(error)) from error
+
 
 format_option = click.option(
     "--format",
@@ -76,16 +75,15 @@ format_option = click.option(
 )
 input_option = click.option(
     "--input",
-    "inputs",
-    type=INPUT_SHAPE,
+    "input_shapes",
     multiple=True,
+    callback=read_input_shapes,
     metavar="[NAME=]SHAPE",
     help="Shape of an input whose dimensions the file leaves open, such as image=1x3x224x224. "
     "Without a name: the input that carries the samples. May be given several times.",
 )
 blocks_option = click.option(
     "--blocks",
-    "patterns",
     multiple=True,
     metavar="PATTERN",
     help="Name the primary blocks yourself: tensors or nodes that match PATTERN (* and ? are wildcards) end a block. "
@@ -96,17 +94,3 @@ keep_graph_option = click.option(
     is_flag=True,
     help="Take the graph as it is: do not put back normalisation that the exporter folded into convolutions.",
 )
-
-
-def input_shapes(inputs: tuple[tuple[str, tuple[int, ...]], ...]) -> dict[str, tuple[int, ...]]:
-    """Return the shapes given by `--input`, by name.
-
-    Raises
-    ------
-    click.BadParameter
-        If an input is given two shapes.
-    """
-    shapes = dict(inputs)
-    if len(shapes) < len(inputs):
-        raise click.BadParameter("the same input is given twice", param_hint="'--input'")
-    return shapes

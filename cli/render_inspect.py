@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import zip_longest
+from string import ascii_lowercase
 from typing import TYPE_CHECKING, Any
 
 from aznas_onnx.cli.options import OutputFormat
@@ -21,7 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["inspection_document", "render_inspection"]
 
-_REASON_COLUMNS = 110  # a console at least this wide has room for the reasons beside the blocks
+_QUOTED = re.compile(r"(['\"]).*?\1")
+_NUMBER = re.compile(r"\b\d+\b")
 
 
 def render_inspection(
@@ -177,7 +181,7 @@ _BLOCK_COLUMNS = (
     Column(title="Output"),
     *_COUNT_COLUMNS,
 )
-_REASON_COLUMN = Column(title="Why", is_number=False, style="dim")
+_REASON_COLUMN = Column(title="Why", is_number=False)
 _OPERATOR_COLUMNS = (
     Column(title="Operator", is_number=False, is_name=True),
     Column(title="Nodes"),
@@ -197,11 +201,13 @@ _NODE_COLUMNS = (
 def _print_tables(
     inspection: Inspection, console: Console, show_nodes: bool, verification: Verification | None
 ) -> None:
-    _print_summary(inspection, console, verification)
+    _print_pairs(console, _summary(inspection, verification))
     console.print()
-    with_reasons = console.width >= _REASON_COLUMNS
-    columns = (*_BLOCK_COLUMNS, _REASON_COLUMN) if with_reasons else _BLOCK_COLUMNS
-    print_table(console, columns, (row if with_reasons else row[:-1] for row in _block_rows(inspection)))
+    letters, legend = _shared_reasons(inspection)
+    blocks = zip_longest(_block_rows(inspection), letters, fillvalue="")
+    print_table(console, (*_BLOCK_COLUMNS, _REASON_COLUMN), ((*row[:-1], letter) for row, letter in blocks))
+    console.print()
+    _print_pairs(console, ((letter, reason, "") for letter, reason in legend))
     console.print()
     print_table(console, _OPERATOR_COLUMNS, _operator_rows(inspection))
     if show_nodes:
@@ -209,14 +215,15 @@ def _print_tables(
         print_table(console, _NODE_COLUMNS, _node_texts(inspection))
 
 
-def _print_summary(inspection: Inspection, console: Console, verification: Verification | None) -> None:
+def _print_pairs(console: Console, rows: Iterable[tuple[str, str, str]]) -> None:
+    """Print labels and texts, each text in its style."""
     from rich.table import Table
     from rich.text import Text
 
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
-    for label, text, style in _summary(inspection, verification):
+    for label, text, style in rows:
         grid.add_row(label, Text(printable(text), style=style))
     print_trimmed(console, grid)
 
@@ -262,6 +269,24 @@ def _block_rows(inspection: Inspection) -> Iterator[tuple[str, ...]]:
     outside = inspection.outside
     if outside.macs or outside.params:
         yield "", "(outside blocks)", "", "", format_count(outside.macs), format_count(outside.params), ""
+
+
+def _shared_reasons(inspection: Inspection) -> tuple[list[str], list[tuple[str, str]]]:
+    """Return a letter for each block, and the reason that each letter stands for.
+
+    Reasons that differ in names and numbers only are one, without them; a reason of one block is given in full.
+    """
+    patterns = [_NUMBER.sub("N", _QUOTED.sub("...", row.block.reason)) for row in inspection.blocks]
+    uses = Counter(patterns)
+    letters = {pattern: _letter(index) for index, pattern in enumerate(uses)}
+    full = {pattern: row.block.reason for pattern, row in zip(patterns, inspection.blocks, strict=True)}
+    legend = [(letters[pattern], full[pattern] if uses[pattern] == 1 else pattern) for pattern in uses]
+    return [letters[pattern] for pattern in patterns], legend
+
+
+def _letter(index: int) -> str:
+    turn, place = divmod(index, len(ascii_lowercase))
+    return ascii_lowercase[place] + (str(turn + 1) if turn else "")
 
 
 def _operator_rows(inspection: Inspection) -> Iterator[tuple[str, ...]]:

@@ -3,47 +3,41 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from aznas_onnx.cli.options import OutputFormat
-from aznas_onnx.cli.tables import Column, print_table, write_csv, write_markdown
+from aznas_onnx.cli.tables import Column, print_table, print_trimmed, write_csv, write_markdown
 from aznas_onnx.cli.text import plural, printable
 from aznas_onnx.counts import format_count
+from aznas_onnx.ranking import Ranking
 from aznas_onnx.results import ProxyScores, ProxyValue, Status
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["ScoreReport", "ScoredModel", "render_scores", "score_document"]
+__all__ = ["ScoreReport", "render_scores", "score_document"]
 
 _COMPLEXITY = "macs"  # shown as a count, and never a mean over seeds
 _WIDE = 100  # a console at least this wide has room for everything in one line a model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScoredModel:
-    """One model's scores and its place among the others; both places are None where there is nothing to rank."""
-
-    scores: ProxyScores
-    az_score: float | None = None
-    rank: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreReport:
-    """All models in the order they were given, the proxies asked for, and the settings they were scored with."""
+    """Scores in the order the models were given, their ranking, the proxies asked for, and the settings."""
 
-    models: tuple[ScoredModel, ...]
+    scores: tuple[ProxyScores, ...]
+    ranking: Ranking
     proxies: tuple[str, ...]
     settings: Mapping[str, Any]
 
     @property
-    def best_first(self) -> list[ScoredModel]:
-        """The models by rank; those without one keep their order, and failed ones come last."""
-        last = len(self.models) + 1
-        return sorted(self.models, key=lambda row: (row.scores.status is Status.FAILED, row.rank or last))
+    def best_first(self) -> list[int]:
+        """Indices of the models by rank; those without one keep their order, and failed ones come last."""
+        unranked = [index for index, place in enumerate(self.ranking.rank) if place is None]
+        unranked.sort(key=lambda index: self.scores[index].status is Status.FAILED)
+        return [*self.ranking.order, *unranked]
 
 
 def render_scores(report: ScoreReport, output_format: OutputFormat, console: Console) -> None:
@@ -54,7 +48,7 @@ def render_scores(report: ScoreReport, output_format: OutputFormat, console: Con
         _write_csv(report, console)
     elif output_format is OutputFormat.MARKDOWN:
         columns = _columns(report, narrow=False)
-        write_markdown(console.file, columns, (_cells(row, report, narrow=False) for row in report.best_first))
+        write_markdown(console.file, columns, (_cells(report, index, narrow=False) for index in report.best_first))
         console.file.writelines(f"\n{line}\n" for line in (_legend(report), *_notes(report)))
     else:
         _print_table(report, console)
@@ -68,13 +62,13 @@ def score_document(report: ScoreReport) -> dict[str, Any]:
     return {
         "schema": "aznas.score/1",
         "settings": dict(report.settings),
-        "models": [_model_fields(row, report.proxies) for row in report.models],
+        "models": [_model_fields(report, index) for index in range(len(report.scores))],
     }
 
 
-def _model_fields(row: ScoredModel, proxies: Sequence[str]) -> dict[str, Any]:
-    scores = row.scores
-    values = {name: scores.proxies.get(name) for name in proxies if name != _COMPLEXITY}
+def _model_fields(report: ScoreReport, index: int) -> dict[str, Any]:
+    scores = report.scores[index]
+    values = {name: scores.proxies.get(name) for name in report.proxies if name != _COMPLEXITY}
     return {
         "model": scores.model,
         "status": scores.status.value,
@@ -83,8 +77,8 @@ def _model_fields(row: ScoredModel, proxies: Sequence[str]) -> dict[str, Any]:
         "macs": scores.macs,
         "params": scores.params,
         "blocks": scores.blocks,
-        "az_score": row.az_score,
-        "rank": row.rank,
+        "az_score": report.ranking.az_score[index],
+        "rank": report.ranking.rank[index],
         "stderr": {name: None if value is None else value.stderr for name, value in values.items()},
         "missing": {name: value.reason for name, value in values.items() if value is not None and value.mean is None},
         "seconds": round(scores.elapsed_s, 3),
@@ -98,8 +92,8 @@ def _write_csv(report: ScoreReport, console: Console) -> None:
     header = ["model", "status", "rank", "az_score", *proxies, *(f"{name}_stderr" for name in proxies)]
     header += ["macs", "params", "blocks", "seconds", "reason"]
     rows = []
-    for row in report.models:
-        fields = _model_fields(row, report.proxies)
+    for index in range(len(report.scores)):
+        fields = _model_fields(report, index)
         fields |= {f"{name}_stderr": fields["stderr"][name] for name in proxies}
         rows.append([fields[name] for name in header])
     write_csv(console.file, header, rows)
@@ -110,13 +104,11 @@ def _write_csv(report: ScoreReport, console: Console) -> None:
 
 def _print_table(report: ScoreReport, console: Console) -> None:
     narrow = console.width < _WIDE
-    print_table(
-        console, _columns(report, narrow=narrow), (_cells(row, report, narrow=narrow) for row in report.best_first)
-    )
+    rows = (_cells(report, index, narrow=narrow) for index in report.best_first)
+    print_table(console, _columns(report, narrow=narrow), rows)
     console.print()
-    console.print(_legend(report), style="dim")
-    for note in _notes(report):
-        console.print(printable(note), style="dim")
+    for line in (_legend(report), *_notes(report)):
+        print_trimmed(console, printable(line), style="dim")
 
 
 _NARROW_TITLES = {
@@ -139,14 +131,14 @@ def _columns(report: ScoreReport, *, narrow: bool) -> list[Column]:
     ]
 
 
-def _cells(row: ScoredModel, report: ScoreReport, *, narrow: bool) -> list[str]:
-    scores = row.scores
+def _cells(report: ScoreReport, index: int, *, narrow: bool) -> list[str]:
+    scores = report.scores[index]
     failed = scores.status is Status.FAILED
     values = [scores.proxies.get(name) for name in report.proxies if name != _COMPLEXITY]
     return [
-        _optional(row.rank, str),
+        _optional(report.ranking.rank[index], str),
         scores.model,
-        "failed" if failed else _optional(row.az_score, "{:.2f}".format),
+        "failed" if failed else _optional(report.ranking.az_score[index], "{:.2f}".format),
         *(_value(value, "\n" if narrow else " ") for value in values),
         _optional(scores.macs, format_count),
         _optional(scores.params, format_count),
@@ -174,8 +166,9 @@ def _number(value: float) -> str:
 def _legend(report: ScoreReport) -> str:
     settings = report.settings
     parts = ["Proxies: higher is better."]
-    if any(row.az_score is not None for row in report.models):
-        parts.append("AZ score: sum of ln(rank/m) over the proxies, MACs among them; 0 would be the best in all.")
+    if report.ranking.order:
+        names = ", ".join("MACs" if name == _COMPLEXITY else name for name in report.ranking.proxies)
+        parts.append(f"AZ score: sum of ln(rank/m) over {names}; 0 is the best in all of them.")
     parts.append("MACs: multiply-adds of one sample.")
     spread = " ±: standard error over seeds." if settings["seeds"] > 1 else ""
     parts.append(f"Batch {settings['batch_size']}, {plural(settings['seeds'], 'seed')}, {settings['device']}.{spread}")
@@ -185,9 +178,9 @@ def _legend(report: ScoreReport) -> str:
 def _notes(report: ScoreReport) -> Iterator[str]:
     """Yield what was changed and what is missing, one line for all models that share it."""
     models: dict[str, list[str]] = {}
-    for row in report.best_first:
-        for text in (*_missing(row.scores), *row.scores.changes):
-            models.setdefault(text, []).append(row.scores.model)
+    for scores in (report.scores[index] for index in report.best_first):
+        for text in (*_missing(scores), *scores.changes):
+            models.setdefault(text, []).append(scores.model)
     for text, names in models.items():
         yield f"{text}: {', '.join(names)}"
 

@@ -13,7 +13,6 @@ from aznas_onnx.cli.options import (
     blocks_option,
     format_option,
     input_option,
-    input_shapes,
     keep_graph_option,
 )
 from aznas_onnx.cli.text import plural, printable
@@ -24,18 +23,13 @@ if TYPE_CHECKING:
 
 __all__ = ["score"]
 
-AZ_NAS_PROXIES = ("expressivity", "progressivity", "trainability", "macs")
 
-
-def _split_names(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...]:
-    names = AZ_NAS_PROXIES if value is None else tuple(name.strip() for name in value.split(","))
-    if "" in names or len(set(names)) < len(names):
-        raise click.BadParameter(f"{value!r} is not a list of different names, such as expressivity,trainability")
-    return names
+def _split_names(ctx: click.Context, param: click.Parameter, value: str | None) -> list[str] | None:
+    return None if value is None else [name.strip() for name in value.split(",") if name.strip()]
 
 
 @click.command()
-@click.argument("models", metavar="MODEL.onnx...", nargs=-1, required=True)
+@click.argument("models", metavar="MODEL.onnx...", type=click.Path(), nargs=-1, required=True)
 @format_option
 @click.option(
     "--seeds",
@@ -63,7 +57,7 @@ def _split_names(ctx: click.Context, param: click.Parameter, value: str | None) 
     "--proxies",
     metavar="LIST",
     callback=_split_names,
-    help=f"Proxies to compute, separated by commas.  [default: {','.join(AZ_NAS_PROXIES)}]",
+    help="Proxies to compute, separated by commas; az stands for the four of AZ-NAS.  [default: az]",
 )
 @input_option
 @blocks_option
@@ -71,7 +65,7 @@ def _split_names(ctx: click.Context, param: click.Parameter, value: str | None) 
 def score(
     models: tuple[str, ...],
     output_format: OutputFormat,
-    inputs: tuple[tuple[str, tuple[int, ...]], ...],
+    input_shapes: dict[str, tuple[int, ...]],
     **settings: Any,
 ) -> int:
     """Score networks without training them, and rank them where there are several.
@@ -91,17 +85,18 @@ def score(
     from aznas_onnx.cli.console import results
     from aznas_onnx.cli.render_score import render_scores
 
-    settings["input_shapes"] = input_shapes(inputs)
+    settings["input_shapes"] = input_shapes
     scored: list[ProxyScores] = []
     interrupted = False
     try:
         _score_all(models, settings, scored)
     except KeyboardInterrupt:
         interrupted = True
-    _report_trouble(scored, of_many=len(models) > 1)
     succeeded = sum(one.status is Status.OK for one in scored)
-    if succeeded or output_format is not OutputFormat.TABLE:
-        render_scores(_rank(scored, settings), output_format, results())
+    report = _rank(scored, settings) if scored else None
+    _report_trouble(scored, report, of_many=len(models) > 1)
+    if report is not None and (succeeded or output_format is not OutputFormat.TABLE):
+        render_scores(report, output_format, results())
     if interrupted:
         click.echo(f"aznas: interrupted after {len(scored)} of {plural(len(models), 'model')}", err=True)
         return INTERRUPTED
@@ -122,23 +117,37 @@ def _score_all(models: Sequence[str], settings: Mapping[str, Any], scored: list[
         task = progress.add_task("loading PyTorch", total=len(models))
         from aznas_onnx.scoring import score_many
 
-        for path, result in zip(models, score_many(models, **settings), strict=True):
-            progress.update(task, description=f"scoring {printable(path)}")
-            scored.append(result)
-            progress.advance(task)
+        def advance(result: ProxyScores | None = None) -> None:
+            if result is not None:
+                scored.append(result)
+            if len(scored) < len(models):
+                progress.update(task, description=f"scoring {printable(models[len(scored)])}", completed=len(scored))
 
-
-def _report_trouble(scored: Sequence[ProxyScores], *, of_many: bool) -> None:
-    """Write warnings and failures to stderr, one sentence each."""
-    for one in scored:
-        for warning in one.warnings:
-            text = f"{one.model}: {warning}" if of_many else warning
-            click.echo(f"warning: {printable(text)}", err=True)
-    for one in scored:
-        if one.status is Status.FAILED:
-            click.echo(f"aznas: {printable(one.reason or '')}", err=True)
+        advance()
+        score_many(models, **settings, on_result=advance)
 
 
 def _rank(scored: Sequence[ProxyScores], settings: Mapping[str, Any]) -> ScoreReport:
+    from aznas_onnx.cli.render_score import ScoreReport
+    from aznas_onnx.ranking import rank
+    from aznas_onnx.scoring import ScoreSettings, resolve_device
 
-    raise NotImplementedError
+    described = ScoreSettings.of(**settings).as_dict() | {"device": str(resolve_device(settings["device"]))}
+    return ScoreReport(
+        scores=tuple(scored),
+        ranking=rank(scored),
+        proxies=tuple(described["proxies"]),
+        settings=described,
+    )
+
+
+def _report_trouble(scored: Sequence[ProxyScores], report: ScoreReport | None, *, of_many: bool) -> None:
+    """Write warnings and failures to stderr, one sentence each."""
+    warnings = [f"{one.model}: {warning}" if of_many else warning for one in scored for warning in one.warnings]
+    for warning in (*warnings, *(report.ranking.warnings if report else ())):
+        click.echo(f"warning: {printable(warning)}", err=True)
+    for one in scored:
+        if one.status is Status.FAILED:
+            reason = one.reason or ""
+            sentence = reason if one.model in reason else f"{one.model}: {reason}"
+            click.echo(f"aznas: {printable(sentence)}", err=True)

@@ -21,6 +21,16 @@ __all__ = ["spaces"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+def complete_space(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names of spaces that begin with what was typed, for the shell."""
+    from aznas_onnx.spaces import records
+
+    return [record.name for record in records() if record.name.startswith(incomplete)]
+
+
+space_argument = click.argument("name", shell_complete=complete_space)
+
+
 def space_options(command: F) -> F:
     """Add the options that every space takes."""
     classes = click.option(
@@ -75,7 +85,7 @@ def list_spaces(output_format: OutputFormat = OutputFormat.TABLE) -> int:
 
 
 @spaces.command()
-@click.argument("name")
+@space_argument
 @space_options
 def show(name: str, resolution: int | None, classes: int | None) -> int:
     """Describe a space, with one network drawn from it."""
@@ -92,7 +102,7 @@ def show(name: str, resolution: int | None, classes: int | None) -> int:
 
 
 @spaces.command()
-@click.argument("name")
+@space_argument
 @click.option("--count", type=click.IntRange(min=1), default=1, show_default=True, help="How many networks to draw.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the random generator.")
 @click.option(
@@ -130,7 +140,7 @@ def sample(name: str, count: int, seed: int, output_format: str, resolution: int
 
 
 @spaces.command()
-@click.argument("name")
+@space_argument
 @click.argument("genotype")
 @click.option(
     "-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The ONNX file to write."

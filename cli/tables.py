@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TextIO
+from typing import IO, TYPE_CHECKING
 
 from aznas_onnx.cli.text import printable
 
@@ -46,17 +46,17 @@ def print_table(console: Console, columns: Sequence[Column], rows: Iterable[Sequ
     print_trimmed(console, table)
 
 
-def print_trimmed(console: Console, renderable: RenderableType) -> None:
+def print_trimmed(console: Console, renderable: RenderableType, style: str = "") -> None:
     """Print without the spaces that fill the last column; on a terminal nobody sees them."""
     if console.is_terminal:
-        console.print(renderable)
+        console.print(renderable, style=style)
         return
     with console.capture() as capture:
-        console.print(renderable)
+        console.print(renderable, style=style)
     console.file.writelines(f"{line.rstrip()}\n" for line in capture.get().splitlines())
 
 
-def write_markdown(stream: TextIO, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
+def write_markdown(stream: IO[str], columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
     """Write a table as GitHub-flavoured Markdown."""
     lines = [[column.title for column in columns], ["---:" if column.is_number else ":---" for column in columns]]
     lines += [[_markdown_cell(cell, column) for cell, column in zip(row, columns, strict=True)] for row in rows]
@@ -71,7 +71,7 @@ def _markdown_cell(text: str, column: Column) -> str:
     return f"`` {text} ``" if "`" in text else f"`{text}`"  # as code, so that `a__b__c` is not read as emphasis
 
 
-def write_csv(stream: TextIO, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+def write_csv(stream: IO[str], header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a table as CSV with exact values; what is missing is an empty field."""
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(header)

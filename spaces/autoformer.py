@@ -14,7 +14,7 @@ import onnx
 
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.graph.builder import GraphBuilder
-from aznas_onnx.spaces.base import GenotypeError, Space, choose
+from aznas_onnx.spaces.base import GenotypeError, Space, choose, quote
 
 __all__ = ["AutoFormer", "AutoFormerBase", "AutoFormerSmall", "AutoFormerTiny", "Choices", "VisionTransformer"]
 
@@ -247,15 +247,15 @@ def _fields(space: str, text: str) -> dict[str, Any]:
     try:
         fields = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise GenotypeError(f"a genotype of {space} is JSON with {', '.join(_KEYS)}; {text[:60]!r} is not") from error
+        raise GenotypeError(f"a genotype of {space} is JSON with {', '.join(_KEYS)}; {quote(text)} is not") from error
     if not isinstance(fields, dict) or set(fields) != set(_KEYS):
         expected = ", ".join(_KEYS)
-        raise GenotypeError(f"a genotype of {space} is a JSON object with exactly {expected}, unlike {text[:60]!r}")
+        raise GenotypeError(f"a genotype of {space} is a JSON object with exactly {expected}, unlike {quote(text)}")
     for key in _KEYS:
         values = fields[key] if key in ("num_heads", "mlp_ratio") else [fields[key]]
         if not isinstance(values, list) or not all(type(value) in (int, float) for value in values):
             shape = "a list of numbers" if key in ("num_heads", "mlp_ratio") else "a number"
-            raise GenotypeError(f"{space}: {key} is {fields[key]!r}; {shape} is needed")
+            raise GenotypeError(f"{space}: {key} is {quote(str(fields[key]))}; {shape} is needed")
     return fields
 
 

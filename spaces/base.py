@@ -12,7 +12,9 @@ import onnx
 
 from aznas_onnx.errors import SettingsError
 
-__all__ = ["GenotypeError", "Space", "choose"]
+__all__ = ["GenotypeError", "Space", "choose", "quote"]
+
+_QUOTED_CHARACTERS = 80
 
 G = TypeVar("G", bound=Hashable)
 T = TypeVar("T")
@@ -127,6 +129,11 @@ class Space(ABC, Generic[G]):
     def _counts(self, genotype: G) -> tuple[int, int, int]:
         """Return multiply-adds, parameters and primary blocks of the built graph."""
         return _count_built(self, genotype)
+
+
+def quote(text: str) -> str:
+    """Return a stranger's text as messages show it: quoted, on one line, and not longer than a line."""
+    return repr(text if len(text) <= _QUOTED_CHARACTERS else f"{text[:_QUOTED_CHARACTERS]}...")
 
 
 def choose(values: Sequence[T], rng: np.random.Generator) -> T:

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 
 from aznas_onnx.graph.builder import GraphBuilder
-from aznas_onnx.spaces.base import GenotypeError, Space, choose
+from aznas_onnx.spaces.base import GenotypeError, Space, choose, quote
 
 __all__ = ["Backbone", "ConvBlock", "InvertedBlock", "MobileNetV2"]
 
@@ -149,9 +149,9 @@ class MobileNetV2(Space[Backbone]):
         while position < len(text) or not blocks:
             match = _SUPER_BLOCK.match(text, position)
             if match is None:
-                found = text[position : position + 40]
+                found = quote(text[position:])
                 raise GenotypeError(
-                    f"no super-block of the mbv2 space begins at {found!r} (character {position}); accepted are "
+                    f"no super-block of the mbv2 space begins at {found} (after {position} characters); accepted are "
                     "SuperConvK3BNRELU(in,out,stride,n) and SuperResIDWE6K3(in,out,stride,bottleneck,n)"
                 )
             blocks.append(_parse_block(match))
@@ -238,7 +238,7 @@ def _check_ends(blocks: Sequence[SuperBlock]) -> None:
     if len(blocks) < 3 or not isinstance(blocks[0], ConvBlock) or not isinstance(blocks[-1], ConvBlock):
         raise GenotypeError(
             "a genotype of mbv2 has a SuperConv (the stem), one or more SuperResIDW, and a SuperConv (the head), "
-            f"unlike {''.join(map(str, blocks))!r}"
+            f"unlike {quote(''.join(map(str, blocks)))}"
         )
     wrong = next((block for block in blocks[1:-1] if not isinstance(block, InvertedBlock)), None)
     if wrong is not None:

@@ -11,7 +11,7 @@ import onnx
 
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.graph.builder import GraphBuilder
-from aznas_onnx.spaces.base import GenotypeError, Space, choose
+from aznas_onnx.spaces.base import GenotypeError, Space, choose, quote
 
 __all__ = ["Cell", "NasBench201", "Operation"]
 
@@ -77,10 +77,10 @@ class NasBench201(Space[Cell]):
         text = text.strip()
         nodes = text.split("+")
         if not all(_NODE.fullmatch(node) for node in nodes):
-            raise GenotypeError(f"{text!r} is not a NAS-Bench-201 cell such as {_EXAMPLE}")
+            raise GenotypeError(f"{quote(text)} is not a NAS-Bench-201 cell such as {_EXAMPLE}")
         edges = [(to, int(source), name) for to, node in enumerate(nodes, 1) for name, source in _EDGE.findall(node)]
         if tuple((to, source) for to, source, _ in edges) != _EDGES:
-            raise GenotypeError(f"{text!r} does not have the edges of a NAS-Bench-201 cell such as {_EXAMPLE}")
+            raise GenotypeError(f"{quote(text)} does not have the edges of a NAS-Bench-201 cell such as {_EXAMPLE}")
         return Cell(operations=tuple(_operation(name) for _, _, name in edges))
 
     def format(self, genotype: Cell) -> str:
@@ -157,7 +157,7 @@ def _operation(name: str) -> Operation:
         return Operation(name)
     except ValueError as error:
         known = ", ".join(operation.value for operation in _OPERATIONS)
-        raise GenotypeError(f"{name!r} is not an operation of NAS-Bench-201; accepted are {known}") from error
+        raise GenotypeError(f"{quote(name)} is not an operation of NAS-Bench-201; accepted are {known}") from error
 
 
 def _relu_conv_bn(

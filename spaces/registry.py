@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import import_module, metadata
+from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -113,6 +113,7 @@ def get(name: str | os.PathLike[str], **options: Any) -> Space[Any]:
     """
     text = os.fspath(name)
     factory = _from_file(Path(text)) if text.endswith(".py") else _from_record(_find(text))
+    _check_factory(text, factory)
     _check_options(text, factory, options)
     space = factory(**options)
     if not isinstance(space, Space):
@@ -134,11 +135,10 @@ def _find(name: str) -> SpaceRecord:
 
 
 def _from_record(record: SpaceRecord) -> Factory:
-    module, _, attribute = record.target.partition(":")
     try:
-        factory: Factory = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise SettingsError(f"space {record.name!r} fails to load from {record.target!r}: {error}") from error
+        factory: Factory = metadata.EntryPoint(record.name, record.target, ENTRY_POINT_GROUP).load()
+    except Exception as error:  # a stranger's package may raise anything
+        raise SettingsError(f"space {record.name!r} fails to load from {record.target}: {_summary(error)}") from error
     return factory
 
 
@@ -164,15 +164,32 @@ def _load(path: Path, changed_ns: int) -> Factory:
         spec.loader.exec_module(module)
     except Exception as error:  # a stranger's file may raise anything
         del sys.modules[name]
-        raise SettingsError(f"space file {path} fails to load: {type(error).__name__}: {error}") from error
+        raise SettingsError(f"space file {path} fails to load: {_summary(error)}") from error
     factory: Factory | None = getattr(module, FILE_ATTRIBUTE, None)
     if not callable(factory):
         raise SettingsError(f"space file {path} defines no space; let its last line be {FILE_ATTRIBUTE} = YourSpace")
     return factory
 
 
+def _summary(error: Exception) -> str:
+    """Return an exception as the last line of its traceback, on one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _check_factory(name: str, factory: Factory) -> None:
+    """Say what a class lacks before Python does so with a traceback."""
+    if inspect.isabstract(factory):
+        missing = ", ".join(sorted(factory.__abstractmethods__))
+        raise SettingsError(f"space {name!r}: class {factory.__name__} does not define {missing}")
+    if inspect.isclass(factory) and issubclass(factory, Space) and not isinstance(getattr(factory, "name", None), str):
+        raise SettingsError(f"space {name!r}: class {factory.__name__} has no name; let it define one as a string")
+
+
 def _check_options(name: str, factory: Factory, options: dict[str, Any]) -> None:
-    signature = inspect.signature(factory)
+    try:
+        signature = inspect.signature(factory)
+    except ValueError:  # of a class written in C
+        return
     try:
         signature.bind(**options)
     except TypeError as error:

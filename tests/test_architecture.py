@@ -27,8 +27,9 @@ LEVELS = {
     "scoring": 6,
     "ranking": 7,
     "searching": 8,
-    "spaces": 8,
+    "spaces": 4,
     "cli": 9,
+    "__main__": 10,
 }
 
 TORCH_FREE = ("graph", "blocks", "flops", "inspection", "ranking", "spaces", "cli.main", "cli.score", "cli.inspect")

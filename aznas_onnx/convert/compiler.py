@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping
 
 import torch
 
-from aznas_onnx.convert.context import Context
+from aznas_onnx.convert.context import Call, Context
 from aznas_onnx.convert.dtypes import carrier, is_float, to_tensor
 from aznas_onnx.convert.program import Program, Step
 from aznas_onnx.convert.table import OPERATORS
-from aznas_onnx.errors import ModelError, UnsupportedOperatorError
+from aznas_onnx.errors import AznasError, ModelError, UnsupportedOperatorError
 from aznas_onnx.graph.facts import Facts
-from aznas_onnx.graph.ir import Graph
+from aznas_onnx.graph.ir import Graph, Node
 
 __all__ = ["compile_program"]
 
@@ -56,8 +56,9 @@ def compile_program(
     for node in reversed(graph.nodes):
         if all(name in fixed or name not in context.read for name in node.outputs):
             continue  # nobody reads it, or what is read is known already
-        call = OPERATORS.converter(node)(node, context)
-        steps.append(Step(node=node.name, run=call.run, inputs=call.inputs, outputs=node.outputs))
+        call = _convert(node, context)
+        outputs = tuple(name if name in context.read else "" for name in node.outputs)
+        steps.append(Step(node=node.name, run=call.run, inputs=call.inputs, outputs=outputs))
         context.read.update(call.inputs)
     steps.reverse()
     return Program(
@@ -66,6 +67,19 @@ def compile_program(
         inputs=tuple(graph_input.name for graph_input in graph.inputs),
         outputs=graph.outputs,
     )
+
+
+def _convert(node: Node, context: Context) -> Call:
+    converter = OPERATORS.converter(node)
+    try:
+        return converter(node, context)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, AznasError):
+            raise
+        raise ModelError(
+            f"node {node.name!r} does not have the inputs or attributes of operator {node.operator}-{node.version} "
+            f"({type(error).__name__}: {error})"
+        ) from error
 
 
 def _check_inputs(graph: Graph) -> None:

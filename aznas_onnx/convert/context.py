@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -80,9 +80,8 @@ class Context:
         """Return the shape of a tensor that `node` needs to know before it runs."""
         shape = self.known_shape(name)
         if shape is None:
-            raise unsupported(
-                node, f"needs the shape of {name!r}, which depends on data", "shapes must be known before the model runs"
-            )
+            found = f"needs the shape of {name!r}, which depends on data"
+            raise unsupported(node, found, "shapes must be known before the model runs")
         return shape
 
     def rank(self, node: Node, name: str) -> int:
@@ -131,15 +130,14 @@ class Context:
             return None
         value = self.known(name)
         if value is None:
-            raise unsupported(
-                node, f"takes {what} from {name!r}, which depends on data", f"{what} must be known before the model runs"
-            )
+            found = f"takes {what} from {name!r}, which depends on data"
+            raise unsupported(node, found, f"{what} must be known before the model runs")
         return tuple(value.reshape(-1).tolist())
 
     def scalar(self, name: str) -> float | None:
         """Return a tensor of one known element as a Python number, else None."""
         value = self.known(name)
-        return value.reshape(-1)[0].item() if value is not None and value.size == 1 else None
+        return value.reshape(-1).tolist()[0] if value is not None and value.size == 1 else None
 
     def tensor(self, array: npt.NDArray[Any]) -> torch.Tensor:
         """Return a constant made by a converter, on the program's device and in its dtypes."""
@@ -149,4 +147,3 @@ class Context:
 
 
 Converter: TypeAlias = Callable[[Node, Context], Call]
-Attributes: TypeAlias = Mapping[str, Any]

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
+from aznas_onnx.errors import ModelError
+
 __all__ = ["Program", "Step"]
 
 
@@ -14,8 +16,9 @@ __all__ = ["Program", "Step"]
 class Step:
     """One node: `run` takes the tensors named by `inputs` (None where omitted) and returns those of `outputs`.
 
-    A node with one output returns a tensor, one with several a tuple. `run` is differentiable in its float
-    inputs, keeps no state, and never waits for the device.
+    A node with one output returns a tensor, one with several a tuple; outputs that nobody reads have the name
+    ``""``. `run` is differentiable in its float inputs, keeps no state, and does not wait for the device, but for
+    the few operators whose entry in the operator table says so.
     """
 
     node: str
@@ -51,8 +54,7 @@ class Program:
         wanted = tuple(self.outputs if keep is None else keep)
         last_use: dict[str, int] = {}
         for index, step in enumerate(self.steps):
-            for name in (*step.inputs, *step.outputs):
-                last_use[name] = index
+            last_use.update(dict.fromkeys((*step.inputs, *step.outputs), index))
         environment: dict[str, torch.Tensor] = {**self.constants, **feeds}
         for index, step in enumerate(self.steps):
             run_step(step, environment)
@@ -63,11 +65,26 @@ class Program:
 
 
 def run_step(step: Step, environment: dict[str, torch.Tensor]) -> None:
-    """Run one step, reading its inputs from `environment` and writing its outputs there."""
-    result = step.run(*(environment[name] if name else None for name in step.inputs))
+    """Run one step, reading its inputs from `environment` and writing its outputs there.
+
+    Raises
+    ------
+    ModelError
+        If torch refuses the inputs: the model asks for something that does not fit. Running out of memory is not
+        an error of the model and passes through.
+    """
+    inputs = [environment[name] if name else None for name in step.inputs]
+    try:
+        result = step.run(*inputs)
+    except (RuntimeError, IndexError, TypeError, ValueError) as error:
+        if isinstance(error, torch.OutOfMemoryError) or "memory" in str(error):
+            raise
+        raise ModelError(f"node {step.node!r} cannot be computed: {_first_line(error)}") from error
     if isinstance(result, torch.Tensor):
         environment[step.outputs[0]] = result
     else:
-        for name, tensor in zip(step.outputs, result, strict=False):
-            if name:
-                environment[name] = tensor
+        environment.update({name: tensor for name, tensor in zip(step.outputs, result, strict=False) if name})
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

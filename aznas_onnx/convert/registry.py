@@ -90,7 +90,7 @@ class Registry:
     def _find(self, node: Node) -> Converter:
         known = self._by_operator.get((node.domain, node.op_type))
         if known is None:
-            raise unsupported(node, "has no converter", "export the model with the operators that docs/operators.md lists")
+            raise unsupported(node, "has no converter", "docs/operators.md lists the operators to export with")
         since = _since_version(node.op_type, node.version, node.domain)
         entry = self.find(node.op_type, node.version if since is None else since, node.domain)
         if entry is None:

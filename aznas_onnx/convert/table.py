@@ -276,6 +276,11 @@ _REFUSALS = (
         "Unique",
     ),
     *_refused(
+        "it is a preview that may still change; export attention as Attention or as plain operators",
+        "FlexAttention",
+        domain="ai.onnx.preview",
+    ),
+    *_refused(
         "it has no derivative and is found in no network; cut the model before it",
         *("BitCast", "MaxRoiPool"),
     ),

@@ -31,7 +31,8 @@ def via_onnx2torch(version: int) -> Converter:
         try:
             result = get_converter(node.op_type, version, node.domain)(onnx_node, _constants(node, context))
         except NotImplementedError as error:
-            raise unsupported(node, f"is not converted by onnx2torch ({error})", "docs/operators.md says what is") from error
+            found = f"is used in a way that onnx2torch does not convert ({error})"
+            raise unsupported(node, found, "docs/operators.md says what is supported") from error
         return Call(result.torch_module, tuple(result.onnx_mapping.inputs))
 
     return convert
@@ -40,7 +41,7 @@ def via_onnx2torch(version: int) -> Converter:
 def _to_proto(node: Node) -> Any:
     from onnx import helper
 
-    attributes = {
+    attributes: dict[str, Any] = {
         name: list(value) if isinstance(value, tuple) else value for name, value in node.attributes.items()
     }
     return helper.make_node(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from aznas_onnx.convert.attributes import integer, integers, text
-from aznas_onnx.convert.context import Context
+from aznas_onnx.convert.context import Context, unsupported
 from aznas_onnx.graph.ir import Node
 
 __all__ = ["Window", "read_window"]
@@ -66,12 +66,28 @@ def read_window(node: Node, context: Context, kernel: tuple[int, ...]) -> Window
     strides = integers(node, "strides") or ones
     dilations = integers(node, "dilations") or ones
     auto_pad = text(node, "auto_pad", "NOTSET")
-    if auto_pad in ("NOTSET", ""):
-        pads = integers(node, "pads") or (0,) * (2 * len(kernel))
+    window = _padded(node, context, kernel, strides, dilations, auto_pad)
+    sizes = (context.known_shape(node.inputs[0]) or ())[2:]
+    if sizes and min(window.output_sizes(sizes)) < 1:
+        raise unsupported(
+            node, f"has a window of {kernel} over an input of {sizes}", "the padded input must hold one window at least"
+        )
+    return window
+
+
+def _padded(
+    node: Node,
+    context: Context,
+    kernel: tuple[int, ...],
+    strides: tuple[int, ...],
+    dilations: tuple[int, ...],
+    auto_pad: str,
+) -> Window:
+    if auto_pad in ("NOTSET", "VALID", ""):
+        pads = None if auto_pad == "VALID" else integers(node, "pads")
+        pads = pads or (0,) * (2 * len(kernel))
         begin, end = pads[: len(kernel)], pads[len(kernel) :]
         return Window(kernel, strides, dilations, begin, end, ceil=bool(integer(node, "ceil_mode", 0)))
-    if auto_pad == "VALID":
-        return Window(kernel, strides, dilations, (0,) * len(kernel), (0,) * len(kernel))
     sizes = context.shape(node, node.inputs[0])[2:]
     totals = tuple(
         max((-(-size // stride) - 1) * stride + (width - 1) * dilation + 1 - size, 0)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from aznas_onnx.graph.evaluate import is_cheap
 from aznas_onnx.graph.facts import Facts
 from aznas_onnx.graph.ir import Constant, Graph, Node
 from aznas_onnx.graph.roles import Role, Use, is_table, is_vector, uses
@@ -132,8 +133,9 @@ def distinct_elements(table: Constant) -> int:
     constant in which each column of the table (its first axes: the heads) occurs many times. A table with one
     distinct column was never trained, and says nothing.
     """
-    if table.read is None or table.elements > _READ_ELEMENTS or math.prod(table.shape[:-2]) < 2:
+    if not is_cheap(table) or table.elements > _READ_ELEMENTS or math.prod(table.shape[:-2]) < 2:
         return table.elements
+    assert table.read is not None  # or it would not be cheap
     positions = math.prod(table.shape[-2:])
     columns = table.read().reshape(-1, positions)
     distinct = np.unique(columns, axis=1).shape[1]
@@ -147,8 +149,9 @@ def factor_elements(table: Constant) -> int:
     two coordinates becomes a table of rank two, in which only the weight's rows were trained. Sixteen of the table's
     rows show that.
     """
-    if table.read is None or table.elements > _READ_ELEMENTS or len(table.shape) < 3:
+    if not is_cheap(table) or table.elements > _READ_ELEMENTS or len(table.shape) < 3:
         return table.elements
+    assert table.read is not None  # or it would not be cheap
     rows = table.read().reshape(-1, table.shape[-1])
     if min(rows.shape) < 4 * _MAX_COORDINATES:
         return table.elements

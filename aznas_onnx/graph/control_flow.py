@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from aznas_onnx.errors import UnsupportedOperatorError
+from aznas_onnx.errors import ModelError, UnsupportedOperatorError
 from aznas_onnx.graph.facts import Fact
 from aznas_onnx.graph.ir import Constant, Graph, Node
 
@@ -46,10 +46,11 @@ def _refuse(node: Node, what: str) -> UnsupportedOperatorError:
 
 
 def _resolve_if(node: Node, facts: Mapping[str, Fact]) -> Resolution:
-    condition = facts[node.inputs[0]].value
+    condition = _known_scalar(facts, node.inputs[0])
     if condition is None:
         raise _refuse(node, "its condition")
-    branch: Any = node.attributes["then_branch" if bool(condition.reshape(-1)[0]) else "else_branch"]
+    branch: Any = node.attributes["then_branch" if bool(condition) else "else_branch"]
+    _check_arity(node, branch, inputs=0, outputs=len(node.outputs))
     result = Resolution()
     outputs = _splice(result, branch, {}, f"{node.name}/")
     _rename_outputs(result, node, outputs)
@@ -58,14 +59,14 @@ def _resolve_if(node: Node, facts: Mapping[str, Fact]) -> Resolution:
 
 def _resolve_loop(node: Node, facts: Mapping[str, Fact], max_trips: int) -> Resolution:
     body: Any = node.attributes["body"]
-    trips = _known_int(facts, node.input(0))
-    condition = facts[node.input(1)].value if node.input(1) else np.array(True)
+    states = list(node.inputs[2:])
+    _check_arity(node, body, inputs=2 + len(states), outputs=1 + len(node.outputs))
+    trips = _known_scalar(facts, node.input(0))
+    condition = _known_scalar(facts, node.input(1)) if node.input(1) else True
     if trips is None or condition is None or not _condition_is_constant(body):
         raise _refuse(node, "the number of iterations")
-    if not bool(condition.reshape(-1)[0]):
-        trips = 0
+    trips = max(0, int(trips)) if bool(condition) else 0
     _check_trips(node, trips, max_trips)
-    states = list(node.inputs[2:])
     scans: list[list[str]] = [[] for _ in range(len(body.outputs) - 1 - len(states))]
     result = Resolution()
     for iteration in range(trips):
@@ -80,6 +81,15 @@ def _resolve_loop(node: Node, facts: Mapping[str, Fact], max_trips: int) -> Reso
     stacked = [_stack(result, node, index, names, 0) for index, names in enumerate(scans)]
     _rename_outputs(result, node, [*states, *stacked])
     return result
+
+
+def _check_arity(node: Node, body: Graph, *, inputs: int, outputs: int) -> None:
+    """Check that a branch or body takes and gives as many values as the node around it."""
+    if len(body.inputs) != inputs or len(body.outputs) != outputs:
+        raise ModelError(
+            f"node {node.name!r} ({node.operator}) has a body with {len(body.inputs)} inputs and {len(body.outputs)} outputs, "
+            f"but {inputs} and {outputs} are needed"
+        )
 
 
 def _check_trips(node: Node, trips: int, max_trips: int) -> None:
@@ -98,7 +108,7 @@ def _condition_is_constant(body: Graph) -> bool:
     if name == body.inputs[1].name:
         return True
     constant = body.constants.get(name)
-    return constant is not None and constant.read is not None and bool(constant.read().reshape(-1)[0])
+    return constant is not None and constant.read is not None and constant.elements == 1 and bool(constant.read().all())
 
 
 def _resolve_scan(node: Node, facts: Mapping[str, Fact], max_trips: int) -> Resolution:
@@ -109,14 +119,19 @@ def _resolve_scan(node: Node, facts: Mapping[str, Fact], max_trips: int) -> Reso
     n_scanned = attributes["num_scan_inputs"]
     n_states = len(node.inputs) - n_scanned
     n_outputs = len(body.outputs) - n_states
-    in_axes = attributes.get("scan_input_axes", (0,) * n_scanned)
-    in_reversed = attributes.get("scan_input_directions", (0,) * n_scanned)
-    out_axes = attributes.get("scan_output_axes", (0,) * n_outputs)
-    out_reversed = attributes.get("scan_output_directions", (0,) * n_outputs)
+    _check_arity(node, body, inputs=len(node.inputs), outputs=len(node.outputs))
+    if n_scanned < 1 or n_states < 0 or n_outputs < 0:
+        raise ModelError(f"node {node.name!r} ({node.operator}) has {len(node.inputs)} inputs, of which it scans {n_scanned}")
+    in_axes = _per_tensor(node, "scan_input_axes", n_scanned)
+    in_reversed = _per_tensor(node, "scan_input_directions", n_scanned)
+    out_axes = _per_tensor(node, "scan_output_axes", n_outputs)
+    out_reversed = _per_tensor(node, "scan_output_directions", n_outputs)
     scanned = node.inputs[n_states:]
     shape = facts[scanned[0]].shape
     if shape is None:
         raise _refuse(node, "the number of iterations")
+    if not -len(shape) <= in_axes[0] < len(shape):
+        raise ModelError(f"node {node.name!r} ({node.operator}) scans axis {in_axes[0]} of a tensor of shape {shape}")
     states = list(node.inputs[:n_states])
     collected: list[list[str]] = [[] for _ in range(n_outputs)]
     result = Resolution()
@@ -140,9 +155,21 @@ def _resolve_scan(node: Node, facts: Mapping[str, Fact], max_trips: int) -> Reso
     return result
 
 
-def _known_int(facts: Mapping[str, Fact], name: str) -> int | None:
+def _per_tensor(node: Node, attribute: str, count: int) -> tuple[int, ...]:
+    values: Any = node.attributes.get(attribute, (0,) * count)
+    if len(values) != count:
+        raise ModelError(f"node {node.name!r} ({node.operator}) has {len(values)} {attribute}, but {count} are needed")
+    return tuple(values)
+
+
+def _known_scalar(facts: Mapping[str, Fact], name: str) -> Any:
+    """Return the one element of a known tensor, or None where it is not known."""
     value = facts[name].value if name else None
-    return None if value is None else int(value.reshape(-1)[0])
+    if value is None:
+        return None
+    if value.size != 1:
+        raise ModelError(f"{name!r} decides on control flow but has {value.size} elements; one was expected")
+    return value.reshape(())[()]
 
 
 def _take(result: Resolution, node: Node, label: str, name: str, position: int, axis: int) -> str:

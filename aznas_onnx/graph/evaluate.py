@@ -7,19 +7,30 @@ reference implementation of the onnx package.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from aznas_onnx.errors import ModelError
-from aznas_onnx.graph.ir import Array, Node
+from aznas_onnx.graph.facts import Fact
+from aznas_onnx.graph.infer import infer
+from aznas_onnx.graph.ir import Array, Constant, Node
 
-__all__ = ["evaluate", "output_elements"]
+__all__ = ["Deferred", "evaluate", "is_affordable", "is_cheap"]
 
 _Inputs = Sequence[Array | None]
 
 # Where the reference implementation starts later than the operator, which means the same before.
 _REFERENCE_SINCE = {"DequantizeLinear": 19}
+
+_FEW = 64
+_CHEAP_WORK = 2**22
+_MAX_WORK = 2**31
+# Operators whose result may be much larger than their operands.
+_GENERATORS = frozenset("ConstantOfShape Expand Range".split())
+# Operators whose result has a size that depends on data, but is no larger than their operands.
+_SELECTIONS = frozenset("NonZero Compress Unique".split())
 
 
 def evaluate(node: Node, inputs: _Inputs) -> list[Array]:
@@ -43,9 +54,11 @@ def evaluate(node: Node, inputs: _Inputs) -> list[Array]:
             if simple is not None:
                 return [np.asarray(simple(node, inputs))]
             return _reference(node, inputs)
-    except (ValueError, IndexError, TypeError, KeyError, ZeroDivisionError, OverflowError, RuntimeError, AttributeError,
-            NotImplementedError, AssertionError) as error:  # fmt: skip  # the reference code raises whatever numpy does
-        raise ModelError(f"node {node.name!r} ({node.operator}) cannot be computed from its constants: {error}") from error
+    except MemoryError as error:
+        raise ModelError(f"node {node.name!r} ({node.operator}) asks for more memory than there is") from error
+    except Exception as error:  # noqa: BLE001  # the reference code raises whatever numpy, re or PIL do
+        reason = str(error).strip().partition("\n")[0][:300]
+        raise ModelError(f"node {node.name!r} ({node.operator}) cannot be computed from its constants: {reason}") from error
 
 
 def _reference(node: Node, inputs: _Inputs) -> list[Array]:
@@ -68,31 +81,81 @@ def _reference(node: Node, inputs: _Inputs) -> list[Array]:
     return [np.asarray(next(results)) if name else np.empty(0) for name in node.outputs]
 
 
-def output_elements(node: Node, inputs: _Inputs) -> int | None:
-    """Return how many elements a node is about to make, where that follows from values and not from shapes.
+def is_affordable(node: Node, inputs: Sequence[Fact], limit: int) -> bool:
+    """Whether a node, all of whose inputs are known, may be computed while a graph is read.
 
-    These are the operators with which a small file can ask for a huge tensor.
+    A small file can ask for a huge tensor, or for hours of work. What only moves or combines a few elements is
+    computed at once; for anything else ONNX's shape rules say first how large the result is. Up to `limit` elements
+    numpy may handle; the reference implementation loops over elements in Python, so it gets a thousandth. Operators
+    whose work is not in proportion to their operands (Conv, Einsum, NonMaxSuppression) are never computed here.
+
+    Raises
+    ------
+    ModelError
+        If the inputs do not fit the operator.
     """
-    value = inputs[0] if inputs else None
-    if node.op_type == "ConstantOfShape" and value is not None:
-        return _product(value)
-    if node.op_type == "Expand" and len(inputs) > 1 and inputs[1] is not None:
-        return max(_product(inputs[1]), 0)
-    if node.op_type == "Tile" and value is not None and inputs[1] is not None:
-        return int(value.size) * _product(inputs[1])
-    if node.op_type == "Range" and all(part is not None for part in inputs):
-        start, limit, delta = (float(np.asarray(part).reshape(())) for part in inputs)
-        return max(0, int(np.ceil((limit - start) / delta))) if delta else 0
-    if node.op_type == "OneHot" and value is not None and inputs[1] is not None:
-        return int(value.size) * int(np.asarray(inputs[1]).reshape(-1)[0])
-    return None
+    if node.domain or node.op_type not in _PROPORTIONAL:
+        return False
+    given = sum(fact.elements for fact in inputs)
+    is_simple = node.op_type in _SIMPLE
+    if is_simple and given <= _FEW and node.op_type not in _GENERATORS:
+        return True
+    results = infer(node, inputs)
+    if any(fact.shape is None for fact in results):
+        return node.op_type in _SELECTIONS and given <= limit // 1024
+    made = sum(fact.elements for fact in results)
+    if node.op_type == "MatMul" and inputs[0].shape:
+        made *= inputs[0].shape[-1]
+    return given + made <= (limit if is_simple else limit // 64)
 
 
-def _product(shape: Array) -> int:
-    count = 1
-    for size in shape.reshape(-1).tolist():
-        count *= max(int(size), 1)
-    return count
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """The data of a folded constant, computed when somebody asks for it.
+
+    Attributes
+    ----------
+    work
+        Elements to compute, those of folded inputs included; larger for operators that take long.
+    """
+
+    node: Node
+    inputs: tuple[Constant | None, ...]
+    index: int
+    work: int
+
+    @classmethod
+    def of(cls, node: Node, inputs: tuple[Constant | None, ...], index: int, elements: int) -> Deferred:
+        """Defer output `index` of a node, which has `elements`."""
+        before = 0
+        for constant in inputs:
+            if constant is not None:
+                before += constant.read.work if isinstance(constant.read, Deferred) else constant.elements
+        factor = 1 if node.op_type in _SIMPLE else 16 if node.op_type in _PROPORTIONAL else 256
+        return cls(node, inputs, index, min(before + factor * elements, 2**62))
+
+    @property
+    def is_cheap(self) -> bool:
+        """Whether computing it takes well under a second."""
+        return self.work <= _CHEAP_WORK
+
+    def __call__(self) -> Array:
+        """Compute the data.
+
+        Raises
+        ------
+        ModelError
+            If that would take more memory or time than a network's constant can be worth.
+        """
+        if self.work > _MAX_WORK:
+            raise ModelError(f"node {self.node.name!r} ({self.node.operator}) makes a constant that is too large to compute")
+        values = [None if c is None or c.read is None else c.read() for c in self.inputs]
+        return evaluate(self.node, values)[self.index]
+
+
+def is_cheap(constant: Constant) -> bool:
+    """Whether a constant's data can be had in a moment."""
+    return constant.read is not None and not (isinstance(constant.read, Deferred) and not constant.read.is_cheap)
 
 
 def _get(inputs: _Inputs, index: int) -> Array | None:
@@ -226,3 +289,16 @@ _SIMPLE: Mapping[str, Callable[[Node, _Inputs], Any]] = {
     "Range": lambda node, inputs: np.arange(*(np.asarray(part).reshape(())[()] for part in inputs if part is not None),
                                             dtype=_need(inputs, 0).dtype),
 }  # fmt: skip
+
+# Operators whose work is in proportion to their operands and results.
+_PROPORTIONAL = frozenset(_SIMPLE) | frozenset(
+    """
+    Abs Acos Acosh ArgMax ArgMin Asin Asinh Atan Atanh BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor CastLike Celu
+    Clip Compress Cos Cosh CumSum DepthToSpace DequantizeLinear Elu Erf Exp EyeLike Flatten GatherElements GatherND Gelu
+    GreaterOrEqual HannWindow HammingWindow BlackmanWindow HardSigmoid HardSwish IsInf IsNaN LayerNormalization LeakyRelu
+    LessOrEqual Log LogSoftmax MatMul Max Mean Min Mish Mod NonZero OneHot PRelu Pad Pow QuantizeLinear Reciprocal
+    ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare
+    Relu Round Scatter ScatterElements ScatterND Selu Shape Sigmoid Sign Sin Sinh Size Softmax Softplus Softsign
+    SpaceToDepth Split Sum Tan Tanh ThresholdedRelu Tile TopK Trilu Unique Where Xor
+    """.split()
+)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
 
-from aznas_onnx.graph.evaluate import evaluate
+from aznas_onnx.graph.evaluate import Deferred
 from aznas_onnx.graph.facts import Fact, Facts
 from aznas_onnx.graph.ir import Array, Constant, Graph, Node
 
@@ -139,16 +139,8 @@ class _Folding:
             if name:
                 fact = self._walks[0][name]
                 assert fact.shape is not None  # checked by _same_shape
-                read = _lazily(node, inputs, index) if readable else None
+                read = Deferred.of(node, inputs, index, fact.elements) if readable else None
                 self.constants[name] = Constant(shape=fact.shape, dtype=fact.dtype, read=read, sources=sources)
-
-
-def _lazily(node: Node, inputs: Sequence[Constant | None], index: int) -> Callable[[], Array]:
-    def read() -> Array:
-        values = [None if c is None or c.read is None else c.read() for c in inputs]
-        return evaluate(node, values)[index]
-
-    return read
 
 
 def _same(left: Array, right: Array) -> bool:

@@ -22,7 +22,7 @@ __all__ = ["infer", "node_proto", "schema"]
 
 _SAME_SHAPE_UNARY = frozenset(
     "Relu Sigmoid Tanh Erf Exp Log Sqrt Neg Abs Floor Ceil Round Reciprocal HardSwish HardSigmoid LeakyRelu Elu Selu "
-    "Celu Softplus Softsign Mish Gelu Softmax LogSoftmax Sin Cos Clip PRelu ThresholdedRelu Swish".split()
+    "Celu Softplus Softsign Mish Gelu Sin Cos Clip PRelu ThresholdedRelu Swish".split()
 )
 _BROADCASTING = frozenset("Add Sub Mul Div".split())
 
@@ -71,6 +71,8 @@ def _broadcast(node: Node, inputs: Sequence[Fact | None]) -> Fact:
     left, right = inputs
     if left is None or right is None:
         raise ModelError(f"node {node.name!r} ({node.operator}) misses an input")
+    if left.dtype != right.dtype:
+        raise ModelError(f"node {node.name!r} ({node.operator}) combines {left.dtype.name} with {right.dtype.name}; cast one of them")
     if left.shape is None or right.shape is None:
         return Fact(None, left.dtype)
     try:
@@ -116,12 +118,17 @@ def _infer_by_schema(node: Node, inputs: Sequence[Fact | None]) -> list[Fact]:
         shapes = ", ".join("?" if fact is None or fact.shape is None else str(fact.shape) for fact in inputs)
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"node {node.name!r} ({node.operator}) does not fit its inputs of shapes {shapes}: {reason}") from error
-    return [_fact(outputs.get(name)) for name in node.outputs]
+    return [_fact(node, outputs.get(name)) for name in node.outputs]
 
 
-def _fact(proto: onnx.TypeProto | None) -> Fact:
-    if proto is None or proto.WhichOneof("value") != "tensor_type":
+def _fact(node: Node, proto: onnx.TypeProto | None) -> Fact:
+    if proto is None or proto.WhichOneof("value") is None:
         return Fact(None, np.dtype(np.float32))
+    if proto.WhichOneof("value") != "tensor_type":
+        raise UnsupportedOperatorError(
+            f"node {node.name!r} ({node.operator}) makes a {str(proto.WhichOneof('value')).removesuffix('_type')}, "
+            "and only tensors can be scored; export the model without it"
+        )
     tensor = proto.tensor_type
     dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.elem_type)) if tensor.elem_type else np.dtype(np.float32)
     if not tensor.HasField("shape") or not all(dim.HasField("dim_value") for dim in tensor.shape.dim):

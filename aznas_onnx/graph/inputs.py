@@ -81,7 +81,11 @@ def plan_inputs(graph: Graph, given: Mapping[str, tuple[int, ...]]) -> InputPlan
     primary = _primary(floats, given)
     if "" in given:
         given = {**{k: v for k, v in given.items() if k}, primary.name: given[""]}
-    first = _dimensions(primary, given)[0] if _dimensions(primary, given) else None
+    _check_axes(primary, given)
+    texts = [value.name for value in graph.inputs if value.dtype.kind not in "fiub"]
+    if texts:
+        raise ModelError(f"input {texts[0]!r} holds neither numbers nor booleans; only these can be fed")
+    first = _dimensions(primary, given)[0]
     declared_batch = first if isinstance(first, int) and first > 0 else FREE_BATCH
     shapes: dict[str, tuple[int, ...]] = {}
     batched, warnings = set(), []
@@ -102,6 +106,16 @@ def plan_inputs(graph: Graph, given: Mapping[str, tuple[int, ...]]) -> InputPlan
         batch_is_free=not isinstance(first, int),
         warnings=tuple(warnings),
     )
+
+
+def _check_axes(primary: GraphInput, given: Mapping[str, tuple[int, ...]]) -> None:
+    axes = len(_dimensions(primary, given))
+    if primary.shape is None and not axes:
+        raise ModelError(
+            f"the shape of input {primary.name!r} is unknown on every axis; give it with --input {primary.name}=1x3x224x224"
+        )
+    if axes < 2:
+        raise ModelError(f"input {primary.name!r} has {axes} axes; two or more are needed, of which the first is the batch")
 
 
 def _same_batch(dimension: int | str | None, first: int | str | None) -> bool:
@@ -139,7 +153,7 @@ def _complete(
         if axis > 0 and isinstance(found, int) and found > 0 and wanted != found:
             raise SettingsError(f"--input gives axis {axis} of {value.name!r} size {wanted}, but the model fixes it to {found}")
     unknown = [axis for axis, size in enumerate(dimensions) if not isinstance(size, int)]
-    if unknown or (not dimensions and (declared is None or value is primary)):
+    if unknown or (not dimensions and declared is None):
         where = f"axis {unknown[0]}" if unknown else "every axis"
         example = "x".join(str(d) if isinstance(d, int) else "224" for d in dimensions) or "1x3x224x224"
         raise ModelError(f"the size of input {value.name!r} is unknown on {where}; give it with --input {value.name}={example}")

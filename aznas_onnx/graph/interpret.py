@@ -17,17 +17,19 @@ import numpy as np
 from aznas_onnx.errors import AznasError, ModelError
 from aznas_onnx.graph.batch import BatchRepair
 from aznas_onnx.graph.control_flow import resolve
-from aznas_onnx.graph.evaluate import evaluate, output_elements
+from aznas_onnx.graph.evaluate import evaluate, is_affordable, is_cheap
 from aznas_onnx.graph.facts import Fact, Facts
 from aznas_onnx.graph.infer import infer
 from aznas_onnx.graph.ir import Array, Constant, Graph, Node
 from aznas_onnx.graph.limits import Limits
+from aznas_onnx.graph.operands import check_operands
 
 __all__ = ["interpret"]
 
 # Constants up to this size are looked at; integers (index tables) in full, floats only while they could be scalars,
 # scales or masks that decide what a node means.
 _SMALL_FLOAT_ELEMENTS = 4096
+_SCALARS = 64  # values up to this size are always remembered: shape arithmetic is made of them
 _RANDOM = frozenset("RandomNormal RandomNormalLike RandomUniform RandomUniformLike Multinomial Bernoulli Dropout".split())
 _CONTROL_FLOW = frozenset(("If", "Loop", "Scan"))
 
@@ -85,24 +87,22 @@ def interpret(
 class _Walk:
     def __init__(self, graph: Graph, limits: Limits) -> None:
         self.constants: dict[str, Constant] = dict(graph.constants)
-        self.facts: dict[str, Fact] = {name: _constant_fact(constant) for name, constant in self.constants.items()}
         self.nodes: list[Node] = []
         self.changed = False
         self.repair: BatchRepair | None = None
         self._limits = limits
+        self._unrolled = 0
+        self._remembered = 0
+        self.facts: dict[str, Fact] = {}
+        self._add_facts(self.constants)
 
     def visit_all(self, nodes: Iterable[Node]) -> None:
         for node in nodes:
             self.visit(node)
 
     def visit(self, node: Node) -> None:
-        if len(self.nodes) >= self._limits.nodes:
-            raise ModelError(f"unrolling its loops gives more than {self._limits.nodes:,} nodes")
         if node.op_type in _CONTROL_FLOW and not node.domain:
-            self.changed = True
-            resolution = resolve(node, self.facts, self._limits.nodes)
-            self._add_constants(resolution.constants)
-            self.visit_all(resolution.nodes)
+            self._resolve(node)
             return
         repair = None if self.repair is None else self.repair(node)
         if repair is None:
@@ -113,10 +113,25 @@ class _Walk:
         for replacement in repair.nodes:
             self._keep(replacement)
 
+    def _resolve(self, node: Node) -> None:
+        missing = [name for name in node.inputs if name and name not in self.facts]
+        if missing:
+            raise ModelError(f"node {node.name!r} ({node.operator}) reads {missing[0]!r}, which nothing makes")
+        self.changed = True
+        resolution = resolve(node, self.facts, self._limits.unrolled_nodes)
+        self._unrolled += len(resolution.nodes)
+        if self._unrolled > self._limits.unrolled_nodes:
+            raise ModelError(f"unrolling its loops gives more than {self._limits.unrolled_nodes:,} nodes")
+        self._add_constants(resolution.constants)
+        self.visit_all(resolution.nodes)
+
     def _add_constants(self, constants: Mapping[str, Constant]) -> None:
+        self.constants.update(constants)
+        self._add_facts(constants)
+
+    def _add_facts(self, constants: Mapping[str, Constant]) -> None:
         for name, constant in constants.items():
-            self.constants[name] = constant
-            self.facts[name] = _constant_fact(constant)
+            self.facts[name] = self._constant_fact(constant)
 
     def _keep(self, node: Node) -> None:
         self.nodes.append(node)
@@ -133,27 +148,41 @@ class _Walk:
         if not node.domain and node.op_type in ("Shape", "Size") and inputs and inputs[0] is not None:
             if inputs[0].shape is not None:
                 return [_known(_shape_value(node, inputs[0].shape))]
-        values = [None if fact is None else fact.value for fact in inputs]
         if node.op_type not in _RANDOM and all(f is None or f.value is not None for f in inputs):
-            computed = self._compute(node, values)
+            computed = self._compute(node, inputs)
             if computed is not None:
                 return computed
-        return infer(node, inputs)
+        outputs = infer(node, inputs)
+        check_operands(node, inputs)
+        return outputs
 
-    def _compute(self, node: Node, values: Sequence[Array | None]) -> list[Fact] | None:
+    def _compute(self, node: Node, inputs: Sequence[Fact | None]) -> list[Fact] | None:
         """Return the outputs of a node whose inputs are known, or None where that is too large or not possible."""
-        expected = output_elements(node, values)
-        if expected is not None and expected > self._limits.folded_elements:
+        if not is_affordable(node, [fact for fact in inputs if fact is not None], self._limits.folded_elements):
             return None
         try:
-            arrays = evaluate(node, values)
+            arrays = evaluate(node, [None if fact is None else fact.value for fact in inputs])
         except AznasError:
-            inputs = [None if value is None else Fact(value.shape, value.dtype, value) for value in values]
             infer(node, inputs)  # a better message, where the shapes are what does not fit
             raise
-        return [_known(array) for array in arrays]
+        return [_known(array) if self._spend(array.size) else Fact(array.shape, array.dtype) for array in arrays]
+
+    def _spend(self, elements: int) -> bool:
+        """Whether a value of so many elements may be remembered; thousands of large ones may not."""
+        if elements > _SCALARS:
+            self._remembered += elements
+        return elements <= _SCALARS or self._remembered <= 8 * self._limits.folded_elements
+
+    def _constant_fact(self, constant: Constant) -> Fact:
+        limit = _SMALL_FLOAT_ELEMENTS if constant.is_float else self._limits.folded_elements
+        if constant.elements > limit or not is_cheap(constant) or not self._spend(constant.elements):
+            return Fact(constant.shape, constant.dtype)
+        assert constant.read is not None  # or it would not be cheap
+        return Fact(constant.shape, constant.dtype, constant.read())
 
     def _check_size(self, node: Node, fact: Fact) -> None:
+        if fact.shape is not None and any(size < 0 for size in fact.shape):
+            raise ModelError(f"node {node.name!r} ({node.operator}) makes a tensor of negative size {fact.shape}")
         if fact.elements > self._limits.tensor_elements:
             raise ModelError(
                 f"node {node.name!r} ({node.operator}) makes a tensor of shape {fact.shape}, "
@@ -170,12 +199,3 @@ def _shape_value(node: Node, shape: tuple[int, ...]) -> Array:
 
 def _known(array: Array) -> Fact:
     return Fact(tuple(array.shape), array.dtype, array)
-
-
-def _constant_fact(constant: Constant) -> Fact:
-    limit = _SMALL_FLOAT_ELEMENTS if constant.is_float else 2**22
-    if constant.read is None or constant.elements > limit:
-        return Fact(constant.shape, constant.dtype)
-    return Fact(constant.shape, constant.dtype, constant.read())
-
-

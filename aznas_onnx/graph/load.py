@@ -12,8 +12,9 @@ from google.protobuf.message import DecodeError
 
 from aznas_onnx.errors import ModelError, UnsupportedOperatorError
 from aznas_onnx.graph.limits import Limits
+from aznas_onnx.graph.tensors import all_tensors, check_tensor, is_external, size_bytes
 
-__all__ = ["Source", "load", "source_name"]
+__all__ = ["Source", "load", "source_name", "subgraphs"]
 
 _OUTLINE_BYTES = 1024  # tensors up to this size are shown to the checker
 
@@ -56,7 +57,7 @@ def load(source: Source, limits: Limits) -> tuple[onnx.ModelProto, Path | None]:
         path = Path(source)
         model, folder = _parse(_read(path, limits), name), path.parent
     _check_outline(model, name, limits)
-    _check_external_data(model, name, folder, limits)
+    _check_tensors(model, name, folder, limits)
     _check(model, name)
     return model, folder
 
@@ -78,6 +79,10 @@ def _read(path: Path, limits: Limits) -> bytes:
         raise ModelError(f"{path} does not exist") from error
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        if isinstance(error, ModelError):
+            raise
+        raise ModelError(f"{str(path)!r} is no path: {error}") from error  # it has a null character
 
 
 def _parse(content: bytes, name: str) -> onnx.ModelProto:
@@ -96,97 +101,61 @@ def _check_outline(model: onnx.ModelProto, name: str, limits: Limits) -> None:
         raise ModelError(f"{name} is not an ONNX model: it has no graph or names no operator set")
     if not model.graph.node:
         raise ModelError(f"{name} has an empty graph: there is no node to score")
-    if len(model.graph.node) > limits.nodes:
-        raise ModelError(f"{name} has {len(model.graph.node):,} nodes, above the limit of {limits.nodes:,}")
+    if not model.graph.output:
+        raise ModelError(f"{name} has no output: there is nothing to score")
+    nodes = _count_nodes(model.graph.node)
+    if nodes > limits.nodes:
+        raise ModelError(f"{name} has {nodes:,} nodes, above the limit of {limits.nodes:,}")
+    newest = onnx.defs.onnx_opset_version()
+    for entry in model.opset_import:
+        if entry.domain in ("", "ai.onnx") and not 1 <= entry.version <= newest:
+            raise ModelError(
+                f"{name} is written for opset {entry.version}, but the installed onnx package knows 1 to {newest}; "
+                "upgrade it, or export the model with one of those"
+            )
 
 
-def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    yield from graph.initializer
-    for node in graph.node:
-        yield from _node_tensors(node)
+def _count_nodes(nodes: Iterable[onnx.NodeProto]) -> int:
+    """Return the number of nodes, those of branches and loop bodies included."""
+    return sum(1 + sum(_count_nodes(graph.node) for graph in subgraphs(node)) for node in nodes)
 
 
-def _node_tensors(node: onnx.NodeProto) -> Iterator[onnx.TensorProto]:
+def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """Yield the branches or the body of a node."""
     for attribute in node.attribute:
-        if attribute.type == onnx.AttributeProto.TENSOR:
-            yield attribute.t
-        elif attribute.type == onnx.AttributeProto.TENSORS:
-            yield from attribute.tensors
-        elif attribute.type == onnx.AttributeProto.GRAPH:
-            yield from _tensors(attribute.g)
+        if attribute.type == onnx.AttributeProto.GRAPH:
+            yield attribute.g
         elif attribute.type == onnx.AttributeProto.GRAPHS:
-            for graph in attribute.graphs:
-                yield from _tensors(graph)
+            yield from attribute.graphs
 
 
-def _all_tensors(model: onnx.ModelProto) -> Iterable[onnx.TensorProto]:
-    yield from _tensors(model.graph)
-    for function in model.functions:
-        for node in function.node:
-            yield from _node_tensors(node)
-
-
-def _check_external_data(model: onnx.ModelProto, name: str, folder: Path | None, limits: Limits) -> None:
+def _check_tensors(model: onnx.ModelProto, name: str, folder: Path | None, limits: Limits) -> None:
     total_bytes = 0
-    for tensor in _all_tensors(model):
-        if any(size < 0 for size in tensor.dims):
-            raise ModelError(f"{name}: tensor {tensor.name!r} has a negative dimension {tuple(tensor.dims)}")
-        size_bytes = _size_bytes(tensor, name)
-        total_bytes += size_bytes
+    for count, tensor in enumerate(all_tensors(model)):
+        if count > limits.constants:
+            raise ModelError(f"{name} has more than {limits.constants:,} constants, which is the limit")
+        total_bytes += size_bytes(tensor)
         if total_bytes > limits.weight_bytes:
             raise ModelError(f"{name}: its constants take more than the limit of {limits.weight_bytes:,} bytes")
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            _check_external_tensor(tensor, name, folder, size_bytes)
-
-
-def _size_bytes(tensor: onnx.TensorProto, name: str) -> int:
-    elements = 1
-    for size in tensor.dims:
-        elements *= size
-    if tensor.data_type == onnx.TensorProto.STRING:
-        return elements
-    try:
-        itemsize_bytes = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-    except KeyError as error:
-        raise ModelError(f"{name}: tensor {tensor.name!r} has an unknown data type {tensor.data_type}") from error
-    return elements * itemsize_bytes
-
-
-def _check_external_tensor(tensor: onnx.TensorProto, name: str, folder: Path | None, size_bytes: int) -> None:
-    place = {entry.key: entry.value for entry in tensor.external_data}
-    location = place.get("location", "")
-    what = f"{name}: external data {location!r} of tensor {tensor.name!r}"
-    if folder is None:
-        raise ModelError(f"{what} cannot be found for a model in memory; give the model's path instead")
-    root = folder.resolve()
-    data_path = (root / location).resolve()
-    if not location or os.path.isabs(location) or not data_path.is_relative_to(root):
-        raise ModelError(f"{what} points outside the model's folder; only files beside the model are read")
-    if not data_path.is_file():
-        raise ModelError(f"{what} does not exist; keep the data file beside the model")
-    try:
-        offset, length = int(place.get("offset", 0)), int(place.get("length", size_bytes))
-    except ValueError as error:
-        raise ModelError(f"{what} has an offset or length that is no number") from error
-    if offset < 0 or length < size_bytes or offset + length > data_path.stat().st_size:
-        raise ModelError(f"{what} is truncated: {size_bytes:,} bytes at offset {offset:,} are needed")
+        check_tensor(tensor, folder)
 
 
 def _check(model: onnx.ModelProto, name: str) -> None:
     """Run the ONNX checker, and say in one sentence what it objects to."""
+    outline = _outline(model)
     try:
-        onnx.checker.check_model(_outline(model, name))
+        onnx.checker.check_model(outline)
     except onnx.checker.ValidationError as error:
         raise _checker_error(str(error), model, name) from error
     except (ValueError, UnicodeDecodeError, RuntimeError) as error:
         raise ModelError(f"{name} is not valid ONNX: {_first_sentence(str(error))}") from error
 
 
-def _outline(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
+def _outline(model: onnx.ModelProto) -> onnx.ModelProto:
     """Copy a model without its large and its external tensors, which stand as inputs instead.
 
     The checker serialises what it is given: with the weights that takes most of the time of reading a model. All
-    that it checks of a tensor is that its data has the right size, which is checked here.
+    that it checks of a tensor is that its data has the right size, which :func:`check_tensor` has done.
     """
     outline = onnx.ModelProto(ir_version=max(model.ir_version, 4))
     for field, value in model.ListFields():
@@ -202,15 +171,9 @@ def _outline(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
             value.type.tensor_type.shape.SetInParent()  # a shape may be left open; the checker says it must be there
     inputs = {value.name for value in graph.input}
     for tensor in model.graph.initializer:
-        is_external = tensor.data_location == onnx.TensorProto.EXTERNAL
-        if not is_external and len(tensor.raw_data) <= _OUTLINE_BYTES:
+        if not is_external(tensor) and len(tensor.raw_data) <= _OUTLINE_BYTES:
             graph.initializer.append(tensor)
             continue
-        if not is_external and len(tensor.raw_data) != _size_bytes(tensor, name):
-            raise ModelError(
-                f"{name}: tensor {tensor.name!r} has {len(tensor.raw_data):,} bytes of data, "
-                f"but its shape {tuple(tensor.dims)} needs {_size_bytes(tensor, name):,}"
-            )
         if tensor.name not in inputs:
             graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
     return outline

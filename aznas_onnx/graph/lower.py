@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+import math
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
+import onnx.inliner  # not imported by onnx itself
 
 from aznas_onnx.errors import ModelError
 from aznas_onnx.graph.ir import Array, AttributeValue, Constant, Graph, GraphInput, Node
 from aznas_onnx.graph.limits import Limits
+from aznas_onnx.graph.load import subgraphs
+from aznas_onnx.graph.tensors import read_tensor
 
 __all__ = ["lower"]
 
@@ -24,14 +27,21 @@ def lower(model: onnx.ModelProto, folder: Path | None, name: str, limits: Limits
     Raises
     ------
     ModelError
-        If inlining its functions would exceed the node limit.
+        If inlining its functions would exceed the node limit, or an attribute has no value.
     """
     if model.functions:
         _check_expansion(model, name, limits)
-        model = onnx.inliner.inline_local_functions(model)
+        model = _inlined(model, name)
     versions = {"" if entry.domain == "ai.onnx" else entry.domain: entry.version for entry in model.opset_import}
     metadata = {entry.key: entry.value for entry in (*model.graph.metadata_props, *model.metadata_props)}
-    return _GraphLowering(versions, folder).lower(model.graph, metadata)
+    return _GraphLowering(versions, folder, limits).lower(model.graph, metadata)
+
+
+def _inlined(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    try:
+        return onnx.inliner.inline_local_functions(model)
+    except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
+        raise ModelError(f"{name}: its functions cannot be inlined: {error}") from error
 
 
 def _check_expansion(model: onnx.ModelProto, name: str, limits: Limits) -> None:
@@ -48,6 +58,7 @@ def _check_expansion(model: onnx.ModelProto, name: str, limits: Limits) -> None:
             if key in bodies and key not in sizes:
                 sizes[key] = size(bodies[key], (*open_calls, key))
             total += sizes.get(key, 1)
+            total += sum(size(graph.node, open_calls) for graph in subgraphs(node))
             if total > limits.nodes:
                 raise ModelError(f"{name}: inlining its functions gives more than {limits.nodes:,} nodes")
         return total
@@ -56,19 +67,22 @@ def _check_expansion(model: onnx.ModelProto, name: str, limits: Limits) -> None:
 
 
 class _GraphLowering:
-    def __init__(self, versions: dict[str, int], folder: Path | None) -> None:
+    def __init__(self, versions: dict[str, int], folder: Path | None, limits: Limits) -> None:
         self._versions = versions
         self._folder = folder
+        self._limits = limits
 
     def lower(self, proto: onnx.GraphProto, metadata: dict[str, str]) -> Graph:
         constants = {tensor.name: self._constant(tensor, tensor.name) for tensor in proto.initializer}
         for sparse in proto.sparse_initializer:
-            constants[sparse.values.name] = _sparse_constant(sparse, sparse.values.name)
+            constants[sparse.values.name] = self._sparse_constant(sparse, sparse.values.name)
         nodes: list[Node] = []
         taken: set[str] = set()
         for index, node_proto in enumerate(proto.node):
             if node_proto.op_type == "Constant" and node_proto.domain in ("", "ai.onnx"):
                 output = node_proto.output[0]
+                if not node_proto.attribute:
+                    raise ModelError(f"node {node_proto.name!r} (Constant) has no value")
                 constants[output] = self._constant_node(node_proto, output)
             else:
                 nodes.append(self._node(node_proto, index, taken))
@@ -85,12 +99,14 @@ class _GraphLowering:
 
     def _node(self, proto: onnx.NodeProto, index: int, taken: Collection[str]) -> Node:
         name = proto.name or f"{proto.op_type}_{index}"
+        while name in taken:
+            name = f"{name}#{index}"
         domain = "" if proto.domain == "ai.onnx" else proto.domain
         return Node(
             op_type=proto.op_type,
             domain=domain,
             version=self._versions.get(domain, 1),
-            name=f"{name}#{index}" if name in taken else name,
+            name=name,
             inputs=tuple(proto.input),
             outputs=tuple(proto.output),
             attributes=MappingProxyType({a.name: self._attribute(a) for a in proto.attribute}),
@@ -98,16 +114,22 @@ class _GraphLowering:
 
     def _attribute(self, proto: onnx.AttributeProto) -> AttributeValue:
         kind = onnx.AttributeProto
+        if proto.ref_attr_name:
+            raise ModelError(
+                f"attribute {proto.name!r} refers to {proto.ref_attr_name!r}, which only the body of a function may do"
+            )
         if proto.type == kind.GRAPH:
             return self.lower(proto.g, {})
         if proto.type == kind.GRAPHS:
             return tuple(self.lower(graph, {}) for graph in proto.graphs)
         if proto.type == kind.TENSOR:
-            return self._constant(proto.t, "").read()  # type: ignore[misc]  # a tensor in a file has data
+            return read_tensor(proto.t, self._folder)
         if proto.type == kind.STRING:
             return _text(proto.s)
         if proto.type == kind.STRINGS:
             return tuple(_text(text) for text in proto.strings)
+        if proto.type not in (kind.INT, kind.FLOAT, kind.INTS, kind.FLOATS):
+            raise ModelError(f"attribute {proto.name!r} has a type that no network needs; numbers, text and tensors are accepted")
         value: Any = onnx.helper.get_attribute_value(proto)
         return value if isinstance(value, (int, float)) else tuple(value)
 
@@ -115,7 +137,7 @@ class _GraphLowering:
         return Constant(
             shape=tuple(tensor.dims),
             dtype=np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)),
-            read=_reader(tensor, self._folder),
+            read=lambda: read_tensor(tensor, self._folder),
             sources=frozenset({name}),
         )
 
@@ -124,11 +146,30 @@ class _GraphLowering:
         if attribute.name == "value":
             return self._constant(attribute.t, output)
         if attribute.name == "sparse_value":
-            return _sparse_constant(attribute.sparse_tensor, output)
+            return self._sparse_constant(attribute.sparse_tensor, output)
         dtype: type | str = {"value_int": np.int64, "value_ints": np.int64, "value_string": object}.get(
             attribute.name, object if attribute.name == "value_strings" else np.float32
         )
         return Constant.of(np.array(onnx.helper.get_attribute_value(attribute), dtype=dtype), frozenset({output}))
+
+    def _sparse_constant(self, sparse: onnx.SparseTensorProto, name: str) -> Constant:
+        shape = tuple(sparse.dims)
+        if any(size < 0 for size in shape) or math.prod(shape) > self._limits.tensor_elements:
+            raise ModelError(
+                f"sparse tensor {name!r} has shape {shape}, above the limit of {self._limits.tensor_elements:,} elements"
+            )
+        values = read_tensor(sparse.values, self._folder)
+
+        def read() -> Array:
+            dense = np.zeros(shape, dtype=values.dtype)
+            positions = read_tensor(sparse.indices, self._folder)
+            if positions.ndim == 1:
+                dense.reshape(-1)[positions] = values
+            else:
+                dense[tuple(positions.T)] = values
+            return dense
+
+        return Constant(shape=shape, dtype=values.dtype, read=read, sources=frozenset({name}))
 
 
 def _text(content: bytes) -> str | bytes:
@@ -137,31 +178,6 @@ def _text(content: bytes) -> str | bytes:
         return content.decode("utf-8")
     except UnicodeDecodeError:
         return content
-
-
-def _reader(tensor: onnx.TensorProto, folder: Path | None) -> Callable[[], Array]:
-    base = "" if folder is None else str(folder)
-
-    def read() -> Array:
-        return numpy_helper.to_array(tensor, base_dir=base)
-
-    return read
-
-
-def _sparse_constant(sparse: onnx.SparseTensorProto, name: str) -> Constant:
-    shape = tuple(sparse.dims)
-    values = numpy_helper.to_array(sparse.values)
-
-    def read() -> Array:
-        dense = np.zeros(shape, dtype=values.dtype)
-        positions = numpy_helper.to_array(sparse.indices)
-        if positions.ndim == 1:
-            dense.reshape(-1)[positions] = values
-        else:
-            dense[tuple(positions.T)] = values
-        return dense
-
-    return Constant(shape=shape, dtype=values.dtype, read=read, sources=frozenset({name}))
 
 
 def _graph_input(value: onnx.ValueInfoProto) -> GraphInput:

@@ -14,6 +14,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from aznas_onnx.graph.evaluate import is_cheap
 from aznas_onnx.graph.facts import Facts
 from aznas_onnx.graph.ir import Constant, Graph, Node
 
@@ -133,8 +134,9 @@ def is_table(constant: Constant) -> bool:
 
     Constants that cannot be read, or are too large to, are not.
     """
-    if constant.read is None or not 2 * _TABLE_VALUES <= constant.elements <= _TABLE_READ_ELEMENTS:
+    if not is_cheap(constant) or not 2 * _TABLE_VALUES <= constant.elements <= _TABLE_READ_ELEMENTS:
         return False
+    assert constant.read is not None  # or it would not be cheap
     values = constant.read().reshape(-1)
     if np.unique(values[:1024]).size > _TABLE_VALUES:
         return False

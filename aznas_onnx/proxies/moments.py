@@ -15,7 +15,7 @@ import torch
 
 from aznas_onnx.proxies.positions import Matching
 
-__all__ = ["covariance", "entropies", "jacobian_gram", "spectra", "spectral_norms"]
+__all__ = ["covariance", "entropy", "jacobian_gram", "spectra", "spectral_norm"]
 
 Tensor = torch.Tensor
 _ENTROPY_OFFSET = 1e-8  # of the published code
@@ -104,17 +104,20 @@ def spectra(matrices: Sequence[Tensor]) -> list[Tensor]:
     return [found[index] for index in range(len(matrices))]
 
 
-def entropies(spectrum: Tensor) -> Tensor:
+def entropy(spectrum: Tensor, *, is_of_samples: bool) -> Tensor:
     """Return the entropy of L1-normalised eigenvalues (Eq. 3), a 0-d tensor.
 
     Where features lie in a subspace, rounding makes some eigenvalues negative; where that exceeds the offset of the
-    logarithm the result is NaN, as in the published code.
+    logarithm the result is NaN, as in the published code. A matrix of the samples has an eigenvalue 0 by its making
+    (the samples are centred), which says nothing about the network and counts as 0.
     """
+    if is_of_samples:
+        spectrum = spectrum.clamp_min(0.0)
     shares = spectrum / spectrum.sum()
     return -(shares * torch.log(shares + _ENTROPY_OFFSET)).sum()
 
 
-def spectral_norms(spectrum: Tensor) -> Tensor:
+def spectral_norm(spectrum: Tensor) -> Tensor:
     """Return the spectral norm of a matrix from the eigenvalues of its Gram matrix, a 0-d tensor."""
     return spectrum[-1].clamp_min(0.0).sqrt()
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import enum
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from aznas_onnx.counts import format_count
 from aznas_onnx.errors import SettingsError
+from aznas_onnx.spaces import Space
 
-__all__ = ["Budget", "Cost", "CountConvention", "Countable", "Limit"]
+__all__ = ["Budget", "Cost", "CountConvention", "Limit"]
 
 G = TypeVar("G", bound=Hashable)
 
@@ -20,15 +21,6 @@ class CountConvention(str, enum.Enum):
 
     GRAPH = "graph"  # those of the ONNX graph, as `aznas inspect` counts them
     PAPER = "paper"  # the FLOPs of the paper's own code for the space, quirks included
-
-
-class Countable(Protocol[G]):
-    """The part of a space that counts: from a genotype, without building the network where there is a formula."""
-
-    def macs(self, genotype: G) -> int: ...
-    def params(self, genotype: G) -> int: ...
-    def layers(self, genotype: G) -> int: ...
-    def paper_flops(self, genotype: G) -> int | None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +45,7 @@ class Cost:
     paper_flops: int | None = None
 
     @classmethod
-    def of(cls, space: Countable[G], genotype: G) -> Cost:
+    def of(cls, space: Space[G], genotype: G) -> Cost:
         """Count a genotype."""
         return cls(
             macs=space.macs(genotype),
@@ -75,7 +67,9 @@ class Limit:
             if end is not None and end < 0:
                 raise SettingsError(f"a budget of {end} is negative; write a count such as 600M")
         if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
-            raise SettingsError(f"a budget from {self.minimum:,} to {self.maximum:,} admits nothing; write the smaller end first")
+            raise SettingsError(
+                f"a budget from {self.minimum:,} to {self.maximum:,} admits nothing; write the smaller end first"
+            )
 
     @property
     def is_open(self) -> bool:

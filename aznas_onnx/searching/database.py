@@ -12,7 +12,16 @@ from pathlib import Path
 from aznas_onnx.errors import AznasError
 from aznas_onnx.searching.settings import StudySettings
 
-__all__ = ["StudyError", "connect", "create_or_check", "explained", "open_reader", "read_settings", "transaction"]
+__all__ = [
+    "StudyError",
+    "connect",
+    "create_or_check",
+    "explained",
+    "open_reader",
+    "read_settings",
+    "stored_settings",
+    "transaction",
+]
 
 _APPLICATION_ID = 0x417A4E61  # "AzNa", in the file's header: what `file run.db` and we know it by
 _SCHEMA_VERSION = 1
@@ -98,6 +107,21 @@ def open_reader(path: Path) -> Iterator[sqlite3.Connection]:
         if not _holds_study(connection, path):
             raise StudyError(f"{path} holds no study yet; `aznas search --db {path}` starts one")
         yield connection
+
+
+def stored_settings(path: Path) -> StudySettings | None:
+    """Return the settings of the study in a file, or None where there is no file or no study yet.
+
+    Raises
+    ------
+    StudyError
+        If the file is something else.
+    """
+    if not path.exists():
+        return None
+    _refuse_other_files(path)
+    with explained(path), contextlib.closing(_read_only(path)) as connection:
+        return read_settings(connection, path) if _holds_study(connection, path) else None
 
 
 def create_or_check(connection: sqlite3.Connection, path: Path | None, settings: StudySettings) -> StudySettings | None:

@@ -25,7 +25,7 @@ class Scorer(Protocol):
         ...
 
     def prepare(self, threads: int | None) -> None:
-        """Get ready in the process that will score, with `threads` threads for one candidate (None: as many as it likes)."""
+        """Get ready in the process that will score, with `threads` threads (None: as many as the libraries like)."""
         ...
 
     def score(self, genotype: str) -> ProxyScores:
@@ -77,13 +77,16 @@ class InlineExecutor:
         scorer.prepare(None)
 
     def submit(self, number: int, genotype: str) -> None:
+        """Keep a candidate until it is collected."""
         self._waiting.append((number, genotype))
 
     def collect(self) -> Outcome:
+        """Score the candidate that waits longest."""
         number, genotype = self._waiting.popleft()
         return Outcome(number=number, scores=evaluate(self._scorer, genotype))
 
     def close(self) -> None:
+        """Forget what waits."""
         self._waiting.clear()
 
 

@@ -92,7 +92,10 @@ class History:
         self._stop.set()
         if self._heart.is_alive():
             self._heart.join()
-        with contextlib.suppress(sqlite3.Error), contextlib.closing(self._connection):  # what is recorded stays recorded
+        with (
+            contextlib.suppress(sqlite3.Error),
+            contextlib.closing(self._connection),
+        ):  # what is recorded stays recorded
             self._connection.execute("DELETE FROM claims WHERE writer = ?", (self._writer,))
 
     def new_trials(self) -> list[Trial]:
@@ -104,11 +107,22 @@ class History:
                 trials.append(trial)
         return trials
 
+    def trials(self) -> tuple[Trial, ...]:
+        """Return all trials, in the order of recording."""
+        with explained(self.path):
+            return read_trials(self._connection, self.path)
+
+    def software(self) -> tuple[dict[str, str], ...]:
+        """Return the versions of Python and the main packages that wrote to the study, each combination once."""
+        with explained(self.path):
+            return read_software(self._connection)
+
     def claims(self) -> list[Claim]:
         """Return the candidates being scored by living processes, this one included; drop the claims of dead ones."""
         with explained(self.path):
             rows = self._connection.execute(
-                "SELECT number, genotype, writer, host, process, seen_at FROM claims JOIN writers ON writer = writers.id"
+                "SELECT number, genotype, writer, host, process, seen_at "
+                "FROM claims JOIN writers ON writer = writers.id"
             ).fetchall()
             alive = {self._writer: True}
             for _, _, writer, host, process, seen in rows:
@@ -156,7 +170,9 @@ class History:
         with explained(self.path):
             self._connection.execute("PRAGMA synchronous = FULL")
             with transaction(self._connection):
-                self._connection.execute("DELETE FROM claims WHERE number = ? AND writer = ?", (proposal.number, self._writer))
+                self._connection.execute(
+                    "DELETE FROM claims WHERE number = ? AND writer = ?", (proposal.number, self._writer)
+                )
                 self._connection.execute(
                     "INSERT INTO trials (number, genotype, origin, parent, tries, macs, params, layers, paper_flops, "
                     "status, reason, proxies, elapsed_s, scored_at, writer) "
@@ -216,15 +232,15 @@ def _decoded(connection: sqlite3.Connection, path: Path | None, after: int) -> I
         try:
             yield row[0], _trial(row[1:])
         except (TypeError, ValueError, KeyError, AttributeError) as error:
-            raise StudyError(f"{path} is damaged: trial {row[1]} cannot be read ({error}); go back to a copy of it") from error
+            raise StudyError(
+                f"{path} is damaged: trial {row[1]} cannot be read ({error}); go back to a copy of it"
+            ) from error
 
 
 def _trial(row: tuple[Any, ...]) -> Trial:
     number, genotype, origin, parent, tries, macs, params, layers, paper_flops, status, reason, proxies, elapsed_s = row
     cost = Cost(macs=macs, params=params, layers=layers, paper_flops=paper_flops)
-    proposal = Proposal(
-        number=number, genotype=genotype, origin=Origin(origin), parent=parent, tries=tries, cost=cost
-    )
+    proposal = Proposal(number=number, genotype=genotype, origin=Origin(origin), parent=parent, tries=tries, cost=cost)
     values = {name: ProxyValue(**value) for name, value in json.loads(proxies).items()}
     return Trial(proposal=proposal, status=Status(status), reason=reason, proxies=values, elapsed_s=elapsed_s)
 

@@ -28,7 +28,7 @@ class Leaderboard:
     Parameters
     ----------
     n_proxies
-        Number of proxies that are ranked; at least 1.
+        Number of proxies that are ranked; without any, all candidates are equal.
 
     Examples
     --------
@@ -40,8 +40,6 @@ class Leaderboard:
     """
 
     def __init__(self, n_proxies: int) -> None:
-        if n_proxies < 1:
-            raise ValueError("a ranking needs at least one proxy")
         self._size = 0
         self._values = np.empty((n_proxies, _FIRST_CAPACITY))
         # Twice the mean rank: an integer, in float64 because that is what the product is taken in (exact up to 2**53).
@@ -75,7 +73,7 @@ class Leaderboard:
         self._size += 1
         self._products = None
 
-    def extend(self, rows: Sequence[Sequence[float]] | npt.NDArray[np.float64]) -> None:
+    def extend(self, rows: Sequence[Sequence[float] | npt.NDArray[np.float64]] | npt.NDArray[np.float64]) -> None:
         """Add many candidates at once, in O(m log m).
 
         Parameters
@@ -90,6 +88,12 @@ class Leaderboard:
         for known, ranks in zip(self._values, self._doubled_ranks, strict=True):
             ranks[:end] = _doubled_mean_ranks(known[:end])
         self._size = end
+        self._products = None
+
+    def leave_out(self, proxy: int) -> None:
+        """Rank without the proxy at index `proxy` from now on; those after it move up."""
+        self._values = np.delete(self._values, proxy, axis=0)
+        self._doubled_ranks = np.delete(self._doubled_ranks, proxy, axis=0)
         self._products = None
 
     def az_scores(self) -> npt.NDArray[np.float64]:
@@ -119,8 +123,8 @@ class Leaderboard:
 
     def _product_of_ranks(self) -> npt.NDArray[np.float64]:
         if self._products is None:
-            product = self._doubled_ranks[0, : self._size].copy()
-            for ranks in self._doubled_ranks[1:]:
+            product = np.ones(self._size)
+            for ranks in self._doubled_ranks:
                 product *= ranks[: self._size]
             self._products = product
         return self._products

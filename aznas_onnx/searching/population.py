@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from aznas_onnx.results import Status
+from aznas_onnx.proxies import PROXIES, Direction
+from aznas_onnx.results import ProxyValue, Status
 from aznas_onnx.searching.leaderboard import Leaderboard
 from aznas_onnx.searching.trial import Trial
 
-__all__ = ["Population", "ranked_proxies", "ranked_values"]
+__all__ = ["Population"]
 
 
 class Population:
-    """All trials of a study that this process knows of, ranked.
+    """All trials of a study that this process knows of, ranked as :func:`aznas_onnx.ranking.rank` would rank them.
 
     It keeps genotypes and ranks only: a hundred thousand trials take some tens of megabytes.
     """
@@ -26,8 +27,8 @@ class Population:
         self.genotypes: set[str] = set()
         self.tries = 0
         self.failed = 0
-        self._names: tuple[str, ...] = ()
-        self._board = Leaderboard(1)
+        self._names: list[str] = []
+        self._board = Leaderboard(0)
         self._ranked: list[tuple[int, str]] = []
 
     def __len__(self) -> int:
@@ -48,11 +49,8 @@ class Population:
         self.failed += len(trials) - len(scored)
         if not scored:
             return
-        if not self._names:
-            # A proxy that applies to none ties all of them, and so changes no order.
-            self._names = tuple(scored[0].proxies)
-            self._board = Leaderboard(len(self._names))
-        rows = [ranked_values(trial, self._names) for trial in scored]
+        self._agree_on_proxies([trial.proxies for trial in scored])
+        rows = [_ranked_values(trial.proxies, self._names) for trial in scored]
         if len(rows) == 1:
             self._board.add(rows[0])
         else:
@@ -71,16 +69,25 @@ class Population:
         """Return number and genotype of the best candidate, or None where there is none yet."""
         return self._ranked[int(self._board.best(1)[0])] if self._ranked else None
 
+    def _agree_on_proxies(self, scored: Sequence[Mapping[str, ProxyValue]]) -> None:
+        """Leave out, for good, a proxy that a candidate lacks or that does not apply to it."""
+        if not self._ranked:
+            self._names = list(scored[0])
+            self._board = Leaderboard(len(self._names))
+        for name in list(self._names):
+            if not all(name in proxies and proxies[name].applies for proxies in scored):
+                self._board.leave_out(self._names.index(name))
+                self._names.remove(name)
 
-def ranked_proxies(trials: Iterable[Trial]) -> tuple[str, ...]:
-    """Return the proxies that take part in the ranking: those that apply to at least one of the trials."""
-    names: dict[str, None] = {}
-    for trial in trials:
-        names.update((name, None) for name, value in trial.proxies.items() if value.applies)
-    return tuple(names)
+
+def _ranked_values(proxies: Mapping[str, ProxyValue], names: Sequence[str]) -> npt.NDArray[np.float64]:
+    """Return the named proxies so that higher is better, shape (n_proxies,); NaN, which ranks lowest, where none."""
+    return np.array([_sign(name) * _number(proxies[name]) for name in names])
 
 
-def ranked_values(trial: Trial, names: Sequence[str]) -> npt.NDArray[np.float64]:
-    """Return the named proxies of a trial, shape (n_proxies,); one without a number is NaN, which ranks lowest."""
-    means = (value.mean if (value := trial.proxies.get(name)) is not None else None for name in names)
-    return np.array([math.nan if mean is None else mean for mean in means])
+def _number(value: ProxyValue) -> float:
+    return math.nan if value.mean is None else value.mean
+
+
+def _sign(name: str) -> int:
+    return -1 if name in PROXIES and PROXIES[name].direction is Direction.LOWER_IS_BETTER else 1

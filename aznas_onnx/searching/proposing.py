@@ -6,36 +6,25 @@ import itertools
 from collections import Counter
 from collections.abc import Collection, Hashable
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from aznas_onnx.counts import format_count
 from aznas_onnx.errors import SettingsError
-from aznas_onnx.searching.budget import LABELS, Budget, Cost, Countable, CountConvention
+from aznas_onnx.searching.budget import LABELS, Budget, Cost, CountConvention
 from aznas_onnx.searching.population import Population
 from aznas_onnx.searching.settings import Strategy, StudySettings
 from aznas_onnx.searching.trial import Origin, Proposal
+from aznas_onnx.spaces import Space
 
-__all__ = ["Exhausted", "Proposer", "SearchSpace"]
+__all__ = ["Exhausted", "Proposer"]
 
 G = TypeVar("G", bound=Hashable)
 
 _EARLY = 10  # so many candidates are mutated from the start of the space
 _STARTS = 100  # a space that draws its start gets so many chances to draw one within budget
 _START_STREAM, _PROPOSAL_STREAM = 0, 1
-
-
-class SearchSpace(Countable[G], Protocol[G]):
-    """What the search needs of a space; :class:`aznas_onnx.spaces.Space` is one."""
-
-    @property
-    def name(self) -> str: ...
-    def start(self, rng: np.random.Generator) -> G: ...
-    def sample(self, rng: np.random.Generator) -> G: ...
-    def mutate(self, genotype: G, rng: np.random.Generator, changes: int = 1) -> G: ...
-    def parse(self, text: str) -> G: ...
-    def format(self, genotype: G) -> str: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +57,7 @@ class Proposer(Generic[G]):
         If the paper's FLOPs are to be counted and the space has none.
     """
 
-    def __init__(self, space: SearchSpace[G], settings: StudySettings, max_tries: int) -> None:
+    def __init__(self, space: Space[G], settings: StudySettings, max_tries: int) -> None:
         if max_tries < 1:
             raise SettingsError(f"{max_tries} tries for a candidate are too few; at least 1 is needed")
         self._space = space

@@ -104,7 +104,7 @@ class Session:
         return bool(self._pending)
 
     def _next_number(self, claimed: Collection[int]) -> int:
-        """Return the lowest number that is neither recorded nor claimed: what a killed process left is taken up first."""
+        """Return the lowest number that is neither recorded nor claimed: what a killed process left comes first."""
         while self._lowest_free in self._population.numbers:
             self._lowest_free += 1
         number = self._lowest_free
@@ -120,8 +120,14 @@ class Session:
         outcome = self._executor.collect()
         proposal = self._pending.pop(outcome.number)
         self._history.record(self._trial(proposal, outcome.scores))
-        if outcome.scores.reason is not None and not self._population.n_ranked and self._population.failed + 1 >= _HOPELESS:
-            raise StudyError(f"the first {_HOPELESS} candidates all failed to score; the last one: {outcome.scores.reason}")
+        if (
+            outcome.scores.reason is not None
+            and not self._population.n_ranked
+            and self._population.failed + 1 >= _HOPELESS
+        ):
+            raise StudyError(
+                f"the first {_HOPELESS} candidates all failed to score; the last one: {outcome.scores.reason}"
+            )
 
     def _trial(self, proposal: Proposal, scores: ProxyScores) -> Trial:
         proxies = dict(scores.proxies)

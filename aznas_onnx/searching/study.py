@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from aznas_onnx.errors import SettingsError
-from aznas_onnx.results import Status
-from aznas_onnx.searching.database import StudyError, open_reader, read_settings
+from aznas_onnx.ranking import rank
+from aznas_onnx.results import ProxyScores, Status
+from aznas_onnx.searching.database import open_reader, read_settings
 from aznas_onnx.searching.history import read_software, read_trials
-from aznas_onnx.searching.leaderboard import Leaderboard
-from aznas_onnx.searching.population import ranked_proxies, ranked_values
 from aznas_onnx.searching.settings import StudySettings
 from aznas_onnx.searching.trial import Candidate, Trial
 
@@ -73,11 +68,11 @@ class Study:
     def best(self, n: int = 1) -> tuple[Candidate, ...]:
         """Return the `n` best candidates (all ranked ones, where there are fewer), the best first.
 
-        The score is Eq. 12 over all ranked trials; of equal ones the earlier is the better.
+        The score is Eq. 12 over all trials that did not fail; of equal ones the earlier comes first.
         """
         if n < 1:
             raise SettingsError(f"the best {n} candidates are none; ask for at least 1")
-        return self._candidates(self._board.best(n).tolist()) if self._ranked else ()
+        return tuple(self._ranked[:n])
 
     def candidate(self, number: int) -> Candidate:
         """Return a candidate by its number.
@@ -87,15 +82,16 @@ class Study:
         SettingsError
             If there is no such trial or it failed.
         """
-        trial = next((trial for trial in self.trials if trial.number == number), None)
-        if trial is None:
-            raise SettingsError(f"there is no trial {number}; the study has {len(self.trials)}, numbered from 0")
-        if trial.status is not Status.OK:
-            raise SettingsError(f"trial {number} was not scored: {trial.reason}")
-        return self._candidates([self._ranked.index(trial)])[0]
+        found = next((one for one in self._ranked if one.trial.number == number), None)
+        if found is not None:
+            return found
+        failed = next((trial for trial in self.trials if trial.number == number), None)
+        if failed is not None:
+            raise SettingsError(f"trial {number} was not scored: {failed.reason}")
+        raise SettingsError(f"there is no trial {number}; the study has {len(self.trials)}, numbered from 0")
 
     def pareto(self, measure: str = "macs") -> tuple[Candidate, ...]:
-        """Return the front of score against a count: candidates that no cheaper one equals or beats.
+        """Return the front of score against a count: the candidates that no cheaper one equals or beats.
 
         Parameters
         ----------
@@ -109,17 +105,14 @@ class Study:
         """
         if measure not in _MEASURES:
             raise SettingsError(f"there is no count {measure!r}; accepted are {', '.join(_MEASURES)}")
-        costs = [getattr(trial.cost, measure) for trial in self._ranked]
-        if None in costs:
+        costs = {one.trial.number: getattr(one.trial.cost, measure) for one in self._ranked}
+        if None in costs.values():
             raise SettingsError(f"space {self.settings.space['name']!r} has no {measure}; use macs, params or layers")
-        front: list[int] = []
-        best = -np.inf
-        scores = self._scores
-        for index in sorted(range(len(costs)), key=lambda index: (costs[index], -scores[index])):
-            if scores[index] > best:
-                front.append(index)
-                best = scores[index]
-        return self._candidates(front)
+        front: list[Candidate] = []
+        for one in sorted(self._ranked, key=lambda one: (costs[one.trial.number], one.rank)):
+            if not front or one.rank < front[-1].rank:  # equal scores share a rank
+                front.append(one)
+        return tuple(front)
 
     @property
     def acceptance_rate(self) -> float:
@@ -128,25 +121,19 @@ class Study:
         return len(self.trials) / tries if tries else 0.0
 
     @cached_property
-    def _ranked(self) -> list[Trial]:
-        return [trial for trial in self.trials if trial.status is Status.OK]
+    def _ranked(self) -> list[Candidate]:
+        """All trials that did not fail, the best first."""
+        scored = [trial for trial in self.trials if trial.status is Status.OK]
+        ranking = rank([_scores(trial) for trial in scored])
+        if not ranking.order:  # one candidate alone has no score, and is the best
+            return [Candidate(trial=trial, az_score=None, rank=1) for trial in scored]
+        ranked = []
+        for index in ranking.order:
+            place = ranking.rank[index]
+            assert place is not None
+            ranked.append(Candidate(trial=scored[index], az_score=ranking.az_score[index], rank=place))
+        return ranked
 
-    @cached_property
-    def _board(self) -> Leaderboard:
-        names = ranked_proxies(self._ranked)
-        board = Leaderboard(max(1, len(names)))
-        board.extend([ranked_values(trial, names) for trial in self._ranked])
-        return board
 
-    @cached_property
-    def _scores(self) -> list[float]:
-        scores: list[float] = self._board.az_scores().tolist()
-        return scores
-
-    @cached_property
-    def _ranks(self) -> dict[int, int]:
-        return {index: rank for rank, index in enumerate(self._board.best(len(self._ranked)).tolist(), 1)}
-
-    def _candidates(self, indices: Sequence[int]) -> tuple[Candidate, ...]:
-        scores, ranks = self._scores, self._ranks
-        return tuple(Candidate(trial=self._ranked[i], az_score=scores[i], rank=ranks[i]) for i in indices)
+def _scores(trial: Trial) -> ProxyScores:
+    return ProxyScores(model=trial.genotype, status=trial.status, proxies=trial.proxies)

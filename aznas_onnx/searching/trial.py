@@ -94,11 +94,11 @@ class Candidate:
     Attributes
     ----------
     az_score
-        Eq. 12 over all ranked trials of the study: at most 0, higher is better.
+        Eq. 12 over all trials of the study that did not fail: at most 0, higher is better; None for one alone.
     rank
-        From 1, the best.
+        From 1, the best; equal scores share the better rank.
     """
 
     trial: Trial
-    az_score: float
+    az_score: float | None
     rank: int

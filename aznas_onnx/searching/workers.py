@@ -54,7 +54,9 @@ class ProcessExecutor:
         try:
             pickle.dumps(scorer)
         except (pickle.PicklingError, AttributeError, TypeError) as error:
-            raise SettingsError(f"this space or scorer cannot be sent to another process ({error}); use 1 worker") from error
+            raise SettingsError(
+                f"this space or scorer cannot be sent to another process ({error}); use 1 worker"
+            ) from error
         self.slots = workers
         self._scorer = scorer
         self._threads = max(1, _cores() // workers)
@@ -65,11 +67,13 @@ class ProcessExecutor:
         self._workers: list[_Worker] = []
 
     def submit(self, number: int, genotype: str) -> None:
+        """Hand a candidate to an idle process, or keep it until there is one."""
         self._waiting.append((number, genotype))
         self._attempts[number] = 0
         self._hand_out()
 
     def collect(self) -> Outcome:
+        """Wait for the next result of any process."""
         while True:
             busy = {worker.connection: worker for worker in self._workers if worker.task is not None}
             for connection in wait(list(busy)):
@@ -81,6 +85,7 @@ class ProcessExecutor:
                     return outcome
 
     def close(self) -> None:
+        """End the processes; what they score is given up."""
         for worker in self._workers:
             worker.connection.close()  # an idle process ends by itself when it sees this
             if worker.task is not None:

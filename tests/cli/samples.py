@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from aznas_onnx.blocks.types import Block, BlockKind
-from aznas_onnx.cli.render_score import ScoredModel, ScoreReport
+from aznas_onnx.cli.render_score import ScoreReport
 from aznas_onnx.flops import Costs, CountStatus, NodeCost
 from aznas_onnx.inspection import InspectedBlock, InspectedNode, Inspection
+from aznas_onnx.ranking import rank
 from aznas_onnx.results import ProxyScores, ProxyValue, Status
+from aznas_onnx.verify import Verification
 
 
 def node_cost(
@@ -104,6 +106,18 @@ def scores(model: str, *, stderr: float | None = None, **changed: Any) -> ProxyS
     return ProxyScores(**{**values, **changed})
 
 
+def verification(*, agrees: bool) -> Verification:
+    """A comparison with ONNX Runtime that went well, or did not."""
+    return Verification(
+        relative_difference=2.3e-6 if agrees else 0.25,
+        output="logits",
+        batch_size=2,
+        seed=0,
+        precision="float32",
+        tolerance=1e-3,
+    )
+
+
 def report(*, seeds: int = 1) -> ScoreReport:
     """Four models: two good ones, a transformer, and one that could not be read."""
     spread = None if seeds == 1 else 0.0142
@@ -113,19 +127,15 @@ def report(*, seeds: int = 1) -> ScoreReport:
         "models/a_network_with_quite_a_long_name_v2.onnx", stderr=spread, proxies=dead, changes=first.changes
     )
     none = ProxyValue(mean=None, reason="a transformer has none", applies=False)
-    third = scores(
-        "models/vit.onnx", stderr=spread, proxies={**first.proxies, "progressivity": none}, macs=17_564_000_000
-    )
+    wide = {**first.proxies, "expressivity": ProxyValue(mean=71.5, stderr=spread), "progressivity": none}
+    third = scores("models/vit.onnx", stderr=spread, proxies=wide, macs=17_564_000_000)
     failed = ProxyScores(
         model="models/broken.onnx", status=Status.FAILED, reason="models/broken.onnx: not an ONNX file"
     )
+    everything = (first, failed, second, third)
     return ScoreReport(
-        models=(
-            ScoredModel(scores=first, az_score=-1.9095, rank=2),
-            ScoredModel(scores=failed),
-            ScoredModel(scores=second, az_score=-3.2958, rank=3),
-            ScoredModel(scores=third, az_score=-0.4055, rank=1),
-        ),
+        scores=everything,
+        ranking=rank(everything),
         proxies=("expressivity", "progressivity", "trainability", "macs"),
         settings={"batch_size": 64, "seeds": seeds, "seed": 0, "device": "cpu"},
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -83,6 +84,22 @@ def test_every_error_of_the_package_has_the_one_root() -> None:
     from aznas_onnx import errors
 
     assert all(issubclass(getattr(errors, name), AznasError) for name in errors.__all__)
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("aznas in", "plain,inspect"),
+        ("aznas score mo", "file,mo"),
+        ("aznas score --see", "plain,--seed"),
+        ("aznas spaces show nb", "plain,nb201"),
+    ],
+)
+def test_the_shell_completes(typed: str, offered: str) -> None:
+    words = {"COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1), "_AZNAS_COMPLETE": "bash_complete"}
+    command = [sys.executable, "-c", "from aznas_onnx.cli.main import main; main()"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **words})
+    assert offered in done.stdout.splitlines()
 
 
 def test_a_reader_that_has_seen_enough_is_no_error() -> None:

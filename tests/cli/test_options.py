@@ -3,7 +3,10 @@ from __future__ import annotations
 import click
 import pytest
 
-from aznas_onnx.cli.options import COUNT, INPUT_SHAPE, input_shapes
+from aznas_onnx.cli.options import read_count, read_input_shapes
+
+PARAMETER = click.Option(["--anything"])
+CONTEXT = click.Context(click.Command("anything"))
 
 
 @pytest.mark.parametrize(
@@ -17,23 +20,24 @@ from aznas_onnx.cli.options import COUNT, INPUT_SHAPE, input_shapes
     ],
 )
 def test_input_shapes_are_read(text: str, parsed: tuple[str, tuple[int, ...]]) -> None:
-    assert INPUT_SHAPE.convert(text, None, None) == parsed
+    name, shape = parsed
+    assert read_input_shapes(CONTEXT, PARAMETER, [text]) == {name: shape}
 
 
 @pytest.mark.parametrize("text", ["", "x=", "x=1x-3", "x=1x0", "x=Nx3", "x=1xx3", "x=1.5x2", "x=" + "9" * 20, "x=١x2"])
 def test_what_is_no_shape_is_refused(text: str) -> None:
     with pytest.raises(click.BadParameter, match="NAME=SHAPE with positive sizes"):
-        INPUT_SHAPE.convert(text, None, None)
+        read_input_shapes(CONTEXT, PARAMETER, [text])
 
 
 def test_an_input_has_one_shape() -> None:
-    assert input_shapes((("a", (1, 2)), ("", (1,)))) == {"a": (1, 2), "": (1,)}
-    with pytest.raises(click.BadParameter, match="given twice"):
-        input_shapes((("a", (1, 2)), ("a", (1, 3))))
+    assert read_input_shapes(CONTEXT, PARAMETER, ["a=1x2", "1"]) == {"a": (1, 2), "": (1,)}
+    with pytest.raises(click.BadParameter, match="'a=1x3' gives an input a second shape"):
+        read_input_shapes(CONTEXT, PARAMETER, ["a=1x2", "a=1x3"])
 
 
 def test_counts_take_units_and_explain_what_they_refuse() -> None:
-    assert COUNT.convert("1.2G", None, None) == 1_200_000_000
-    assert COUNT.convert(7, None, None) == 7
+    assert read_count(CONTEXT, PARAMETER, "1.2G") == 1_200_000_000
+    assert read_count(CONTEXT, PARAMETER, None) is None
     with pytest.raises(click.BadParameter, match="such as 600M"):
-        COUNT.convert("many", None, None)
+        read_count(CONTEXT, PARAMETER, "many")

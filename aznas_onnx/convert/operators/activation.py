@@ -61,7 +61,7 @@ def hard_sigmoid(node: Node, context: Context) -> Call:
     alpha, beta = number(node, "alpha", 0.2), number(node, "beta", 0.5)
     if abs(alpha - 1 / 6) < 1e-6 and beta == 0.5:
         return Call(F.hardsigmoid, node.inputs)
-    return Call(lambda x: torch.clamp(alpha * x + beta, 0.0, 1.0), node.inputs)
+    return Call(lambda x: F.hardtanh(alpha * x + beta, 0.0, 1.0), node.inputs)
 
 
 def gelu(node: Node, context: Context) -> Call:

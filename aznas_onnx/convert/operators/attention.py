@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,7 @@ Tensor = torch.Tensor
 
 def _split_heads(x: Tensor, heads: int) -> Tensor:
     """(batch, length, heads * size) to (batch, heads, length, size); four axes are left as they are."""
-    return x if x.dim() == 4 else x.unflatten(-1, (heads, -1)).transpose(1, 2)
+    return x if x.dim() == 4 else x.reshape(*x.shape[:2], heads, -1).transpose(1, 2)
 
 
 def _repeat_heads(x: Tensor, heads: int) -> Tensor:
@@ -34,7 +35,7 @@ def attention(node: Node, context: Context) -> Call:
     return Call(_fused(node) if plain else _Attention(node), tuple(names[:3] if plain else names))
 
 
-def _fused(node: Node) -> torch.nn.Module | object:
+def _fused(node: Node) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     """Return torch's fused attention, for the usual case: no mask but the causal one, no cache."""
     q_heads, kv_heads = integer(node, "q_num_heads", 0), integer(node, "kv_num_heads", 0)
     causal = bool(integer(node, "is_causal", 0))
@@ -88,16 +89,16 @@ class _Attention:
         raw = (query * scale) @ (keys * scale).transpose(-1, -2)
         scores = self.softcap * torch.tanh(raw / self.softcap) if self.softcap else raw
         biased = scores if bias is None else scores + bias
-        weights = torch.softmax(biased, dim=-1)
-        if bias is not None:  # a query that may look at nothing gives zeros, not NaN
-            weights = weights.masked_fill(torch.isneginf(bias.amax(-1, keepdim=True)), 0.0)
+        if bias is None:
+            weights = torch.softmax(biased, dim=-1)
+        else:  # a query that may look at nothing gives zeros, not NaN, in the gradient too
+            blind = torch.isneginf(bias.amax(-1, keepdim=True))
+            weights = torch.softmax(biased.masked_fill(blind, 0.0), dim=-1).masked_fill(blind, 0.0)
         result = weights @ _repeat_heads(value, query.shape[1])
         shown = (raw, scores, biased, weights)[self.output_mode]
         return (result.transpose(1, 2).flatten(2) if packed else result), key, value, shown
 
-    def _bias(
-        self, query: Tensor, keys: int, mask: Tensor | None, past: int, lengths: Tensor | None
-    ) -> Tensor | None:
+    def _bias(self, query: Tensor, keys: int, mask: Tensor | None, past: int, lengths: Tensor | None) -> Tensor | None:
         allowed = self._allowed(query, keys, past, lengths)
         bias = None
         if mask is not None:

@@ -110,7 +110,9 @@ def deform_conv(node: Node, context: Context) -> Call:
     padding = window.begin if window.is_symmetric else (0, 0)
     pads = None if window.is_symmetric else window.torch_pads
 
-    def run(x: Tensor, weight: Tensor, offset: Tensor, bias: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+    def run(
+        x: Tensor, weight: Tensor, offset: Tensor, bias: Tensor | None = None, mask: Tensor | None = None
+    ) -> Tensor:
         x = x if pads is None else F.pad(x, pads)
         result: Tensor = deform_conv2d(
             x, offset, weight, bias, stride=window.strides, padding=padding, dilation=window.dilations, mask=mask

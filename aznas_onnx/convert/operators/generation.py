@@ -84,5 +84,11 @@ def cast_like(node: Node, context: Context) -> Call:
 def _cast_to(node: Node, context: Context, target: np.dtype[Any]) -> Call:
     source = context.numpy_dtype(node.inputs[0])
     context.carrier(node, source)
-    options = {"saturate": bool(integer(node, "saturate", 1)), "round_mode": text(node, "round_mode", "up")}
-    return Call(convert_values(source, target, context.carrier(node, target), **options), node.inputs[:1])
+    run = convert_values(
+        source,
+        target,
+        context.carrier(node, target),
+        saturate=bool(integer(node, "saturate", 1)),
+        round_mode=text(node, "round_mode", "up"),
+    )
+    return Call(run, node.inputs[:1])

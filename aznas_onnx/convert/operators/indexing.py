@@ -33,13 +33,18 @@ def gather(node: Node, context: Context) -> Call:
 
     def run(x: Tensor, index: Tensor) -> Tensor:
         picked = x.index_select(axis, _from_front(index, x.shape[axis]).reshape(-1))
-        return picked.unflatten(axis, index.shape) if index.dim() != 1 else picked
+        return picked if index.dim() == 1 else _unflatten(picked, axis, tuple(index.shape))
 
     def run_scalar(x: Tensor, index: Tensor) -> Tensor:
         return x.index_select(axis, _from_front(index, x.shape[axis]).reshape(1)).squeeze(axis)
 
     index_shape = context.known_shape(node.inputs[1])
     return Call(run_scalar if index_shape == () else run, node.inputs)
+
+
+def _unflatten(x: Tensor, axis: int, shape: tuple[int, ...]) -> Tensor:
+    axis %= x.dim()
+    return x.reshape(*x.shape[:axis], *shape, *x.shape[axis + 1 :])
 
 
 def _gather_known(node: Node, context: Context, axis: int, index: np.ndarray) -> Call:
@@ -51,7 +56,7 @@ def _gather_known(node: Node, context: Context, axis: int, index: np.ndarray) ->
     positions, shape = context.tensor(index.reshape(-1)), index.shape
     if index.ndim == 1:
         return Call(lambda x: x.index_select(axis, positions), node.inputs[:1])
-    return Call(lambda x: x.index_select(axis, positions).unflatten(axis, shape), node.inputs[:1])
+    return Call(lambda x: _unflatten(x.index_select(axis, positions), axis, shape), node.inputs[:1])
 
 
 def gather_elements(node: Node, context: Context) -> Call:

@@ -12,7 +12,6 @@ from aznas_onnx.graph.ir import Node
 Tensor = torch.Tensor
 
 
-
 def batch_normalization(node: Node, context: Context) -> Call:
     """Statistics of the batch where the program trains or the file asks for it; running ones otherwise.
 
@@ -75,9 +74,7 @@ def layer_normalization(node: Node, context: Context) -> Call:
     plain = all(not name or list(context.known_shape(name) or ()) == normalized for name in node.inputs[1:])
     with_statistics = any(context.is_read(name) for name in node.outputs[1:])
     if plain and not with_statistics:
-        return Call(
-            lambda x, scale=None, bias=None: torch.layer_norm(x, normalized, scale, bias, epsilon), node.inputs
-        )
+        return Call(lambda x, scale=None, bias=None: torch.layer_norm(x, normalized, scale, bias, epsilon), node.inputs)
 
     def run(x: Tensor, scale: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         result, mean, inverse_std = torch.native_layer_norm(x, normalized, None, None, epsilon)

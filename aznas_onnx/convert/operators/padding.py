@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
@@ -12,10 +15,11 @@ from aznas_onnx.convert.windows import to_torch_pads
 from aznas_onnx.graph.ir import Node
 
 Tensor = torch.Tensor
+Positions: TypeAlias = npt.NDArray[np.int64]
 
 
 def pad(node: Node, context: Context) -> Call:
-    """Pads are an attribute before version 11 and an input from it on; negative ones cut."""
+    """Read pads from an attribute before version 11 and from an input from it on; negative ones cut."""
     mode = text(node, "mode", "constant")
     begin, end = _pads(node, context)
     if not any(begin) and not any(end):
@@ -67,18 +71,18 @@ def _pad_constant(node: Node, context: Context, pads: list[int]) -> Call:
     return Call(run, (node.inputs[0], value_name))
 
 
-def _positions(mode: str, size: int, before: int, after: int) -> np.ndarray:
+def _positions(mode: str, size: int, before: int, after: int) -> Positions:
     """Return which element of an axis each element of the padded axis copies; what is cut is cut first."""
     first, last = max(-before, 0), size - max(-after, 0)
-    positions = np.arange(-max(before, 0), last - first + max(after, 0))
+    positions = np.arange(-max(before, 0), last - first + max(after, 0), dtype=np.int64)
     return first + _folded(mode, last - first, positions)
 
 
-def _folded(mode: str, size: int, positions: np.ndarray) -> np.ndarray:
+def _folded(mode: str, size: int, positions: Positions) -> Positions:
     if mode == "wrap":
         return positions % size
     if mode == "edge" or size == 1:
         return positions.clip(0, size - 1)
     period = 2 * (size - 1)  # back and forth without repeating the ends
     folded = positions % period
-    return np.minimum(folded, period - folded)
+    return np.asarray(np.minimum(folded, period - folded))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,9 +19,9 @@ from aznas_onnx.graph.ir import Node
 Tensor = torch.Tensor
 _MAX: dict[int, Callable[..., Tensor]] = {1: torch.max_pool1d, 2: torch.max_pool2d, 3: torch.max_pool3d}
 _MAX_WITH_INDICES: dict[int, Callable[..., tuple[Tensor, Tensor]]] = {
-    1: partial(F.max_pool1d, return_indices=True),
-    2: partial(F.max_pool2d, return_indices=True),
-    3: partial(F.max_pool3d, return_indices=True),
+    1: F.max_pool1d_with_indices,
+    2: F.max_pool2d_with_indices,
+    3: F.max_pool3d_with_indices,
 }
 _AVERAGE: dict[int, Callable[..., Tensor]] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 
@@ -42,7 +43,7 @@ def max_pool(node: Node, context: Context) -> Call:
     with_indices = len(node.outputs) > 1 and context.is_read(node.outputs[1])
     exact = _fits_torch(window)
     pads = None if exact else window.covering_pads(context.shape(node, node.inputs[0])[2:])
-    options = {
+    options: dict[str, Any] = {
         "kernel_size": window.kernel,
         "stride": window.strides,
         "dilation": window.dilations,
@@ -70,7 +71,7 @@ def _on_integers(pool: Callable[..., Tensor], pads: list[int] | None) -> Callabl
 
 
 def _max_pool_with_indices(
-    node: Node, window: Window, options: dict[str, object], pads: list[int] | None
+    node: Node, window: Window, options: dict[str, Any], pads: list[int] | None
 ) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     """ONNX counts indices over the whole tensor; torch over one channel (of the padded tensor, if we padded)."""
     pool = _MAX_WITH_INDICES[len(window.kernel)]
@@ -100,7 +101,7 @@ def _max_pool_with_indices(
 
 
 def max_unpool(node: Node, context: Context) -> Call:
-    """The inverse of MaxPool with indices: scatter the maxima into zeros."""
+    """Scatter maxima into zeros: the inverse of MaxPool with indices."""
     kernel = integers(node, "kernel_shape") or ()
     window = read_window(node, context, kernel)
     shape = context.shape(node, node.inputs[0])

@@ -36,6 +36,8 @@ _ACTIVATIONS: dict[str, tuple[Callable[..., Tensor], float | None, float | None]
     "hardsigmoid": (lambda x, alpha, beta: torch.clamp(alpha * x + beta, 0.0, 1.0), 0.2, 0.5),
     "elu": (lambda x, alpha: F.elu(x, alpha), 1.0, None),
 }
+#: ONNX gives these no default of their own, and runtimes disagree.
+_WITHOUT_DEFAULTS = frozenset(("affine", "scaledtanh", "thresholdedrelu"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +195,8 @@ def _activations(node: Node, cell: _Cell, directions: int) -> list[list[Activati
             raise unsupported(node, f"has activation {name!r}", f"{', '.join(sorted(_ACTIVATIONS))} are supported")
         function, alpha, beta = _ACTIVATIONS[name.lower()]
         options: dict[str, float] = {}
+        if name.lower() in _WITHOUT_DEFAULTS and not alphas:
+            raise unsupported(node, f"has activation {name!r} without its alpha", "runtimes disagree on a default")
         if alpha is not None:
             options["alpha"] = alphas.pop(0) if alphas else alpha
         if beta is not None:

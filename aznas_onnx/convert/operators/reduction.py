@@ -17,7 +17,7 @@ Reduce: TypeAlias = Callable[[Tensor, tuple[int, ...], bool], Tensor]
 
 
 def reduction(function: Reduce, *, axes_input_since: int = 18) -> Converter:
-    """Return the converter of a reduction; its axes are an attribute before `axes_input_since` and an input from it on."""
+    """Return the converter of a reduction; from version `axes_input_since` on its axes are an input."""
 
     def convert(node: Node, context: Context) -> Call:
         if node.version >= axes_input_since:
@@ -83,7 +83,8 @@ def l1(x: Tensor, axes: tuple[int, ...], keep: bool) -> Tensor:
 
 def l2(x: Tensor, axes: tuple[int, ...], keep: bool) -> Tensor:
     if x.is_floating_point():
-        return torch.linalg.vector_norm(x, 2, axes, keepdim=keep)  # unlike sqrt, has a gradient at zero
+        norm: Tensor = torch.linalg.vector_norm(x, 2, axes, keepdim=keep)  # unlike sqrt, has a gradient at zero
+        return norm
     return sum_square(x, axes, keep).double().sqrt().to(x.dtype)
 
 
@@ -108,7 +109,11 @@ def arg_reduction(function: Callable[..., Tensor]) -> Converter:
         axis, keep = integer(node, "axis", 0), bool(integer(node, "keepdims", 1))
         if not integer(node, "select_last_index", 0):
             return Call(lambda x: function(_sortable(x), dim=axis, keepdim=keep), node.inputs)
-        return Call(lambda x: x.shape[axis] - 1 - function(_sortable(x).flip(axis), dim=axis, keepdim=keep), node.inputs)
+
+        def run_last(x: Tensor) -> Tensor:
+            return x.shape[axis] - 1 - function(_sortable(x).flip(axis), dim=axis, keepdim=keep)
+
+        return Call(run_last, node.inputs)
 
     return convert
 
@@ -135,5 +140,3 @@ def cumulative(function: Callable[..., Tensor], neutral: float) -> Converter:
         return Call(run, node.inputs[:1])
 
     return convert
-
-

@@ -129,12 +129,10 @@ def _changed_axes(node: Node, context: Context, settings: _Settings) -> list[_Ax
 
 def _scaled(size: int, scale: float) -> int:
     # Scales are single precision in the file: 10 * 0.6f is a hair above 6, 10 * 0.7f a hair below 7.
-    return int(math.floor(float(np.float32(size) * np.float32(scale))))
+    return math.floor(float(np.float32(size) * np.float32(scale)))
 
 
-def _scales_for(
-    node: Node, before: list[int], sizes: tuple[float, ...]
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _scales_for(node: Node, before: list[int], sizes: tuple[float, ...]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return the scales that lead to `sizes`, and the sizes once the aspect ratio is kept where the node asks so."""
     scales = tuple(goal / size for goal, size in zip(sizes, before, strict=True))
     policy = text(node, "keep_aspect_ratio_policy", "stretch")
@@ -272,7 +270,8 @@ def _nearest_positions(axis: _Axis, settings: _Settings) -> npt.NDArray[np.int64
         "ceil": np.ceil,
         "simple": np.ceil if axis.scale < 1 else np.floor,
     }
-    return rounding[settings.nearest](x).clip(0, axis.before - 1).astype(np.int64)
+    positions: npt.NDArray[np.int64] = rounding[settings.nearest](x).clip(0, axis.before - 1).astype(np.int64)
+    return positions
 
 
 def _matrix(axis: _Axis, settings: _Settings) -> Floats:

@@ -78,7 +78,7 @@ def expand(node: Node, context: Context) -> Call:
     shape = context.known_shape(node.outputs[0])
     if shape is None:
         wanted = context.ints(node, 1, "the shape") or ()
-        shape = torch.broadcast_shapes(context.shape(node, node.inputs[0]), wanted)
+        shape = np.broadcast_shapes(context.shape(node, node.inputs[0]), wanted)
     return Call(lambda x: x.expand(shape), node.inputs[:1])
 
 
@@ -87,7 +87,7 @@ def identity(node: Node, context: Context) -> Call:
 
 
 def dropout(node: Node, context: Context) -> Call:
-    """Always off: scoring is inference for everything but BatchNormalization."""
+    """Leave it off, always: scoring is inference for everything but BatchNormalization."""
     if len(node.outputs) < 2 or not context.is_read(node.outputs[1]):
         return Call(lambda x: x, node.inputs[:1])
     mask = torch.bool if node.version >= 10 else context.dtype
@@ -223,5 +223,3 @@ def shape_(node: Node, context: Context) -> Call:
 
 def size_(node: Node, context: Context) -> Call:
     return Call(lambda x: torch.tensor(x.numel(), dtype=torch.int64, device=x.device), node.inputs)
-
-

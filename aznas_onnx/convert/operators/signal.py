@@ -16,8 +16,12 @@ def _as_complex(x: Tensor) -> Tensor:
     return x.squeeze(-1) if x.shape[-1] == 1 else torch.view_as_complex(x.contiguous())
 
 
+def _as_pairs(x: Tensor) -> Tensor:
+    return torch.view_as_real(x.resolve_conj())
+
+
 def dft(node: Node, context: Context) -> Call:
-    """The axis is an attribute before version 20 and an input from it on."""
+    """Take the axis from an attribute before version 20 and from an input from it on."""
     rank = context.rank(node, node.inputs[0])
     if node.version >= 20:
         axis = (context.ints(node, 2, "the axis") or (-2,))[0] if node.input(2) else -2
@@ -31,12 +35,13 @@ def dft(node: Node, context: Context) -> Call:
     def run(x: Tensor) -> Tensor:
         signal = _as_complex(x)
         if inverse and onesided:
-            return torch.fft.irfft(signal, length, axis).unsqueeze(-1)
+            real: Tensor = torch.fft.irfft(signal, length, axis)
+            return real.unsqueeze(-1)
         if inverse:
-            return torch.view_as_real(torch.fft.ifft(signal, length, axis).resolve_conj())
+            return _as_pairs(torch.fft.ifft(signal, length, axis))
         if onesided:
-            return torch.view_as_real(torch.fft.rfft(signal, length, axis).resolve_conj())
-        return torch.view_as_real(torch.fft.fft(signal, length, axis).resolve_conj())
+            return _as_pairs(torch.fft.rfft(signal, length, axis))
+        return _as_pairs(torch.fft.fft(signal, length, axis))
 
     return Call(run, node.inputs[:1])
 
@@ -50,6 +55,6 @@ def stft(node: Node, context: Context) -> Call:
         frames = _as_complex(x).unfold(1, length, step)
         frames = frames if window is None else frames * window
         transform = torch.fft.rfft if onesided and not frames.is_complex() else torch.fft.fft
-        return torch.view_as_real(transform(frames).resolve_conj())
+        return _as_pairs(transform(frames))
 
     return Call(run, (node.inputs[0], node.input(2)))

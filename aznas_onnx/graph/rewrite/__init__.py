@@ -7,11 +7,24 @@ of contents; each rewrite says why it declines where it does not apply.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator
 
 from aznas_onnx.graph.facts import Facts
 from aznas_onnx.graph.ir import Graph, Node
-from aznas_onnx.graph.rewrite import microsoft, training
+from aznas_onnx.graph.rewrite import (
+    activations,
+    batchnorm,
+    linear,
+    microsoft,
+    normalisation,
+    padding,
+    pooling,
+    shapes,
+    splitting,
+    targets,
+    training,
+)
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.quantisation import strip_fake_quantisation
 from aznas_onnx.graph.rewrite.restore import restore_folded
@@ -24,7 +37,18 @@ DECOMPOSITIONS: tuple[Rewrite, ...] = (
     *microsoft.REWRITES,
 )
 
-CANONICALISATIONS: tuple[Rewrite, ...] = ()
+# Activations before normalisations and pooling, which look for none of them; linear layers after reshapes are plain.
+CANONICALISATIONS: tuple[Rewrite, ...] = (
+    *activations.REWRITES,
+    *normalisation.REWRITES,
+    *padding.REWRITES,
+    *batchnorm.REWRITES,
+    *pooling.REWRITES,
+    *shapes.REWRITES,
+    *splitting.REWRITES,
+    *linear.REWRITES,
+)
+_ROUNDS = 4
 
 
 def decompose(graph: Graph) -> tuple[Graph, tuple[str, ...]]:
@@ -56,10 +80,43 @@ def _captured(nodes: tuple[Node, ...]) -> Iterator[str]:
 
 
 def canonicalise(
-    graph: Graph, facts: Facts, *, protected: Collection[str] = ()
+    graph: Graph, facts: Facts, *, protected: Collection[str] = (), probe: Facts | None = None
 ) -> tuple[Graph, Facts, tuple[str, ...]]:
-    """Bring patterns that exporters write in several ways into one form."""
-    return graph, facts, ()
+    """Bring patterns that exporters write in several ways into one form.
+
+    Parameters
+    ----------
+    graph, facts
+        A folded graph and what is known about it.
+    protected
+        Tensors that keep their name and stay the output of a node; the graph's outputs always do.
+    probe
+        Facts of the same graph at another batch size; given them, shapes that are computed from the batch become
+        constants.
+
+    Returns
+    -------
+    graph
+        One that computes the same; the given one where there was nothing to do.
+    facts
+        For every tensor of that graph.
+    changes
+        What was recognised, in words for the user.
+    """
+    editor = Editor(graph, facts, protected)
+    made = Counter[str]()
+    if probe is not None:
+        made.update(apply(editor, targets.rewrites(probe)))
+    for _ in range(_ROUNDS):
+        found = apply(editor, CANONICALISATIONS)
+        made.update(found)
+        if not found:
+            break
+    if not editor.modified:
+        return graph, facts, ()
+    canonical = editor.finish()
+    written = counted(made.items())
+    return canonical, editor.facts(canonical), (f"recognised as one operator each: {written}",) if written else ()
 
 
 def restore_normalisation(

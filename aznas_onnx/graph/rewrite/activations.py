@@ -38,9 +38,9 @@ def _gates(editor: Editor, node: Node) -> Iterator[_Gate]:
 
 def _fuse(editor: Editor, gate: Node, x: str, wanted: Sum, op_type: str, **attributes: Any) -> bool:
     """Replace the arithmetic above `gate` that has the wanted form by one operator on `x`."""
-    symbols = {x, gate.outputs[0]} - {""}
+    symbols = {x, gate.outputs[0]}
     for root in climb(editor, gate.outputs[0]):
-        if close(expand(editor, root.outputs[0], symbols), wanted):
+        if editor.shape(root.outputs[0]) == editor.shape(x) and close(expand(editor, root.outputs[0], symbols), wanted):
             patch = editor.patch(root)
             patch.add(op_type, x, output=root.outputs[0], **attributes)
             patch.apply()
@@ -119,7 +119,7 @@ def _hard_sigmoid(editor: Editor, node: Node) -> str | None:
         argument = expand(editor, node.inputs[0], {x})
         if argument is None or argument.keys() != {(x,), ()}:
             continue
-        slope, offset = argument[x,] / high, argument[()] / high
+        slope, offset = argument[(x,)] / high, argument[()] / high
         if high == 1.0:
             patch = editor.patch(node)
             patch.add("HardSigmoid", x, output=node.outputs[0], alpha=slope, beta=offset)
@@ -172,8 +172,8 @@ def _clip(editor: Editor, node: Node) -> str | None:
         return "it does not clip by numbers"
     x = next((name for name in node.inputs if editor.constant(name) is None), "")
     shape = editor.shape(x)
-    if not x or shape is None or shape != editor.shape(node.outputs[0]):
-        return "it broadcasts"
+    if not x or not editor.is_float(x) or shape is None or shape != editor.shape(node.outputs[0]):
+        return "it broadcasts, or clips integers"
     inner = editor.producer(x)
     merged = None if inner is None or not editor.is_private(x) else clip_bounds(editor, inner)
     if inner is not None and merged is not None and editor.shape(inner.inputs[0]) == shape:
@@ -189,6 +189,8 @@ def _clip(editor: Editor, node: Node) -> str | None:
 
 
 def _write_clip(editor: Editor, node: Node, x: str, low: float, high: float) -> None:
+    if low == -math.inf and high == math.inf and editor.substitute(node, x):
+        return
     patch = editor.patch(node)
     if (low, high) == (0.0, math.inf):
         patch.add("Relu", x, output=node.outputs[0])

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from aznas_onnx.graph.facts import Fact, Facts
+from aznas_onnx.graph.evaluate import is_cheap
 from aznas_onnx.graph.infer import infer
 from aznas_onnx.graph.ir import Array, Constant, Graph, Node
 
@@ -22,9 +23,9 @@ __all__ = ["VERSIONS", "Editor", "Patch"]
 
 VERSIONS: Mapping[str, int] = MappingProxyType(
     {
-        "Add": 14, "BatchNormalization": 15, "Cast": 19, "Clip": 13, "Concat": 13, "Div": 14, "Einsum": 12, "Flatten": 13,
+        "Add": 14, "BatchNormalization": 15, "Cast": 19, "Clip": 13, "Concat": 13, "Div": 14, "Einsum": 12, "Expand": 13, "Flatten": 13,
         "Gather": 13, "Gelu": 20, "Gemm": 13, "GlobalAveragePool": 1, "GroupNormalization": 21, "HardSigmoid": 6, "HardSwish": 14, "Identity": 16,
-        "LayerNormalization": 17, "LeakyRelu": 16, "MatMul": 13, "Mish": 18, "Mul": 14, "RMSNormalization": 23, "Reciprocal": 13,
+        "LayerNormalization": 17, "LeakyRelu": 16, "MatMul": 13, "Mish": 18, "Mul": 14, "RMSNormalization": 23, "Reciprocal": 13, "ReduceMean": 18,
         "Relu": 14, "Reshape": 14, "Shape": 15, "Sigmoid": 13, "Slice": 13, "Softmax": 13, "Split": 13, "Sqrt": 13,
         "Squeeze": 13, "Sub": 14, "Swish": 24, "Tanh": 13, "Transpose": 13,
     }
@@ -77,6 +78,11 @@ class Editor:
         """The batch size that shapes are for."""
         return self._batch_size
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the graph's inputs."""
+        return tuple(value.name for value in self._graph.inputs)
+
     def nodes(self, *operators: str) -> Iterator[Node]:
         """Yield the nodes of these operators (with their domain, as messages print it), as they are now.
 
@@ -111,6 +117,10 @@ class Editor:
         """Return the nodes that read a tensor."""
         return tuple(self._readers.get(name, ()))
 
+    def position(self, node: Node) -> int:
+        """Return where a node is: what is made at a smaller position is made earlier."""
+        return self._slot[node]
+
     def sole_reader(self, name: str) -> Node | None:
         """Return the one node that reads a tensor; None where several do, none does, or the tensor is protected."""
         readers = self._readers.get(name, ())
@@ -137,6 +147,11 @@ class Editor:
         shape = self.shape(name)
         return None if shape is None else len(shape)
 
+    def is_float(self, name: str) -> bool:
+        """Whether a tensor is known to hold floats."""
+        fact = None if self._facts is None else self._facts.get(name)
+        return fact is not None and fact.dtype.kind == "f"
+
     def constant(self, name: str) -> Constant | None:
         """Return a constant, or None where the tensor is something else."""
         return self._constants.get(name)
@@ -144,9 +159,14 @@ class Editor:
     def array(self, name: str) -> Array | None:
         """Return the data of a small constant; None for anything else."""
         constant = self._constants.get(name)
-        if constant is None or constant.read is None or constant.elements > _READ_ELEMENTS:
+        if constant is None or constant.read is None or constant.elements > _READ_ELEMENTS or not is_cheap(constant):
             return None
         return constant.read()
+
+    def value(self, name: str) -> Array | None:
+        """Return the value of any tensor that is known at the batch size at hand, constant or not."""
+        fact = None if self._facts is None else self._facts.get(name)
+        return None if fact is None else fact.value
 
     def scalar(self, name: str) -> float | None:
         """Return the value of a constant of one element; None for anything else.
@@ -208,6 +228,26 @@ class Editor:
             self._prune(name)
         self._forget(node)
 
+    def insert(self, node: Node, *new: Node) -> None:
+        """Put nodes in front of one."""
+        self.modified = True
+        slot = self._slot[node]
+        place = self._slots[slot].index(node)
+        self._slots[slot][place:place] = new
+        for added in new:
+            self._slot[added] = slot
+            self._register(added)
+            self._infer(added)
+
+    def remove(self, *nodes: Node) -> None:
+        """Remove nodes whose outputs another one is about to make."""
+        self.modified = True
+        for node in nodes:
+            self._slots[self._slot[node]].remove(node)
+            self._unregister(node)
+            for name in node.inputs:
+                self._prune(name)
+
     def substitute(self, node: Node, name: str) -> bool:
         """Let tensor `name` stand for the first output of `node`, and remove the node.
 
@@ -261,7 +301,8 @@ class Editor:
             return self._graph
         nodes = tuple(node for slot in self._slots for node in slot)
         used = {name for node in nodes for name in node.inputs} | self._protected
-        constants = {name: constant for name, constant in self._constants.items() if name in used}
+        roots = {root for name in used if name in self._constants for root in self._constants[name].sources}
+        constants = {name: constant for name, constant in self._constants.items() if name in used or name in roots}
         return replace(self._graph, nodes=nodes, constants=MappingProxyType(constants))
 
     def facts(self, graph: Graph) -> Facts:
@@ -326,13 +367,22 @@ class Patch:
         self._node = node
         self._nodes: list[Node] = []
 
-    def add(self, op_type: str, *inputs: str, output: str = "", name: str = "", version: int = 0, **attributes: Any) -> str:
-        """Add a node of the standard domain and return its output.
+    def add(
+        self,
+        op_type: str,
+        *inputs: str,
+        output: str = "",
+        outputs: tuple[str, ...] = (),
+        name: str = "",
+        version: int = 0,
+        **attributes: Any,
+    ) -> str:
+        """Add a node of the standard domain and return its (first) output.
 
         Parameters
         ----------
-        output
-            Name of its output; a new one is made up where it is empty.
+        output, outputs
+            Name of its output, or names of all; a new one is made up where both are empty.
         name
             Of the node, where it carries on the work of a node of that name.
         version
@@ -344,11 +394,15 @@ class Patch:
             version=version or VERSIONS[op_type],
             name=name,
             inputs=inputs,
-            outputs=(output or self._editor.unique(f"{name}:0"),),
+            outputs=outputs or (output or self._editor.unique(f"{name}:0"),),
             attributes=MappingProxyType(attributes),
         )
         self._nodes.append(node)
         return node.outputs[0]
+
+    def extend(self, *nodes: Node) -> None:
+        """Add nodes that are made already."""
+        self._nodes.extend(nodes)
 
     def integers(self, *values: int) -> str:
         """Add an int64 vector."""
@@ -361,3 +415,7 @@ class Patch:
     def apply(self) -> None:
         """Put the nodes in the place of the node."""
         self._editor.replace(self._node, *self._nodes)
+
+    def insert(self) -> None:
+        """Put the nodes in front of the node, which stays."""
+        self._editor.insert(self._node, *self._nodes)

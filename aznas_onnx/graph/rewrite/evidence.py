@@ -8,6 +8,7 @@ Exporter or tool         names the folded convolution's
 PyTorch, TorchScript     bias ``onnx::Conv_193`` (a genuine one is called as in the module: ``conv1.bias``)
 PyTorch, dynamo          output ``getitem_3`` (of the batch norm's tuple; a plain one is ``conv2d_3``) and, where the
                          module had no bias, bias ``conv1.weight_bias``; it removes a bias that is all zero
+Paddle                   nothing: it does not fold, and its genuine biases are ``p2o.pd_op.reshape.0.0``
 ONNX Runtime             bias ``ConvBnFusion_BN_B_...``, ``MatMulBnFusion_GemmB_...``
 onnxslim                 bias ``.../BatchNormalization_output_0_bias``
 TensorFlow and Keras     output ``.../batchnorm/mul_1:0`` or ``.../batchnorm/add_1:0``, weight ``.../merged_input:0``
@@ -26,6 +27,8 @@ _TORCHSCRIPT_BIAS = re.compile(r"^onnx::Conv(Transpose)?_\d+$")
 _DYNAMO_OUTPUT = re.compile(r"^getitem(_\d+)?$")
 _ORT_BIAS = re.compile(r"ConvB[nN]Fusion|MatMulBnFusion")
 _TENSORFLOW_WEIGHT = re.compile(r"/merged_input(:\d+)?$")
+# A bias that PyTorch's module has, or that was an Add of its own, which no folding leaves.
+_GENUINE_BIAS = re.compile(r"\.bias$|^p2o\.pd_op\.|ConvAddFusion")
 # What tools append when they store a constant in another type.
 _STORED = re.compile(r"(_quantized|_DequantizeLinear_Output|_fp16|_float16)$")
 
@@ -71,7 +74,12 @@ def folded_by(node: Node, weight: str, bias: str) -> str:
 
 
 def is_parameter_pair(weight: str, bias: str) -> bool:
-    """Whether two names are those of the weight and the bias of one layer, as a framework calls them."""
+    """Whether a bias is named as a framework names genuine ones, alone or beside the weight of its layer.
+
+    To be asked after :func:`folded_by`: some tools give what they fold the name of the bias that was there before.
+    """
+    if _GENUINE_BIAS.search(bias):
+        return True
     weight_words, bias_words = _WORD.findall(weight.lower()), _WORD.findall(bias.lower())
     if len(weight_words) != len(bias_words):
         return False

@@ -19,9 +19,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from aznas_onnx.graph.ir import Constant, Node
+from aznas_onnx.graph.rewrite.batchnorm import add_batch_normalisation
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.evidence import folded_by, is_parameter_pair, root
 from aznas_onnx.graph.rewrite.rewriting import plural
@@ -33,7 +32,6 @@ _NORMALISATIONS = frozenset(
 )
 _MOVES_DATA = frozenset("Transpose Reshape Flatten Squeeze Unsqueeze Identity".split())
 _WEIGHTED = frozenset("Conv ConvTranspose Gemm MatMul".split())
-_EPSILON = 1e-5
 _ASSUMED = "taken for folded, because their biases are not named as parameters"
 
 
@@ -136,16 +134,7 @@ def _feeds_a_layer(editor: Editor, node: Node) -> bool:
 def _restore(editor: Editor, layer: _Layer) -> None:
     node = layer.node
     folded = editor.constant(node.input(2))
-    scale = Constant.of(np.ones(layer.channels, dtype=np.float32))
-    zeros = Constant.of(np.zeros(layer.channels, dtype=np.float32))
-    shift = zeros if folded is None else replace(folded, sources=frozenset())
-    variance = Constant.of(np.full(layer.channels, 1.0 - _EPSILON, dtype=np.float32))
-    output = node.outputs[0]
-    patch = editor.patch(node)
-    x = patch.add(node.op_type, *node.inputs[:2], name=node.name, version=node.version, **node.attributes)
-    vectors = [
-        editor.add_constant(constant, f"{output}/batch_norm/{label}")
-        for label, constant in (("weight", scale), ("bias", shift), ("mean", zeros), ("variance", variance))
-    ]
-    patch.add("BatchNormalization", x, *vectors, output=output, epsilon=_EPSILON)
-    patch.apply()
+    shift = None if folded is None else replace(folded, sources=frozenset())  # each is a parameter of its own
+    output = editor.unique(f"{node.outputs[0]}/unfolded")
+    plain = replace(node, inputs=node.inputs[:2], outputs=(output,))
+    add_batch_normalisation(editor, node, output, None, shift, layer.channels, plain)

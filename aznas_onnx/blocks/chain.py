@@ -1,0 +1,285 @@
+"""From the items of the main path to parts: which weights belong together, and where a block ends."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from aznas_onnx.blocks.inside import Inside
+from aznas_onnx.blocks.items import Item, Kind, Network
+from aznas_onnx.blocks.operators import is_weighted
+from aznas_onnx.blocks.regions import Merge
+from aznas_onnx.blocks.types import BlockKind
+
+__all__ = ["Part", "group"]
+
+_HEAVY = (Kind.WEIGHT, Kind.REGION)
+_LONGEST_STEM = 6  # weights before the first body block; a longer chain is a network of its own
+
+# Weights in a row, a letter each: depthwise (D activated, d not), pointwise (P, or L not activated), other (K, k).
+_INVERTED = re.compile("d?P[Dd]L|dPL|[Dd]L")
+_FUSED = re.compile("KL")
+_SEPARABLE = re.compile("[Dd]P")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A stretch of the main path that becomes a block.
+
+    Attributes
+    ----------
+    kind
+        None for a region, whose kind is decided by its inside.
+    heavy
+        The items that hold its weights.
+    start, end
+        Places on the main path: the end of the part before, and the block's output.
+    """
+
+    kind: BlockKind | None
+    heavy: tuple[Item, ...]
+    start: int
+    end: int
+
+    @property
+    def region(self) -> Item | None:
+        """The region of this part, if it has one."""
+        return next((item for item in self.heavy if item.kind is Kind.REGION), None)
+
+
+def group(network: Network, items: Sequence[Item]) -> list[Part]:
+    """Divide the items into parts, in order."""
+    return _Grouping(network, items).run()
+
+
+@dataclass(frozen=True, slots=True)
+class _Cluster:
+    """Weights that belong together, as indices of items; the kind is None until the neighbours are known."""
+
+    members: tuple[int, ...]
+    kind: BlockKind | None = None
+
+
+class _Grouping:
+    def __init__(self, network: Network, items: Sequence[Item]) -> None:
+        self._network = network
+        self._items = items
+        self._inside = {
+            index: Inside(network, item) for index, item in enumerate(items) if item.kind is Kind.REGION
+        }
+        sums = [index for index, inside in self._inside.items() if inside.merge is Merge.SUM]
+        activated = [index for index in sums if self._kind(index + 1) is Kind.ACTIVATION]
+        self._sums_are_activated = 2 * len(activated) > len(sums)
+        normalised = [index for index in sums if self._normalises_stream(index + 1)]
+        self._sums_are_normalised = 2 * len(normalised) > len(sums)
+
+    def run(self) -> list[Part]:
+        clusters = self._without_classifier(self._joined(self._clusters()))
+        clusters = self._with_places(clusters)
+        parts: list[Part] = []
+        start = 0
+        for cluster, following in zip(clusters, [*clusters[1:], None], strict=True):
+            end = self._end(cluster, following)
+            if end is None or end <= start:
+                continue
+            heavy = tuple(self._items[member] for member in cluster.members)
+            parts.append(Part(kind=self._settled(cluster, start, end), heavy=heavy, start=start, end=end))
+            start = end
+        return parts
+
+    def _kind(self, index: int) -> Kind | None:
+        return self._items[index].kind if index < len(self._items) else None
+
+    def _normalises_stream(self, index: int) -> bool:
+        """Whether an item is a post-norm: its output is what the next residual block skips with."""
+        follower = self._inside.get(index + 1)
+        return self._kind(index) is Kind.NORM and follower is not None and follower.identity
+
+    # -- which weights belong together
+
+    def _clusters(self) -> list[_Cluster]:
+        found: list[_Cluster] = []
+        run: list[int] = []
+        for index, item in enumerate(self._items):
+            if item.kind is Kind.WEIGHT or (item.kind is Kind.REGION and self._is_depthwise_layer(index)):
+                run.append(index)
+            elif item.kind is Kind.REGION:
+                found += self._parse(run, is_first=not found)
+                found.append(_Cluster((index,)))
+                run = []
+        return found + self._parse(run, is_first=not found)
+
+    def _parse(self, run: Sequence[int], is_first: bool) -> list[_Cluster]:
+        letters = "".join(self._letter(index) for index in run)
+        found: list[_Cluster] = []
+        at = 0
+        while at < len(run):
+            kind, length = None, 1
+            inverted, separable = _INVERTED.match(letters, at), _SEPARABLE.match(letters, at)
+            if inverted:
+                kind, length = BlockKind.INVERTED_RESIDUAL, inverted.end() - at
+            elif _FUSED.match(letters, at) and (at or not is_first) and self._widens(run[at], run[at + 1]):
+                kind, length = BlockKind.INVERTED_RESIDUAL, 2
+            elif separable:
+                kind, length = BlockKind.SEPARABLE, 2
+            found.append(_Cluster(tuple(run[at : at + length]), kind))
+            at += length
+        return found
+
+    def _letter(self, index: int) -> str:
+        item, traits = self._items[index], self._network.traits
+        weighted = item.nodes & traits.weighted
+        following = self._between(index, self._next_heavy(index))
+        activated = any(self._items[at].kind is Kind.ACTIVATION for at in following)
+        if not weighted & ~traits.depthwise:
+            return "D" if activated else "d"
+        if not weighted & ~traits.pointwise and not item.nodes & traits.products:
+            return "P" if activated else "L"
+        return "K" if activated else "k"
+
+    def _next_heavy(self, index: int) -> int:
+        return next((at for at in range(index + 1, len(self._items)) if self._items[at].kind in _HEAVY), len(self._items))
+
+    def _between(self, index: int, other: int) -> range:
+        return range(index + 1, other)
+
+    def _widens(self, first: int, second: int) -> bool:
+        widths = [self._network.channels(place) for place in self._places(first, second)]
+        before, middle, after = (width or 0 for width in widths)
+        return middle > before and middle > after
+
+    def _places(self, first: int, second: int) -> tuple[int, int, int]:
+        return (self._items[first].start, self._items[first].end, self._items[second].end)
+
+    def _is_depthwise_layer(self, index: int) -> bool:
+        """Whether a region is a depthwise convolution with a skip that a pointwise one follows, as in ConvMixer."""
+        inside = self._inside[index]
+        follower = self._next_heavy(index)
+        if inside.merge is not Merge.SUM or not inside.is_depthwise or self._kind(follower) is not Kind.WEIGHT:
+            return False
+        return self._letter(follower) in "PL"
+
+    def _joined(self, clusters: list[_Cluster]) -> list[_Cluster]:
+        """Join the pointwise convolution that squeezes before an inception module, or gathers after a dense one."""
+        found: list[_Cluster] = []
+        for cluster in clusters:
+            before = found[-1] if found else None
+            if before is not None and (self._squeezes(before, cluster) or self._gathers(before, cluster)):
+                found[-1] = _Cluster(before.members + cluster.members)
+            else:
+                found.append(cluster)
+        return found
+
+    def _squeezes(self, before: _Cluster, cluster: _Cluster) -> bool:
+        inside = self._inside.get(cluster.members[0])
+        if inside is None or len(before.members) > 1 or self._kind(before.members[0]) is not Kind.WEIGHT:
+            return False
+        if inside.merge is not Merge.CONCAT or inside.identity or self._letter(before.members[0]) not in "PL":
+            return False
+        last, region = self._items[before.members[0]], self._items[cluster.members[0]]
+        kept = (Kind.NORM, Kind.ACTIVATION, Kind.AFFINE)
+        plain = all(self._kind(at) in kept for at in self._between(before.members[0], cluster.members[0]))
+        width, output = self._network.channels(last.end), self._network.channels(region.end)
+        return plain and width is not None and output is not None and width < output
+
+    def _gathers(self, before: _Cluster, cluster: _Cluster) -> bool:
+        inside = self._inside.get(before.members[-1])
+        first = cluster.members[0]
+        if inside is None or len(cluster.members) > 1 or self._kind(first) is not Kind.WEIGHT:
+            return False
+        if inside.merge is not Merge.CONCAT or not inside.identity or first != before.members[-1] + 1:
+            return False
+        follower = self._next_heavy(first)
+        pooled = any(self._kind(at) is Kind.POOL for at in self._between(first, follower))
+        kept = self._network.positions(self._items[first].end) == self._network.positions(self._items[first].start)
+        return self._letter(first) in "PL" and kept and not pooled and follower < len(self._items)
+
+    def _without_classifier(self, clusters: list[_Cluster]) -> list[_Cluster]:
+        """Drop the last weight of a chain where it makes the network's answer rather than a feature."""
+        network = self._network
+        tail = [network.data.nodes[at] for at in network.path[network.stop :]]
+        if len(clusters) < 2 or any(is_weighted(node, network.data.graph) for node in tail):
+            return clusters
+        last = clusters[-1].members[-1]
+        if self._kind(last) is not Kind.WEIGHT:
+            return clusters
+        following = self._items[last + 1 :]
+        feature = any(item.kind is Kind.NORM for item in following)
+        if not tail:
+            feature = feature or any(self._is_hidden(item) for item in following)
+        return clusters if feature else clusters[:-1]
+
+    def _is_hidden(self, item: Item) -> bool:
+        node = self._network.data.nodes[self._network.path[item.end]]
+        return item.kind is Kind.POOL or (item.kind is Kind.ACTIVATION and not node.is_op("Sigmoid", "Tanh"))
+
+    # -- what the neighbours make of a cluster
+
+    def _with_places(self, clusters: list[_Cluster]) -> list[_Cluster]:
+        """Find the stem and the head: what stands before the first body block, and last after all of them."""
+        body = [at for at, cluster in enumerate(clusters) if self._is_body(cluster)]
+        if not body:
+            return [replace(cluster, kind=cluster.kind or BlockKind.CONV) for cluster in clusters]
+        before, rest = clusters[: body[0]], clusters[body[0] :]
+        if len(before) <= _LONGEST_STEM:
+            members = tuple(member for cluster in before for member in cluster.members)
+            before = [_Cluster(members, BlockKind.STEM)] if before else []
+        else:
+            before[0] = replace(before[0], kind=BlockKind.STEM)
+        if body[-1] < len(clusters) - 1:
+            rest[-1] = replace(rest[-1], kind=rest[-1].kind or BlockKind.HEAD)
+        return before + rest
+
+    def _is_body(self, cluster: _Cluster) -> bool:
+        return cluster.kind is not None or any(self._kind(member) is Kind.REGION for member in cluster.members)
+
+    def _settled(self, cluster: _Cluster, start: int, end: int) -> BlockKind | None:
+        if cluster.kind is not None or self._is_body(cluster):
+            return cluster.kind
+        network = self._network
+        before = (network.channels(start), network.positions(start))
+        same = before == (network.channels(end), network.positions(end))
+        return BlockKind.CONV if same else BlockKind.TRANSITION
+
+    # -- where a block ends
+
+    def _end(self, cluster: _Cluster, following: _Cluster | None) -> int | None:
+        """Return the place of the block's output, None where it would be no feature map."""
+        last = cluster.members[-1]
+        limit = following.members[0] if following else self._next_heavy(last)
+        end = self._absorbed(last, limit)
+        if self._kind(last) is Kind.WEIGHT and self._kind(limit) is Kind.REGION:
+            start = self._items[limit].start
+            if self._network.is_feature_map(start) and self._network.keeps_batch(start):
+                return start
+        places = [place for place in range(end, self._items[last].end - 1, -1) if self._network.is_feature_map(place)]
+        return next(filter(self._network.keeps_batch, places), places[0] if places else None)
+
+    def _absorbed(self, last: int, limit: int) -> int:
+        """Follow a block's last weights or merge over what belongs to them, up to item `limit`."""
+        is_region = self._kind(last) is Kind.REGION
+        end = self._items[last].end
+        for index in range(last + 1, limit):
+            item = self._items[index]
+            if item.kind in (Kind.CONCAT, Kind.WEIGHT, Kind.REGION):
+                break
+            if item.kind in (Kind.SHAPE, Kind.OTHER):
+                if self._shape(item.end) == self._shape(end):
+                    end = item.end
+            elif not is_region or self._belongs_to_merge(index, last):
+                end = item.end
+            elif item.kind in (Kind.NORM, Kind.AFFINE, Kind.ACTIVATION):
+                break  # the pre-activation of the next block
+        return end
+
+    def _belongs_to_merge(self, index: int, last: int) -> bool:
+        kind = self._kind(index)
+        if kind is Kind.ACTIVATION:
+            return self._inside[last].merge is not Merge.SUM or self._sums_are_activated
+        if kind is Kind.NORM:
+            return self._normalises_stream(index) or (index == last + 1 and self._sums_are_normalised)
+        return kind in (Kind.GATE, Kind.POOL, Kind.SUM)
+
+    def _shape(self, place: int) -> tuple[int, ...]:
+        return self._network.data.shape(self._network.path[place])

@@ -1,0 +1,201 @@
+"""Find the primary blocks of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aznas_onnx.blocks.chain import Part, group
+from aznas_onnx.blocks.dataflow import data_graph, main_path
+from aznas_onnx.blocks.declared import Declared, declared, matched
+from aznas_onnx.blocks.inside import Inside
+from aznas_onnx.blocks.items import Network, itemise
+from aznas_onnx.blocks.naming import block_names
+from aznas_onnx.blocks.operators import is_weighted
+from aznas_onnx.blocks.reasons import reason_for
+from aznas_onnx.blocks.regions import divide
+from aznas_onnx.blocks.traits import bits, survey
+from aznas_onnx.blocks.types import Block, BlockKind, Blocks
+from aznas_onnx.graph.ir import Graph, Node
+from aznas_onnx.graph.model import Model
+from aznas_onnx.graph.prepare import declared_blocks
+
+__all__ = ["find_blocks"]
+
+
+def find_blocks(model: Model, patterns: Sequence[str] = ()) -> Blocks:
+    """Find the primary blocks of a model.
+
+    Parameters
+    ----------
+    model
+        A prepared model.
+    patterns
+        Globs over the names of modules, nodes and tensors: each group of nodes that one matches is a block. They
+        take the place of everything else.
+
+    Returns
+    -------
+    Blocks
+        At least one, in dataflow order. Those that `patterns` ask for; else those that the model's metadata
+        declares, in the order given there, repetitions included; else those found in the structure of the graph
+        (``docs/blocks.md``).
+
+    Raises
+    ------
+    UnknownNameError
+        If a pattern, or a tensor that the metadata names, is not in the model.
+    SettingsError
+        If a pattern matches no group that makes a feature map.
+    """
+    if patterns:
+        return _assemble_declared(model, matched(model, patterns))
+    names = declared_blocks(model.graph.metadata)
+    if names:
+        return _assemble_declared(model, declared(model, names))
+    network = _network(model)
+    if network is None:
+        return _last_resort(model, "no output depends on the samples through floats")
+    parts = group(network, itemise(network, divide(network.data, network.traits, list(network.path), network.stop)))
+    if not parts:
+        return _last_resort(model, "no weighted operator makes a feature map")
+    return _assemble(network, parts)
+
+
+def _network(model: Model) -> Network | None:
+    data = data_graph(model)
+    if data is None:
+        return None
+    traits = survey(data)
+    path = main_path(data, [traits.weighted >> index & 1 for index in range(len(data.nodes))])
+    stop = len(path)
+    while stop > 2 and traits.collapsed >> path[stop - 1] & 1:
+        stop -= 1
+    return Network(data=data, traits=traits, path=tuple(path), stop=stop)
+
+
+def _assemble(network: Network, parts: Sequence[Part]) -> Blocks:
+    graph = network.data.graph
+    kinds = [part.kind or Inside(network, part.region).kind for part in parts if part.kind or part.region]
+    outputs = [network.data.tensor(network.path[part.end]) for part in parts]
+    members = _members(graph, outputs)
+    named = [[network.data.nodes[at] for item in part.heavy for at in bits(item.nodes)] for part in parts]
+    blocks = tuple(
+        Block(
+            index=index,
+            name=name,
+            kind=kind,
+            output=output,
+            nodes=tuple(node.name for node in nodes),
+            channel_axis=_channel_axis(network.data.model, output),
+            reason=reason_for(network, part, kind),
+        )
+        for index, (name, kind, output, nodes, part) in enumerate(
+            zip(block_names(named, kinds, graph), kinds, outputs, members, parts, strict=True)
+        )
+    )
+    return Blocks(blocks=blocks, is_transformer=_is_transformer(graph, kinds, members), warnings=_doubts(network, parts, blocks))
+
+
+def _assemble_declared(model: Model, found: Sequence[Declared]) -> Blocks:
+    members = _members(model.graph, [entry.output for entry in found])
+    blocks = tuple(
+        Block(
+            index=index,
+            name=entry.name,
+            kind=BlockKind.DECLARED,
+            output=entry.output,
+            nodes=tuple(node.name for node in nodes),
+            channel_axis=_channel_axis(model, entry.output),
+            reason=entry.reason,
+        )
+        for index, (entry, nodes) in enumerate(zip(found, members, strict=True))
+    )
+    network = _network(model)
+    if network is None:
+        return Blocks(blocks=blocks, is_transformer=False)
+    parts = group(network, itemise(network, divide(network.data, network.traits, list(network.path), network.stop)))
+    return Blocks(blocks=blocks, is_transformer=bool(parts) and _assemble(network, parts).is_transformer)
+
+
+def _members(graph: Graph, outputs: Sequence[str]) -> list[list[Node]]:
+    """For each output the nodes that it depends on and that no earlier one does, in graph order."""
+    order = {id(node): at for at, node in enumerate(graph.nodes)}
+    claimed: set[int] = set()
+    result: list[list[Node]] = []
+    for output in outputs:
+        found: dict[int, Node] = {}
+        waiting = [output]
+        while waiting:
+            node = graph.producers.get(waiting.pop())
+            if node is not None and order[id(node)] not in claimed:
+                claimed.add(order[id(node)])
+                found[order[id(node)]] = node
+                waiting.extend(name for name in node.inputs if name)
+        result.append([found[at] for at in sorted(found)])
+    return result
+
+
+def _channel_axis(model: Model, tensor: str) -> int:
+    """Return the channel axis; where dataflow does not tell, 1 for maps and vectors and the last for tokens."""
+    known = model.channel_axes.get(tensor)
+    if known is not None:
+        return known
+    return 2 if len(model.facts[tensor].shape or ()) == 3 else 1
+
+
+_NORMALISES = frozenset(("LayerNormalization", "RMSNormalization", "GroupNormalization", "ReduceMean", "LpNormalization"))
+
+
+def _is_transformer(graph: Graph, kinds: Sequence[BlockKind], members: Sequence[Sequence[Node]]) -> bool:
+    """Whether attention and MLP residuals make up the network and convolutions only embed patches.
+
+    A network that normalises over the batch is none: it has to run in training mode, like a convolutional one.
+    """
+    around = (BlockKind.STEM, BlockKind.TRANSITION, BlockKind.HEAD)
+    body = [(kind, nodes) for kind, nodes in zip(kinds, members, strict=True) if kind not in around]
+    tokens = [nodes for kind, nodes in body if kind in (BlockKind.ATTENTION, BlockKind.MLP)]
+    if 2 * len(tokens) <= len(body):
+        return False
+    inside = [node for _, nodes in body for node in nodes]
+    convolves = any(
+        node.is_op("Conv", "ConvTranspose") and max((*_kernel(node, graph), 1)) > 1 for node in inside
+    )
+    operators = {node.op_type for node in inside}
+    return not convolves and "BatchNormalization" not in operators and bool(operators & _NORMALISES)
+
+
+def _kernel(node: Node, graph: Graph) -> tuple[int, ...]:
+    weight = graph.constants.get(node.input(1))
+    return weight.shape[2:] if weight is not None else ()
+
+
+def _doubts(network: Network, parts: Sequence[Part], blocks: Sequence[Block]) -> tuple[str, ...]:
+    found = []
+    total = network.traits.weighted.bit_count()
+    for part, block in zip(parts, blocks, strict=True):
+        held = 0 if part.region is None else (part.region.nodes & network.traits.weighted).bit_count()
+        if held > 8 and 2 * held > total:
+            found.append(
+                f"block {block.name!r} holds {held} of {total} weighted operators and could not be divided; "
+                "name smaller blocks with --blocks if it is made of them"
+            )
+    if len(blocks) == 1:
+        found.append("only one block was found; progressivity and trainability compare consecutive blocks")
+    return tuple(found)
+
+
+def _last_resort(model: Model, why: str) -> Blocks:
+    """Take the last tensor of a model where nothing in it looks like a block."""
+    graph = model.graph
+    weighted = [node for node in graph.nodes if is_weighted(node, graph) and node.outputs[0] in model.channel_axes]
+    output = weighted[-1].outputs[0] if weighted else graph.outputs[0]
+    block = Block(
+        index=0,
+        name="network",
+        kind=BlockKind.CONV,
+        output=output,
+        nodes=tuple(node.name for node in _members(graph, [output])[0]),
+        channel_axis=_channel_axis(model, output),
+        reason=f"the last tensor with weights: {why}",
+    )
+    return Blocks(blocks=(block,), is_transformer=False, warnings=(f"no blocks were found: {why}",))

@@ -1,0 +1,82 @@
+"""Why a block is one, in words for the user."""
+
+from __future__ import annotations
+
+from aznas_onnx.blocks.chain import Part
+from aznas_onnx.blocks.dataflow import INPUT, DataGraph
+from aznas_onnx.blocks.inside import Inside
+from aznas_onnx.blocks.items import Item, Kind, Network
+from aznas_onnx.blocks.traits import bits
+from aznas_onnx.blocks.types import BlockKind
+
+__all__ = ["reason_for"]
+
+
+def reason_for(network: Network, part: Part, kind: BlockKind) -> str:
+    """Return the sentence for a part of the main path that became a block of `kind`."""
+    inside = None if part.region is None else Inside(network, part.region)
+    if kind in (BlockKind.STEM, BlockKind.SEPARABLE) or inside is None:
+        return _chain_reason(network, part, kind)
+    exit_ = network.data.nodes[inside.exit]
+    count = len(inside.paths)
+    paths = {2: "two", 3: "three", 4: "four"}.get(count, str(count))
+    meeting = f"{paths} paths from {_place(network.data, inside.entry)} meet in {exit_.op_type} {exit_.name!r}"
+    return f"{meeting}; {_detail(network.data, inside, kind)}"
+
+
+def _detail(data: DataGraph, inside: Inside, kind: BlockKind) -> str:
+    if kind is BlockKind.CELL:
+        weighted = len(inside.weights)
+        return f"parallel operations with {weighted} weights in all are summed up"
+    if kind is BlockKind.INCEPTION:
+        return f"their {data.channels(inside.exit)} channels are put side by side"
+    if kind is BlockKind.DENSE:
+        return "the input itself is put beside new channels"
+    skip = "one of them is the identity"
+    if not inside.identity:
+        skip = "one of them projects the input" if inside.projection else "none of them is the identity"
+    if kind is BlockKind.ATTENTION:
+        return f"{skip}, another mixes positions with weights that it computes"
+    if kind is BlockKind.MLP:
+        return f"{skip}, another is linear on each position" if inside.identity else f"{skip}, all are linear on each position"
+    if kind is BlockKind.INVERTED_RESIDUAL:
+        return f"{skip}, another widens to {inside.expansion} channels and narrows again"
+    return skip
+
+
+def _chain_reason(network: Network, part: Part, kind: BlockKind) -> str:
+    weights = [at for item in part.heavy for at in bits(item.nodes & network.traits.weighted)]
+    named = _named(network.data, weights)
+    if kind is BlockKind.STEM:
+        return f"{named} before the first block with several paths"
+    if kind is BlockKind.INVERTED_RESIDUAL:
+        return f"{named} widen, work on the wide map, and narrow again, without a skip"
+    if kind is BlockKind.SEPARABLE:
+        return f"{named}: a depthwise and a pointwise convolution"
+    if kind is BlockKind.HEAD:
+        return f"{named} after the last block, before the positions are averaged or flattened"
+    if kind is BlockKind.TRANSITION:
+        return f"{named} in a chain between blocks; {_change(network, part)}"
+    return f"{named} in a chain, with what follows"
+
+
+def _change(network: Network, part: Part) -> str:
+    found = []
+    for what, before, after in (
+        ("channels", network.channels(part.start), network.channels(part.end)),
+        ("positions", network.positions(part.start), network.positions(part.end)),
+    ):
+        if before != after and before is not None:
+            found.append(f"{before} to {after} {what}")
+    return " and ".join(found) or "the network begins"
+
+
+def _named(data: DataGraph, indices: list[int]) -> str:
+    nodes = [data.nodes[at] for at in indices]
+    if len(nodes) > 3:
+        return f"{len(nodes)} weighted operators from {nodes[0].name!r} to {nodes[-1].name!r}"
+    return ", ".join(f"{node.op_type} {node.name!r}" for node in nodes)
+
+
+def _place(data: DataGraph, index: int) -> str:
+    return "the input" if index == INPUT else repr(data.nodes[index].name)

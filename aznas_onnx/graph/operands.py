@@ -1,0 +1,143 @@
+"""Whether a node's operands fit each other, where ONNX's own shape rules do not look.
+
+The rules of :mod:`aznas_onnx.graph.infer` compute the shape of a convolution from the number of its filters, and
+do not mind that these have the wrong number of channels. Better said here, by name, than by a framework later.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from aznas_onnx.errors import ModelError
+from aznas_onnx.graph.facts import Fact
+from aznas_onnx.graph.ir import Node
+
+__all__ = ["check_operands"]
+
+_Shape: TypeAlias = tuple[int, ...]
+_Shapes: TypeAlias = Sequence["_Shape | None"]
+
+
+def check_operands(node: Node, inputs: Sequence[Fact | None]) -> None:
+    """Check the operands of a node.
+
+    Raises
+    ------
+    ModelError
+        If they do not fit each other.
+    """
+    rule = _RULES.get(node.op_type) if not node.domain else None
+    if rule is None or any(fact is not None and fact.shape is None for fact in inputs):
+        return
+    shapes = [None if fact is None else fact.shape for fact in inputs]
+    reason = rule(node, shapes)
+    if reason:
+        listed = ", ".join("none" if shape is None else str(shape) for shape in shapes)
+        raise ModelError(f"node {node.name!r} ({node.operator}) does not fit its inputs of shapes {listed}: {reason}")
+
+
+def _integer(node: Node, name: str, default: int) -> int:
+    value: Any = node.attributes.get(name, default)
+    return int(value)
+
+
+def _at(shapes: _Shapes, index: int) -> _Shape | None:
+    return shapes[index] if index < len(shapes) else None
+
+
+def _conv(node: Node, shapes: _Shapes) -> str:
+    data, weight = _at(shapes, 0), _at(shapes, 1)
+    groups = _integer(node, "group", 1)
+    if data is None or weight is None or len(data) < 3 or len(data) != len(weight):
+        return "input and weight need the same three or more axes"
+    transposed = node.op_type == "ConvTranspose"
+    channels = weight[0] if transposed else weight[1] * groups
+    if groups < 1 or data[1] != channels or weight[0] % groups:
+        return f"the weight takes {channels} channels in {groups} groups, but the input has {data[1]}"
+    kernel: Any = node.attributes.get("kernel_shape", weight[2:])
+    if tuple(kernel) != weight[2:]:
+        return f"kernel_shape is {tuple(kernel)}"
+    filters = weight[1] * groups if transposed else weight[0]
+    bias = _at(shapes, 2)
+    return "" if bias is None or bias == (filters,) else f"the bias needs {filters} elements"
+
+
+def _per_channel(node: Node, shapes: _Shapes) -> str:
+    data = _at(shapes, 0)
+    if data is None or len(data) < 2:
+        return "the input needs two or more axes"
+    wrong = [shape for shape in shapes[1:] if shape != (data[1],)]
+    return f"each vector needs {data[1]} elements" if wrong else ""
+
+
+def _gemm(node: Node, shapes: _Shapes) -> str:
+    left, right = _at(shapes, 0), _at(shapes, 1)
+    if left is None or right is None or len(left) != 2 or len(right) != 2:
+        return "two matrices are needed"
+    rows, inner = left[::-1] if _integer(node, "transA", 0) else left
+    inner_right, columns = right[::-1] if _integer(node, "transB", 0) else right
+    if inner != inner_right:
+        return f"the inner sizes are {inner} and {inner_right}"
+    bias = _at(shapes, 2)
+    return "" if bias is None or _broadcasts(bias, (rows, columns)) else "the bias does not fit the product"
+
+
+def _broadcasts(shape: _Shape, target: _Shape) -> bool:
+    aligned = zip(reversed(shape), reversed(target), strict=False)
+    return len(shape) <= len(target) and all(size in (1, wanted) for size, wanted in aligned)
+
+
+def _prelu(node: Node, shapes: _Shapes) -> str:
+    data, slope = _at(shapes, 0), _at(shapes, 1)
+    fits = data is not None and slope is not None and (_broadcasts(slope, data) or math.prod(slope) == 1)
+    return "" if fits else "the slope does not broadcast to the input"
+
+
+def _recurrent(gates: int) -> Callable[[Node, _Shapes], str]:
+    def rule(node: Node, shapes: _Shapes) -> str:
+        data, weight, recurrence, bias = (_at(shapes, index) for index in range(4))
+        if data is None or weight is None or recurrence is None or len(data) != 3:
+            return "a sequence of three axes and two weights are needed"
+        if len(recurrence) != 3:
+            return "the recurrent weight needs three axes"
+        hidden = recurrence[2]
+        directions = 2 if node.attributes.get("direction") == "bidirectional" else 1
+        rows = gates * hidden
+        if weight != (directions, rows, data[2]) or recurrence != (directions, rows, hidden):
+            return f"{directions} x {rows} x {data[2]} and {directions} x {rows} x {hidden} weights are needed"
+        if _integer(node, "hidden_size", hidden) != hidden:
+            return f"hidden_size is {node.attributes['hidden_size']}"
+        return "" if bias is None or bias == (directions, 2 * rows) else f"the bias needs {directions} x {2 * rows} elements"
+
+    return rule
+
+
+def _split(node: Node, shapes: _Shapes) -> str:
+    parts = _integer(node, "num_outputs", len(node.outputs))
+    return "" if parts == len(node.outputs) else f"num_outputs is {parts}, but there are {len(node.outputs)} outputs"
+
+
+def _blocks(node: Node, shapes: _Shapes) -> str:
+    data, size = _at(shapes, 0), _integer(node, "blocksize", 1)
+    if data is None or len(data) != 4:
+        return "the input needs four axes"
+    fits = data[1] % size**2 == 0 if node.op_type == "DepthToSpace" else data[2] % size == 0 and data[3] % size == 0
+    return "" if fits else f"it does not divide into blocks of {size}"
+
+
+_RULES: Mapping[str, Callable[[Node, _Shapes], str]] = {
+    "BatchNormalization": _per_channel,
+    "Conv": _conv,
+    "ConvTranspose": _conv,
+    "DepthToSpace": _blocks,
+    "GRU": _recurrent(3),
+    "Gemm": _gemm,
+    "InstanceNormalization": _per_channel,
+    "LSTM": _recurrent(4),
+    "PRelu": _prelu,
+    "RNN": _recurrent(1),
+    "SpaceToDepth": _blocks,
+    "Split": _split,
+}

@@ -1,0 +1,283 @@
+"""Normalisation over the features of each sample that exporters write out as arithmetic.
+
+All start from a root of a mean: sqrt(mean((x - mean(x))^2) + eps) or sqrt(mean(x^2) + eps). Around it, frameworks write
+
+    PyTorch, Paddle   (x - m) / s * g + b
+    TensorFlow        x * (r * g) + (b - m * (r * g)),  with r = 1 / s
+    Flax              (x - m) * (r * g) + b, with the variance as max(0, mean(x^2) - m^2)
+
+which all expand to the same sum of products (:mod:`aznas_onnx.graph.rewrite.algebra`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from aznas_onnx.graph.ir import Constant, Node
+from aznas_onnx.graph.rewrite.algebra import Sum, climb, close, expand
+from aznas_onnx.graph.rewrite.editor import Editor, Patch
+from aznas_onnx.graph.rewrite.linear import as_vector, reshaped
+from aznas_onnx.graph.rewrite.pooling import reduced_axes
+from aznas_onnx.graph.rewrite.rewriting import Rewrite
+
+__all__ = ["REWRITES"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Deviation:
+    """What the root of a mean of squares was found to be.
+
+    `mean` is empty where nothing is subtracted: the root mean square.
+    """
+
+    x: str
+    mean: str
+    axes: tuple[int, ...]
+    epsilon: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Affine:
+    """The node that ends a normalisation, and the constants that scale and shift it; empty where there is none."""
+
+    root: Node
+    scale: str
+    shift: str
+
+
+def _normalisation(editor: Editor, node: Node) -> str | None:
+    """LayerNormalization or RMSNormalization around a Sqrt, or around a Pow by -1/2."""
+    if node.is_op("Pow") and editor.scalar(node.inputs[1]) != -0.5:
+        return "it is no reciprocal root"
+    deviation = _deviation(editor, node.inputs[0])
+    if deviation is None:
+        return "it is not the root of a variance"
+    affine = _affine(editor, node, deviation)
+    if affine is None:
+        return "what is divided by it is not normalised by it"
+    return _write(editor, deviation, affine)
+
+
+def _deviation(editor: Editor, name: str) -> _Deviation | None:
+    total = expand(editor, name, _means(editor, name))
+    if total is None:
+        return None
+    epsilon = total.pop((), 0.0)
+    if len(total) != 1 or not 0.0 < epsilon < 0.1 or next(iter(total.values())) != 1.0:
+        return None
+    product = next(iter(total))
+    variance = editor.producer(product[0]) if len(product) == 1 else None
+    if variance is not None and variance.is_op("Relu"):  # a guard against rounding below zero
+        variance = editor.producer(variance.inputs[0])
+    if variance is None:
+        return None
+    found = _two_pass(editor, variance) or _one_pass(editor, variance)
+    return None if found is None else _Deviation(x=found[0], mean=found[1], axes=found[2], epsilon=epsilon)
+
+
+def _means(editor: Editor, name: str) -> set[str]:
+    """Return the means that a sum under a root is of, so that the expansion stops there."""
+    node = editor.producer(name)
+    operands = () if node is None else node.inputs
+    makers = {operand: editor.producer(operand) for operand in operands}
+    return {operand for operand, made in makers.items() if made is not None and made.is_op("ReduceMean", "Relu", "Sub")}
+
+
+def _two_pass(editor: Editor, variance: Node) -> tuple[str, str, tuple[int, ...]] | None:
+    """Read mean((x - mean(x))^2), or mean(x^2)."""
+    squared = _mean_of_square(editor, variance)
+    if squared is None:
+        return None
+    base, axes = squared
+    difference = editor.producer(base)
+    if difference is not None and difference.is_op("Sub"):
+        x, mean = difference.inputs
+        if _is_mean_of(editor, mean, x, axes):
+            return x, mean, axes
+    return base, "", axes
+
+
+def _one_pass(editor: Editor, variance: Node) -> tuple[str, str, tuple[int, ...]] | None:
+    """Read mean(x^2) - mean(x)^2."""
+    if not variance.is_op("Sub"):
+        return None
+    second = editor.producer(variance.inputs[0])
+    squared = None if second is None else _mean_of_square(editor, second)
+    mean = _square_root(editor, editor.producer(variance.inputs[1]))
+    if squared is None or not mean or not _is_mean_of(editor, mean, squared[0], squared[1]):
+        return None
+    return squared[0], mean, squared[1]
+
+
+def _mean_of_square(editor: Editor, node: Node) -> tuple[str, tuple[int, ...]] | None:
+    if not node.is_op("ReduceMean") or not node.attributes.get("keepdims", 1):
+        return None
+    base = _square_root(editor, editor.producer(node.inputs[0]))
+    axes = reduced_axes(editor, node)
+    return (base, axes) if base and axes and 0 not in axes else None
+
+
+def _square_root(editor: Editor, node: Node | None) -> str:
+    """Return what a node squares; empty where it does not."""
+    if node is None:
+        return ""
+    if node.is_op("Mul") and node.inputs[0] == node.inputs[1]:
+        return node.inputs[0]
+    return node.inputs[0] if node.is_op("Pow") and editor.scalar(node.inputs[1]) == 2.0 else ""
+
+
+def _is_mean_of(editor: Editor, name: str, x: str, axes: tuple[int, ...]) -> bool:
+    node = editor.producer(name)
+    is_mean = node is not None and node.is_op("ReduceMean") and node.attributes.get("keepdims", 1) and node.inputs[0] == x
+    return bool(is_mean) and node is not None and reduced_axes(editor, node) == axes
+
+
+def _affine(editor: Editor, node: Node, deviation: _Deviation) -> _Affine | None:
+    """Find the last node up to which everything is the normalised x, scaled and shifted by constants."""
+    reciprocal = node.outputs[0]
+    symbols = {deviation.x, deviation.mean, reciprocal} - {""}
+    inverse = {}
+    if node.is_op("Sqrt"):
+        inverse, symbols = {reciprocal: "1/std"}, symbols - {reciprocal}
+        reciprocal = "1/std"
+    best = None
+    for candidate in climb(editor, node.outputs[0]):
+        if editor.shape(candidate.outputs[0]) != editor.shape(deviation.x):
+            continue
+        total = expand(editor, candidate.outputs[0], symbols, inverse)
+        found = None if total is None else _parts(editor, total, deviation, reciprocal)
+        if found is not None:
+            best = _Affine(root=candidate, scale=found[0], shift=found[1])
+    return best
+
+
+def _parts(editor: Editor, total: Sum, deviation: _Deviation, reciprocal: str) -> tuple[str, str] | None:
+    """Return scale and shift of a sum of products x r g - m r g + b; None where it is another."""
+    constants = {name for product in total for name in product if editor.constant(name) is not None}
+    for scale in ("", *sorted(constants)):
+        for shift in ("", *sorted(constants - {scale})):
+            factors = (reciprocal, scale) if scale else (reciprocal,)
+            wanted: Sum = {(deviation.x, *factors): 1.0}
+            if deviation.mean:
+                wanted[(deviation.mean, *factors)] = -1.0
+            if shift:
+                wanted[(shift,)] = 1.0
+            if close(total, wanted):
+                return scale, shift
+    return None
+
+
+def _write(editor: Editor, deviation: _Deviation, affine: _Affine) -> str | None:
+    shape = editor.shape(deviation.x)
+    assert shape is not None  # its reduction has axes
+    rank = len(shape)
+    trailing = deviation.axes == tuple(range(rank - len(deviation.axes), rank))
+    if not trailing and deviation.axes != (1,):
+        return "it normalises over neither the last axes nor the channels"
+    size = math.prod(shape[axis] for axis in deviation.axes)
+    vectors = [_operand(editor, name, shape, deviation.axes, size) for name in (affine.scale, affine.shift)]
+    if any(name and vector is None for name, vector in zip((affine.scale, affine.shift), vectors, strict=True)):
+        return "its scale or shift is not one number per normalised feature"
+    patch = editor.patch(affine.root)
+    order = tuple(range(rank)) if trailing else (0, *range(2, rank), 1)
+    x = deviation.x if trailing else patch.add("Transpose", deviation.x, perm=order)
+    output = affine.root.outputs[0]
+    inside = tuple(shape[axis] for axis in deviation.axes)
+    made = _normalise(editor, patch, x, vectors, inside, deviation, output if trailing else "")
+    if not trailing:
+        patch.add("Transpose", made, perm=tuple(order.index(axis) for axis in range(rank)), output=output)
+    patch.apply()
+    return None
+
+
+def _normalise(
+    editor: Editor, patch: Patch, x: str, vectors: list[Constant | None], inside: tuple[int, ...], deviation: _Deviation,
+    output: str,
+) -> str:  # fmt: skip
+    scale, shift = vectors
+    if scale is None:
+        names = [editor.add_array(np.ones(inside, dtype=np.float32), f"{x}/ones")]
+    else:
+        names = [editor.add_constant(reshaped(scale, inside), f"{x}/scale")]
+    if shift is not None:
+        names.append(editor.add_constant(reshaped(shift, inside), f"{x}/shift"))
+    if deviation.mean:
+        return patch.add("LayerNormalization", x, *names, output=output, axis=-len(inside), epsilon=deviation.epsilon)
+    if shift is None:
+        return patch.add("RMSNormalization", x, *names, output=output, axis=-len(inside), epsilon=deviation.epsilon)
+    normalised = patch.add("RMSNormalization", x, names[0], axis=-len(inside), epsilon=deviation.epsilon)
+    return patch.add("Add", normalised, names[1], output=output)
+
+
+def _operand(
+    editor: Editor, name: str, shape: tuple[int, ...], axes: tuple[int, ...], size: int
+) -> Constant | None:
+    """Return a scale or shift as a vector of `size` elements over the normalised axes; None where it is not one."""
+    constant = editor.constant(name) if name else None
+    if constant is None:
+        return None
+    if len(axes) == 1:
+        return as_vector(editor, name, len(shape), axes[0], size)
+    inside = tuple(shape[axis] for axis in axes)
+    padded = (1,) * (len(shape) - len(constant.shape)) + constant.shape
+    outside = padded[: len(shape) - len(axes)]
+    fits = padded[len(shape) - len(axes) :] == inside and all(size == 1 for size in outside)
+    return reshaped(constant, (size,)) if fits else None
+
+
+def _group_normalisation(editor: Editor, node: Node) -> str | None:
+    """An instance normalisation between reshapes that divide the channels into groups and join them again."""
+    before, after = editor.producer(node.inputs[0]), editor.sole_reader(node.outputs[0])
+    if before is None or not before.is_op("Reshape") or after is None or not after.is_op("Reshape"):
+        return "it does not work on groups"
+    shape, groups = editor.shape(before.inputs[0]), editor.shape(node.inputs[0])
+    if shape is None or groups is None or shape != editor.shape(after.outputs[0]) or len(groups) != 3 or len(shape) < 3:
+        return "the reshapes do not undo each other"
+    if groups[0] != shape[0] or shape[1] % groups[1] or math.prod(shape[1:]) != groups[1] * groups[2]:
+        return "it does not divide the channels"
+    units = [editor.array(name) for name in node.inputs[1:3]]
+    if any(unit is None for unit in units) or (units[0] != 1.0).any() or (units[1] != 0.0).any():
+        return "it scales or shifts the groups"
+    scale, shift, root = None, None, after
+    for factor_or_term in _readers_with_vector(editor, after.outputs[0], shape):
+        reader, vector = factor_or_term
+        if reader.is_op("Mul") and scale is None and shift is None:
+            scale, root = vector, reader
+        elif reader.is_op("Add") and scale is not None and shift is None:
+            shift, root = vector, reader
+            break
+    if scale is None or shift is None:
+        return "no scale and shift per channel follow"
+    names = [
+        editor.add_constant(scale, f"{root.outputs[0]}/scale"), editor.add_constant(shift, f"{root.outputs[0]}/shift")
+    ]  # fmt: skip
+    patch = editor.patch(root)
+    patch.add(
+        "GroupNormalization", before.inputs[0], *names, output=root.outputs[0], num_groups=groups[1],
+        epsilon=node.attributes.get("epsilon", 1e-5),
+    )  # fmt: skip
+    patch.apply()
+    return None
+
+
+def _readers_with_vector(editor: Editor, name: str, shape: tuple[int, ...]) -> Iterator[tuple[Node, Constant]]:
+    """Yield the Mul and Add by one constant per channel that follow a tensor, as long as nobody else reads it."""
+    reader = editor.sole_reader(name)
+    while reader is not None and reader.is_op("Mul", "Add"):
+        other = reader.inputs[1] if reader.inputs[0] == name else reader.inputs[0]
+        vector = as_vector(editor, other, len(shape), 1, shape[1])
+        if vector is None:
+            return
+        yield reader, vector
+        name = reader.outputs[0]
+        reader = editor.sole_reader(name)
+
+
+REWRITES: tuple[Rewrite, ...] = (
+    Rewrite(operators=("Sqrt", "Pow"), attempt=_normalisation, result="LayerNormalization"),
+    Rewrite(operators=("InstanceNormalization",), attempt=_group_normalisation, result="GroupNormalization"),
+)

@@ -1,0 +1,137 @@
+"""Tensors taken apart and put together: one form for selecting, splitting, and dense concatenation.
+
+    one slice and a squeeze, one piece of a split and a squeeze     Gather by a number
+    slices that divide an axis between them                         Split
+    Concat (f0, f1, f2) after Concat (f0, f1)                       Concat (Concat (f0, f1), f2)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from aznas_onnx.graph.ir import Node
+from aznas_onnx.graph.rewrite.editor import Editor
+from aznas_onnx.graph.rewrite.rewriting import Rewrite
+
+__all__ = ["REWRITES", "slice_window"]
+
+
+def slice_window(editor: Editor, node: Node) -> tuple[int, int, int] | None:
+    """Return axis, start and end of a Slice along one axis in steps of one; None for any other."""
+    shape = editor.shape(node.inputs[0])
+    attributes: Any = node.attributes
+    if "starts" in attributes:
+        starts, ends, axes, steps = attributes["starts"], attributes["ends"], attributes.get("axes", (0,)), (1,)
+    else:
+        starts, ends = editor.integers(node.inputs[1]), editor.integers(node.inputs[2])
+        axes = editor.integers(node.inputs[3]) if node.input(3) else (0,)
+        steps = editor.integers(node.inputs[4]) if node.input(4) else (1,)
+    if shape is None or starts is None or ends is None or axes is None or steps != (1,) or len(starts) != 1:
+        return None
+    axis = axes[0] % len(shape)
+    if axis == 0 and not 0 <= starts[0] < ends[0] <= shape[0]:
+        return None  # it may be cut off by the batch size at hand
+    start, end, _ = slice(starts[0], ends[0]).indices(shape[axis])
+    return axis, start, end
+
+
+def _squeezed_axes(editor: Editor, node: Node) -> tuple[int, ...] | None:
+    rank = editor.rank(node.inputs[0])
+    given: Any = editor.integers(node.inputs[1]) if node.input(1) else node.attributes.get("axes")
+    return None if given is None or rank is None else tuple(axis % rank for axis in given)
+
+
+def _select(editor: Editor, node: Node) -> str | None:
+    """A Squeeze of the one element that a Slice or Split took along an axis."""
+    before = editor.producer(node.inputs[0])
+    axes = _squeezed_axes(editor, node)
+    if before is None or axes is None or len(axes) != 1:
+        return "it drops no axis, or more than one"
+    if before.is_op("Slice"):
+        window = slice_window(editor, before)
+        if window is None or window[0] != axes[0] or window[2] - window[1] != 1:
+            return "the slice does not take one element along the axis"
+        index = window[1]
+    elif before.is_op("Split"):
+        axis: Any = before.attributes.get("axis", 0)
+        rank = editor.rank(before.inputs[0])
+        if rank is None or axis % rank != axes[0]:
+            return "the split is along another axis"
+        sizes = [editor.shape(name) for name in before.outputs]
+        if any(size is None or size[axes[0]] != 1 for size in sizes):
+            return "the pieces have more than one element"
+        index = before.outputs.index(node.inputs[0])
+    else:
+        return "nothing was taken apart before it"
+    patch = editor.patch(node)
+    place = editor.add_array(np.array(index, dtype=np.int64), f"{node.name}/index")
+    patch.add("Gather", before.inputs[0], place, axis=axes[0], output=node.outputs[0])
+    patch.apply()
+    return None
+
+
+def _partition(editor: Editor, node: Node) -> str | None:
+    """Slices of one tensor that divide an axis between them; the last of them in the graph stands for all."""
+    window = slice_window(editor, node)
+    shape = editor.shape(node.inputs[0])
+    if window is None or shape is None:
+        return "it does not slice along one axis"
+    axis = window[0]
+    pieces: dict[int, tuple[int, Node]] = {}
+    for reader in editor.readers(node.inputs[0]):
+        other = slice_window(editor, reader) if reader.is_op("Slice") else None
+        if other is not None and other[0] == axis:
+            if other[1] in pieces:
+                return "slices overlap"
+            pieces[other[1]] = (other[2], reader)
+    bounds = sorted(pieces)
+    ends = [pieces[start][0] for start in bounds]
+    if len(bounds) < 2 or bounds != [0, *ends[:-1]] or ends[-1] != shape[axis] or axis == 0:
+        return "the slices do not divide the axis"
+    slices = [pieces[start][1] for start in bounds]
+    first = min(slices, key=editor.position)
+    sizes = editor.add_integers([end - start for start, end in zip(bounds, ends, strict=True)], f"{first.name}/sizes")
+    outputs = tuple(piece.outputs[0] for piece in slices)
+    patch = editor.patch(first)
+    patch.add("Split", node.inputs[0], sizes, name=first.name, outputs=outputs, axis=axis)
+    editor.remove(*(piece for piece in slices if piece is not first))
+    patch.apply()
+    return None
+
+
+def _dense(editor: Editor, node: Node) -> str | None:
+    """A concatenation that adds one tensor to what an earlier one joined, as in dense blocks."""
+    if len(node.inputs) == 1:
+        return None if editor.substitute(node, node.inputs[0]) else "its output must keep its name"
+    wanted = node.inputs[:-1]
+    if len(wanted) < 2:
+        return "it joins two tensors only"
+    joined, count = wanted[0], 1
+    while count < len(wanted):
+        further = next((other for other in editor.readers(joined) if _extends(editor, other, node, joined, count)), None)
+        if further is None:
+            return "no earlier concatenation joins all but its last tensor"
+        joined, count = further.outputs[0], count + len(further.inputs) - 1
+    editor.update(node, inputs=(joined, node.inputs[-1]))
+    return None
+
+
+def _extends(editor: Editor, other: Node, node: Node, joined: str, count: int) -> bool:
+    """Whether `other` joins the next inputs of `node` to `joined`, which holds the first `count` of them."""
+    if not other.is_op("Concat") or other.attributes.get("axis") != node.attributes.get("axis") or other is node:
+        return False
+    end = count + len(other.inputs) - 1
+    return (
+        end < len(node.inputs)
+        and other.inputs == (joined, *node.inputs[count:end])
+        and editor.position(other) < editor.position(node)
+    )
+
+
+REWRITES: tuple[Rewrite, ...] = (
+    Rewrite(operators=("Squeeze",), attempt=_select),
+    Rewrite(operators=("Slice",), attempt=_partition),
+    Rewrite(operators=("Concat",), attempt=_dense),
+)

@@ -1,0 +1,121 @@
+"""What a pass has measured so far: matrices on the device, then numbers on the device, then plain numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+
+from aznas_onnx.blocks.types import Block
+from aznas_onnx.proxies.evidence import BlockEvidence
+from aznas_onnx.proxies.moments import covariance, entropy, jacobian_gram, spectra, spectral_norm
+from aznas_onnx.proxies.positions import match
+
+__all__ = ["Measuring"]
+
+Tensor = torch.Tensor
+_PENDING_BYTES = 2**26  # of matrices that wait for their spectra
+
+
+class _Number(NamedTuple):
+    """A 0-d tensor, and which field of which block's evidence it is."""
+
+    index: int
+    field: str
+    value: Tensor
+
+
+class _Covariance(NamedTuple):
+    index: int
+    matrix: Tensor
+    is_of_samples: bool
+
+
+class _Gram(NamedTuple):
+    index: int
+    matrix: Tensor
+
+
+class Measuring:
+    """Collects the measurements of one pass without waiting for the device until :meth:`finish`."""
+
+    def __init__(self) -> None:
+        self._covariances: list[_Covariance] = []
+        self._grams: list[_Gram] = []
+        self._numbers: list[_Number] = []
+        self._unmeasured: dict[int, str] = {}
+
+    def add_features(self, block: Block, features: Tensor) -> None:
+        """Measure the covariance of a block's output."""
+        matrix = covariance(features.movedim(block.channel_axis, -1))
+        is_of_samples = matrix.shape[0] != features.shape[block.channel_axis]
+        self._numbers.append(_Number(block.index, "variance", matrix.diagonal().sum()))
+        self._covariances.append(_Covariance(block.index, _solvable(matrix), is_of_samples))
+        self._reduce_if_large()
+
+    def add_gradient(self, previous: Block, block: Block, g_in: Tensor, g_out: Tensor) -> None:
+        """Measure a block's Jacobian from its output gradient and what that became at its input."""
+        rank_in, rank_out = g_in.dim(), g_out.dim()
+        g_in, g_out = g_in.movedim(previous.channel_axis, -1), g_out.movedim(block.channel_axis, -1)
+        grid_in, grid_out = tuple(g_in.shape[1:-1]), tuple(g_out.shape[1:-1])
+        are_tokens = previous.channel_axis == rank_in - 1 and block.channel_axis == rank_out - 1
+        matching = match(grid_in, grid_out, are_tokens=are_tokens)
+        if matching is None:
+            sizes = ["x".join(map(str, grid)) for grid in (grid_in, grid_out)]
+            self.skip(block, f"the positions of block {block.name!r} cannot be matched ({sizes[0]} become {sizes[1]})")
+            return
+        gram, is_identity = jacobian_gram(g_in, g_out, matching)
+        self._numbers.append(_Number(block.index, "is_identity", is_identity))
+        self._grams.append(_Gram(block.index, _solvable(gram)))
+        self._reduce_if_large()
+
+    def add_zero_gradient(self, block: Block, device: torch.device) -> None:
+        """Record that nothing passes through a block."""
+        self._numbers.append(_Number(block.index, "sigma", torch.zeros((), device=device)))
+
+    def skip(self, block: Block, reason: str) -> None:
+        """Record why a block's Jacobian is not measured."""
+        self._unmeasured[block.index] = reason
+
+    def finish(self, blocks: Sequence[Block]) -> tuple[BlockEvidence, ...]:
+        """Bring everything to the host, in one transfer."""
+        self._reduce()
+        found: dict[int, dict[str, float]] = {block.index: {} for block in blocks}
+        device = self._numbers[0].value.device if self._numbers else torch.device("cpu")
+        values = [number.value.to(device, torch.float32) for number in self._numbers]
+        for number, value in zip(self._numbers, torch.stack(values).tolist() if values else (), strict=True):
+            found[number.index][number.field] = value
+        return tuple(self._evidence(block, found[block.index]) for block in blocks)
+
+    def _evidence(self, block: Block, numbers: Mapping[str, float]) -> BlockEvidence:
+        return BlockEvidence(
+            name=block.name,
+            entropy=numbers.get("entropy"),
+            variance=numbers.get("variance"),
+            sigma=numbers.get("sigma"),
+            is_identity=bool(numbers.get("is_identity", 0.0)),
+            unmeasured=self._unmeasured.get(block.index, ""),
+        )
+
+    def _reduce_if_large(self) -> None:
+        """Free the matrices of a very wide or deep network early, although that waits for the device."""
+        matrices = [entry.matrix for entry in (*self._covariances, *self._grams)]
+        if sum(matrix.numel() * matrix.element_size() for matrix in matrices) > _PENDING_BYTES:
+            self._reduce()
+
+    def _reduce(self) -> None:
+        """Replace the matrices by numbers, still on the device; matrices of one size are solved together."""
+        found = spectra([entry.matrix for entry in (*self._covariances, *self._grams)])
+        for entry, spectrum in zip(self._covariances, found, strict=False):
+            value = entropy(spectrum, is_of_samples=entry.is_of_samples)
+            self._numbers.append(_Number(entry.index, "entropy", value))
+        for gram, spectrum in zip(self._grams, found[len(self._covariances) :], strict=True):
+            self._numbers.append(_Number(gram.index, "sigma", spectral_norm(spectrum)))
+        self._covariances.clear()
+        self._grams.clear()
+
+
+def _solvable(matrix: Tensor) -> Tensor:
+    """Move a matrix to where its eigenvalues can be computed: torch has no solver on Apple's GPUs."""
+    return matrix.cpu() if matrix.device.type == "mps" else matrix

@@ -1,0 +1,125 @@
+"""How a program is divided among its blocks: which steps each needs first, and what is freed when. Imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from aznas_onnx.blocks.types import Block
+from aznas_onnx.convert.program import Program, Step
+
+__all__ = ["Stage", "stages_of"]
+
+_AFTER = 2**31  # a place behind all steps of a stage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Stage:
+    """The steps that compute one block's output from what was computed before.
+
+    Attributes
+    ----------
+    block
+        The block.
+    steps
+        In the program's order.
+    weights
+        Drawn constants that these steps are the first to read.
+    dropped
+        For each step, the tensors that nobody reads after it.
+    dropped_last
+        The tensors that nobody reads after the whole stage.
+    handed_on
+        The tensors that later stages read and that may carry this stage's autograd graph.
+    is_connected
+        Whether the output depends on the previous block's.
+    is_constant
+        Whether the output depends on no input of the graph at all.
+    """
+
+    block: Block
+    steps: tuple[Step, ...]
+    weights: tuple[str, ...]
+    dropped: tuple[tuple[str, ...], ...]
+    dropped_last: tuple[str, ...]
+    handed_on: tuple[str, ...]
+    is_connected: bool
+    is_constant: bool
+
+
+def stages_of(program: Program, blocks: Sequence[Block], drawn: frozenset[str]) -> tuple[Stage, ...]:
+    """Divide the steps that the blocks' outputs need, each to the first block that needs it.
+
+    Parameters
+    ----------
+    blocks
+        In dataflow order. A step that no block's output depends on belongs to no stage.
+    drawn
+        Names of constants that are drawn when they are first read.
+    """
+    divided = _divide(program, blocks)
+    last_read = _last_reads(divided, blocks)
+    dependent = _reached(program.inputs, program.steps)
+    stages: list[Stage] = []
+    seen: set[str] = set()
+    for position, (block, steps) in enumerate(zip(blocks, divided, strict=True)):
+        previous = blocks[position - 1].output if position else ""
+        touched = dict.fromkeys([previous, *(name for step in steps for name in step.outputs)])
+        weights = [name for step in steps for name in step.inputs if name in drawn and name not in seen]
+        seen.update(weights)
+        stages.append(
+            Stage(
+                block=block,
+                steps=steps,
+                weights=tuple(dict.fromkeys(weights)),
+                dropped=tuple(_dropped(step, (position, at), last_read) for at, step in enumerate(steps)),
+                dropped_last=tuple(name for name, place in last_read.items() if place == (position, _AFTER)),
+                handed_on=tuple(name for name in touched if last_read.get(name, (0, 0))[0] > position),
+                is_connected=bool(previous) and block.output in _reached([previous], steps),
+                is_constant=block.output not in dependent,
+            )
+        )
+    return tuple(stages)
+
+
+def _divide(program: Program, blocks: Sequence[Block]) -> list[tuple[Step, ...]]:
+    producer = {name: index for index, step in enumerate(program.steps) for name in step.outputs if name}
+    done: set[int] = set()
+    divided = []
+    for block in blocks:
+        mine: set[int] = set()
+        stack = [block.output]
+        while stack:
+            index = producer.get(stack.pop())
+            if index is not None and index not in done and index not in mine:
+                mine.add(index)
+                stack.extend(program.steps[index].inputs)
+        done |= mine
+        divided.append(tuple(program.steps[index] for index in sorted(mine)))
+    return divided
+
+
+def _last_reads(divided: Sequence[tuple[Step, ...]], blocks: Sequence[Block]) -> dict[str, tuple[int, int]]:
+    """Return the stage and step that reads each tensor last; a block's output is read last after the next stage."""
+    last: dict[str, tuple[int, int]] = {}
+    for position, steps in enumerate(divided):
+        for at, step in enumerate(steps):
+            last.update((name, (position, at)) for name in step.inputs if name)
+        for block in blocks[max(position - 1, 0) : position + 1]:
+            last[block.output] = max(last.get(block.output, (0, 0)), (position, _AFTER))
+    return last
+
+
+def _dropped(step: Step, place: tuple[int, int], last_read: Mapping[str, tuple[int, int]]) -> tuple[str, ...]:
+    """Return the names that nobody reads after a step, its own unread outputs included."""
+    names = dict.fromkeys((*step.inputs, *step.outputs))
+    return tuple(name for name in names if name and last_read.get(name, place) == place)
+
+
+def _reached(sources: Iterable[str], steps: Sequence[Step]) -> set[str]:
+    """Return `sources` and everything that `steps` compute from them."""
+    reached = set(sources)
+    for step in steps:
+        if not reached.isdisjoint(step.inputs):
+            reached.update(step.outputs)
+    return reached

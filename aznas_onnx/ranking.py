@@ -1,0 +1,193 @@
+"""Many proxies of many candidates to one score each: the ranking aggregation of Sec. 3.2. Never imports torch."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from aznas_onnx.errors import SettingsError
+from aznas_onnx.proxies import PROXIES, Direction
+from aznas_onnx.results import ProxyScores, ProxyValue, Status
+
+__all__ = ["Aggregation", "Ranking", "aggregate", "rank"]
+
+Floats = npt.NDArray[np.float64]
+
+
+class Aggregation(str, enum.Enum):
+    """How the ranks of one candidate are combined."""
+
+    LOG_RANK = "log-rank"  # sum of ln(rank / m), Eq. 12: one bad rank cannot be made up for
+    LINEAR = "linear"  # sum of rank / m, for comparison
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranking:
+    """Candidates in order.
+
+    Attributes
+    ----------
+    az_score
+        One for each candidate, in the order they were given; higher is better, at most 0 for log-rank. None for
+        failed candidates, and for all where fewer than two can be compared.
+    rank
+        1 is best; candidates of equal score share the better rank (1, 1, 3). None where there is no score.
+    order
+        Indices of the ranked candidates, best first; equal ones in the order they were given.
+    proxies
+        The proxies that took part.
+    aggregation
+        How they were combined.
+    warnings
+        Which proxies were left out, and why.
+    """
+
+    az_score: tuple[float | None, ...]
+    rank: tuple[int | None, ...]
+    order: tuple[int, ...]
+    proxies: tuple[str, ...]
+    aggregation: Aggregation = Aggregation.LOG_RANK
+    warnings: tuple[str, ...] = ()
+
+
+def rank(
+    scores: Sequence[ProxyScores],
+    *,
+    proxies: Iterable[str] | None = None,
+    aggregation: Aggregation | str = Aggregation.LOG_RANK,
+) -> Ranking:
+    """Rank candidates by their proxies.
+
+    A proxy takes part if every scored candidate has it and it applies to all of them: progressivity is left out
+    where a transformer is among the candidates. A proxy that applies but has no finite value ranks its candidate
+    lowest.
+
+    Parameters
+    ----------
+    scores
+        Of all candidates; failed ones get no rank and do not count.
+    proxies
+        Names of those to use; default all that the candidates have.
+    aggregation
+        ``"log-rank"`` (Eq. 12) or ``"linear"``.
+
+    Returns
+    -------
+    Ranking
+        Scores are None where fewer than two candidates, or no proxy, can be compared.
+
+    Raises
+    ------
+    UnknownNameError
+        If a proxy is not registered.
+    SettingsError
+        If the aggregation has no such name.
+    """
+    chosen = _aggregation(aggregation)
+    scored = [index for index, score in enumerate(scores) if score.status is Status.OK]
+    columns = [scores[index].proxies for index in scored]
+    names, warnings = _taking_part(columns, proxies)
+    az_scores: list[float | None] = [None] * len(scores)
+    ranks: list[int | None] = [None] * len(scores)
+    order: tuple[int, ...] = ()
+    if len(scored) >= 2 and names:
+        values = np.array([[_comparable(column[name], name) for name in names] for column in columns])
+        combined = aggregate(values, chosen)
+        for index, value, place in zip(scored, combined, _competition_ranks(combined), strict=True):
+            az_scores[index], ranks[index] = float(value), int(place)
+        order = tuple(scored[place] for place in np.argsort(-combined, kind="stable"))
+    return Ranking(
+        az_score=tuple(az_scores),
+        rank=tuple(ranks),
+        order=order,
+        proxies=names,
+        aggregation=chosen,
+        warnings=warnings,
+    )
+
+
+def aggregate(values: npt.ArrayLike, aggregation: Aggregation | str = Aggregation.LOG_RANK) -> Floats:
+    """Combine proxies by the ranks of their values (Eq. 12).
+
+    Parameters
+    ----------
+    values
+        (n_candidates, n_proxies), higher is better. What is not finite (NaN, and infinity of either sign) ranks
+        lowest, all of it alike.
+    aggregation
+        How to combine the ranks.
+
+    Returns
+    -------
+    ndarray
+        (n_candidates,) float64, higher is better: sums over proxies of ln(rank / n_candidates), with ranks
+        ascending from 1 and ties averaged. Unchanged by strictly increasing transforms of a proxy; a permutation of
+        the candidates permutes it.
+
+    Examples
+    --------
+    >>> aggregate([[1.0, 20.0], [2.0, 10.0], [3.0, 30.0]]).round(3).tolist()
+    [-1.504, -1.504, 0.0]
+    """
+    from scipy.stats import rankdata
+
+    matrix = np.asarray(values, dtype=np.float64)
+    if matrix.ndim != 2:
+        raise SettingsError(f"proxy values have {matrix.ndim} axes; (n_candidates, n_proxies) was expected")
+    if matrix.shape[0] == 0:
+        return np.zeros(0)
+    ranks = rankdata(np.where(np.isfinite(matrix), matrix, -np.inf), method="average", axis=0)
+    shares = ranks / matrix.shape[0]
+    terms = np.log(shares) if _aggregation(aggregation) is Aggregation.LOG_RANK else shares
+    # Terms are added in the order of their size, so that equal terms in another order give exactly equal sums.
+    return np.sort(terms, axis=1).sum(axis=1)
+
+
+def _aggregation(name: Aggregation | str) -> Aggregation:
+    try:
+        return Aggregation(name)
+    except ValueError as error:
+        known = ", ".join(repr(member.value) for member in Aggregation)
+        raise SettingsError(f"there is no aggregation {name!r}; {known} are accepted") from error
+
+
+def _taking_part(
+    columns: Sequence[Mapping[str, ProxyValue]], wanted: Iterable[str] | None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the proxies that can be compared over all candidates, and a sentence for each that cannot."""
+    present = dict.fromkeys(name for column in columns for name in column)
+    names = present if wanted is None else [proxy.name for proxy in PROXIES.resolve(wanted)]
+    taking_part, warnings = [], []
+    for name in names:
+        missing = sum(name not in column for column in columns)
+        inapplicable = sum(name in column and not column[name].applies for column in columns)
+        if missing:
+            warnings.append(f"{name} takes no part in the ranking: {missing} of {len(columns)} models have none")
+        elif inapplicable == len(columns):
+            continue  # all of one kind: nothing is lost, so nothing to warn of
+        elif inapplicable:
+            warnings.append(
+                f"{name} takes no part in the ranking: it is not defined for {inapplicable} of {len(columns)} models"
+            )
+        else:
+            taking_part.append(name)
+    return tuple(taking_part), tuple(warnings)
+
+
+def _comparable(value: ProxyValue, name: str) -> float:
+    """Return a proxy so that higher is better and no value is lowest."""
+    if value.mean is None:
+        return -np.inf
+    lower_is_better = name in PROXIES and PROXIES[name].direction is Direction.LOWER_IS_BETTER
+    return -value.mean if lower_is_better else value.mean
+
+
+def _competition_ranks(values: Floats) -> npt.NDArray[np.int64]:
+    """Return 1 for the largest value; equal values share the better rank."""
+    from scipy.stats import rankdata
+
+    return np.asarray(rankdata(-values, method="min"), dtype=np.int64)

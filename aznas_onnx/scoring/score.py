@@ -1,0 +1,238 @@
+"""One model, or many, to :class:`~aznas_onnx.results.ProxyScores`."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+
+import torch
+
+from aznas_onnx.blocks import Blocks, find_blocks
+from aznas_onnx.errors import AznasError, SettingsError
+from aznas_onnx.flops import Costs, count
+from aznas_onnx.graph import Limits, Model, Source, prepare
+from aznas_onnx.graph.load import source_name
+from aznas_onnx.proxies import PROXIES, BlockEvidence, Evidence, Need, Proxy
+from aznas_onnx.proxies.blockpass import is_out_of_memory
+from aznas_onnx.results import ProxyScores, ProxyValue, Status
+from aznas_onnx.scoring.device import resolve_device
+from aznas_onnx.scoring.runner import Runner
+from aznas_onnx.scoring.settings import ScoreSettings
+from aznas_onnx.scoring.values import inapplicable, value_of, warnings_of
+
+__all__ = ["score", "score_many"]
+
+_log = logging.getLogger(__name__)
+
+
+def score(
+    source: Source,
+    *,
+    batch_size: int = 64,
+    seeds: int = 1,
+    seed: int = 0,
+    device: str = "auto",
+    proxies: Sequence[str] | None = None,
+    blocks: Sequence[str] = (),
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    keep_graph: bool = False,
+    limits: Limits | None = None,
+) -> ProxyScores:
+    """Score a model under random weights and Gaussian input.
+
+    Parameters
+    ----------
+    source
+        Path of an ONNX file, or a ModelProto. Its weights are not used.
+    batch_size
+        Samples in a batch.
+    seeds
+        How many times to draw weights, input and gradients; proxies are means over them.
+    seed
+        The first seed; the same seed gives the same scores on the same machine.
+    device
+        ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:INDEX"`` or ``"mps"``.
+    proxies
+        Names of proxies or groups; default ``["az"]``, the four of AZ-NAS.
+    blocks
+        Patterns that name the primary blocks, where those that are found are not the ones you mean.
+    input_shapes
+        Shapes of inputs whose dimensions the file leaves open; the name ``""`` means the input with the samples.
+    keep_graph
+        Leave normalisation folded where the exporter folded it.
+    limits
+        What a file may ask for.
+
+    Returns
+    -------
+    ProxyScores
+        With status ok. A proxy that has no finite value is None there, with its reason.
+
+    Raises
+    ------
+    ModelError
+        If the model cannot be read, converted or run.
+    SettingsError
+        If an argument is not accepted, or the batch does not fit into memory.
+
+    Examples
+    --------
+    >>> import aznas_onnx as az
+    >>> az.score("resnet18.onnx", seeds=3).proxies["trainability"].mean  # doctest: +SKIP
+    """
+    settings = ScoreSettings.of(
+        batch_size=batch_size,
+        seeds=seeds,
+        seed=seed,
+        device=device,
+        proxies=proxies,
+        blocks=blocks,
+        input_shapes=input_shapes,
+        keep_graph=keep_graph,
+    )
+    return _score(source, settings, resolve_device(device), limits)
+
+
+def score_many(
+    sources: Iterable[Source],
+    *,
+    batch_size: int = 64,
+    seeds: int = 1,
+    seed: int = 0,
+    device: str = "auto",
+    proxies: Sequence[str] | None = None,
+    blocks: Sequence[str] = (),
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    keep_graph: bool = False,
+    limits: Limits | None = None,
+    on_result: Callable[[ProxyScores], None] | None = None,
+) -> list[ProxyScores]:
+    """Score models one after the other; one that cannot be scored does not stop the rest.
+
+    Parameters
+    ----------
+    sources
+        Paths or ModelProtos.
+    on_result
+        Called with each result as soon as it is there.
+
+    Other parameters are those of :func:`score`.
+
+    Returns
+    -------
+    list of ProxyScores
+        In the order of `sources`; status failed, with one sentence as the reason, where a model could not be scored.
+
+    Raises
+    ------
+    SettingsError
+        If an argument is not accepted: that is no model's fault.
+    """
+    settings = ScoreSettings.of(
+        batch_size=batch_size,
+        seeds=seeds,
+        seed=seed,
+        device=device,
+        proxies=proxies,
+        blocks=blocks,
+        input_shapes=input_shapes,
+        keep_graph=keep_graph,
+    )
+    where = resolve_device(device)
+    results = []
+    for source in sources:
+        result = _score_or_fail(source, settings, where, limits)
+        results.append(result)
+        if on_result is not None:
+            on_result(result)
+    return results
+
+
+def _score_or_fail(source: Source, settings: ScoreSettings, device: torch.device, limits: Limits | None) -> ProxyScores:
+    started = time.perf_counter()
+    try:
+        return _score(source, settings, device, limits)
+    except AznasError as error:
+        reason = str(error)
+    except Exception as error:  # noqa: BLE001 - recorded as this model's failure; a bug here must not lose the others
+        _log.debug("scoring %s failed", source_name(source), exc_info=True)
+        reason = f"internal error ({type(error).__name__}: {str(error).strip() or 'no message'}); please report it"
+    return ProxyScores(
+        model=source_name(source),
+        status=Status.FAILED,
+        reason=" ".join(reason.split()),
+        elapsed_s=time.perf_counter() - started,
+    )
+
+
+def _score(source: Source, settings: ScoreSettings, device: torch.device, limits: Limits | None) -> ProxyScores:
+    started = time.perf_counter()
+    model = prepare(source, input_shapes=dict(settings.input_shapes), keep_graph=settings.keep_graph, limits=limits)
+    found = find_blocks(model, settings.blocks)
+    costs = count(model)
+    asked = PROXIES.resolve(settings.proxies)
+    needs = {proxy.needs for proxy in asked if proxy.for_transformers or not found.is_transformer}
+    try:
+        passes = _measure(model, found, settings, device, needs, limits)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise SettingsError(
+            f"{model.name}: a batch of {settings.batch_size} does not fit into the memory of {device}; "
+            "use a smaller --batch-size for all models that you compare"
+        ) from error
+    evidence = [
+        Evidence(blocks=blocks, macs=costs.macs, params=costs.params, is_transformer=found.is_transformer)
+        for blocks in passes
+    ]
+    values, doubts = _evaluate(asked, evidence)
+    return ProxyScores(
+        model=source_name(source),
+        status=Status.OK,
+        proxies=MappingProxyType(values),
+        macs=costs.macs,
+        params=costs.params,
+        blocks=len(found.blocks),
+        elapsed_s=time.perf_counter() - started,
+        changes=model.changes,
+        warnings=tuple(dict.fromkeys((*model.warnings, *found.warnings, *_uncounted(costs), *doubts))),
+    )
+
+
+def _measure(
+    model: Model,
+    found: Blocks,
+    settings: ScoreSettings,
+    device: torch.device,
+    needs: set[Need],
+    limits: Limits | None,
+) -> list[tuple[BlockEvidence, ...]]:
+    """Run the pass for each seed; where no proxy needs it, return what the graph alone says."""
+    if needs <= {Need.GRAPH}:
+        return [tuple(BlockEvidence(name=block.name) for block in found.blocks)] * settings.seeds
+    runner = Runner(model, found, batch_size=settings.batch_size, device=device, limits=limits)
+    seeds = range(settings.seed, settings.seed + settings.seeds)
+    return [runner.measure(seed, gradients=Need.GRADIENTS in needs) for seed in seeds]
+
+
+def _evaluate(proxies: Sequence[Proxy], evidence: Sequence[Evidence]) -> tuple[dict[str, ProxyValue], list[str]]:
+    values: dict[str, ProxyValue] = {}
+    doubts: list[str] = []
+    for proxy in proxies:
+        if evidence[0].is_transformer and not proxy.for_transformers:
+            values[proxy.name] = inapplicable(proxy)
+            continue
+        outcomes = [proxy.evaluate(seed_evidence) for seed_evidence in evidence]
+        values[proxy.name] = value_of(proxy, outcomes)
+        doubts += warnings_of(proxy, outcomes)
+    return values, doubts
+
+
+def _uncounted(costs: Costs) -> list[str]:
+    """Say which operators the MACs leave out."""
+    return [
+        f"the multiply-adds of {number} {operator} nodes are unknown and left out of macs"
+        for operator, number in costs.unsupported.items()
+    ]

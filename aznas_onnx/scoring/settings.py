@@ -1,0 +1,85 @@
+"""What a score depends on besides the model: the settings that results and histories carry along."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aznas_onnx.errors import SettingsError
+from aznas_onnx.proxies import PROXIES
+
+__all__ = ["ScoreSettings"]
+
+_LARGEST_SEED = 2**32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreSettings:
+    """How to score. Two scores are comparable if their settings are equal.
+
+    Attributes
+    ----------
+    batch_size
+        Samples in a batch. More are not only less noisy: with few samples in a small feature map the proxies are
+        biased, so never compare across batch sizes.
+    seeds
+        How many times to draw weights, input and gradients.
+    seed
+        The first seed; the others count up from it.
+    device
+        ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:INDEX"`` or ``"mps"``.
+    proxies
+        Names of proxies, or of groups.
+    blocks
+        Patterns that name the primary blocks; empty to find them.
+    input_shapes
+        Pairs of an input's name and its shape, for dimensions that a file leaves open.
+    keep_graph
+        Whether to leave normalisation folded where the exporter folded it.
+    """
+
+    batch_size: int = 64
+    seeds: int = 1
+    seed: int = 0
+    device: str = "auto"
+    proxies: tuple[str, ...] = ("az",)
+    blocks: tuple[str, ...] = ()
+    input_shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    keep_graph: bool = False
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise SettingsError(f"the batch size is {self.batch_size}; 1 or more is accepted")
+        if self.seeds < 1:
+            raise SettingsError(f"the number of seeds is {self.seeds}; 1 or more is accepted")
+        if not 0 <= self.seed <= _LARGEST_SEED - self.seeds:
+            raise SettingsError(f"the seed is {self.seed}; 0 to {_LARGEST_SEED - self.seeds:,} is accepted")
+        if not PROXIES.resolve(self.proxies):
+            raise SettingsError("no proxy is asked for; name one or more")
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        input_shapes: Mapping[str, Sequence[int]] | None = None,
+        proxies: Sequence[str] | None = None,
+        blocks: Sequence[str] = (),
+        **others: Any,
+    ) -> ScoreSettings:
+        """Make settings from the arguments of :func:`~aznas_onnx.scoring.score`."""
+        shapes = tuple((name, tuple(shape)) for name, shape in (input_shapes or {}).items())
+        return cls(input_shapes=shapes, proxies=tuple(proxies or ("az",)), blocks=tuple(blocks), **others)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the settings as JSON would write them."""
+        return {
+            "batch_size": self.batch_size,
+            "seeds": self.seeds,
+            "seed": self.seed,
+            "device": self.device,
+            "proxies": [proxy.name for proxy in PROXIES.resolve(self.proxies)],
+            "blocks": list(self.blocks),
+            "input_shapes": {name: list(shape) for name, shape in self.input_shapes},
+            "keep_graph": self.keep_graph,
+        }

@@ -1,0 +1,42 @@
+"""From outcomes under several seeds to one value of a proxy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import fmean, stdev
+
+from aznas_onnx.proxies import Need, Outcome, Proxy
+from aznas_onnx.results import ProxyValue
+
+__all__ = ["inapplicable", "value_of", "warnings_of"]
+
+
+def inapplicable(proxy: Proxy) -> ProxyValue:
+    """Return the value of a proxy that is not defined for a network."""
+    return ProxyValue(mean=None, reason=f"{proxy.name} is not defined for transformers", applies=False)
+
+
+def value_of(proxy: Proxy, outcomes: Sequence[Outcome]) -> ProxyValue:
+    """Combine one proxy's outcomes, one for each seed.
+
+    The mean is over the seeds that gave a finite value, where most did; a proxy without a finite value for half of
+    its seeds or more has none.
+    """
+    per_seed = tuple(outcome.value for outcome in outcomes)
+    finite = [value for value in per_seed if math.isfinite(value)]
+    if 2 * len(finite) <= len(per_seed):
+        reason = next((outcome.reason for outcome in outcomes if outcome.reason), "the value is not finite")
+        return ProxyValue(mean=None, per_seed=per_seed, reason=reason)
+    is_exact = proxy.needs is Need.GRAPH
+    stderr = None if is_exact or len(finite) < 2 else stdev(finite) / math.sqrt(len(finite))
+    return ProxyValue(mean=fmean(finite), stderr=stderr, per_seed=per_seed)
+
+
+def warnings_of(proxy: Proxy, outcomes: Sequence[Outcome]) -> list[str]:
+    """Return what to doubt about a proxy, each sentence once."""
+    found = dict.fromkeys(warning for outcome in outcomes for warning in outcome.warnings)
+    lost = [outcome for outcome in outcomes if not math.isfinite(outcome.value)]
+    if lost and 2 * len(lost) < len(outcomes):
+        found[f"{proxy.name} has no finite value for {len(lost)} of {len(outcomes)} seeds: {lost[0].reason}"] = None
+    return list(found)

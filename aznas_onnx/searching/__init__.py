@@ -1,0 +1,32 @@
+"""Searching a space: Algorithm 1 within budgets, a durable history, and what it found."""
+
+from aznas_onnx.searching.budget import Budget, Cost, CountConvention, Limit
+from aznas_onnx.searching.database import StudyError
+from aznas_onnx.searching.executors import Executor, Outcome, Scorer
+from aznas_onnx.searching.leaderboard import Leaderboard
+from aznas_onnx.searching.progress import Progress
+from aznas_onnx.searching.search import search
+from aznas_onnx.searching.settings import Strategy, StudySettings
+from aznas_onnx.searching.study import Study
+from aznas_onnx.searching.trial import Candidate, Origin, Proposal, Trial
+
+__all__ = [
+    "Budget",
+    "Candidate",
+    "Cost",
+    "CountConvention",
+    "Executor",
+    "Leaderboard",
+    "Limit",
+    "Origin",
+    "Outcome",
+    "Progress",
+    "Proposal",
+    "Scorer",
+    "Strategy",
+    "Study",
+    "StudyError",
+    "StudySettings",
+    "Trial",
+    "search",
+]

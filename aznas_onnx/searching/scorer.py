@@ -1,0 +1,58 @@
+"""Scoring the candidates of a space: build the network, then score it as `aznas score` does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+from aznas_onnx.results import ProxyScores
+from aznas_onnx.spaces import Space
+
+__all__ = ["ModelScorer"]
+
+
+class ModelScorer:
+    """The scorer that a search uses unless it is given another.
+
+    Parameters
+    ----------
+    make_space
+        Makes the space, in each process once; can be pickled.
+    options
+        Keyword arguments of :func:`aznas_onnx.scoring.score`.
+    """
+
+    def __init__(self, make_space: Callable[[], Space[Any]], options: Mapping[str, Any]) -> None:
+        self._make_space = make_space
+        self._options = dict(options)
+
+    def describe(self) -> Mapping[str, Any]:
+        """Return the options of scoring, their defaults filled in.
+
+        Of the device only the kind counts: two processes may score one study on two GPUs.
+        """
+        from aznas_onnx.scoring import ScoreSettings, resolve_device
+
+        described = ScoreSettings.of(**self._options).as_dict()
+        described["device"] = resolve_device(described["device"]).type
+        return described
+
+    def prepare(self, threads: int | None) -> None:
+        """Load torch and limit its threads."""
+        import torch  # noqa: TID251  # loaded when scoring begins, in the process that scores
+
+        if threads is not None:
+            torch.set_num_threads(threads)
+
+    def score(self, genotype: str) -> ProxyScores:
+        """Build the network and score it."""
+        from aznas_onnx.scoring import score
+
+        model = self._space.build(self._space.parse(genotype))
+        return replace(score(model, **self._options), model=genotype)
+
+    @cached_property
+    def _space(self) -> Space[Any]:
+        return self._make_space()

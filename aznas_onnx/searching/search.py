@@ -1,0 +1,163 @@
+"""`az.search`: a study from one call."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from aznas_onnx import spaces
+from aznas_onnx.errors import SettingsError
+from aznas_onnx.searching.budget import Budget, CountConvention
+from aznas_onnx.searching.database import stored_settings
+from aznas_onnx.searching.executors import Executor, InlineExecutor, Scorer
+from aznas_onnx.searching.history import History
+from aznas_onnx.searching.origin import describe_space, space_maker
+from aznas_onnx.searching.progress import Progress
+from aznas_onnx.searching.proposing import Proposer
+from aznas_onnx.searching.scorer import ModelScorer
+from aznas_onnx.searching.session import Session
+from aznas_onnx.searching.settings import Strategy, StudySettings
+from aznas_onnx.searching.study import Study
+from aznas_onnx.searching.workers import ProcessExecutor
+from aznas_onnx.spaces import Space
+
+__all__ = ["default_top_k", "search"]
+
+E = TypeVar("E", bound=enum.Enum)
+
+_PAPER_TOP_K = 1024
+_SMALLEST_TOP_K = 16
+
+
+def search(
+    space: str | os.PathLike[str] | Space[Any],
+    budget: Budget | None = None,
+    *,
+    iterations: int = 1000,
+    strategy: Strategy | str = Strategy.EVOLUTION,
+    top_k: int | None = None,
+    count: CountConvention | str = CountConvention.GRAPH,
+    seed: int = 0,
+    db: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    workers: int = 1,
+    batch_size: int = 64,
+    seeds: int = 1,
+    device: str = "auto",
+    proxies: Sequence[str] | None = None,
+    scorer: Scorer | None = None,
+    make_executor: Callable[[Scorer], Executor] | None = None,
+    max_tries: int = 20_000,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Study:
+    """Search a space for the networks with the best AZ-NAS scores (Algorithm 1 of the paper).
+
+    The first ten candidates are mutated from the start of the space, those up to `top_k` from random earlier
+    candidates, the others from one of the `top_k` best so far, ranked by Eq. 12 over the whole history. Candidates over
+    budget are not scored, and none is scored twice. With one worker the result follows from the arguments alone.
+
+    Parameters
+    ----------
+    space
+        A space, its name, or the path of a Python file that holds one.
+    budget
+        Limits on multiply-adds, parameters and layers; none by default.
+    iterations
+        Candidates to score, those that the file holds already included.
+    strategy
+        ``evolution``, or ``random`` for candidates drawn from the space.
+    top_k
+        How many of the best are mutated; by default that of the file, or 1,024 as in the paper, or a tenth of
+        `iterations` (at least 16) where that is less.
+    count
+        ``graph``, or ``paper`` for the FLOPs of the authors' own code in budget and complexity.
+    seed
+        Of every random choice of the search and, as the first seed, of scoring.
+    db
+        The study's file (SQLite); without one the study is kept in memory.
+    resume
+        Continue the study in the file, which must have the same settings (`iterations` and `workers` may differ).
+        Several processes may do so at once.
+    workers
+        Processes that score. With more than one, the order of results, and so the search, depends on their timing.
+    batch_size, seeds, device, proxies
+        As in :func:`aznas_onnx.scoring.score`.
+    scorer
+        Replaces building and scoring the network; the four arguments before it are then unused.
+    make_executor
+        Makes the executor from the scorer, instead of `workers`.
+    max_tries
+        Genotypes to draw for one candidate until one is within budget and new.
+    on_progress
+        Called with the state of the search a few times a second at most.
+
+    Returns
+    -------
+    Study
+        All trials, ranked over the whole history.
+
+    Raises
+    ------
+    SettingsError
+        If an argument is not accepted.
+    StudyError
+        If the file cannot be used or resumed, the budget admits nothing, or the first candidates all fail.
+
+    Examples
+    --------
+    >>> import aznas_onnx as az
+    >>> study = az.search("nb201", iterations=300, db="run.db")              # doctest: +SKIP
+    >>> study.best(3)                                                        # doctest: +SKIP
+    """
+    path = None if db is None else Path(db)
+    reference = None if isinstance(space, Space) else space
+    searched = space if isinstance(space, Space) else spaces.get(space)
+    description = describe_space(searched, reference)
+    if scorer is None:
+        scorer = ModelScorer(
+            space_maker(searched, description),
+            {"batch_size": batch_size, "seeds": seeds, "seed": seed, "device": device, "proxies": proxies},
+        )
+    stored = stored_settings(path) if resume and path is not None else None
+    if top_k is None:
+        top_k = stored.top_k if stored is not None else default_top_k(iterations)
+    settings = StudySettings(
+        space=description,
+        budget=budget or Budget(),
+        count=_choice(CountConvention, count, "count"),
+        strategy=_choice(Strategy, strategy, "strategy"),
+        top_k=top_k,
+        seed=seed,
+        scoring=scorer.describe(),
+    )
+    proposer = Proposer(searched, settings, max_tries)
+    with History.open(path, settings, resume=resume) as history:
+        pool = make_executor(scorer) if make_executor else _local_executor(scorer, workers)
+        with contextlib.closing(pool):
+            stopped = Session(history, proposer, pool, iterations, on_progress).run()
+        trials, software = history.trials(), history.software()
+    return Study(settings=settings, trials=trials, path=path, stopped=stopped, software=software)
+
+
+def default_top_k(iterations: int) -> int:
+    """Return how many of the best are mutated where nobody says: the paper's 1,024, or a tenth of a shorter search.
+
+    With the paper's number a search of a few hundred candidates would end before its first selection.
+    """
+    return min(_PAPER_TOP_K, max(_SMALLEST_TOP_K, iterations // 10))
+
+
+def _local_executor(scorer: Scorer, workers: int) -> Executor:
+    return InlineExecutor(scorer) if workers == 1 else ProcessExecutor(scorer, workers)
+
+
+def _choice(kind: type[E], value: E | str, name: str) -> E:
+    try:
+        return kind(value)
+    except ValueError as error:
+        accepted = ", ".join(str(one.value) for one in kind)
+        raise SettingsError(f"{name} is {value!r}; accepted are {accepted}") from error

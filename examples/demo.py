@@ -1,0 +1,68 @@
+"""Scores and ranks real networks that nobody here wrote; `make demo` runs it.
+
+Some are graphs of the ONNX model zoo that the onnx package ships, their weights left out. The others are torchvision
+networks, exported on the spot by `torch.onnx.export` with its defaults. None of them is trained, and none has to be.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import shutil
+import subprocess
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+FOLDER = Path("build/demo")
+ZOO = ("squeezenet", "shufflenet", "inception_v1", "resnet50", "densenet121")
+TORCHVISION = ("mobilenet_v3_small", "mobilenet_v2", "mnasnet1_0", "efficientnet_b0", "resnet18", "regnet_x_400mf")
+BATCH_SIZE = 16  # a quarter of the default, so that two cores are done in about two minutes
+
+
+def main() -> int:
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    models = [copy_from_zoo(name) for name in ZOO] + [export(name) for name in TORCHVISION]
+    status = aznas("inspect", "torchvision_resnet18.onnx")
+    return status or aznas("score", "--batch-size", str(BATCH_SIZE), *models)
+
+
+def copy_from_zoo(name: str) -> str:
+    import onnx
+
+    source = Path(onnx.__file__).parent / f"backend/test/data/light/light_{name}.onnx"
+    return shutil.copy(source, FOLDER / f"zoo_{name}.onnx").name
+
+
+def export(name: str) -> str:
+    path = FOLDER / f"torchvision_{name}.onnx"
+    if path.exists():
+        return path.name
+    print(f"exporting {path.name}", flush=True)
+    import torch
+    import torchvision
+
+    network = torchvision.models.get_model(name, weights=None).eval()
+    with (
+        tempfile.TemporaryDirectory(
+            dir=FOLDER
+        ) as folder,  # so that an interrupted export leaves nothing that looks whole
+        contextlib.redirect_stdout(io.StringIO()),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")  # the exporter's, about itself
+        torch.onnx.export(network, (torch.randn(1, 3, 224, 224),), Path(folder) / path.name)
+        for file in sorted(Path(folder).iterdir(), reverse=True):  # the weights, in a file beside the graph, first
+            file.rename(FOLDER / file.name)
+    return path.name
+
+
+def aznas(*arguments: str) -> int:
+    print(f"\n$ aznas {' '.join(arguments)}\n", flush=True)
+    command = [sys.executable, "-m", "aznas_onnx", *arguments]
+    return subprocess.run(command, cwd=FOLDER, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

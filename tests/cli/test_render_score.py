@@ -1,0 +1,109 @@
+"""How scores look, character for character."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from aznas_onnx.cli.options import OutputFormat
+from aznas_onnx.cli.render_score import render_scores
+from tests.cli.samples import report
+
+
+def rendered(output_format: OutputFormat = OutputFormat.TABLE, *, width: int = 120, seeds: int = 1) -> str:
+    stream = io.StringIO()
+    console = Console(file=stream, width=width, markup=False, highlight=False, emoji=False)
+    render_scores(report(seeds=seeds), output_format, console)
+    return stream.getvalue()
+
+
+GOLDEN_80 = """\
+                                  AZ  Expres-  Progres-   Train-
+Rank  Model                    score   sivity    sivity  ability    MACs  Params
+────────────────────────────────────────────────────────────────────────────────
+   1  models/vit.onnx          -0.59   71.500       n/a   -1.204  17.56G  11.69M
+                                       ±0.014             ±0.014
+   2  models/resnet18.onnx     -1.28   62.481    -0.313   -1.204  1.814G  11.69M
+                                       ±0.014    ±0.014   ±0.014
+   3  models/a_network_with_   -2.20   62.481    -0.313     none  1.814G  11.69M
+      quite_a_long_name_v2.o           ±0.014    ±0.014
+      nnx
+      models/broken.onnx      failed
+
+Proxies: higher is better. AZ score: sum of ln(rank/m) over expressivity,
+trainability, MACs; 0 is the best in all of them. MACs: multiply-adds of one
+sample. Batch 64, 3 seeds, cpu. ±: standard error over seeds.
+no progressivity (a transformer has none): models/vit.onnx
+normalisation restored after 20 convolutions: models/resnet18.onnx,
+models/a_network_with_quite_a_long_name_v2.onnx
+no trainability (block 3 is exactly the identity):
+models/a_network_with_quite_a_long_name_v2.onnx
+"""
+
+GOLDEN_120 = """\
+Rank  Model                         AZ score  Expressivity  Progressivity  Trainability    MACs  Params  Blocks  Seconds
+────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+   1  models/vit.onnx                  -0.59        71.500            n/a        -1.204  17.56G  11.69M      10      4.2
+   2  models/resnet18.onnx             -1.28        62.481         -0.313        -1.204  1.814G  11.69M      10      4.2
+   3  models/a_network_with_quite_     -2.20        62.481         -0.313          none  1.814G  11.69M      10      4.2
+      a_long_name_v2.onnx
+      models/broken.onnx              failed
+
+Proxies: higher is better. AZ score: sum of ln(rank/m) over expressivity, trainability, MACs; 0 is the best in all of
+them. MACs: multiply-adds of one sample. Batch 64, 1 seed, cpu.
+no progressivity (a transformer has none): models/vit.onnx
+normalisation restored after 20 convolutions: models/resnet18.onnx, models/a_network_with_quite_a_long_name_v2.onnx
+no trainability (block 3 is exactly the identity): models/a_network_with_quite_a_long_name_v2.onnx
+"""
+
+GOLDEN_MARKDOWN = """\
+| Rank | Model | AZ score | Expressivity | Progressivity | Trainability | MACs | Params | Blocks | Seconds |
+| ---: | :--- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
+| 1 | `models/vit.onnx` | -0.59 | 71.500 | n/a | -1.204 | 17.56G | 11.69M | 10 | 4.2 |
+| 2 | `models/resnet18.onnx` | -1.28 | 62.481 | -0.313 | -1.204 | 1.814G | 11.69M | 10 | 4.2 |
+| 3 | `models/a_network_with_quite_a_long_name_v2.onnx` | -2.20 | 62.481 | -0.313 | none | 1.814G | 11.69M | 10 | 4.2 |
+|  | `models/broken.onnx` | failed |  |  |  |  |  |  |  |
+
+Proxies: higher is better. AZ score: sum of ln(rank/m) over expressivity, trainability, MACs; 0 is the best in all of them. MACs: multiply-adds of one sample. Batch 64, 1 seed, cpu.
+
+no progressivity (a transformer has none): models/vit.onnx
+
+normalisation restored after 20 convolutions: models/resnet18.onnx, models/a_network_with_quite_a_long_name_v2.onnx
+
+no trainability (block 3 is exactly the identity): models/a_network_with_quite_a_long_name_v2.onnx
+"""
+
+GOLDEN_CSV = """\
+model,status,rank,az_score,expressivity,progressivity,trainability,expressivity_stderr,progressivity_stderr,trainability_stderr,macs,params,blocks,seconds,reason
+models/resnet18.onnx,ok,2,-1.2809338454620645,62.48123,-0.31251,-1.20449,0.0142,0.0142,0.0142,1814073344,11689512,10,4.25,
+models/broken.onnx,failed,,,,,,,,,,,,0.0,models/broken.onnx: not an ONNX file
+models/a_network_with_quite_a_long_name_v2.onnx,ok,3,-2.1972245773362196,62.48123,-0.31251,,0.0142,0.0142,,1814073344,11689512,10,4.25,
+models/vit.onnx,ok,1,-0.5877866649021191,71.5,,-1.20449,0.0142,,0.0142,17564000000,11689512,10,4.25,
+"""
+
+
+def test_a_terminal_of_80_columns() -> None:
+    assert rendered(width=80, seeds=3) == GOLDEN_80
+
+
+def test_a_terminal_of_120_columns() -> None:
+    assert rendered(width=120, seeds=1) == GOLDEN_120
+
+
+def test_markdown() -> None:
+    assert rendered(OutputFormat.MARKDOWN) == GOLDEN_MARKDOWN
+
+
+def test_csv() -> None:
+    assert rendered(OutputFormat.CSV, seeds=3) == GOLDEN_CSV
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120, 200])
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_no_line_is_wider_than_the_terminal_and_no_number_is_cut(width: int, seeds: int) -> None:
+    text = rendered(width=width, seeds=seeds)
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    assert all(number in text for number in ("62.481", "71.500", "-1.204", "17.56G", "11.69M"))

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+
+from aznas_onnx.errors import SettingsError
+from aznas_onnx.graph.builder import GraphBuilder, fill_weights, weight_shapes
+
+
+def small_network() -> GraphBuilder:
+    net = GraphBuilder("small")
+    x = net.relu(net.conv_bn(net.image_input(3, 8), "stem", 3, 4, kernel=3, stride=2, bias=True), "stem.relu")
+    net.declare_block(x)
+    x = net.add(x, net.conv(x, "depthwise", 4, 4, kernel=5, groups=4), "sum")
+    net.declare_block(x)
+    return net
+
+
+def small_model() -> onnx.ModelProto:
+    net = small_network()
+    return net.model(net.classifier("sum", "head", 4, num_classes=2), num_outputs=2, metadata={"note": "kept"})
+
+
+def test_weights_are_shapes_with_the_names_of_a_state_dict() -> None:
+    assert dict(weight_shapes(small_model())) == {
+        "stem.conv.weight": (4, 3, 3, 3),
+        "stem.conv.bias": (4,),
+        "stem.bn.weight": (4,),
+        "stem.bn.bias": (4,),
+        "stem.bn.running_mean": (4,),
+        "stem.bn.running_var": (4,),
+        "depthwise.weight": (4, 1, 5, 5),
+        "head.weight": (2, 4),
+        "head.bias": (2,),
+    }
+
+
+def test_a_weight_costs_as_little_however_large() -> None:
+    net = GraphBuilder("large")
+    net.gemm(net.image_input(3, 8), "layer", 10**6, 10**6)
+    assert net.model("layer").ByteSize() < 1000
+
+
+@pytest.mark.parametrize("opset", [17, 18, 20])
+def test_the_model_is_valid_and_shapes_follow(opset: int) -> None:
+    net = GraphBuilder("tokens", opset=opset)
+    x = net.transpose(net.reshape(net.image_input(3, 8), "flat", (0, 3, 64)), "tokens", (0, 2, 1))
+    parts = net.split(net.linear(net.layer_norm(x, "norm", 3), "qkv", 3, 6), "parts", 3, 2)
+    net.node("MatMul", parts[0], net.transpose(parts[1], "keys", (0, 2, 1)), name="scores")
+    x = net.node("MatMul", "scores", parts[2], name="mixed")
+    model = net.model(net.gemm(net.reshape(x, "joined", (0, 128)), "head", 128, 5), num_outputs=5)
+    onnx.checker.check_model(model, full_check=True)
+    shapes = {
+        value.name: value.type.tensor_type.shape for value in onnx.shape_inference.infer_shapes(model).graph.value_info
+    }
+    assert [dim.dim_value or dim.dim_param for dim in shapes["mixed"].dim] == ["batch", 64, 2]
+    assert model.opset_import[0].version == opset
+
+
+def test_metadata_names_the_blocks_and_keeps_what_is_given() -> None:
+    metadata = {entry.key: entry.value for entry in small_model().metadata_props}
+    assert json.loads(metadata["aznas.blocks"]) == ["stem.relu", "sum"]
+    assert metadata["note"] == "kept"
+
+
+def test_a_name_is_given_once() -> None:
+    net = small_network()
+    with pytest.raises(SettingsError, match="graph 'small': the name 'sum' is given to two tensors"):
+        net.relu("sum", "sum")
+
+
+def test_filled_weights_give_the_network_its_values() -> None:
+    import onnxruntime
+
+    model = small_model()
+    before = model.SerializeToString()
+    rng = np.random.default_rng(0)
+    values = {name: rng.random(shape).astype(np.float32) for name, shape in weight_shapes(model).items()}
+    filled = fill_weights(model, values)
+    assert model.SerializeToString() == before
+    onnx.checker.check_model(filled, full_check=True)
+    assert {tensor.name for tensor in filled.graph.initializer} == set(values)
+    assert not any(node.op_type == "ConstantOfShape" for node in filled.graph.node)
+    session = onnxruntime.InferenceSession(filled.SerializeToString(), providers=["CPUExecutionProvider"])
+    (output,) = session.run(None, {"input": np.zeros((1, 3, 8, 8), np.float32)})
+    bn = {part: values[f"stem.bn.{part}"] for part in ("weight", "bias", "running_mean", "running_var")}
+    stem = (values["stem.conv.bias"] - bn["running_mean"]) / np.sqrt(bn["running_var"] + 1e-5) * bn["weight"] + bn[
+        "bias"
+    ]
+    plane = np.zeros((8, 8))
+    plane[2:6, 2:6] = 1  # the 4x4 output of the stem with the padding of the depthwise convolution
+    windows = np.lib.stride_tricks.sliding_window_view(plane, (5, 5))
+    depthwise = np.einsum("hwij,cij->chw", windows, values["depthwise.weight"][:, 0])
+    pooled = np.maximum(stem, 0) * (1 + depthwise.mean((1, 2)))
+    np.testing.assert_allclose(output[0], values["head.weight"] @ pooled + values["head.bias"], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"head.bias": None}, "weight 'head.bias' has no value"),
+        ({"other": np.zeros(1, np.float32)}, "weight 'other' does not exist"),
+        ({"head.bias": np.zeros(3, np.float32)}, "weight 'head.bias' has shape (2,), but the value given has (3,)"),
+    ],
+)
+def test_values_that_do_not_fit(change: dict[str, np.ndarray | None], message: str) -> None:
+    model = small_model()
+    values = {name: np.zeros(shape, np.float32) for name, shape in weight_shapes(model).items()} | change
+    with pytest.raises(SettingsError) as caught:
+        fill_weights(model, {name: value for name, value in values.items() if value is not None})
+    assert message in str(caught.value)

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from aznas_onnx.proxies.moments import covariance, entropy, jacobian_gram, spectra, spectral_norm
+from aznas_onnx.proxies.positions import match
+
+
+def features_with(spectrum: list[float], samples: int) -> torch.Tensor:
+    """Exactly centred features whose covariance has the given eigenvalues."""
+    source = torch.Generator().manual_seed(0)
+    noise = torch.randn(samples, len(spectrum), generator=source, dtype=torch.float64)
+    directions, _ = torch.linalg.qr(noise - noise.mean(0))
+    rotation, _ = torch.linalg.qr(torch.randn(len(spectrum), len(spectrum), generator=source, dtype=torch.float64))
+    scale = torch.tensor(spectrum, dtype=torch.float64).mul(samples).sqrt()
+    return ((directions * scale) @ rotation).float()
+
+
+def test_entropy_of_isotropic_features_is_the_logarithm_of_their_width():
+    (values,) = spectra([covariance(features_with([2.0] * 10, 500))])
+    assert float(entropy(values, is_of_samples=False)) == pytest.approx(math.log(10), rel=1e-5)
+
+
+def test_entropy_of_one_direction_is_zero():
+    assert float(entropy(torch.tensor([0.0, 0.0, 3.0]), is_of_samples=False)) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_entropy_is_that_of_the_eigenvalues_shares():
+    (values,) = spectra([covariance(features_with([1.0, 3.0, 4.0], 100) + 50.0)])  # the mean is taken away
+    shares = [1 / 8, 3 / 8, 4 / 8]
+    assert float(entropy(values, is_of_samples=False)) == pytest.approx(-sum(p * math.log(p) for p in shares), rel=1e-4)
+
+
+def test_negative_eigenvalues_of_a_covariance_have_no_entropy_but_those_of_samples_count_as_zero():
+    values = torch.tensor([-1e-4, 1.0, 1.0])
+    assert math.isnan(float(entropy(values, is_of_samples=False)))
+    assert float(entropy(values, is_of_samples=True)) == pytest.approx(math.log(2), rel=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(64, 40), (40, 64), (4, 5, 6, 300), (1, 2, 2, 5), (2, 3, 600)])
+def test_covariance_has_the_eigenvalues_of_the_definition(shape):
+    features = torch.randn(shape, generator=torch.Generator().manual_seed(1)).exp()
+    rows = features.flatten(0, -2).double()
+    rows = rows - rows.mean(0)
+    expected = torch.linalg.eigvalsh(rows.T @ rows / len(rows))
+    (found,) = spectra([covariance(features)])
+    kept = min(len(found), len(expected))
+    assert torch.allclose(found[-kept:].double(), expected[-kept:], atol=1e-5 * float(expected[-1]))
+
+
+@pytest.mark.parametrize(
+    ("shape_in", "shape_out"),
+    [
+        ((6, 8, 8, 5), (6, 8, 8, 5)),
+        ((6, 8, 8, 5), (6, 4, 4, 9)),
+        ((6, 4, 4, 9), (6, 8, 8, 5)),
+        ((3, 2, 2, 40), (3, 2, 2, 30)),  # fewer samples than channels
+        ((3, 4, 4, 40), (3, 2, 2, 30)),
+        ((2, 8, 8, 300), (2, 8, 8, 520)),  # fewer samples than channels, and wide
+        ((9, 8, 8, 300), (9, 8, 8, 520)),
+        ((50, 7, 7, 4), (50, 7)),
+        ((2, 14, 14, 6), (2, 196, 8)),
+    ],
+)
+def test_gram_has_the_squared_spectral_norm_of_the_definition(shape_in, shape_out):
+    source = torch.Generator().manual_seed(2)
+    g_in = torch.randn(shape_in, generator=source)
+    g_out = torch.randint(0, 2, shape_out, generator=source) * 2.0 - 1.0
+    matching = match(shape_in[1:-1], shape_out[1:-1], are_tokens=False)
+    gram, is_identity = jacobian_gram(g_in, g_out, matching)
+
+    def rows(offsets):
+        return torch.cat([offset.flatten(0, -2) for offset in offsets], dim=1).double()
+
+    left, right = rows(matching.offsets_in(g_in)), rows(matching.offsets_out(g_out))
+    expected = torch.linalg.svdvals(left.T @ right / len(left)).max()
+    (values,) = spectra([gram])
+    assert float(spectral_norm(values)) == pytest.approx(float(expected), rel=1e-4)
+    assert not is_identity
+
+
+def test_few_samples_of_equal_signs_do_not_break_the_factorisation():
+    g_out = torch.ones(3, 10)  # all rows equal: their products are singular
+    gram, _ = jacobian_gram(torch.randn(3, 12), g_out, match((), (), are_tokens=False))
+    (values,) = spectra([gram])
+    assert math.isfinite(float(spectral_norm(values)))
+
+
+def test_one_matrix_that_is_not_finite_leaves_the_others_alone():
+    good = torch.diag(torch.tensor([1.0, 2.0]))
+    first, second, third = spectra([good, torch.full((2, 2), math.nan), torch.diag(torch.tensor([3.0]))])
+    assert first.tolist() == [1.0, 2.0]
+    assert second.isnan().all()
+    assert third.tolist() == [3.0]

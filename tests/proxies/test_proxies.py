@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from aznas_onnx.errors import UnknownNameError
+from aznas_onnx.proxies import PROXIES, BlockEvidence, Direction, Evidence, Need, Outcome, Proxy, ProxyRegistry
+
+
+def block(index: int = 0, **fields) -> BlockEvidence:
+    return BlockEvidence(name=f"b{index}", **fields)
+
+
+def evidence(*blocks: BlockEvidence, macs: int = 7) -> Evidence:
+    return Evidence(blocks=blocks, macs=macs, params=3)
+
+
+def evaluate(name: str, *blocks: BlockEvidence) -> Outcome:
+    return PROXIES[name].evaluate(evidence(*blocks))
+
+
+# ---- conformance of every registered proxy ------------------------------------------------------------------------
+GOOD = evidence(*(block(i, entropy=1.0 + i, variance=1.0, sigma=0.9 if i else None) for i in range(3)))
+BAD = {
+    "constant features": evidence(block(entropy=math.nan, variance=0.0), block(1, entropy=1.0, variance=1.0, sigma=0.0)),
+    "overflow": evidence(*(block(i, entropy=math.nan, variance=math.inf, sigma=math.nan) for i in range(2))),
+    "one block": evidence(block(entropy=1.0, variance=1.0)),
+    "nothing measured": evidence(block(), block(1, unmeasured="why")),
+}
+
+
+@pytest.mark.parametrize("name", list(PROXIES))
+def test_is_finite_and_has_no_reason_on_good_evidence(name):
+    outcome = PROXIES[name].evaluate(GOOD)
+    assert math.isfinite(outcome.value)
+    assert outcome.reason is None
+
+
+@pytest.mark.parametrize("name", list(PROXIES))
+@pytest.mark.parametrize("case", list(BAD))
+def test_is_finite_or_says_why_not(name, case):
+    if case == "nothing measured" and PROXIES[name].needs is Need.FEATURES:
+        pytest.skip("features are always measured for a proxy that needs them")
+    outcome = PROXIES[name].evaluate(BAD[case])
+    assert math.isfinite(outcome.value) == (outcome.reason is None)
+
+
+@pytest.mark.parametrize("name", list(PROXIES))
+def test_documents_itself(name):
+    proxy = PROXIES[name]
+    assert proxy.name == name
+    assert proxy.description
+    assert proxy.equation
+    assert "\n" not in proxy.description
+
+
+# ---- values -------------------------------------------------------------------------------------------------------
+def test_expressivity_is_the_sum_of_entropies():
+    blocks = [block(i, entropy=e, variance=1.0) for i, e in enumerate((1.0, 2.5, 2.0))]
+    assert evaluate("expressivity", *blocks).value == 5.5
+
+
+def test_progressivity_is_the_smallest_difference():
+    blocks = [block(i, entropy=e, variance=1.0) for i, e in enumerate((1.0, 2.5, 2.0, 4.0))]
+    assert evaluate("progressivity", *blocks).value == -0.5
+
+
+def test_trainability_is_equation_11():
+    outcome = evaluate("trainability", block(), block(1, sigma=2.0), block(2, sigma=0.5))
+    assert outcome.value == pytest.approx(-0.5, abs=1e-5)
+
+
+def test_trainability_is_best_where_the_norm_is_one():
+    scores = [evaluate("trainability", block(), block(1, sigma=s)).value for s in (0.5, 0.9, 1.0, 1.1, 2.0)]
+    assert max(scores) == scores[2] == pytest.approx(0.0, abs=1e-5)
+
+
+def test_a_zero_jacobian_scores_minus_a_million_as_published():
+    assert evaluate("trainability", block(), block(1, sigma=0.0)).value == pytest.approx(-999_998.0)
+
+
+def test_macs_are_those_of_the_graph():
+    assert evaluate("macs").value == 7.0
+
+
+# ---- statuses -----------------------------------------------------------------------------------------------------
+def test_an_identity_block_has_no_trainability():
+    outcome = evaluate("trainability", block(), block(1, sigma=1.0, is_identity=True))
+    assert outcome.value == -math.inf
+    assert "'b1' passes its input through unchanged" in outcome.reason
+
+
+def test_blocks_without_a_jacobian_are_left_out_of_the_mean_with_a_warning():
+    outcome = evaluate("trainability", block(), block(1, unmeasured="197 become 196"), block(2, sigma=1.0))
+    assert outcome.value == pytest.approx(0.0, abs=1e-5)
+    assert outcome.warnings == ("left out of trainability: 197 become 196",)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"variance": 0.0}, "constant"),
+        ({"variance": math.inf}, "not finite"),
+        ({"variance": math.nan}, "not finite"),
+        ({"variance": 1.0}, "singular"),
+    ],
+)
+@pytest.mark.parametrize("name", ["expressivity", "progressivity"])
+def test_features_without_an_entropy_have_a_reason(name, fields, reason):
+    outcome = evaluate(name, block(entropy=1.0, variance=1.0), block(1, entropy=math.nan, **fields))
+    assert outcome.value == -math.inf
+    assert reason in outcome.reason
+    assert "'b1'" in outcome.reason
+
+
+# ---- registry -----------------------------------------------------------------------------------------------------
+def a_proxy(name: str) -> Proxy:
+    return Proxy(
+        name=name,
+        description="d",
+        equation="e",
+        direction=Direction.HIGHER_IS_BETTER,
+        needs=Need.GRAPH,
+        evaluate=lambda _: Outcome(value=0.0),
+    )
+
+
+def test_registering_twice_raises():
+    registry = ProxyRegistry([a_proxy("one")], groups={"both": ("one",)})
+    for taken in ("one", "both"):
+        with pytest.raises(ValueError, match="registered already"):
+            registry.register(a_proxy(taken))
+
+
+def test_groups_are_expanded_and_repeated_names_dropped():
+    assert [p.name for p in PROXIES.resolve(["trainability", "az", "complexity"])] == [
+        "trainability",
+        "expressivity",
+        "progressivity",
+        "macs",
+    ]
+
+
+def test_an_unknown_name_suggests_a_neighbour():
+    with pytest.raises(UnknownNameError, match=r"no proxy 'trainable'.*did you mean 'trainability'"):
+        PROXIES.resolve(["trainable"])

@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aznas_onnx.errors import SettingsError
+from aznas_onnx.ranking import rank
+from aznas_onnx.results import ProxyScores, Status
+from aznas_onnx.searching import Budget, Limit, Progress, Study, StudyError, search
+from aznas_onnx.searching.search import default_top_k
+from tests.searching.fakes import DigitSpace, FakeScorer, PaperDigits
+
+
+def searched(**changes: Any) -> Study:
+    arguments = {"space": DigitSpace(), "iterations": 120, "top_k": 16, "scorer": FakeScorer()}
+    return search(**{**arguments, **changes})
+
+
+def test_it_scores_as_many_as_asked_each_once() -> None:
+    study = searched()
+    assert [trial.number for trial in study.trials] == list(range(120))
+    assert len({trial.genotype for trial in study.trials}) == 120
+    assert study.stopped is None
+
+
+def test_it_follows_from_its_arguments() -> None:
+    assert searched().trials == searched().trials
+    assert searched().trials != searched(seed=1).trials
+
+
+def test_a_file_changes_nothing(tmp_path: Path) -> None:
+    study = searched(db=tmp_path / "run.db")
+    assert study.trials == searched().trials
+    assert Study.open(tmp_path / "run.db").trials == study.trials
+    assert [file.name for file in tmp_path.iterdir()] == ["run.db"]  # the side files of SQLite are gone
+
+
+def test_a_resumed_search_is_one_search(tmp_path: Path) -> None:
+    for iterations in (1, 7, 12, 40, 120):
+        study = searched(iterations=iterations, db=tmp_path / "run.db", resume=True)
+        assert len(study.trials) == iterations
+    assert study.trials == searched().trials
+
+
+def test_evolution_beats_random_search() -> None:
+    evolved, drawn = searched(iterations=300), searched(iterations=300, strategy="random")
+    together = rank([scores(trial) for trial in (*evolved.trials, *drawn.trials)])
+    assert together.order[0] < 300
+    assert sum(index < 300 for index in together.order[:30]) > 25
+
+
+def scores(trial: Any) -> ProxyScores:
+    return ProxyScores(model=trial.genotype, status=trial.status, proxies=trial.proxies)
+
+
+def test_the_papers_flops_become_the_complexity() -> None:
+    study = searched(space=PaperDigits(), count="paper", budget=Budget(macs=Limit(20_000, 50_000)))
+    for trial in study.trials:
+        assert trial.proxies["macs"].mean == trial.cost.paper_flops
+        assert trial.cost.paper_flops is not None
+        assert 20_000 <= trial.cost.paper_flops <= 50_000
+
+
+def test_candidates_that_fail_are_kept_but_not_ranked() -> None:
+    study = searched(scorer=FakeScorer(failing="7"))
+    failed = [trial for trial in study.trials if trial.status is Status.FAILED]
+    assert failed
+    assert {trial.reason for trial in failed} == {"ValueError: this one fails"}
+    assert len(study.best(1000)) == 120 - len(failed)
+    assert len(study.trials) == 120
+
+
+def test_a_search_in_which_everything_fails_ends_soon(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="the first 10 candidates all failed to score; the last one: ValueError: this"):
+        searched(scorer=FakeScorer(failing=""), db=tmp_path / "run.db")
+    assert len(Study.open(tmp_path / "run.db").trials) == 10
+
+
+def test_a_budget_that_admits_nothing_ends_the_search() -> None:
+    with pytest.raises(StudyError, match="finds nothing to score: no new candidate of digits in 50 tries"):
+        searched(budget=Budget(macs=Limit(73_000)), max_tries=50)
+
+
+def test_a_space_that_is_used_up_ends_the_search_with_what_there_is() -> None:
+    study = searched(space=DigitSpace(length=1), max_tries=500)
+    assert len(study.trials) == 10
+    assert study.stopped == "no new candidate of digits in 500 tries: 500 were known already"
+
+
+def test_progress_is_told() -> None:
+    seen: list[Progress] = []
+    study = searched(on_progress=seen.append)
+    last = seen[-1]
+    assert (last.done, last.iterations, last.failed) == (120, 120, 0)
+    assert last.best is not None
+    assert last.best[1] == study.best()[0].trial.genotype
+    assert last.acceptance_rate == study.acceptance_rate
+    assert last.rate > 0
+    assert last.remaining_s == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"iterations": 0}, "0 iterations"),
+        ({"workers": 0}, "0 workers"),
+        ({"strategy": "annealing"}, "strategy is 'annealing'; accepted are evolution, random"),
+        ({"count": "flops"}, "count is 'flops'; accepted are graph, paper"),
+        ({"seed": -1}, "seed is -1"),
+    ],
+)
+def test_impossible_arguments_are_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        searched(**change)
+
+
+def test_refused_arguments_leave_no_file(tmp_path: Path) -> None:
+    for change in ({"iterations": 0}, {"workers": 0}, {"count": "paper"}):
+        with pytest.raises(SettingsError):
+            searched(**change, db=tmp_path / "run.db")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_top_k_is_the_papers_for_a_search_of_its_length() -> None:
+    assert [default_top_k(iterations) for iterations in (1, 300, 5000, 100_000)] == [16, 30, 500, 1024]
+
+
+def test_a_resumed_search_keeps_its_top_k(tmp_path: Path) -> None:
+    searched(iterations=200, top_k=None, db=tmp_path / "run.db")
+    study = searched(iterations=400, top_k=None, db=tmp_path / "run.db", resume=True)
+    assert study.settings.top_k == 20
+
+
+def test_a_space_that_changed_is_not_resumed(tmp_path: Path) -> None:
+    code = tmp_path / "my_space.py"
+    text = "from tests.searching.fakes import DigitSpace\nclass Mine(DigitSpace):\n    name = 'mine'\nSPACE = Mine\n"
+    code.write_text(text)
+    searched(space=code, iterations=5, db=tmp_path / "run.db")
+    assert len(searched(space=code, iterations=9, db=tmp_path / "run.db", resume=True).trials) == 9
+    code.write_text(f"{text}\n# changed\n")
+    with pytest.raises(StudyError, match=r"in the file space\.code is"):
+        searched(space=code, iterations=9, db=tmp_path / "run.db", resume=True)
+
+
+def test_bundled_spaces_can_be_named() -> None:
+    study = searched(space="nb201", iterations=20, scorer=CountingScorer())
+    assert study.settings.space == {
+        "name": "nb201",
+        "options": {"resolution": 32, "num_classes": 10},
+        "code": None,
+        "reference": "nb201",
+    }
+    assert study.trials[0].cost.macs > 0
+
+
+class CountingScorer(FakeScorer):
+    def score(self, genotype: str) -> ProxyScores:
+        return super().score(str(genotype.count("conv")))

@@ -1,0 +1,48 @@
+"""Runs a built network with random weights, for comparison with an independent one in torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import numpy as np
+import onnx
+import torch
+
+from aznas_onnx.graph.builder import fill_weights, weight_shapes
+
+__all__ = ["Weights", "largest_difference"]
+
+Weights: TypeAlias = "dict[str, torch.Tensor]"
+
+
+def largest_difference(model: onnx.ModelProto, forward: Callable[[torch.Tensor, Weights], torch.Tensor]) -> float:
+    """Return the largest difference between ONNX Runtime and `forward` on random input, over the largest output."""
+    import onnxruntime
+
+    rng = np.random.default_rng(0)
+    values = {name: _random(rng, name, shape) for name, shape in weight_shapes(model).items()}
+    filled = fill_weights(model, values)
+    onnx.checker.check_model(filled, full_check=True)
+    shape = [dim.dim_value or 2 for dim in model.graph.input[0].type.tensor_type.shape.dim]
+    image = rng.standard_normal(shape).astype(np.float32)
+    session = onnxruntime.InferenceSession(filled.SerializeToString(), providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"input": image})
+    with torch.no_grad():
+        expected = forward(torch.from_numpy(image), {name: torch.from_numpy(v) for name, v in values.items()}).numpy()
+    assert found.shape == expected.shape
+    assert np.ptp(expected) > 1e-3  # a network that answers nothing agrees with everything
+    return float(np.abs(found - expected).max() / np.abs(expected).max())
+
+
+def _random(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Draw a weight that keeps activations of a sensible size, and makes every parameter matter."""
+    noise = rng.standard_normal(shape).astype(np.float32)
+    if name.endswith("running_var"):
+        return 1 + 0.5 * np.abs(noise)
+    if name.endswith("running_mean") or name.endswith("bias"):
+        return 0.1 * noise
+    if len(shape) == 1:
+        return 1 + 0.1 * noise
+    fan_in = np.prod(shape[1:]) if len(shape) == 4 else shape[-2] if len(shape) == 2 else 4
+    return noise * np.float32(np.sqrt(1.5 / fan_in))
