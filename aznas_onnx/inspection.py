@@ -109,7 +109,8 @@ def inspect(
     >>> model = onnx.parser.parse_model('''
     ...     <ir_version: 8, opset_import: ["" : 17]>
     ...     tiny (float[N, 3, 8, 8] x) => (float[N, 4, 8, 8] y)
-    ...     <float[4, 3, 3, 3] w> { y = Conv <pads = [1, 1, 1, 1]> (x, w) }''')
+    ...     <int64[4] shape = {4, 3, 3, 3}>
+    ...     { w = ConstantOfShape (shape) y = Conv <pads = [1, 1, 1, 1]> (x, w) }''')
     >>> inspect(model).costs.macs  # 4 * 3 * 3 * 3 multiply-adds at each of 64 positions
     6912
     """

@@ -99,7 +99,7 @@ def main() -> None:
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     models = {path.stem: path for path in options.files} or {n: n for n in ("efficientnet_b0", "efficientnet_b1")}
-    print(f"{'ms, best of repeats':32} {'nodes':>6} {'steps':>6} {'onnx2torch':>12} {'compile':>9} {'first':>9} {'shapes':>9}")
+    print(f"{'milliseconds':32} {'nodes':>6} {'steps':>6} {'onnx2torch':>12} {'compile':>9} {'first':>9} {'shapes':>9}")
     worst = 0.0
     for name, source in models.items():
         proto = onnx.load(source) if isinstance(source, Path) else export(source)

@@ -75,7 +75,10 @@ def table(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         totals[row["status"]] = totals.get(row["status"], 0) + 1
     lines = [", ".join(f"{count} {status}" for status, count in sorted(totals.items())) + f" of {len(rows)} files.", ""]
-    lines += ["| file | status | rel. difference b1 | b8 | MACs | params | blocks | note |", "|---|---|---|---|---|---|---|---|"]
+    lines += [
+        "| file | status | rel. difference b1 | b8 | MACs | params | blocks | note |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for row in sorted(rows, key=lambda row: row["file"]):
         differences = [row.get(f"difference_b{b}") for b in (1, 8)]
         shown = ["" if d is None else f"{d:.1e}" for d in differences]

@@ -186,6 +186,9 @@ def _notes(report: ScoreReport) -> Iterator[str]:
 
 
 def _missing(scores: ProxyScores) -> Iterator[str]:
+    proxies: dict[str, list[str]] = {}
     for name, value in scores.proxies.items():
-        if value.mean is None:
-            yield f"no {name} ({value.reason})"
+        if value.reason is not None:
+            proxies.setdefault(value.reason, []).append(name)
+    for reason, names in proxies.items():
+        yield f"no {' and '.join(names)} ({reason})"

@@ -178,7 +178,7 @@ def _cell(net: GraphBuilder, x: str, name: str, channels: int, cell: Cell, zero:
         total = ""
         for (to, source), operation in zip(_EDGES, cell.operations, strict=True):
             if to == node:
-                term = _edge(net, nodes[source], f"{name}.edges.{to}<-{source}", channels, operation, zero)
+                term = _edge(net, nodes[source], f"{name}.edges.{to}_{source}", channels, operation, zero)
                 total = net.add(total, term, f"{name}.nodes.{to}.add.{source}") if total else term
         nodes.append(total)
     return nodes[-1]

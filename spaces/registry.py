@@ -178,8 +178,8 @@ def _summary(error: Exception) -> str:
 
 def _check_factory(name: str, factory: Factory) -> None:
     """Say what a class lacks before Python does so with a traceback."""
-    if inspect.isabstract(factory):
-        missing = ", ".join(sorted(factory.__abstractmethods__))
+    missing = ", ".join(sorted(getattr(factory, "__abstractmethods__", ())))
+    if missing:
         raise SettingsError(f"space {name!r}: class {factory.__name__} does not define {missing}")
     if inspect.isclass(factory) and issubclass(factory, Space) and not isinstance(getattr(factory, "name", None), str):
         raise SettingsError(f"space {name!r}: class {factory.__name__} has no name; let it define one as a string")

@@ -27,6 +27,7 @@ LEVELS = {
     "scoring": 6,
     "ranking": 7,
     "searching": 8,
+    "export": 8,
     "spaces": 4,
     "cli": 9,
     "__main__": 10,

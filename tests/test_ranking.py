@@ -21,7 +21,7 @@ def value(number: float | None, *, applies: bool = True) -> ProxyValue:
     return ProxyValue(mean=number, reason=None if number is not None else "none", applies=applies)
 
 
-def candidate(**proxies: float | None | ProxyValue) -> ProxyScores:
+def candidate(**proxies: float | ProxyValue | None) -> ProxyScores:
     values = {name: v if isinstance(v, ProxyValue) else value(v) for name, v in proxies.items()}
     return ProxyScores(model="m", status=Status.OK, proxies=values)
 

@@ -17,10 +17,12 @@ __all__ = ["Part", "group"]
 _HEAVY = (Kind.WEIGHT, Kind.REGION)
 _LONGEST_STEM = 6  # weights before the first body block; a longer chain is a network of its own
 
-# Weights in a row, a letter each: depthwise (D activated, d not), pointwise (P, or L not activated), other (K, k).
+# Weights in a row, a letter each: depthwise (D activated, d not), pointwise (P, or L not activated), attention (A),
+# other (K, k).
 _INVERTED = re.compile("d?P[Dd]L|dPL|[Dd]L")
 _FUSED = re.compile("KL")
 _SEPARABLE = re.compile("[Dd]P")
+_ATTENTION = re.compile("[PL]?A[PL]?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +83,8 @@ class _Grouping:
         start = 0
         for cluster, following in zip(clusters, [*clusters[1:], None], strict=True):
             end = self._end(cluster, following)
-            if end is None or end <= start:
-                continue
+            if end is None or end <= start or (following and self._is_lone_depthwise(cluster, start, end)):
+                continue  # its nodes belong to the block that follows
             heavy = tuple(self._items[member] for member in cluster.members)
             parts.append(Part(kind=self._settled(cluster, start, end), heavy=heavy, start=start, end=end))
             start = end
@@ -117,7 +119,10 @@ class _Grouping:
         while at < len(run):
             kind, length = None, 1
             inverted, separable = _INVERTED.match(letters, at), _SEPARABLE.match(letters, at)
-            if inverted:
+            attention = _ATTENTION.match(letters, at)
+            if attention:
+                length = attention.end() - at
+            elif inverted:
                 kind, length = BlockKind.INVERTED_RESIDUAL, inverted.end() - at
             elif _FUSED.match(letters, at) and (at or not is_first) and self._widens(run[at], run[at + 1]):
                 kind, length = BlockKind.INVERTED_RESIDUAL, 2
@@ -130,19 +135,18 @@ class _Grouping:
     def _letter(self, index: int) -> str:
         item, traits = self._items[index], self._network.traits
         weighted = item.nodes & traits.weighted
-        following = self._between(index, self._next_heavy(index))
+        following = range(index + 1, self._next_heavy(index))
         activated = any(self._items[at].kind is Kind.ACTIVATION for at in following)
+        if item.nodes & traits.products:
+            return "A"
         if not weighted & ~traits.depthwise:
             return "D" if activated else "d"
-        if not weighted & ~traits.pointwise and not item.nodes & traits.products:
+        if not weighted & ~traits.pointwise:
             return "P" if activated else "L"
         return "K" if activated else "k"
 
     def _next_heavy(self, index: int) -> int:
         return next((at for at in range(index + 1, len(self._items)) if self._items[at].kind in _HEAVY), len(self._items))
-
-    def _between(self, index: int, other: int) -> range:
-        return range(index + 1, other)
 
     def _widens(self, first: int, second: int) -> bool:
         widths = [self._network.channels(place) for place in self._places(first, second)]
@@ -172,28 +176,30 @@ class _Grouping:
         return found
 
     def _squeezes(self, before: _Cluster, cluster: _Cluster) -> bool:
+        """Whether a pointwise convolution narrows the map for the parallel paths right behind it (SqueezeNet, NASNet)."""
         inside = self._inside.get(cluster.members[0])
         if inside is None or len(before.members) > 1 or self._kind(before.members[0]) is not Kind.WEIGHT:
             return False
-        if inside.merge is not Merge.CONCAT or inside.identity or self._letter(before.members[0]) not in "PL":
+        if inside.kind not in (BlockKind.INCEPTION, BlockKind.CELL) or self._letter(before.members[0]) not in "PL":
             return False
         last, region = self._items[before.members[0]], self._items[cluster.members[0]]
         kept = (Kind.NORM, Kind.ACTIVATION, Kind.AFFINE)
-        plain = all(self._kind(at) in kept for at in self._between(before.members[0], cluster.members[0]))
+        plain = all(self._kind(at) in kept for at in range(before.members[0] + 1, cluster.members[0]))
         width, output = self._network.channels(last.end), self._network.channels(region.end)
         return plain and width is not None and output is not None and width < output
 
     def _gathers(self, before: _Cluster, cluster: _Cluster) -> bool:
-        inside = self._inside.get(before.members[-1])
+        """Whether a pointwise convolution mixes what was just concatenated with the input (VoVNet, DLA)."""
+        region = next((at for at in before.members if at in self._inside), None)
         first = cluster.members[0]
-        if inside is None or len(cluster.members) > 1 or self._kind(first) is not Kind.WEIGHT:
+        if region is None or len(cluster.members) > 1 or self._kind(first) is not Kind.WEIGHT:
             return False
-        if inside.merge is not Merge.CONCAT or not inside.identity or first != before.members[-1] + 1:
+        inside = self._inside[region]
+        kept = self._network.positions(self._items[first].end) == self._network.positions(self._items[region].end)
+        if inside.merge is not Merge.CONCAT or not inside.identity or not kept or self._letter(first) not in "PL":
             return False
-        follower = self._next_heavy(first)
-        pooled = any(self._kind(at) is Kind.POOL for at in self._between(first, follower))
-        kept = self._network.positions(self._items[first].end) == self._network.positions(self._items[first].start)
-        return self._letter(first) in "PL" and kept and not pooled and follower < len(self._items)
+        last = before.members[-1]
+        return first == last + 1 if last == region else self._next_heavy(last) == first
 
     def _without_classifier(self, clusters: list[_Cluster]) -> list[_Cluster]:
         """Drop the last weight of a chain where it makes the network's answer rather than a feature."""
@@ -233,6 +239,13 @@ class _Grouping:
 
     def _is_body(self, cluster: _Cluster) -> bool:
         return cluster.kind is not None or any(self._kind(member) is Kind.REGION for member in cluster.members)
+
+    def _is_lone_depthwise(self, cluster: _Cluster, start: int, end: int) -> bool:
+        """Whether a cluster is a depthwise convolution between two blocks that keeps the shape (TinyViT)."""
+        if cluster.kind is not None or len(cluster.members) > 1 or self._kind(cluster.members[0]) is not Kind.WEIGHT:
+            return False
+        same = self._settled(cluster, start, end) is BlockKind.CONV
+        return same and self._letter(cluster.members[0]) in "Dd"
 
     def _settled(self, cluster: _Cluster, start: int, end: int) -> BlockKind | None:
         if cluster.kind is not None or self._is_body(cluster):

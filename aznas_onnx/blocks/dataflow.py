@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from aznas_onnx.blocks.operators import is_weighted
@@ -47,24 +47,51 @@ class DataGraph:
         return self.model.facts
 
     def tensor(self, index: int) -> str:
-        """Return the (first) tensor that a node makes."""
-        return self.model.inputs.primary if index == INPUT else self.nodes[index].outputs[0]
+        """Return the tensor that a node makes, the largest where it makes several."""
+        if index == INPUT:
+            return self.model.inputs.primary
+        outputs = self.nodes[index].outputs
+        if len(outputs) == 1:
+            return outputs[0]
+        return max((name for name in outputs if name), key=lambda name: self.facts[name].elements)
 
     def shape(self, index: int) -> tuple[int, ...]:
-        """Return the shape of a node's first output; empty where it depends on data."""
+        """Return the shape of a node's output; empty where it depends on data."""
         return self.facts[self.tensor(index)].shape or ()
 
     def channels(self, index: int) -> int | None:
-        """Return the width of a node's first output, None where its channel axis is not known."""
-        axis = self.model.channel_axes.get(self.tensor(index))
-        shape = self.shape(index)
-        return shape[axis] if axis is not None and axis < len(shape) else None
+        """Return the width of a node's output, None where its channel axis is not known."""
+        return self.channels_of(self.tensor(index))
 
     def positions(self, index: int) -> int | None:
-        """Return how many positions a sample has in a node's first output, None where that is not known."""
-        width = self.channels(index)
-        elements = self.facts[self.tensor(index)].elements
-        return None if not width else max(elements // (width * self.facts.batch_size), 1)
+        """Return how many positions a sample has in a node's output, None where that is not known."""
+        return self.positions_of(self.tensor(index))
+
+    def leading_to(self, last: int, within: int) -> int:
+        """Return the set of those nodes of `within` that lead to `last` through such nodes, itself included.
+
+        Sets of nodes are integers used as bit sets: bit `i` stands for node `i`.
+        """
+        if last == INPUT or not within >> last & 1:
+            return 0
+        found, waiting = 1 << last, [last]
+        while waiting:
+            for parent in self.parents[waiting.pop()]:
+                if parent != INPUT and within >> parent & 1 and not found >> parent & 1:
+                    found |= 1 << parent
+                    waiting.append(parent)
+        return found
+
+    def channels_of(self, tensor: str) -> int | None:
+        """Return the width of a tensor, None where its channel axis is not known."""
+        axis = self.model.channel_axes.get(tensor)
+        shape = self.facts[tensor].shape or ()
+        return shape[axis] if axis is not None and axis < len(shape) else None
+
+    def positions_of(self, tensor: str) -> int | None:
+        """Return how many positions a sample has in a tensor, None where that is not known."""
+        width = self.channels_of(tensor)
+        return None if not width else max(self.facts[tensor].elements // (width * self.facts.batch_size), 1)
 
 
 def data_graph(model: Model) -> DataGraph | None:
@@ -115,33 +142,41 @@ def _parents(nodes: list[Node], source: str, facts: Facts) -> tuple[tuple[int, .
     """Find whom each node reads.
 
     A Concat holds its inputs: whoever reads one of them after the Concat, and depends on the Concat anyway, might as
-    well read it there. Taken so, the dense layers of a DenseNet follow each other also where every layer
-    concatenates all features anew, and so do the blocks of a dual-path network, which use the two parts of the
-    stream both apart and together.
+    well read it there. Where all inputs of a Concat are read again, it is the stream itself, and is taken so: the
+    dense layers of a DenseNet follow each other also where every layer concatenates all features anew, and so do the
+    blocks of a dual-path network, which use the two parts of the stream both apart and together.
     """
     made_by = {source: INPUT}
-    holders: dict[str, list[int]] = {}
-    ancestors: list[int] = []  # bit sets
-    parents: list[tuple[int, ...]] = []
-    for index, node in enumerate(nodes):
-        inputs = [name for name in dict.fromkeys(node.inputs) if name in made_by]
-        before = 0
-        for name in inputs:
-            maker = made_by[name]
-            before |= 0 if maker == INPUT else ancestors[maker] | 1 << maker
-        ancestors.append(before)
-        read = [made_by[_held_by(name, before, holders, nodes)] for name in inputs]
-        parents.append(tuple(dict.fromkeys(read)))
-        if node.is_op("Concat"):
-            for name in inputs:
-                holders.setdefault(name, []).append(index)
-        made_by.update((name, index) for name in node.outputs if name and _carries_data(name, facts))
-    return tuple(parents)
+    made_by.update((name, at) for at, node in enumerate(nodes) for name in node.outputs if name and _carries_data(name, facts))
+    read = [[name for name in dict.fromkeys(node.inputs) if name in made_by] for node in nodes]
+    joins = [at for at, node in enumerate(nodes) if node.is_op("Concat") and len(read[at]) > 1]
+    before = _ancestors([[made_by[name] for name in names] for names in read]) if joins else []
+    readers: dict[str, list[int]] = {}
+    for at, names in enumerate(read):
+        for name in names:
+            readers.setdefault(name, []).append(at)
+    held: dict[str, list[int]] = {}  # the streams that a tensor is part of
+    for at in joins:
+        if all(any(before[reader] >> at & 1 for reader in readers[name]) for name in read[at]):
+            for name in read[at]:
+                held.setdefault(name, []).append(at)
+
+    def place(name: str, reader: int) -> int:
+        stream = next((at for at in reversed(held.get(name, ())) if before[reader] >> at & 1), None)
+        return made_by[name] if stream is None else place(nodes[stream].outputs[0], reader)
+
+    return tuple(tuple(dict.fromkeys(place(name, at) for name in names)) for at, names in enumerate(read))
 
 
-def _held_by(name: str, before: int, holders: Mapping[str, list[int]], nodes: list[Node]) -> str:
-    holder = next((at for at in reversed(holders.get(name, ())) if before >> at & 1), None)
-    return name if holder is None else _held_by(nodes[holder].outputs[0], before, holders, nodes)
+def _ancestors(parents: Sequence[Sequence[int]]) -> list[int]:
+    """Return for each node the set of the nodes that it depends on."""
+    found: list[int] = []
+    for above in parents:
+        joined = 0
+        for parent in above:
+            joined |= 0 if parent == INPUT else found[parent] | 1 << parent
+        found.append(joined)
+    return found
 
 
 def main_path(data: DataGraph, weights: list[int]) -> list[int]:

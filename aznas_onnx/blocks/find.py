@@ -93,7 +93,7 @@ def _assemble(network: Network, parts: Sequence[Part]) -> Blocks:
             zip(block_names(named, kinds, graph), kinds, outputs, members, parts, strict=True)
         )
     )
-    return Blocks(blocks=blocks, is_transformer=_is_transformer(graph, kinds, members), warnings=_doubts(network, parts, blocks))
+    return Blocks(blocks=blocks, is_transformer=_is_transformer(network.data.model, outputs, kinds, members), warnings=_doubts(network, parts, blocks))
 
 
 def _assemble_declared(model: Model, found: Sequence[Declared]) -> Blocks:
@@ -143,38 +143,46 @@ def _channel_axis(model: Model, tensor: str) -> int:
     return 2 if len(model.facts[tensor].shape or ()) == 3 else 1
 
 
-_NORMALISES = frozenset(("LayerNormalization", "RMSNormalization", "GroupNormalization", "ReduceMean", "LpNormalization"))
+_NORMALISES = frozenset(("LayerNormalization", "RMSNormalization", "GroupNormalization", "ReduceMean", "InstanceNormalization"))
 
 
-def _is_transformer(graph: Graph, kinds: Sequence[BlockKind], members: Sequence[Sequence[Node]]) -> bool:
+def _is_transformer(
+    model: Model, outputs: Sequence[str], kinds: Sequence[BlockKind], members: Sequence[Sequence[Node]]
+) -> bool:
     """Whether attention and MLP residuals make up the network and convolutions only embed patches.
 
     A network that normalises over the batch is none: it has to run in training mode, like a convolutional one.
     """
     around = (BlockKind.STEM, BlockKind.TRANSITION, BlockKind.HEAD)
     body = [(kind, nodes) for kind, nodes in zip(kinds, members, strict=True) if kind not in around]
-    tokens = [nodes for kind, nodes in body if kind in (BlockKind.ATTENTION, BlockKind.MLP)]
-    if 2 * len(tokens) <= len(body):
+    tokens = sum(kind in (BlockKind.ATTENTION, BlockKind.MLP) for kind, _ in body)
+    vectors = all(len(model.facts[output].shape or ()) < 3 for output in outputs)
+    if 2 * tokens <= len(body) or vectors:
         return False
     inside = [node for _, nodes in body for node in nodes]
-    convolves = any(
-        node.is_op("Conv", "ConvTranspose") and max((*_kernel(node, graph), 1)) > 1 for node in inside
-    )
     operators = {node.op_type for node in inside}
-    return not convolves and "BatchNormalization" not in operators and bool(operators & _NORMALISES)
+    if "BatchNormalization" in operators or any(_mixes_positions(node, model.graph) for node in inside):
+        return False
+    # Without a trace of normalisation it may be a network whose batch normalisation was folded away (LeViT).
+    return bool(operators & _NORMALISES) or all(kind is BlockKind.MLP for kind, _ in body)
 
 
-def _kernel(node: Node, graph: Graph) -> tuple[int, ...]:
+def _mixes_positions(node: Node, graph: Graph) -> bool:
+    """Whether a node is a convolution of neighbouring positions, other than of patches that do not overlap."""
     weight = graph.constants.get(node.input(1))
-    return weight.shape[2:] if weight is not None else ()
+    if not node.is_op("Conv", "ConvTranspose") or weight is None:
+        return False
+    kernel = weight.shape[2:]
+    return max(kernel) > 1 and kernel != node.attributes.get("strides")
 
 
 def _doubts(network: Network, parts: Sequence[Part], blocks: Sequence[Block]) -> tuple[str, ...]:
     found = []
-    total = network.traits.weighted.bit_count()
+    weighted = {network.data.nodes[at].name for at in bits(network.traits.weighted)}
+    total = len(weighted)
     for part, block in zip(parts, blocks, strict=True):
-        held = 0 if part.region is None else (part.region.nodes & network.traits.weighted).bit_count()
-        if held > 8 and 2 * held > total:
+        held = len(weighted.intersection(block.nodes))
+        if part.region is not None and held > 8 and 2 * held > total:
             found.append(
                 f"block {block.name!r} holds {held} of {total} weighted operators and could not be divided; "
                 "name smaller blocks with --blocks if it is made of them"

@@ -35,7 +35,13 @@ class Inside:
         self.weights = bits(item.nodes & network.traits.weighted)
         along = sum(1 << at for at in network.path[item.start + 1 : item.end + 1])
         self.branch = bits(along & network.traits.weighted) or self.weights
-        self._widths = (network.channels(item.start), network.channels(item.end))
+        self._widths = (self._entry_width(), network.channels(item.end))
+
+    def _entry_width(self) -> int | None:
+        """Return the width of the entry, before it is split into parts that take different paths."""
+        if self.entry != INPUT and self._data.nodes[self.entry].is_op("Split"):
+            return self._data.channels(self._data.parents[self.entry][0])
+        return self._data.channels(self.entry)
 
     @cached_property
     def paths(self) -> list[int]:
@@ -43,15 +49,40 @@ class Inside:
         return [self._leading_to(parent) for parent in self._data.parents[self.exit]]
 
     @cached_property
-    def identity(self) -> bool:
-        """Whether the entry reaches the exit without weights and without pooling."""
+    def _passed(self) -> set[int]:
+        """The nodes that depend on the entry alone, without weights and without pooling."""
         skipped = self._traits.weighted | self._traits.products | self._traits.collapsed
         passed = {self.entry}
         for at in bits(self._nodes & ~skipped):
             pools = self._data.nodes[at].is_op("MaxPool", "AveragePool", "LpPool")
-            if not pools and any(parent in passed for parent in self._data.parents[at]):
+            if not pools and all(parent in passed for parent in self._data.parents[at]):
                 passed.add(at)
-        return self.exit in passed
+        return passed
+
+    @cached_property
+    def identity(self) -> bool:
+        """Whether one path into the exit is the entry itself."""
+        return self._takes_entry(self.exit)
+
+    @cached_property
+    def partial_skip(self) -> bool:
+        """Whether the entry is added to a part of the channels, before all are put side by side again (ReXNet)."""
+        weights = self._nodes & self._traits.weighted
+        return any(
+            len(self._data.parents[at]) > 1
+            and merge_of(self._data, at) is Merge.SUM
+            and self._takes_entry(at)
+            and not weights & ~self._leading_to(at)
+            for at in bits(self._nodes)
+        )
+
+    def _takes_entry(self, at: int) -> bool:
+        """Whether one input of a node is the entry itself, through concatenations if need be."""
+        parents = self._data.parents[at]
+        nested = (parent for parent in parents if parent != INPUT and self._nodes >> parent & 1)
+        return any(parent in self._passed for parent in parents) or any(
+            merge_of(self._data, parent) is Merge.CONCAT and self._takes_entry(parent) for parent in nested
+        )
 
     @cached_property
     def projection(self) -> bool:
@@ -72,7 +103,11 @@ class Inside:
         if self._is_cell():
             return BlockKind.CELL
         if self.merge is Merge.CONCAT:
-            return self._concatenation()
+            before, after = self._widths
+            if self.identity and not (before and after and after <= before):
+                return BlockKind.DENSE
+            if not self.identity and not self.partial_skip:
+                return BlockKind.INCEPTION
         if self._is_mlp():
             return BlockKind.MLP
         return BlockKind.INVERTED_RESIDUAL if self.expansion else BlockKind.RESIDUAL
@@ -94,21 +129,16 @@ class Inside:
         shared = weighted[0] if weighted else 0
         for path in weighted[1:]:
             shared &= path
-        return len(weighted) > 1 and not shared and any(path & ~self._traits.depthwise for path in weighted)
-
-    def _concatenation(self) -> BlockKind:
-        if not self.identity:
-            return BlockKind.INCEPTION
-        before, after = self._widths
-        grows = before is None or after is None or after > before
-        return BlockKind.DENSE if grows else BlockKind.RESIDUAL
+        if len(weighted) < 2 or shared or max(path.bit_count() for path in weighted) < 2:
+            return False  # single operations side by side are one convolution in disguise (RepVGG)
+        return any(path & ~self._traits.depthwise for path in weighted)
 
     def _is_mlp(self) -> bool:
         """Whether the branch works on each position by itself, or is linear layers around a depthwise convolution."""
-        dense = [at for at in self.branch if not self._traits.depthwise >> at & 1]
+        dense = [at for at in self.weights if not self._traits.depthwise >> at & 1]
         if not dense or not all(self._traits.pointwise >> at & 1 for at in dense):
             return False
-        if len(dense) == len(self.branch):
+        if len(dense) == len(self.weights):
             return True
         ends_linear = all(is_linear(self._data.nodes[at]) for at in (self.branch[0], self.branch[-1]))
         return ends_linear and all(is_linear(self._data.nodes[at]) for at in dense)
@@ -117,26 +147,16 @@ class Inside:
     def expansion(self) -> int | None:
         """Width at which an inverted residual works between its expansion and its projection, else None."""
         *inner, last = self.branch
-        entry = self._widths[0] or 0
         if not self._traits.pointwise >> last & 1 or not inner:
             return None
+        outside = max(self._widths[0] or 0, self._data.channels(last) or 0)
         widths = {at: self._data.channels(at) or 0 for at in inner}
         depthwise = [widths[at] for at in inner if self._traits.depthwise >> at & 1]
-        if depthwise and (max(depthwise) > entry or len(inner) == 1):
+        light = all((self._traits.depthwise | self._traits.pointwise) >> at & 1 for at in inner)
+        if depthwise and light and (max(depthwise) > outside or len(inner) == 1):
             return max(depthwise)
-        fused = len(inner) == 1 and not self._traits.pointwise >> inner[0] & 1
-        if fused and widths[inner[0]] > max(entry, self._data.channels(last) or 0):
-            return widths[inner[0]]
-        return None
+        fused = len(inner) == 1 and not light
+        return widths[inner[0]] if fused and widths[inner[0]] > outside else None
 
     def _leading_to(self, last: int) -> int:
-        """Return the set of the region's nodes that lead to `last`, itself included."""
-        if last == INPUT or not self._nodes >> last & 1:
-            return 0
-        found, waiting = 1 << last, [last]
-        while waiting:
-            for parent in self._data.parents[waiting.pop()]:
-                if parent != INPUT and self._nodes >> parent & 1 and not found >> parent & 1:
-                    found |= 1 << parent
-                    waiting.append(parent)
-        return found
+        return self._data.leading_to(last, self._nodes)

@@ -131,9 +131,13 @@ def _region_kind(network: Network, region: Region) -> Kind:
             return Kind.WEIGHT
         if region.primary:
             return Kind.REGION
+        if _renews_token(network, region):
+            return Kind.OTHER
         gates = data.nodes[network.path[region.end]].is_op("Mul", "Div", "Add", "Sub")
         dense = (weighted & ~traits.depthwise).bit_count()
         return Kind.GATE if gates and dense <= 1 and not region.nodes & traits.products else Kind.WEIGHT
+    if region.nodes & traits.products:
+        return Kind.WEIGHT
     members = [data.nodes[at] for at in bits(region.nodes)]
     if any(role_of(node, data.graph) is Role.WEIGHT for node in members):
         return Kind.GATE
@@ -145,6 +149,18 @@ def _region_kind(network: Network, region: Region) -> Kind:
     if operators & {"MaxPool", "AveragePool", "MatMul", "Gemm", "Einsum"}:
         return Kind.OTHER
     return Kind.ACTIVATION
+
+
+def _renews_token(network: Network, region: Region) -> bool:
+    """Whether a region only computes a new class token and puts it back beside the other tokens."""
+    data = network.data
+    exit_ = network.path[region.end]
+    if not data.nodes[exit_].is_op("Concat") or merge_of(data, exit_) is not Merge.OTHER:
+        return False
+    inputs = [name for name in data.nodes[exit_].inputs if name in data.facts]
+    others = [parent for parent in data.parents[exit_] if parent == INPUT or data.positions(parent) != 1]
+    weighted = any(data.leading_to(parent, region.nodes) & network.traits.weighted for parent in others)
+    return any(data.positions_of(name) == 1 for name in inputs) and bool(others) and not weighted
 
 
 def is_grouped(network: Network, region: Region) -> bool:

@@ -51,7 +51,10 @@ def common_scope(nodes: Iterable[Node], graph: Graph) -> str:
         return ".".join(shared)
     slashed = [tuple(part for part in node.name.split("/") if part)[:-1] for node in nodes if "/" in node.name]
     shared = _shared(slashed) if len(slashed) == len(nodes) else ()
-    return shared[-1] if shared else ""
+    # TorchScript repeats the modules above: layer1/layer1.0/conv1
+    below = (*shared[1:], "")
+    inner = [part for part, next_ in zip(shared, below, strict=False) if not next_.startswith(part + ".")]
+    return ".".join(inner)
 
 
 def _weight_scopes(node: Node, graph: Graph) -> Iterable[tuple[str, ...]]:

@@ -10,7 +10,7 @@ a node of the chain.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aznas_onnx.blocks.dataflow import DataGraph
 from aznas_onnx.blocks.traits import Traits, bits
@@ -94,17 +94,28 @@ class _Divider:
 
     def divide(self) -> Division:
         regions: list[Region] = []
-        long_merges: set[int] = set()
+        dropped: list[Region] = []
         for interval in self._intervals:
             touched = [region for region in regions if region.start < interval.end and region.end > interval.start]
             if self._is_long(interval, touched):
-                long_merges.add(interval.end)
+                dropped.append(interval)
             else:
                 kept = [region for region in regions if region not in touched]
                 regions = [*kept, self._join(interval, touched)]
         regions.sort(key=lambda region: region.start)
+        regions = [self._with_side_inputs(region, dropped) for region in regions]
         inside = {place for region in regions for place in range(region.start + 1, region.end + 1)}
-        return Division(regions=tuple(regions), long_merges=frozenset(long_merges - inside))
+        return Division(
+            regions=tuple(regions), long_merges=frozenset(interval.end for interval in dropped) - inside
+        )
+
+    def _with_side_inputs(self, region: Region, dropped: list[Region]) -> Region:
+        """Add what lies beside the path on a long skip that joins inside of a region, as in a cell with two inputs."""
+        nodes = region.nodes
+        for interval in dropped:
+            if region.start < interval.end <= region.end:
+                nodes |= interval.nodes & ~self._up_to[-1]
+        return replace(region, nodes=nodes)
 
     def _along(self, start: int, end: int) -> int:
         """Return the set of the path's nodes after `start` up to `end`."""
@@ -121,15 +132,17 @@ class _Divider:
         return Region(start=start, end=end, nodes=nodes, primary=primary)
 
     def _join(self, interval: Region, touched: list[Region]) -> Region:
-        start = min(interval.start, *(region.start for region in touched), interval.start)
-        end = max(interval.end, *(region.end for region in touched), interval.end)
-        nodes = interval.nodes
-        for region in touched:
-            nodes |= region.nodes
-        last = [region for region in touched if region.end == end]
-        primary = interval.primary if interval.end == end else any(region.primary for region in last)
-        primary = primary or any(self._is_substantial(region) for region in touched)
-        return Region(start=start, end=end, nodes=nodes | self._along(start, end), primary=primary)
+        parts = [interval, *touched]
+        start, end = min(part.start for part in parts), max(part.end for part in parts)
+        nodes = self._along(start, end)
+        for part in parts:
+            nodes |= part.nodes
+        whole = [part for part in parts if part.start == start and part.end == end]
+        if not whole:  # they cross
+            primary = any(part.primary for part in parts)
+        else:
+            primary = any(part.primary for part in whole) or any(map(self._is_substantial, touched))
+        return Region(start=start, end=end, nodes=nodes, primary=primary)
 
     def _is_substantial(self, region: Region) -> bool:
         """Whether a region could stand as a block of its own: not just a depthwise convolution and its detour."""
@@ -175,24 +188,28 @@ class _Divider:
 
 
 def _bypasses(data: DataGraph, path: list[int], stop: int) -> dict[tuple[int, int], int]:
-    """Find where paths beside the main path leave and join it, and the nodes that they lead through."""
+    """Find where paths beside the main path leave and join it, and the set of nodes that each leads through."""
     places = {index: place for place, index in enumerate(path)}
     sources: dict[int, frozenset[int]] = {}  # for a node beside the path: the places that it is reached from
-    beside: dict[int, int] = {}  # and the set of nodes beside the path on the way, itself included
+    beside: dict[int, int] = {}  # and the set of nodes beside the path that lead to it, itself included
+    reached: dict[int, int] = {}  # for a place: the set of nodes beside the path that are reached from it
     found: dict[tuple[int, int], int] = {}
     for index, parents in enumerate(data.parents):
         place = places.get(index)
         if place is None:
-            reached: frozenset[int] = frozenset()
-            through = 1 << index
+            through, starts = 1 << index, frozenset[int]()
             for parent in parents:
-                reached |= frozenset((places[parent],)) if parent in places else sources[parent]
+                starts |= frozenset((places[parent],)) if parent in places else sources[parent]
                 through |= beside.get(parent, 0)
-            sources[index], beside[index] = reached, through
+            sources[index], beside[index] = starts, through
+            for start in starts:
+                reached[start] = reached.get(start, 0) | 1 << index
         elif place < stop:
             for parent in parents:
-                starts = (places[parent],) if parent in places else sources[parent]
-                for start in starts:
-                    if parent not in places or start != place - 1:
-                        found[start, place] = found.get((start, place), 0) | beside.get(parent, 0)
+                if parent not in places:
+                    for start in sources[parent]:
+                        nodes = beside[parent] & reached[start]
+                        found[start, place] = found.get((start, place), 0) | nodes
+                elif places[parent] != place - 1:
+                    found.setdefault((places[parent], place), 0)
     return found

@@ -31,7 +31,7 @@ class Traits:
     depthwise, pointwise
         Those of `weighted` that take each channel, or each position, by itself.
     products
-        Nodes that multiply two activations as matrices, not collapsed.
+        Nodes that multiply two activations as matrices, other than to pool the positions.
     """
 
     collapsed: int
@@ -54,15 +54,15 @@ def bits(nodes: int) -> list[int]:
 def survey(data: DataGraph) -> Traits:
     """Find the traits of all nodes."""
     weighted = _select(data, lambda node: is_weighted(node, data.graph))
-    collapsed = _collapsed(data)
+    collapsed, queried = _collapsed(data)
     if not weighted & ~collapsed:
-        collapsed = 0
+        collapsed = queried = 0
     weighted &= ~collapsed
     depthwise = pointwise = 0
     for index in bits(weighted):
         depthwise |= int(is_depthwise(data.nodes[index], data.facts)) << index
         pointwise |= int(is_pointwise(data.nodes[index], data.facts)) << index
-    products = _select(data, lambda node: is_product(node, data.graph)) & ~collapsed
+    products = _select(data, lambda node: is_product(node, data.graph)) & ~collapsed | queried
     return Traits(
         collapsed=collapsed, weighted=weighted, depthwise=depthwise, pointwise=pointwise, products=products
     )
@@ -76,28 +76,44 @@ def _select(data: DataGraph, chosen: Callable[[Node], bool]) -> int:
     return found
 
 
-def _collapsed(data: DataGraph) -> int:
-    found = 0
+def _collapsed(data: DataGraph) -> tuple[int, int]:
+    """Follow the samples tensor by tensor: one output of a Split may be the class token, the other the positions.
+
+    Returns
+    -------
+    collapsed
+        Nodes without positions.
+    queried
+        Those of them in which a class token attends to the positions.
+    """
     if len(data.shape(INPUT)) < 3:
-        return 0
-    for index, parents in enumerate(data.parents):
-        inherited = all(parent != INPUT and found >> parent & 1 for parent in parents)
-        if inherited or _collapses(data, index, parents):
+        return 0, 0
+    collapsed = {data.model.inputs.primary: False}
+    found = queried = 0
+    for index, node in enumerate(data.nodes):
+        inputs = [name for name in node.inputs if name in collapsed]
+        inherited = all(collapsed[name] for name in inputs)
+        if not inherited and is_product(node, data.graph):
+            inherited = collapsed.get(node.inputs[0], False)
+            queried |= int(inherited) << index
+        outputs = [name for name in node.outputs if name and name in data.facts]
+        for name in outputs:
+            collapsed[name] = inherited or _collapses(data, node, name, inputs)
+        if all(collapsed[name] for name in outputs):
             found |= 1 << index
-    return found
+    return found, queried
 
 
-def _collapses(data: DataGraph, index: int, parents: tuple[int, ...]) -> bool:
-    node = data.nodes[index]
-    shape = data.shape(index)
+def _collapses(data: DataGraph, node: Node, output: str, inputs: list[str]) -> bool:
+    shape = data.facts[output].shape or ()
     if node.op_type.startswith("Global"):
         return True
     if len(shape) <= 2:  # a Flatten; tokens joined with the batch keep their positions
         return bool(shape) and shape[0] == data.facts.batch_size
-    if data.positions(index) != 1 or is_weighted(node, data.graph):
+    if data.positions_of(output) != 1 or is_weighted(node, data.graph):
         return False
     if node.op_type.startswith("Reduce"):
-        return data.channels(index) == data.channels(parents[0])
+        return data.channels_of(output) == data.channels_of(inputs[0])
     if node.op_type in ("Slice", "Gather", "Split", "Concat") and len(shape) > 3:
         return False  # the corners that patch merging takes from a small map
-    return max(data.positions(parent) or 1 for parent in parents) > 1
+    return max(data.positions_of(name) or 1 for name in inputs) > 1

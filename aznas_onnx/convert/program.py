@@ -77,7 +77,7 @@ def run_step(step: Step, environment: dict[str, torch.Tensor]) -> None:
     try:
         result = step.run(*inputs)
     except (RuntimeError, IndexError, TypeError, ValueError) as error:
-        if isinstance(error, torch.OutOfMemoryError) or "memory" in str(error):
+        if isinstance(error, torch.cuda.OutOfMemoryError) or "memory" in str(error):
             raise
         raise ModelError(f"node {step.node!r} cannot be computed: {_first_line(error)}") from error
     if isinstance(result, torch.Tensor):

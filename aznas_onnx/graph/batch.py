@@ -93,11 +93,16 @@ class BatchRepair:
         self._facts = facts
         self._from = reference_batch
         self._to = batch
+        self._inner: dict[str, int] = {}
 
     def __call__(self, node: Node) -> Repair | None:
         """Return what replaces `node`, or None where it can stay."""
         if node.domain:
             return None
+        if node.op_type in _KEEP_AXES:
+            inner = max((self._inner.get(name, 1) for name in node.inputs), default=1)
+            if inner > 1:
+                self._inner[node.outputs[0]] = inner
         rule = _RULES.get(node.op_type)
         return None if rule is None else rule(self, node)
 
@@ -133,7 +138,11 @@ class BatchRepair:
             return None
         if before.shape is None or result.shape is None or 0 in result.shape:
             return None
-        place = _batch_place(before.shape, axis, result.shape, self._from)
+        outer = _product(before.shape[:axis]) * self._inner.get(node.inputs[0], 1)
+        place = _batch_place(outer, result.shape, self._from)
+        if self._merges_to_the_left(before.shape, axis, result.shape):
+            place = 0
+            self._inner[node.outputs[0]] = result.shape[0]
         if place is None:
             return None
         wanted = [size * self._to // self._from if i == place else size for i, size in enumerate(result.shape)]
@@ -144,6 +153,15 @@ class BatchRepair:
         repair.nodes.append(replace(node, inputs=(node.inputs[0], shape), attributes=MappingProxyType({})))
         return repair
 
+    @staticmethod
+    def _merges_to_the_left(before: Sequence[int], axis: int, after: Sequence[int]) -> bool:
+        """Whether a reshape makes rows of features, with the batch on the left of a row (token-major attention).
+
+            x[50, N, 12, 64] -> [50 N, 768]     not [50, 768 N]
+        """
+        tokens = _product(before[: axis + 1])
+        return len(after) == 2 and after[1] == _product(before[axis + 1 :]) and after[0] == tokens > before[axis]
+
     def _gather(self, node: Node) -> Repair | None:
         """A gather of everything in order, which is how as_strided is exported, is a reshape."""
         indices = self._facts[node.inputs[1]].value
@@ -152,7 +170,7 @@ class BatchRepair:
             return None
         if not np.array_equal(indices.reshape(-1), np.arange(before[0])):
             return None
-        place = _batch_place(before, 0, indices.shape, self._from)
+        place = _batch_place(1, indices.shape, self._from)
         if place is None:
             return None
         repair = Repair()
@@ -167,8 +185,8 @@ class BatchRepair:
             if any(size == 0 and i >= len(shape) for i, size in enumerate(target)):
                 return None
             target = [shape[i] if size == 0 else size for i, size in enumerate(target)]
-        elements = int(np.prod(shape, dtype=np.int64))
-        known = int(np.prod([size for size in target if size != -1], dtype=np.int64))
+        elements = _product(shape)
+        known = _product([size for size in target if size != -1])
         if -1 in target:
             if known == 0 or elements % known:
                 return None
@@ -278,20 +296,27 @@ class BatchRepair:
         return repair
 
 
-def _batch_place(before: Sequence[int], axis: int, after: Sequence[int], batch: int) -> int | None:
+def _product(sizes: Sequence[int]) -> int:
+    return int(np.prod(sizes, dtype=np.int64))
+
+
+def _batch_place(outer: int, after: Sequence[int], batch: int) -> int | None:
     """Return the axis of a reshape's result that holds the batch.
 
-    The batch is the outermost factor of axis `axis`, so in row-major order exactly the axes before it come before
-    it in the result too. Axes of size one make that ambiguous; the first that is just the batch is taken.
+    In row-major order exactly `outer` elements come before the batch, in the operand as in the result. Axes of size
+    one make that ambiguous; the first axis that is just the batch is taken.
     """
-    outer = int(np.prod(before[:axis], dtype=np.int64))
-    candidates = []
-    for place, size in enumerate(after):
-        if int(np.prod(after[:place], dtype=np.int64)) == outer and size % batch == 0:
-            candidates.append(place)
+    candidates = [
+        place for place, size in enumerate(after) if _product(after[:place]) == outer and size % batch == 0
+    ]
     exact = [place for place in candidates if after[place] == batch]
     return next(iter(exact or candidates), None)
 
+
+# Operators that leave a tensor's leading axes as they are.
+_KEEP_AXES = frozenset(
+    "Gemm MatMul Add Sub Mul Div Relu Gelu Sigmoid Tanh Erf Sqrt Pow Clip Cast Identity Dropout LayerNormalization".split()
+)
 
 _RULES: Mapping[str, Callable[[BatchRepair, Node], Repair | None]] = {
     "Reshape": BatchRepair._reshape,

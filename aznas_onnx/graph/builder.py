@@ -228,7 +228,8 @@ class GraphBuilder:
         )
         opset = helper.make_opsetid("", self._opset)
         model = helper.make_model(graph, ir_version=_IR_VERSION, opset_imports=[opset], producer_name="aznas-onnx")
-        helper.set_model_props(model, {**(metadata or {}), BLOCKS_KEY: json.dumps(self._blocks)})
+        declared = {BLOCKS_KEY: json.dumps(self._blocks)} if self._blocks else {}  # or they are found in the graph
+        helper.set_model_props(model, {**(metadata or {}), **declared})
         return model
 
     def _claim(self, name: str) -> None:

@@ -27,6 +27,7 @@ _REFERENCE_SINCE = {"DequantizeLinear": 19}
 _FEW = 64
 _CHEAP_WORK = 2**22
 _MAX_WORK = 2**31
+_NEVER = 2**62
 # Operators whose result may be much larger than their operands.
 _GENERATORS = frozenset("ConstantOfShape Expand Range".split())
 # Operators whose result has a size that depends on data, but is no larger than their operands.
@@ -81,7 +82,7 @@ def _reference(node: Node, inputs: _Inputs) -> list[Array]:
     return [np.asarray(next(results)) if name else np.empty(0) for name in node.outputs]
 
 
-def is_affordable(node: Node, inputs: Sequence[Fact], limit: int) -> bool:
+def is_affordable(node: Node, inputs: Sequence[Fact | None], limit: int) -> bool:
     """Whether a node, all of whose inputs are known, may be computed while a graph is read.
 
     A small file can ask for a huge tensor, or for hours of work. What only moves or combines a few elements is
@@ -96,7 +97,7 @@ def is_affordable(node: Node, inputs: Sequence[Fact], limit: int) -> bool:
     """
     if node.domain or node.op_type not in _PROPORTIONAL:
         return False
-    given = sum(fact.elements for fact in inputs)
+    given = sum(fact.elements for fact in inputs if fact is not None)
     is_simple = node.op_type in _SIMPLE
     if is_simple and given <= _FEW and node.op_type not in _GENERATORS:
         return True
@@ -104,7 +105,7 @@ def is_affordable(node: Node, inputs: Sequence[Fact], limit: int) -> bool:
     if any(fact.shape is None for fact in results):
         return node.op_type in _SELECTIONS and given <= limit // 1024
     made = sum(fact.elements for fact in results)
-    if node.op_type == "MatMul" and inputs[0].shape:
+    if node.op_type == "MatMul" and inputs[0] is not None and inputs[0].shape:
         made *= inputs[0].shape[-1]
     return given + made <= (limit if is_simple else limit // 64)
 
@@ -127,12 +128,12 @@ class Deferred:
     @classmethod
     def of(cls, node: Node, inputs: tuple[Constant | None, ...], index: int, elements: int) -> Deferred:
         """Defer output `index` of a node, which has `elements`."""
-        before = 0
+        given, before = 0, 0
         for constant in inputs:
             if constant is not None:
+                given += constant.elements
                 before += constant.read.work if isinstance(constant.read, Deferred) else constant.elements
-        factor = 1 if node.op_type in _SIMPLE else 16 if node.op_type in _PROPORTIONAL else 256
-        return cls(node, inputs, index, min(before + factor * elements, 2**62))
+        return cls(node, inputs, index, before + _work(node, given, elements))
 
     @property
     def is_cheap(self) -> bool:
@@ -151,6 +152,17 @@ class Deferred:
             raise ModelError(f"node {self.node.name!r} ({self.node.operator}) makes a constant that is too large to compute")
         values = [None if c is None or c.read is None else c.read() for c in self.inputs]
         return evaluate(self.node, values)[self.index]
+
+
+def _work(node: Node, given: int, made: int) -> int:
+    """Estimate the work of a node in elements that numpy handles."""
+    if node.domain:
+        return _NEVER
+    if node.op_type in _SIMPLE:
+        return made
+    if node.op_type in _PROPORTIONAL:
+        return 16 * made
+    return 256 * (given + made) if node.op_type in _SLOW else _NEVER
 
 
 def is_cheap(constant: Constant) -> bool:
@@ -300,5 +312,13 @@ _PROPORTIONAL = frozenset(_SIMPLE) | frozenset(
     ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare
     Relu Round Scatter ScatterElements ScatterND Selu Shape Sigmoid Sign Sin Sinh Size Softmax Softplus Softsign
     SpaceToDepth Split Sum Tan Tanh ThresholdedRelu Tile TopK Trilu Unique Where Xor
+    """.split()
+)
+
+# Operators that a folded constant may come from, but whose work is a multiple of what they read and make.
+_SLOW = frozenset(
+    """
+    AffineGrid AveragePool BatchNormalization Conv ConvTranspose Gemm GlobalAveragePool GlobalMaxPool GridSample
+    GroupNormalization InstanceNormalization LpNormalization MaxPool RMSNormalization Resize RotaryEmbedding Upsample
     """.split()
 )

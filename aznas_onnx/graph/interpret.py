@@ -158,7 +158,7 @@ class _Walk:
 
     def _compute(self, node: Node, inputs: Sequence[Fact | None]) -> list[Fact] | None:
         """Return the outputs of a node whose inputs are known, or None where that is too large or not possible."""
-        if not is_affordable(node, [fact for fact in inputs if fact is not None], self._limits.folded_elements):
+        if not is_affordable(node, inputs, self._limits.folded_elements):
             return None
         try:
             arrays = evaluate(node, [None if fact is None else fact.value for fact in inputs])

@@ -132,7 +132,7 @@ def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
 def _check_tensors(model: onnx.ModelProto, name: str, folder: Path | None, limits: Limits) -> None:
     total_bytes = 0
     for count, tensor in enumerate(all_tensors(model)):
-        if count > limits.constants:
+        if count >= limits.constants:
             raise ModelError(f"{name} has more than {limits.constants:,} constants, which is the limit")
         total_bytes += size_bytes(tensor)
         if total_bytes > limits.weight_bytes:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from aznas_onnx.graph.batch import lost_batch
 from aznas_onnx.graph.fold import fold
 from aznas_onnx.graph.inputs import InputPlan, plan_inputs
 from aznas_onnx.graph.interpret import interpret
+from aznas_onnx.graph.ir import Graph
 from aznas_onnx.graph.layout import channel_axes
 from aznas_onnx.graph.limits import Limits
 from aznas_onnx.graph.load import Source, load, source_name
@@ -24,6 +26,8 @@ __all__ = ["BLOCKS_KEY", "declared_blocks", "prepare", "specialise"]
 
 BLOCKS_KEY = "aznas.blocks"  # metadata key: JSON list of the tensors that are the primary blocks' outputs, in order
 _PROBE_BATCH = 13  # the second batch size that a graph is walked at; a size that no window or head count has
+
+_MESSAGE_LENGTH = 1000
 
 
 def prepare(
@@ -58,12 +62,26 @@ def prepare(
         If the model cannot be read, is invalid, or does not fit its shapes.
     """
     name = source_name(source)
-    try:
+    with _named(name):
         return _prepare(source, name, input_shapes or {}, keep_graph, limits or Limits())
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Make every error name the model in one printable sentence: the names in a file are a stranger's text."""
+    try:
+        yield
     except AznasError as error:
-        if name in str(error):
-            raise
-        raise type(error)(f"{name}: {error}") from error
+        text = _printable(str(error))
+        raise type(error)(text if text.startswith(_printable(name)) else f"{_printable(name)}: {text}") from error
+    except (MemoryError, RecursionError) as error:
+        raise ModelError(f"{_printable(name)} asks for more memory or deeper nesting than there is") from error
+
+
+def _printable(text: str) -> str:
+    shown = "".join(character if character.isprintable() else " " for character in text)
+    half = _MESSAGE_LENGTH // 2
+    return shown if len(shown) <= _MESSAGE_LENGTH else f"{shown[: half - 3]}...{shown[-half:]}"
 
 
 def _prepare(
@@ -86,6 +104,7 @@ def _prepare(
     except ModelError as error:
         fixed_batch = str(error)
         graph, facts = fold(graph, facts, protected=declared)
+    _check_computes(graph, plan.primary)
     graph, facts, fused = canonicalise(graph, facts, protected=declared)
     restored: tuple[str, ...] = ()
     if not keep_graph:
@@ -103,6 +122,16 @@ def _prepare(
     )
 
 
+def _check_computes(graph: Graph, primary: str) -> None:
+    """Refuse a model without a path of nodes from the samples to an output."""
+    reached = {primary}
+    for node in graph.nodes:
+        if any(name in reached for name in node.inputs):
+            reached.update(node.outputs)
+    if not any(name in reached and name in graph.producers for name in graph.outputs):
+        raise ModelError(f"no output is computed from input {primary!r}: there is nothing to score")
+
+
 def specialise(model: Model, batch_size: int, limits: Limits | None = None) -> Model:
     """Return a model at a batch size: facts for it, and all shape arithmetic folded.
 
@@ -117,8 +146,9 @@ def specialise(model: Model, batch_size: int, limits: Limits | None = None) -> M
             f"{model.name}: the model works at batch size {plan.declared_batch} only ({model.fixed_batch}); "
             f"score it with --batch-size {plan.declared_batch}"
         )
-    graph, facts = interpret(model.graph, batch_size, plan.shapes(batch_size), limits or Limits())
-    graph, facts = fold(graph, facts, protected=declared_blocks(graph.metadata))
+    with _named(model.name):
+        graph, facts = interpret(model.graph, batch_size, plan.shapes(batch_size), limits or Limits())
+        graph, facts = fold(graph, facts, protected=declared_blocks(graph.metadata))
     return replace(model, graph=graph, facts=facts)
 
 
@@ -135,7 +165,7 @@ def declared_blocks(metadata: Mapping[str, str]) -> tuple[str, ...]:
         return ()
     try:
         names = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # no JSON, a number of a million digits, nested too deep
         raise ModelError(f"metadata {BLOCKS_KEY!r} is not JSON; a list of tensor names was expected") from error
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ModelError(f"metadata {BLOCKS_KEY!r} is not a list of tensor names")

@@ -17,6 +17,8 @@ __all__ = ["Law", "Weight", "plan_weights"]
 _POSITION_STD = 0.02  # truncated normal, as all vision transformers draw positions, class tokens and tables
 _TRANSFORMER_STD = 0.02
 _PRELU_SLOPE = 0.25
+# Operators whose operands share their first axis, where they have equally many.
+_ALIGNED = ("Add", "Concat", "Div", "MatMul", "Mul", "Sub")
 _VALUES: Mapping[Role, float] = {
     Role.BIAS: 0.0,
     Role.NORM_SCALE: 1.0,
@@ -193,10 +195,10 @@ def _contracted(node: Node, index: int, shape: tuple[int, ...]) -> int:
 
 def _is_shared_by_samples(node: Node, shape: tuple[int, ...], facts: Facts) -> bool:
     """Whether axis 0 of a constant is the batch: the model's author meant one for all samples."""
-    output = facts.get(node.outputs[0])
-    if facts.batch_size == 1 or output is None or output.shape is None:
+    if not node.is_op(*_ALIGNED) or facts.batch_size == 1:
         return False
-    return len(shape) > 2 and len(shape) == len(output.shape) and shape[0] == output.shape[0] == facts.batch_size
+    output = facts[node.outputs[0]].shape
+    return output is not None and 2 < len(shape) == len(output) and shape[0] == output[0] == facts.batch_size
 
 
 def _preprocessing(graph: Graph) -> Iterator[tuple[str, Constant, float]]:

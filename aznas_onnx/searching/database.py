@@ -103,7 +103,7 @@ def open_reader(path: Path) -> Iterator[sqlite3.Connection]:
     if not path.exists():
         raise StudyError(f"there is no study {path}; `aznas search --db {path}` makes one")
     _refuse_other_files(path)
-    with explained(path), contextlib.closing(_read_only(path)) as connection:
+    with explained(path), contextlib.closing(_for_reading(path)) as connection:
         if not _holds_study(connection, path):
             raise StudyError(f"{path} holds no study yet; `aznas search --db {path}` starts one")
         yield connection
@@ -120,7 +120,7 @@ def stored_settings(path: Path) -> StudySettings | None:
     if not path.exists():
         return None
     _refuse_other_files(path)
-    with explained(path), contextlib.closing(_read_only(path)) as connection:
+    with explained(path), contextlib.closing(_for_reading(path)) as connection:
         return read_settings(connection, path) if _holds_study(connection, path) else None
 
 
@@ -199,12 +199,14 @@ def _refuse_other_files(path: Path) -> None:
         raise StudyError(f"{path} is not a study: it is no SQLite database")
 
 
-def _read_only(path: Path) -> sqlite3.Connection:
-    # A file in WAL mode needs its two side files even to be read. Where they are missing and cannot be made (a medium
-    # that is read-only), nobody can be writing, which is what `immutable` promises.
+def _for_reading(path: Path) -> sqlite3.Connection:
+    # A file in WAL mode needs its two side files even to be read, and a connection that may write is the one that takes
+    # them away again. Where they are missing and cannot be made (a medium that is read-only), nobody can be writing,
+    # which is what `immutable` promises.
     uri = path.absolute().as_uri()
-    connection = sqlite3.connect(f"{uri}?mode=ro", uri=True, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
+    connection = sqlite3.connect(f"{uri}?mode=rw", uri=True, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
     try:
+        connection.execute("PRAGMA query_only = 1")
         connection.execute("PRAGMA schema_version")
     except sqlite3.OperationalError:
         connection.close()

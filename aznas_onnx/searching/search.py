@@ -113,6 +113,8 @@ def search(
     >>> study = az.search("nb201", iterations=300, db="run.db")              # doctest: +SKIP
     >>> study.best(3)                                                        # doctest: +SKIP
     """
+    if iterations < 1:
+        raise SettingsError(f"{iterations} iterations are too few; at least 1 candidate must be scored")
     path = None if db is None else Path(db)
     reference = None if isinstance(space, Space) else space
     searched = space if isinstance(space, Space) else spaces.get(space)
@@ -134,11 +136,11 @@ def search(
         seed=seed,
         scoring=scorer.describe(),
     )
+    # Everything that can be refused is refused before there is a file.
     proposer = Proposer(searched, settings, max_tries)
-    with History.open(path, settings, resume=resume) as history:
-        pool = make_executor(scorer) if make_executor else _local_executor(scorer, workers)
-        with contextlib.closing(pool):
-            stopped = Session(history, proposer, pool, iterations, on_progress).run()
+    executor = make_executor(scorer) if make_executor else _local_executor(scorer, workers)
+    with contextlib.closing(executor), History.open(path, settings, resume=resume) as history:
+        stopped = Session(history, proposer, executor, iterations, on_progress).run()
         trials, software = history.trials(), history.software()
     return Study(settings=settings, trials=trials, path=path, stopped=stopped, software=software)
 

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Collection
 from typing import Any
 
-from aznas_onnx.errors import SettingsError
 from aznas_onnx.results import ProxyScores, ProxyValue
 from aznas_onnx.searching.budget import CountConvention
 from aznas_onnx.searching.database import StudyError
@@ -36,7 +35,7 @@ class Session:
     executor
         Scores them.
     iterations
-        Candidates that the study shall have, those of earlier sessions and of other processes included.
+        Candidates that the study shall have, those of earlier sessions and of other processes included; at least 1.
     on_progress
         Called a few times a second at most, and once at the end.
     """
@@ -49,8 +48,6 @@ class Session:
         iterations: int,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> None:
-        if iterations < 1:
-            raise SettingsError(f"{iterations} iterations are too few; at least 1 candidate must be scored")
         self._history = history
         self._proposer = proposer
         self._executor = executor

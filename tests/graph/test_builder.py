@@ -66,6 +66,12 @@ def test_metadata_names_the_blocks_and_keeps_what_is_given() -> None:
     assert metadata["note"] == "kept"
 
 
+def test_where_no_block_is_declared_the_metadata_says_nothing() -> None:
+    net = GraphBuilder("plain")
+    model = net.model(net.classifier(net.image_input(3, 8), "head", 3, num_classes=2))
+    assert not model.metadata_props
+
+
 def test_a_name_is_given_once() -> None:
     net = small_network()
     with pytest.raises(SettingsError, match="graph 'small': the name 'sum' is given to two tensors"):

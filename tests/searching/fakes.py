@@ -86,26 +86,39 @@ class FakeScorer:
         Those that contain this kill the process that scores them.
     log
         A file that gets a line for each call.
+    company
+        Starts only when so many processes that share the log are ready.
     """
 
     def __init__(
-        self, *, delay_s: float = 0.0, failing: str | None = None, deadly: str | None = None, log: Path | None = None
+        self,
+        *,
+        delay_s: float = 0.0,
+        failing: str | None = None,
+        deadly: str | None = None,
+        log: Path | None = None,
+        company: int = 1,
     ) -> None:
         self._delay_s = delay_s
         self._failing = failing
         self._deadly = deadly
         self._log = log
+        self._company = company
 
     def describe(self) -> Mapping[str, Any]:
         return {"scorer": "fake"}
 
     def prepare(self, threads: int | None) -> None:
-        pass
+        if self._company > 1:
+            assert self._log is not None
+            ready = self._log.with_name("ready")
+            append(ready, str(os.getpid()))
+            while len(ready.read_text().split()) < self._company:
+                time.sleep(0.01)
 
     def score(self, genotype: str) -> ProxyScores:
         if self._log is not None:
-            with self._log.open("a") as log:
-                log.write(f"{genotype}\n")
+            append(self._log, genotype)
         if self._deadly is not None and self._deadly in genotype:
             os._exit(9)
         if self._delay_s:
@@ -120,6 +133,12 @@ class FakeScorer:
             "macs": number(1000.0 * sum(map(int, genotype))),
         }
         return ProxyScores(model=genotype, status=Status.OK, proxies=proxies, macs=1, params=1)
+
+
+def append(file: Path, line: str) -> None:
+    """Add a line to a file that several processes write to."""
+    with file.open("a") as stream:
+        stream.write(f"{line}\n")
 
 
 def number(value: float) -> ProxyValue:
@@ -142,9 +161,9 @@ def settings(**changes: Any) -> StudySettings:
 
 
 def main() -> None:
-    """Search in a process of its own: PATH ITERATIONS DELAY_S WORKERS LOG."""
-    path, iterations, delay_s, workers, log = sys.argv[1:]
-    scorer = FakeScorer(delay_s=float(delay_s), log=Path(log))
+    """Search in a process of its own: PATH ITERATIONS DELAY_S WORKERS LOG COMPANY."""
+    path, iterations, delay_s, workers, log, company = sys.argv[1:]
+    scorer = FakeScorer(delay_s=float(delay_s), log=Path(log), company=int(company))
     study = search(
         DigitSpace(),
         iterations=int(iterations),
@@ -154,7 +173,7 @@ def main() -> None:
         workers=int(workers),
         scorer=scorer,
     )
-    print(study.best()[0].trial.genotype)
+    sys.stdout.write(study.best()[0].trial.genotype)
 
 
 if __name__ == "__main__":

@@ -243,9 +243,13 @@ def test_a_full_disk_is_a_sentence_and_loses_nothing(path: Path) -> None:
         history.record(trial(0))
         history._connection.execute("PRAGMA max_page_count = 1")  # SQLite then says what it says on a full disk
         with pytest.raises(StudyError, match="cannot be used: database or disk is full"):
-            for number in range(1, 500):
-                history.record(trial(number))
+            record_many(history)
     assert Study.open(path).trials[0] == trial(0)
+
+
+def record_many(history: History) -> None:
+    for number in range(1, 500):
+        history.record(trial(number))
 
 
 def test_versions_are_kept_for_provenance(path: Path) -> None:

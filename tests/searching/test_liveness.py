@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -30,7 +31,7 @@ def test_a_process_that_ended_is_dead_even_before_it_is_reaped() -> None:
         assert not writer.is_alive()
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="the system does not tell when a process started")
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the system does not tell when a process started")
 def test_a_new_process_with_the_same_id_is_another() -> None:
     assert not replace(Writer.this(), process=f"{os.getpid()}:1").is_alive()
 

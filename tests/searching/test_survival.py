@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sqlite3
 import subprocess
 import sys
 import time
@@ -13,12 +14,14 @@ import pytest
 from aznas_onnx.searching import Study, search
 from tests.searching.fakes import DigitSpace, FakeScorer
 
-ITERATIONS = 300
+ITERATIONS = 200
 
 
-def start(repository: Path, folder: Path, *, delay_s: float, workers: int = 1) -> subprocess.Popen[str]:
-    arguments = [str(folder / "run.db"), str(ITERATIONS), str(delay_s), str(workers), str(folder / "log")]
-    command = [sys.executable, "-m", "tests.searching.fakes", *arguments]
+def start(
+    repository: Path, folder: Path, *, delay_s: float, workers: int = 1, company: int = 1
+) -> subprocess.Popen[str]:
+    arguments = [folder / "run.db", ITERATIONS, delay_s, workers, folder / "log", company]
+    command = [sys.executable, "-m", "tests.searching.fakes", *map(str, arguments)]
     return subprocess.Popen(command, cwd=repository, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -54,7 +57,7 @@ def test_a_search_that_is_killed_again_and_again_ends_as_if_nothing_had_been(
 ) -> None:
     chance = random.Random(0)
     kills = 0
-    for target in (1, 5, 60, 61, 140, 220, 290):
+    for target in (1, 5, 60, 61, 140, 190):
         process = start(repository, tmp_path, delay_s=0.003)
         wait_for_trials(tmp_path, target + kills, process)
         time.sleep(chance.random() * 0.02)  # anywhere between two candidates
@@ -72,7 +75,7 @@ def test_a_search_that_is_killed_again_and_again_ends_as_if_nothing_had_been(
 
 
 def test_two_processes_share_one_file(repository: Path, tmp_path: Path) -> None:
-    both = [start(repository, tmp_path, delay_s=0.003) for _ in range(2)]
+    both = [start(repository, tmp_path, delay_s=0.003, company=2) for _ in range(2)]
     winners = {finish(process) for process in both}
     check_complete(tmp_path, winners)
     with_both = {trial_writer for (trial_writer,) in rows(tmp_path, "SELECT DISTINCT writer FROM trials")}
@@ -81,7 +84,7 @@ def test_two_processes_share_one_file(repository: Path, tmp_path: Path) -> None:
 
 
 def test_what_a_killed_process_had_in_flight_is_scored_by_the_other(repository: Path, tmp_path: Path) -> None:
-    first, second = (start(repository, tmp_path, delay_s=0.01) for _ in range(2))
+    first, second = (start(repository, tmp_path, delay_s=0.006, company=2) for _ in range(2))
     wait_for_trials(tmp_path, 100, first)
     kill(first)
     check_complete(tmp_path, {finish(second)})
@@ -89,7 +92,7 @@ def test_what_a_killed_process_had_in_flight_is_scored_by_the_other(repository: 
 
 
 def test_workers_that_are_killed_with_their_parent_leave_a_file_that_goes_on(repository: Path, tmp_path: Path) -> None:
-    process = start(repository, tmp_path, delay_s=0.01, workers=3)
+    process = start(repository, tmp_path, delay_s=0.006, workers=3)
     wait_for_trials(tmp_path, 60, process)
     kill(process)
     known = len(Study.open(tmp_path / "run.db").trials)
@@ -106,8 +109,6 @@ def check_complete(folder: Path, winners: set[str]) -> None:
 
 
 def rows(folder: Path, query: str) -> list[tuple[object, ...]]:
-    import sqlite3
-
     with sqlite3.connect(folder / "run.db") as connection:
         found = connection.execute(query).fetchall()
     connection.close()

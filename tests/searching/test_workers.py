@@ -26,7 +26,7 @@ def test_no_candidate_is_lost_or_doubled(tmp_path: Path) -> None:
 
 def test_a_candidate_that_kills_its_process_fails_and_the_others_go_on(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    study = search(DigitSpace(length=3), iterations=40, top_k=16, workers=2, scorer=FakeScorer(deadly="9", log=log))
+    study = search(DigitSpace(length=3), iterations=25, top_k=16, workers=2, scorer=FakeScorer(deadly="9", log=log))
     failed = {trial.genotype for trial in study.trials if trial.status is Status.FAILED}
     assert failed == {trial.genotype for trial in study.trials if "9" in trial.genotype}
     assert failed

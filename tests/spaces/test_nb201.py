@@ -138,7 +138,7 @@ def reference(x: torch.Tensor, weights: Weights, genotype: Cell) -> torch.Tensor
         nodes = [x]
         for to in (1, 2, 3):
             nodes.append(
-                sum(edge(nodes[i], f"{name}.edges.{to}<-{i}", on[to, i]) for i in range(to))  # type: ignore[arg-type]
+                sum(edge(nodes[i], f"{name}.edges.{to}_{i}", on[to, i]) for i in range(to))  # type: ignore[arg-type]
             )
         x = nodes[3]
     x = F.relu(bn(x, "lastact.bn")).mean((2, 3))

@@ -25,10 +25,12 @@ from aznas_onnx.graph.rewrite import (
     targets,
     training,
 )
+from aznas_onnx.graph.rewrite.duplicates import merge_duplicates
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.quantisation import strip_fake_quantisation
 from aznas_onnx.graph.rewrite.restore import restore_folded
 from aznas_onnx.graph.rewrite.rewriting import Rewrite, apply, counted
+from aznas_onnx.graph.rewrite.transposes import turn_regions
 
 __all__ = ["CANONICALISATIONS", "DECOMPOSITIONS", "canonicalise", "decompose", "restore_normalisation"]
 
@@ -109,9 +111,11 @@ def canonicalise(
         made.update(apply(editor, targets.rewrites(probe)))
     for _ in range(_ROUNDS):
         found = apply(editor, CANONICALISATIONS)
+        found["regions"] = turn_regions(editor) + merge_duplicates(editor)
         made.update(found)
-        if not found:
+        if not found.total():
             break
+    del made["regions"]
     if not editor.modified:
         return graph, facts, ()
     canonical = editor.finish()

@@ -164,8 +164,46 @@ def _on_tokens(editor: Editor, node: Node, x: str) -> str:
     return made
 
 
+def _scaled_product(editor: Editor, node: Node) -> str | None:
+    """A product of two activations with numbers before or after it, as those of attention have: one number, before.
+
+    Exporters scale the queries, queries and keys by the square root of the number, or the logits.
+    """
+    factor, operands = 1.0, []
+    for name in node.inputs:
+        scaling = _scaling(editor, editor.producer(name))
+        operands.append(name)
+        if scaling is not None and editor.is_private(name):
+            factor, operands[-1] = factor * scaling[1], scaling[0]
+    root = node
+    reader = editor.sole_reader(node.outputs[0])
+    scaling = _scaling(editor, reader)
+    if reader is not None and scaling is not None and editor.shape(reader.outputs[0]) == editor.shape(node.outputs[0]):
+        factor, root = factor * scaling[1], reader
+    if any(editor.constant(name) is not None for name in operands):
+        return "it is a linear layer"
+    if root is node and operands[1] == node.inputs[1]:
+        return "it is in canonical form"
+    patch = editor.patch(root)
+    scaled = patch.add("Mul", operands[0], patch.scalar(factor))
+    patch.add("MatMul", scaled, operands[1], name=node.name, output=root.outputs[0])
+    patch.apply()
+    return None
+
+
+def _scaling(editor: Editor, node: Node | None) -> tuple[str, float] | None:
+    """Return tensor and number of a node that multiplies or divides by a number; None for any other."""
+    if node is None or not node.is_op("Mul", "Div"):
+        return None
+    value = editor.scalar(node.inputs[1])
+    if not value or editor.shape(node.inputs[0]) != editor.shape(node.outputs[0]):
+        return None
+    return node.inputs[0], value if node.is_op("Mul") else 1.0 / value
+
+
 REWRITES: tuple[Rewrite, ...] = (
     Rewrite(operators=("Add",), attempt=_bias_of_convolution),
     Rewrite(operators=("MatMul",), attempt=_linear_on_vectors),
     Rewrite(operators=("Reshape",), attempt=_linear_on_tokens),
+    Rewrite(operators=("MatMul",), attempt=_scaled_product),
 )

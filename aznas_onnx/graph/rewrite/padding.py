@@ -8,6 +8,7 @@ from typing import Any
 from aznas_onnx.graph.ir import Node
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.rewriting import Rewrite
+from aznas_onnx.graph.rewrite.signs import is_nonnegative
 
 __all__ = ["REWRITES"]
 
@@ -27,7 +28,10 @@ def zero_pads(editor: Editor, node: Node) -> tuple[int, ...] | None:
 
 
 def _merge_pad(editor: Editor, node: Node) -> str | None:
-    """A Pad by zeros of the positions before a convolution, or before an average that counts them."""
+    """A Pad by zeros of the positions before a convolution, an average that counts them, or a maximum they cannot win.
+
+    The padding of a maximum is minus infinity, which makes no difference where nothing is negative.
+    """
     before = editor.producer(node.inputs[0])
     sizes = None if before is None or not before.is_op("Pad") else zero_pads(editor, before)
     if before is None or sizes is None:
@@ -43,6 +47,8 @@ def _merge_pad(editor: Editor, node: Node) -> str | None:
     outside = (*sizes[2:rank], *sizes[rank + 2 :])
     if node.is_op("AveragePool") and not _can_count(attributes, inside, outside):
         return "the average does not count what is padded"
+    if node.is_op("MaxPool") and not (_fits(attributes, outside) and is_nonnegative(editor, before.inputs[0])):
+        return "zero may be the maximum"
     pads = tuple(a + b for a, b in zip(inside, outside, strict=True))
     changed = {key: value for key, value in attributes.items() if key != "auto_pad"}
     if node.is_op("AveragePool"):
@@ -56,10 +62,16 @@ def _merge_pad(editor: Editor, node: Node) -> str | None:
 
 
 def _can_count(attributes: Any, inside: tuple[int, ...], outside: tuple[int, ...]) -> bool:
-    kernel = attributes["kernel_shape"]
     counts = attributes.get("count_include_pad", 0) or not any(inside)
-    fits = all(size < kernel[index % len(kernel)] for index, size in enumerate(outside))
-    return bool(counts and fits and not attributes.get("ceil_mode", 0))
+    return bool(counts) and _fits(attributes, outside)
 
 
-REWRITES: tuple[Rewrite, ...] = (Rewrite(operators=("Conv", "AveragePool"), attempt=_merge_pad),)
+def _fits(attributes: Any, outside: tuple[int, ...]) -> bool:
+    """Whether no window lies in the padding alone."""
+    kernel = attributes["kernel_shape"]
+    dilated = any(step != 1 for step in attributes.get("dilations", ()))
+    small = all(size < kernel[index % len(kernel)] for index, size in enumerate(outside))
+    return small and not dilated and not attributes.get("ceil_mode", 0)
+
+
+REWRITES: tuple[Rewrite, ...] = (Rewrite(operators=("Conv", "AveragePool", "MaxPool"), attempt=_merge_pad),)

@@ -17,6 +17,7 @@ import numpy as np
 from aznas_onnx.graph.ir import Node
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.rewriting import plural
+from aznas_onnx.graph.rewrite.signs import is_nonnegative
 
 __all__ = ["strip_fake_quantisation"]
 
@@ -25,7 +26,6 @@ _DEQUANTIZE = ("DequantizeLinear", "com.microsoft::DequantizeLinear")
 _INTEGER_ARITHMETIC = re.compile(r"(^|::)(QLinear|QGemm|QAttention)|Integer|DynamicQuantize")
 # Operators that can end in negative numbers, so that a range from zero on is the trace of an activation.
 _SIGNED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sum", "BatchNormalization", "Sub")
-_NONNEGATIVE = frozenset("Relu Sigmoid HardSigmoid Softmax Clip Abs Exp Sqrt".split())
 # Whether the activation had an upper end is not in the range, which is what was observed on calibration data.
 _BOUNDED = re.compile(r"relu6|hardtanh|clip", re.IGNORECASE)
 
@@ -61,7 +61,7 @@ def _strip_quantize(editor: Editor, node: Node) -> bool:
     source = node.inputs[0]
     producer = editor.producer(source)
     absorbed = producer is not None and producer.is_op(*_SIGNED) and _starts_at_zero(editor, node)
-    if not absorbed or (producer is not None and _is_nonnegative(editor, source)):
+    if not absorbed or (producer is not None and is_nonnegative(editor, source)):
         editor.substitute(node, source)
         return False
     patch = editor.patch(node)
@@ -79,17 +79,3 @@ def _starts_at_zero(editor: Editor, node: Node) -> bool:
     if zero_point is None:
         return not node.input(2) and not node.attributes.get("output_dtype")  # the default is uint8 with zero point 0
     return zero_point.dtype.kind in "iu" and bool((zero_point == np.iinfo(zero_point.dtype).min).all())
-
-
-def _is_nonnegative(editor: Editor, name: str) -> bool:
-    """Whether a sum is of tensors that are nonnegative already, so that its range says nothing."""
-    node = editor.producer(name)
-    if node is None:
-        return False
-    if node.is_op(*_NONNEGATIVE):
-        return True
-    passes = node.is_op("Add", "Sum", "MaxPool", "AveragePool", "GlobalAveragePool", "Concat", "Reshape", "Transpose", "Flatten")
-    operands = node.inputs[:1] if node.is_op("Reshape") else node.inputs
-    return (passes or node.operator in (*_QUANTIZE, *_DEQUANTIZE)) and all(
-        _is_nonnegative(editor, operand) for operand in (operands[:1] if not passes else operands)
-    )

@@ -74,14 +74,24 @@ def _flatten(editor: Editor, node: Node) -> str | None:
         source = inner.inputs[0]
         inner = editor.producer(source)
     before = editor.shape(source)
-    if before is None or after is None or len(after) != 2 or len(before) < 3 or before[0] != after[0]:
-        return "it does more than join axes"
-    if math.prod(before[1:]) != after[1]:
-        return "it does more than join axes"
+    if before is None or after is None:
+        return "its shapes are not known"
+    if len(after) != 2 or len(before) < 3 or before[0] != after[0] or math.prod(before[1:]) != after[1]:
+        return _flatten_as_reshape(editor, node, after) if node.is_op("Flatten") else "it does more than join axes"
     if node.is_op("Flatten") and source == node.inputs[0]:
         return "it is in canonical form"
     patch = editor.patch(node)
     patch.add("Flatten", source, axis=1, name=node.name, output=node.outputs[0])
+    patch.apply()
+    return None
+
+
+def _flatten_as_reshape(editor: Editor, node: Node, after: tuple[int, ...]) -> str | None:
+    """A Flatten that joins token axes is written as a Reshape, as most exporters do."""
+    if not node.attributes.get("axis", 1):
+        return "it joins all axes into one row"
+    patch = editor.patch(node)
+    patch.add("Reshape", node.inputs[0], patch.integers(-1, after[1]), name=node.name, output=node.outputs[0])
     patch.apply()
     return None
 
@@ -203,13 +213,27 @@ def _nothing_added(editor: Editor, node: Node) -> str | None:
 
 
 def _factor_of_one(editor: Editor, node: Node) -> str | None:
-    """A Mul by one after a Mul by a constant, which PyTorch writes for addcmul."""
+    """A Mul by the number one; by a vector of one element that is one, only as PyTorch writes addcmul.
+
+    Elsewhere a vector may be a parameter that was never trained.
+    """
+    if editor.scalar(node.inputs[1]) != 1.0 or editor.shape(node.inputs[0]) != editor.shape(node.outputs[0]):
+        return "it does not multiply by one"
     inner = editor.producer(node.inputs[0])
-    if editor.scalar(node.inputs[1]) != 1.0 or inner is None or not inner.is_op("Mul"):
-        return "it does not multiply a product by one"
-    if editor.constant(inner.inputs[1]) is None or editor.shape(node.inputs[0]) != editor.shape(node.outputs[0]):
-        return "the product is not with a constant"
+    after_product = inner is not None and inner.is_op("Mul") and editor.constant(inner.inputs[1]) is not None
+    if editor.rank(node.inputs[1]) != 0 and not after_product:
+        return "the one may be a parameter"
     return None if editor.substitute(node, node.inputs[0]) else "its output must keep its name"
+
+
+def _square(editor: Editor, node: Node) -> str | None:
+    """A product of a tensor with itself is a power: it joins no two paths."""
+    if node.inputs[0] != node.inputs[1] or not editor.is_float(node.inputs[0]):
+        return "its operands are different"
+    patch = editor.patch(node)
+    patch.add("Pow", node.inputs[0], patch.scalar(2.0), output=node.outputs[0])
+    patch.apply()
+    return None
 
 
 def _sum(editor: Editor, node: Node) -> str | None:
@@ -231,6 +255,7 @@ REWRITES: tuple[Rewrite, ...] = (
     Rewrite(operators=("Einsum",), attempt=_einsum),
     Rewrite(operators=("Sum",), attempt=_sum),
     Rewrite(operators=("Mul",), attempt=_factor_of_one),
+    Rewrite(operators=("Mul",), attempt=_square),
     Rewrite(operators=("Pad", "Slice", "Expand"), attempt=_nothing_added),
     Rewrite(operators=("Gather",), attempt=_gather_of_all),
     Rewrite(operators=("Transpose",), attempt=_transpose_of_merged),

@@ -2,6 +2,8 @@
 
     one slice and a squeeze, one piece of a split and a squeeze     Gather by a number
     slices that divide an axis between them                         Split
+    slices of several axes, one after another                       Slice
+    Concat (Concat (a, b), c), the inner one read by nobody else    Concat (a, b, c)
     Concat (f0, f1, f2) after Concat (f0, f1)                       Concat (Concat (f0, f1), f2)
 """
 
@@ -79,6 +81,8 @@ def _partition(editor: Editor, node: Node) -> str | None:
     if window is None or shape is None:
         return "it does not slice along one axis"
     axis = window[0]
+    if axis == 0 and shape[0] == editor.batch_size:
+        return "it may be the batch that is sliced"
     pieces: dict[int, tuple[int, Node]] = {}
     for reader in editor.readers(node.inputs[0]):
         other = slice_window(editor, reader) if reader.is_op("Slice") else None
@@ -88,7 +92,7 @@ def _partition(editor: Editor, node: Node) -> str | None:
             pieces[other[1]] = (other[2], reader)
     bounds = sorted(pieces)
     ends = [pieces[start][0] for start in bounds]
-    if len(bounds) < 2 or bounds != [0, *ends[:-1]] or ends[-1] != shape[axis] or axis == 0:
+    if len(bounds) < 2 or bounds != [0, *ends[:-1]] or ends[-1] != shape[axis]:
         return "the slices do not divide the axis"
     slices = [pieces[start][1] for start in bounds]
     first = min(slices, key=editor.position)
@@ -98,6 +102,54 @@ def _partition(editor: Editor, node: Node) -> str | None:
     patch.add("Split", node.inputs[0], sizes, name=first.name, outputs=outputs, axis=axis)
     editor.remove(*(piece for piece in slices if piece is not first))
     patch.apply()
+    return None
+
+
+def _merge_slices(editor: Editor, node: Node) -> str | None:
+    """Slices of several axes, one after another, as one."""
+    inner = editor.producer(node.inputs[0])
+    if inner is None or not inner.is_op("Slice") or not editor.is_private(node.inputs[0]):
+        return "no other slice comes before it"
+    parts = [_slice_operands(editor, inner), _slice_operands(editor, node)]
+    if parts[0] is None or parts[1] is None or set(parts[0][2]) & set(parts[1][2]):
+        return "both slice the same axis, or at places that are not known"
+    patch = editor.patch(node)
+    operands = [patch.integers(*first, *second) for first, second in zip(*parts, strict=True)]
+    patch.add("Slice", inner.inputs[0], *operands, name=node.name, output=node.outputs[0])
+    patch.apply()
+    return None
+
+
+def _slice_operands(editor: Editor, node: Node) -> tuple[tuple[int, ...], ...] | None:
+    """Return starts, ends, axes and steps of a Slice; None where they are not known."""
+    rank = editor.rank(node.inputs[0])
+    attributes: Any = node.attributes
+    if rank is None:
+        return None
+    if "starts" in attributes:
+        starts, ends, axes, steps = attributes["starts"], attributes["ends"], attributes.get("axes"), None
+    else:
+        starts, ends = editor.integers(node.inputs[1]), editor.integers(node.inputs[2])
+        axes, steps = (editor.integers(name) if (name := node.input(index)) else None for index in (3, 4))
+        if (node.input(3) and axes is None) or (node.input(4) and steps is None):
+            return None
+    if starts is None or ends is None:
+        return None
+    axes = tuple(axis % rank for axis in axes) if axes is not None else tuple(range(len(starts)))
+    return tuple(starts), tuple(ends), axes, tuple(steps) if steps is not None else (1,) * len(starts)
+
+
+def _flat(editor: Editor, node: Node) -> str | None:
+    """A concatenation of what another one joined, where nobody else reads that."""
+    axis = node.attributes.get("axis")
+    operands: list[str] = []
+    for name in node.inputs:
+        inner = editor.producer(name)
+        nested = inner is not None and inner.is_op("Concat") and inner.attributes.get("axis") == axis
+        operands.extend(inner.inputs if inner is not None and nested and editor.is_private(name) else (name,))
+    if len(operands) == len(node.inputs):
+        return "it joins nothing that was joined for it alone"
+    editor.update(node, inputs=tuple(operands))
     return None
 
 
@@ -133,5 +185,7 @@ def _extends(editor: Editor, other: Node, node: Node, joined: str, count: int) -
 REWRITES: tuple[Rewrite, ...] = (
     Rewrite(operators=("Squeeze",), attempt=_select),
     Rewrite(operators=("Slice",), attempt=_partition),
+    Rewrite(operators=("Slice",), attempt=_merge_slices),
+    Rewrite(operators=("Concat",), attempt=_flat),
     Rewrite(operators=("Concat",), attempt=_dense),
 )

@@ -1,0 +1,56 @@
+"""A model's graph with every weight still on its own, which training needs and scoring does without."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from aznas_onnx.graph import Facts, Graph, InputPlan, Limits
+from aznas_onnx.graph.inputs import plan_inputs
+from aznas_onnx.graph.interpret import interpret
+from aznas_onnx.graph.load import Source, load, source_name
+from aznas_onnx.graph.lower import lower
+from aznas_onnx.graph.precision import to_float32
+from aznas_onnx.graph.rewrite import decompose
+
+__all__ = ["WeightGraph", "read_weight_graph"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class WeightGraph:
+    """A graph in which nothing that was computed from weights is folded.
+
+    :func:`aznas_onnx.graph.prepare` replaces what follows from constants alone by its value: a relative position table
+    that is gathered into a bias becomes that bias. Whoever trains it would train each entry of the bias on its own.
+
+    Attributes
+    ----------
+    graph
+        Lowered, in float32.
+    inputs
+        Shapes of the inputs at any batch size.
+    """
+
+    graph: Graph
+    inputs: InputPlan
+
+    def at(self, batch_size: int) -> tuple[Graph, Facts]:
+        """Return the graph and the facts for a batch size."""
+        return interpret(self.graph, batch_size, self.inputs.shapes(batch_size), Limits())
+
+
+def read_weight_graph(source: Source) -> WeightGraph:
+    """Read a model.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be read.
+    """
+    if not isinstance(source, os.PathLike) and isinstance(source, str):
+        source = os.fspath(source)
+    limits = Limits()
+    proto, folder = load(source, limits)
+    graph, _ = to_float32(lower(proto, folder, source_name(source), limits))
+    graph, _ = decompose(graph)
+    return WeightGraph(graph=graph, inputs=plan_inputs(graph, {}))

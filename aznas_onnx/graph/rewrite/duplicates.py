@@ -1,0 +1,46 @@
+"""Nodes that compute the same thing twice, made one."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+import numpy as np
+
+from aznas_onnx.graph.ir import Graph, Node
+from aznas_onnx.graph.rewrite.editor import Editor
+
+__all__ = ["merge_duplicates"]
+
+_RANDOM = frozenset(
+    "RandomNormal RandomNormalLike RandomUniform RandomUniformLike Multinomial Bernoulli Dropout".split()
+)
+
+
+def merge_duplicates(editor: Editor) -> int:
+    """Let one node stand for all that have its operator, inputs and attributes; return how many went.
+
+    PyTorch's dynamo exporter does so, its TorchScript exporter does not.
+    """
+    first: dict[Hashable, str] = {}
+    merged = 0
+    for node in editor.nodes():
+        key = _key(node)
+        if key is None:
+            continue
+        known = first.setdefault(key, node.outputs[0])
+        if known != node.outputs[0] and editor.substitute(node, known):
+            if editor.producer(known) is None:  # it gave its name up for that of an output
+                first[key] = node.outputs[0]
+            merged += 1
+    return merged
+
+
+def _key(node: Node) -> Hashable | None:
+    if len(node.outputs) != 1 or node.op_type in _RANDOM:
+        return None
+    values = []
+    for name, value in sorted(node.attributes.items()):
+        if isinstance(value, (np.ndarray, Graph)) or (isinstance(value, tuple) and any(isinstance(v, Graph) for v in value)):
+            return None
+        values.append((name, value))
+    return (node.operator, node.version, node.inputs, tuple(values))
