@@ -23,6 +23,8 @@ _COMMANDS = {
     "score": ("aznas_onnx.cli.score", "score"),
     "inspect": ("aznas_onnx.cli.inspect", "inspect"),
     "spaces": ("aznas_onnx.cli.spaces", "spaces"),
+    "search": ("aznas_onnx.cli.search", "search"),
+    "export": ("aznas_onnx.cli.export", "export"),
 }
 
 

@@ -182,7 +182,7 @@ def _notes(report: ScoreReport) -> Iterator[str]:
         for text in (*_missing(scores), *scores.changes):
             models.setdefault(text, []).append(scores.model)
     for text, names in models.items():
-        yield f"{text}: {', '.join(names)}"
+        yield f"{', '.join(names)}: {text}"
 
 
 def _missing(scores: ProxyScores) -> Iterator[str]:

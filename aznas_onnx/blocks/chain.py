@@ -20,7 +20,7 @@ _LONGEST_STEM = 6  # weights before the first body block; a longer chain is a ne
 # Weights in a row, a letter each: depthwise (D activated, d not), pointwise (P, or L not activated), attention (A),
 # other (K, k).
 _INVERTED = re.compile("d?P[Dd]L|dPL|[Dd]L")
-_FUSED = re.compile("KL")
+_FUSED = re.compile("P?KL")
 _SEPARABLE = re.compile("[Dd]P")
 _ATTENTION = re.compile("[PL]?A[PL]?")
 
@@ -104,7 +104,7 @@ class _Grouping:
         found: list[_Cluster] = []
         run: list[int] = []
         for index, item in enumerate(self._items):
-            if item.kind is Kind.WEIGHT or (item.kind is Kind.REGION and self._is_depthwise_layer(index)):
+            if item.kind is Kind.WEIGHT or self._is_depthwise_layer(index) or self._is_pointwise_layer(index, run):
                 run.append(index)
             elif item.kind is Kind.REGION:
                 found += self._parse(run, is_first=not found)
@@ -119,13 +119,13 @@ class _Grouping:
         while at < len(run):
             kind, length = None, 1
             inverted, separable = _INVERTED.match(letters, at), _SEPARABLE.match(letters, at)
-            attention = _ATTENTION.match(letters, at)
+            attention, fused = _ATTENTION.match(letters, at), _FUSED.match(letters, at)
             if attention:
                 length = attention.end() - at
             elif inverted:
                 kind, length = BlockKind.INVERTED_RESIDUAL, inverted.end() - at
-            elif _FUSED.match(letters, at) and (at or not is_first) and self._widens(run[at], run[at + 1]):
-                kind, length = BlockKind.INVERTED_RESIDUAL, 2
+            elif fused and (at or not is_first) and self._widens(run[at : fused.end()]):
+                kind, length = BlockKind.INVERTED_RESIDUAL, fused.end() - at
             elif separable:
                 kind, length = BlockKind.SEPARABLE, 2
             found.append(_Cluster(tuple(run[at : at + length]), kind))
@@ -146,23 +146,28 @@ class _Grouping:
         return "K" if activated else "k"
 
     def _next_heavy(self, index: int) -> int:
-        return next((at for at in range(index + 1, len(self._items)) if self._items[at].kind in _HEAVY), len(self._items))
+        end = len(self._items)
+        return next((at for at in range(index + 1, end) if self._items[at].kind in _HEAVY), end)
 
-    def _widens(self, first: int, second: int) -> bool:
-        widths = [self._network.channels(place) for place in self._places(first, second)]
-        before, middle, after = (width or 0 for width in widths)
+    def _widens(self, run: Sequence[int]) -> bool:
+        """Whether weights in a row work on a map that is wider than what comes in and what goes out."""
+        places = (self._items[run[0]].start, self._items[run[-2]].end, self._items[run[-1]].end)
+        before, middle, after = (self._network.channels(place) or 0 for place in places)
         return middle > before and middle > after
 
-    def _places(self, first: int, second: int) -> tuple[int, int, int]:
-        return (self._items[first].start, self._items[first].end, self._items[second].end)
-
     def _is_depthwise_layer(self, index: int) -> bool:
-        """Whether a region is a depthwise convolution with a skip that a pointwise one follows, as in ConvMixer."""
-        inside = self._inside[index]
+        """Whether a region is a depthwise convolution that a pointwise one follows (ConvMixer, MobileOne)."""
+        inside = self._inside.get(index)
         follower = self._next_heavy(index)
-        if inside.merge is not Merge.SUM or not inside.is_depthwise or self._kind(follower) is not Kind.WEIGHT:
+        if inside is None or not inside.is_depthwise_layer or follower == len(self._items):
             return False
-        return self._letter(follower) in "PL"
+        after = self._inside.get(follower)
+        return after.is_pointwise_layer if after is not None else self._letter(follower) in "PL"
+
+    def _is_pointwise_layer(self, index: int, run: Sequence[int]) -> bool:
+        """Whether a region is the pointwise convolution that follows a depthwise one."""
+        inside = self._inside.get(index)
+        return inside is not None and inside.is_pointwise_layer and bool(run) and self._is_depthwise_layer(run[-1])
 
     def _joined(self, clusters: list[_Cluster]) -> list[_Cluster]:
         """Join the pointwise convolution that squeezes before an inception module, or gathers after a dense one."""
@@ -176,7 +181,7 @@ class _Grouping:
         return found
 
     def _squeezes(self, before: _Cluster, cluster: _Cluster) -> bool:
-        """Whether a pointwise convolution narrows the map for the parallel paths right behind it (SqueezeNet, NASNet)."""
+        """Whether a pointwise convolution narrows the map for the parallel paths behind it (SqueezeNet, NASNet)."""
         inside = self._inside.get(cluster.members[0])
         if inside is None or len(before.members) > 1 or self._kind(before.members[0]) is not Kind.WEIGHT:
             return False

@@ -107,7 +107,8 @@ def data_graph(model: Model) -> DataGraph | None:
         return None
     found = [(_leading_to(forward, name, facts), name) for name in candidates]
     nodes, output = max(found, key=lambda item: sum(is_weighted(node, graph) for node in item[0]))
-    return DataGraph(model=model, output=output, nodes=tuple(nodes), parents=_parents(nodes, model.inputs.primary, facts))
+    parents = _parents(nodes, model.inputs.primary, facts)
+    return DataGraph(model=model, output=output, nodes=tuple(nodes), parents=parents)
 
 
 def _carries_data(name: str, facts: Facts) -> bool:
@@ -147,7 +148,8 @@ def _parents(nodes: list[Node], source: str, facts: Facts) -> tuple[tuple[int, .
     blocks of a dual-path network, which use the two parts of the stream both apart and together.
     """
     made_by = {source: INPUT}
-    made_by.update((name, at) for at, node in enumerate(nodes) for name in node.outputs if name and _carries_data(name, facts))
+    for at, node in enumerate(nodes):
+        made_by.update((name, at) for name in node.outputs if name and _carries_data(name, facts))
     read = [[name for name in dict.fromkeys(node.inputs) if name in made_by] for node in nodes]
     joins = [at for at, node in enumerate(nodes) if node.is_op("Concat") and len(read[at]) > 1]
     before = _ancestors([[made_by[name] for name in names] for names in read]) if joins else []

@@ -28,7 +28,9 @@ def declared(model: Model, names: Sequence[str]) -> list[Declared]:
     known = model.graph.producers
     for name in names:
         if name not in known:
-            raise UnknownNameError(f"{model.name}: its metadata declares block {name!r}, but no node makes that tensor{_near(name, known)}")
+            raise UnknownNameError(
+                f"{model.name}: its metadata declares block {name!r}, but no node makes that tensor{_near(name, known)}"
+            )
     counts: dict[str, int] = {}
     found = []
     for name in names:

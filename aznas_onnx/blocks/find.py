@@ -75,7 +75,7 @@ def _network(model: Model) -> Network | None:
 
 def _assemble(network: Network, parts: Sequence[Part]) -> Blocks:
     graph = network.data.graph
-    kinds = [part.kind or Inside(network, part.region).kind for part in parts if part.kind or part.region]
+    kinds = [_kind(network, part) for part in parts]
     outputs = [network.data.tensor(network.path[part.end]) for part in parts]
     members = _members(graph, outputs)
     named = [[network.data.nodes[at] for item in part.heavy for at in bits(item.nodes)] for part in parts]
@@ -93,7 +93,18 @@ def _assemble(network: Network, parts: Sequence[Part]) -> Blocks:
             zip(block_names(named, kinds, graph), kinds, outputs, members, parts, strict=True)
         )
     )
-    return Blocks(blocks=blocks, is_transformer=_is_transformer(network.data.model, outputs, kinds, members), warnings=_doubts(network, parts, blocks))
+    return Blocks(
+        blocks=blocks,
+        is_transformer=_is_transformer(network.data.model, outputs, kinds, members),
+        warnings=_doubts(network, parts, blocks),
+    )
+
+
+def _kind(network: Network, part: Part) -> BlockKind:
+    if part.kind is not None:
+        return part.kind
+    assert part.region is not None, "a part without a kind has a region"
+    return Inside(network, part.region).kind
 
 
 def _assemble_declared(model: Model, found: Sequence[Declared]) -> Blocks:
@@ -143,7 +154,9 @@ def _channel_axis(model: Model, tensor: str) -> int:
     return 2 if len(model.facts[tensor].shape or ()) == 3 else 1
 
 
-_NORMALISES = frozenset(("LayerNormalization", "RMSNormalization", "GroupNormalization", "ReduceMean", "InstanceNormalization"))
+_NORMALISES = frozenset(
+    ("LayerNormalization", "RMSNormalization", "GroupNormalization", "InstanceNormalization", "ReduceMean")
+)
 
 
 def _is_transformer(

@@ -85,15 +85,34 @@ class Inside:
         )
 
     @cached_property
+    def _depths(self) -> dict[int, int]:
+        """For each node, the number of weights in a row on the way from the entry."""
+        depths: dict[int, int] = {}
+        for at in bits(self._nodes):
+            above = (depths.get(parent, 0) for parent in self._data.parents[at])
+            depths[at] = max(above, default=0) + (self._traits.weighted >> at & 1)
+        return depths
+
+    def _parallel_depths(self, at: int) -> list[int]:
+        """Return the number of weights in a row on each path into a node."""
+        return [self._depths.get(parent, 0) for parent in self._data.parents[at]]
+
+    @cached_property
     def projection(self) -> bool:
         """Whether one path only adapts the shape of the input for a sum."""
-        counts = [(path & self._traits.weighted).bit_count() for path in self.paths]
-        return self.merge is Merge.SUM and 0 < min(counts) <= _PROJECTION and min(counts) < max(counts)
+        depths = self._parallel_depths(self.exit)
+        return self.merge is Merge.SUM and 0 < min(depths) <= _PROJECTION and min(depths) < max(depths)
 
     @property
-    def is_depthwise(self) -> bool:
-        """Whether all its weights are depthwise."""
-        return not self._nodes & self._traits.weighted & ~self._traits.depthwise
+    def is_depthwise_layer(self) -> bool:
+        """Whether it is a depthwise convolution, or several in parallel, with or without a skip."""
+        return self.merge is Merge.SUM and not self._nodes & self._traits.weighted & ~self._traits.depthwise
+
+    @property
+    def is_pointwise_layer(self) -> bool:
+        """Whether it is a sum of single pointwise convolutions, with or without a skip."""
+        single = self.merge is Merge.SUM and max(self._parallel_depths(self.exit)) == 1
+        return single and not self._nodes & self._traits.weighted & ~self._traits.pointwise
 
     @cached_property
     def kind(self) -> BlockKind:
@@ -114,10 +133,9 @@ class Inside:
 
     def _is_cell(self) -> bool:
         """Whether several weighted paths, none of them a mere projection, meet in sums."""
-        if self.merge is Merge.SUM and not self.identity:
-            counts = [(path & self._traits.weighted).bit_count() for path in self.paths]
-            if sum(count > _PROJECTION for count in counts) > 1:
-                return True
+        long_paths = sum(depth > _PROJECTION for depth in self._parallel_depths(self.exit))
+        if self.merge is Merge.SUM and not self.identity and long_paths > 1:
+            return True
         inner = bits(self._nodes & ~(1 << self.exit))
         return any(self._adds_parallel_operations(at) for at in inner if len(self._data.parents[at]) > 1)
 
@@ -129,7 +147,7 @@ class Inside:
         shared = weighted[0] if weighted else 0
         for path in weighted[1:]:
             shared &= path
-        if len(weighted) < 2 or shared or max(path.bit_count() for path in weighted) < 2:
+        if len(weighted) < 2 or shared or max(self._parallel_depths(at)) < 2:
             return False  # single operations side by side are one convolution in disguise (RepVGG)
         return any(path & ~self._traits.depthwise for path in weighted)
 
@@ -147,16 +165,15 @@ class Inside:
     def expansion(self) -> int | None:
         """Width at which an inverted residual works between its expansion and its projection, else None."""
         *inner, last = self.branch
-        if not self._traits.pointwise >> last & 1 or not inner:
+        spatial = [at for at in inner if not self._traits.pointwise >> at & 1]
+        if not spatial or not self._traits.pointwise >> last & 1:
             return None
-        outside = max(self._widths[0] or 0, self._data.channels(last) or 0)
-        widths = {at: self._data.channels(at) or 0 for at in inner}
-        depthwise = [widths[at] for at in inner if self._traits.depthwise >> at & 1]
-        light = all((self._traits.depthwise | self._traits.pointwise) >> at & 1 for at in inner)
-        if depthwise and light and (max(depthwise) > outside or len(inner) == 1):
-            return max(depthwise)
-        fused = len(inner) == 1 and not light
-        return widths[inner[0]] if fused and widths[inner[0]] > outside else None
+        width = max(self._data.channels(at) or 0 for at in spatial)
+        wide = width > max(self._widths[0] or 0, self._data.channels(last) or 0)
+        depthwise = all(self._traits.depthwise >> at & 1 for at in spatial)
+        if wide:
+            return width if depthwise or len(spatial) == 1 else None
+        return width if depthwise and len(inner) == 1 else None  # the first block of MobileNetV2 does not expand
 
     def _leading_to(self, last: int) -> int:
         return self._data.leading_to(last, self._nodes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import takewhile
 
 from aznas_onnx.blocks.types import BlockKind
 from aznas_onnx.graph.ir import Graph, Node
@@ -71,8 +72,8 @@ def _shared(scopes: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
     if not scopes:
         return ()
     first, last = min(scopes), max(scopes)
-    length = next((at for at, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
-    return first[:length]
+    pairs = zip(first, last, strict=False)  # all that lies between two agrees in what these two agree in
+    return tuple(a for a, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _unique(names: Sequence[str]) -> list[str]:

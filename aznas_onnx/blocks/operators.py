@@ -69,7 +69,9 @@ def is_product(node: Node, graph: Graph) -> bool:
     """Whether a node multiplies two activations as matrices, as attention does."""
     if node.is_op("Attention", "MultiHeadAttention"):
         return True
-    return node.is_op("MatMul", "Gemm", "Einsum") and len(list(graph.activations(node))) > 1 and not is_weighted(node, graph)
+    if not node.is_op("MatMul", "Gemm", "Einsum") or is_weighted(node, graph):
+        return False
+    return len(list(graph.activations(node))) > 1
 
 
 def is_depthwise(node: Node, facts: Facts) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aznas_onnx.blocks.chain import Part
 from aznas_onnx.blocks.dataflow import INPUT, DataGraph
 from aznas_onnx.blocks.inside import Inside
-from aznas_onnx.blocks.items import Item, Kind, Network
+from aznas_onnx.blocks.items import Network
 from aznas_onnx.blocks.traits import bits
 from aznas_onnx.blocks.types import BlockKind
 
@@ -38,7 +38,8 @@ def _detail(data: DataGraph, inside: Inside, kind: BlockKind) -> str:
     if kind is BlockKind.ATTENTION:
         return f"{skip}, another mixes positions with weights that it computes"
     if kind is BlockKind.MLP:
-        return f"{skip}, another is linear on each position" if inside.identity else f"{skip}, all are linear on each position"
+        others = "another is" if inside.identity or inside.projection else "all are"
+        return f"{skip}, {others} linear on each position"
     if kind is BlockKind.INVERTED_RESIDUAL:
         return f"{skip}, another widens to {inside.expansion} channels and narrows again"
     return skip

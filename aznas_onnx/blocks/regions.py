@@ -17,8 +17,8 @@ from aznas_onnx.blocks.traits import Traits, bits
 
 __all__ = ["Division", "Merge", "Region", "divide", "merge_of"]
 
-# Thresholds of the long skip, in weighted operators on the main path. A residual block or a module of published
-# networks has at most 6 outside of its inner modules; a network-wide skip over a plain chain (VDSR, SRResNet) has 10 and more.
+# Thresholds of the long skip, in weighted operators on the main path. The blocks of published networks have at most 6
+# in a row; a skip over a whole plain network (VDSR, SRResNet) has 10 and more.
 _LONG_CHAIN = 8
 _LOWER_RESOLUTION = 4
 
@@ -153,18 +153,48 @@ class _Divider:
         return bool(region.nodes & self._traits.products) or (dense.bit_count() >= 1 and weighted.bit_count() >= 2)
 
     def _is_long(self, interval: Region, touched: list[Region]) -> bool:
-        blocks = [region for region in touched if self._is_substantial(region)]
+        blocks = [region for region in touched if self._counts(region, interval)]
         if any(region.start <= interval.start and interval.end <= region.end for region in blocks):
             return False
-        along = self._along(interval.start, interval.end) & self._traits.weighted
         if len(blocks) >= 2:
-            return True
+            return not self._is_parallel(interval, blocks)
         if blocks and self._leads_on(blocks[0], interval):
             return True
         if interval.nodes & self._traits.products:
             return False
+        along = self._along(interval.start, interval.end) & self._traits.weighted
         dense = (along & ~self._traits.depthwise).bit_count()
         return (dense >= _LONG_CHAIN and 2 * along.bit_count() > self._total) or self._is_hourglass(interval, along)
+
+    def _counts(self, region: Region, interval: Region) -> bool:
+        """Whether a region would remain a block if `interval` were a long skip over it.
+
+        One on a small part of the channels that `interval` adds to would not: it is a head of attention (EfficientViT).
+        """
+        if not self._is_substantial(region):
+            return False
+        if not region.nodes & self._traits.products:
+            return True
+        places = (region.end, interval.start, interval.end)
+        inner, before, after = (self._data.channels(self._path[place]) for place in places)
+        adds = merge_of(self._data, self._path[interval.end]) is Merge.SUM
+        return not (adds and inner and before and after and 2 * inner < min(before, after))
+
+    def _is_parallel(self, interval: Region, blocks: list[Region]) -> bool:
+        """Whether two regions and a weighted path beside both make up one cell.
+
+        Two cells of a network whose cells read two predecessors look the same, but for the skips that
+        begin or end between them.
+        """
+        first, last = min(blocks, key=lambda region: region.start), max(blocks, key=lambda region: region.end)
+        beside = interval.nodes & ~self._up_to[-1] & self._traits.weighted
+        spanned = first.start == interval.start and first.end == last.start and last.end == interval.end
+        if len(blocks) != 2 or not spanned or beside.bit_count() < 2:
+            return False
+        middle = first.end
+        after = any(other.start == middle and other.end > last.end for other in self._intervals)
+        before = any(other.end == middle and other.start < first.start for other in self._intervals)
+        return not before and not after
 
     def _leads_on(self, block: Region, interval: Region) -> bool:
         """Whether a path leaves after `block`, inside of `interval`, and joins beyond it.

@@ -53,4 +53,6 @@ def _placeholders(model: onnx.ModelProto) -> Mapping[str, npt.NDArray[np.float32
 
 
 def _fill(node: onnx.NodeProto) -> Any:
-    return next((numpy_helper.to_array(attribute.t)[0] for attribute in node.attribute if attribute.name == "value"), 0.0)
+    return next(
+        (numpy_helper.to_array(attribute.t)[0] for attribute in node.attribute if attribute.name == "value"), 0.0
+    )

@@ -240,7 +240,8 @@ def _matrix_product(walk: _Walk, node: Node, shape: Sequence[int], index: int) -
 def _leading(walk: _Walk, axes: Axes, shape: Sequence[int]) -> Axes:
     """Return the leading axes of a product: those of the activation, aligned from the right."""
     padded = ((),) * (len(shape) - len(axes)) + axes
-    return tuple(axis if _size(axis) == size else axis_of(UNKNOWN, size) for axis, size in zip(padded, shape, strict=False))
+    pairs = zip(padded, shape, strict=False)
+    return tuple(axis if _size(axis) == size else axis_of(UNKNOWN, size) for axis, size in pairs)
 
 
 def _gemm(walk: _Walk, node: Node, shape: Sequence[int], index: int) -> Axes:

@@ -100,7 +100,8 @@ def _prepare(
         graph, probe = interpret(graph, _PROBE_BATCH, plan.shapes(_PROBE_BATCH), limits, facts)
         graph, facts = interpret(graph, batch, plan.shapes(batch), limits)
         fixed_batch = lost_batch(graph.nodes, facts, probe, graph.outputs)
-        graph, facts = fold(graph, facts, *(() if fixed_batch else (probe,)), protected=declared)
+        # Rewrites see the shapes of the probe, in which no other axis has the size of the batch.
+        graph, facts = fold(graph, *((facts,) if fixed_batch else (probe, facts)), protected=declared)
     except ModelError as error:
         fixed_batch = str(error)
         graph, facts = fold(graph, facts, protected=declared)
@@ -109,13 +110,16 @@ def _prepare(
     restored: tuple[str, ...] = ()
     if not keep_graph:
         graph, facts, restored = restore_normalisation(graph, facts, protected=declared)
+    axes = channel_axes(graph, facts)
+    if facts.batch_size != batch:
+        graph, facts = interpret(graph, batch, plan.shapes(batch), limits)
     return Model(
         name=Path(name).stem if folder is not None else name,
         path=Path(name) if folder is not None else None,
         graph=graph,
         facts=facts,
         inputs=plan,
-        channel_axes=channel_axes(graph, facts),
+        channel_axes=axes,
         changes=(*changes, *decomposed, *fused, *restored),
         warnings=plan.warnings,
         fixed_batch=fixed_batch,

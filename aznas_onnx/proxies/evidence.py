@@ -18,6 +18,8 @@ class BlockEvidence:
     entropy
         Entropy of the normalised eigenvalues of the feature covariance (Eq. 3), in nats; NaN where the features
         have none; None where it was not measured.
+    is_singular
+        Whether rounding made eigenvalues so negative that the published code's logarithm has no value.
     variance
         Sum of the eigenvalues: 0 for a constant feature map, not finite where activations overflowed.
     sigma
@@ -31,6 +33,7 @@ class BlockEvidence:
 
     name: str
     entropy: float | None = None
+    is_singular: bool = False
     variance: float | None = None
     sigma: float | None = None
     is_identity: bool = False
@@ -49,12 +52,15 @@ class Evidence:
         Of one sample, and of the network.
     is_transformer
         Whether attention and MLP residuals make up the network.
+    as_published
+        Whether features with a singular covariance have no entropy, as in the published code, instead of a low one.
     """
 
     blocks: tuple[BlockEvidence, ...]
     macs: int
     params: int
     is_transformer: bool = False
+    as_published: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

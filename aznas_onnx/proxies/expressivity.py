@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
-from aznas_onnx.proxies.evidence import BlockEvidence, Evidence, Outcome
+from aznas_onnx.proxies.evidence import Evidence, Outcome
 from aznas_onnx.proxies.registry import Direction, Need, Proxy
 
 __all__ = ["EXPRESSIVITY", "unmeasurable_features"]
 
 
 def _evaluate(evidence: Evidence) -> Outcome:
-    reason = unmeasurable_features(evidence.blocks)
+    reason = unmeasurable_features(evidence)
     if reason is not None:
         return Outcome(value=-math.inf, reason=reason)
     return Outcome(value=math.fsum(block.entropy for block in evidence.blocks if block.entropy is not None))
 
 
-def unmeasurable_features(blocks: Iterable[BlockEvidence]) -> str | None:
+def unmeasurable_features(evidence: Evidence) -> str | None:
     """Say which block has features without an entropy, and why; None where all have one."""
-    for block in blocks:
-        if block.entropy is None or math.isfinite(block.entropy):
+    for block in evidence.blocks:
+        if block.entropy is None:
             continue
-        if block.variance is None or not math.isfinite(block.variance):
-            return f"the features of block {block.name!r} are not finite"
-        if block.variance == 0.0:
-            return f"the features of block {block.name!r} are constant"
-        return (
-            f"the features of block {block.name!r} lie in a subspace: their covariance is singular to float32 "
-            "rounding, where the published code gives minus infinity"
-        )
+        if math.isnan(block.entropy):
+            is_constant = block.variance == 0.0
+            return f"the features of block {block.name!r} are {'constant' if is_constant else 'not finite'}"
+        if evidence.as_published and block.is_singular:
+            return (
+                f"the features of block {block.name!r} lie in a subspace: their covariance is singular to rounding, "
+                "where the published code gives minus infinity"
+            )
     return None
 
 

@@ -92,6 +92,7 @@ class Measuring:
         return BlockEvidence(
             name=block.name,
             entropy=numbers.get("entropy"),
+            is_singular=bool(numbers.get("is_singular", 0.0)),
             variance=numbers.get("variance"),
             sigma=numbers.get("sigma"),
             is_identity=bool(numbers.get("is_identity", 0.0)),
@@ -108,8 +109,10 @@ class Measuring:
         """Replace the matrices by numbers, still on the device; matrices of one size are solved together."""
         found = spectra([entry.matrix for entry in (*self._covariances, *self._grams)])
         for entry, spectrum in zip(self._covariances, found, strict=False):
-            value = entropy(spectrum, is_of_samples=entry.is_of_samples)
+            value, is_singular = entropy(spectrum)
             self._numbers.append(_Number(entry.index, "entropy", value))
+            if not entry.is_of_samples:  # that matrix has an eigenvalue 0 by its making: the samples are centred
+                self._numbers.append(_Number(entry.index, "is_singular", is_singular))
         for gram, spectrum in zip(self._grams, found[len(self._covariances) :], strict=True):
             self._numbers.append(_Number(gram.index, "sigma", spectral_norm(spectrum)))
         self._covariances.clear()

@@ -104,17 +104,24 @@ def spectra(matrices: Sequence[Tensor]) -> list[Tensor]:
     return [found[index] for index in range(len(matrices))]
 
 
-def entropy(spectrum: Tensor, *, is_of_samples: bool) -> Tensor:
-    """Return the entropy of L1-normalised eigenvalues (Eq. 3), a 0-d tensor.
+def entropy(spectrum: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the entropy of L1-normalised eigenvalues (Eq. 3), and whether rounding left it without a value.
 
-    Where features lie in a subspace, rounding makes some eigenvalues negative; where that exceeds the offset of the
-    logarithm the result is NaN, as in the published code. A matrix of the samples has an eigenvalue 0 by its making
-    (the samples are centred), which says nothing about the network and counts as 0.
+    Where features lie in a subspace, rounding makes some eigenvalues negative. They count as 0 here. In the published
+    code the logarithm of those below its offset is NaN, which it reports as minus infinity: for cells of pooling and
+    skips, but also, at some seeds and not at others, for ordinary networks without normalisation.
+
+    Returns
+    -------
+    value
+        0-d tensor in nats; NaN where the eigenvalues are all 0 or not finite.
+    is_singular
+        0-d bool tensor: whether the published code has no value.
     """
-    if is_of_samples:
-        spectrum = spectrum.clamp_min(0.0)
     shares = spectrum / spectrum.sum()
-    return -(shares * torch.log(shares + _ENTROPY_OFFSET)).sum()
+    is_singular = shares[0] < -_ENTROPY_OFFSET
+    shares = shares.clamp_min(0.0)
+    return -(shares * torch.log(shares + _ENTROPY_OFFSET)).sum(), is_singular
 
 
 def spectral_norm(spectrum: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ __all__ = ["PROGRESSIVITY"]
 
 
 def _evaluate(evidence: Evidence) -> Outcome:
-    reason = unmeasurable_features(evidence.blocks)
+    reason = unmeasurable_features(evidence)
     if reason is not None:
         return Outcome(value=-math.inf, reason=reason)
     entropies = [block.entropy for block in evidence.blocks if block.entropy is not None]

@@ -38,6 +38,7 @@ def score(
     blocks: Sequence[str] = (),
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     keep_graph: bool = False,
+    as_published: bool = False,
     limits: Limits | None = None,
 ) -> ProxyScores:
     """Score a model under random weights and Gaussian input.
@@ -62,6 +63,8 @@ def score(
         Shapes of inputs whose dimensions the file leaves open; the name ``""`` means the input with the samples.
     keep_graph
         Leave normalisation folded where the exporter folded it.
+    as_published
+        Give features with a singular covariance no expressivity, as the published code does.
     limits
         What a file may ask for.
 
@@ -91,6 +94,7 @@ def score(
         blocks=blocks,
         input_shapes=input_shapes,
         keep_graph=keep_graph,
+        as_published=as_published,
     )
     return _score(source, settings, resolve_device(device), limits)
 
@@ -106,6 +110,7 @@ def score_many(
     blocks: Sequence[str] = (),
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     keep_graph: bool = False,
+    as_published: bool = False,
     limits: Limits | None = None,
     on_result: Callable[[ProxyScores], None] | None = None,
 ) -> list[ProxyScores]:
@@ -139,6 +144,7 @@ def score_many(
         blocks=blocks,
         input_shapes=input_shapes,
         keep_graph=keep_graph,
+        as_published=as_published,
     )
     where = resolve_device(device)
     results = []
@@ -184,7 +190,13 @@ def _score(source: Source, settings: ScoreSettings, device: torch.device, limits
             "use a smaller --batch-size for all models that you compare"
         ) from error
     evidence = [
-        Evidence(blocks=blocks, macs=costs.macs, params=costs.params, is_transformer=found.is_transformer)
+        Evidence(
+            blocks=blocks,
+            macs=costs.macs,
+            params=costs.params,
+            is_transformer=found.is_transformer,
+            as_published=settings.as_published,
+        )
         for blocks in passes
     ]
     values, doubts = _evaluate(asked, evidence)

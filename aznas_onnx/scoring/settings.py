@@ -37,6 +37,9 @@ class ScoreSettings:
         Pairs of an input's name and its shape, for dimensions that a file leaves open.
     keep_graph
         Whether to leave normalisation folded where the exporter folded it.
+    as_published
+        Whether features with a singular covariance have no expressivity, as in the published code, instead of a low
+        one. It depends on rounding, so it is for reproducing the paper only.
     """
 
     batch_size: int = 64
@@ -47,6 +50,7 @@ class ScoreSettings:
     blocks: tuple[str, ...] = ()
     input_shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
     keep_graph: bool = False
+    as_published: bool = False
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -82,4 +86,5 @@ class ScoreSettings:
             "blocks": list(self.blocks),
             "input_shapes": {name: list(shape) for name, shape in self.input_shapes},
             "keep_graph": self.keep_graph,
+            "as_published": self.as_published,
         }

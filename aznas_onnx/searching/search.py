@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -44,6 +44,7 @@ def search(
     seed: int = 0,
     db: str | os.PathLike[str] | None = None,
     resume: bool = False,
+    space_options: Mapping[str, Any] | None = None,
     workers: int = 1,
     batch_size: int = 64,
     seeds: int = 1,
@@ -82,6 +83,8 @@ def search(
     resume
         Continue the study in the file, which must have the same settings (`iterations` and `workers` may differ).
         Several processes may do so at once.
+    space_options
+        Options of a space that is given by name or path: `resolution`, `num_classes`, whatever it takes.
     workers
         Processes that score. With more than one, the order of results, and so the search, depends on their timing.
     batch_size, seeds, device, proxies
@@ -116,8 +119,7 @@ def search(
     if iterations < 1:
         raise SettingsError(f"{iterations} iterations are too few; at least 1 candidate must be scored")
     path = None if db is None else Path(db)
-    reference = None if isinstance(space, Space) else space
-    searched = space if isinstance(space, Space) else spaces.get(space)
+    searched, reference = _space(space, space_options or {})
     description = describe_space(searched, reference)
     if scorer is None:
         scorer = ModelScorer(
@@ -151,6 +153,18 @@ def default_top_k(iterations: int) -> int:
     With the paper's number a search of a few hundred candidates would end before its first selection.
     """
     return min(_PAPER_TOP_K, max(_SMALLEST_TOP_K, iterations // 10))
+
+
+def _space(
+    space: str | os.PathLike[str] | Space[Any], options: Mapping[str, Any]
+) -> tuple[Space[Any], str | os.PathLike[str] | None]:
+    """Return the space and what :func:`aznas_onnx.spaces.get` finds it by, if anything."""
+    if not isinstance(space, Space):
+        return spaces.get(space, **options), space
+    if options:
+        raise SettingsError(f"space {space.name!r} is made already; options go with the name of a space")
+    is_bundled = type(space).__module__.startswith(spaces.__name__)
+    return space, space.name if is_bundled else None
 
 
 def _local_executor(scorer: Scorer, workers: int) -> Executor:

@@ -7,14 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.ranking import rank
 from aznas_onnx.results import ProxyScores, Status
 from aznas_onnx.searching.database import open_reader, read_settings
 from aznas_onnx.searching.history import read_software, read_trials
+from aznas_onnx.searching.origin import space_again
 from aznas_onnx.searching.settings import StudySettings
 from aznas_onnx.searching.trial import Candidate, Trial
+from aznas_onnx.spaces import Space
 
 __all__ = ["Study"]
 
@@ -113,6 +116,16 @@ class Study:
             if not front or one.rank < front[-1].rank:  # equal scores share a rank
                 front.append(one)
         return tuple(front)
+
+    def space(self) -> Space[Any]:
+        """Return the space that was searched.
+
+        Raises
+        ------
+        SettingsError
+            If it was made in a program and has no name, or its file has changed.
+        """
+        return space_again(self.settings.space)
 
     @property
     def acceptance_rate(self) -> float:

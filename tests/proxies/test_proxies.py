@@ -103,7 +103,6 @@ def test_blocks_without_a_jacobian_are_left_out_of_the_mean_with_a_warning():
         ({"variance": 0.0}, "constant"),
         ({"variance": math.inf}, "not finite"),
         ({"variance": math.nan}, "not finite"),
-        ({"variance": 1.0}, "singular"),
     ],
 )
 @pytest.mark.parametrize("name", ["expressivity", "progressivity"])
@@ -112,6 +111,15 @@ def test_features_without_an_entropy_have_a_reason(name, fields, reason):
     assert outcome.value == -math.inf
     assert reason in outcome.reason
     assert "'b1'" in outcome.reason
+
+
+@pytest.mark.parametrize("name", ["expressivity", "progressivity"])
+def test_a_singular_covariance_has_a_value_unless_the_published_one_is_asked_for(name):
+    blocks = (block(entropy=1.0, variance=1.0), block(1, entropy=1.5, variance=1.0, is_singular=True))
+    assert math.isfinite(PROXIES[name].evaluate(evidence(*blocks)).value)
+    outcome = PROXIES[name].evaluate(Evidence(blocks=blocks, macs=1, params=1, as_published=True))
+    assert outcome.value == -math.inf
+    assert "'b1' lie in a subspace" in outcome.reason
 
 
 # ---- registry -----------------------------------------------------------------------------------------------------

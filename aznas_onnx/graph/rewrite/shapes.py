@@ -76,6 +76,8 @@ def _flatten(editor: Editor, node: Node) -> str | None:
     before = editor.shape(source)
     if before is None or after is None:
         return "its shapes are not known"
+    if before[:1] != (editor.batch_size,):
+        return "its first axis is not the batch alone"
     if len(after) != 2 or len(before) < 3 or before[0] != after[0] or math.prod(before[1:]) != after[1]:
         return _flatten_as_reshape(editor, node, after) if node.is_op("Flatten") else "it does more than join axes"
     if node.is_op("Flatten") and source == node.inputs[0]:

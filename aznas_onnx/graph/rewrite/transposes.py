@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aznas_onnx.graph.ir import Constant, Node
-from aznas_onnx.graph.rewrite.editor import Editor
+from aznas_onnx.graph.rewrite.editor import Editor, Patch
 from aznas_onnx.graph.rewrite.linear import reshaped
 from aznas_onnx.graph.rewrite.pooling import reduced_axes
 from aznas_onnx.graph.rewrite.shapes import permutation
@@ -28,7 +28,8 @@ _ELEMENTWISE = frozenset(
     "Add Sub Mul Div Max Min Pow PRelu Relu Sigmoid Tanh HardSigmoid HardSwish Swish Gelu Mish Elu Selu Celu LeakyRelu Softplus "
     "Softsign Erf Exp Log Sqrt Neg Abs Reciprocal Clip Identity Dropout".split()
 )
-_ALONG_AXES = frozenset("Concat ReduceMean ReduceMax ReduceSum".split())
+_REDUCTIONS = frozenset("ReduceMean ReduceMax ReduceSum".split())
+_ALONG_AXES = frozenset(("Concat", "Pad", *_REDUCTIONS))
 
 
 @dataclass(slots=True)
@@ -57,7 +58,7 @@ def _regions(editor: Editor) -> Iterable[_Region]:
         if not node.is_op(*_ELEMENTWISE, *_ALONG_AXES):
             continue
         region = _Region(nodes=[node])
-        for name in dict.fromkeys(node.inputs):
+        for name in dict.fromkeys(node.inputs[:1] if node.is_op("Pad", *_REDUCTIONS) else node.inputs):
             if not name or editor.constant(name) is not None:
                 continue
             if name in region_of:
@@ -118,9 +119,11 @@ def _can_turn(editor: Editor, node: Node, order: tuple[int, ...]) -> bool:
     rank = len(order)
     if node.is_op("Concat"):
         return all(editor.rank(name) == rank and editor.constant(name) is None for name in node.inputs)
-    if node.is_op(*_ALONG_AXES):
+    if node.is_op("Pad"):
+        return node.version >= 11 and not node.input(3) and editor.integers(node.inputs[1]) is not None
+    if node.is_op(*_REDUCTIONS):
         axes = reduced_axes(editor, node)
-        if not axes or editor.constant(node.input(1)) is None and node.input(1):
+        if not axes:
             return False
         kept = [axis for index, axis in enumerate(order) if index not in axes]
         return bool(node.attributes.get("keepdims", 1)) or kept == sorted(kept)
@@ -132,21 +135,37 @@ def _turn(editor: Editor, region: _Region, order: tuple[int, ...]) -> None:
     back = tuple(order.index(axis) for axis in range(len(order)))
     names: dict[str, str] = {}
     for node in sorted(region.nodes, key=editor.position):
-        inputs = tuple(_turned_input(editor, name, names, order) for name in node.inputs)
         patch = editor.patch(node)
-        attributes, extra = _turned_attributes(editor, node, order)
-        operands = (*inputs[:1], *(patch.integers(*axes) for axes in extra)) if extra else inputs
-        version = 18 if extra and node.op_type != "ReduceSum" else node.version
-        made = patch.add(
-            node.op_type, *operands, name=editor.unique(node.name), version=version, **attributes
-        )  # fmt: skip
+        names[node.outputs[0]] = _turn_node(editor, patch, node, names, order)
         patch.insert()
-        names[node.outputs[0]] = made
     for old, new in names.items():
         for reader in editor.readers(old):
             if reader.is_op("Transpose") and permutation(editor, reader) == back:
                 editor.substitute(reader, new)
         _redirect_reduced(editor, old, new, len(order))
+
+
+def _turn_node(editor: Editor, patch: Patch, node: Node, names: dict[str, str], order: tuple[int, ...]) -> str:
+    """Write a node on tensors in the other order, and return what it makes."""
+    attributes: dict[str, Any] = dict(node.attributes)
+    name, version = editor.unique(node.name), node.version
+    if node.is_op("Pad"):
+        pads = editor.integers(node.inputs[1])
+        assert pads is not None  # _can_turn asked
+        back = [order.index(axis) for axis in range(len(order))]
+        turned = patch.integers(*(pads[axis] for axis in back), *(pads[axis + len(order)] for axis in back))
+        inputs: tuple[str, ...] = (_turned_input(editor, node.inputs[0], names, order), turned, *node.inputs[2:3])
+    elif node.is_op(*_REDUCTIONS):
+        axes = reduced_axes(editor, node)
+        assert axes is not None  # _can_turn asked
+        attributes, version = {"keepdims": attributes.get("keepdims", 1)}, max(version, 18)
+        turned = patch.integers(*sorted(order[axis] for axis in axes))
+        inputs = (_turned_input(editor, node.inputs[0], names, order), turned)
+    else:
+        if node.is_op("Concat"):
+            attributes["axis"] = order[attributes["axis"] % len(order)]
+        inputs = tuple(_turned_input(editor, name, names, order) for name in node.inputs)
+    return patch.add(node.op_type, *inputs, name=name, version=version, **attributes)
 
 
 def _redirect_reduced(editor: Editor, old: str, new: str, rank: int) -> None:
@@ -177,20 +196,3 @@ def _turned_constant(editor: Editor, name: str, constant: Constant, order: tuple
     padded = reshaped(constant, full)
     turned = reshaped(padded, tuple(full[axis] for axis in back), back)
     return editor.add_constant(turned, f"{name}/channels_first")
-
-
-def _turned_attributes(
-    editor: Editor, node: Node, order: tuple[int, ...]
-) -> tuple[dict[str, Any], tuple[tuple[int, ...], ...]]:
-    """Return the attributes of a turned node, and the axes that are an operand of it, if any."""
-    attributes: dict[str, Any] = dict(node.attributes)
-    if node.is_op("Concat"):
-        attributes["axis"] = order[attributes["axis"] % len(order)]
-    if not node.is_op("ReduceMean", "ReduceMax", "ReduceSum"):
-        return attributes, ()
-    axes = reduced_axes(editor, node)
-    assert axes is not None  # _can_turn asked
-    attributes = {"keepdims": attributes.get("keepdims", 1)}
-    return attributes, (tuple(sorted(order[axis] for axis in axes)),)
-
-

@@ -1,0 +1,106 @@
+"""The model card of an exported candidate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from aznas_onnx.counts import format_count
+from aznas_onnx.searching import Candidate, CountConvention, Study
+
+__all__ = ["model_card"]
+
+_LOADER = """\
+import torch
+from aznas_onnx.export import TrainableNetwork
+
+network = TrainableNetwork("model.onnx")
+network.load_state_dict(torch.load("weights.pt", weights_only=True))
+"""
+
+
+def model_card(study: Study, one: Candidate, *, seed: int, relative_difference: float) -> str:
+    """Return the card as Markdown.
+
+    Parameters
+    ----------
+    seed
+        Of the weights.
+    relative_difference
+        Between ONNX Runtime and torch, as measured.
+    """
+    return "\n".join(_lines(study, one, seed, relative_difference))
+
+
+def _lines(study: Study, one: Candidate, seed: int, relative_difference: float) -> Iterator[str]:
+    settings, trial = study.settings, one.trial
+    space = settings.space["name"]
+    yield f"# Trial {trial.number} of a search in {space}"
+    yield ""
+    yield (
+        f"Number {one.rank} of {len(study.trials):,} candidates by AZ-NAS score. **It is not trained**: its weights are "
+        "random, to start training from, and the score says how it compares with those candidates and no more."
+    )
+    yield from ("", "```", trial.genotype, "```", "")
+    yield from _table(("Count", "Value"), _counts(study, one))
+    yield ""
+    yield from _table(("Proxy (higher is better)", "Value"), _proxies(one))
+    yield from ("", "## Files", "")
+    yield f"- `model.onnx`: the network with weights (seed {seed}); any batch size."
+    yield "- `weights.pt`: the same weights as a torch state dict, under the same names."
+    yield "- `genotype.txt`, `scores.json`: what it is, and everything that is known about it."
+    yield ""
+    yield f"ONNX Runtime and torch agree on it: they differ by {relative_difference:.1e} of the largest output."
+    yield from ("", "To train it with torch:", "", "```python", _LOADER.rstrip(), "```", "")
+    yield (
+        "`network` is a `torch.nn.Module` with ordinary parameters. After training, "
+        '`onnx.save(network.to_onnx("model.onnx"), "trained.onnx")` writes it as ONNX again.'
+    )
+    yield from ("", "## Where it comes from", "")
+    yield from _table(("Setting", "Value"), _provenance(study))
+    yield ""
+
+
+def _counts(study: Study, one: Candidate) -> Iterator[tuple[str, str]]:
+    cost = one.trial.cost
+    yield "MACs (multiply-adds of one sample)", f"{format_count(cost.macs)} ({cost.macs:,})"
+    if cost.paper_flops is not None:
+        yield "FLOPs in the paper's convention", f"{format_count(cost.paper_flops)} ({cost.paper_flops:,})"
+    yield "Trainable parameters", f"{format_count(cost.params)} ({cost.params:,})"
+    yield "Layers", str(cost.layers)
+
+
+def _proxies(one: Candidate) -> Iterator[tuple[str, str]]:
+    for name, value in one.trial.proxies.items():
+        if value.mean is None:
+            yield name, f"none: {value.reason}"
+        else:
+            yield name, f"{value.mean:,.6g}" + ("" if value.stderr is None else f" ± {value.stderr:.2g}")
+    if one.az_score is not None:
+        yield "AZ-NAS score (0 is the best in all of them)", f"{one.az_score:.4f}"
+
+
+def _provenance(study: Study) -> Iterator[tuple[str, str]]:
+    settings = study.settings
+    yield "space", f"{settings.space['name']} ({_told(settings.space['options'])})"
+    yield "budget", str(settings.budget)
+    counted = "the graph" if settings.count is CountConvention.GRAPH else "the paper's code"
+    yield "counted by", counted
+    yield "strategy", f"{settings.strategy.value}, top-k {settings.top_k:,}, seed {settings.seed}"
+    yield "scoring", _told(settings.scoring)
+    for versions in study.software:
+        yield "software", _told(versions)
+
+
+def _told(values: Mapping[str, object]) -> str:
+    return ", ".join(f"{name} {_plain(value)}" for name, value in values.items() if value not in ([], {}, None))
+
+
+def _plain(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _table(header: tuple[str, str], rows: Iterator[tuple[str, str]]) -> Iterator[str]:
+    yield f"| {header[0]} | {header[1]} |"
+    yield "| :--- | :--- |"
+    for left, right in rows:
+        yield f"| {left} | {right} |".replace("\n", " ")

@@ -1,0 +1,118 @@
+"""`aznas export`: networks of a study as files to deploy and to train."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from aznas_onnx.cli.exits import DONE
+from aznas_onnx.cli.text import plural, printable
+from aznas_onnx.counts import format_count
+
+if TYPE_CHECKING:
+    from aznas_onnx.searching import Candidate, Study
+
+__all__ = ["export"]
+
+
+@click.command()
+@click.argument("study_file", metavar="RUN.db", type=click.Path(path_type=Path))
+@click.option("--best", type=click.IntRange(min=1), metavar="N", help="The N best candidates.  [default: 1]")
+@click.option(
+    "--trial",
+    "trials",
+    type=click.IntRange(min=0),
+    multiple=True,
+    metavar="ID",
+    help="A trial by its number; repeatable.",
+)
+@click.option(
+    "--pareto",
+    type=click.Choice(["macs", "params", "layers", "paper_flops"]),
+    help="The front of score against a count: candidates that no cheaper one equals.",
+)
+@click.option(
+    "-o", "--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write to."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the initial weights.")
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="How the list of what was written goes to stdout.",
+)
+def export(
+    study_file: Path,
+    best: int | None,
+    trials: tuple[int, ...],
+    pareto: str | None,
+    output: Path,
+    seed: int,
+    output_format: str,
+) -> int:
+    """Write networks that a search found, each into a folder of its own.
+
+    A folder holds model.onnx (with initial weights, checked in ONNX Runtime against torch), weights.pt (the same as a
+    torch state dict), genotype.txt, scores.json, and README.md, the model card with the lines that load it for training.
+
+    \b
+    Examples:
+      aznas export run.db -o winners/
+      aznas export run.db --best 3 --pareto macs -o winners/
+      aznas export run.db --trial 204 --seed 1 -o winners/
+
+    Exit status: 0 done, 2 bad usage or bad input.
+    """
+    from aznas_onnx.searching import Study
+
+    study = Study.open(study_file)
+    chosen = _chosen(study, best, trials, pareto)
+
+    from aznas_onnx.export import export_winners  # torch, once there is something to write
+
+    written = export_winners(study, chosen, output, seed=seed)
+    if output_format == "json":
+        entries = [
+            {
+                "folder": str(one.folder),
+                "rank": one.candidate.rank,
+                "trial": one.candidate.trial.number,
+                "genotype": one.candidate.trial.genotype,
+                "relative_difference": one.relative_difference,
+            }
+            for one in written
+        ]
+        click.echo(json.dumps({"schema": "aznas.export/1", "study": str(study_file), "exported": entries}, indent=2))
+        return DONE
+    for one in written:
+        cost = one.candidate.trial.cost
+        click.echo(
+            f"{printable(str(one.folder))}: rank {one.candidate.rank} of {plural(len(study.trials), 'candidate')}, "
+            f"{format_count(cost.macs)} MACs (multiply-adds), {format_count(cost.params)} parameters"
+        )
+    return DONE
+
+
+def _chosen(study: Study, best: int | None, trials: tuple[int, ...], pareto: str | None) -> list[Candidate]:
+    """Return the candidates asked for, each once, the best first; the best one where nothing is said.
+
+    Raises
+    ------
+    SettingsError
+        If a trial does not exist or failed, or the study has no candidate.
+    """
+    from aznas_onnx.errors import SettingsError
+
+    found = [study.candidate(number) for number in trials]
+    if pareto is not None:
+        found += study.pareto(pareto)
+    if best is not None or not (trials or pareto):
+        found += study.best(best or 1)
+    if not found:
+        raise SettingsError(f"{study.path} has no scored candidate yet; `aznas search` adds some")
+    return sorted({one.trial.number: one for one in found}.values(), key=lambda one: (one.rank, one.trial.number))

@@ -1,0 +1,127 @@
+"""How `aznas search` shows what it found."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from aznas_onnx.cli.options import OutputFormat
+from aznas_onnx.cli.tables import Column, print_table, print_trimmed, write_csv, write_markdown
+from aznas_onnx.cli.text import plural, printable
+from aznas_onnx.counts import format_count
+from aznas_onnx.results import ProxyValue, Status
+from aznas_onnx.searching import Candidate, CountConvention, Study
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["candidate_fields", "render_study", "study_document"]
+
+_COMPLEXITY = "macs"
+
+
+def render_study(
+    study: Study, n: int, output_format: OutputFormat, console: Console, *, interrupted: bool = False
+) -> None:
+    """Write the `n` best candidates of a study to a console."""
+    best = study.best(n)
+    if output_format is OutputFormat.JSON:
+        document = study_document(study, best, interrupted=interrupted)
+        console.file.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
+    elif output_format is OutputFormat.CSV:
+        rows = [candidate_fields(one) for one in best]
+        header = [name for name in (rows[0] if rows else ()) if name not in ("stderr", "missing")]
+        write_csv(console.file, header, [[row[name] for name in header] for row in rows])
+    elif output_format is OutputFormat.MARKDOWN:
+        write_markdown(console.file, _columns(study, best), (_cells(study, one) for one in best))
+        console.file.writelines(f"\n{line}\n" for line in _notes(study, best, code="`"))
+    else:
+        print_table(console, _columns(study, best), (_cells(study, one) for one in best))
+        console.print()
+        for line in _notes(study, best):
+            print_trimmed(console, printable(line))
+
+
+def study_document(study: Study, best: Sequence[Candidate], *, interrupted: bool = False) -> dict[str, Any]:
+    """Return a study and its best candidates as plain values, in the layout ``aznas.search/1``."""
+    return {
+        "schema": "aznas.search/1",
+        "db": None if study.path is None else str(study.path),
+        "settings": study.settings.as_json(),
+        "scored": len(study.trials),
+        "failed": sum(trial.status is Status.FAILED for trial in study.trials),
+        "acceptance_rate": study.acceptance_rate,
+        "interrupted": interrupted,
+        "stopped": study.stopped,
+        "best": [candidate_fields(one) for one in best],
+    }
+
+
+def candidate_fields(one: Candidate) -> dict[str, Any]:
+    """Return a candidate as plain values; `macs` are always those of the graph."""
+    trial = one.trial
+    values = {name: value for name, value in trial.proxies.items() if name != _COMPLEXITY}
+    return {
+        "rank": one.rank,
+        "trial": trial.number,
+        "genotype": trial.genotype,
+        "az_score": one.az_score,
+        **{name: value.mean for name, value in values.items()},
+        "macs": trial.cost.macs,
+        "params": trial.cost.params,
+        "layers": trial.cost.layers,
+        "paper_flops": trial.cost.paper_flops,
+        "stderr": {name: value.stderr for name, value in values.items()},
+        "missing": {name: value.reason for name, value in values.items() if value.mean is None},
+        "parent": trial.proposal.parent,
+        "origin": trial.proposal.origin.value,
+        "seconds": round(trial.elapsed_s, 3),
+    }
+
+
+def _columns(study: Study, best: Sequence[Candidate]) -> list[Column]:
+    proxies = best[0].trial.proxies if best else {}
+    counts = ["MACs", *(["FLOPs (paper)"] if _counts_by_paper(study) else []), "Params", "Layers"]
+    titles = ["Rank", "Trial", "AZ score", *(name.capitalize() for name in proxies if name != _COMPLEXITY), *counts]
+    return [Column(title=title) for title in titles]
+
+
+def _cells(study: Study, one: Candidate) -> list[str]:
+    cost = one.trial.cost
+    counts = [format_count(cost.macs)]
+    if _counts_by_paper(study) and cost.paper_flops is not None:
+        counts.append(format_count(cost.paper_flops))
+    return [
+        str(one.rank),
+        str(one.trial.number),
+        "" if one.az_score is None else f"{one.az_score:.2f}",
+        *(_value(value) for name, value in one.trial.proxies.items() if name != _COMPLEXITY),
+        *counts,
+        format_count(cost.params),
+        str(cost.layers),
+    ]
+
+
+def _value(value: ProxyValue) -> str:
+    if value.mean is None:
+        return "none" if value.applies else "n/a"
+    return f"{value.mean:.3f}" if abs(value.mean) < 1000 else f"{value.mean:.4g}"
+
+
+def _notes(study: Study, best: Sequence[Candidate], code: str = "") -> Iterator[str]:
+    counted = "MACs: multiply-adds of one sample."
+    if _counts_by_paper(study):
+        counted += " The budget and the ranking count the FLOPs of the paper's code."
+    yield (
+        f"{plural(len(study.trials), 'candidate')} of {study.settings.space['name']} within the budget "
+        f"({study.settings.budget}); {study.acceptance_rate:.0%} of the draws were. {counted}"
+    )
+    for one in best[:1]:
+        yield f"Best: {code}{one.trial.genotype}{code}"
+    if best and study.path is not None:
+        yield f"To get it as ONNX with weights: {code}aznas export {study.path} -o winners/{code}"
+
+
+def _counts_by_paper(study: Study) -> bool:
+    return study.settings.count is CountConvention.PAPER

@@ -1,0 +1,194 @@
+"""`aznas search`: the best networks of a space within a budget."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aznas_onnx.cli.exits import DONE, INTERRUPTED
+from aznas_onnx.cli.options import OutputFormat, format_option
+from aznas_onnx.cli.spaces import space_options
+from aznas_onnx.cli.text import plural, printable
+from aznas_onnx.counts import parse_count
+from aznas_onnx.errors import SettingsError
+
+if TYPE_CHECKING:
+    from aznas_onnx.searching import Study
+
+__all__ = ["search"]
+
+
+def _read_range(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int | None, int | None] | None:
+    """Return the ends of ``600M`` (at most), ``4M:6M``, ``4M:`` or ``:6M``; None where nothing is given.
+
+    Raises
+    ------
+    click.BadParameter
+        If the text is none of these.
+    """
+    if value is None:
+        return None
+    low, colon, high = value.rpartition(":")
+    try:
+        ends = [parse_count(end) if end else None for end in (low, high)]
+    except SettingsError as error:
+        raise click.BadParameter(str(error)) from error
+    if ends == [None, None]:
+        raise click.BadParameter(f"{value!r} names no limit; write MAX, MIN:MAX, or MIN:, such as 4M:6M")
+    return ends[0], ends[1]
+
+
+def _limit_option(name: str, help_text: str, parameter: str | None = None) -> Any:
+    declarations = [name] if parameter is None else [name, parameter]
+    return click.option(*declarations, metavar="[MIN:]MAX", callback=_read_range, help=help_text)
+
+
+def _split_names(ctx: click.Context, param: click.Parameter, value: str | None) -> list[str] | None:
+    return None if value is None else [name.strip() for name in value.split(",") if name.strip()]
+
+
+@click.command()
+@click.option(
+    "--space", required=True, metavar="NAME|FILE.py", help="A space of `aznas spaces`, or a file of your own."
+)
+@_limit_option("--flops", "Budget: MACs (multiply-adds) of one sample, such as 600M or 400M:600M.", "macs")
+@_limit_option("--params", "Budget: trainable parameters, such as 4M:6M.")
+@_limit_option("--layers", "Budget: layers, as the space counts them.")
+@click.option(
+    "--iterations", type=click.IntRange(min=1), default=1000, show_default=True, help="Score so many candidates."
+)
+@click.option(
+    "--top-k",
+    type=click.IntRange(min=1),
+    help="Mutate so many of the best. [default: 1024, or a tenth of --iterations where that is less]",
+)
+@click.option(
+    "--strategy",
+    type=click.Choice(["evolution", "random"]),
+    default="evolution",
+    show_default=True,
+    help="Mutate the best candidates, or draw them all at random.",
+)
+@click.option(
+    "--count",
+    type=click.Choice(["graph", "paper"]),
+    default="graph",
+    show_default=True,
+    help="Whose multiply-adds --flops limits and the ranking uses: those of the graph, or the FLOPs of the paper's code.",
+)
+@click.option(
+    "--db",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The study's file. [default: a new one in this folder]",
+)
+@click.option("--resume", is_flag=True, help="Continue the study in --db; the other options must be the same.")
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Score in so many processes.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the search and of scoring.")
+@click.option(
+    "--seeds",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Score each candidate with so many draws of weights and input, and average.",
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    help="Samples in the batch of Gaussian input.",
+)
+@click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    metavar="auto|cpu|cuda[:i]|mps",
+    help="Where to compute; auto takes CUDA, else MPS, else the CPU.",
+)
+@click.option(
+    "--proxies",
+    metavar="LIST",
+    callback=_split_names,
+    help="Proxies to rank by, separated by commas; az stands for the four of AZ-NAS.  [default: az]",
+)
+@click.option("--best", type=click.IntRange(min=1), default=5, show_default=True, help="Show so many of the best.")
+@space_options
+@format_option
+def search(
+    space: str,
+    resolution: int | None,
+    classes: int | None,
+    output_format: OutputFormat,
+    best: int,
+    db: Path | None,
+    **settings: Any,
+) -> int:
+    """Find the networks of a space that score best within a budget.
+
+    Candidates are mutated from the best so far and ranked by their AZ-NAS scores over the whole history (Algorithm 1
+    of the paper). Each one is on disk as soon as it is scored: after an interruption, or a crash, the same command with
+    --resume goes on as if nothing had been. Several processes may work on one file.
+
+    \b
+    Examples:
+      aznas search --space mbv2 --flops 600M --layers :14 --db run.db
+      aznas search --space mbv2 --flops 600M --layers :14 --db run.db --resume --workers 4
+      aznas search --space autoformer-tiny --params 4M:6M --count paper --strategy random
+      aznas export run.db --best 3 -o winners/
+
+    Exit status: 0 done, 2 bad usage or nothing to score, 130 interrupted.
+    """
+    from aznas_onnx.cli.console import results
+    from aznas_onnx.cli.render_search import render_study
+    from aznas_onnx.searching import Study
+    from aznas_onnx.spaces import get
+
+    if db is None and settings["resume"]:
+        raise SettingsError("--resume needs the file of a study; name it with --db")
+    options = {"resolution": resolution, "num_classes": classes}
+    searched = get(space, **{name: value for name, value in options.items() if value is not None})
+    db = db or Path(f"{searched.name}-{time.strftime('%Y%m%d-%H%M%S')}.db")
+    click.echo(f"study: {printable(str(db))}", err=True)
+    interrupted = False
+    try:
+        study = _search(searched, db, settings)
+    except KeyboardInterrupt:
+        interrupted = True
+        if not db.exists():
+            raise
+        study = Study.open(db)
+    _report_trouble(study, settings["iterations"], interrupted)
+    if study.trials or output_format is not OutputFormat.TABLE:
+        render_study(study, best, output_format, results(), interrupted=interrupted)
+    return INTERRUPTED if interrupted else DONE
+
+
+def _search(space: Any, db: Path, settings: dict[str, Any]) -> Study:
+    from aznas_onnx.cli.console import diagnostics
+    from aznas_onnx.cli.search_progress import shown_progress
+    from aznas_onnx.searching import Budget, Limit, search
+
+    budget = Budget(**{name: Limit(*(settings.pop(name) or ())) for name in ("macs", "params", "layers")})
+    with shown_progress(diagnostics(), settings["iterations"]) as show:
+        return search(space, budget, db=db, on_progress=show, **settings)
+
+
+def _report_trouble(study: Study, iterations: int, interrupted: bool) -> None:
+    """Say on stderr why there are fewer candidates than asked for, and how many failed."""
+    from aznas_onnx.results import Status
+
+    failed = [trial for trial in study.trials if trial.status is Status.FAILED]
+    if failed:
+        reason = printable(failed[-1].reason or "")
+        click.echo(f"warning: {plural(len(failed), 'candidate')} could not be scored; the last one: {reason}", err=True)
+    if study.stopped is not None:
+        click.echo(f"warning: the search ended early: {printable(study.stopped)}", err=True)
+    if interrupted:
+        click.echo(
+            f"aznas: interrupted after {len(study.trials):,} of {plural(iterations, 'candidate')}, all of them in "
+            f"{printable(str(study.path))}; the same command with --resume goes on",
+            err=True,
+        )

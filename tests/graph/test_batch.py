@@ -1,0 +1,218 @@
+"""A model with its batch size baked in runs at any other, and gives each sample the same output."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import pytest
+
+from aznas_onnx.errors import ModelError
+from aznas_onnx.graph import prepare, specialise
+from aznas_onnx.graph.emit import emit
+from tests.graph.builders import network, weights
+
+Array = npt.NDArray[np.float32]
+
+
+def run(model: onnx.ModelProto, x: Array) -> list[Array]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    results: list[Array] = session.run(None, {"x": x})
+    return results
+
+
+def check(model: onnx.ModelProto, factor: int = 3, axis: int = 0) -> None:
+    """Compare the model at `factor` times its own batch size with so many runs of the file as it is."""
+    prepared = prepare(model, keep_graph=True)
+    assert prepared.fixed_batch == ""
+    own = prepared.inputs.declared_batch
+    larger = specialise(prepared, own * factor)
+    shape = larger.facts.shape("x")
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    together = run(emit(larger.graph, larger.facts), x)
+    apart = [run(model, x[i * own : (i + 1) * own]) for i in range(factor)]
+    assert together
+    for index, result in enumerate(together):
+        expected = np.concatenate([outputs[index] for outputs in apart], axis=axis)
+        np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-6)
+
+
+CASES = {
+    "reshape to heads and back": (
+        """
+        s = Constant <value_ints = [1, 4, 2, 3]> ()
+        a = Reshape (x, s)
+        b = Transpose <perm = [0, 2, 1, 3]> (a)
+        c = Transpose <perm = [0, 2, 3, 1]> (a)
+        d = MatMul (b, c)
+        e = Softmax <axis = -1> (d)
+        f = MatMul (e, b)
+        g = Transpose <perm = [0, 2, 1, 3]> (f)
+        t = Constant <value_ints = [1, 4, 6]> ()
+        y = Reshape (g, t)
+        """,
+        (1, 4, 6), {},
+    ),
+    "flatten by reshape": ("s = Constant <value_ints = [1, -1]> ()  a = Reshape (x, s)  y = Gemm (a, w)", (1, 4, 6), {"w": weights(24, 5)}),
+    "reshape with zeros and minus one": ("s = Constant <value_ints = [0, -1, 2]> ()  y = Reshape (x, s)", (1, 4, 6), {}),
+    "the batch merged with an axis, and split again": (
+        """
+        s = Constant <value_ints = [4, 6]> ()
+        a = Reshape (x, s)
+        b = MatMul (a, w)
+        t = Constant <value_ints = [1, 4, 5]> ()
+        y = Reshape (b, t)
+        """,
+        (1, 4, 6), {"w": weights(6, 5)},
+    ),
+    "the batch merged by minus one": (
+        """
+        s = Constant <value_ints = [-1, 6]> ()
+        a = Reshape (x, s)
+        b = MatMul (a, w)
+        t = Constant <value_ints = [1, 4, 5]> ()
+        y = Reshape (b, t)
+        """,
+        (1, 4, 6), {"w": weights(6, 5)},
+    ),
+    "windows of attention": (
+        """
+        s = Constant <value_ints = [1, 2, 4, 2, 4, 3]> ()
+        a = Reshape (x, s)
+        b = Transpose <perm = [0, 1, 3, 2, 4, 5]> (a)
+        t = Constant <value_ints = [4, 16, 3]> ()
+        c = Reshape (b, t)
+        d = MatMul (c, w)
+        e = Softmax <axis = 1> (d)
+        u = Constant <value_ints = [1, 4, 16, 3]> ()
+        f = Reshape (e, u)
+        g = Add (f, mask)
+        v = Constant <value_ints = [1, 2, 2, 4, 4, 3]> ()
+        h = Reshape (g, v)
+        i = Transpose <perm = [0, 1, 3, 2, 4, 5]> (h)
+        z = Constant <value_ints = [1, 8, 8, 3]> ()
+        y = Reshape (i, z)
+        """,
+        (1, 8, 8, 3), {"w": weights(3, 3), "mask": weights(1, 4, 16, 3)},
+    ),
+    "sequence-major attention": (
+        """
+        a = Transpose <perm = [1, 0, 2]> (x)
+        s = Constant <value_ints = [4, 2, 3]> ()
+        b = Reshape (a, s)
+        c = Transpose <perm = [1, 0, 2]> (b)
+        d = Softmax <axis = 1> (c)
+        e = Transpose <perm = [1, 0, 2]> (d)
+        t = Constant <value_ints = [4, 1, 6]> ()
+        f = Reshape (e, t)
+        y = Transpose <perm = [1, 0, 2]> (f)
+        """,
+        (1, 4, 6), {},
+    ),
+    "class token": ("a = Concat <axis = 1> (token, x)  y = Add (a, position)", (1, 4, 6), {"token": weights(1, 1, 6), "position": weights(1, 5, 6)}),
+    "class token expanded": (
+        "s = Constant <value_ints = [1, -1, -1]> ()  ones = Constant <value_ints = [1, 1, 6]> ()"
+        "t = Expand (token, ones)  y = Concat <axis = 1> (t, x)",
+        (1, 4, 6), {"token": weights(1, 1, 6)},
+    ),
+    "expand to a baked shape": (
+        "s = Constant <value_ints = [1, 4, 6]> ()  a = ReduceMean <keepdims = 1> (x, axes)  b = Expand (a, s)  y = Sub (x, b)",
+        (1, 4, 6), {"axes": np.array([1])},
+    ),
+    "expand at a batch of two": (
+        "s = Constant <value_ints = [2, 4, 6]> ()  a = ReduceMean <keepdims = 1> (x, axes)  b = Expand (a, s)  y = Sub (x, b)",
+        (2, 4, 6), {"axes": np.array([1])},
+    ),
+    "tile": ("r = Constant <value_ints = [1, 2, 1]> ()  y = Tile (x, r)", (1, 4, 6), {}),
+    "tile of a constant": ("t = Tile (token, r)  y = Concat <axis = 1> (t, x)", (2, 4, 6), {"token": weights(1, 1, 6), "r": np.array([2, 1, 1])}),
+    "slice of the whole batch": (
+        "y = Slice (x, starts, ends, axes)",
+        (1, 4, 6), {"starts": np.array([0, 1]), "ends": np.array([1, 3]), "axes": np.array([0, 1])},
+    ),
+    "slice at a batch of two": (
+        "y = Slice (x, starts, ends)", (2, 4, 6), {"starts": np.array([0, 1, 0]), "ends": np.array([2, 3, 6])},
+    ),
+    "zeros of a baked shape": (
+        "s = Constant <value_ints = [1, 2, 6]> ()  z = ConstantOfShape (s)  y = Concat <axis = 1> (x, z)", (1, 4, 6), {},
+    ),
+    "zeros at a batch of two": (
+        "s = Constant <value_ints = [2, 2, 6]> ()  z = ConstantOfShape (s)  y = Concat <axis = 1> (x, z)", (2, 4, 6), {},
+    ),
+    "squeeze without axes": ("a = ReduceMean <keepdims = 1> (x, axes)  y = Squeeze (a)", (1, 4, 6), {"axes": np.array([2])}),
+    "resize to baked sizes": (
+        'y = Resize <mode = "nearest"> (x, , , sizes)', (1, 3, 4, 4), {"sizes": np.array([1, 3, 8, 8])},
+    ),
+    "normalisation over groups": (
+        """
+        s = Constant <value_ints = [1, 2, -1]> ()
+        a = Reshape (x, s)
+        b = InstanceNormalization (a, one, zero)
+        t = Constant <value_ints = [1, 4, 4, 4]> ()
+        y = Reshape (b, t)
+        """,
+        (1, 4, 4, 4), {"one": np.ones(2, dtype=np.float32), "zero": np.zeros(2, dtype=np.float32)},
+    ),
+    "channel shuffle at a batch of four": (
+        """
+        s = Constant <value_ints = [4, 2, 3, 2, 2]> ()
+        a = Reshape (x, s)
+        b = Transpose <perm = [0, 2, 1, 3, 4]> (a)
+        t = Constant <value_ints = [4, 6, 2, 2]> ()
+        y = Reshape (b, t)
+        """,
+        (4, 6, 2, 2), {},
+    ),
+    "shape arithmetic": (
+        """
+        shape = Shape (x)
+        i = Constant <value_ints = [0]> ()
+        n = Gather (shape, i)
+        rest = Constant <value_ints = [-1]> ()
+        s = Concat <axis = 0> (n, rest)
+        a = Reshape (x, s)
+        y = Gemm (a, w)
+        """,
+        (1, 4, 6), {"w": weights(24, 5)},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_each_sample_keeps_its_output(name: str) -> None:
+    body, shape, constants = CASES[name]
+    check(network(body, {"x": shape}, constants))
+
+
+def test_initial_states_of_a_recurrent_layer() -> None:
+    body = "t = Transpose <perm = [1, 0, 2]> (x)  o, h = GRU <hidden_size = 5> (t, w, r, , , h0)  y = Squeeze (h, axes)"
+    constants = {"w": weights(1, 15, 6), "r": weights(1, 15, 5), "h0": weights(1, 1, 5), "axes": np.array([0])}
+    check(network(body, {"x": (1, 4, 6)}, constants))
+
+
+def test_an_open_batch_needs_no_repair() -> None:
+    body, _, constants = CASES["shape arithmetic"]
+    prepared = prepare(network(body, {"x": ("N", 4, 6)}, constants))
+    assert prepared.inputs.batch_is_free
+    for batch in (1, 2, 9):
+        assert specialise(prepared, batch).facts.shape("y") == (batch, 5)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "a = Gather (x, first)  y = Relu (a)",  # one sample of the batch
+        "y = ReduceMean <keepdims = 0> (x, zero)",  # the mean of the samples
+        "a = ReduceSum <keepdims = 0> (x)  y = Relu (a)",
+    ],
+)
+def test_a_model_that_loses_its_batch_says_so(body: str) -> None:
+    model = prepare(network(body, {"x": (1, 4, 6)}, {"first": np.array(0), "zero": np.array([0])}))
+    assert model.fixed_batch
+    assert specialise(model, 1).facts.batch_size == 1
+    with pytest.raises(ModelError, match="works at batch size 1 only .* --batch-size 1"):
+        specialise(model, 4)
