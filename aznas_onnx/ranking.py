@@ -144,7 +144,8 @@ def aggregate(values: npt.ArrayLike, aggregation: Aggregation | str = Aggregatio
     shares = ranks / matrix.shape[0]
     terms = np.log(shares) if _aggregation(aggregation) is Aggregation.LOG_RANK else shares
     # Terms are added in the order of their size, so that equal terms in another order give exactly equal sums.
-    return np.sort(terms, axis=1).sum(axis=1)
+    scores: Floats = np.sort(terms, axis=1).sum(axis=1)
+    return scores
 
 
 def _aggregation(name: Aggregation | str) -> Aggregation:

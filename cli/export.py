@@ -58,7 +58,8 @@ def export(
     """Write networks that a search found, each into a folder of its own.
 
     A folder holds model.onnx (with initial weights, checked in ONNX Runtime against torch), weights.pt (the same as a
-    torch state dict), genotype.txt, scores.json, and README.md, the model card with the lines that load it for training.
+    torch state dict), genotype.txt, scores.json, and README.md: the model card, with the lines that load the network
+    for training.
 
     \b
     Examples:

@@ -11,14 +11,12 @@ from aznas_onnx.cli.tables import Column, print_table, print_trimmed, write_csv,
 from aznas_onnx.cli.text import plural, printable
 from aznas_onnx.counts import format_count
 from aznas_onnx.results import ProxyValue, Status
-from aznas_onnx.searching import Candidate, CountConvention, Study
+from aznas_onnx.searching import COMPLEXITY, Candidate, CountConvention, Study
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 __all__ = ["candidate_fields", "render_study", "study_document"]
-
-_COMPLEXITY = "macs"
 
 
 def render_study(
@@ -61,7 +59,7 @@ def study_document(study: Study, best: Sequence[Candidate], *, interrupted: bool
 def candidate_fields(one: Candidate) -> dict[str, Any]:
     """Return a candidate as plain values; `macs` are always those of the graph."""
     trial = one.trial
-    values = {name: value for name, value in trial.proxies.items() if name != _COMPLEXITY}
+    values = {name: value for name, value in trial.proxies.items() if name != COMPLEXITY}
     return {
         "rank": one.rank,
         "trial": trial.number,
@@ -83,7 +81,7 @@ def candidate_fields(one: Candidate) -> dict[str, Any]:
 def _columns(study: Study, best: Sequence[Candidate]) -> list[Column]:
     proxies = best[0].trial.proxies if best else {}
     counts = ["MACs", *(["FLOPs (paper)"] if _counts_by_paper(study) else []), "Params", "Layers"]
-    titles = ["Rank", "Trial", "AZ score", *(name.capitalize() for name in proxies if name != _COMPLEXITY), *counts]
+    titles = ["Rank", "Trial", "AZ score", *(name.capitalize() for name in proxies if name != COMPLEXITY), *counts]
     return [Column(title=title) for title in titles]
 
 
@@ -96,7 +94,7 @@ def _cells(study: Study, one: Candidate) -> list[str]:
         str(one.rank),
         str(one.trial.number),
         "" if one.az_score is None else f"{one.az_score:.2f}",
-        *(_value(value) for name, value in one.trial.proxies.items() if name != _COMPLEXITY),
+        *(_value(value) for name, value in one.trial.proxies.items() if name != COMPLEXITY),
         *counts,
         format_count(cost.params),
         str(cost.layers),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["search"]
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 
 def _read_range(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int | None, int | None] | None:
     """Return the ends of ``600M`` (at most), ``4M:6M``, ``4M:`` or ``:6M``; None where nothing is given.
@@ -31,7 +34,7 @@ def _read_range(ctx: click.Context, param: click.Parameter, value: str | None) -
     """
     if value is None:
         return None
-    low, colon, high = value.rpartition(":")
+    low, _, high = value.rpartition(":")
     try:
         ends = [parse_count(end) if end else None for end in (low, high)]
     except SettingsError as error:
@@ -41,9 +44,8 @@ def _read_range(ctx: click.Context, param: click.Parameter, value: str | None) -
     return ends[0], ends[1]
 
 
-def _limit_option(name: str, help_text: str, parameter: str | None = None) -> Any:
-    declarations = [name] if parameter is None else [name, parameter]
-    return click.option(*declarations, metavar="[MIN:]MAX", callback=_read_range, help=help_text)
+def _limit_option(*names: str, help_text: str) -> Callable[[F], F]:
+    return click.option(*names, metavar="[MIN:]MAX", callback=_read_range, help=help_text)
 
 
 def _split_names(ctx: click.Context, param: click.Parameter, value: str | None) -> list[str] | None:
@@ -54,9 +56,9 @@ def _split_names(ctx: click.Context, param: click.Parameter, value: str | None) 
 @click.option(
     "--space", required=True, metavar="NAME|FILE.py", help="A space of `aznas spaces`, or a file of your own."
 )
-@_limit_option("--flops", "Budget: MACs (multiply-adds) of one sample, such as 600M or 400M:600M.", "macs")
-@_limit_option("--params", "Budget: trainable parameters, such as 4M:6M.")
-@_limit_option("--layers", "Budget: layers, as the space counts them.")
+@_limit_option("--flops", "macs", help_text="Budget: MACs (multiply-adds) of one sample, such as 600M or 400M:600M.")
+@_limit_option("--params", help_text="Budget: trainable parameters, such as 4M:6M.")
+@_limit_option("--layers", help_text="Budget: layers, as the space counts them.")
 @click.option(
     "--iterations", type=click.IntRange(min=1), default=1000, show_default=True, help="Score so many candidates."
 )
@@ -77,7 +79,7 @@ def _split_names(ctx: click.Context, param: click.Parameter, value: str | None) 
     type=click.Choice(["graph", "paper"]),
     default="graph",
     show_default=True,
-    help="Whose multiply-adds --flops limits and the ranking uses: those of the graph, or the FLOPs of the paper's code.",
+    help="What --flops limits and the ranking uses: MACs of the graph, or the FLOPs of the paper's code.",
 )
 @click.option(
     "--db",
@@ -144,17 +146,16 @@ def search(
     from aznas_onnx.cli.console import results
     from aznas_onnx.cli.render_search import render_study
     from aznas_onnx.searching import Study
-    from aznas_onnx.spaces import get
 
     if db is None and settings["resume"]:
         raise SettingsError("--resume needs the file of a study; name it with --db")
     options = {"resolution": resolution, "num_classes": classes}
-    searched = get(space, **{name: value for name, value in options.items() if value is not None})
-    db = db or Path(f"{searched.name}-{time.strftime('%Y%m%d-%H%M%S')}.db")
+    settings["space_options"] = {name: value for name, value in options.items() if value is not None}
+    db = db or Path(f"{Path(space).stem}-{time.strftime('%Y%m%d-%H%M%S')}.db")
     click.echo(f"study: {printable(str(db))}", err=True)
     interrupted = False
     try:
-        study = _search(searched, db, settings)
+        study = _search(space, db, settings)
     except KeyboardInterrupt:
         interrupted = True
         if not db.exists():
@@ -166,7 +167,7 @@ def search(
     return INTERRUPTED if interrupted else DONE
 
 
-def _search(space: Any, db: Path, settings: dict[str, Any]) -> Study:
+def _search(space: str, db: Path, settings: dict[str, Any]) -> Study:
     from aznas_onnx.cli.console import diagnostics
     from aznas_onnx.cli.search_progress import shown_progress
     from aznas_onnx.searching import Budget, Limit, search

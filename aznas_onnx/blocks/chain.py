@@ -67,9 +67,7 @@ class _Grouping:
     def __init__(self, network: Network, items: Sequence[Item]) -> None:
         self._network = network
         self._items = items
-        self._inside = {
-            index: Inside(network, item) for index, item in enumerate(items) if item.kind is Kind.REGION
-        }
+        self._inside = {index: Inside(network, item) for index, item in enumerate(items) if item.kind is Kind.REGION}
         sums = [index for index, inside in self._inside.items() if inside.merge is Merge.SUM]
         activated = [index for index in sums if self._kind(index + 1) is Kind.ACTIVATION]
         self._sums_are_activated = 2 * len(activated) > len(sums)

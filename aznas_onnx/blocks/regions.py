@@ -31,7 +31,7 @@ class Merge(enum.Enum):
     OTHER = enum.auto()  # products, quotients, attention, concatenation of tokens
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Region:
     """A stretch of the main path, with everything beside it.
 
@@ -105,9 +105,7 @@ class _Divider:
         regions.sort(key=lambda region: region.start)
         regions = [self._with_side_inputs(region, dropped) for region in regions]
         inside = {place for region in regions for place in range(region.start + 1, region.end + 1)}
-        return Division(
-            regions=tuple(regions), long_merges=frozenset(interval.end for interval in dropped) - inside
-        )
+        return Division(regions=tuple(regions), long_merges=frozenset(interval.end for interval in dropped) - inside)
 
     def _with_side_inputs(self, region: Region, dropped: list[Region]) -> Region:
         """Add what lies beside the path on a long skip that joins inside of a region, as in a cell with two inputs."""

@@ -63,9 +63,7 @@ def survey(data: DataGraph) -> Traits:
         depthwise |= int(is_depthwise(data.nodes[index], data.facts)) << index
         pointwise |= int(is_pointwise(data.nodes[index], data.facts)) << index
     products = _select(data, lambda node: is_product(node, data.graph)) & ~collapsed | queried
-    return Traits(
-        collapsed=collapsed, weighted=weighted, depthwise=depthwise, pointwise=pointwise, products=products
-    )
+    return Traits(collapsed=collapsed, weighted=weighted, depthwise=depthwise, pointwise=pointwise, products=products)
 
 
 def _select(data: DataGraph, chosen: Callable[[Node], bool]) -> int:

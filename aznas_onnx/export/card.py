@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from aznas_onnx.counts import format_count
-from aznas_onnx.searching import Candidate, CountConvention, Study
+from aznas_onnx.searching import COMPLEXITY, Candidate, CountConvention, Study
 
 __all__ = ["model_card"]
 
@@ -37,8 +37,8 @@ def _lines(study: Study, one: Candidate, seed: int, relative_difference: float) 
     yield f"# Trial {trial.number} of a search in {space}"
     yield ""
     yield (
-        f"Number {one.rank} of {len(study.trials):,} candidates by AZ-NAS score. **It is not trained**: its weights are "
-        "random, to start training from, and the score says how it compares with those candidates and no more."
+        f"Number {one.rank} of {len(study.trials):,} candidates by AZ-NAS score. **It is not trained**: its weights "
+        "are random, to start training from, and the score says how it compares with those candidates and no more."
     )
     yield from ("", "```", trial.genotype, "```", "")
     yield from _table(("Count", "Value"), _counts(study, one))
@@ -74,7 +74,8 @@ def _proxies(one: Candidate) -> Iterator[tuple[str, str]]:
         if value.mean is None:
             yield name, f"none: {value.reason}"
         else:
-            yield name, f"{value.mean:,.6g}" + ("" if value.stderr is None else f" ± {value.stderr:.2g}")
+            text = f"{value.mean:,.0f}" if name == COMPLEXITY else f"{value.mean:.6g}"
+            yield name, text + ("" if value.stderr is None else f" ± {value.stderr:.2g}")
     if one.az_score is not None:
         yield "AZ-NAS score (0 is the best in all of them)", f"{one.az_score:.4f}"
 

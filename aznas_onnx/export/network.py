@@ -15,6 +15,7 @@ from onnx import numpy_helper
 from torch import nn
 
 from aznas_onnx.convert import Program, Step, compile_program
+from aznas_onnx.convert.attributes import number
 from aznas_onnx.errors import ModelError
 from aznas_onnx.export.graph import read_weight_graph
 from aznas_onnx.graph import Graph, Node
@@ -142,7 +143,7 @@ class TrainableNetwork(nn.Module):
         """Make BatchNormalization do as the module's mode says."""
         if not node.is_op("BatchNormalization"):
             return step
-        epsilon = node.attributes.get("epsilon", 1e-5)
+        epsilon = number(node, "epsilon", 1e-5)
         return Step(node=step.node, run=partial(self._batch_norm, epsilon), inputs=node.inputs, outputs=step.outputs)
 
     def _batch_norm(

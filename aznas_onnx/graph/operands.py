@@ -73,14 +73,11 @@ def _per_channel(node: Node, shapes: _Shapes) -> str:
 
 
 def _gemm(node: Node, shapes: _Shapes) -> str:
-    left, right = _at(shapes, 0), _at(shapes, 1)
+    left, right, bias = (_at(shapes, index) for index in range(3))
     if left is None or right is None or len(left) != 2 or len(right) != 2:
         return "two matrices are needed"
-    rows, inner = left[::-1] if _integer(node, "transA", 0) else left
-    inner_right, columns = right[::-1] if _integer(node, "transB", 0) else right
-    if inner != inner_right:
-        return f"the inner sizes are {inner} and {inner_right}"
-    bias = _at(shapes, 2)
+    rows = left[1 if _integer(node, "transA", 0) else 0]
+    columns = right[0 if _integer(node, "transB", 0) else 1]
     return "" if bias is None or _broadcasts(bias, (rows, columns)) else "the bias does not fit the product"
 
 
@@ -128,7 +125,6 @@ def _blocks(node: Node, shapes: _Shapes) -> str:
 
 
 _RULES: Mapping[str, Callable[[Node, _Shapes], str]] = {
-    "BatchNormalization": _per_channel,
     "Conv": _conv,
     "ConvTranspose": _conv,
     "DepthToSpace": _blocks,

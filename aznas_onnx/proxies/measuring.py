@@ -21,19 +21,19 @@ _PENDING_BYTES = 2**26  # of matrices that wait for their spectra
 class _Number(NamedTuple):
     """A 0-d tensor, and which field of which block's evidence it is."""
 
-    index: int
+    block: int
     field: str
     value: Tensor
 
 
 class _Covariance(NamedTuple):
-    index: int
+    block: int
     matrix: Tensor
     is_of_samples: bool
 
 
 class _Gram(NamedTuple):
-    index: int
+    block: int
     matrix: Tensor
 
 
@@ -85,7 +85,7 @@ class Measuring:
         device = self._numbers[0].value.device if self._numbers else torch.device("cpu")
         values = [number.value.to(device, torch.float32) for number in self._numbers]
         for number, value in zip(self._numbers, torch.stack(values).tolist() if values else (), strict=True):
-            found[number.index][number.field] = value
+            found[number.block][number.field] = value
         return tuple(self._evidence(block, found[block.index]) for block in blocks)
 
     def _evidence(self, block: Block, numbers: Mapping[str, float]) -> BlockEvidence:
@@ -99,22 +99,25 @@ class Measuring:
             unmeasured=self._unmeasured.get(block.index, ""),
         )
 
+    def _matrices(self) -> list[Tensor]:
+        return [entry.matrix for entry in self._covariances] + [entry.matrix for entry in self._grams]
+
     def _reduce_if_large(self) -> None:
         """Free the matrices of a very wide or deep network early, although that waits for the device."""
-        matrices = [entry.matrix for entry in (*self._covariances, *self._grams)]
+        matrices = self._matrices()
         if sum(matrix.numel() * matrix.element_size() for matrix in matrices) > _PENDING_BYTES:
             self._reduce()
 
     def _reduce(self) -> None:
         """Replace the matrices by numbers, still on the device; matrices of one size are solved together."""
-        found = spectra([entry.matrix for entry in (*self._covariances, *self._grams)])
+        found = spectra(self._matrices())
         for entry, spectrum in zip(self._covariances, found, strict=False):
             value, is_singular = entropy(spectrum)
-            self._numbers.append(_Number(entry.index, "entropy", value))
+            self._numbers.append(_Number(entry.block, "entropy", value))
             if not entry.is_of_samples:  # that matrix has an eigenvalue 0 by its making: the samples are centred
-                self._numbers.append(_Number(entry.index, "is_singular", is_singular))
+                self._numbers.append(_Number(entry.block, "is_singular", is_singular))
         for gram, spectrum in zip(self._grams, found[len(self._covariances) :], strict=True):
-            self._numbers.append(_Number(gram.index, "sigma", spectral_norm(spectrum)))
+            self._numbers.append(_Number(gram.block, "sigma", spectral_norm(spectrum)))
         self._covariances.clear()
         self._grams.clear()
 

@@ -46,7 +46,7 @@ def covariance(features: Tensor) -> Tensor:
         centred = (features - mean).reshape(samples, channels)
         return _symmetric_product(centred.t()).div_(samples)
     result = features.new_zeros(channels, channels)
-    for piece in features.split(_piece_size(features)):
+    for piece in torch.split(features, _piece_size(features)):
         _add_symmetric_product(result, (piece - mean).reshape(-1, channels))
     return result.div_(samples)
 
@@ -78,7 +78,7 @@ def jacobian_gram(g_in: Tensor, g_out: Tensor, matching: Matching) -> tuple[Tens
         return gram, (g_in == g_out).all() if may_be_identity else is_identity
     jacobian = g_in.new_zeros(width_in, width_out)
     size = min(_piece_size(g_in), _piece_size(g_out))
-    for piece_in, piece_out in zip(g_in.split(size), g_out.split(size), strict=True):
+    for piece_in, piece_out in zip(torch.split(g_in, size), torch.split(g_out, size), strict=True):
         if may_be_identity:
             is_identity = is_identity & (piece_in == piece_out).all()
         _add_products(jacobian, matching.offsets_in(piece_in), matching.offsets_out(piece_out))

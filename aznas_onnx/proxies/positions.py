@@ -133,8 +133,9 @@ def _offsets(tensor: torch.Tensor, fine: Grid, coarse: Grid, strides: Grid) -> I
     tensor = tensor.reshape(batch, *fine, channels)
     tensor = _fit(tensor, tuple(size * stride for size, stride in zip(coarse, strides, strict=True)))
     for offset in product(*map(range, strides)):
-        steps = tuple(slice(start, None, stride) for start, stride in zip(offset, strides, strict=True))
-        yield tensor[(slice(None), *steps)]
+        steps = (slice(start, None, stride) for start, stride in zip(offset, strides, strict=True))
+        index = (slice(None), *steps)
+        yield tensor[index]
 
 
 def _fit(tensor: torch.Tensor, wanted: Grid) -> torch.Tensor:

@@ -71,7 +71,7 @@ class ScoreSettings:
         blocks: Sequence[str] = (),
         **others: Any,
     ) -> ScoreSettings:
-        """Make settings from the arguments of :func:`~aznas_onnx.scoring.score`."""
+        """Make settings from the arguments of :func:`aznas_onnx.scoring.score`."""
         shapes = tuple((name, tuple(shape)) for name, shape in (input_shapes or {}).items())
         return cls(input_shapes=shapes, proxies=tuple(proxies or ("az",)), blocks=tuple(blocks), **others)
 

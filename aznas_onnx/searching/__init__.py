@@ -8,9 +8,10 @@ from aznas_onnx.searching.progress import Progress
 from aznas_onnx.searching.search import search
 from aznas_onnx.searching.settings import Strategy, StudySettings
 from aznas_onnx.searching.study import Study
-from aznas_onnx.searching.trial import Candidate, Origin, Proposal, Trial
+from aznas_onnx.searching.trial import COMPLEXITY, Candidate, Origin, Proposal, Trial
 
 __all__ = [
+    "COMPLEXITY",
     "Budget",
     "Candidate",
     "Cost",

@@ -35,11 +35,11 @@ Rank  Model                    score   sivity    sivity  ability    MACs  Params
 Proxies: higher is better. AZ score: sum of ln(rank/m) over expressivity,
 trainability, MACs; 0 is the best in all of them. MACs: multiply-adds of one
 sample. Batch 64, 3 seeds, cpu. ±: standard error over seeds.
-no progressivity (a transformer has none): models/vit.onnx
-normalisation restored after 20 convolutions: models/resnet18.onnx,
-models/a_network_with_quite_a_long_name_v2.onnx
-no trainability (block 3 is exactly the identity):
-models/a_network_with_quite_a_long_name_v2.onnx
+models/vit.onnx: no progressivity (a transformer has none)
+models/resnet18.onnx, models/a_network_with_quite_a_long_name_v2.onnx:
+normalisation restored after 20 convolutions
+models/a_network_with_quite_a_long_name_v2.onnx: no trainability (block 3 is
+exactly the identity)
 """
 
 GOLDEN_120 = """\
@@ -53,9 +53,9 @@ Rank  Model                         AZ score  Expressivity  Progressivity  Train
 
 Proxies: higher is better. AZ score: sum of ln(rank/m) over expressivity, trainability, MACs; 0 is the best in all of
 them. MACs: multiply-adds of one sample. Batch 64, 1 seed, cpu.
-no progressivity (a transformer has none): models/vit.onnx
-normalisation restored after 20 convolutions: models/resnet18.onnx, models/a_network_with_quite_a_long_name_v2.onnx
-no trainability (block 3 is exactly the identity): models/a_network_with_quite_a_long_name_v2.onnx
+models/vit.onnx: no progressivity (a transformer has none)
+models/resnet18.onnx, models/a_network_with_quite_a_long_name_v2.onnx: normalisation restored after 20 convolutions
+models/a_network_with_quite_a_long_name_v2.onnx: no trainability (block 3 is exactly the identity)
 """
 
 GOLDEN_MARKDOWN = """\
@@ -68,11 +68,11 @@ GOLDEN_MARKDOWN = """\
 
 Proxies: higher is better. AZ score: sum of ln(rank/m) over expressivity, trainability, MACs; 0 is the best in all of them. MACs: multiply-adds of one sample. Batch 64, 1 seed, cpu.
 
-no progressivity (a transformer has none): models/vit.onnx
+models/vit.onnx: no progressivity (a transformer has none)
 
-normalisation restored after 20 convolutions: models/resnet18.onnx, models/a_network_with_quite_a_long_name_v2.onnx
+models/resnet18.onnx, models/a_network_with_quite_a_long_name_v2.onnx: normalisation restored after 20 convolutions
 
-no trainability (block 3 is exactly the identity): models/a_network_with_quite_a_long_name_v2.onnx
+models/a_network_with_quite_a_long_name_v2.onnx: no trainability (block 3 is exactly the identity)
 """
 
 GOLDEN_CSV = """\

@@ -113,14 +113,22 @@ def test_an_embedding_is_a_table_that_data_indexes() -> None:
 
 def test_preprocessing_is_fixed_but_the_same_operators_further_on_are_not() -> None:
     model = network(
-        "a = Sub (x, mean)  b = Div (a, deviation)  c = Conv (b, w)  d = Mul (c, factor)  y = Add (d, offset)",
+        """
+        a = Sub (x, mean)
+        b = Div (a, deviation)
+        c = Conv (b, w)
+        d = Mul (c, factor)
+        e = Relu (d)
+        y = Add (e, offset)
+        """,
         constants={
             "mean": weights(1, 3, 1, 1), "deviation": np.abs(weights(1, 3, 1, 1, seed=1)), "w": weights(4, 3, 1, 1),
             "factor": weights(1, 4, 1, 1), "offset": weights(1, 4, 1, 1, seed=1),
         },
     )  # fmt: skip
     found = roles_of(model)
-    assert [found[name] for name in ("mean", "deviation", "factor", "offset")] == [Role.FIXED, Role.FIXED, Role.SCALE, Role.BIAS]
+    kinds = [found[name] for name in ("mean", "deviation", "factor", "offset")]
+    assert kinds == [Role.FIXED, Role.FIXED, Role.SCALE, Role.BIAS]
 
 
 def test_a_mask_is_fixed_and_a_blank_table_is_not() -> None:

@@ -232,9 +232,7 @@ def test_a_constant_output_has_a_zero_jacobian():
 
 
 def test_overflow_in_one_block_leaves_the_others_measured():
-    program = program_of(
-        [("f0", torch.tanh, ("x",)), ("f1", lambda f: f * math.inf, ("f0",)), ("f2", lambda f: f.isinf() * 1.0, ("f1",))]
-    )
+    program = program_of([("f0", torch.tanh, ("x",)), ("f1", lambda f: f * math.inf, ("f0",))])
     evidence = BlockPass(program, blocks("f0", "f1")).measure({"x": torch.randn(4, 3, 4, 4)}, None, signs_of(0))
     assert math.isfinite(evidence[0].entropy)
     assert math.isnan(evidence[1].entropy)

@@ -23,7 +23,7 @@ def evaluate(name: str, *blocks: BlockEvidence) -> Outcome:
 # ---- conformance of every registered proxy ------------------------------------------------------------------------
 GOOD = evidence(*(block(i, entropy=1.0 + i, variance=1.0, sigma=0.9 if i else None) for i in range(3)))
 BAD = {
-    "constant features": evidence(block(entropy=math.nan, variance=0.0), block(1, entropy=1.0, variance=1.0, sigma=0.0)),
+    "constant": evidence(block(entropy=math.nan, variance=0.0), block(1, entropy=1.0, variance=1.0, sigma=0.0)),
     "overflow": evidence(*(block(i, entropy=math.nan, variance=math.inf, sigma=math.nan) for i in range(2))),
     "one block": evidence(block(entropy=1.0, variance=1.0)),
     "nothing measured": evidence(block(), block(1, unmeasured="why")),

@@ -41,6 +41,7 @@ DECOMPOSITIONS: tuple[Rewrite, ...] = (
 
 # Activations before normalisations and pooling, which look for none of them; linear layers after reshapes are plain.
 CANONICALISATIONS: tuple[Rewrite, ...] = (
+    *targets.REWRITES,
     *activations.REWRITES,
     *normalisation.REWRITES,
     *padding.REWRITES,
@@ -82,19 +83,17 @@ def _captured(nodes: tuple[Node, ...]) -> Iterator[str]:
 
 
 def canonicalise(
-    graph: Graph, facts: Facts, *, protected: Collection[str] = (), probe: Facts | None = None
+    graph: Graph, facts: Facts, *, protected: Collection[str] = ()
 ) -> tuple[Graph, Facts, tuple[str, ...]]:
     """Bring patterns that exporters write in several ways into one form.
 
     Parameters
     ----------
     graph, facts
-        A folded graph and what is known about it.
+        A folded graph and what is known about it, at a batch size that no other axis has if possible: where an axis
+        may be the batch or something else of that size, rewrites decline.
     protected
         Tensors that keep their name and stay the output of a node; the graph's outputs always do.
-    probe
-        Facts of the same graph at another batch size; given them, shapes that are computed from the batch become
-        constants.
 
     Returns
     -------
@@ -107,15 +106,12 @@ def canonicalise(
     """
     editor = Editor(graph, facts, protected)
     made = Counter[str]()
-    if probe is not None:
-        made.update(apply(editor, targets.rewrites(probe)))
     for _ in range(_ROUNDS):
         found = apply(editor, CANONICALISATIONS)
-        found["regions"] = turn_regions(editor) + merge_duplicates(editor)
+        tidied = turn_regions(editor) + merge_duplicates(editor)
         made.update(found)
-        if not found.total():
+        if not found and not tidied:
             break
-    del made["regions"]
     if not editor.modified:
         return graph, facts, ()
     canonical = editor.finish()

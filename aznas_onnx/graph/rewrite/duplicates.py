@@ -24,6 +24,8 @@ def merge_duplicates(editor: Editor) -> int:
     first: dict[Hashable, str] = {}
     merged = 0
     for node in editor.nodes():
+        if not node.inputs or len(editor.readers(node.inputs[0])) < 2:
+            continue  # nobody else reads what it does
         key = _key(node)
         if key is None:
             continue
@@ -40,7 +42,8 @@ def _key(node: Node) -> Hashable | None:
         return None
     values = []
     for name, value in sorted(node.attributes.items()):
-        if isinstance(value, (np.ndarray, Graph)) or (isinstance(value, tuple) and any(isinstance(v, Graph) for v in value)):
+        parts = value if isinstance(value, tuple) else (value,)
+        if any(isinstance(part, (np.ndarray, Graph)) for part in parts):
             return None
         values.append((name, value))
     return (node.operator, node.version, node.inputs, tuple(values))

@@ -183,6 +183,12 @@ class Editor:
 
     # What a rewrite does
 
+    def assume(self, name: str, like: str) -> None:
+        """Say that a tensor that is about to be made is like one that is known, which saves asking the operator."""
+        if self._facts is not None and like in self._facts:
+            fact = self._facts[like]
+            self._facts[name] = Fact(fact.shape, fact.dtype)
+
     def unique(self, hint: str) -> str:
         """Return a name that nothing has yet, and take it."""
         name, count = hint, 1

@@ -136,5 +136,6 @@ def _restore(editor: Editor, layer: _Layer) -> None:
     folded = editor.constant(node.input(2))
     shift = None if folded is None else replace(folded, sources=frozenset())  # each is a parameter of its own
     output = editor.unique(f"{node.outputs[0]}/unfolded")
+    editor.assume(output, node.outputs[0])
     plain = replace(node, inputs=node.inputs[:2], outputs=(output,))
     add_batch_normalisation(editor, node, output, None, shift, layer.channels, plain)

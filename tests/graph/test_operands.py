@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from aznas_onnx.errors import ModelError
+from aznas_onnx.graph import prepare
+from tests.graph.builders import network, weights
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@pytest.mark.parametrize(
+    ("body", "shapes", "reason"),
+    [
+        ("y = Conv (x, w)", {"w": (4, 5, 3, 3)}, "takes 5 channels in 1 groups, but the input has 3"),
+        ("y = Conv <group = 7> (x, w)", {"w": (7, 3, 3, 3)}, "takes 21 channels"),
+        ("y = Conv <group = 3> (x, w)", {"w": (4, 1, 3, 3)}, "takes 3 channels in 3 groups"),
+        ("y = Conv <group = 0> (x, w)", {"w": (4, 3, 3, 3)}, "groups"),
+        ("y = Conv <kernel_shape = [5, 5]> (x, w)", {"w": (4, 3, 3, 3)}, r"kernel_shape is \(5, 5\)"),
+        ("y = Conv (x, w, b)", {"w": (4, 3, 3, 3), "b": (9,)}, "the bias needs 4 elements"),
+        ("y = Conv (x, w)", {"w": (4, 3, 3)}, "same three or more axes|does not fit"),
+        ("y = ConvTranspose (x, w)", {"w": (4, 3, 3, 3)}, "takes 4 channels"),
+        ("y = ConvTranspose (x, w, b)", {"w": (3, 4, 3, 3), "b": (3,)}, "the bias needs 4 elements"),
+        ("y = InstanceNormalization (x, b, b)", {"b": (4,)}, "each vector needs 3 elements"),
+        ("f = Flatten (x)  y = Gemm <transB = 1> (f, w, b)", {"w": (5, 192), "b": (4,)}, "the bias does not fit"),
+        ("y = PRelu (x, w)", {"w": (5, 1, 1)}, "the slope does not broadcast"),
+        ("y, z = Split <axis = 3, num_outputs = 7> (x)", {}, "num_outputs is 7, but there are 2 outputs"),
+        ("y = SpaceToDepth <blocksize = 3> (x)", {}, "does not divide into blocks of 3"),
+        ("y = DepthToSpace <blocksize = 2> (x)", {}, "does not divide into blocks of 2"),
+        ("f = Squeeze (x)  y = LSTM <hidden_size = 5> (f, w, r)", {"w": (1, 3, 3), "r": (1, 20, 5)}, "1 x 20 x 8"),
+        ("f = Squeeze (x)  y = GRU <hidden_size = 6> (f, w, r)", {"w": (1, 15, 8), "r": (1, 15, 5)}, "hidden_size is 6"),
+        ("f = Squeeze (x)  y = RNN <hidden_size = 5> (f, w, r, b)", {"w": (1, 5, 8), "r": (1, 5, 5), "b": (1, 5)}, "the bias needs 1 x 10"),
+    ],
+)  # fmt: skip
+def test_operands_that_onnx_itself_lets_pass(body: str, shapes: Shapes, reason: str) -> None:
+    model = network(body, constants={name: weights(*shape) for name, shape in shapes.items()})
+    with pytest.raises(ModelError, match=reason):
+        prepare(model, keep_graph=True)
+
+
+@pytest.mark.parametrize(
+    ("body", "shapes"),
+    [
+        ("y = Conv <group = 3, kernel_shape = [3, 3]> (x, w, b)", {"w": (6, 1, 3, 3), "b": (6,)}),
+        ("y = ConvTranspose <group = 3> (x, w, b)", {"w": (3, 2, 3, 3), "b": (6,)}),
+        ("f = Flatten (x)  y = Gemm <transB = 1> (f, w, b)", {"w": (5, 192), "b": (1, 5)}),
+        ("y = PRelu (x, w)", {"w": (3, 1, 1)}),
+        ("y = PRelu (x, w)", {"w": (1,)}),
+        ("y = SpaceToDepth <blocksize = 4> (x)", {}),
+        ('f = Squeeze (x)  y = LSTM <hidden_size = 5, direction = "bidirectional"> (f, w, r, b)', {"w": (2, 20, 8), "r": (2, 20, 5), "b": (2, 40)}),
+    ],
+)  # fmt: skip
+def test_operands_that_fit(body: str, shapes: Shapes) -> None:
+    prepare(network(body, constants={name: weights(*shape) for name, shape in shapes.items()}), keep_graph=True)

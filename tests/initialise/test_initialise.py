@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from aznas_onnx.graph import prepare, specialise
+from aznas_onnx.graph.roles import Role
+from aznas_onnx.initialise import Law, Stream, WeightSource, draw, generator, plan_weights, rademacher
+from tests.graph.builders import network, weights
+
+CPU = torch.device("cpu")
+
+
+def plan_of(body: str, constants=None, *, batch_size: int = 4, is_transformer: bool = False, **kwargs):
+    model = specialise(prepare(network(body, constants=constants, **kwargs), keep_graph=True), batch_size)
+    return plan_weights(model.graph, model.facts, is_transformer=is_transformer)
+
+
+def law_of(body: str, name: str, constants, **kwargs) -> tuple[Law, float]:
+    weight = plan_of(body, constants, **kwargs)[name]
+    return weight.law, weight.parameter
+
+
+ROWS = {"x": ("n", 12)}
+TOKENS = {"x": ("n", 6, 12)}
+
+
+# ---- fan-in -------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("body", "shape", "inputs", "fan_in"),
+    [
+        ("y = Conv (x, w)", (8, 3, 3, 3), None, 27),
+        ("y = Conv <group = 3> (x, w)", (6, 1, 5, 5), None, 25),
+        ("y = ConvTranspose (x, w)", (3, 8, 2, 2), None, 32),
+        ("y = MatMul (x, w)", (12, 5), ROWS, 12),
+        ("y = MatMul (x, w)", (6, 12, 5), {"x": ("n", 6, 3, 12)}, 12),
+        ("y = MatMul (w, x)", (9, 6), TOKENS, 6),
+        ("y = Gemm (x, w)", (12, 5), ROWS, 12),
+        ("y = Gemm <transB = 1> (x, w)", (5, 12), ROWS, 12),
+        ('y = Einsum <equation = "btd,dhe->bthe"> (x, w)', (12, 2, 3), TOKENS, 12),
+        ('y = Einsum <equation = "bthe,hed->btd"> (x, w)', (2, 6, 5), {"x": ("n", 6, 2, 6)}, 12),
+    ],
+)
+def test_fan_in_is_what_the_operator_sums_over(body, shape, inputs, fan_in):
+    law, std = law_of(body, "w", {"w": weights(*shape)}, inputs=inputs)
+    assert law is Law.NORMAL
+    assert std == pytest.approx(math.sqrt(2 / fan_in))
+
+
+# ---- laws ---------------------------------------------------------------------------------------------------------
+def test_transformers_draw_linear_weights_from_a_truncated_normal():
+    assert law_of("y = MatMul (x, w)", "w", {"w": weights(12, 5)}, inputs=ROWS, is_transformer=True) == (
+        Law.TRUNCATED_NORMAL,
+        0.02,
+    )
+
+
+def test_a_transformers_patch_embedding_keeps_what_pytorch_gives_it():
+    constants = {"w": weights(8, 3, 4, 4), "b": weights(8)}
+    plan = plan_of("y = Conv <strides = [4, 4]> (x, w, b)", constants, is_transformer=True)
+    assert [(w.law, w.parameter) for w in plan.values()] == [(Law.UNIFORM, pytest.approx(1 / math.sqrt(48)))] * 2
+    torch.manual_seed(0)
+    reference = torch.nn.Conv2d(3, 8, 4)
+    assert float(reference.weight.detach().abs().max()) == pytest.approx(1 / math.sqrt(48), rel=0.01)
+    assert draw(plan, seed=0, device=CPU)["w"].std() == pytest.approx(float(reference.weight.detach().std()), rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("body", "constants", "expected"),
+    [
+        ("y = Conv (x, w, b)", {"w": (8, 3, 1, 1), "b": (8,)}, {"b": 0.0}),
+        (
+            "y = BatchNormalization (x, s, b, m, v)",
+            {"s": (3,), "b": (3,), "m": (3,), "v": (3,)},
+            {"s": 1.0, "b": 0.0, "m": 0.0, "v": 1.0},
+        ),
+        ("h = Conv (x, w) y = PRelu (h, s)", {"w": (8, 3, 1, 1), "s": (8, 1, 1)}, {"s": 0.25}),
+        ("h = Conv (x, w) y = Mul (h, g)", {"w": (8, 3, 1, 1), "g": (8, 1, 1)}, {"g": 1.0}),
+        ("h = Conv (x, w) r = Relu (h) y = Add (r, b)", {"w": (8, 3, 1, 1), "b": (1, 8, 1, 1)}, {"b": 0.0}),
+    ],
+)
+def test_vectors_get_fixed_values(body, constants, expected):
+    plan = plan_of(body, {name: np.abs(weights(*shape)) for name, shape in constants.items()})
+    drawn = draw(plan, seed=0, device=CPU, names=expected)
+    assert {name: set(tensor.flatten().tolist()) for name, tensor in drawn.items()} == {
+        name: {value} for name, value in expected.items()
+    }
+
+
+def test_recurrent_weights_are_uniform_by_the_hidden_size():
+    constants = {"w": weights(1, 16, 12), "r": weights(1, 16, 4)}
+    plan = plan_of("y = LSTM <hidden_size = 4> (x, w, r)", constants, inputs={"x": (6, 1, 12)}, batch_size=6)
+    assert (plan["w"].law, plan["w"].parameter) == (Law.UNIFORM, 0.5)
+    assert (plan["r"].law, plan["r"].parameter) == (Law.UNIFORM, 0.5)
+
+
+def test_scalars_and_masks_keep_the_value_of_the_file():
+    mask = np.where(np.tril(np.ones((6, 6))) == 1, 0.0, -100.0).astype(np.float32)
+    body = "k = MatMul (x, w) a = Add (k, mask) b = Mul (a, scale) y = Softmax (b)"
+    constants = {"w": weights(12, 6), "mask": mask, "scale": np.array([0.125], dtype=np.float32)}
+    plan = plan_of(body, constants, inputs=TOKENS)
+    assert set(plan) == {"w"}
+
+
+# ---- position embeddings and class tokens -------------------------------------------------------------------------
+def test_position_embeddings_are_truncated_normal():
+    plan = plan_of("h = MatMul (x, w) y = Add (h, p)", {"w": weights(12, 8), "p": weights(1, 6, 8)}, inputs=TOKENS)
+    assert (plan["p"].role, plan["p"].law, plan["p"].parameter) == (Role.POSITION, Law.TRUNCATED_NORMAL, 0.02)
+
+
+def test_all_samples_get_the_same_class_token():
+    body = """
+        shape = Shape <start = 0, end = 1> (x)
+        target = Concat <axis = 0> (shape, ones)
+        tokens = Expand (token, target)
+        y = Concat <axis = 1> (tokens, x)
+    """
+    constants = {"token": weights(1, 1, 12), "ones": np.array([1, 12], dtype=np.int64)}
+    plan = plan_of(body, constants, inputs=TOKENS, batch_size=5)
+    (weight,) = plan.values()
+    assert weight.shape == (5, 1, 12)
+    token = draw(plan, seed=0, device=CPU)[weight.name]
+    assert token.shape == (5, 1, 12)
+    assert (token == token[0]).all()
+    assert token[0].std() > 0
+
+
+def test_filters_are_not_taken_for_samples_where_there_are_equally_many():
+    plan = plan_of("y = Conv (x, w)", {"w": weights(8, 3, 3, 3)}, batch_size=8)
+    drawn = draw(plan, seed=0, device=CPU)["w"]
+    assert not (drawn == drawn[0]).all()
+
+
+# ---- preprocessing ------------------------------------------------------------------------------------------------
+def test_arithmetic_on_the_raw_input_is_made_neutral():
+    body = "a = Mul (x, scale) b = Sub (a, mean) c = Div (b, std) y = Conv (c, w)"
+    constants = {
+        "scale": np.array(1 / 255, dtype=np.float32),
+        "mean": weights(3, 1, 1),
+        "std": np.abs(weights(3, 1, 1)),
+        "w": weights(8, 3, 3, 3),
+    }
+    drawn = draw(plan_of(body, constants), seed=0, device=CPU)
+    assert drawn["scale"].item() == 1.0
+    assert (drawn["mean"] == 0).all()
+    assert (drawn["std"] == 1).all()
+
+
+def test_arithmetic_behind_a_weight_is_the_networks_own():
+    body = "h = Conv (x, w) y = Mul (h, scale)"
+    assert "scale" not in plan_of(body, {"w": weights(8, 3, 3, 3), "scale": np.array(0.5, dtype=np.float32)})
+
+
+# ---- the draw -----------------------------------------------------------------------------------------------------
+CHAIN = "a = Conv (x, w1) b = Relu (a) y = Conv (b, w2)"
+CHAIN_WEIGHTS = {"w1": weights(64, 3, 3, 3), "w2": weights(64, 64, 3, 3)}
+
+
+def test_a_seed_gives_the_same_weights_whatever_is_drawn_first():
+    plan = plan_of(CHAIN, CHAIN_WEIGHTS)
+    together = draw(plan, seed=3, device=CPU)
+    source = WeightSource(plan, 3, CPU)
+    assert torch.equal(source.draw("w2"), together["w2"])
+    assert torch.equal(source.draw("w1"), together["w1"])
+    assert not torch.equal(draw(plan, seed=4, device=CPU)["w1"], together["w1"])
+
+
+def test_names_of_tensors_do_not_matter():
+    constants = {"zz": CHAIN_WEIGHTS["w1"], "aa": CHAIN_WEIGHTS["w2"]}
+    renamed = plan_of("a = Conv (x, zz) b = Relu (a) y = Conv (b, aa)", constants)
+    original = plan_of(CHAIN, CHAIN_WEIGHTS)
+    assert torch.equal(draw(renamed, seed=0, device=CPU)["zz"], draw(original, seed=0, device=CPU)["w1"])
+    assert torch.equal(draw(renamed, seed=0, device=CPU)["aa"], draw(original, seed=0, device=CPU)["w2"])
+
+
+def test_drawn_weights_have_the_deviation_of_their_law():
+    drawn = draw(plan_of(CHAIN, CHAIN_WEIGHTS), seed=0, device=CPU)
+    assert float(drawn["w2"].std()) == pytest.approx(math.sqrt(2 / (64 * 9)), rel=0.02)
+    assert float(drawn["w2"].mean()) == pytest.approx(0.0, abs=2e-3)
+
+
+def test_a_truncated_normal_stays_within_its_bounds():
+    plan = plan_of("y = MatMul (x, w)", {"w": weights(12, 4000)}, inputs=ROWS, is_transformer=True)
+    drawn = draw(plan, seed=0, device=CPU)["w"]
+    assert float(drawn.std()) == pytest.approx(0.02, rel=0.03)
+
+
+def test_no_data_of_a_weight_is_read():
+    def fail():
+        raise AssertionError("weights are drawn, not read")
+
+    model = specialise(prepare(network(CHAIN, constants=CHAIN_WEIGHTS), keep_graph=True), 4)
+    from dataclasses import replace
+
+    unread = {name: replace(constant, read=fail) for name, constant in model.graph.constants.items()}
+    plan = plan_weights(replace(model.graph, constants=unread), model.facts, is_transformer=False)
+    assert set(plan) == {"w1", "w2"}
+
+
+# ---- streams ------------------------------------------------------------------------------------------------------
+def test_streams_differ_by_purpose_and_index():
+    numbers = {
+        (stream, index, seed): torch.randn(3, generator=generator(seed, stream, index, CPU)).tolist()[0]
+        for stream in Stream
+        for index in (0, 1)
+        for seed in (0, 1)
+    }
+    assert len(set(numbers.values())) == len(numbers)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (7,), (64,), (65,), (3, 5, 7)])
+def test_rademacher_tensors_have_any_shape(shape):
+    signs = rademacher(shape, CPU, generator(0, Stream.RADEMACHER, 0, CPU))
+    assert signs.shape == shape
+    assert signs.dtype == torch.float32
+    assert (signs.abs() == 1).all()
+
+
+def test_rademacher_signs_are_balanced_and_uncorrelated():
+    signs = rademacher((100_000, 16), CPU, generator(0, Stream.RADEMACHER, 0, CPU))
+    correlation = signs.T @ signs / len(signs)
+    assert float(signs.mean()) == pytest.approx(0.0, abs=0.003)
+    assert torch.allclose(correlation, torch.eye(16), atol=0.02)
