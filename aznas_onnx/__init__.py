@@ -24,27 +24,35 @@ if TYPE_CHECKING:
     from aznas_onnx.ranking import Ranking, rank
     from aznas_onnx.results import ProxyScores
     from aznas_onnx.scoring import score, score_many
+    from aznas_onnx.searching import Budget, Study
+    from aznas_onnx.searching.search import search
 
 __all__ = [
     "AznasError",
+    "Budget",
     "Inspection",
     "ProxyScores",
     "Ranking",
+    "Study",
     "inspect",
     "rank",
     "score",
     "score_many",
+    "search",
     "spaces",
 ]
 
 _MODULES = {
+    "Budget": "aznas_onnx.searching",
     "Inspection": "aznas_onnx.inspection",
     "ProxyScores": "aznas_onnx.results",
     "Ranking": "aznas_onnx.ranking",
+    "Study": "aznas_onnx.searching",
     "inspect": "aznas_onnx.inspection",
     "rank": "aznas_onnx.ranking",
     "score": "aznas_onnx.scoring",
     "score_many": "aznas_onnx.scoring",
+    "search": "aznas_onnx.searching",
 }
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["export"]
 
 
-@click.command()
+@click.command(short_help="Write the networks that a search found.")
 @click.argument("study_file", metavar="RUN.db", type=click.Path(path_type=Path))
 @click.option("--best", type=click.IntRange(min=1), metavar="N", help="The N best candidates.  [default: 1]")
 @click.option(

@@ -17,7 +17,7 @@ from aznas_onnx.errors import AznasError
 __all__ = ["inspect"]
 
 
-@click.command()
+@click.command(short_help="Show what a network is made of and what it costs.")
 @click.argument("model", metavar="MODEL.onnx", type=click.Path())
 @format_option
 @click.option("--nodes", "show_nodes", is_flag=True, help="Show every node of the graph as it is scored.")

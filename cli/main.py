@@ -72,8 +72,9 @@ def aznas() -> None:
 
     \b
     Examples:
-      aznas score resnet18.onnx mobilenet.onnx     score two networks and rank them
-      aznas inspect resnet18.onnx                  its blocks, multiply-adds and parameters
+      aznas score resnet18.onnx mobilenet.onnx             score two networks and rank them
+      aznas inspect resnet18.onnx                          its blocks, multiply-adds and parameters
+      aznas search --space mbv2 --flops 600M --db run.db   the best networks within a budget
 
     Exit status: 0 done, 2 bad usage or bad input, 3 some of many inputs failed, 130 interrupted.
     """

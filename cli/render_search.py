@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aznas_onnx.cli.options import OutputFormat
-from aznas_onnx.cli.tables import Column, print_table, print_trimmed, write_csv, write_markdown
+from aznas_onnx.cli.tables import Column, print_table, write_csv, write_markdown
 from aznas_onnx.cli.text import plural, printable
 from aznas_onnx.counts import format_count
 from aznas_onnx.results import ProxyValue, Status
@@ -38,7 +38,7 @@ def render_study(
         print_table(console, _columns(study, best), (_cells(study, one) for one in best))
         console.print()
         for line in _notes(study, best):
-            print_trimmed(console, printable(line))
+            console.out(printable(line), highlight=False)  # whole, to be copied
 
 
 def study_document(study: Study, best: Sequence[Candidate], *, interrupted: bool = False) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def _split_names(ctx: click.Context, param: click.Parameter, value: str | None) 
     return None if value is None else [name.strip() for name in value.split(",") if name.strip()]
 
 
-@click.command()
+@click.command(short_help="Score networks and rank them.")
 @click.argument("models", metavar="MODEL.onnx...", type=click.Path(), nargs=-1, required=True)
 @format_option
 @click.option(
@@ -62,6 +62,12 @@ def _split_names(ctx: click.Context, param: click.Parameter, value: str | None) 
 @input_option
 @blocks_option
 @keep_graph_option
+@click.option(
+    "--as-published",
+    is_flag=True,
+    help="Give features with a singular covariance no expressivity, as the authors' code does, instead of a low one. "
+    "It depends on rounding, so use it to reproduce the paper only.",
+)
 def score(
     models: tuple[str, ...],
     output_format: OutputFormat,

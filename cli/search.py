@@ -146,13 +146,15 @@ def search(
     from aznas_onnx.cli.console import results
     from aznas_onnx.cli.render_search import render_study
     from aznas_onnx.searching import Study
+    from aznas_onnx.spaces import get
 
     if db is None and settings["resume"]:
         raise SettingsError("--resume needs the file of a study; name it with --db")
     options = {"resolution": resolution, "num_classes": classes}
     settings["space_options"] = {name: value for name, value in options.items() if value is not None}
-    db = db or Path(f"{Path(space).stem}-{time.strftime('%Y%m%d-%H%M%S')}.db")
-    click.echo(f"study: {printable(str(db))}", err=True)
+    if db is None:
+        db = Path(f"{get(space, **settings['space_options']).name}-{time.strftime('%Y%m%d-%H%M%S')}.db")
+        click.echo(f"study: {printable(str(db))}", err=True)
     interrupted = False
     try:
         study = _search(space, db, settings)

@@ -42,7 +42,7 @@ def space_options(command: F) -> F:
     return resolution(classes(command))
 
 
-@click.group(invoke_without_command=True)
+@click.group(invoke_without_command=True, short_help="List search spaces, draw and build networks.")
 @click.pass_context
 def spaces(ctx: click.Context) -> int | None:
     """Look at the search spaces: list them, draw networks from them, build one as ONNX.
@@ -139,7 +139,7 @@ def sample(name: str, count: int, seed: int, output_format: str, resolution: int
     return DONE
 
 
-@spaces.command()
+@spaces.command(short_help="Build a network as ONNX.")
 @space_argument
 @click.argument("genotype")
 @click.option(

@@ -1,4 +1,4 @@
-"""Scores and ranks real networks that nobody here wrote; `make demo` runs it.
+"""Scores and ranks real networks that nobody here wrote, then searches a little; `make demo` runs it.
 
 Some are graphs of the ONNX model zoo that the onnx package ships, their weights left out. The others are torchvision
 networks, exported on the spot by `torch.onnx.export` with its defaults. None of them is trained, and none has to be.
@@ -18,14 +18,32 @@ from pathlib import Path
 FOLDER = Path("build/demo")
 ZOO = ("squeezenet", "shufflenet", "inception_v1", "resnet50", "densenet121")
 TORCHVISION = ("mobilenet_v3_small", "mobilenet_v2", "mnasnet1_0", "efficientnet_b0", "resnet18", "regnet_x_400mf")
-BATCH_SIZE = 16  # a quarter of the default, so that two cores are done in about two minutes
+BATCH_SIZE = "16"  # a quarter of the default, so that two cores are done in about two minutes
 
 
 def main() -> int:
     FOLDER.mkdir(parents=True, exist_ok=True)
     models = [copy_from_zoo(name) for name in ZOO] + [export(name) for name in TORCHVISION]
-    status = aznas("inspect", "torchvision_resnet18.onnx")
-    return status or aznas("score", "--batch-size", str(BATCH_SIZE), *models)
+    (FOLDER / "search.db").unlink(missing_ok=True)
+    steps = (
+        ["inspect", "torchvision_resnet18.onnx"],
+        ["score", "--batch-size", BATCH_SIZE, *models],
+        [
+            "search",
+            "--space",
+            "nb201",
+            "--flops",
+            "100M",
+            "--iterations",
+            "30",
+            "--batch-size",
+            BATCH_SIZE,
+            "--db",
+            "search.db",
+        ],
+        ["export", "search.db", "--best", "1", "-o", "winner"],
+    )
+    return next((status for status in map(aznas, steps) if status), 0)
 
 
 def copy_from_zoo(name: str) -> str:
@@ -58,10 +76,9 @@ def export(name: str) -> str:
     return path.name
 
 
-def aznas(*arguments: str) -> int:
+def aznas(arguments: list[str]) -> int:
     print(f"\n$ aznas {' '.join(arguments)}\n", flush=True)
-    command = [sys.executable, "-m", "aznas_onnx", *arguments]
-    return subprocess.run(command, cwd=FOLDER, check=False).returncode
+    return subprocess.run([sys.executable, "-m", "aznas_onnx", *arguments], cwd=FOLDER, check=False).returncode
 
 
 if __name__ == "__main__":

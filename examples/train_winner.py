@@ -2,9 +2,9 @@
 
     python examples/train_winner.py [FOLDER]
 
-FOLDER is what `aznas export` wrote for a network of the nb201 space. Without it a short search finds one first. The data
-are the handwritten digits of scikit-learn (1,797 images of 8x8, resized), of which a quarter is held out for the test.
-Two cores need about two minutes. Exits with 1 where the test accuracy is below 95 %.
+FOLDER is what `aznas export` wrote for a network of the nb201 space. Without it a short search finds one first. The
+data are the handwritten digits of scikit-learn (1,797 images of 8x8, resized), of which a quarter is held out for the
+test. Two cores need about two minutes. Exits with 1 where the test accuracy is below 95 %.
 """
 
 from __future__ import annotations
@@ -21,12 +21,11 @@ import torch.nn.functional as F
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-import aznas_onnx as az
 from aznas_onnx.export import TrainableNetwork, export_winners
 from aznas_onnx.searching import search
 
 RESOLUTION = 16  # of the short search; a network from elsewhere is trained at its own
-EPOCHS = 12
+EPOCHS = 8
 BATCH_SIZE = 64
 LEARNING_RATE = 0.05
 REQUIRED_ACCURACY = 0.95
@@ -92,7 +91,10 @@ def train(network: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) 
             schedule.step()
             total += loss.detach()
         elapsed_s = time.monotonic() - start
-        print(f"epoch {epoch + 1:2} of {EPOCHS}: loss {total * BATCH_SIZE / len(images):.3f}, {elapsed_s:.0f} s", flush=True)
+        print(
+            f"epoch {epoch + 1:2} of {EPOCHS}: loss {total * BATCH_SIZE / len(images):.3f}, {elapsed_s:.0f} s",
+            flush=True,
+        )
 
 
 def accuracy_in_onnxruntime(model: Path, images: torch.Tensor, labels: torch.Tensor) -> float:

@@ -27,10 +27,10 @@ LEVELS = {
     "scoring": 6,
     "ranking": 7,
     "searching": 8,
-    "export": 8,
+    "export": 9,
     "spaces": 4,
-    "cli": 9,
-    "__main__": 10,
+    "cli": 10,
+    "__main__": 11,
 }
 
 TORCH_FREE = ("graph", "blocks", "flops", "inspection", "ranking", "spaces", "cli.main", "cli.score", "cli.inspect")

@@ -79,7 +79,8 @@ class _Grouping:
         clusters = self._with_places(clusters)
         parts: list[Part] = []
         start = 0
-        for cluster, following in zip(clusters, [*clusters[1:], None], strict=True):
+        for at, cluster in enumerate(clusters):
+            following = clusters[at + 1] if at + 1 < len(clusters) else None
             end = self._end(cluster, following)
             if end is None or end <= start or (following and self._is_lone_depthwise(cluster, start, end)):
                 continue  # its nodes belong to the block that follows

@@ -208,8 +208,9 @@ def _doubts(network: Network, parts: Sequence[Part], blocks: Sequence[Block]) ->
 def _last_resort(model: Model, why: str) -> Blocks:
     """Take the last tensor of a model where nothing in it looks like a block."""
     graph = model.graph
-    weighted = [node for node in graph.nodes if is_weighted(node, graph) and node.outputs[0] in model.channel_axes]
-    output = weighted[-1].outputs[0] if weighted else graph.outputs[0]
+    floats = [node for node in graph.nodes if _is_feature_map(model, node.outputs[0])]
+    weighted = [node for node in floats if is_weighted(node, graph)]
+    output = (weighted or floats)[-1].outputs[0] if floats else graph.outputs[0]
     block = Block(
         index=0,
         name="network",
@@ -220,3 +221,8 @@ def _last_resort(model: Model, why: str) -> Blocks:
         reason=f"the last tensor with weights: {why}",
     )
     return Blocks(blocks=(block,), is_transformer=False, warnings=(f"no blocks were found: {why}",))
+
+
+def _is_feature_map(model: Model, tensor: str) -> bool:
+    fact = model.facts[tensor]
+    return fact.dtype.kind == "f" and fact.value is None and len(fact.shape or ()) >= 2

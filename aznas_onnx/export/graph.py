@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 from aznas_onnx.graph import Facts, Graph, InputPlan, Limits
@@ -34,6 +33,10 @@ class WeightGraph:
     graph: Graph
     inputs: InputPlan
 
+    def __deepcopy__(self, memo: object) -> WeightGraph:
+        """Return the graph itself: a value that nobody changes, and that copies of a module share."""
+        return self
+
     def at(self, batch_size: int) -> tuple[Graph, Facts]:
         """Return the graph and the facts for a batch size."""
         return interpret(self.graph, batch_size, self.inputs.shapes(batch_size), Limits())
@@ -47,8 +50,6 @@ def read_weight_graph(source: Source) -> WeightGraph:
     ModelError
         If it cannot be read.
     """
-    if not isinstance(source, os.PathLike) and isinstance(source, str):
-        source = os.fspath(source)
     limits = Limits()
     proto, folder = load(source, limits)
     graph, _ = to_float32(lower(proto, folder, source_name(source), limits))

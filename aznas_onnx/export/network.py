@@ -42,7 +42,7 @@ class TrainableNetwork(nn.Module):
     Raises
     ------
     ModelError
-        If the model cannot be read, or has several inputs or outputs.
+        If the model cannot be read, has several inputs or outputs, or no weights.
 
     Examples
     --------
@@ -64,6 +64,11 @@ class TrainableNetwork(nn.Module):
         for name, role in roles(graph, facts).items():
             if role.is_trainable or role in _STATISTICS:
                 self._names[name] = self._add(name, _read(graph, name), is_parameter=role.is_trainable)
+        if not any(True for _ in self.parameters()):
+            raise ModelError(
+                f"{graph.name}: the network has no weights to train; one that a space has just built gets them from "
+                "aznas_onnx.export.initialised"
+            )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the network's output for a batch, shape (batch, ...)."""
@@ -92,7 +97,7 @@ class TrainableNetwork(nn.Module):
         return model
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_programs": {}}  # compiled anew where it is needed: a copy, another process
+        return {**self.__dict__, "_programs": {}}  # they hold the tensors of this module; a copy compiles its own
 
     def _weights(self) -> Mapping[str, torch.Tensor]:
         """Return parameters and buffers by their name in the graph; moving the module replaces the tensors."""
@@ -106,12 +111,14 @@ class TrainableNetwork(nn.Module):
     def _add(self, name: str, value: torch.Tensor, *, is_parameter: bool) -> str:
         """Register a tensor; return its key in the state dict.
 
-        That is its name in the file, dots making submodules as they do in torch, unless another tensor's name stands
-        in the way.
+        That is its name in the file, dots making submodules as they do in torch, unless the name of another tensor or
+        of a method stands in the way.
         """
         *path, leaf = name.split(".")
         if not all((*path, leaf)) or not self._is_free(path, leaf):
             path, leaf = [], name.replace(".", "_")
+            while hasattr(self, leaf):
+                leaf += "_"
         module: nn.Module = self
         for part in path:
             if part not in module._modules:

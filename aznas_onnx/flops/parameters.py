@@ -90,7 +90,9 @@ class _Counting:
         if not node.is_op(*_BIASED) or node.input(2) or node.name in self._repeated:
             return
         if self._declares_bias(node):
-            self.found[node.name] = self.found.get(node.name, 0) + _output_channels(node, self._graph.constants[node.inputs[1]])
+            self.found[node.name] = self.found.get(node.name, 0) + _output_channels(
+                node, self._graph.constants[node.inputs[1]]
+            )
 
     def _declares_bias(self, node: Node) -> bool | None:
         """Return whether the network had a bias beside the weight of a node; None where the file does not say.

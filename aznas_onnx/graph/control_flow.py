@@ -115,13 +115,17 @@ def _resolve_scan(node: Node, facts: Mapping[str, Fact], max_trips: int) -> Reso
     body: Any = node.attributes["body"]
     attributes: Mapping[str, Any] = node.attributes
     if node.version < 9:
-        raise UnsupportedOperatorError(f"node {node.name!r}: Scan of opset 8 is not supported; export with opset 9 or newer")
+        raise UnsupportedOperatorError(
+            f"node {node.name!r}: Scan of opset 8 is not supported; export with opset 9 or newer"
+        )
     n_scanned = attributes["num_scan_inputs"]
     n_states = len(node.inputs) - n_scanned
     n_outputs = len(body.outputs) - n_states
     _check_arity(node, body, inputs=len(node.inputs), outputs=len(node.outputs))
     if n_scanned < 1 or n_states < 0 or n_outputs < 0:
-        raise ModelError(f"node {node.name!r} ({node.operator}) has {len(node.inputs)} inputs, of which it scans {n_scanned}")
+        raise ModelError(
+            f"node {node.name!r} ({node.operator}) has {len(node.inputs)} inputs, of which it scans {n_scanned}"
+        )
     in_axes = _per_tensor(node, "scan_input_axes", n_scanned)
     in_reversed = _per_tensor(node, "scan_input_directions", n_scanned)
     out_axes = _per_tensor(node, "scan_output_axes", n_outputs)
@@ -218,7 +222,8 @@ def _splice(result: Resolution, body: Graph, bound: Mapping[str, str], prefix: s
 
 def _renamed(node: Node, rename: Mapping[str, str], prefix: str) -> Node:
     attributes = {
-        key: _rename_captured(value, rename) if isinstance(value, Graph) else value for key, value in node.attributes.items()
+        key: _rename_captured(value, rename) if isinstance(value, Graph) else value
+        for key, value in node.attributes.items()
     }
     return replace(
         node,
@@ -231,7 +236,11 @@ def _renamed(node: Node, rename: Mapping[str, str], prefix: str) -> Node:
 
 def _rename_captured(body: Graph, rename: Mapping[str, str]) -> Graph:
     """Rename what a nested body reads from outside; its own names shadow outer ones."""
-    own = set(body.constants) | {value.name for value in body.inputs} | {out for node in body.nodes for out in node.outputs}
+    own = (
+        set(body.constants)
+        | {value.name for value in body.inputs}
+        | {out for node in body.nodes for out in node.outputs}
+    )
     visible = {name: new for name, new in rename.items() if name not in own}
     return replace(
         body,
@@ -253,5 +262,11 @@ def _rename_outputs(result: Resolution, node: Node, names: list[str]) -> None:
     for name, output in zip(names, node.outputs, strict=False):
         if output:
             result.nodes.append(
-                Node(op_type="Identity", version=node.version, name=f"{node.name}/{output}", inputs=(name,), outputs=(output,))
+                Node(
+                    op_type="Identity",
+                    version=node.version,
+                    name=f"{node.name}/{output}",
+                    inputs=(name,),
+                    outputs=(output,),
+                )
             )

@@ -59,7 +59,9 @@ def evaluate(node: Node, inputs: _Inputs) -> list[Array]:
         raise ModelError(f"node {node.name!r} ({node.operator}) asks for more memory than there is") from error
     except Exception as error:  # noqa: BLE001  # the reference code raises whatever numpy, re or PIL do
         reason = str(error).strip().partition("\n")[0][:300]
-        raise ModelError(f"node {node.name!r} ({node.operator}) cannot be computed from its constants: {reason}") from error
+        raise ModelError(
+            f"node {node.name!r} ({node.operator}) cannot be computed from its constants: {reason}"
+        ) from error
 
 
 def _reference(node: Node, inputs: _Inputs) -> list[Array]:
@@ -149,7 +151,9 @@ class Deferred:
             If that would take more memory or time than a network's constant can be worth.
         """
         if self.work > _MAX_WORK:
-            raise ModelError(f"node {self.node.name!r} ({self.node.operator}) makes a constant that is too large to compute")
+            raise ModelError(
+                f"node {self.node.name!r} ({self.node.operator}) makes a constant that is too large to compute"
+            )
         values = [None if c is None or c.read is None else c.read() for c in self.inputs]
         return evaluate(self.node, values)[self.index]
 
@@ -186,9 +190,10 @@ def _binary(function: Callable[[Array, Array], Any]) -> Callable[[Node, _Inputs]
 
 
 def _div(left: Array, right: Array) -> Array:
-    if left.dtype.kind in "iu":
-        return np.asarray(np.trunc(left / right)).astype(left.dtype) if np.any(right < 0) or np.any(left < 0) else left // right
-    return np.asarray(left / right)
+    if left.dtype.kind not in "iu":
+        return np.asarray(left / right)
+    quotient, remainder = np.divmod(left, right)
+    return np.asarray(quotient + ((remainder != 0) & ((left < 0) != (right < 0)))).astype(left.dtype)  # towards zero
 
 
 def _axes(node: Node, inputs: _Inputs) -> tuple[int, ...] | None:
@@ -237,7 +242,7 @@ def _slice(node: Node, inputs: _Inputs) -> Array:
         if step < 0 and end < -value.shape[axis]:
             end = None
         window[axis] = slice(start, end, step)
-    return value[tuple(window)]
+    return np.asarray(value[tuple(window)])
 
 
 def _cast(node: Node, inputs: _Inputs) -> Array:
@@ -245,8 +250,7 @@ def _cast(node: Node, inputs: _Inputs) -> Array:
 
     to: Any = node.attributes["to"]
     value = _need(inputs, 0)
-    dtype = helper.tensor_dtype_to_np_dtype(to)
-    return value.astype(dtype)
+    return np.asarray(value.astype(helper.tensor_dtype_to_np_dtype(to)))
 
 
 def _reshape(node: Node, inputs: _Inputs) -> Array:
@@ -264,6 +268,11 @@ def _constant_of_shape(node: Node, inputs: _Inputs) -> Array:
 def _transpose(node: Node, inputs: _Inputs) -> Array:
     order: Any = node.attributes.get("perm")
     return np.transpose(_need(inputs, 0), order)
+
+
+def _range(node: Node, inputs: _Inputs) -> Array:
+    start, limit, step = (_need(inputs, index).reshape(())[()] for index in range(3))
+    return np.arange(start, limit, step, dtype=_need(inputs, 0).dtype)
 
 
 def _expand(node: Node, inputs: _Inputs) -> Array:
@@ -298,8 +307,7 @@ _SIMPLE: Mapping[str, Callable[[Node, _Inputs], Any]] = {
     "ConstantOfShape": _constant_of_shape,
     "Transpose": _transpose,
     "Expand": _expand,
-    "Range": lambda node, inputs: np.arange(*(np.asarray(part).reshape(())[()] for part in inputs if part is not None),
-                                            dtype=_need(inputs, 0).dtype),
+    "Range": _range,
 }  # fmt: skip
 
 # Operators whose work is in proportion to their operands and results.

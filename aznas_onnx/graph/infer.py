@@ -22,6 +22,7 @@ __all__ = ["infer", "node_proto", "schema"]
 
 _SAME_SHAPE_UNARY = frozenset(
     "Relu Sigmoid Tanh Erf Exp Log Sqrt Neg Abs Floor Ceil Round Reciprocal HardSwish HardSigmoid LeakyRelu Elu Selu "
+    "GroupNormalization InstanceNormalization MeanVarianceNormalization RMSNormalization LpNormalization Shrink "
     "Celu Softplus Softsign Mish Gelu Sin Cos Clip PRelu ThresholdedRelu Swish".split()
 )
 _BROADCASTING = frozenset("Add Sub Mul Div".split())
@@ -72,7 +73,9 @@ def _broadcast(node: Node, inputs: Sequence[Fact | None]) -> Fact:
     if left is None or right is None:
         raise ModelError(f"node {node.name!r} ({node.operator}) misses an input")
     if left.dtype != right.dtype:
-        raise ModelError(f"node {node.name!r} ({node.operator}) combines {left.dtype.name} with {right.dtype.name}; cast one of them")
+        raise ModelError(
+            f"node {node.name!r} ({node.operator}) combines {left.dtype.name} with {right.dtype.name}; cast one of them"
+        )
     if left.shape is None or right.shape is None:
         return Fact(None, left.dtype)
     try:
@@ -117,7 +120,9 @@ def _infer_by_schema(node: Node, inputs: Sequence[Fact | None]) -> list[Fact]:
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError) as error:
         shapes = ", ".join("?" if fact is None or fact.shape is None else str(fact.shape) for fact in inputs)
         reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"node {node.name!r} ({node.operator}) does not fit its inputs of shapes {shapes}: {reason}") from error
+        raise ModelError(
+            f"node {node.name!r} ({node.operator}) does not fit its inputs of shapes {shapes}: {reason}"
+        ) from error
     return [_fact(node, outputs.get(name)) for name in node.outputs]
 
 

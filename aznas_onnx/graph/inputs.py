@@ -12,7 +12,9 @@ from aznas_onnx.graph.ir import Graph, GraphInput
 
 __all__ = ["InputPlan", "plan_inputs"]
 
-FREE_BATCH = 2  # the reference batch of a model that leaves it open; above 1 so that no axis of size 1 is mistaken for it
+FREE_BATCH = (
+    2  # the reference batch of a model that leaves it open; above 1 so that no axis of size 1 is mistaken for it
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +47,8 @@ class InputPlan:
     def shapes(self, batch_size: int) -> dict[str, tuple[int, ...]]:
         """Return every input's shape at a batch size."""
         return {
-            name: (batch_size, *shape[1:]) if name in self.batched else shape for name, shape in self.sample_shapes.items()
+            name: (batch_size, *shape[1:]) if name in self.batched else shape
+            for name, shape in self.sample_shapes.items()
         }
 
 
@@ -77,7 +80,9 @@ def plan_inputs(graph: Graph, given: Mapping[str, tuple[int, ...]]) -> InputPlan
     floats = [value for value in graph.inputs if value.dtype == np.float32]
     if not floats:
         found = ", ".join(f"{value.name!r} ({value.dtype.name})" for value in graph.inputs) or "none"
-        raise ModelError(f"no float input to feed Gaussian samples to (inputs: {found}); export the network from its first float tensor")
+        raise ModelError(
+            f"no float input to feed Gaussian samples to (inputs: {found}); export the network from its first float tensor"
+        )
     primary = _primary(floats, given)
     if "" in given:
         given = {**{k: v for k, v in given.items() if k}, primary.name: given[""]}
@@ -115,7 +120,9 @@ def _check_axes(primary: GraphInput, given: Mapping[str, tuple[int, ...]]) -> No
             f"the shape of input {primary.name!r} is unknown on every axis; give it with --input {primary.name}=1x3x224x224"
         )
     if axes < 2:
-        raise ModelError(f"input {primary.name!r} has {axes} axes; two or more are needed, of which the first is the batch")
+        raise ModelError(
+            f"input {primary.name!r} has {axes} axes; two or more are needed, of which the first is the batch"
+        )
 
 
 def _same_batch(dimension: int | str | None, first: int | str | None) -> bool:
@@ -151,10 +158,14 @@ def _complete(
         raise SettingsError(f"--input gives {value.name!r} {len(dimensions)} axes, but the model has {len(declared)}")
     for axis, (wanted, found) in enumerate(zip(dimensions, declared or (), strict=False)):
         if axis > 0 and isinstance(found, int) and found > 0 and wanted != found:
-            raise SettingsError(f"--input gives axis {axis} of {value.name!r} size {wanted}, but the model fixes it to {found}")
+            raise SettingsError(
+                f"--input gives axis {axis} of {value.name!r} size {wanted}, but the model fixes it to {found}"
+            )
     unknown = [axis for axis, size in enumerate(dimensions) if not isinstance(size, int)]
     if unknown or (not dimensions and declared is None):
         where = f"axis {unknown[0]}" if unknown else "every axis"
         example = "x".join(str(d) if isinstance(d, int) else "224" for d in dimensions) or "1x3x224x224"
-        raise ModelError(f"the size of input {value.name!r} is unknown on {where}; give it with --input {value.name}={example}")
+        raise ModelError(
+            f"the size of input {value.name!r} is unknown on {where}; give it with --input {value.name}={example}"
+        )
     return tuple(d for d in dimensions if isinstance(d, int))

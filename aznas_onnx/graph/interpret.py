@@ -30,7 +30,9 @@ __all__ = ["interpret"]
 # scales or masks that decide what a node means.
 _SMALL_FLOAT_ELEMENTS = 4096
 _SCALARS = 64  # values up to this size are always remembered: shape arithmetic is made of them
-_RANDOM = frozenset("RandomNormal RandomNormalLike RandomUniform RandomUniformLike Multinomial Bernoulli Dropout".split())
+_RANDOM = frozenset(
+    "RandomNormal RandomNormalLike RandomUniform RandomUniformLike Multinomial Bernoulli Dropout".split()
+)
 _CONTROL_FLOW = frozenset(("If", "Loop", "Scan"))
 
 
@@ -144,7 +146,9 @@ class _Walk:
         try:
             inputs = [self.facts[name] if name else None for name in node.inputs]
         except KeyError as error:
-            raise ModelError(f"node {node.name!r} ({node.operator}) reads {error.args[0]!r}, which nothing makes") from error
+            raise ModelError(
+                f"node {node.name!r} ({node.operator}) reads {error.args[0]!r}, which nothing makes"
+            ) from error
         if not node.domain and node.op_type in ("Shape", "Size") and inputs and inputs[0] is not None:
             if inputs[0].shape is not None:
                 return [_known(_shape_value(node, inputs[0].shape))]

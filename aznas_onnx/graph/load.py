@@ -92,7 +92,9 @@ def _parse(content: bytes, name: str) -> onnx.ModelProto:
     try:
         model.ParseFromString(content)
     except (DecodeError, RuntimeError) as error:
-        raise ModelError(f"{name} is not an ONNX file, or is truncated (it does not parse as a protobuf model)") from error
+        raise ModelError(
+            f"{name} is not an ONNX file, or is truncated (it does not parse as a protobuf model)"
+        ) from error
     return model
 
 

@@ -129,7 +129,9 @@ class _GraphLowering:
         if proto.type == kind.STRINGS:
             return tuple(_text(text) for text in proto.strings)
         if proto.type not in (kind.INT, kind.FLOAT, kind.INTS, kind.FLOATS):
-            raise ModelError(f"attribute {proto.name!r} has a type that no network needs; numbers, text and tensors are accepted")
+            raise ModelError(
+                f"attribute {proto.name!r} has a type that no network needs; numbers, text and tensors are accepted"
+            )
         value: Any = onnx.helper.get_attribute_value(proto)
         return value if isinstance(value, (int, float)) else tuple(value)
 
@@ -183,7 +185,9 @@ def _text(content: bytes) -> str | bytes:
 def _graph_input(value: onnx.ValueInfoProto) -> GraphInput:
     tensor = value.type.tensor_type
     if value.type.WhichOneof("value") != "tensor_type":
-        raise ModelError(f"input {value.name!r} is a {value.type.WhichOneof('value')}, not a tensor; only tensors can be scored")
+        raise ModelError(
+            f"input {value.name!r} is a {value.type.WhichOneof('value')}, not a tensor; only tensors can be scored"
+        )
     shape: tuple[int | str | None, ...] | None = None
     if tensor.HasField("shape"):
         shape = tuple(

@@ -106,7 +106,11 @@ def _recurrent(gates: int) -> Callable[[Node, _Shapes], str]:
             return f"{directions} x {rows} x {data[2]} and {directions} x {rows} x {hidden} weights are needed"
         if _integer(node, "hidden_size", hidden) != hidden:
             return f"hidden_size is {node.attributes['hidden_size']}"
-        return "" if bias is None or bias == (directions, 2 * rows) else f"the bias needs {directions} x {2 * rows} elements"
+        return (
+            ""
+            if bias is None or bias == (directions, 2 * rows)
+            else f"the bias needs {directions} x {2 * rows} elements"
+        )
 
     return rule
 

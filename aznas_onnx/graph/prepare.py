@@ -72,10 +72,10 @@ def _named(name: str) -> Iterator[None]:
     try:
         yield
     except AznasError as error:
-        text = _printable(str(error))
-        raise type(error)(text if text.startswith(_printable(name)) else f"{_printable(name)}: {text}") from error
+        text = str(error)
+        raise type(error)(_printable(text if text.startswith(name) else f"{name}: {text}")) from error
     except (MemoryError, RecursionError) as error:
-        raise ModelError(f"{_printable(name)} asks for more memory or deeper nesting than there is") from error
+        raise ModelError(_printable(f"{name} asks for more memory or deeper nesting than there is")) from error
 
 
 def _printable(text: str) -> str:

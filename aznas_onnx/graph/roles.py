@@ -83,7 +83,9 @@ _BY_POSITION: Mapping[str, Mapping[int, Role]] = {
     "Concat": {},  # any position: see _role
 }
 
-MOVES_DATA = frozenset("Expand Reshape Transpose Tile Slice Squeeze Unsqueeze Flatten Identity Cast CastLike Split".split())
+MOVES_DATA = frozenset(
+    "Expand Reshape Transpose Tile Slice Squeeze Unsqueeze Flatten Identity Cast CastLike Split".split()
+)
 """Operators whose first operand arrives in the output unchanged but for its place."""
 
 # A constant with so few distinct values, many times each, is a mask or a fixed filter. One distinct value is a weight

@@ -95,7 +95,7 @@ def test_settings_reach_the_library_and_the_document(
 ) -> None:
     options = ["--seeds", "3", "--seed", "5", "--batch-size", "8", "--device", "cpu", "--proxies", "macs, trainability"]
     options += ["--input", "x=1x3x8x8", "--blocks", "a*", "--blocks", "b", "--keep-graph"]
-    document = run_json(["net2", *options], capsys, 0)
+    document = run_json(["net2", *options, "--as-published"], capsys, 0)
     assert scripted == [
         {
             "seeds": 3,
@@ -106,6 +106,7 @@ def test_settings_reach_the_library_and_the_document(
             "input_shapes": {"x": (1, 3, 8, 8)},
             "blocks": ("a*", "b"),
             "keep_graph": True,
+            "as_published": True,
         }
     ]
     assert document["settings"] == {
@@ -117,6 +118,7 @@ def test_settings_reach_the_library_and_the_document(
         "input_shapes": {"x": [1, 3, 8, 8]},
         "blocks": ["a*", "b"],
         "keep_graph": True,
+        "as_published": True,
     }
     assert "expressivity" not in document["models"][0]
 

@@ -18,7 +18,15 @@ def macs(op_type: str, inputs: list[Shape | None], output: Shape, domain: str = 
     """Count one node, given the shapes of its operands (None: omitted) and of its first output."""
     names = ["" if shape is None else f"in{i}" for i, shape in enumerate(inputs)]
     known = {name: Fact(shape, np.dtype(np.float32)) for name, shape in zip(names, inputs, strict=True) if name}
-    node = Node(op_type=op_type, domain=domain, version=1, name="n", inputs=tuple(names), outputs=("out",), attributes=attributes)
+    node = Node(
+        op_type=op_type,
+        domain=domain,
+        version=1,
+        name="n",
+        inputs=tuple(names),
+        outputs=("out",),
+        attributes=attributes,
+    )
     facts = Facts({**known, "out": Fact(output, np.dtype(np.float32))}, batch_size=1)
     return COUNTED[domain, op_type](node, facts)
 
@@ -91,7 +99,9 @@ CASES = [
 
 
 @pytest.mark.parametrize(("op_type", "inputs", "output", "attributes", "expected"), CASES)
-def test_hand_worked(op_type: str, inputs: list[Shape | None], output: Shape, attributes: dict[str, Any], expected: int) -> None:
+def test_hand_worked(
+    op_type: str, inputs: list[Shape | None], output: Shape, attributes: dict[str, Any], expected: int
+) -> None:
     assert macs(op_type, inputs, output, **attributes) == expected
 
 
@@ -113,7 +123,16 @@ def test_no_operator_is_both_counted_and_zero() -> None:
 
 def test_every_zero_operator_exists() -> None:
     known = {schema.name for schema in onnx.defs.get_all_schemas_with_history() if not schema.domain}
-    newer = {"SwiGLU", "CumProd", "BitCast", "CausalConvWithState", "Swish", "TensorScatter", "RotaryEmbedding", "RMSNormalization"}
+    newer = {
+        "SwiGLU",
+        "CumProd",
+        "BitCast",
+        "CausalConvWithState",
+        "Swish",
+        "TensorScatter",
+        "RotaryEmbedding",
+        "RMSNormalization",
+    }
     assert {op_type for _, op_type in ZERO} - known <= newer  # that an older onnx package does not know
 
 

@@ -45,9 +45,7 @@ def test_a_shared_vector_counts_at_each_use() -> None:
 
 
 def test_identity_makes_a_parameter_of_its_own() -> None:
-    model = network(
-        "w2 = Identity (w)  a = Conv (x, w)  y = Conv (a, w2)", constants={"w": weights(3, 3, 1, 1)}
-    )
+    model = network("w2 = Identity (w)  a = Conv (x, w)  y = Conv (a, w2)", constants={"w": weights(3, 3, 1, 1)})
     assert params(model) == 18
 
 

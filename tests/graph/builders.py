@@ -42,7 +42,9 @@ def network(
     for value in graph.output:
         value.type.Clear()
         value.type.tensor_type.elem_type = TensorProto.FLOAT
-    graph.initializer.extend(numpy_helper.from_array(np.asarray(value), name) for name, value in (constants or {}).items())
+    graph.initializer.extend(
+        numpy_helper.from_array(np.asarray(value), name) for name, value in (constants or {}).items()
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
     for key, value in (metadata or {}).items():
         model.metadata_props.add(key=key, value=value)

@@ -32,7 +32,9 @@ def loop(
         [value("i", TensorProto.INT64, []), value("ci", TensorProto.BOOL, []), value("s")],
         [value("co", TensorProto.BOOL, []), value("so"), *(value(name) for name in scanned)],
     )
-    model = network("y = Relu (x)", constants={"t": np.asarray(trips, np.int64), "c": np.array(condition), "w": weights(8, 8)})
+    model = network(
+        "y = Relu (x)", constants={"t": np.asarray(trips, np.int64), "c": np.array(condition), "w": weights(8, 8)}
+    )
     del model.graph.node[:]
     outputs = ["y", *(f"scan{i}" for i in range(len(scanned)))]
     model.graph.node.append(helper.make_node("Loop", operands, outputs, body=body))
@@ -96,7 +98,12 @@ def scan(axis: int = 1, **changes: object) -> onnx.ModelProto:
     )
     model = network("y = Relu (x)", {"x": (1, 4, 8)}, {"s0": np.zeros((1, 8), np.float32)}, outputs=("last", "y"))
     del model.graph.node[:]
-    attributes: dict[str, object] = {"num_scan_inputs": 1, "scan_input_axes": [axis], "scan_output_axes": [axis], **changes}
+    attributes: dict[str, object] = {
+        "num_scan_inputs": 1,
+        "scan_input_axes": [axis],
+        "scan_output_axes": [axis],
+        **changes,
+    }
     model.graph.node.append(helper.make_node("Scan", ["s0", "x"], ["last", "y"], body=body, **attributes))
     return model
 

@@ -133,7 +133,9 @@ def test_values_are_remembered_up_to_a_total() -> None:
     """A thousand tables of four million elements each would not fit into memory."""
     count = 40
     body = "c0 = Expand (one, s)  " + "  ".join(f"c{i + 1} = Add (c{i}, one)" for i in range(count))
-    model = small(f"{body}  m = ReduceMax <keepdims = 0> (c{count})  r = Cast <to = 1> (m)", {"one": vector(1), "s": vector(1000)})
+    model = small(
+        f"{body}  m = ReduceMax <keepdims = 0> (c{count})  r = Cast <to = 1> (m)", {"one": vector(1), "s": vector(1000)}
+    )
     limits = Limits(folded_elements=1200)  # nine of the tables
     read = prepare(model, limits=limits).graph.constants["r"].read
     assert isinstance(read, Deferred)
@@ -202,7 +204,9 @@ def test_an_input_of_absurd_size(shape: tuple[int, ...]) -> None:
 
 
 def test_a_tensor_that_doubles_a_hundred_times() -> None:
-    body = "c0 = Concat <axis = 1> (x, x)  " + "  ".join(f"c{i + 1} = Concat <axis = 1> (c{i}, c{i})" for i in range(100))
+    body = "c0 = Concat <axis = 1> (x, x)  " + "  ".join(
+        f"c{i + 1} = Concat <axis = 1> (c{i}, c{i})" for i in range(100)
+    )
     with pytest.raises(ModelError, match="above the limit"):
         prepare(network(f"{body}  y = Relu (c100)"))
 

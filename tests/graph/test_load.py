@@ -111,7 +111,10 @@ def test_limits_name_the_bound(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="2 nodes, above the limit of 1"):
         prepare(network("a = Relu (x)  y = Relu (a)"), limits=Limits(nodes=1))
     with pytest.raises(ModelError, match="more than 1 constants"):
-        prepare(network("y = Clip (x, a, b)", constants={"a": np.float32(0), "b": np.float32(6)}), limits=Limits(constants=1))
+        prepare(
+            network("y = Clip (x, a, b)", constants={"a": np.float32(0), "b": np.float32(6)}),
+            limits=Limits(constants=1),
+        )
 
 
 def test_nodes_of_branches_count() -> None:

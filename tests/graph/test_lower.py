@@ -103,7 +103,9 @@ def test_inputs_that_are_initialisers_too_are_constants() -> None:
 
 
 def test_functions_are_inlined() -> None:
-    model = with_functions("y = f.Twice (x)", function("Once", relu()), function("Twice", call("Once", "a", "t"), call("Once", "t", "b")))
+    model = with_functions(
+        "y = f.Twice (x)", function("Once", relu()), function("Twice", call("Once", "a", "t"), call("Once", "t", "b"))
+    )
     assert [node.op_type for node in lower(model, None, "net", Limits()).nodes] == ["Relu", "Relu"]
 
 

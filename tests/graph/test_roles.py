@@ -47,7 +47,13 @@ def test_recurrent_weights() -> None:
     model = network(
         "y = LSTM <hidden_size = 5> (x, w, r, b, , h0, , p)",
         {"x": (7, 1, 3)},
-        {"w": weights(1, 20, 3), "r": weights(1, 20, 5), "b": weights(1, 40), "h0": weights(1, 1, 5), "p": weights(1, 15)},
+        {
+            "w": weights(1, 20, 3),
+            "r": weights(1, 20, 5),
+            "b": weights(1, 40),
+            "h0": weights(1, 1, 5),
+            "p": weights(1, 15),
+        },
     )
     assert roles_of(model) == {
         "w": Role.RECURRENT_WEIGHT,
@@ -106,7 +112,9 @@ def test_a_class_token_is_followed_through_what_only_moves_it() -> None:
 
 def test_an_embedding_is_a_table_that_data_indexes() -> None:
     model = network(
-        "i = Cast <to = 7> (x)  e = Gather (table, i)  y = MatMul (e, w)", {"x": (1, 6)}, {"table": weights(50, 8), "w": weights(8, 8)}
+        "i = Cast <to = 7> (x)  e = Gather (table, i)  y = MatMul (e, w)",
+        {"x": (1, 6)},
+        {"table": weights(50, 8), "w": weights(8, 8)},
     )
     assert roles_of(model)["table"] is Role.EMBEDDING
 
@@ -170,7 +178,9 @@ def test_a_blur_kernel_is_fixed(channels: int) -> None:
 
 def test_large_factors_are_fixed() -> None:
     """The cosines of rotary positions must keep their values."""
-    model = network("a = MatMul (x, w)  y = Mul (a, cos)", {"x": (1, 4, 8)}, {"w": weights(8, 8), "cos": weights(1, 4, 8)})
+    model = network(
+        "a = MatMul (x, w)  y = Mul (a, cos)", {"x": (1, 4, 8)}, {"w": weights(8, 8), "cos": weights(1, 4, 8)}
+    )
     assert roles_of(model)["cos"] is Role.FIXED
 
 
@@ -187,5 +197,7 @@ def test_a_vector_that_plays_two_roles_is_reported_per_use() -> None:
 
 
 def test_scalars_have_no_role() -> None:
-    model = network("a = Conv (x, w)  y = Mul (a, half)", constants={"w": weights(4, 3, 1, 1), "half": np.float32([0.5])})
+    model = network(
+        "a = Conv (x, w)  y = Mul (a, half)", constants={"w": weights(4, 3, 1, 1), "half": np.float32([0.5])}
+    )
     assert "half" not in roles_of(model)

@@ -64,7 +64,7 @@ def decompose(graph: Graph) -> tuple[Graph, tuple[str, ...]]:
     changes
         What was done, in words for the user.
     """
-    editor = Editor(graph, protected=_captured(graph.nodes))
+    editor = Editor(graph, protected=set(_captured(graph.nodes)))
     changes = strip_fake_quantisation(editor)
     made = apply(editor, DECOMPOSITIONS)
     written = counted(made.items())

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from aznas_onnx.graph.ir import Node
 from aznas_onnx.graph.rewrite.algebra import Sum, climb, close, expand, inner_tensors
 from aznas_onnx.graph.rewrite.editor import Editor
+from aznas_onnx.graph.rewrite.patch import Patch
 from aznas_onnx.graph.rewrite.rewriting import Rewrite
 
 __all__ = ["REWRITES", "clip_bounds"]
@@ -41,8 +42,8 @@ def _fuse(editor: Editor, gate: Node, x: str, wanted: Sum, op_type: str, **attri
     symbols = {x, gate.outputs[0]}
     for root in climb(editor, gate.outputs[0]):
         if editor.shape(root.outputs[0]) == editor.shape(x) and close(expand(editor, root.outputs[0], symbols), wanted):
-            patch = editor.patch(root)
-            patch.add(op_type, x, output=root.outputs[0], **attributes)
+            patch = Patch(editor, root)
+            patch.add(op_type, x, output=root.outputs[0], attributes=attributes)
             patch.apply()
             return True
     return False
@@ -121,7 +122,7 @@ def _hard_sigmoid(editor: Editor, node: Node) -> str | None:
             continue
         slope, offset = argument[(x,)] / high, argument[()] / high
         if high == 1.0:
-            patch = editor.patch(node)
+            patch = Patch(editor, node)
             patch.add("HardSigmoid", x, output=node.outputs[0], alpha=slope, beta=offset)
             patch.apply()
             return None
@@ -142,7 +143,7 @@ def _hard_swish(editor: Editor, node: Node) -> str | None:
 
 
 def clip_bounds(editor: Editor, node: Node) -> tuple[float, float] | None:
-    """Return the bounds of an operator that clips, infinite where there is none; None where it does not, or they vary."""
+    """Return the bounds of an operator that clips, infinite where it has none; None where it does not, or they vary."""
     low, high = -math.inf, math.inf
     if node.is_op("Relu"):
         return 0.0, high
@@ -191,7 +192,7 @@ def _clip(editor: Editor, node: Node) -> str | None:
 def _write_clip(editor: Editor, node: Node, x: str, low: float, high: float) -> None:
     if low == -math.inf and high == math.inf and editor.substitute(node, x):
         return
-    patch = editor.patch(node)
+    patch = Patch(editor, node)
     if (low, high) == (0.0, math.inf):
         patch.add("Relu", x, output=node.outputs[0])
     else:

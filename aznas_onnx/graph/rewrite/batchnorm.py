@@ -12,6 +12,7 @@ from aznas_onnx.graph.ir import Constant, Node
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.evidence import names_batch_normalisation
 from aznas_onnx.graph.rewrite.linear import as_vector
+from aznas_onnx.graph.rewrite.patch import Patch
 from aznas_onnx.graph.rewrite.rewriting import Rewrite
 
 __all__ = ["EPSILON", "REWRITES", "add_batch_normalisation"]
@@ -36,7 +37,7 @@ def add_batch_normalisation(
         ("variance", Constant.of(np.full(channels, 1.0 - EPSILON, dtype=np.float32))),
     )
     names = [editor.add_constant(constant, f"{output}/batch_norm/{label}") for label, constant in vectors]
-    patch = editor.patch(node)
+    patch = Patch(editor, node)
     patch.extend(*before)
     patch.add("BatchNormalization", x, *names, output=output, epsilon=EPSILON)
     patch.apply()
@@ -96,12 +97,14 @@ def _followed_by_scale(editor: Editor, node: Node) -> str | None:
     scale, shift = factor[1], addend[1]
     names = [
         editor.add_constant(_combined(lambda w, s: w * s, scale, weight, scale), f"{reader.outputs[0]}/weight"),
-        editor.add_constant(_combined(lambda b, s, t: b * s + t, shift, bias, scale, shift), f"{reader.outputs[0]}/bias"),
+        editor.add_constant(
+            _combined(lambda b, s, t: b * s + t, shift, bias, scale, shift), f"{reader.outputs[0]}/bias"
+        ),
     ]
-    patch = editor.patch(reader)
+    patch = Patch(editor, reader)
     patch.add(
         "BatchNormalization", inner.inputs[0], *names, *inner.inputs[3:], name=inner.name, version=inner.version,
-        output=reader.outputs[0], **inner.attributes,
+        output=reader.outputs[0], attributes=inner.attributes,
     )  # fmt: skip
     patch.apply()
     return None

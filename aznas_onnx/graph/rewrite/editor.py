@@ -14,23 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from aznas_onnx.graph.facts import Fact, Facts
 from aznas_onnx.graph.evaluate import is_cheap
+from aznas_onnx.graph.facts import Fact, Facts
 from aznas_onnx.graph.infer import infer
 from aznas_onnx.graph.ir import Array, Constant, Graph, Node
 
-__all__ = ["VERSIONS", "Editor", "Patch"]
-
-VERSIONS: Mapping[str, int] = MappingProxyType(
-    {
-        "Add": 14, "BatchNormalization": 15, "Cast": 19, "Clip": 13, "Concat": 13, "Div": 14, "Einsum": 12, "Expand": 13, "Flatten": 13,
-        "Gather": 13, "Gelu": 20, "Gemm": 13, "GlobalAveragePool": 1, "GroupNormalization": 21, "HardSigmoid": 6, "HardSwish": 14, "Identity": 16,
-        "LayerNormalization": 17, "LeakyRelu": 16, "MatMul": 13, "Mish": 18, "Mul": 14, "Pow": 13, "RMSNormalization": 23, "Reciprocal": 13, "ReduceMean": 18,
-        "Relu": 14, "Reshape": 14, "Shape": 15, "Sigmoid": 13, "Slice": 13, "Softmax": 13, "Split": 13, "Sqrt": 13,
-        "Squeeze": 13, "Sub": 14, "Swish": 24, "Tanh": 13, "Transpose": 13,
-    }
-)  # fmt: skip
-"""The opset version that new nodes are written at: each the oldest that can say what rewrites say."""
+__all__ = ["Editor"]
 
 _READ_ELEMENTS = 4096  # constants up to this size are looked at; larger ones are weights
 
@@ -174,7 +163,9 @@ class Editor:
         A vector whose elements are all equal is not a scalar: it may be a scale that was never trained.
         """
         value = self.array(name)
-        return None if value is None or value.size != 1 or value.dtype.kind not in "fiu" else float(value.reshape(())[()])
+        if value is None or value.size != 1 or value.dtype.kind not in "fiu":
+            return None
+        return float(value.reshape(())[()])
 
     def integers(self, name: str) -> tuple[int, ...] | None:
         """Return an integer constant as a tuple; None for anything else."""
@@ -214,10 +205,6 @@ class Editor:
     def add_integers(self, values: Sequence[int], hint: str) -> str:
         """Add an int64 vector and return its name."""
         return self.add_array(np.array(values, dtype=np.int64), hint)
-
-    def patch(self, node: Node) -> Patch:
-        """Start to collect the nodes that take the place of `node`."""
-        return Patch(self, node)
 
     def replace(self, node: Node, *new: Node) -> None:
         """Put nodes in the place of one; together they make every output of it that is read."""
@@ -363,65 +350,3 @@ class Editor:
         """Check our own contract: what is read is made."""
         missing = [name for name in node.outputs if name and name not in self._producers and self._readers.get(name)]
         assert not missing, f"{node.name} was replaced, but {missing} is still read"
-
-
-class Patch:
-    """The nodes that take the place of one node, in the making."""
-
-    def __init__(self, editor: Editor, node: Node) -> None:
-        self._editor = editor
-        self._node = node
-        self._nodes: list[Node] = []
-
-    def add(
-        self,
-        op_type: str,
-        *inputs: str,
-        output: str = "",
-        outputs: tuple[str, ...] = (),
-        name: str = "",
-        version: int = 0,
-        **attributes: Any,
-    ) -> str:
-        """Add a node of the standard domain and return its (first) output.
-
-        Parameters
-        ----------
-        output, outputs
-            Name of its output, or names of all; a new one is made up where both are empty.
-        name
-            Of the node, where it carries on the work of a node of that name.
-        version
-            Opset version that gives the node its meaning; :data:`VERSIONS` says it for the usual ones.
-        """
-        name = name or self._editor.unique(f"{self._node.name}/{op_type}")
-        node = Node(
-            op_type=op_type,
-            version=version or VERSIONS[op_type],
-            name=name,
-            inputs=inputs,
-            outputs=outputs or (output or self._editor.unique(f"{name}:0"),),
-            attributes=MappingProxyType(attributes),
-        )
-        self._nodes.append(node)
-        return node.outputs[0]
-
-    def extend(self, *nodes: Node) -> None:
-        """Add nodes that are made already."""
-        self._nodes.extend(nodes)
-
-    def integers(self, *values: int) -> str:
-        """Add an int64 vector."""
-        return self._editor.add_integers(values, f"{self._node.name}/shape")
-
-    def scalar(self, value: float) -> str:
-        """Add a float scalar."""
-        return self._editor.add_array(np.array(value, dtype=np.float32), f"{self._node.name}/scalar")
-
-    def apply(self) -> None:
-        """Put the nodes in the place of the node."""
-        self._editor.replace(self._node, *self._nodes)
-
-    def insert(self) -> None:
-        """Put the nodes in front of the node, which stays."""
-        self._editor.insert(self._node, *self._nodes)

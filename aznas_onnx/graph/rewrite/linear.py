@@ -10,12 +10,13 @@ from dataclasses import replace
 
 from aznas_onnx.graph.ir import Constant, Node
 from aznas_onnx.graph.rewrite.editor import Editor
+from aznas_onnx.graph.rewrite.patch import Patch
 from aznas_onnx.graph.rewrite.rewriting import Rewrite
 
 __all__ = ["REWRITES", "as_vector", "reshaped"]
 
 _POINTWISE = frozenset(
-    "Relu Gelu Sigmoid Tanh Swish HardSwish HardSigmoid LeakyRelu Elu Selu Clip Softplus Mish Identity Dropout Erf".split()
+    "Relu Gelu Sigmoid Tanh Swish HardSwish HardSigmoid LeakyRelu Elu Selu Clip Softplus Mish Erf".split()
 )
 _MAX_CHAIN = 6
 
@@ -60,11 +61,11 @@ def _bias_of_convolution(editor: Editor, node: Node) -> str | None:
         bias = as_vector(editor, addend, len(shape), 1, shape[1])
         if bias is None:
             return "it does not add a constant per channel"
-        patch = editor.patch(node)
+        patch = Patch(editor, node)
         name = addend if bias.shape == editor.shape(addend) else editor.add_constant(bias, addend)
         patch.add(
             before.op_type, *before.inputs[:2], name, name=before.name, version=before.version, output=node.outputs[0],
-            **before.attributes,
+            attributes=before.attributes,
         )  # fmt: skip
         patch.apply()
         return None
@@ -83,12 +84,12 @@ def _linear_on_vectors(editor: Editor, node: Node) -> str | None:
         addend = reader.inputs[1] if reader.inputs[0] == node.outputs[0] else reader.inputs[0]
         bias = as_vector(editor, addend, 2, 1, weight.shape[1])
         if bias is not None:
-            patch = editor.patch(reader)
+            patch = Patch(editor, reader)
             name = addend if bias.shape == editor.shape(addend) else editor.add_constant(bias, addend)
             patch.add("Gemm", *node.inputs, name, name=node.name, output=reader.outputs[0])
             patch.apply()
             return None
-    patch = editor.patch(node)
+    patch = Patch(editor, node)
     patch.add("Gemm", *node.inputs, name=node.name, output=node.outputs[0])
     patch.apply()
     return None
@@ -111,14 +112,14 @@ def _linear_on_tokens(editor: Editor, node: Node) -> str | None:
     last = chain[-1]
     shape = editor.shape(x)
     if shape != editor.shape(last.outputs[0]) or not editor.substitute(last, x):
-        patch = editor.patch(last)
+        patch = Patch(editor, last)
         patch.add("Reshape", x, last.inputs[1], version=last.version, name=last.name, output=last.outputs[0])
         patch.apply()
     return None
 
 
 def _chain(editor: Editor, name: str, tokens: tuple[int, ...]) -> list[Node] | str:
-    """Return the nodes from the first linear layer to the reshape that divides the tokens again, or why there are none."""
+    """Return the nodes from the first linear layer to the reshape that divides the tokens again, or why not."""
     chain: list[Node] = []
     for _ in range(_MAX_CHAIN):
         reader = editor.sole_reader(name)
@@ -147,9 +148,9 @@ def _is_plain_gemm(editor: Editor, node: Node) -> bool:
 
 def _on_tokens(editor: Editor, node: Node, x: str) -> str:
     """Write one node of the chain in front of itself on tokens, and return what it makes."""
-    patch = editor.patch(node)
+    patch = Patch(editor, node)
     if not node.is_op("Gemm"):
-        made = patch.add(node.op_type, x, *node.inputs[1:], version=node.version, **node.attributes)
+        made = patch.add(node.op_type, x, *node.inputs[1:], version=node.version, attributes=node.attributes)
         patch.insert()
         return made
     weight = node.inputs[1]
@@ -184,7 +185,7 @@ def _scaled_product(editor: Editor, node: Node) -> str | None:
         return "it is a linear layer"
     if root is node and operands[1] == node.inputs[1]:
         return "it is in canonical form"
-    patch = editor.patch(root)
+    patch = Patch(editor, root)
     scaled = patch.add("Mul", operands[0], patch.scalar(factor))
     patch.add("MatMul", scaled, operands[1], name=node.name, output=root.outputs[0])
     patch.apply()

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-
 from aznas_onnx.graph.ir import Node
-from aznas_onnx.graph.rewrite.editor import VERSIONS, Editor, Patch
+from aznas_onnx.graph.rewrite.editor import Editor
+from aznas_onnx.graph.rewrite.patch import VERSIONS, Patch
 from aznas_onnx.graph.rewrite.rewriting import Rewrite
 
 __all__ = ["REWRITES"]
@@ -44,12 +44,12 @@ def _activation(patch: Patch, node: Node, x: str, parameters: tuple[float, ...])
 
 
 def _fused_conv(editor: Editor, node: Node) -> str | None:
-    patch = editor.patch(node)
+    patch = Patch(editor, node)
     ends_with_activation = bool(node.attributes.get("activation"))
     addend = node.input(3)
     last = "" if ends_with_activation or addend else node.outputs[0]
     inputs = [name for name in node.inputs[:3] if name]
-    x = patch.add("Conv", *inputs, name=node.name, version=11, output=last, **_plain(node))
+    x = patch.add("Conv", *inputs, name=node.name, version=11, output=last, attributes=_plain(node))
     if addend:
         x = patch.add("Add", x, addend, output="" if ends_with_activation else node.outputs[0])
     if ends_with_activation:
@@ -62,9 +62,9 @@ def _fused_conv(editor: Editor, node: Node) -> str | None:
 
 
 def _fused_gemm(editor: Editor, node: Node) -> str | None:
-    patch = editor.patch(node)
+    patch = Patch(editor, node)
     attributes: Mapping[str, Any] = node.attributes
-    x = patch.add("Gemm", *node.inputs, name=node.name, **_plain(node))
+    x = patch.add("Gemm", *node.inputs, name=node.name, attributes=_plain(node))
     parameters = [attributes[f"activation_{key}"] for key in ("alpha", "beta") if f"activation_{key}" in attributes]
     reason = _activation(patch, node, x, tuple(parameters))
     if reason is None:
@@ -73,11 +73,11 @@ def _fused_gemm(editor: Editor, node: Node) -> str | None:
 
 
 def _fused_matmul(editor: Editor, node: Node) -> str | None:
-    patch = editor.patch(node)
+    patch = Patch(editor, node)
     attributes: Mapping[str, Any] = node.attributes
     a, b = (
-        _matrix(editor, patch, node.inputs[index], bool(attributes.get(f"trans{side}")), bool(attributes.get(f"transBatch{side}")))
-        for index, side in enumerate("AB")
+        _matrix(editor, patch, name, bool(attributes.get(f"trans{side}")), bool(attributes.get(f"transBatch{side}")))
+        for name, side in zip(node.inputs, "AB", strict=True)
     )
     alpha = float(attributes.get("alpha", 1.0))
     if alpha == 1.0:
@@ -112,18 +112,18 @@ def _matrix(editor: Editor, patch: Patch, name: str, transposed: bool, transpose
 
 def _gelu(editor: Editor, node: Node) -> str | None:
     """Gelu, BiasGelu and FastGelu: an optional bias and an activation."""
-    patch = editor.patch(node)
+    patch = Patch(editor, node)
     x = node.inputs[0]
     if node.input(1):
         x = patch.add("Add", x, node.inputs[1])
     approximation = {"approximate": "tanh"} if node.op_type == "FastGelu" else {}
-    patch.add("Gelu", x, output=node.outputs[0], **approximation)
+    patch.add("Gelu", x, output=node.outputs[0], attributes=approximation)
     patch.apply()
     return None
 
 
 def _quick_gelu(editor: Editor, node: Node) -> str | None:
-    patch = editor.patch(node)
+    patch = Patch(editor, node)
     patch.add("Swish", node.inputs[0], output=node.outputs[0], alpha=node.attributes.get("alpha", 1.702))
     patch.apply()
     return None
@@ -132,7 +132,7 @@ def _quick_gelu(editor: Editor, node: Node) -> str | None:
 def _bias_dropout(editor: Editor, node: Node) -> str | None:
     if len(node.outputs) > 1 and node.outputs[1] and editor.readers(node.outputs[1]):
         return "its mask is read"
-    patch = editor.patch(node)
+    patch = Patch(editor, node)
     residual = node.input(2)
     x = patch.add("Add", node.inputs[0], node.inputs[1], output="" if residual else node.outputs[0])
     if residual:
@@ -142,7 +142,7 @@ def _bias_dropout(editor: Editor, node: Node) -> str | None:
 
 
 def _bias_softmax(editor: Editor, node: Node) -> str | None:
-    patch = editor.patch(node)
+    patch = Patch(editor, node)
     axis: Any = node.attributes.get("axis", 1)
     x = patch.add("Add", node.inputs[0], node.inputs[1])
     # The operator normalises over all axes from `axis` on, as Softmax did before version 13.
@@ -158,7 +158,7 @@ def _skip_normalisation(editor: Editor, node: Node) -> str | None:
     simplified = node.op_type == "SkipSimplifiedLayerNormalization"
     scale = node.inputs[2]
     shift, bias = ("", node.input(3)) if simplified else (node.input(3), node.input(4))
-    patch = editor.patch(node)
+    patch = Patch(editor, node)
     total = node.outputs[3] if len(node.outputs) > 3 else ""
     x = patch.add("Add", node.inputs[0], node.inputs[1], output="" if bias else total)
     if bias:
@@ -174,8 +174,8 @@ def _skip_normalisation(editor: Editor, node: Node) -> str | None:
 def _simplified_normalisation(editor: Editor, node: Node) -> str | None:
     if any(name and editor.readers(name) for name in node.outputs[1:]):
         return "its statistics are read"
-    patch = editor.patch(node)
-    patch.add("RMSNormalization", *node.inputs, name=node.name, output=node.outputs[0], **_plain(node))
+    patch = Patch(editor, node)
+    patch.add("RMSNormalization", *node.inputs, name=node.name, output=node.outputs[0], attributes=_plain(node))
     patch.apply()
     return None
 
@@ -208,7 +208,7 @@ def _attention(editor: Editor, node: Node) -> str | None:
         return "it is masked, has a past, or rotates positions"
     given: Any = node.attributes.get("qkv_hidden_sizes")
     sizes = tuple(given) if given else (weights.shape[1] // 3,) * 3
-    patch = editor.patch(node)
+    patch = Patch(editor, node)
     projected = patch.add("MatMul", node.inputs[0], node.inputs[1])
     if node.input(2):
         projected = patch.add("Add", projected, node.inputs[2])
@@ -230,7 +230,7 @@ def _multi_head_attention(editor: Editor, node: Node) -> str | None:
         return "it is masked or has a past"
     if any((made := editor.producer(name)) is not None and made.is_op("Transpose") for name in node.inputs[1:3]):
         return "its keys or values are divided into heads already"
-    patch = editor.patch(node)
+    patch = Patch(editor, node)
     q, k, v = node.inputs[:3]
     bias = node.input(3)
     if bias:
@@ -284,7 +284,11 @@ REWRITES: tuple[Rewrite, ...] = (
     *_rule(_skip_normalisation, "SkipLayerNormalization", "SkipSimplifiedLayerNormalization"),
     *_rule(_simplified_normalisation, "SimplifiedLayerNormalization"),
     *_rule(_early_normalisation, "LayerNormalization"),
-    Rewrite(operators=("SimplifiedLayerNormalization",), attempt=_simplified_normalisation, result="SimplifiedLayerNormalization"),
+    Rewrite(
+        operators=("SimplifiedLayerNormalization",),
+        attempt=_simplified_normalisation,
+        result="SimplifiedLayerNormalization",
+    ),
     Rewrite(operators=("LayerNormalization",), attempt=_early_normalisation),
     *_rule(_as_standard(14), "Trilu"),
     *_rule(_as_standard(13), "Pad"),
@@ -292,4 +296,3 @@ REWRITES: tuple[Rewrite, ...] = (
     *_rule(_multi_head_attention, "MultiHeadAttention"),
 )
 """One rewrite per operator; operators of ONNX Runtime that are not here stay, and conversion refuses them by name."""
-

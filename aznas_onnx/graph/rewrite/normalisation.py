@@ -19,8 +19,9 @@ import numpy as np
 
 from aznas_onnx.graph.ir import Constant, Node
 from aznas_onnx.graph.rewrite.algebra import Sum, climb, close, expand
-from aznas_onnx.graph.rewrite.editor import Editor, Patch
+from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.linear import as_vector, reshaped
+from aznas_onnx.graph.rewrite.patch import Patch
 from aznas_onnx.graph.rewrite.pooling import reduced_axes
 from aznas_onnx.graph.rewrite.rewriting import Rewrite
 
@@ -132,8 +133,9 @@ def _square_root(editor: Editor, node: Node | None) -> str:
 
 def _is_mean_of(editor: Editor, name: str, x: str, axes: tuple[int, ...]) -> bool:
     node = editor.producer(name)
-    is_mean = node is not None and node.is_op("ReduceMean") and node.attributes.get("keepdims", 1) and node.inputs[0] == x
-    return bool(is_mean) and node is not None and reduced_axes(editor, node) == axes
+    if node is None or not node.is_op("ReduceMean") or not node.attributes.get("keepdims", 1):
+        return False
+    return node.inputs[0] == x and reduced_axes(editor, node) == axes
 
 
 def _affine(editor: Editor, node: Node, deviation: _Deviation) -> _Affine | None:
@@ -163,9 +165,9 @@ def _parts(editor: Editor, total: Sum, deviation: _Deviation, reciprocal: str) -
             factors = (reciprocal, scale) if scale else (reciprocal,)
             wanted: Sum = {(deviation.x, *factors): 1.0}
             if deviation.mean:
-                wanted[(deviation.mean, *factors)] = -1.0
+                wanted.update({(deviation.mean, *factors): -1.0})
             if shift:
-                wanted[(shift,)] = 1.0
+                wanted.update({(shift,): 1.0})
             if close(total, wanted):
                 return scale, shift
     return None
@@ -182,7 +184,7 @@ def _write(editor: Editor, deviation: _Deviation, affine: _Affine) -> str | None
     vectors = [_operand(editor, name, shape, deviation.axes, size) for name in (affine.scale, affine.shift)]
     if any(name and vector is None for name, vector in zip((affine.scale, affine.shift), vectors, strict=True)):
         return "its scale or shift is not one number per normalised feature"
-    patch = editor.patch(affine.root)
+    patch = Patch(editor, affine.root)
     order = tuple(range(rank)) if trailing else (0, *range(2, rank), 1)
     x = deviation.x if trailing else patch.add("Transpose", deviation.x, perm=order)
     output = affine.root.outputs[0]
@@ -195,9 +197,14 @@ def _write(editor: Editor, deviation: _Deviation, affine: _Affine) -> str | None
 
 
 def _normalise(
-    editor: Editor, patch: Patch, x: str, vectors: list[Constant | None], inside: tuple[int, ...], deviation: _Deviation,
+    editor: Editor,
+    patch: Patch,
+    x: str,
+    vectors: list[Constant | None],
+    inside: tuple[int, ...],
+    deviation: _Deviation,
     output: str,
-) -> str:  # fmt: skip
+) -> str:
     scale, shift = vectors
     if scale is None:
         names = [editor.add_array(np.ones(inside, dtype=np.float32), f"{x}/ones")]
@@ -213,9 +220,7 @@ def _normalise(
     return patch.add("Add", normalised, names[1], output=output)
 
 
-def _operand(
-    editor: Editor, name: str, shape: tuple[int, ...], axes: tuple[int, ...], size: int
-) -> Constant | None:
+def _operand(editor: Editor, name: str, shape: tuple[int, ...], axes: tuple[int, ...], size: int) -> Constant | None:
     """Return a scale or shift as a vector of `size` elements over the normalised axes; None where it is not one."""
     constant = editor.constant(name) if name else None
     if constant is None:
@@ -239,8 +244,8 @@ def _group_normalisation(editor: Editor, node: Node) -> str | None:
         return "the reshapes do not undo each other"
     if groups[0] != shape[0] or shape[1] % groups[1] or math.prod(shape[1:]) != groups[1] * groups[2]:
         return "it does not divide the channels"
-    units = [editor.array(name) for name in node.inputs[1:3]]
-    if any(unit is None for unit in units) or (units[0] != 1.0).any() or (units[1] != 0.0).any():
+    ones, zeros = (editor.array(name) for name in node.inputs[1:3])
+    if ones is None or zeros is None or (ones != 1.0).any() or zeros.any():
         return "it scales or shifts the groups"
     scale, shift, root = None, None, after
     for factor_or_term in _readers_with_vector(editor, after.outputs[0], shape):
@@ -255,7 +260,7 @@ def _group_normalisation(editor: Editor, node: Node) -> str | None:
     names = [
         editor.add_constant(scale, f"{root.outputs[0]}/scale"), editor.add_constant(shift, f"{root.outputs[0]}/shift")
     ]  # fmt: skip
-    patch = editor.patch(root)
+    patch = Patch(editor, root)
     patch.add(
         "GroupNormalization", before.inputs[0], *names, output=root.outputs[0], num_groups=groups[1],
         epsilon=node.attributes.get("epsilon", 1e-5),

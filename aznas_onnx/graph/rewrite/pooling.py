@@ -7,6 +7,7 @@ from typing import Any
 
 from aznas_onnx.graph.ir import Node
 from aznas_onnx.graph.rewrite.editor import Editor
+from aznas_onnx.graph.rewrite.patch import Patch
 from aznas_onnx.graph.rewrite.rewriting import Rewrite
 
 __all__ = ["REWRITES", "reduced_axes"]
@@ -32,7 +33,7 @@ def _mean(editor: Editor, node: Node) -> str | None:
     rank = editor.rank(node.inputs[0])
     if rank is None or rank < 4 or reduced_axes(editor, node) != tuple(range(2, rank)):
         return "it does not average a map over its positions"
-    patch = editor.patch(node)
+    patch = Patch(editor, node)
     if node.attributes.get("keepdims", 1):
         patch.add("GlobalAveragePool", node.inputs[0], output=node.outputs[0])
     else:
@@ -50,7 +51,7 @@ def _full_window(editor: Editor, node: Node) -> str | None:
         return "its window does not cover the map"
     if any(size != 1 for size in after[2:]) or any(attributes.get("pads", ())):
         return "it pads, or moves its window"
-    patch = editor.patch(node)
+    patch = Patch(editor, node)
     patch.add("GlobalAveragePool", node.inputs[0], output=node.outputs[0])
     patch.apply()
     return None
@@ -71,7 +72,7 @@ def _sum_over_count(editor: Editor, node: Node) -> str | None:
         return "it broadcasts"
     if not math.isclose(math.prod(shape[axis] for axis in axes), divisor, rel_tol=1e-4):
         return "the number is not that of the terms"
-    patch = editor.patch(node)
+    patch = Patch(editor, node)
     keepdims = total.attributes.get("keepdims", 1)
     patch.add("ReduceMean", total.inputs[0], patch.integers(*axes), output=node.outputs[0], keepdims=keepdims)
     patch.apply()

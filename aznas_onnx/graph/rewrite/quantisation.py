@@ -16,6 +16,7 @@ import numpy as np
 
 from aznas_onnx.graph.ir import Node
 from aznas_onnx.graph.rewrite.editor import Editor
+from aznas_onnx.graph.rewrite.patch import Patch
 from aznas_onnx.graph.rewrite.rewriting import plural
 from aznas_onnx.graph.rewrite.signs import is_nonnegative
 
@@ -64,7 +65,7 @@ def _strip_quantize(editor: Editor, node: Node) -> bool:
     if not absorbed or (producer is not None and is_nonnegative(editor, source)):
         editor.substitute(node, source)
         return False
-    patch = editor.patch(node)
+    patch = Patch(editor, node)
     if _BOUNDED.search(source):
         patch.add("Clip", source, patch.scalar(0.0), patch.scalar(6.0), output=node.outputs[0])
     else:

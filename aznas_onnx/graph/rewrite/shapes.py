@@ -14,6 +14,7 @@ import numpy as np
 
 from aznas_onnx.graph.ir import Node
 from aznas_onnx.graph.rewrite.editor import Editor
+from aznas_onnx.graph.rewrite.patch import Patch
 from aznas_onnx.graph.rewrite.rewriting import Rewrite
 from aznas_onnx.graph.rewrite.splitting import slice_window
 
@@ -76,13 +77,12 @@ def _flatten(editor: Editor, node: Node) -> str | None:
     before = editor.shape(source)
     if before is None or after is None:
         return "its shapes are not known"
-    if before[:1] != (editor.batch_size,):
-        return "its first axis is not the batch alone"
-    if len(after) != 2 or len(before) < 3 or before[0] != after[0] or math.prod(before[1:]) != after[1]:
-        return _flatten_as_reshape(editor, node, after) if node.is_op("Flatten") else "it does more than join axes"
+    joins = len(after) == 2 and len(before) > 2 and before[0] == after[0] and math.prod(before[1:]) == after[1]
+    if not joins or before[0] != editor.batch_size:
+        return _flatten_as_reshape(editor, node, after) if node.is_op("Flatten") else "it joins something else"
     if node.is_op("Flatten") and source == node.inputs[0]:
         return "it is in canonical form"
-    patch = editor.patch(node)
+    patch = Patch(editor, node)
     patch.add("Flatten", source, axis=1, name=node.name, output=node.outputs[0])
     patch.apply()
     return None
@@ -92,7 +92,7 @@ def _flatten_as_reshape(editor: Editor, node: Node, after: tuple[int, ...]) -> s
     """A Flatten that joins token axes is written as a Reshape, as most exporters do."""
     if not node.attributes.get("axis", 1):
         return "it joins all axes into one row"
-    patch = editor.patch(node)
+    patch = Patch(editor, node)
     patch.add("Reshape", node.inputs[0], patch.integers(-1, after[1]), name=node.name, output=node.outputs[0])
     patch.apply()
     return None
@@ -125,7 +125,7 @@ def _transpose(editor: Editor, node: Node) -> str | None:
     both = tuple(first[axis] for axis in order)
     if both == tuple(range(len(both))):
         return None if editor.substitute(node, inner.inputs[0]) else "its output must keep its name"
-    patch = editor.patch(node)
+    patch = Patch(editor, node)
     patch.add("Transpose", inner.inputs[0], name=node.name, perm=both, output=node.outputs[0])
     patch.apply()
     return None
@@ -145,7 +145,7 @@ def _transpose_of_merged(editor: Editor, node: Node) -> str | None:
     if shape[-2:] != (editor.shape(node.inputs[0]) or ())[-2:] or result != (*shape[:-2], shape[-1], shape[-2]):
         return "the axes that come back are not those that were merged"
     axes = tuple(range(len(shape)))
-    patch = editor.patch(after)
+    patch = Patch(editor, after)
     order = (*axes[:-2], axes[-1], axes[-2])
     patch.add("Transpose", before.inputs[0], name=node.name, perm=order, output=after.outputs[0])
     patch.apply()
@@ -185,7 +185,7 @@ def _einsum(editor: Editor, node: Node) -> str | None:
     left, right = left.replace("...", middle), right.replace("...", middle)
     if sorted(left) != sorted(right) or len(set(left)) != len(left):
         return "it does more than reorder axes"
-    patch = editor.patch(node)
+    patch = Patch(editor, node)
     patch.add("Transpose", node.inputs[0], perm=tuple(left.index(letter) for letter in right), output=node.outputs[0])
     patch.apply()
     return None
@@ -232,7 +232,7 @@ def _square(editor: Editor, node: Node) -> str | None:
     """A product of a tensor with itself is a power: it joins no two paths."""
     if node.inputs[0] != node.inputs[1] or not editor.is_float(node.inputs[0]):
         return "its operands are different"
-    patch = editor.patch(node)
+    patch = Patch(editor, node)
     patch.add("Pow", node.inputs[0], patch.scalar(2.0), output=node.outputs[0])
     patch.apply()
     return None
@@ -242,7 +242,7 @@ def _sum(editor: Editor, node: Node) -> str | None:
     """A Sum is a chain of Adds; of one operand, nothing."""
     if len(node.inputs) == 1:
         return _identity(editor, node)
-    patch = editor.patch(node)
+    patch = Patch(editor, node)
     total = node.inputs[0]
     for operand in node.inputs[1:-1]:
         total = patch.add("Add", total, operand)

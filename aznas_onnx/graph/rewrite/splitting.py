@@ -1,10 +1,10 @@
 """Tensors taken apart and put together: one form for selecting, splitting, and dense concatenation.
 
-    one slice and a squeeze, one piece of a split and a squeeze     Gather by a number
-    slices that divide an axis between them                         Split
-    slices of several axes, one after another                       Slice
-    Concat (Concat (a, b), c), the inner one read by nobody else    Concat (a, b, c)
-    Concat (f0, f1, f2) after Concat (f0, f1)                       Concat (Concat (f0, f1), f2)
+one slice and a squeeze, one piece of a split and a squeeze     Gather by a number
+slices that divide an axis between them                         Split
+slices of several axes, one after another                       Slice
+Concat (Concat (a, b), c), the inner one read by nobody else    Concat (a, b, c)
+Concat (f0, f1, f2) after Concat (f0, f1)                       Concat (Concat (f0, f1), f2)
 """
 
 from __future__ import annotations
@@ -15,27 +15,41 @@ import numpy as np
 
 from aznas_onnx.graph.ir import Node
 from aznas_onnx.graph.rewrite.editor import Editor
+from aznas_onnx.graph.rewrite.patch import Patch
 from aznas_onnx.graph.rewrite.rewriting import Rewrite
 
 __all__ = ["REWRITES", "slice_window"]
 
 
+def _slice_operands(editor: Editor, node: Node) -> tuple[tuple[int, ...], ...] | None:
+    """Return starts, ends, axes and steps of a Slice; None where they are not known."""
+    rank = editor.rank(node.inputs[0])
+    attributes: Any = node.attributes
+    if rank is None:
+        return None
+    if "starts" in attributes:
+        starts, ends, axes, steps = attributes["starts"], attributes["ends"], attributes.get("axes"), None
+    else:
+        starts, ends = editor.integers(node.inputs[1]), editor.integers(node.inputs[2])
+        axes, steps = (editor.integers(name) if (name := node.input(index)) else None for index in (3, 4))
+        if (node.input(3) and axes is None) or (node.input(4) and steps is None):
+            return None
+    if starts is None or ends is None:
+        return None
+    axes = tuple(axis % rank for axis in axes) if axes is not None else tuple(range(len(starts)))
+    return tuple(starts), tuple(ends), axes, tuple(steps) if steps is not None else (1,) * len(starts)
+
+
 def slice_window(editor: Editor, node: Node) -> tuple[int, int, int] | None:
     """Return axis, start and end of a Slice along one axis in steps of one; None for any other."""
     shape = editor.shape(node.inputs[0])
-    attributes: Any = node.attributes
-    if "starts" in attributes:
-        starts, ends, axes, steps = attributes["starts"], attributes["ends"], attributes.get("axes", (0,)), (1,)
-    else:
-        starts, ends = editor.integers(node.inputs[1]), editor.integers(node.inputs[2])
-        axes = editor.integers(node.inputs[3]) if node.input(3) else (0,)
-        steps = editor.integers(node.inputs[4]) if node.input(4) else (1,)
-    if shape is None or starts is None or ends is None or axes is None or steps != (1,) or len(starts) != 1:
+    operands = _slice_operands(editor, node)
+    if shape is None or operands is None or len(operands[0]) != 1 or operands[3] != (1,):
         return None
-    axis = axes[0] % len(shape)
-    if axis == 0 and not 0 <= starts[0] < ends[0] <= shape[0]:
+    (start,), (end,), (axis,), _ = operands
+    if axis == 0 and not 0 <= start < end <= shape[0]:
         return None  # it may be cut off by the batch size at hand
-    start, end, _ = slice(starts[0], ends[0]).indices(shape[axis])
+    start, end, _ = slice(start, end).indices(shape[axis])
     return axis, start, end
 
 
@@ -67,7 +81,7 @@ def _select(editor: Editor, node: Node) -> str | None:
         index = before.outputs.index(node.inputs[0])
     else:
         return "nothing was taken apart before it"
-    patch = editor.patch(node)
+    patch = Patch(editor, node)
     place = editor.add_array(np.array(index, dtype=np.int64), f"{node.name}/index")
     patch.add("Gather", before.inputs[0], place, axis=axes[0], output=node.outputs[0])
     patch.apply()
@@ -98,7 +112,7 @@ def _partition(editor: Editor, node: Node) -> str | None:
     first = min(slices, key=editor.position)
     sizes = editor.add_integers([end - start for start, end in zip(bounds, ends, strict=True)], f"{first.name}/sizes")
     outputs = tuple(piece.outputs[0] for piece in slices)
-    patch = editor.patch(first)
+    patch = Patch(editor, first)
     patch.add("Split", node.inputs[0], sizes, name=first.name, outputs=outputs, axis=axis)
     editor.remove(*(piece for piece in slices if piece is not first))
     patch.apply()
@@ -113,30 +127,11 @@ def _merge_slices(editor: Editor, node: Node) -> str | None:
     parts = [_slice_operands(editor, inner), _slice_operands(editor, node)]
     if parts[0] is None or parts[1] is None or set(parts[0][2]) & set(parts[1][2]):
         return "both slice the same axis, or at places that are not known"
-    patch = editor.patch(node)
+    patch = Patch(editor, node)
     operands = [patch.integers(*first, *second) for first, second in zip(*parts, strict=True)]
     patch.add("Slice", inner.inputs[0], *operands, name=node.name, output=node.outputs[0])
     patch.apply()
     return None
-
-
-def _slice_operands(editor: Editor, node: Node) -> tuple[tuple[int, ...], ...] | None:
-    """Return starts, ends, axes and steps of a Slice; None where they are not known."""
-    rank = editor.rank(node.inputs[0])
-    attributes: Any = node.attributes
-    if rank is None:
-        return None
-    if "starts" in attributes:
-        starts, ends, axes, steps = attributes["starts"], attributes["ends"], attributes.get("axes"), None
-    else:
-        starts, ends = editor.integers(node.inputs[1]), editor.integers(node.inputs[2])
-        axes, steps = (editor.integers(name) if (name := node.input(index)) else None for index in (3, 4))
-        if (node.input(3) and axes is None) or (node.input(4) and steps is None):
-            return None
-    if starts is None or ends is None:
-        return None
-    axes = tuple(axis % rank for axis in axes) if axes is not None else tuple(range(len(starts)))
-    return tuple(starts), tuple(ends), axes, tuple(steps) if steps is not None else (1,) * len(starts)
 
 
 def _flat(editor: Editor, node: Node) -> str | None:
@@ -162,7 +157,8 @@ def _dense(editor: Editor, node: Node) -> str | None:
         return "it joins two tensors only"
     joined, count = wanted[0], 1
     while count < len(wanted):
-        further = next((other for other in editor.readers(joined) if _extends(editor, other, node, joined, count)), None)
+        candidates = editor.readers(joined)
+        further = next((other for other in candidates if _extends(editor, other, node, joined, count)), None)
         if further is None:
             return "no earlier concatenation joins all but its last tensor"
         joined, count = further.outputs[0], count + len(further.inputs) - 1

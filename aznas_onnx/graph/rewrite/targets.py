@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from aznas_onnx.graph.ir import Node
 from aznas_onnx.graph.rewrite.editor import Editor
+from aznas_onnx.graph.rewrite.patch import Patch
 from aznas_onnx.graph.rewrite.rewriting import Rewrite
 
 __all__ = ["REWRITES"]
@@ -48,7 +49,7 @@ def _expansion_of_batch(editor: Editor, node: Node) -> str | None:
     made = editor.producer(node.inputs[1])
     if made is not None and made.is_op("Concat") and _is_batch_of(editor, made.inputs[0], like):
         return "it is in canonical form"
-    patch = editor.patch(node)
+    patch = Patch(editor, node)
     target = patch.add("Shape", like, start=0, end=1)
     if len(shape) > 1:
         target = patch.add("Concat", target, patch.integers(*shape[1:]), axis=0)

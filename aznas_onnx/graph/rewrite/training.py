@@ -45,7 +45,5 @@ def _is_read(editor: Editor, name: str) -> bool:
 
 
 REWRITES: tuple[Rewrite, ...] = (
-    Rewrite(
-        operators=("BatchNormalization", "Dropout", "LayerNormalization", "MaxPool"), attempt=_drop_unread_outputs
-    ),
+    Rewrite(operators=("BatchNormalization", "Dropout", "LayerNormalization", "MaxPool"), attempt=_drop_unread_outputs),
 )

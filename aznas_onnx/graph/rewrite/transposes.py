@@ -17,16 +17,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aznas_onnx.graph.ir import Constant, Node
-from aznas_onnx.graph.rewrite.editor import Editor, Patch
+from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.linear import reshaped
+from aznas_onnx.graph.rewrite.patch import Patch
 from aznas_onnx.graph.rewrite.pooling import reduced_axes
 from aznas_onnx.graph.rewrite.shapes import permutation
 
 __all__ = ["turn_regions"]
 
 _ELEMENTWISE = frozenset(
-    "Add Sub Mul Div Max Min Pow PRelu Relu Sigmoid Tanh HardSigmoid HardSwish Swish Gelu Mish Elu Selu Celu LeakyRelu Softplus "
-    "Softsign Erf Exp Log Sqrt Neg Abs Reciprocal Clip Identity Dropout".split()
+    "Add Sub Mul Div Max Min Pow PRelu Relu Sigmoid Tanh HardSigmoid HardSwish Swish Gelu Mish Elu Selu Celu LeakyRelu "
+    "Softplus Softsign Erf Exp Log Sqrt Neg Abs Reciprocal Clip Identity Dropout".split()
 )
 _REDUCTIONS = frozenset("ReduceMean ReduceMax ReduceSum".split())
 _ALONG_AXES = frozenset(("Concat", "Pad", *_REDUCTIONS))
@@ -135,7 +136,7 @@ def _turn(editor: Editor, region: _Region, order: tuple[int, ...]) -> None:
     back = tuple(order.index(axis) for axis in range(len(order)))
     names: dict[str, str] = {}
     for node in sorted(region.nodes, key=editor.position):
-        patch = editor.patch(node)
+        patch = Patch(editor, node)
         names[node.outputs[0]] = _turn_node(editor, patch, node, names, order)
         patch.insert()
     for old, new in names.items():
@@ -165,7 +166,7 @@ def _turn_node(editor: Editor, patch: Patch, node: Node, names: dict[str, str], 
         if node.is_op("Concat"):
             attributes["axis"] = order[attributes["axis"] % len(order)]
         inputs = tuple(_turned_input(editor, name, names, order) for name in node.inputs)
-    return patch.add(node.op_type, *inputs, name=name, version=version, **attributes)
+    return patch.add(node.op_type, *inputs, name=name, version=version, attributes=attributes)
 
 
 def _redirect_reduced(editor: Editor, old: str, new: str, rank: int) -> None:
