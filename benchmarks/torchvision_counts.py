@@ -47,6 +47,7 @@ class Row:
 
     @property
     def agrees(self) -> bool:
+        """Whether both counts agree and nothing was left out."""
         return self.macs_agree and self.params == self.params_published and not self.unsupported
 
 

@@ -164,8 +164,11 @@ def _parents(nodes: list[Node], source: str, facts: Facts) -> tuple[tuple[int, .
                 held.setdefault(name, []).append(at)
 
     def place(name: str, reader: int) -> int:
-        stream = next((at for at in reversed(held.get(name, ())) if before[reader] >> at & 1), None)
-        return made_by[name] if stream is None else place(nodes[stream].outputs[0], reader)
+        while True:
+            stream = next((at for at in reversed(held.get(name, ())) if before[reader] >> at & 1), None)
+            if stream is None:
+                return made_by[name]
+            name = nodes[stream].outputs[0]
 
     return tuple(tuple(dict.fromkeys(place(name, at) for name in names)) for at, names in enumerate(read))
 

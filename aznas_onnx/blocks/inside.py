@@ -78,11 +78,16 @@ class Inside:
 
     def _takes_entry(self, at: int) -> bool:
         """Whether one input of a node is the entry itself, through concatenations if need be."""
-        parents = self._data.parents[at]
-        nested = (parent for parent in parents if parent != INPUT and self._nodes >> parent & 1)
-        return any(parent in self._passed for parent in parents) or any(
-            merge_of(self._data, parent) is Merge.CONCAT and self._takes_entry(parent) for parent in nested
-        )
+        waiting, seen = [at], {at}
+        while waiting:
+            for parent in self._data.parents[waiting.pop()]:
+                if parent in self._passed:
+                    return True
+                nested = parent != INPUT and self._nodes >> parent & 1 and parent not in seen
+                if nested and merge_of(self._data, parent) is Merge.CONCAT:
+                    waiting.append(parent)
+                    seen.add(parent)
+        return False
 
     @cached_property
     def _depths(self) -> dict[int, int]:

@@ -7,7 +7,7 @@ operator in neither table is unsupported.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -158,8 +158,18 @@ _ROTARY = "RotaryEmbedding"
 
 ZERO: frozenset[_Key] = frozenset(
     ("", op_type)
-    for group in (_ELEMENTWISE, _NORMALISATION, _SOFTMAX, _POOLING, _REDUCTION, _RESAMPLING, _DATA_MOVEMENT, _GENERATION,
-                  _QUANTISATION, _ROTARY)
+    for group in (
+        _ELEMENTWISE,
+        _NORMALISATION,
+        _SOFTMAX,
+        _POOLING,
+        _REDUCTION,
+        _RESAMPLING,
+        _DATA_MOVEMENT,
+        _GENERATION,
+        _QUANTISATION,
+        _ROTARY,
+    )
     for op_type in group.split()
-)  # fmt: skip
+)
 """Operators that have no multiply-adds in the convention of the literature."""

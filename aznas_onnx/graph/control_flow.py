@@ -87,15 +87,16 @@ def _check_arity(node: Node, body: Graph, *, inputs: int, outputs: int) -> None:
     """Check that a branch or body takes and gives as many values as the node around it."""
     if len(body.inputs) != inputs or len(body.outputs) != outputs:
         raise ModelError(
-            f"node {node.name!r} ({node.operator}) has a body with {len(body.inputs)} inputs and {len(body.outputs)} outputs, "
-            f"but {inputs} and {outputs} are needed"
+            f"node {node.name!r} ({node.operator}) has a body with {len(body.inputs)} inputs and "
+            f"{len(body.outputs)} outputs, but {inputs} and {outputs} are needed"
         )
 
 
 def _check_trips(node: Node, trips: int, max_trips: int) -> None:
     if trips > max_trips:
         raise UnsupportedOperatorError(
-            f"node {node.name!r} ({node.operator}) runs {trips:,} iterations; at most {max_trips:,} of this size are unrolled"
+            f"node {node.name!r} ({node.operator}) runs {trips:,} iterations; "
+            f"at most {max_trips:,} of this size are unrolled"
         )
 
 

@@ -57,7 +57,7 @@ def evaluate(node: Node, inputs: _Inputs) -> list[Array]:
             return _reference(node, inputs)
     except MemoryError as error:
         raise ModelError(f"node {node.name!r} ({node.operator}) asks for more memory than there is") from error
-    except Exception as error:  # noqa: BLE001  # the reference code raises whatever numpy, re or PIL do
+    except Exception as error:  # the reference code raises whatever numpy, re or PIL do
         reason = str(error).strip().partition("\n")[0][:300]
         raise ModelError(
             f"node {node.name!r} ({node.operator}) cannot be computed from its constants: {reason}"
@@ -327,6 +327,7 @@ _PROPORTIONAL = frozenset(_SIMPLE) | frozenset(
 _SLOW = frozenset(
     """
     AffineGrid AveragePool BatchNormalization Conv ConvTranspose Gemm GlobalAveragePool GlobalMaxPool GridSample
-    GroupNormalization InstanceNormalization LpNormalization MaxPool RMSNormalization Resize RotaryEmbedding Upsample
+    GroupNormalization InstanceNormalization LpNormalization MaxPool RMSNormalization Resize RotaryEmbedding
+    Upsample
     """.split()
 )

@@ -82,7 +82,8 @@ def _broadcast(node: Node, inputs: Sequence[Fact | None]) -> Fact:
         return Fact(broadcast_shapes(left.shape, right.shape), left.dtype)
     except ValueError as error:
         raise ModelError(
-            f"node {node.name!r} ({node.operator}) has inputs of shapes {left.shape} and {right.shape}, which do not fit"
+            f"node {node.name!r} ({node.operator}) has inputs of shapes {left.shape} and {right.shape}, "
+            "which do not fit"
         ) from error
 
 

@@ -81,7 +81,8 @@ def plan_inputs(graph: Graph, given: Mapping[str, tuple[int, ...]]) -> InputPlan
     if not floats:
         found = ", ".join(f"{value.name!r} ({value.dtype.name})" for value in graph.inputs) or "none"
         raise ModelError(
-            f"no float input to feed Gaussian samples to (inputs: {found}); export the network from its first float tensor"
+            f"no float input to feed Gaussian samples to (inputs: {found}); "
+            "export the network from its first float tensor"
         )
     primary = _primary(floats, given)
     if "" in given:
@@ -117,7 +118,8 @@ def _check_axes(primary: GraphInput, given: Mapping[str, tuple[int, ...]]) -> No
     axes = len(_dimensions(primary, given))
     if primary.shape is None and not axes:
         raise ModelError(
-            f"the shape of input {primary.name!r} is unknown on every axis; give it with --input {primary.name}=1x3x224x224"
+            f"the shape of input {primary.name!r} is unknown on every axis; "
+            f"give it with --input {primary.name}=1x3x224x224"
         )
     if axes < 2:
         raise ModelError(

@@ -149,9 +149,9 @@ class _Walk:
             raise ModelError(
                 f"node {node.name!r} ({node.operator}) reads {error.args[0]!r}, which nothing makes"
             ) from error
-        if not node.domain and node.op_type in ("Shape", "Size") and inputs and inputs[0] is not None:
-            if inputs[0].shape is not None:
-                return [_known(_shape_value(node, inputs[0].shape))]
+        first = inputs[0] if inputs else None
+        if node.is_op("Shape", "Size") and first is not None and first.shape is not None:
+            return [_known(_shape_value(node, first.shape))]
         if node.op_type not in _RANDOM and all(f is None or f.value is not None for f in inputs):
             computed = self._compute(node, inputs)
             if computed is not None:

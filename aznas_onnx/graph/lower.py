@@ -158,7 +158,8 @@ class _GraphLowering:
         shape = tuple(sparse.dims)
         if any(size < 0 for size in shape) or math.prod(shape) > self._limits.tensor_elements:
             raise ModelError(
-                f"sparse tensor {name!r} has shape {shape}, above the limit of {self._limits.tensor_elements:,} elements"
+                f"sparse tensor {name!r} has shape {shape}, "
+                f"above the limit of {self._limits.tensor_elements:,} elements"
             )
         values = read_tensor(sparse.values, self._folder)
 

@@ -174,5 +174,3 @@ def declared_blocks(metadata: Mapping[str, str]) -> tuple[str, ...]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ModelError(f"metadata {BLOCKS_KEY!r} is not a list of tensor names")
     return tuple(names)
-
-

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -134,7 +133,7 @@ def _place(tensor: onnx.TensorProto, folder: Path | None) -> tuple[Path, int]:
     try:
         root = folder.resolve()
         path = (root / location).resolve()
-        if not location or os.path.isabs(location) or not path.is_relative_to(root):
+        if not location or Path(location).is_absolute() or not path.is_relative_to(root):
             raise ModelError(f"{what} points outside the model's folder; only files beside the model are read")
         if not path.is_file():
             raise ModelError(f"{what} does not exist; keep the data file beside the model")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 
 import torch
@@ -179,14 +180,15 @@ def _score(source: Source, settings: ScoreSettings, device: torch.device, limits
     found = find_blocks(model, settings.blocks)
     costs = count(model)
     asked = PROXIES.resolve(settings.proxies)
+    batch_size, substitutions = _batch_size(model, settings.batch_size)
     needs = {proxy.needs for proxy in asked if proxy.for_transformers or not found.is_transformer}
     try:
-        passes = _measure(model, found, settings, device, needs, limits)
+        passes = _measure(model, found, replace(settings, batch_size=batch_size), device, needs, limits)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
         raise SettingsError(
-            f"{model.name}: a batch of {settings.batch_size} does not fit into the memory of {device}; "
+            f"{model.name}: a batch of {batch_size} does not fit into the memory of {device}; "
             "use a smaller --batch-size for all models that you compare"
         ) from error
     evidence = [
@@ -209,8 +211,17 @@ def _score(source: Source, settings: ScoreSettings, device: torch.device, limits
         blocks=len(found.blocks),
         elapsed_s=time.perf_counter() - started,
         changes=model.changes,
-        warnings=tuple(dict.fromkeys((*model.warnings, *found.warnings, *_uncounted(costs), *doubts))),
+        warnings=tuple(dict.fromkeys((*model.warnings, *substitutions, *found.warnings, *_uncounted(costs), *doubts))),
     )
+
+
+def _batch_size(model: Model, wanted: int) -> tuple[int, tuple[str, ...]]:
+    """Return the batch size to score at: a few files are written for one only, which is worth a warning."""
+    own = model.inputs.declared_batch
+    if not model.fixed_batch or wanted == own:
+        return wanted, ()
+    doubt = f"scored at batch size {own}, the only one that the file works at ({model.fixed_batch})"
+    return own, (f"{doubt}; do not compare it with models scored at {wanted}",)
 
 
 def _measure(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 
 from aznas_onnx.graph import Model
 from tests.blocks.sketch import Sketch
 
-__all__ = ["DRAWINGS"]
+__all__ = ["DRAWINGS", "random_network"]
 
 
 def resnet() -> Model:
@@ -82,3 +83,32 @@ def hourglass() -> Model:
 DRAWINGS: dict[str, Callable[[], Model]] = {
     make.__name__: make for make in (resnet, mobilenet, densenet, nasnet, inception, transformer, hourglass)
 }
+
+
+def random_network(rng: random.Random) -> Model:
+    """A network that no one would draw: operators between tensors of one shape, all loose ends summed up."""
+    net = Sketch(4, 8)
+    tensors, loose = [net.input], set[str]()
+    for _ in range(rng.randrange(3, 30)):
+        first, second = (rng.choice(tensors[-4:] if rng.random() < 0.8 else tensors) for _ in range(2))
+        joins = first != second and rng.random() < 0.5
+        made = _joined(net, rng.randrange(3), first, second) if joins else _changed(net, rng.randrange(5), first)
+        loose -= {first, second} if joins else {first}
+        loose.add(made)
+        tensors.append(made)
+    ends = sorted(loose, key=tensors.index)
+    x = ends[0]
+    for end in ends[1:]:
+        x = net.add(x, end)
+    return net.classify(x)
+
+
+def _changed(net: Sketch, choice: int, x: str) -> str:
+    makers = (net.relu, net.bn, net.depthwise, lambda x: net.conv(x, 4), lambda x: net.conv(x, 4, 1, act=False))
+    return makers[choice](x)
+
+
+def _joined(net: Sketch, choice: int, x: str, y: str) -> str:
+    if choice == 0:
+        return net.add(x, y)
+    return net.op("Mul", x, net.op("Sigmoid", y)) if choice == 1 else net.conv(net.concat(x, y), 4, 1)

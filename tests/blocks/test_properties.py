@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from aznas_onnx.blocks import find_blocks
 from aznas_onnx.graph import Facts, Model, Node
 from aznas_onnx.graph.layout import channel_axes
-from tests.blocks.drawings import DRAWINGS
+from tests.blocks.drawings import DRAWINGS, random_network
 
 
 @cache
@@ -69,12 +69,8 @@ def scrambled(model: Model, rng: random.Random) -> tuple[Model, Mapping[str, str
     return changed, renamed, called
 
 
-@pytest.mark.parametrize("name", DRAWINGS)
-@settings(max_examples=25)
-@given(seed=st.integers(0, 2**32))
-def test_names_and_the_order_of_nodes_do_not_matter(name: str, seed: int) -> None:
-    model = drawn(name)
-    other, renamed, called = scrambled(model, random.Random(seed))
+def assert_invariant(model: Model, rng: random.Random) -> None:
+    other, renamed, called = scrambled(model, rng)
     expected, result = find_blocks(model), find_blocks(other)
     assert [block.kind for block in result.blocks] == [block.kind for block in expected.blocks]
     assert [block.output for block in result.blocks] == [renamed[block.output] for block in expected.blocks]
@@ -85,17 +81,39 @@ def test_names_and_the_order_of_nodes_do_not_matter(name: str, seed: int) -> Non
     assert result.is_transformer == expected.is_transformer
 
 
-@pytest.mark.parametrize("name", DRAWINGS)
-def test_every_feature_map_depends_on_the_one_before(name: str) -> None:
-    model = drawn(name)
+def assert_in_sequence(model: Model, outputs: list[str]) -> None:
     depends: dict[str, set[str]] = {}
     for node in model.graph.nodes:
         above = {name for name in node.inputs if name in depends}
         reached = above.union(*(depends[name] for name in above))
         depends.update((output, reached) for output in node.outputs)
+    assert all(before in depends[output] for before, output in pairwise(outputs))
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+@settings(max_examples=15)
+@given(seed=st.integers(0, 2**32))
+def test_names_and_the_order_of_nodes_do_not_matter(name: str, seed: int) -> None:
+    assert_invariant(drawn(name), random.Random(seed))
+
+
+@settings(max_examples=40)
+@given(seed=st.integers(0, 2**32))
+def test_any_network_is_divided_in_one_way_into_a_sequence(seed: int) -> None:
+    rng = random.Random(seed)
+    model = random_network(rng)
+    blocks = find_blocks(model).blocks
+    assert_in_sequence(model, [block.output for block in blocks])
+    assert len({block.name for block in blocks}) == len(blocks)
+    assert_invariant(model, rng)
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_every_feature_map_depends_on_the_one_before(name: str) -> None:
+    model = drawn(name)
     outputs = [block.output for block in find_blocks(model).blocks]
     assert len(outputs) > 2
-    assert all(before in depends[output] for before, output in pairwise(outputs))
+    assert_in_sequence(model, outputs)
 
 
 @pytest.mark.parametrize("name", DRAWINGS)

@@ -56,7 +56,9 @@ def _one_worker(start: int, stop: int, *, scored: bool) -> Iterator[Outcome]:
     errors: list[str] = []
     open_seed: tuple[int, str] | None = (start, "none yet")
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        readers = [threading.Thread(target=read, args=(process, to)) for read, to in ((_pump, lines), (_collect, errors))]
+        readers = [
+            threading.Thread(target=read, args=(process, to)) for read, to in ((_pump, lines), (_collect, errors))
+        ]
         for reader in readers:
             reader.start()
         try:

@@ -21,12 +21,13 @@ _ModelMutation: TypeAlias = Callable[[onnx.ModelProto, _Rng], None]
 # Sizes and values that break things: signs, overflows, products that do not fit anywhere.
 _ABSURD = (0, -1, -2, 1, 2, 3, 7, 13, 255, 65536, 2**31 - 1, 2**31, 2**40, 2**62, 2**63 - 1, -(2**31), -(2**63))
 _OPERATORS = (
-    "Add Mul MatMul Conv ConvTranspose Gemm Reshape Expand Tile Concat Split Slice Pad Resize Gather GatherND ScatterND "
-    "ConstantOfShape Range OneHot Transpose Squeeze Unsqueeze Flatten Softmax LayerNormalization BatchNormalization "
-    "InstanceNormalization MaxPool AveragePool GlobalAveragePool ReduceMean ReduceSum ArgMax TopK CumSum NonZero Where Cast "
-    "LSTM GRU Einsum If Loop Scan Identity Dropout Shape Size Upsample DepthToSpace SpaceToDepth GridSample RoiAlign Trilu "
-    "SequenceConstruct SequenceAt Optional QuantizeLinear DequantizeLinear QLinearConv ConvInteger NonMaxSuppression Compress "
-    "Unique StringNormalizer RandomNormal Bernoulli EyeLike Det Hardmax LRN PRelu Pow Mod Xor Attention RotaryEmbedding Nonsense"
+    "Add Mul MatMul Conv ConvTranspose Gemm Reshape Expand Tile Concat Split Slice Pad Resize Gather GatherND "
+    "ScatterND ConstantOfShape Range OneHot Transpose Squeeze Unsqueeze Flatten Softmax LayerNormalization "
+    "BatchNormalization InstanceNormalization MaxPool AveragePool GlobalAveragePool ReduceMean ReduceSum ArgMax TopK "
+    "CumSum NonZero Where Cast LSTM GRU Einsum If Loop Scan Identity Dropout Shape Size Upsample DepthToSpace "
+    "SpaceToDepth GridSample RoiAlign Trilu SequenceConstruct SequenceAt Optional QuantizeLinear DequantizeLinear "
+    "QLinearConv ConvInteger NonMaxSuppression Compress Unique StringNormalizer RandomNormal Bernoulli EyeLike Det "
+    "Hardmax LRN PRelu Pow Mod Xor Attention RotaryEmbedding Nonsense "
 ).split()
 
 
@@ -106,8 +107,14 @@ def splice(content: bytes, rng: _Rng) -> bytes:
 
 
 _BYTE_MUTATIONS: Sequence[_ByteMutation] = (
-    flip_bits, overwrite_bytes, truncate, drop_bytes, repeat_bytes, append_noise, splice,
-)  # fmt: skip
+    flip_bits,
+    overwrite_bytes,
+    truncate,
+    drop_bytes,
+    repeat_bytes,
+    append_noise,
+    splice,
+)
 
 # Structure
 
@@ -131,7 +138,13 @@ def _some_node(model: onnx.ModelProto, rng: _Rng) -> onnx.NodeProto:
 
 def _names(model: onnx.ModelProto) -> list[str]:
     names = [name for node in _nodes(model) for name in (*node.input, *node.output)]
-    return [*names, *(value.name for value in model.graph.input), *(t.name for t in model.graph.initializer), "", "nowhere"]
+    return [
+        *names,
+        *(value.name for value in model.graph.input),
+        *(t.name for t in model.graph.initializer),
+        "",
+        "nowhere",
+    ]
 
 
 def shuffle_nodes(model: onnx.ModelProto, rng: _Rng) -> None:
@@ -224,7 +237,9 @@ def drop_or_add_attribute(model: onnx.ModelProto, rng: _Rng) -> None:
     if node.attribute and rng.random() < 0.5:
         del node.attribute[int(rng.integers(len(node.attribute)))]
         return
-    name = _pick(("axis", "axes", "perm", "group", "strides", "pads", "kernel_shape", "to", "mode", "keepdims", "body"), rng)
+    name = _pick(
+        ("axis", "axes", "perm", "group", "strides", "pads", "kernel_shape", "to", "mode", "keepdims", "body"), rng
+    )
     value = _pick((0, [1, 2], "text", 1.5, numpy_helper.from_array(np.float32([1, 2])), -9, [2**40] * 4), rng)
     node.attribute.append(helper.make_attribute(name, value))
 
@@ -277,11 +292,15 @@ def change_input(model: onnx.ModelProto, rng: _Rng) -> None:
 
 
 def change_opset(model: onnx.ModelProto, rng: _Rng) -> None:
-    model.opset_import[0].version = int(_pick((1, 5, 6, 7, 8, 9, 10, 11, 12, 13, 15, 17, 19, 21, 23, 25, *_ABSURD), rng))
+    model.opset_import[0].version = int(
+        _pick((1, 5, 6, 7, 8, 9, 10, 11, 12, 13, 15, 17, 19, 21, 23, 25, *_ABSURD), rng)
+    )
 
 
 def change_metadata(model: onnx.ModelProto, rng: _Rng) -> None:
-    text = _pick(('["b"', "[1, 2]", '["nowhere"]', "{}", "[" * 5000, "NaN", '["b", "b"]', "9" * 5000, '["x"]', '[""]'), rng)
+    text = _pick(
+        ('["b"', "[1, 2]", '["nowhere"]', "{}", "[" * 5000, "NaN", '["b", "b"]', "9" * 5000, '["x"]', '[""]'), rng
+    )
     del model.metadata_props[:]
     model.metadata_props.add(key="aznas.blocks", value=text)
 
@@ -308,8 +327,12 @@ def call_functions(model: onnx.ModelProto, rng: _Rng) -> None:
     opsets = [helper.make_opsetid("", model.opset_import[0].version), helper.make_opsetid("bomb", 1)]
     for index in range(depth):
         inner = f"F{index - 1}" if index else ("F0" if rng.random() < 0.2 else "")
-        first = helper.make_node(inner, ["a"], ["t"], domain="bomb") if inner else helper.make_node("Relu", ["a"], ["t"])
-        second = helper.make_node(inner, ["t"], ["b"], domain="bomb") if inner else helper.make_node("Neg", ["t"], ["b"])
+        first = (
+            helper.make_node(inner, ["a"], ["t"], domain="bomb") if inner else helper.make_node("Relu", ["a"], ["t"])
+        )
+        second = (
+            helper.make_node(inner, ["t"], ["b"], domain="bomb") if inner else helper.make_node("Neg", ["t"], ["b"])
+        )
         model.functions.append(helper.make_function("bomb", f"F{index}", ["a"], ["b"], [first, second], opsets))
     model.opset_import.append(helper.make_opsetid("bomb", 1))
     model.graph.node.append(helper.make_node(f"F{depth - 1}", [model.graph.output[0].name], ["bombed"], domain="bomb"))
@@ -344,8 +367,31 @@ def spoil_names(model: onnx.ModelProto, rng: _Rng) -> None:
 
 
 _MODEL_MUTATIONS: Sequence[_ModelMutation] = (
-    shuffle_nodes, drop_node, repeat_node, repeat_chain, rewire_input, rewire_input, rewire_input, rename_output,
-    add_or_drop_operand, change_operator, change_operator, change_attribute, change_attribute, change_attribute,
-    drop_or_add_attribute, change_initialiser, change_initialiser, change_initialiser, drop_or_repeat_initialiser, change_input,
-    change_input, change_opset, change_metadata, nest, call_functions, loop_around, spoil_names,
-)  # fmt: skip
+    shuffle_nodes,
+    drop_node,
+    repeat_node,
+    repeat_chain,
+    rewire_input,
+    rewire_input,
+    rewire_input,
+    rename_output,
+    add_or_drop_operand,
+    change_operator,
+    change_operator,
+    change_attribute,
+    change_attribute,
+    change_attribute,
+    drop_or_add_attribute,
+    change_initialiser,
+    change_initialiser,
+    change_initialiser,
+    drop_or_repeat_initialiser,
+    change_input,
+    change_input,
+    change_opset,
+    change_metadata,
+    nest,
+    call_functions,
+    loop_around,
+    spoil_names,
+)

@@ -106,7 +106,12 @@ def _shapes() -> onnx.ModelProto:
         y = Resize <mode = "nearest"> (x, , scales)
         """,
         {"x": ("N", 3, 8, 8)},
-        {"starts": np.array([0]), "ends": np.array([1]), "wide_shape": np.array([1, 192]), "scales": np.float32([1, 1, 2, 2])},
+        {
+            "starts": np.array([0]),
+            "ends": np.array([1]),
+            "wide_shape": np.array([1, 192]),
+            "scales": np.float32([1, 1, 2, 2]),
+        },
         outputs=("d", "y"),
     )
 

@@ -29,7 +29,9 @@ def test_every_model_is_read_before_it_is_mutated(name: str, tmp_path) -> None: 
 
 
 def test_a_mutation_is_reproducible() -> None:
-    program = "from tests.fuzz.mutations import mutant; import hashlib; print(hashlib.sha256(mutant(17)[1]).hexdigest())"
+    program = (
+        "from tests.fuzz.mutations import mutant; import hashlib; print(hashlib.sha256(mutant(17)[1]).hexdigest())"
+    )
     digests = {subprocess.check_output([sys.executable, "-c", program], cwd=campaign.ROOT) for _ in range(2)}
     assert len(digests) == 1
     assert mutant(17) == mutant(17)

@@ -1,6 +1,6 @@
 """The process that reads mutated files, with a bound on its memory; it writes a line before and after each.
 
-    python -m tests.fuzz.worker START STOP [--score]
+python -m tests.fuzz.worker START STOP [--score]
 """
 
 from __future__ import annotations

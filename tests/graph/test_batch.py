@@ -57,10 +57,19 @@ CASES = {
         t = Constant <value_ints = [1, 4, 6]> ()
         y = Reshape (g, t)
         """,
-        (1, 4, 6), {},
+        (1, 4, 6),
+        {},
     ),
-    "flatten by reshape": ("s = Constant <value_ints = [1, -1]> ()  a = Reshape (x, s)  y = Gemm (a, w)", (1, 4, 6), {"w": weights(24, 5)}),
-    "reshape with zeros and minus one": ("s = Constant <value_ints = [0, -1, 2]> ()  y = Reshape (x, s)", (1, 4, 6), {}),
+    "flatten by reshape": (
+        "s = Constant <value_ints = [1, -1]> ()  a = Reshape (x, s)  y = Gemm (a, w)",
+        (1, 4, 6),
+        {"w": weights(24, 5)},
+    ),
+    "reshape with zeros and minus one": (
+        "s = Constant <value_ints = [0, -1, 2]> ()  y = Reshape (x, s)",
+        (1, 4, 6),
+        {},
+    ),
     "the batch merged with an axis, and split again": (
         """
         s = Constant <value_ints = [4, 6]> ()
@@ -69,7 +78,8 @@ CASES = {
         t = Constant <value_ints = [1, 4, 5]> ()
         y = Reshape (b, t)
         """,
-        (1, 4, 6), {"w": weights(6, 5)},
+        (1, 4, 6),
+        {"w": weights(6, 5)},
     ),
     "the batch merged by minus one": (
         """
@@ -79,7 +89,8 @@ CASES = {
         t = Constant <value_ints = [1, 4, 5]> ()
         y = Reshape (b, t)
         """,
-        (1, 4, 6), {"w": weights(6, 5)},
+        (1, 4, 6),
+        {"w": weights(6, 5)},
     ),
     "windows of attention": (
         """
@@ -99,7 +110,8 @@ CASES = {
         z = Constant <value_ints = [1, 8, 8, 3]> ()
         y = Reshape (i, z)
         """,
-        (1, 8, 8, 3), {"w": weights(3, 3), "mask": weights(1, 4, 16, 3)},
+        (1, 8, 8, 3),
+        {"w": weights(3, 3), "mask": weights(1, 4, 16, 3)},
     ),
     "sequence-major attention": (
         """
@@ -113,36 +125,55 @@ CASES = {
         f = Reshape (e, t)
         y = Transpose <perm = [1, 0, 2]> (f)
         """,
-        (1, 4, 6), {},
+        (1, 4, 6),
+        {},
     ),
-    "class token": ("a = Concat <axis = 1> (token, x)  y = Add (a, position)", (1, 4, 6), {"token": weights(1, 1, 6), "position": weights(1, 5, 6)}),
+    "class token": (
+        "a = Concat <axis = 1> (token, x)  y = Add (a, position)",
+        (1, 4, 6),
+        {"token": weights(1, 1, 6), "position": weights(1, 5, 6)},
+    ),
     "class token expanded": (
         "s = Constant <value_ints = [1, -1, -1]> ()  ones = Constant <value_ints = [1, 1, 6]> ()"
         "t = Expand (token, ones)  y = Concat <axis = 1> (t, x)",
-        (1, 4, 6), {"token": weights(1, 1, 6)},
+        (1, 4, 6),
+        {"token": weights(1, 1, 6)},
     ),
     "expand to a baked shape": (
         "s = Constant <value_ints = [1, 4, 6]> ()  a = ReduceMean <keepdims = 1> (x, axes)  b = Expand (a, s)  y = Sub (x, b)",
-        (1, 4, 6), {"axes": np.array([1])},
+        (1, 4, 6),
+        {"axes": np.array([1])},
     ),
     "expand at a batch of two": (
         "s = Constant <value_ints = [2, 4, 6]> ()  a = ReduceMean <keepdims = 1> (x, axes)  b = Expand (a, s)  y = Sub (x, b)",
-        (2, 4, 6), {"axes": np.array([1])},
+        (2, 4, 6),
+        {"axes": np.array([1])},
     ),
     "tile": ("r = Constant <value_ints = [1, 2, 1]> ()  y = Tile (x, r)", (1, 4, 6), {}),
     "slice of the whole batch": (
         "y = Slice (x, starts, ends, axes)",
-        (1, 4, 6), {"starts": np.array([0, 1]), "ends": np.array([1, 3]), "axes": np.array([0, 1])},
+        (1, 4, 6),
+        {"starts": np.array([0, 1]), "ends": np.array([1, 3]), "axes": np.array([0, 1])},
     ),
     "slice at a batch of two": (
-        "y = Slice (x, starts, ends)", (2, 4, 6), {"starts": np.array([0, 1, 0]), "ends": np.array([2, 3, 6])},
+        "y = Slice (x, starts, ends)",
+        (2, 4, 6),
+        {"starts": np.array([0, 1, 0]), "ends": np.array([2, 3, 6])},
     ),
     "zeros of a baked shape": (
-        "s = Constant <value_ints = [1, 2, 6]> ()  z = ConstantOfShape (s)  y = Concat <axis = 1> (x, z)", (1, 4, 6), {},
+        "s = Constant <value_ints = [1, 2, 6]> ()  z = ConstantOfShape (s)  y = Concat <axis = 1> (x, z)",
+        (1, 4, 6),
+        {},
     ),
-    "squeeze without axes": ("a = ReduceMean <keepdims = 1> (x, axes)  y = Squeeze (a)", (1, 4, 6), {"axes": np.array([2])}),
+    "squeeze without axes": (
+        "a = ReduceMean <keepdims = 1> (x, axes)  y = Squeeze (a)",
+        (1, 4, 6),
+        {"axes": np.array([2])},
+    ),
     "resize to baked sizes": (
-        'y = Resize <mode = "nearest"> (x, , , sizes)', (1, 3, 4, 4), {"sizes": np.array([1, 3, 8, 8])},
+        'y = Resize <mode = "nearest"> (x, , , sizes)',
+        (1, 3, 4, 4),
+        {"sizes": np.array([1, 3, 8, 8])},
     ),
     "normalisation over groups": (
         """
@@ -152,7 +183,8 @@ CASES = {
         t = Constant <value_ints = [1, 4, 4, 4]> ()
         y = Reshape (b, t)
         """,
-        (1, 4, 4, 4), {"one": np.ones(2, dtype=np.float32), "zero": np.zeros(2, dtype=np.float32)},
+        (1, 4, 4, 4),
+        {"one": np.ones(2, dtype=np.float32), "zero": np.zeros(2, dtype=np.float32)},
     ),
     "channel shuffle at a batch of four": (
         """
@@ -162,7 +194,8 @@ CASES = {
         t = Constant <value_ints = [4, 6, 2, 2]> ()
         y = Reshape (b, t)
         """,
-        (4, 6, 2, 2), {},
+        (4, 6, 2, 2),
+        {},
     ),
     "shape arithmetic": (
         """
@@ -174,9 +207,10 @@ CASES = {
         a = Reshape (x, s)
         y = Gemm (a, w)
         """,
-        (1, 4, 6), {"w": weights(24, 5)},
+        (1, 4, 6),
+        {"w": weights(24, 5)},
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -50,7 +50,10 @@ def test_shape_arithmetic_is_folded_for_each_batch() -> None:
 
 
 HUGE: dict[str, tuple[str, dict[str, npt.NDArray[Any]]]] = {
-    "ConstantOfShape": ("c = ConstantOfShape (s)  r = ReduceSum <keepdims = 0> (c)", {"s": vector(2**20, 2**20, 2**20)}),
+    "ConstantOfShape": (
+        "c = ConstantOfShape (s)  r = ReduceSum <keepdims = 0> (c)",
+        {"s": vector(2**20, 2**20, 2**20)},
+    ),
     "Expand": ("c = Expand (one, s)  r = ReduceSum <keepdims = 0> (c)", {"one": np.float32([1]), "s": vector(2**40)}),
     "Tile": ("c = Tile (one, s)  r = ReduceSum <keepdims = 0> (c)", {"one": np.float32([1]), "s": vector(2**50)}),
     "Range": (
@@ -62,9 +65,14 @@ HUGE: dict[str, tuple[str, dict[str, npt.NDArray[Any]]]] = {
         "c = OneHot (i, d, v)  r = ReduceSum <keepdims = 0> (c)",
         {"i": vector(1, 2), "d": np.array(2**40), "v": np.float32([0, 1])},
     ),
-    "Resize": ("c = Resize (k, , s)  r = ReduceMax <keepdims = 0> (c)", {"k": weights(1, 1, 4, 4), "s": np.float32([1, 1, 1e9, 1e9])}),
+    "Resize": (
+        "c = Resize (k, , s)  r = ReduceMax <keepdims = 0> (c)",
+        {"k": weights(1, 1, 4, 4), "s": np.float32([1, 1, 1e9, 1e9])},
+    ),
     "a chain of Tile": (
-        "c0 = Tile (one, s)  " + "  ".join(f"c{i + 1} = Tile (c{i}, s)" for i in range(40)) + "  r = ReduceMax <keepdims = 0> (c40)",
+        "c0 = Tile (one, s)  "
+        + "  ".join(f"c{i + 1} = Tile (c{i}, s)" for i in range(40))
+        + "  r = ReduceMax <keepdims = 0> (c40)",
         {"one": np.float32([1]), "s": vector(8)},
     ),
     "a chain of Concat": (
@@ -75,7 +83,11 @@ HUGE: dict[str, tuple[str, dict[str, npt.NDArray[Any]]]] = {
     ),
     "an outer product": (
         "c = Mul (a, b)  d = Mul (c, e)  r = ReduceMax <keepdims = 0> (d)",
-        {"a": np.zeros((4000, 1, 1), np.float32), "b": np.zeros((1, 4000, 1), np.float32), "e": np.zeros((1, 1, 4000), np.float32)},
+        {
+            "a": np.zeros((4000, 1, 1), np.float32),
+            "b": np.zeros((1, 4000, 1), np.float32),
+            "e": np.zeros((1, 1, 4000), np.float32),
+        },
     ),
     "an outer comparison": (
         "c = Equal (a, b)  f = Cast <to = 1> (c)  r = ReduceMax <keepdims = 0> (f)",
@@ -85,7 +97,7 @@ HUGE: dict[str, tuple[str, dict[str, npt.NDArray[Any]]]] = {
         "c = GatherND (a, i)  r = ReduceMax <keepdims = 0> (c)",
         {"a": np.zeros((4, 100000), np.float32), "i": np.zeros((100000, 1), np.int64)},
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", HUGE)
@@ -97,16 +109,28 @@ def test_a_constant_above_all_bounds_is_refused(name: str) -> None:
 
 LARGE: dict[str, tuple[str, dict[str, npt.NDArray[Any]]]] = {
     "ConstantOfShape": ("c = ConstantOfShape (s)  r = ReduceSum <keepdims = 0> (c)", {"s": vector(2**30)}),
-    "MatMul": ("c = MatMul (a, b)  r = ReduceMax <keepdims = 0> (c)", {"a": np.zeros((4096, 1), np.float32), "b": np.zeros((1, 4096), np.float32)}),
+    "MatMul": (
+        "c = MatMul (a, b)  r = ReduceMax <keepdims = 0> (c)",
+        {"a": np.zeros((4096, 1), np.float32), "b": np.zeros((1, 4096), np.float32)},
+    ),
     "Conv": (
         "c = Conv <pads = [900, 900, 900, 900]> (a, w)  r = ReduceMax <keepdims = 0> (c)",
         {"a": weights(1, 4, 4, 4), "w": weights(4, 4, 3, 3)},
     ),
-    "Einsum": ('r = Einsum <equation = "ab,cd,ef,gh,ace,bdfh->"> (a, a, a, a, b, c)',
-               {"a": np.zeros((30, 30), np.float32), "b": np.zeros((30, 30, 30), np.float32), "c": np.zeros((30, 30, 30, 30), np.float32)}),
+    "Einsum": (
+        'r = Einsum <equation = "ab,cd,ef,gh,ace,bdfh->"> (a, a, a, a, b, c)',
+        {
+            "a": np.zeros((30, 30), np.float32),
+            "b": np.zeros((30, 30, 30), np.float32),
+            "c": np.zeros((30, 30, 30, 30), np.float32),
+        },
+    ),
     "HannWindow": ("c = HannWindow (n)  r = ReduceMax <keepdims = 0> (c)", {"n": np.array(2**30)}),
-    "CenterCropPad": ("c = CenterCropPad (a, s)  r = ReduceMax <keepdims = 0> (c)", {"a": weights(8, 8), "s": vector(2**15, 2**15)}),
-}  # fmt: skip
+    "CenterCropPad": (
+        "c = CenterCropPad (a, s)  r = ReduceMax <keepdims = 0> (c)",
+        {"a": weights(8, 8), "s": vector(2**15, 2**15)},
+    ),
+}
 
 
 @pytest.mark.parametrize("name", LARGE)
@@ -146,21 +170,39 @@ def test_values_are_remembered_up_to_a_total() -> None:
 @pytest.mark.parametrize(
     ("body", "constants"),
     [
-        ("c = Range (a, b, d)  r = ReduceMax <keepdims = 0> (c)", {"a": np.float32(0), "b": np.float32("nan"), "d": np.float32(1)}),
-        ("c = Range (a, b, d)  r = ReduceMax <keepdims = 0> (c)", {"a": np.float32(0), "b": np.float32("inf"), "d": np.float32(1)}),
-        ("c = Range (a, b, d)  r = ReduceMax <keepdims = 0> (c)", {"a": np.float32(0), "b": np.float32(1), "d": np.float32(0)}),
-        ("c = Range (a, b, d)  r = ReduceMax <keepdims = 0> (c)", {"a": np.float32([0, 1]), "b": np.float32(1), "d": np.float32(1)}),
+        (
+            "c = Range (a, b, d)  r = ReduceMax <keepdims = 0> (c)",
+            {"a": np.float32(0), "b": np.float32("nan"), "d": np.float32(1)},
+        ),
+        (
+            "c = Range (a, b, d)  r = ReduceMax <keepdims = 0> (c)",
+            {"a": np.float32(0), "b": np.float32("inf"), "d": np.float32(1)},
+        ),
+        (
+            "c = Range (a, b, d)  r = ReduceMax <keepdims = 0> (c)",
+            {"a": np.float32(0), "b": np.float32(1), "d": np.float32(0)},
+        ),
+        (
+            "c = Range (a, b, d)  r = ReduceMax <keepdims = 0> (c)",
+            {"a": np.float32([0, 1]), "b": np.float32(1), "d": np.float32(1)},
+        ),
         ("r = Gather (a, i)", {"a": weights(2), "i": np.array(7)}),
         ("c = ConstantOfShape (s)  r = ReduceSum <keepdims = 0> (c)", {"s": vector(-5)}),
-        ("c = Slice (a, s, e, z, z)  r = ReduceSum <keepdims = 0> (c)", {"a": weights(8), "s": vector(0), "e": vector(5), "z": vector(0)}),
+        (
+            "c = Slice (a, s, e, z, z)  r = ReduceSum <keepdims = 0> (c)",
+            {"a": weights(8), "s": vector(0), "e": vector(5), "z": vector(0)},
+        ),
         ("c = Slice (a, s, e)  r = ReduceSum <keepdims = 0> (c)", {"a": weights(8), "s": vector(0, 1), "e": vector(5)}),
         ("c = Transpose <perm = [5, 6]> (a)  r = ReduceSum <keepdims = 0> (c)", {"a": weights(8, 8)}),
-        ("c = ScatterND (a, i, u)  r = ReduceSum <keepdims = 0> (c)", {"a": weights(8), "i": np.array([[99]]), "u": weights(1)}),
+        (
+            "c = ScatterND (a, i, u)  r = ReduceSum <keepdims = 0> (c)",
+            {"a": weights(8), "i": np.array([[99]]), "u": weights(1)},
+        ),
         ("r = Cast <to = 1> (t)", {"t": np.array("abc", dtype=object)}),
         ("c = Squeeze (a, i)  r = ReduceSum <keepdims = 0> (c)", {"a": weights(8, 8), "i": vector(0)}),
         ("c = CumSum (a, i)  r = ReduceSum <keepdims = 0> (c)", {"a": weights(8), "i": np.array(9)}),
     ],
-)  # fmt: skip
+)
 def test_constants_that_do_not_fit_their_operator(body: str, constants: Values) -> None:
     with pytest.raises(ModelError, match=r"^g: node '"):
         prepare(small(body, constants))
@@ -175,7 +217,10 @@ def test_constants_that_do_not_fit_their_operator(body: str, constants: Values) 
         ("y = Reshape (x, s)", {"s": vector(0, 0, 0, 0, 0, 0)}),
         ("y = Reshape (x, s)", {"s": vector(2**62, 2**62, -1)}),
         ("y = Reshape (x, s)", {"s": np.float32([1, -1])}),
-        ("n = Constant <value_float = 0.0> ()  m = Log (n)  i = Cast <to = 7> (m)  s = Unsqueeze (i, z)  y = Reshape (x, s)", {"z": vector(0)}),
+        (
+            "n = Constant <value_float = 0.0> ()  m = Log (n)  i = Cast <to = 7> (m)  s = Unsqueeze (i, z)  y = Reshape (x, s)",
+            {"z": vector(0)},
+        ),
         ("y = Pad (x, s)", {"s": vector(0, 0, 0, 0, 0, 0, 2**60, 2**60)}),
         ("y = Pad (x, s)", {"s": vector(0, 0, 0, 0, 0, 0, -100, -100)}),
         ("y = Resize (x, , s)", {"s": np.float32([1, 1, -1, -1])}),
@@ -191,7 +236,7 @@ def test_constants_that_do_not_fit_their_operator(body: str, constants: Values) 
         ("y = Cast <to = 99> (x)", {}),
         ('y = Einsum <equation = "ij,jk"> (x)', {}),
     ],
-)  # fmt: skip
+)
 def test_operands_that_do_not_fit(body: str, constants: Values) -> None:
     with pytest.raises(ModelError, match=r"^g: node '"):
         prepare(network(body, constants=constants))

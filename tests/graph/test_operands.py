@@ -30,10 +30,18 @@ Shapes = Mapping[str, tuple[int, ...]]
         ("y = SpaceToDepth <blocksize = 3> (x)", {}, "does not divide into blocks of 3"),
         ("y = DepthToSpace <blocksize = 2> (x)", {}, "does not divide into blocks of 2"),
         ("f = Squeeze (x)  y = LSTM <hidden_size = 5> (f, w, r)", {"w": (1, 3, 3), "r": (1, 20, 5)}, "1 x 20 x 8"),
-        ("f = Squeeze (x)  y = GRU <hidden_size = 6> (f, w, r)", {"w": (1, 15, 8), "r": (1, 15, 5)}, "hidden_size is 6"),
-        ("f = Squeeze (x)  y = RNN <hidden_size = 5> (f, w, r, b)", {"w": (1, 5, 8), "r": (1, 5, 5), "b": (1, 5)}, "the bias needs 1 x 10"),
+        (
+            "f = Squeeze (x)  y = GRU <hidden_size = 6> (f, w, r)",
+            {"w": (1, 15, 8), "r": (1, 15, 5)},
+            "hidden_size is 6",
+        ),
+        (
+            "f = Squeeze (x)  y = RNN <hidden_size = 5> (f, w, r, b)",
+            {"w": (1, 5, 8), "r": (1, 5, 5), "b": (1, 5)},
+            "the bias needs 1 x 10",
+        ),
     ],
-)  # fmt: skip
+)
 def test_operands_that_onnx_itself_lets_pass(body: str, shapes: Shapes, reason: str) -> None:
     model = network(body, constants={name: weights(*shape) for name, shape in shapes.items()})
     with pytest.raises(ModelError, match=reason):
@@ -49,8 +57,11 @@ def test_operands_that_onnx_itself_lets_pass(body: str, shapes: Shapes, reason: 
         ("y = PRelu (x, w)", {"w": (3, 1, 1)}),
         ("y = PRelu (x, w)", {"w": (1,)}),
         ("y = SpaceToDepth <blocksize = 4> (x)", {}),
-        ('f = Squeeze (x)  y = LSTM <hidden_size = 5, direction = "bidirectional"> (f, w, r, b)', {"w": (2, 20, 8), "r": (2, 20, 5), "b": (2, 40)}),
+        (
+            'f = Squeeze (x)  y = LSTM <hidden_size = 5, direction = "bidirectional"> (f, w, r, b)',
+            {"w": (2, 20, 8), "r": (2, 20, 5), "b": (2, 40)},
+        ),
     ],
-)  # fmt: skip
+)
 def test_operands_that_fit(body: str, shapes: Shapes) -> None:
     prepare(network(body, constants={name: weights(*shape) for name, shape in shapes.items()}), keep_graph=True)

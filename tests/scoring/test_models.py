@@ -165,6 +165,18 @@ def test_further_inputs_of_the_batch_are_fed_too():
     assert any("'z'" in warning for warning in scores.warnings)
 
 
+def test_a_file_that_works_at_one_batch_size_only_is_scored_there_with_a_warning():
+    model = network(
+        "stem = Conv (x, w) one = Relu (stem) t = Transpose <perm = [1, 2, 3, 0]> (one) y = MatMul (t, v)",
+        {"x": (6, 3, 8, 8)},
+        {"w": weights(8, 3, 1, 1), "v": weights(6, 5)},
+        metadata={"aznas.blocks": json.dumps(["stem", "one"])},
+    )
+    scores = score(model, batch_size=8, device="cpu")
+    assert any("scored at batch size 6" in warning for warning in scores.warnings)
+    assert means(scores) == means(score(model, batch_size=6, device="cpu"))
+
+
 # ---- many models --------------------------------------------------------------------------------------------------
 def test_one_broken_model_does_not_stop_the_others(tmp_path):
     broken = tmp_path / "broken.onnx"

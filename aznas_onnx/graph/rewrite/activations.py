@@ -17,6 +17,7 @@ __all__ = ["REWRITES", "clip_bounds"]
 _ROOT_HALF = math.sqrt(0.5)
 _ROOT_2_OVER_PI = math.sqrt(2.0 / math.pi)
 _UNBOUNDED = 3e38  # the largest float32 is 3.4e38, which exporters write for "no bound"
+_CLIPS_OF_ONE_SIDE = ((0.0, math.inf), (-math.inf, math.inf))  # a Relu, and nothing at all
 _NO_ARGUMENT = "its argument is not that of the function"
 _NO_PRODUCT = "no product of the right form follows"
 
@@ -116,19 +117,22 @@ def _hard_sigmoid(editor: Editor, node: Node) -> str | None:
     if bounds is None or bounds[0] != 0.0 or bounds[1] not in (1.0, 6.0):
         return "its bounds are not 0 and 1, nor 0 and 6"
     high = bounds[1]
-    for x in inner_tensors(editor, node.inputs[0]):
-        argument = expand(editor, node.inputs[0], {x})
-        if argument is None or argument.keys() != {(x,), ()}:
-            continue
-        slope, offset = argument[(x,)] / high, argument[()] / high
-        if high == 1.0:
-            patch = Patch(editor, node)
-            patch.add("HardSigmoid", x, output=node.outputs[0], alpha=slope, beta=offset)
-            patch.apply()
-            return None
-        if _fuse(editor, node, x, {(node.outputs[0],): 1.0 / high}, "HardSigmoid", alpha=slope, beta=offset):
-            return None
-    return _NO_ARGUMENT
+    affine = [
+        _Gate(x, argument)
+        for x in inner_tensors(editor, node.inputs[0])
+        if (argument := expand(editor, node.inputs[0], {x})) is not None and argument.keys() == {(x,), ()}
+    ]
+    if not affine:
+        return _NO_ARGUMENT
+    x, argument = affine[-1]  # the furthest back
+    parameters = {"alpha": argument[(x,)] / high, "beta": argument[()] / high}
+    if high == 1.0:
+        patch = Patch(editor, node)
+        patch.add("HardSigmoid", x, output=node.outputs[0], attributes=parameters)
+        patch.apply()
+        return None
+    fused = _fuse(editor, node, x, {(node.outputs[0],): 1.0 / high}, "HardSigmoid", **parameters)
+    return None if fused else _NO_PRODUCT
 
 
 def _hard_swish(editor: Editor, node: Node) -> str | None:
@@ -181,7 +185,7 @@ def _clip(editor: Editor, node: Node) -> str | None:
         low, high = bounds
         bounds = (min(max(merged[0], low), high), min(max(merged[1], low), high))
         x = next(name for name in inner.inputs if editor.constant(name) is None)
-    elif node.is_op("Relu") or (node.is_op("Clip") and bounds != (0.0, math.inf)):
+    elif node.is_op("Relu") or (node.is_op("Clip") and bounds not in _CLIPS_OF_ONE_SIDE):
         return "it is in canonical form"
     if bounds == (0.0, math.inf) and node.is_op("Relu") and x == node.inputs[0]:
         return "it is in canonical form"

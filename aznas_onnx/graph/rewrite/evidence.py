@@ -11,7 +11,8 @@ PyTorch, dynamo          output ``getitem_3`` (of the batch norm's tuple; a plai
 Paddle                   nothing: it does not fold, and its genuine biases are ``p2o.pd_op.reshape.0.0``
 ONNX Runtime             bias ``ConvBnFusion_BN_B_...``, ``MatMulBnFusion_GemmB_...``
 onnxslim                 bias ``.../BatchNormalization_output_0_bias``
-TensorFlow and Keras     output ``.../batchnorm/mul_1:0`` or ``.../batchnorm/add_1:0``, weight ``.../merged_input:0``
+TensorFlow and Keras     output ``.../batchnorm/mul_1:0`` or ``.../batchnorm/add_1:0``, weight ``.../merged_input:0``;
+                         after a genuine bias the output is ``.../BiasAdd:0``
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ import re
 
 from aznas_onnx.graph.ir import Node
 
-__all__ = ["folded_by", "is_parameter_pair", "names_batch_normalisation", "root"]
+__all__ = ["folded_by", "is_genuine", "names_batch_normalisation", "root"]
 
 _BATCH_NORM = re.compile(r"batch_?norm", re.IGNORECASE)
 _TORCHSCRIPT_BIAS = re.compile(r"^onnx::Conv(Transpose)?_\d+$")
 _DYNAMO_OUTPUT = re.compile(r"^getitem(_\d+)?$")
 _ORT_BIAS = re.compile(r"ConvB[nN]Fusion|MatMulBnFusion")
+_TENSORFLOW_BIAS_OUTPUT = re.compile(r"/BiasAdd(:\d+)?$")
 _TENSORFLOW_WEIGHT = re.compile(r"/merged_input(:\d+)?$")
 # A bias that PyTorch's module has, or that was an Add of its own, which no folding leaves.
 _GENUINE_BIAS = re.compile(r"\.bias$|^p2o\.pd_op\.|ConvAddFusion")
@@ -73,12 +75,12 @@ def folded_by(node: Node, weight: str, bias: str) -> str:
     return ""
 
 
-def is_parameter_pair(weight: str, bias: str) -> bool:
-    """Whether a bias is named as a framework names genuine ones, alone or beside the weight of its layer.
+def is_genuine(node: Node, weight: str, bias: str) -> bool:
+    """Whether a bias is named as frameworks name genuine ones, alone or beside the weight of its layer.
 
     To be asked after :func:`folded_by`: some tools give what they fold the name of the bias that was there before.
     """
-    if _GENUINE_BIAS.search(bias):
+    if _GENUINE_BIAS.search(bias) or _TENSORFLOW_BIAS_OUTPUT.search(node.outputs[0]):
         return True
     weight_words, bias_words = _WORD.findall(weight.lower()), _WORD.findall(bias.lower())
     if len(weight_words) != len(bias_words):

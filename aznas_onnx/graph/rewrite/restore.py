@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from aznas_onnx.graph.ir import Constant, Node
 from aznas_onnx.graph.rewrite.batchnorm import add_batch_normalisation
 from aznas_onnx.graph.rewrite.editor import Editor
-from aznas_onnx.graph.rewrite.evidence import folded_by, is_parameter_pair, root
+from aznas_onnx.graph.rewrite.evidence import folded_by, is_genuine, root
 from aznas_onnx.graph.rewrite.rewriting import plural
 
 __all__ = ["restore_folded"]
@@ -109,7 +109,7 @@ def _is_normalised(editor: Editor, node: Node) -> bool:
 
 def _seems_folded(editor: Editor, layer: _Layer) -> bool:
     """Whether structure speaks for a folded normalisation where names say nothing."""
-    if not layer.node.is_op("Conv") or not layer.bias or is_parameter_pair(layer.weight, layer.bias):
+    if not layer.node.is_op("Conv") or not layer.bias or is_genuine(layer.node, layer.weight, layer.bias):
         return False
     shape = editor.shape(layer.node.outputs[0])
     is_map = shape is not None and any(size > 1 for size in shape[2:])  # squeeze-and-excite works on pooled vectors

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from aznas_onnx.graph.rewrite import normalisation
+from tests.graph.builders import network, weights
+from tests.graph.rewrite.running import canonical, computes_the_same, operators, outcome
+
+TOKENS = {"x": ("N", 5, 8)}
+CONSTANTS = {
+    "last": np.array([-1]), "two": np.float32(2.0), "epsilon": np.float32(1e-5), "zero": np.float32(0.0),
+    "one": np.float32(1.0), "minus_half": np.float32(-0.5), "scale": weights(8), "shift": weights(8, seed=1),
+}  # fmt: skip
+MEAN = "m = ReduceMean <keepdims = 1> (x, last)"
+TWO_PASS = f"{MEAN}  d = Sub (x, m)  q = Pow (d, two)  v = ReduceMean <keepdims = 1> (q, last)  e = Add (v, epsilon)"
+ONE_PASS = (
+    f"{MEAN}  q = Mul (x, x)  n = ReduceMean <keepdims = 1> (q, last)  k = Mul (m, m)  w = Sub (n, k)"
+    "  v = Max (w, zero)  e = Add (v, epsilon)  d = Sub (x, m)"
+)
+SQUARES = "q = Mul (x, x)  v = ReduceMean <keepdims = 1> (q, last)  e = Add (v, epsilon)  s = Sqrt (e)"
+
+WRITTEN_OUT = {
+    "PyTorch": f"{TWO_PASS}  s = Sqrt (e)  n0 = Div (d, s)  n1 = Mul (n0, scale)  y = Add (n1, shift)",
+    "squares by multiplication": (
+        f"{TWO_PASS.replace('Pow (d, two)', 'Mul (d, d)')}  s = Sqrt (e)  n0 = Div (d, s)  n1 = Mul (scale, n0)"
+        "  y = Add (shift, n1)"
+    ),
+    "reciprocal": f"{TWO_PASS}  s = Sqrt (e)  r = Reciprocal (s)  n0 = Mul (d, r)  n1 = Mul (n0, scale)  y = Add (n1, shift)",
+    "power of minus one half": f"{TWO_PASS}  r = Pow (e, minus_half)  n0 = Mul (d, r)  n1 = Mul (n0, scale)  y = Add (n1, shift)",
+    "TensorFlow": (
+        f"{TWO_PASS}  s = Sqrt (e)  r = Reciprocal (s)  g = Mul (r, scale)  a = Mul (x, g)  b = Mul (m, g)"
+        "  c = Sub (shift, b)  y = Add (a, c)"
+    ),
+    "Flax": f"{ONE_PASS}  s = Sqrt (e)  r = Div (one, s)  g = Mul (r, scale)  n1 = Mul (d, g)  y = Add (n1, shift)",
+    "without scale and shift": f"{TWO_PASS}  s = Sqrt (e)  y = Div (d, s)",
+    "scale alone": f"{TWO_PASS}  s = Sqrt (e)  n0 = Div (d, s)  y = Mul (n0, scale)",
+}
+
+
+@pytest.mark.parametrize("framework", WRITTEN_OUT)
+def test_layer_normalisation_written_out(framework: str) -> None:
+    model = network(WRITTEN_OUT[framework], TOKENS, CONSTANTS)
+    result = canonical(model)
+    assert operators(result.graph) == ["LayerNormalization"]
+    assert computes_the_same(result.graph, model)
+    assert result.changes == ("recognised as one operator each: 1 LayerNormalization",)
+
+
+@pytest.mark.parametrize("ending", ["y = Div (x, s)", "n = Div (x, s)  y = Mul (n, scale)"])
+def test_root_mean_square_normalisation(ending: str) -> None:
+    model = network(f"{SQUARES}  {ending}", TOKENS, CONSTANTS)
+    result = canonical(model)
+    assert operators(result.graph) == ["RMSNormalization"]
+    assert computes_the_same(result.graph, model)
+
+
+def test_what_reads_the_statistics_elsewhere_keeps_them() -> None:
+    model = network(f"{TWO_PASS}  s = Sqrt (e)  n = Div (d, s)  y = Add (n, m)", TOKENS, CONSTANTS)
+    result = canonical(model)
+    assert operators(result.graph) == ["ReduceMean", "LayerNormalization", "Add"]
+    assert computes_the_same(result.graph, model)
+
+
+def test_over_the_channels_of_a_map_it_is_transposed() -> None:
+    constants = {**CONSTANTS, "last": np.array([1]), "scale": weights(3, 1, 1), "shift": weights(1, 3, 1, 1)}
+    model = network(WRITTEN_OUT["PyTorch"], {"x": ("N", 3, 4, 6)}, constants)
+    result = canonical(model)
+    assert operators(result.graph) == ["Transpose", "LayerNormalization", "Transpose"]
+    assert computes_the_same(result.graph, model)
+
+
+def test_over_several_trailing_axes() -> None:
+    constants = {**CONSTANTS, "last": np.array([2, 3]), "scale": weights(4, 6), "shift": weights(4, 6, seed=1)}
+    model = network(WRITTEN_OUT["PyTorch"], {"x": ("N", 3, 4, 6)}, constants)
+    result = canonical(model)
+    assert operators(result.graph) == ["LayerNormalization"]
+    assert computes_the_same(result.graph, model)
+
+
+GROUPS = """
+    g = Reshape (x, groups)
+    n = InstanceNormalization <epsilon = 0.001> (g, ones, zeros)
+    shape = Shape (x)
+    r = Reshape (n, shape)
+    m = Mul (r, scale)
+    y = Add (m, shift)
+"""
+GROUP_CONSTANTS = {
+    "groups": np.array([0, 2, -1]), "ones": np.ones(2, np.float32), "zeros": np.zeros(2, np.float32),
+    "scale": weights(6, 1, 1), "shift": weights(6, 1, 1, seed=1),
+}  # fmt: skip
+
+
+def test_group_normalisation() -> None:
+    model = network(GROUPS, {"x": ("N", 6, 4, 4)}, GROUP_CONSTANTS)
+    result = canonical(model)
+    assert operators(result.graph) == ["GroupNormalization"]
+    assert result.graph.nodes[0].attributes["num_groups"] == 2
+    assert computes_the_same(result.graph, model)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("y = Sqrt (x)", "not the root of a variance"),
+        (f"{TWO_PASS}  y = Sqrt (e)", "what is divided by it"),
+        (f"{TWO_PASS}  s = Sqrt (e)  y = Div (x, s)", "what is divided by it"),
+    ],
+)
+def test_reasons_to_decline(body: str, reason: str) -> None:
+    declined = outcome(network(body, TOKENS, CONSTANTS), normalisation._normalisation, "Sqrt")
+    assert declined is not None
+    assert reason in declined
+
+
+def test_it_declines_a_mean_over_the_batch() -> None:
+    constants = {**CONSTANTS, "last": np.array([0])}
+    model = network(f"{TWO_PASS}  s = Sqrt (e)  y = Div (d, s)", TOKENS, constants)
+    assert outcome(model, normalisation._normalisation, "Sqrt") == "it is not the root of a variance"
+
+
+def test_it_declines_a_middle_axis() -> None:
+    constants = {**CONSTANTS, "last": np.array([2])}
+    model = network(f"{TWO_PASS}  s = Sqrt (e)  y = Div (d, s)", {"x": ("N", 3, 4, 6)}, constants)
+    declined = outcome(model, normalisation._normalisation, "Sqrt")
+    assert declined == "it normalises over neither the last axes nor the channels"
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"ones": np.array([1.0, 2.0], np.float32)}, "it scales or shifts the groups"),
+        ({"scale": weights(1, 4, 1)}, "no scale and shift per channel follow"),
+    ],
+)
+def test_reasons_to_decline_groups(changed: dict[str, np.ndarray], reason: str) -> None:  # type: ignore[type-arg]
+    model = network(GROUPS, {"x": ("N", 6, 4, 4)}, {**GROUP_CONSTANTS, **changed})
+    assert outcome(model, normalisation._group_normalisation, "InstanceNormalization") == reason
