@@ -158,7 +158,7 @@ def _random_floats(shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDAr
     if len(shape) < 2:
         return rng.uniform(0.5, 1.5, shape)
     fan_in = max(1, int(np.prod(shape[1:]))) if len(shape) > 2 else max(shape)
-    return _GAIN * rng.standard_normal(shape) / np.sqrt(fan_in)
+    return np.asarray(_GAIN * rng.standard_normal(shape) / np.sqrt(fan_in), dtype=np.float64)
 
 
 def _materialise_constant_of_shape(model: onnx.ModelProto, rng: np.random.Generator) -> None:

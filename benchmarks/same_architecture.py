@@ -155,7 +155,8 @@ def main() -> int:
             if index == len(options.networks) - 1:
                 paths.update({path.stem: path for path in options.port})
             rows = [
-                measure(export, path, seeds=options.seeds, batch_size=options.batch_size) for export, path in paths.items()
+                measure(export, path, seeds=options.seeds, batch_size=options.batch_size)
+                for export, path in paths.items()
             ]
         print(f"\n{name}, batch {options.batch_size}, {options.seeds} seeds")
         agree &= show(rows)

@@ -145,7 +145,7 @@ def search(
     """
     from aznas_onnx.cli.console import results
     from aznas_onnx.cli.render_search import render_study
-    from aznas_onnx.searching import Study
+    from aznas_onnx.searching import Study, StudyError
     from aznas_onnx.spaces import get
 
     if db is None and settings["resume"]:
@@ -160,9 +160,10 @@ def search(
         study = _search(space, db, settings)
     except KeyboardInterrupt:
         interrupted = True
-        if not db.exists():
-            raise
-        study = Study.open(db)
+        try:
+            study = Study.open(db)
+        except StudyError:  # it had not begun yet
+            raise KeyboardInterrupt from None
     _report_trouble(study, settings["iterations"], interrupted)
     if study.trials or output_format is not OutputFormat.TABLE:
         render_study(study, best, output_format, results(), interrupted=interrupted)

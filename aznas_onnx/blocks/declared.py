@@ -43,18 +43,18 @@ def declared(model: Model, names: Sequence[str]) -> list[Declared]:
 def matched(model: Model, patterns: Sequence[str]) -> list[Declared]:
     """Return the blocks that patterns ask for, in dataflow order.
 
-    A pattern is a glob over modules (``layer?.?``, ``/layer1/layer1.0/``), nodes, and tensors. For a node, the
-    outermost name that the pattern matches, among its modules, its own name and its outputs, says which block it
-    belongs to; the block's output is the last of its tensors that something outside of it reads.
+    A pattern is a glob over modules (``layer?.?``, ``/layer1/layer1.0/``), nodes, and tensors. The outermost name of a
+    node that it matches says which block the node belongs to; the block's output is the last of its tensors that
+    something outside of it reads.
     """
     graph = model.graph
     groups: dict[str, list[Node]] = {}
     reasons: dict[str, str] = {}
-    names = {id(node): list(_names(node, graph)) for node in graph.nodes}
+    names = _all_names(model)
     for pattern in patterns:
         hits = 0
         for node in graph.nodes:
-            key = next((name for name in names[id(node)] if fnmatchcase(name, pattern)), None)
+            key = next((name for name in names[node.name] if fnmatchcase(name, pattern)), None)
             if key is not None:
                 hits += 1
                 groups.setdefault(key, []).append(node)
@@ -75,17 +75,35 @@ def matched(model: Model, patterns: Sequence[str]) -> list[Declared]:
     return _distinct(block for _, block in found)
 
 
-def _names(node: Node, graph: Graph) -> Iterator[str]:
-    """Yield the names that a pattern may match for a node, outermost module first, its tensors last."""
-    seen = dict.fromkeys(_modules(node.name, "/"))
+def _all_names(model: Model) -> dict[str, list[str]]:
+    """Return for each node the names that a pattern may match: its modules, outermost first, itself, its tensors.
+
+    PyTorch's default exporter names weights after modules, but not nodes. A node without a name of its own that keeps
+    the shape of what it reads (an activation, a sum) is taken to be in the module of its latest input.
+    """
+    graph = model.graph
+    modules: dict[str, list[str]] = {}
+    made_at = {name: at for at, node in enumerate(graph.nodes) for name in node.outputs}
+    for node in graph.nodes:
+        found = _own_modules(node, graph)
+        latest = max((name for name in node.inputs if name in made_at), key=lambda name: made_at[name], default=None)
+        if latest is not None:
+            before = graph.producers[latest]
+            kept = model.facts[latest].shape == model.facts[node.outputs[0]].shape
+            if node.name.startswith(f"{before.name}/") or (kept and not found):
+                found = modules[before.name]
+        modules[node.name] = found
+    return {node.name: [*modules[node.name], node.name, *filter(None, node.outputs)] for node in graph.nodes}
+
+
+def _own_modules(node: Node, graph: Graph) -> list[str]:
+    found = dict.fromkeys(_modules(node.name, "/"))
     for name in node.inputs:
         constant = graph.constants.get(name)
         if constant is not None and constant.is_float and len(graph.consumers[name]) == 1:
             for source in sorted(constant.sources or {name}):
-                seen.update(dict.fromkeys(_modules(source, ".")))
-    yield from sorted(seen, key=lambda name: (name.count("/") + name.count("."), len(name)))
-    yield node.name
-    yield from (name for name in node.outputs if name)
+                found.update(dict.fromkeys(_modules(source, ".")))
+    return sorted(found, key=lambda name: (name.count("/") + name.count("."), len(name)))
 
 
 def _modules(name: str, separator: str) -> Iterator[str]:

@@ -47,7 +47,9 @@ class Repair:
         )  # fmt: skip
         return output
 
-    def shape_with_batch(self, node: Node, label: str, values: Sequence[int], axis: int, like: str, like_axis: int) -> str:
+    def shape_with_batch(
+        self, node: Node, label: str, values: Sequence[int], axis: int, like: str, like_axis: int
+    ) -> str:
         """Add a shape vector that has the size of axis `like_axis` of tensor `like` in place of `values[axis]`."""
         prefix = f"{node.name}/{label}"
         shape = self.node("Shape", node, [like], f"{prefix}/shape")
@@ -60,7 +62,9 @@ class Repair:
         return self.node("Concat", node, parts, f"{prefix}/target", axis=0)
 
 
-def lost_batch(nodes: Sequence[Node], reference: Mapping[str, Fact], facts: Mapping[str, Fact], outputs: Sequence[str]) -> str:
+def lost_batch(
+    nodes: Sequence[Node], reference: Mapping[str, Fact], facts: Mapping[str, Fact], outputs: Sequence[str]
+) -> str:
     """Say where the batch got lost between two walks; empty where some output still has it.
 
     A tensor has the batch if its number of elements follows the batch size.
@@ -72,7 +76,11 @@ def lost_batch(nodes: Sequence[Node], reference: Mapping[str, Fact], facts: Mapp
     if any(follows(name) for name in outputs):
         return ""
     for node in nodes:
-        if node.op_type not in ("Shape", "Size") and any(map(follows, node.inputs)) and not any(map(follows, node.outputs)):
+        if (
+            node.op_type not in ("Shape", "Size")
+            and any(map(follows, node.inputs))
+            and not any(map(follows, node.outputs))
+        ):
             return f"node {node.name!r} ({node.operator}) gives the same result size for every batch size"
     return "no output depends on the batch size"
 
@@ -88,7 +96,9 @@ class BatchRepair:
         Facts of the walk in progress, at batch size `batch`; read, never written.
     """
 
-    def __init__(self, reference: Mapping[str, Fact], reference_batch: int, facts: Mapping[str, Fact], batch: int) -> None:
+    def __init__(
+        self, reference: Mapping[str, Fact], reference_batch: int, facts: Mapping[str, Fact], batch: int
+    ) -> None:
         self._reference = reference
         self._facts = facts
         self._from = reference_batch
@@ -149,7 +159,9 @@ class BatchRepair:
         if self._natural_reshape(node, target) == wanted:
             return None
         repair = Repair()
-        shape = repair.vector(f"{node.name}/target", [-1 if i == place else size for i, size in enumerate(result.shape)])
+        shape = repair.vector(
+            f"{node.name}/target", [-1 if i == place else size for i, size in enumerate(result.shape)]
+        )
         repair.nodes.append(replace(node, inputs=(node.inputs[0], shape), attributes=MappingProxyType({})))
         return repair
 
@@ -157,7 +169,7 @@ class BatchRepair:
     def _merges_to_the_left(before: Sequence[int], axis: int, after: Sequence[int]) -> bool:
         """Whether a reshape makes rows of features, with the batch on the left of a row (token-major attention).
 
-            x[50, N, 12, 64] -> [50 N, 768]     not [50, 768 N]
+        x[50, N, 12, 64] -> [50 N, 768]     not [50, 768 N]
         """
         tokens = _product(before[: axis + 1])
         return len(after) == 2 and after[1] == _product(before[axis + 1 :]) and after[0] == tokens > before[axis]
@@ -174,7 +186,9 @@ class BatchRepair:
         if place is None:
             return None
         repair = Repair()
-        target = repair.vector(f"{node.name}/target", [-1 if i == place else size for i, size in enumerate(indices.shape)])
+        target = repair.vector(
+            f"{node.name}/target", [-1 if i == place else size for i, size in enumerate(indices.shape)]
+        )
         repair.node("Reshape", node, [node.inputs[0], target], node.outputs[0])
         return repair
 
@@ -264,7 +278,7 @@ class BatchRepair:
         rank = len(self._facts[like].shape or ())
         if along % rank == axis:
             return None
-        return self._expand_inputs(node, {i: axis for i in range(len(node.inputs))}, like, axis)
+        return self._expand_inputs(node, dict.fromkeys(range(len(node.inputs)), axis), like, axis)
 
     def _states(self, node: Node) -> Repair | None:
         """Initial states of a recurrent layer have the batch on axis 1 (0 in batch-major layout)."""
@@ -306,16 +320,15 @@ def _batch_place(outer: int, after: Sequence[int], batch: int) -> int | None:
     In row-major order exactly `outer` elements come before the batch, in the operand as in the result. Axes of size
     one make that ambiguous; the first axis that is just the batch is taken.
     """
-    candidates = [
-        place for place, size in enumerate(after) if _product(after[:place]) == outer and size % batch == 0
-    ]
+    candidates = [place for place, size in enumerate(after) if _product(after[:place]) == outer and size % batch == 0]
     exact = [place for place in candidates if after[place] == batch]
     return next(iter(exact or candidates), None)
 
 
 # Operators that leave a tensor's leading axes as they are.
 _KEEP_AXES = frozenset(
-    "Gemm MatMul Add Sub Mul Div Relu Gelu Sigmoid Tanh Erf Sqrt Pow Clip Cast Identity Dropout LayerNormalization".split()
+    "Gemm MatMul Add Sub Mul Div Relu Gelu Sigmoid Tanh Erf Sqrt Pow Clip Cast Identity Dropout "
+    "LayerNormalization".split()
 )
 
 _RULES: Mapping[str, Callable[[BatchRepair, Node], Repair | None]] = {

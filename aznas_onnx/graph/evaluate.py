@@ -257,7 +257,7 @@ def _reshape(node: Node, inputs: _Inputs) -> Array:
     value, target = _need(inputs, 0), _need(inputs, 1).tolist()
     if not node.attributes.get("allowzero", 0):
         target = [value.shape[i] if size == 0 else size for i, size in enumerate(target)]
-    return value.reshape(target)
+    return np.asarray(value.reshape(target))
 
 
 def _constant_of_shape(node: Node, inputs: _Inputs) -> Array:
@@ -271,13 +271,13 @@ def _transpose(node: Node, inputs: _Inputs) -> Array:
 
 
 def _range(node: Node, inputs: _Inputs) -> Array:
-    start, limit, step = (_need(inputs, index).reshape(())[()] for index in range(3))
-    return np.arange(start, limit, step, dtype=_need(inputs, 0).dtype)
+    bounds: list[Any] = [_need(inputs, index).reshape(())[()] for index in range(3)]
+    return np.asarray(np.arange(*bounds, dtype=_need(inputs, 0).dtype))
 
 
 def _expand(node: Node, inputs: _Inputs) -> Array:
     value, target = _need(inputs, 0), tuple(_need(inputs, 1).tolist())
-    return np.broadcast_to(value, np.broadcast_shapes(value.shape, target)).copy()
+    return np.array(np.broadcast_to(value, np.broadcast_shapes(value.shape, target)))
 
 
 _SIMPLE: Mapping[str, Callable[[Node, _Inputs], Any]] = {
@@ -313,13 +313,14 @@ _SIMPLE: Mapping[str, Callable[[Node, _Inputs], Any]] = {
 # Operators whose work is in proportion to their operands and results.
 _PROPORTIONAL = frozenset(_SIMPLE) | frozenset(
     """
-    Abs Acos Acosh ArgMax ArgMin Asin Asinh Atan Atanh BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor CastLike Celu
-    Clip Compress Cos Cosh CumSum DepthToSpace DequantizeLinear Elu Erf Exp EyeLike Flatten GatherElements GatherND Gelu
-    GreaterOrEqual HannWindow HammingWindow BlackmanWindow HardSigmoid HardSwish IsInf IsNaN LayerNormalization LeakyRelu
-    LessOrEqual Log LogSoftmax MatMul Max Mean Min Mish Mod NonZero OneHot PRelu Pad Pow QuantizeLinear Reciprocal
-    ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare
-    Relu Round Scatter ScatterElements ScatterND Selu Shape Sigmoid Sign Sin Sinh Size Softmax Softplus Softsign
-    SpaceToDepth Split Sum Tan Tanh ThresholdedRelu Tile TopK Trilu Unique Where Xor
+    Abs Acos Acosh ArgMax ArgMin Asin Asinh Atan Atanh BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor CastLike
+    Celu Clip Compress Cos Cosh CumSum DepthToSpace DequantizeLinear Elu Erf Exp EyeLike Flatten GatherElements
+    GatherND Gelu GreaterOrEqual HannWindow HammingWindow BlackmanWindow HardSigmoid HardSwish IsInf IsNaN
+    LayerNormalization LeakyRelu LessOrEqual Log LogSoftmax MatMul Max Mean Min Mish Mod NonZero OneHot PRelu Pad
+    Pow QuantizeLinear Reciprocal ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin
+    ReduceProd ReduceSum ReduceSumSquare Relu Round Scatter ScatterElements ScatterND Selu Shape Sigmoid Sign Sin
+    Sinh Size Softmax Softplus Softsign SpaceToDepth Split Sum Tan Tanh ThresholdedRelu Tile TopK Trilu Unique Where
+    Xor
     """.split()
 )
 

@@ -184,7 +184,7 @@ def _outline(model: onnx.ModelProto) -> onnx.ModelProto:
 def _checker_error(text: str, model: onnx.ModelProto, name: str) -> ModelError:
     if "No Op registered for" in text:
         version = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
-        unknown = {}
+        unknown: dict[str, str] = {}
         for node in model.graph.node:
             if node.domain in ("", "ai.onnx") and not onnx.defs.has(node.op_type, version, ""):
                 unknown.setdefault(node.op_type, node.name)

@@ -104,8 +104,9 @@ def _recurrent(gates: int) -> Callable[[Node, _Shapes], str]:
         rows = gates * hidden
         if weight != (directions, rows, data[2]) or recurrence != (directions, rows, hidden):
             return f"{directions} x {rows} x {data[2]} and {directions} x {rows} x {hidden} weights are needed"
-        if _integer(node, "hidden_size", hidden) != hidden:
-            return f"hidden_size is {node.attributes['hidden_size']}"
+        declared = _integer(node, "hidden_size", hidden)
+        if declared != hidden:
+            return f"hidden_size is {declared}"
         return (
             ""
             if bias is None or bias == (directions, 2 * rows)

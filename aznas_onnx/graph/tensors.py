@@ -69,13 +69,13 @@ def size_bytes(tensor: onnx.TensorProto) -> int:
     """
     if any(size < 0 for size in tensor.dims):
         raise ModelError(f"tensor {tensor.name!r} has a negative dimension {tuple(tensor.dims)}")
-    elements = math.prod(tensor.dims)
+    elements = int(math.prod(tensor.dims))
     if tensor.data_type == onnx.TensorProto.STRING:
         return elements
     if tensor.data_type in _BITS:
         return (elements * _BITS[tensor.data_type] + 7) // 8
     try:
-        return elements * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        return elements * int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
     except KeyError as error:
         raise ModelError(f"tensor {tensor.name!r} has an unknown data type {tensor.data_type}") from error
 

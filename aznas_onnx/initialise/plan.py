@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from aznas_onnx.graph.facts import Facts
-from aznas_onnx.graph.ir import Constant, Graph, Node
+from aznas_onnx.graph.ir import Graph, Node
 from aznas_onnx.graph.roles import MOVES_DATA, Role, Use, uses
 
-__all__ = ["Law", "Weight", "plan_weights"]
+__all__ = ["Law", "Weight", "neutral_inputs", "plan_weights"]
 
 _POSITION_STD = 0.02  # truncated normal, as all vision transformers draw positions, class tokens and tables
 _TRANSFORMER_STD = 0.02
@@ -109,10 +109,9 @@ def plan_weights(graph: Graph, facts: Facts, *, is_transformer: bool) -> Mapping
         weight = _plan(use, graph, facts, is_transformer, streams)
         planned[use.name] = weight
         streams += weight.index >= 0
-    for name, constant, value in _preprocessing(graph):
-        planned.setdefault(
-            name, Weight(name=name, shape=constant.shape, role=Role.FIXED, law=Law.CONSTANT, parameter=value)
-        )
+    for name, value in _preprocessing(graph):
+        shape = graph.constants[name].shape
+        planned.setdefault(name, Weight(name=name, shape=shape, role=Role.FIXED, law=Law.CONSTANT, parameter=value))
     return MappingProxyType(planned)
 
 
@@ -201,20 +200,36 @@ def _is_shared_by_samples(node: Node, shape: tuple[int, ...], facts: Facts) -> b
     return output is not None and 2 < len(shape) == len(output) and shape[0] == output[0] == facts.batch_size
 
 
-def _preprocessing(graph: Graph) -> Iterator[tuple[str, Constant, float]]:
-    """Yield the constants of elementwise arithmetic on the graph's raw input, with the value that makes it neutral."""
-    raw = {value.name for value in graph.inputs}
+def neutral_inputs(graph: Graph, leaked: Collection[str]) -> Mapping[str, float]:
+    """Return the value that makes each leaked constant neutral where the raw input is added to or scaled by it.
+
+    Parameters
+    ----------
+    leaked
+        Inputs of the graph that carry no samples: constants that an exporter made inputs of.
+    """
+    return {name: value for name, value in _preprocessing(graph, leaked) if name in leaked}
+
+
+def _preprocessing(graph: Graph, leaked: Collection[str] = ()) -> Iterator[tuple[str, float]]:
+    """Yield the operands of elementwise arithmetic on the raw input, with the value that makes each neutral."""
+    raw = {value.name for value in graph.inputs if value.name not in leaked}
     for node in graph.nodes:
-        if node.domain or node.op_type not in ("Add", "Sub", "Mul", "Div"):
-            if not node.domain and node.op_type in ("Transpose", "Identity") and node.inputs[0] in raw:
-                raw.update(node.outputs)
+        if not any(name in raw for name in node.inputs):
             continue
-        constants = [name for name in node.inputs if name in graph.constants]
-        if len(constants) != 1 or not any(name in raw for name in node.inputs):
-            continue
-        name, constant = constants[0], graph.constants[constants[0]]
-        inverts = node.op_type in ("Sub", "Div") and node.inputs[0] == name
-        is_plain = sum(size != 1 for size in constant.shape) <= 1 and len(graph.consumers[name]) == 1
-        if constant.is_float and is_plain and not inverts:
+        if node.is_op("Transpose", "Identity"):
             raw.update(node.outputs)
-            yield name, constant, (0.0 if node.op_type in ("Add", "Sub") else 1.0)
+        elif node.is_op("Add", "Sub", "Mul", "Div"):
+            name = next((name for name in node.inputs if name in graph.constants or name in leaked), None)
+            inverts = node.is_op("Sub", "Div") and node.inputs[0] == name
+            if name is not None and not inverts and _is_plain_operand(name, graph):
+                raw.update(node.outputs)
+                yield name, (0.0 if node.is_op("Add", "Sub") else 1.0)
+
+
+def _is_plain_operand(name: str, graph: Graph) -> bool:
+    """Whether a tensor is a float scalar or vector that nothing else reads."""
+    constant = graph.constants.get(name)
+    if len(graph.consumers[name]) != 1:
+        return False
+    return constant is None or (constant.is_float and sum(size != 1 for size in constant.shape) <= 1)

@@ -7,7 +7,7 @@ import torch
 from aznas_onnx.blocks import Blocks
 from aznas_onnx.convert import compile_program
 from aznas_onnx.graph import Limits, Model, specialise
-from aznas_onnx.initialise import Stream, WeightSource, generator, plan_weights
+from aznas_onnx.initialise import Stream, WeightSource, generator, neutral_inputs, plan_weights
 from aznas_onnx.proxies import BlockEvidence
 from aznas_onnx.proxies.blockpass import BlockPass, signs_of
 
@@ -44,6 +44,8 @@ class Runner:
         self._inputs = sized.inputs
         self._shapes = sized.inputs.shapes(batch_size)
         self._dtypes = {name: sized.facts[name].dtype for name in self._shapes}
+        leaked = [name for name in self._shapes if name not in sized.inputs.batched]
+        self._neutral = neutral_inputs(sized.graph, leaked)
         self._weights = plan_weights(sized.graph, sized.facts, is_transformer=blocks.is_transformer)
         # BatchNormalization always uses the statistics of the batch. The published code runs transformers in eval
         # mode, which for them switches off dropout only; those that do have BatchNormalization would otherwise not
@@ -71,7 +73,7 @@ class Runner:
                 feeds[name] = self._gaussian(shape, generator(seed, Stream.INPUT, index, self._device))
             else:
                 dtype = getattr(torch, self._dtypes[name].name)
-                feeds[name] = torch.ones(shape, dtype=dtype, device=self._device)
+                feeds[name] = torch.full(shape, self._neutral.get(name, 1.0), dtype=dtype, device=self._device)
         return feeds
 
     def _gaussian(self, shape: tuple[int, ...], source: torch.Generator) -> Tensor:

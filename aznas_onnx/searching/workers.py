@@ -7,7 +7,9 @@ import multiprocessing
 import os
 import pickle
 import signal
+import threading
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -131,7 +133,8 @@ class ProcessExecutor:
     def _start_worker(self) -> _Worker:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_work, args=(theirs, self._scorer, self._threads), daemon=True)
-        process.start()
+        with _ignoring_interrupts():  # inherited: a process that still loads its modules would end with a traceback
+            process.start()
         theirs.close()
         worker = _Worker(process, ours)
         self._workers.append(worker)
@@ -142,6 +145,19 @@ class ProcessExecutor:
         worker.connection.close()
         worker.process.join()
         worker.process.close()
+
+
+@contextlib.contextmanager
+def _ignoring_interrupts() -> Iterator[None]:
+    """Ignore Ctrl-C for a moment; outside the main thread, where Python does not let one, do nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _cores() -> int:

@@ -70,10 +70,8 @@ class Sketch:
     def add(self, *inputs: str, name: str | None = None) -> str:
         return self.op("Add" if len(inputs) == 2 else "Sum", *inputs, name=name)
 
-    def concat(self, *inputs: str, axis: int = 1, name: str | None = None) -> str:
-        return self.op(
-            "Concat", *inputs, axis=axis, width=sum(self.width[x] for x in inputs) if axis == 1 else None, name=name
-        )
+    def concat(self, *inputs: str, name: str | None = None) -> str:
+        return self.op("Concat", *inputs, axis=1, width=sum(self.width[x] for x in inputs), name=name)
 
     def pool(self, x: str, kind: str = "MaxPool") -> str:
         return self.op(kind, x, kernel_shape=(2, 2), strides=(2, 2))

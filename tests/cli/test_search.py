@@ -186,6 +186,17 @@ def test_an_interruption_shows_what_there_is(scoring: Scoring, capsys: pytest.Ca
     assert len(set(scoring.scored)) == 30
 
 
+def test_an_interruption_before_the_first_candidate(
+    scoring: Scoring, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(self: ModelScorer, threads: int | None) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ModelScorer, "prepare", interrupted)
+    search("--db", "run.db", status=130)
+    assert capsys.readouterr().err == "aznas: interrupted\n"
+
+
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_ctrl_c_is_an_interruption(tmp_path: Path) -> None:
     code = (

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import json
 import queue
 import subprocess
@@ -102,17 +103,21 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, help="write every outcome here, one JSON object a line")
     arguments = parser.parse_args()
     kinds: collections.Counter[str] = collections.Counter()
-    found = []
-    for outcome in outcomes(arguments.start, arguments.start + arguments.count, scored=arguments.score):
-        found.append(outcome)
-        kinds[outcome.result.partition(":")[0]] += 1
-        if not outcome.is_clear:
-            print(f"{outcome.seed} ({outcome.mutation}): {outcome.result[-_SHOWN:]}\n", flush=True)
-    if arguments.output is not None:
-        arguments.output.write_text("".join(json.dumps(asdict(outcome)) + "\n" for outcome in found), encoding="utf-8")
+    unclear = 0
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(arguments.output.open("w", encoding="utf-8")) if arguments.output else None
+        for outcome in outcomes(arguments.start, arguments.start + arguments.count, scored=arguments.score):
+            kinds[outcome.result.partition(":")[0]] += 1
+            if file is not None:
+                file.write(json.dumps(asdict(outcome)) + "\n")
+                file.flush()
+            if not outcome.is_clear:
+                unclear += 1
+                sys.stdout.write(f"{outcome.seed} ({outcome.mutation}): {outcome.result[-_SHOWN:]}\n\n")
+                sys.stdout.flush()
     for kind, count in kinds.most_common():
-        print(f"{count:6} {kind}")
-    sys.exit(not all(outcome.is_clear for outcome in found))
+        sys.stdout.write(f"{count:6} {kind}\n")
+    sys.exit(unclear > 0)
 
 
 if __name__ == "__main__":

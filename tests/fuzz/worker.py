@@ -8,9 +8,11 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import sys
 import tempfile
 import traceback
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 _READING_BYTES = 3 * 2**30
@@ -63,12 +65,17 @@ def main() -> None:
         for seed in range(arguments.start, arguments.stop):
             done, content = mutant(seed)
             path.write_bytes(content)
-            print(json.dumps({"seed": seed, "mutation": done}), flush=True)
+            _tell({"seed": seed, "mutation": done})
             try:
                 result = outcome(path, scored=arguments.score)
-            except BaseException:  # the record of what escaped is the point
+            except BaseException:  # noqa: BLE001  # the record of what escaped is the point
                 result = f"escaped: {traceback.format_exc()}"
-            print(json.dumps({"seed": seed, "outcome": result.replace(str(path), "mutant.onnx")}), flush=True)
+            _tell({"seed": seed, "outcome": result.replace(str(path), "mutant.onnx")})
+
+
+def _tell(record: Mapping[str, object]) -> None:
+    sys.stdout.write(json.dumps(record) + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -232,9 +232,17 @@ def test_a_trip_count_that_is_no_number() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"num_scan_inputs": 9}, {"num_scan_inputs": 0}, {"num_scan_inputs": 2**60}, {"num_scan_inputs": -1},
-     {"scan_input_axes": [9]}, {"scan_input_axes": [0, 1]}, {"scan_output_axes": [9]}, {"scan_output_directions": [0, 1]}],
-)  # fmt: skip
+    [
+        {"num_scan_inputs": 9},
+        {"num_scan_inputs": 0},
+        {"num_scan_inputs": 2**60},
+        {"num_scan_inputs": -1},
+        {"scan_input_axes": [9]},
+        {"scan_input_axes": [0, 1]},
+        {"scan_output_axes": [9]},
+        {"scan_output_directions": [0, 1]},
+    ],
+)
 def test_a_scan_whose_attributes_do_not_fit(changes: dict[str, object]) -> None:
     with pytest.raises(ModelError):
         prepare(scan(**changes))

@@ -218,7 +218,8 @@ def test_constants_that_do_not_fit_their_operator(body: str, constants: Values) 
         ("y = Reshape (x, s)", {"s": vector(2**62, 2**62, -1)}),
         ("y = Reshape (x, s)", {"s": np.float32([1, -1])}),
         (
-            "n = Constant <value_float = 0.0> ()  m = Log (n)  i = Cast <to = 7> (m)  s = Unsqueeze (i, z)  y = Reshape (x, s)",
+            "n = Constant <value_float = 0.0> ()  m = Log (n)  i = Cast <to = 7> (m)"
+            "s = Unsqueeze (i, z)  y = Reshape (x, s)",
             {"z": vector(0)},
         ),
         ("y = Pad (x, s)", {"s": vector(0, 0, 0, 0, 0, 0, 2**60, 2**60)}),

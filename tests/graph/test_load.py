@@ -125,7 +125,7 @@ def test_nodes_of_branches_count() -> None:
         >
     """
     model = network(body, constants={"c": np.array(True)})
-    with pytest.raises(ModelError, match="has 4 nodes"):
+    with pytest.raises(ModelError, match=r"has 4 nodes"):
         prepare(model, limits=Limits(nodes=3))
 
 
@@ -136,7 +136,7 @@ def test_an_unknown_operator_is_named() -> None:
         prepare(model)
     model = network("y = some.vendor.Fancy (x)")
     model.opset_import.append(helper.make_opsetid("some.vendor", 1))
-    with pytest.raises(UnsupportedOperatorError, match="some.vendor::Fancy"):
+    with pytest.raises(UnsupportedOperatorError, match=r"some\.vendor::Fancy"):
         prepare(model)
 
 

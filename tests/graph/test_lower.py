@@ -140,9 +140,9 @@ def test_a_function_bomb_inside_branches_is_refused_too() -> None:
 
 
 def test_functions_that_call_themselves_or_too_deep() -> None:
-    with pytest.raises(ModelError, match="[Cc]ycle|calls itself"):
+    with pytest.raises(ModelError, match=r"[Cc]ycle|calls itself"):
         prepare(with_functions("y = f.F (x)", function("F", call("F", "a", "b"))))
-    with pytest.raises(ModelError, match="[Cc]ycle|calls itself"):
+    with pytest.raises(ModelError, match=r"[Cc]ycle|calls itself"):
         prepare(with_functions("y = f.F (x)", function("F", call("G", "a", "b")), function("G", call("F", "a", "b"))))
     chain = [function("F0", relu()), *(function(f"F{i}", call(f"F{i - 1}", "a", "b")) for i in range(1, 3000))]
     with pytest.raises(ModelError, match="depth"):

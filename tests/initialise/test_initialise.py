@@ -8,7 +8,7 @@ import torch
 
 from aznas_onnx.graph import prepare, specialise
 from aznas_onnx.graph.roles import Role
-from aznas_onnx.initialise import Law, Stream, WeightSource, draw, generator, plan_weights, rademacher
+from aznas_onnx.initialise import Law, Stream, WeightSource, draw, generator, neutral_inputs, plan_weights, rademacher
 from tests.graph.builders import network, weights
 
 CPU = torch.device("cpu")
@@ -24,6 +24,7 @@ def law_of(body: str, name: str, constants, **kwargs) -> tuple[Law, float]:
     return weight.law, weight.parameter
 
 
+INPUTS = {"x": ("n", 3, 8, 8), "mean": (3, 1, 1), "std": (3, 1, 1)}
 ROWS = {"x": ("n", 12)}
 TOKENS = {"x": ("n", 6, 12)}
 
@@ -147,6 +148,14 @@ def test_arithmetic_on_the_raw_input_is_made_neutral():
     assert drawn["scale"].item() == 1.0
     assert (drawn["mean"] == 0).all()
     assert (drawn["std"] == 1).all()
+
+
+def test_constants_that_an_exporter_leaked_as_inputs_are_made_neutral():
+    model = prepare(
+        network("a = Sub (x, mean) b = Div (a, std) y = Conv (b, w)", INPUTS, {"w": weights(8, 3, 3, 3)}),
+        keep_graph=True,
+    )
+    assert dict(neutral_inputs(model.graph, ["mean", "std", "unused"])) == {"mean": 0.0, "std": 1.0}
 
 
 def test_arithmetic_behind_a_weight_is_the_networks_own():

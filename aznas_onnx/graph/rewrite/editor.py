@@ -266,7 +266,7 @@ class Editor:
         renamed = tuple(output if out == name else out for out in producer.outputs)
         self.update(producer, outputs=renamed)
         self._redirect(name, output)
-        for operand in node.inputs[1:]:
+        for operand in node.inputs:
             self._prune(operand)
         return True
 

@@ -63,8 +63,10 @@ def _select(editor: Editor, node: Node) -> str | None:
     """A Squeeze of the one element that a Slice or Split took along an axis."""
     before = editor.producer(node.inputs[0])
     axes = _squeezed_axes(editor, node)
-    if before is None or axes is None or len(axes) != 1:
-        return "it drops no axis, or more than one"
+    if axes is None or len(axes) != 1:
+        return "it does not drop one axis"
+    if before is None:
+        return "nothing was taken apart before it"
     if before.is_op("Slice"):
         window = slice_window(editor, before)
         if window is None or window[0] != axes[0] or window[2] - window[1] != 1:

@@ -105,10 +105,12 @@ def _ends_well(editor: Editor, region: _Region) -> bool:
     back = tuple(order.index(axis) for axis in range(len(order)))
     for node in region.nodes:
         output = node.outputs[0]
-        if editor.is_protected(output) or not _can_turn(editor, node, order):
+        if not _can_turn(editor, node, order):
             return False
         if editor.rank(output) != len(order):
             continue  # _can_turn has seen that the remaining axes are in order
+        if editor.is_protected(output):
+            return False
         for reader in editor.readers(output):
             undone = reader.is_op("Transpose") and permutation(editor, reader) == back
             if reader not in inside and not (undone and not editor.is_protected(reader.outputs[0])):

@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import pytest
+
+from aznas_onnx.graph.rewrite import canonicalise, restore_normalisation
+from aznas_onnx.graph.rewrite.evidence import folded_by, is_genuine, root
+from aznas_onnx.graph.rewrite.restore import _ASSUMED
+from tests.graph.builders import network, weights
+from tests.graph.rewrite.running import Rewritten, check_facts, computes_the_same, folded, operators
+
+MAP = {"x": ("N", 3, 8, 8)}
+TORCHSCRIPT = "PyTorch's TorchScript exporter"
+DYNAMO = "PyTorch's dynamo exporter"
+
+
+def restored(model: onnx.ModelProto, protected: tuple[str, ...] = ()) -> Rewritten:
+    graph, facts, _ = canonicalise(*folded(model, protected), protected=protected)
+    graph, facts, changes = restore_normalisation(graph, facts, protected=protected)
+    check_facts(graph, facts)
+    return Rewritten(graph, facts, changes)
+
+
+def rename(model: onnx.ModelProto, names: Mapping[str, str]) -> onnx.ModelProto:
+    """Give tensors names that the text format cannot spell."""
+    for node in model.graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+    for tensor in model.graph.initializer:
+        tensor.name = names.get(tensor.name, tensor.name)
+    return model
+
+
+def two_convolutions(
+    names: Mapping[str, str], more: Mapping[str, npt.NDArray[Any]] | None = None, body: str = ""
+) -> onnx.ModelProto:
+    """Two convolutions with biases, and a classifier after them."""
+    model = network(
+        body
+        or """
+        c = Conv (x, w, b)
+        r = Relu (c)
+        d = Conv (r, w2, b2)
+        s = Relu (d)
+        p = GlobalAveragePool (s)
+        f = Flatten (p)
+        y = Gemm (f, fc, fc_b)
+        """,
+        MAP,
+        {
+            "w": weights(4, 3, 3, 3), "b": weights(4), "w2": weights(4, 4, 3, 3), "b2": weights(4, seed=1),
+            "fc": weights(4, 2), "fc_b": weights(2), **(more or {}),
+        },
+    )  # fmt: skip
+    return rename(model, names)
+
+
+RESTORED = ["Conv", "BatchNormalization", "Relu", "Conv", "BatchNormalization", "Relu", "GlobalAveragePool", "Flatten", "Gemm"]
+AS_IT_WAS = [name for name in RESTORED if name != "BatchNormalization"]
+
+
+@pytest.mark.parametrize(
+    ("names", "by"),
+    [
+        ({"w": "onnx::Conv_10", "b": "onnx::Conv_11", "w2": "onnx::Conv_13", "b2": "onnx::Conv_14"}, TORCHSCRIPT),
+        ({"w": "conv1.weight", "b": "conv1.weight_bias", "w2": "conv2.weight", "b2": "conv2.weight_bias"}, DYNAMO),
+        ({"w": "conv1.weight", "b": "conv1.bias", "c": "getitem", "w2": "a.weight", "b2": "a.bias", "d": "getitem_3"}, DYNAMO),
+        ({"b": "ConvBnFusion_BN_B_bn1.bias", "b2": "ConvBnFusion_BN_B_bn2.bias"}, "ONNX Runtime"),
+        ({"b": "/bn/BatchNormalization_output_0_bias", "b2": "/bn2/BatchNormalization_output_0_bias"}, "the exporter"),
+        ({"w": "conv/merged_input:0", "w2": "conv_2/merged_input:0"}, "TensorFlow"),
+        ({"c": "bn/batchnorm/add_1:0", "d": "bn_2/batchnorm/add_1:0"}, "the exporter"),
+    ],
+)
+def test_names_of_folded_convolutions(names: dict[str, str], by: str) -> None:
+    model = two_convolutions(names)
+    result = restored(model)
+    assert operators(result.graph) == RESTORED
+    assert result.changes == (f"normalisation restored after 2 convolutions (folded by {by})",)
+    assert computes_the_same(result.graph, model)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        {"w": "features.0.weight", "b": "features.0.bias", "w2": "features.3.weight", "b2": "features.3.bias"},
+        {"w": "conv1_w_0", "b": "conv1_b_0", "w2": "conv2_w_0", "b2": "conv2_b_0"},
+        {"b": "p2o.pd_op.reshape.0.0", "b2": "p2o.pd_op.reshape.1.0"},
+        {"b": "ConvAddFusion_Add_B_b", "b2": "ConvAddFusion_Add_B_b2"},
+        {"c": "net/conv2d/BiasAdd:0", "d": "net/conv2d_1/BiasAdd:0"},
+        {"w": "net/kernel", "b": "net/bias", "w2": "net_1/kernel", "b2": "net_1/bias"},
+    ],
+)
+def test_names_of_genuine_biases(names: dict[str, str]) -> None:
+    result = restored(two_convolutions(names))
+    assert operators(result.graph) == AS_IT_WAS
+    assert result.changes == ()
+
+
+def test_without_word_from_names_a_bias_is_taken_for_folded() -> None:
+    model = two_convolutions({"w": "497", "b": "498", "w2": "500", "b2": "501"})
+    result = restored(model)
+    assert operators(result.graph) == RESTORED
+    assert result.changes == (f"normalisation restored after 2 convolutions ({_ASSUMED})",)
+    assert computes_the_same(result.graph, model)
+
+
+def test_a_convolution_that_lost_its_bias_too() -> None:
+    """Before training, what dynamo folds is a bias of zeros, which it removes."""
+    body = "getitem = Conv (x, w)  r = Relu (getitem)  conv2d = Conv (r, w2)  y = Relu (conv2d)"
+    model = two_convolutions({}, body=body)
+    result = restored(model)
+    assert operators(result.graph) == ["Conv", "BatchNormalization", "Relu", "Conv", "Relu"]
+    assert computes_the_same(result.graph, model)
+
+
+def test_the_shift_is_the_folded_bias_and_no_longer_its_root() -> None:
+    result = restored(two_convolutions({"w": "onnx::Conv_10", "b": "onnx::Conv_11"}))
+    normalisation = result.graph.nodes[1]
+    shift = result.graph.constants[normalisation.inputs[2]]
+    assert shift.read is not None
+    np.testing.assert_array_equal(shift.read(), weights(4))
+    assert shift.sources == frozenset({normalisation.inputs[2]})
+    assert len(result.graph.nodes[0].inputs) == 2
+
+
+def test_the_output_keeps_its_name() -> None:
+    model = two_convolutions({"b": "onnx::Conv_11", "b2": "onnx::Conv_14"})
+    graph = restored(model, protected=("c",)).graph
+    assert graph.producers["c"].op_type == "BatchNormalization"
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        # squeeze-and-excite works on pooled vectors
+        ("p = GlobalAveragePool (x)  c = Conv (p, k, b)  s = Sigmoid (c)  t = Conv (s, k4, b2)  y = Relu (t)", 0),
+        # the last convolution is the classifier
+        ("y = Conv (x, w, b)", 0),
+        # a graph that keeps one normalisation was not folded anywhere
+        (
+            "c = Conv (x, w, b)  n = BatchNormalization (c, g, g, g, g)  d = Conv (n, w2, b2)  e = Conv (d, w2)  y = Relu (e)",
+            0,
+        ),
+        ("c = Conv (x, w, b)  d = Conv (c, w2)  n = InstanceNormalization (d, g, g)  e = Conv (n, w2)  y = Relu (e)", 0),
+        # where nothing speaks against it
+        ("c = Conv (x, w, b)  d = Conv (c, w2)  y = Relu (d)", 1),
+    ],
+)  # fmt: skip
+def test_structure_decides_where_names_are_silent(body: str, expected: int) -> None:
+    more = {"k": weights(4, 3, 1, 1), "k4": weights(4, 4, 1, 1), "g": np.abs(weights(4)) + 0.5}
+    model = two_convolutions({"b": "11", "b2": "12"}, more, body)
+    before = operators(canonicalise(*folded(model))[0]).count("BatchNormalization")
+    assert operators(restored(model).graph).count("BatchNormalization") - before == expected
+
+
+def test_a_marked_convolution_that_is_normalised_already_stays() -> None:
+    body = "c = Conv (x, w, b)  t = Transpose <perm = [0, 2, 3, 1]> (c)  y = LayerNormalization (t, g)"
+    model = two_convolutions({"b": "onnx::Conv_11"}, {"g": weights(4)}, body)
+    assert operators(restored(model).graph) == ["Conv", "Transpose", "LayerNormalization"]
+
+
+def test_transposed_convolutions_and_linear_layers_with_marks() -> None:
+    body = "c = ConvTranspose <group = 1> (x, up, b)  p = GlobalAveragePool (c)  f = Flatten (p)  getitem_2 = Gemm (f, fc, fc_b)  y = Relu (getitem_2)"
+    model = two_convolutions({"b": "onnx::ConvTranspose_4"}, {"up": weights(3, 4, 2, 2)}, body)
+    result = restored(model)
+    assert operators(result.graph) == [
+        "ConvTranspose", "BatchNormalization", "GlobalAveragePool", "Flatten", "Gemm", "BatchNormalization", "Relu",
+    ]  # fmt: skip
+    assert computes_the_same(result.graph, model)
+
+
+def test_what_storage_adds_to_a_name_is_ignored() -> None:
+    assert root("b", frozenset({"conv.weight_bias_quantized"})) == "conv.weight_bias"
+    assert root("sum", frozenset({"a", "b"})) == "sum"
+
+
+def test_names_of_a_node_are_read_together() -> None:
+    node = folded(two_convolutions({"c": "conv2d"}))[0].nodes[0]
+    assert folded_by(node, "conv1.weight", "conv1.bias") == ""
+    assert is_genuine(node, "conv1.weight", "conv1.bias")
+    assert is_genuine(node, "conv1_w_0", "conv1_b_0")
+    assert not is_genuine(node, "onnx::Conv_1", "onnx::Conv_2")
+    assert not is_genuine(node, "w", "w")
