@@ -47,6 +47,12 @@ class Repair:
         )  # fmt: skip
         return output
 
+    def tile(self, node: Node, label: str, name: str, shape: Sequence[int], target: str, output: str) -> str:
+        """Add a repetition of tensor `name` of a known shape up to a target shape."""
+        size = self.vector(f"{node.name}/{label}/divisor", shape)
+        repeats = self.node("Div", node, [target, size], f"{node.name}/{label}/repeats")
+        return self.node("Tile", node, [name, repeats], output)
+
     def shape_with_batch(
         self, node: Node, label: str, values: Sequence[int], axis: int, like: str, like_axis: int
     ) -> str:
@@ -254,7 +260,13 @@ class BatchRepair:
         repair.nodes.append(replace(node, inputs=(*node.inputs[:3], target)))
         return repair
 
-    def _expand_target(self, node: Node) -> Repair | None:
+    def _expand(self, node: Node) -> Repair | None:
+        before, after = self._shapes(node.inputs[0])
+        if before is not None and before == after:
+            return self._expand_fixed(node, before)
+        return self._expand_batched(node)
+
+    def _expand_batched(self, node: Node) -> Repair | None:
         """An Expand whose target repeats the size of the batch axis (64 windows, say) leaves that axis alone."""
         axis = self.batch_axis(node.inputs[0])
         target = self._fixed_vector(node.input(1))
@@ -267,6 +279,17 @@ class BatchRepair:
         repair = Repair()
         changed = repair.vector(f"{node.name}/target", [1 if i == aligned else size for i, size in enumerate(target)])
         repair.nodes.append(replace(node, inputs=(node.inputs[0], changed)))
+        return repair
+
+    def _expand_fixed(self, node: Node, shape: tuple[int, ...]) -> Repair | None:
+        """An Expand of one batch's worth (states of 32 rows, say) to a target that follows the batch repeats it."""
+        target = self._facts[node.inputs[1]].value
+        if target is None or target.size != len(shape):
+            return None
+        if all(size in (1, wanted) for size, wanted in zip(shape, target.tolist(), strict=True)):
+            return None
+        repair = Repair()
+        repair.tile(node, "repeats", node.inputs[0], shape, node.inputs[1], node.outputs[0])
         return repair
 
     def _concat(self, node: Node) -> Repair | None:
@@ -297,13 +320,15 @@ class BatchRepair:
         """Expand those inputs (by position: their batch axis) that have no batch to the batch of `like`."""
         repair = Repair()
         inputs = list(node.inputs)
+        whole = (self._reference[like].shape or (1,))[like_axis]
         for position, axis in places.items():
             name = node.input(position)
             before, after = self._shapes(name) if name else (None, None)
-            if after is None or before != after or axis >= len(after) or after[axis] != 1:
+            if after is None or before != after or axis >= len(after) or after[axis] not in (1, whole):
                 continue
-            target = repair.shape_with_batch(node, f"input_{position}", after, axis, like, like_axis)
-            inputs[position] = repair.node("Expand", node, [name, target], f"{node.name}/input_{position}/expanded")
+            label = f"input_{position}"
+            target = repair.shape_with_batch(node, label, after, axis, like, like_axis)
+            inputs[position] = repair.tile(node, label, name, after, target, f"{node.name}/{label}/expanded")
         if not repair.nodes:
             return None
         repair.nodes.append(replace(node, inputs=tuple(inputs)))
@@ -337,7 +362,7 @@ _RULES: Mapping[str, Callable[[BatchRepair, Node], Repair | None]] = {
     "Slice": BatchRepair._slice,
     "Squeeze": BatchRepair._squeeze,
     "Resize": BatchRepair._resize,
-    "Expand": BatchRepair._expand_target,
+    "Expand": BatchRepair._expand,
     "Concat": BatchRepair._concat,
     "LSTM": BatchRepair._states,
     "GRU": BatchRepair._states,

@@ -75,7 +75,9 @@ def interpret(
     if reference is not None:
         walk.repair = BatchRepair(reference, reference.batch_size, walk.facts, batch_size)
     for graph_input in graph.inputs:
-        walk.facts[graph_input.name] = Fact(tuple(input_shapes[graph_input.name]), graph_input.dtype)
+        fact = Fact(tuple(input_shapes[graph_input.name]), graph_input.dtype)
+        walk.check_size(f"input {graph_input.name!r} is", fact)
+        walk.facts[graph_input.name] = fact
     walk.visit_all(graph.nodes)
     missing = [name for name in graph.outputs if name not in walk.facts]
     if missing:
@@ -139,7 +141,7 @@ class _Walk:
         self.nodes.append(node)
         for name, fact in zip(node.outputs, self._outputs(node), strict=False):
             if name:
-                self._check_size(node, fact)
+                self.check_size(f"node {node.name!r} ({node.operator}) makes", fact)
                 self.facts[name] = fact
 
     def _outputs(self, node: Node) -> Sequence[Fact]:
@@ -184,13 +186,13 @@ class _Walk:
         assert constant.read is not None  # or it would not be cheap
         return Fact(constant.shape, constant.dtype, constant.read())
 
-    def _check_size(self, node: Node, fact: Fact) -> None:
+    def check_size(self, what: str, fact: Fact) -> None:
+        """Refuse a tensor that no network has; `what` starts the sentence."""
         if fact.shape is not None and any(size < 0 for size in fact.shape):
-            raise ModelError(f"node {node.name!r} ({node.operator}) makes a tensor of negative size {fact.shape}")
+            raise ModelError(f"{what} a tensor of negative size {fact.shape}")
         if fact.elements > self._limits.tensor_elements:
             raise ModelError(
-                f"node {node.name!r} ({node.operator}) makes a tensor of shape {fact.shape}, "
-                f"above the limit of {self._limits.tensor_elements:,} elements"
+                f"{what} a tensor of shape {fact.shape}, above the limit of {self._limits.tensor_elements:,} elements"
             )
 
 

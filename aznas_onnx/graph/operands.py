@@ -19,6 +19,8 @@ __all__ = ["check_operands"]
 _Shape: TypeAlias = tuple[int, ...]
 _Shapes: TypeAlias = Sequence["_Shape | None"]
 
+_MAY_BE_ENDLESS = frozenset(("start", "end", "starts", "ends"))  # the largest number stands for the end of an axis
+
 
 def check_operands(node: Node, inputs: Sequence[Fact | None]) -> None:
     """Check the operands of a node.
@@ -28,6 +30,7 @@ def check_operands(node: Node, inputs: Sequence[Fact | None]) -> None:
     ModelError
         If they do not fit each other.
     """
+    _check_integers(node)
     rule = _RULES.get(node.op_type) if not node.domain else None
     if rule is None or any(fact is not None and fact.shape is None for fact in inputs):
         return
@@ -36,6 +39,18 @@ def check_operands(node: Node, inputs: Sequence[Fact | None]) -> None:
     if reason:
         listed = ", ".join("none" if shape is None else str(shape) for shape in shapes)
         raise ModelError(f"node {node.name!r} ({node.operator}) does not fit its inputs of shapes {listed}: {reason}")
+
+
+def _check_integers(node: Node) -> None:
+    """Refuse sizes and axes that do not fit into 32 bits: ONNX's rules cut them off and go on with what is left."""
+    for name, value in node.attributes.items():
+        if name in _MAY_BE_ENDLESS:
+            continue
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, int) and not -(2**31) <= number < 2**31:
+                raise ModelError(
+                    f"node {node.name!r} ({node.operator}) has attribute {name} of {number}, which is absurd"
+                )
 
 
 def _integer(node: Node, name: str, default: int) -> int:
@@ -116,6 +131,12 @@ def _recurrent(gates: int) -> Callable[[Node, _Shapes], str]:
     return rule
 
 
+def _transpose(node: Node, shapes: _Shapes) -> str:
+    order: Any = node.attributes.get("perm")
+    rank = len(_at(shapes, 0) or ())
+    return "" if order is None or len(order) == rank else f"perm has {len(order)} axes"
+
+
 def _split(node: Node, shapes: _Shapes) -> str:
     parts = _integer(node, "num_outputs", len(node.outputs))
     return "" if parts == len(node.outputs) else f"num_outputs is {parts}, but there are {len(node.outputs)} outputs"
@@ -141,4 +162,5 @@ _RULES: Mapping[str, Callable[[Node, _Shapes], str]] = {
     "RNN": _recurrent(1),
     "SpaceToDepth": _blocks,
     "Split": _split,
+    "Transpose": _transpose,
 }

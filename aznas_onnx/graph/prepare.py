@@ -47,7 +47,7 @@ def prepare(
         Shapes for inputs whose dimensions the file leaves open; the name ``""`` means the input that carries the
         samples.
     keep_graph
-        Leave normalisation folded where the exporter folded it.
+        Leave normalisation folded where the exporter folded it, and fake quantisation where it is.
     limits
         What the model may ask for.
 
@@ -90,7 +90,7 @@ def _prepare(
     proto, folder = load(source, limits)
     lowered = lower(proto, folder, name, limits)
     graph, changes = to_float32(lowered)
-    graph, decomposed = decompose(graph)
+    graph, decomposed = decompose(graph, keep_quantisation=keep_graph)
     declared = declared_blocks(graph.metadata)
     plan = plan_inputs(graph, {key: tuple(shape) for key, shape in input_shapes.items()})
     batch = plan.declared_batch

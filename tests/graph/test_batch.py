@@ -225,6 +225,19 @@ def test_initial_states_of_a_recurrent_layer() -> None:
     check(network(body, {"x": (1, 4, 6)}, constants))
 
 
+@pytest.mark.parametrize("state", ["h0", "expanded"])
+def test_states_for_several_rows_a_sample_are_repeated(state: str) -> None:
+    body = (
+        "a = Reshape (x, rows)  t = Transpose <perm = [1, 0, 2]> (a)  s = Shape (t)  n = Slice (s, one, two)"
+        "  target = Concat <axis = 0> (one, n, five)  expanded = Expand (h0, target)"
+        f"  o, h = GRU <hidden_size = 5> (t, w, r, , , {state})  y = Reshape (h, back)"
+    )
+    constants = {"w": weights(1, 15, 3), "r": weights(1, 15, 5), "h0": weights(1, 1, 5).repeat(4, axis=1)}
+    numbers = {"one": [1], "two": [2], "five": [5], "rows": [4, 2, 3], "back": [1, 4, 5]}
+    constants.update({name: np.array(value) for name, value in numbers.items()})
+    check(network(body, {"x": (1, 4, 6)}, constants))
+
+
 def test_an_open_batch_needs_no_repair() -> None:
     body, _, constants = CASES["shape arithmetic"]
     prepared = prepare(network(body, {"x": ("N", 4, 6)}, constants))

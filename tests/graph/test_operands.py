@@ -26,6 +26,7 @@ Shapes = Mapping[str, tuple[int, ...]]
         ("y = InstanceNormalization (x, b, b)", {"b": (4,)}, "each vector needs 3 elements"),
         ("f = Flatten (x)  y = Gemm <transB = 1> (f, w, b)", {"w": (5, 192), "b": (4,)}, "the bias does not fit"),
         ("y = PRelu (x, w)", {"w": (5, 1, 1)}, "the slope does not broadcast"),
+        ("y = Transpose <perm = [1, 0, 2]> (x)", {}, "perm has 3 axes"),
         ("y, z = Split <axis = 3, num_outputs = 7> (x)", {}, "num_outputs is 7, but there are 2 outputs"),
         ("y = SpaceToDepth <blocksize = 3> (x)", {}, "does not divide into blocks of 3"),
         ("y = DepthToSpace <blocksize = 2> (x)", {}, "does not divide into blocks of 2"),
@@ -46,6 +47,19 @@ def test_operands_that_onnx_itself_lets_pass(body: str, shapes: Shapes, reason: 
     model = network(body, constants={name: weights(*shape) for name, shape in shapes.items()})
     with pytest.raises(ModelError, match=reason):
         prepare(model, keep_graph=True)
+
+
+@pytest.mark.parametrize(
+    "body", ["y = Concat <axis = 4294967296> (x, x)", "y = Softmax <axis = 4611686018427387905> (x)"]
+)
+def test_numbers_that_onnx_itself_cuts_off(body: str) -> None:
+    """The lower 32 bits of these are a valid axis."""
+    with pytest.raises(ModelError, match=r"attribute axis of .* is absurd"):
+        prepare(network(body))
+
+
+def test_the_largest_number_may_end_a_slice() -> None:
+    prepare(network("y = Slice <axes = [2], starts = [1], ends = [9223372036854775807]> (x)", opset=9))
 
 
 @pytest.mark.parametrize(

@@ -54,8 +54,15 @@ CANONICALISATIONS: tuple[Rewrite, ...] = (
 _ROUNDS = 4
 
 
-def decompose(graph: Graph) -> tuple[Graph, tuple[str, ...]]:
+def decompose(graph: Graph, *, keep_quantisation: bool = False) -> tuple[Graph, tuple[str, ...]]:
     """Replace fused and fake-quantised nodes by standard ones, before shapes are known.
+
+    Parameters
+    ----------
+    graph
+        As it was lowered.
+    keep_quantisation
+        Leave fake quantisation of activations where it is: what the file computes, instead of the network behind it.
 
     Returns
     -------
@@ -65,7 +72,7 @@ def decompose(graph: Graph) -> tuple[Graph, tuple[str, ...]]:
         What was done, in words for the user.
     """
     editor = Editor(graph, protected=set(_captured(graph.nodes)))
-    changes = strip_fake_quantisation(editor)
+    changes = () if keep_quantisation else strip_fake_quantisation(editor)
     made = apply(editor, DECOMPOSITIONS)
     written = counted(made.items())
     return editor.finish(), (*changes, *((f"written as standard operators: {written}",) if written else ()))

@@ -8,7 +8,7 @@ from typing import Any
 from aznas_onnx.graph.ir import Node
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.patch import Patch
-from aznas_onnx.graph.rewrite.rewriting import Attempt, Rewrite
+from aznas_onnx.graph.rewrite.rewriting import Rewrite
 
 __all__ = ["REWRITES", "reduced_axes"]
 

@@ -16,20 +16,11 @@ from aznas_onnx.graph.ir import Node
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.patch import Patch
 from aznas_onnx.graph.rewrite.rewriting import Rewrite
-from aznas_onnx.graph.rewrite.splitting import slice_window
+from aznas_onnx.graph.rewrite.splitting import permutation, slice_window
 
-__all__ = ["REWRITES", "permutation"]
+__all__ = ["REWRITES"]
 
 _RESHAPES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
-
-
-def permutation(editor: Editor, node: Node) -> tuple[int, ...] | None:
-    """Return the order of axes that a Transpose makes; None where the rank is not known."""
-    given: Any = node.attributes.get("perm")
-    if given is not None:
-        return tuple(given)
-    rank = editor.rank(node.inputs[0])
-    return None if rank is None else tuple(reversed(range(rank)))
 
 
 def _is_same(editor: Editor, left: str, right: str) -> bool:

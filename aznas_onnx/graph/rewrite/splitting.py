@@ -1,5 +1,6 @@
 """Tensors taken apart and put together: one form for selecting, splitting, and dense concatenation.
 
+a number or a piece taken after a Transpose                     taken before it
 one slice and a squeeze, one piece of a split and a squeeze     Gather by a number
 slices that divide an axis between them                         Split
 slices of several axes, one after another                       Slice
@@ -18,7 +19,16 @@ from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.patch import Patch
 from aznas_onnx.graph.rewrite.rewriting import Rewrite
 
-__all__ = ["REWRITES", "slice_window"]
+__all__ = ["REWRITES", "permutation", "slice_window"]
+
+
+def permutation(editor: Editor, node: Node) -> tuple[int, ...] | None:
+    """Return the order of axes that a Transpose makes; None where the rank is not known."""
+    given: Any = node.attributes.get("perm")
+    if given is not None:
+        return tuple(given)
+    rank = editor.rank(node.inputs[0])
+    return None if rank is None else tuple(reversed(range(rank)))
 
 
 def _slice_operands(editor: Editor, node: Node) -> tuple[tuple[int, ...], ...] | None:
@@ -88,6 +98,42 @@ def _select(editor: Editor, node: Node) -> str | None:
     patch.add("Gather", before.inputs[0], place, axis=axes[0], output=node.outputs[0])
     patch.apply()
     return None
+
+
+def _before_transpose(editor: Editor, node: Node) -> str | None:
+    """Drop an axis before the others are put in order, not after, where a Transpose is made for nothing else.
+
+    Queries, keys and values of one projection are taken apart in either order.
+    """
+    inner = editor.producer(node.inputs[0])
+    order = None if inner is None or not inner.is_op("Transpose") else permutation(editor, inner)
+    if inner is None or order is None or editor.is_protected(node.inputs[0]):
+        return "no transpose comes before it"
+    if not all(_drops_axis(editor, reader) for reader in editor.readers(node.inputs[0])):
+        return "the transpose is read in other ways too"
+    dropped = _drops_axis(editor, node)
+    kept = [axis for index, axis in enumerate(order) if index not in dropped]
+    patch = Patch(editor, node)
+    outside = tuple(order[index] for index in dropped)
+    if node.is_op("Gather"):
+        smaller = patch.add("Gather", inner.inputs[0], node.inputs[1], name=node.name, axis=outside[0])
+    else:
+        smaller = patch.add("Squeeze", inner.inputs[0], patch.integers(*outside), name=node.name)
+    places = tuple(sorted(kept).index(axis) for axis in kept)
+    patch.add("Transpose", smaller, perm=places, output=node.outputs[0])
+    patch.apply()
+    return None
+
+
+def _drops_axis(editor: Editor, node: Node) -> tuple[int, ...]:
+    """Return the axes that a Squeeze, or a Gather by a number, takes away from its input; none for other nodes."""
+    rank = editor.rank(node.inputs[0])
+    if node.is_op("Squeeze"):
+        return _squeezed_axes(editor, node) or ()
+    if not node.is_op("Gather") or editor.rank(node.inputs[1]) != 0 or rank is None:
+        return ()
+    axis: Any = node.attributes.get("axis", 0)
+    return (axis % rank,)
 
 
 def _partition(editor: Editor, node: Node) -> str | None:
@@ -181,6 +227,7 @@ def _extends(editor: Editor, other: Node, node: Node, joined: str, count: int) -
 
 
 REWRITES: tuple[Rewrite, ...] = (
+    Rewrite(operators=("Gather", "Squeeze"), attempt=_before_transpose),
     Rewrite(operators=("Squeeze",), attempt=_select),
     Rewrite(operators=("Slice",), attempt=_partition),
     Rewrite(operators=("Slice",), attempt=_merge_slices),

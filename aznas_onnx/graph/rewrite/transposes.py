@@ -21,7 +21,7 @@ from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.linear import reshaped
 from aznas_onnx.graph.rewrite.patch import Patch
 from aznas_onnx.graph.rewrite.pooling import reduced_axes
-from aznas_onnx.graph.rewrite.shapes import permutation
+from aznas_onnx.graph.rewrite.splitting import permutation
 
 __all__ = ["turn_regions"]
 

@@ -50,8 +50,12 @@ WRITTEN_OUT = {
     "silu, gate first": ("s = Sigmoid (x)  y = Mul (s, x)", "Swish"),
     "quick gelu": ("a = Mul (x, quick)  s = Sigmoid (a)  y = Mul (x, s)", "Swish"),
     "mish": ("s = Softplus (x)  t = Tanh (s)  y = Mul (x, t)", "Mish"),
-    "hard swish of hard sigmoid": ("s = HardSigmoid <alpha = 0.16666667, beta = 0.5> (x)  y = Mul (x, s)", "HardSwish"),
-    "hard swish of clip": ("a = Add (x, three)  c = Clip (a, zero, six)  p = Mul (x, c)  y = Div (p, six)", "HardSwish"),
+    "hard swish of hard sigmoid": (
+        "s = HardSigmoid <alpha = 0.16666667, beta = 0.5> (x)  y = Mul (x, s)", "HardSwish"
+    ),
+    "hard swish of clip": (
+        "a = Add (x, three)  c = Clip (a, zero, six)  p = Mul (x, c)  y = Div (p, six)", "HardSwish"
+    ),
     "hard swish as Keras has it": (
         "a = Add (x, three)  c = Clip (a, zero, six)  g = Mul (c, sixth)  y = Mul (x, g)", "HardSwish"
     ),

@@ -10,7 +10,8 @@ from tests.graph.rewrite.running import canonical, computes_the_same, operators,
 
 VECTORS, TOKENS, MAP = {"x": ("N", 8)}, {"x": ("N", 5, 8)}, {"x": ("N", 3, 6, 6)}
 CONSTANTS = {
-    "w": weights(8, 4), "wt": weights(6, 8), "b": weights(4), "b1": weights(1, 4), "b6": weights(6), "w2": weights(6, 3),
+    "w": weights(8, 4), "wt": weights(6, 8), "b": weights(4), "b1": weights(1, 4), "b6": weights(6),
+    "w2": weights(6, 3),
     "k": weights(4, 3, 3, 3), "k_bias": weights(1, 4, 1, 1), "k_vector": weights(4), "rows": np.array([-1, 8]),
     "back": np.array([-1, 5, 3]), "back4": np.array([-1, 5, 2, 2]), "other": np.array([5, -1, 4]),
     "two": np.float32(2.0), "eighth": np.float32(0.125), "up": weights(3, 4, 2, 2),
@@ -79,12 +80,12 @@ def test_the_weight_keeps_its_root() -> None:
             "no constant matrix",
         ),
         (
-            "r = Reshape (x, rows)  g = Gemm (r, w)  y = Reshape (g, other)", TOKENS, linear._linear_on_tokens, "Reshape",
-            "do not come back",
+            "r = Reshape (x, rows)  g = Gemm (r, w)  y = Reshape (g, other)", TOKENS,
+            linear._linear_on_tokens, "Reshape", "do not come back",
         ),
         (
-            "r = Reshape (x, rows)  g = Softmax <axis = 0> (r)  y = Gemm (g, w)", TOKENS, linear._linear_on_tokens, "Reshape",
-            "not a layer on each token",
+            "r = Reshape (x, rows)  g = Softmax <axis = 0> (r)  y = Gemm (g, w)", TOKENS,
+            linear._linear_on_tokens, "Reshape", "not a layer on each token",
         ),
         ("y = MatMul (x, w)", TOKENS, linear._scaled_product, "MatMul", "linear layer"),
     ],

@@ -26,8 +26,12 @@ WRITTEN_OUT = {
         f"{TWO_PASS.replace('Pow (d, two)', 'Mul (d, d)')}  s = Sqrt (e)  n0 = Div (d, s)  n1 = Mul (scale, n0)"
         "  y = Add (shift, n1)"
     ),
-    "reciprocal": f"{TWO_PASS}  s = Sqrt (e)  r = Reciprocal (s)  n0 = Mul (d, r)  n1 = Mul (n0, scale)  y = Add (n1, shift)",
-    "power of minus one half": f"{TWO_PASS}  r = Pow (e, minus_half)  n0 = Mul (d, r)  n1 = Mul (n0, scale)  y = Add (n1, shift)",
+    "reciprocal": (
+        f"{TWO_PASS}  s = Sqrt (e)  r = Reciprocal (s)  n0 = Mul (d, r)  n1 = Mul (n0, scale)  y = Add (n1, shift)"
+    ),
+    "power of minus one half": (
+        f"{TWO_PASS}  r = Pow (e, minus_half)  n0 = Mul (d, r)  n1 = Mul (n0, scale)  y = Add (n1, shift)"
+    ),
     "TensorFlow": (
         f"{TWO_PASS}  s = Sqrt (e)  r = Reciprocal (s)  g = Mul (r, scale)  a = Mul (x, g)  b = Mul (m, g)"
         "  c = Sub (shift, b)  y = Add (a, c)"

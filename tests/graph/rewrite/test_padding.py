@@ -20,7 +20,7 @@ CONSTANTS = {
     [
         ("Conv (p, w)", "Conv"),
         ("Conv <pads = [1, 1, 1, 1]> (p, w)", "Conv"),
-        ("Conv <auto_pad = \"VALID\", strides = [2, 2]> (p, w)", "Conv"),
+        ('Conv <auto_pad = "VALID", strides = [2, 2]> (p, w)', "Conv"),
         ("AveragePool <kernel_shape = [3, 3]> (p)", "AveragePool"),
         ("AveragePool <kernel_shape = [3, 3], pads = [1, 1, 1, 1], count_include_pad = 1> (p)", "AveragePool"),
     ],
@@ -34,7 +34,9 @@ def test_a_pad_is_merged_into_the_window(window: str, operator: str) -> None:
 
 def test_a_maximum_of_nonnegative_numbers() -> None:
     model = network(
-        "r = Relu (x)  p = Pad (r, pads, zero)  y = MaxPool <kernel_shape = [3, 3], strides = [2, 2]> (p)", SHAPE, CONSTANTS
+        "r = Relu (x)  p = Pad (r, pads, zero)  y = MaxPool <kernel_shape = [3, 3], strides = [2, 2]> (p)",
+        SHAPE,
+        CONSTANTS,
     )
     result = canonical(model)
     assert operators(result.graph) == ["Relu", "MaxPool"]

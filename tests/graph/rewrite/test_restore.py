@@ -60,7 +60,17 @@ def two_convolutions(
     return rename(model, names)
 
 
-RESTORED = ["Conv", "BatchNormalization", "Relu", "Conv", "BatchNormalization", "Relu", "GlobalAveragePool", "Flatten", "Gemm"]
+RESTORED = [
+    "Conv",
+    "BatchNormalization",
+    "Relu",
+    "Conv",
+    "BatchNormalization",
+    "Relu",
+    "GlobalAveragePool",
+    "Flatten",
+    "Gemm",
+]
 AS_IT_WAS = [name for name in RESTORED if name != "BatchNormalization"]
 
 
@@ -69,7 +79,17 @@ AS_IT_WAS = [name for name in RESTORED if name != "BatchNormalization"]
     [
         ({"w": "onnx::Conv_10", "b": "onnx::Conv_11", "w2": "onnx::Conv_13", "b2": "onnx::Conv_14"}, TORCHSCRIPT),
         ({"w": "conv1.weight", "b": "conv1.weight_bias", "w2": "conv2.weight", "b2": "conv2.weight_bias"}, DYNAMO),
-        ({"w": "conv1.weight", "b": "conv1.bias", "c": "getitem", "w2": "a.weight", "b2": "a.bias", "d": "getitem_3"}, DYNAMO),
+        (
+            {
+                "w": "conv1.weight",
+                "b": "conv1.bias",
+                "c": "getitem",
+                "w2": "a.weight",
+                "b2": "a.bias",
+                "d": "getitem_3",
+            },
+            DYNAMO,
+        ),
         ({"b": "ConvBnFusion_BN_B_bn1.bias", "b2": "ConvBnFusion_BN_B_bn2.bias"}, "ONNX Runtime"),
         ({"b": "/bn/BatchNormalization_output_0_bias", "b2": "/bn2/BatchNormalization_output_0_bias"}, "the exporter"),
         ({"w": "conv/merged_input:0", "w2": "conv_2/merged_input:0"}, "TensorFlow"),
@@ -143,10 +163,14 @@ def test_the_output_keeps_its_name() -> None:
         ("y = Conv (x, w, b)", 0),
         # a graph that keeps one normalisation was not folded anywhere
         (
-            "c = Conv (x, w, b)  n = BatchNormalization (c, g, g, g, g)  d = Conv (n, w2, b2)  e = Conv (d, w2)  y = Relu (e)",
+            "c = Conv (x, w, b)  n = BatchNormalization (c, g, g, g, g)  d = Conv (n, w2, b2)  e = Conv (d, w2)"
+            "  y = Relu (e)",
             0,
         ),
-        ("c = Conv (x, w, b)  d = Conv (c, w2)  n = InstanceNormalization (d, g, g)  e = Conv (n, w2)  y = Relu (e)", 0),
+        (
+            "c = Conv (x, w, b)  d = Conv (c, w2)  n = InstanceNormalization (d, g, g)  e = Conv (n, w2)  y = Relu (e)",
+            0,
+        ),
         # where nothing speaks against it
         ("c = Conv (x, w, b)  d = Conv (c, w2)  y = Relu (d)", 1),
     ],
@@ -165,7 +189,13 @@ def test_a_marked_convolution_that_is_normalised_already_stays() -> None:
 
 
 def test_transposed_convolutions_and_linear_layers_with_marks() -> None:
-    body = "c = ConvTranspose <group = 1> (x, up, b)  p = GlobalAveragePool (c)  f = Flatten (p)  getitem_2 = Gemm (f, fc, fc_b)  y = Relu (getitem_2)"
+    body = """
+        c = ConvTranspose <group = 1> (x, up, b)
+        p = GlobalAveragePool (c)
+        f = Flatten (p)
+        getitem_2 = Gemm (f, fc, fc_b)
+        y = Relu (getitem_2)
+    """
     model = two_convolutions({"b": "onnx::ConvTranspose_4"}, {"up": weights(3, 4, 2, 2)}, body)
     result = restored(model)
     assert operators(result.graph) == [

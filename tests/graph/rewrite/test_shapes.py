@@ -10,11 +10,12 @@ from tests.graph.rewrite.running import canonical, computes_the_same, decomposed
 
 MAP = {"x": ("N", 3, 4, 6)}
 CONSTANTS = {
-    "rows": np.array([-1, 72]), "map": np.array([-1, 3, 4, 6]), "split": np.array([-1, 3, 24]), "copied": np.array([0, 72]),
-    "merged": np.array([-1, 4, 6]), "turned": np.array([-1, 3, 6, 4]), "one": np.float32(1.0), "none": np.zeros(8, np.int64),
-    "last": np.array([4]), "start": np.array([0]), "end": np.array([2**31]), "axis": np.array([1]), "third": np.array([2]),
-    "vector_of_one": np.ones(1, np.float32), "channels": weights(3, 1, 1), "zero": np.array([0]), "short": np.array([2]),
-    "target": np.array([1, 3, 4, 6]), "grow": np.array([1, 3, 4, 6]),
+    "rows": np.array([-1, 72]), "map": np.array([-1, 3, 4, 6]), "split": np.array([-1, 3, 24]),
+    "copied": np.array([0, 72]), "merged": np.array([-1, 4, 6]), "turned": np.array([-1, 3, 6, 4]),
+    "one": np.float32(1.0), "none": np.zeros(8, np.int64), "last": np.array([4]), "start": np.array([0]),
+    "end": np.array([2**31]), "axis": np.array([1]), "third": np.array([2]),
+    "vector_of_one": np.ones(1, np.float32), "channels": weights(3, 1, 1), "zero": np.array([0]),
+    "short": np.array([2]), "target": np.array([1, 3, 4, 6]), "grow": np.array([1, 3, 4, 6]),
 }  # fmt: skip
 
 

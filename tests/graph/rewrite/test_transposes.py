@@ -20,17 +20,23 @@ END = f"u = {TO_FIRST} (z)  y = Conv (u, k2)"
     ("body", "expected"),
     [
         (f"{START}  z = Relu (t)  {END}", ["Conv", "Relu", "Conv"]),
-        (f"{START}  m = Mul (t, channel)  s = Sub (m, two)  z = Relu (s)  {END}", ["Conv", "Mul", "Sub", "Relu", "Conv"]),
+        (
+            f"{START}  m = Mul (t, channel)  s = Sub (m, two)  z = Relu (s)  {END}",
+            ["Conv", "Mul", "Sub", "Relu", "Conv"],
+        ),
         (f"{START}  z = Mul (t, whole)  {END}", ["Conv", "Mul", "Conv"]),
         (
-            f"{START}  d = Conv (x, k)  v = {TO_LAST} (d)  z = Add (t, v)  {END}".replace("d = Conv (x, k)", "d = Neg (c)"),
+            f"{START}  d = Neg (c)  v = {TO_LAST} (d)  z = Add (t, v)  {END}",
             ["Conv", "Neg", "Add", "Conv"],
         ),
         (
             f"{START}  m = ReduceMean <keepdims = 1> (t, spatial)  z = Mul (t, m)  {END}",
             ["Conv", "GlobalAveragePool", "Mul", "Conv"],
         ),
-        (f"{START}  r = Relu (t)  y = ReduceMean <keepdims = 0> (r, spatial)", ["Conv", "Relu", "GlobalAveragePool", "Flatten"]),
+        (
+            f"{START}  r = Relu (t)  y = ReduceMean <keepdims = 0> (r, spatial)",
+            ["Conv", "Relu", "GlobalAveragePool", "Flatten"],
+        ),
         (f"{START}  r = Relu (t)  z = Concat <axis = 2> (r, t)  {END}", ["Conv", "Relu", "Concat", "Conv"]),
         (f"{START}  z = Pad (t, pads)  {END}", ["Conv", "Conv"]),
     ],

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.graph.builders import network, weights
+from tests.graph.rewrite.running import canonical, decomposed, operators, run
+
+SHAPE = {"x": ("N", 3, 8, 8)}
+CONSTANTS = {
+    "w": weights(4, 3, 3, 3), "wq": (10 * weights(4, 3, 3, 3)).astype(np.int8), "s": np.float32(0.05),
+    "z0": np.uint8(0),
+    "z128": np.uint8(128), "z_lowest": np.int8(-128), "zs": np.int8(0), "low": np.int8(-127), "high": np.int8(127),
+}  # fmt: skip
+
+
+def pair(source: str, output: str, zero_point: str) -> str:
+    quantised = f"{output}_q = QuantizeLinear ({source}, s, {zero_point})"
+    return f"{quantised}  {output} = DequantizeLinear ({output}_q, s, {zero_point})"
+
+
+def test_pairs_are_taken_out_and_weights_are_dequantised() -> None:
+    model = network(
+        f"{pair('x', 'a', 'z128')}  k = DequantizeLinear (wq, s, zs)  c = Conv (a, k)  {pair('c', 'y', 'z128')}",
+        SHAPE,
+        CONSTANTS,
+    )
+    graph, changes = decomposed(model)
+    assert operators(graph) == ["DequantizeLinear", "Conv"]
+    assert changes == ("fake quantisation taken out of 2 tensors",)
+    result = canonical(model).graph
+    assert operators(result) == ["Conv"]
+    assert result.outputs == ("y",)
+    float_model = network("y = Conv (x, k)", SHAPE, {"k": CONSTANTS["wq"].astype(np.float32) * np.float32(0.05)})
+    np.testing.assert_allclose(run(result, 2)["y"], run(canonical(float_model).graph, 2)["y"], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("made", "zero_point", "expected"),
+    [
+        ("c = Conv (x, w)", "z0", ["Conv", "Relu", "Neg"]),
+        ("c = Conv (x, w)", "z_lowest", ["Conv", "Relu", "Neg"]),
+        ("hardtanh_1 = Conv (x, w)", "z0", ["Conv", "Clip", "Neg"]),
+        ("c = Conv (x, w)", "z128", ["Conv", "Neg"]),
+        ("d = Conv (x, w)  c = Relu (d)", "z0", ["Conv", "Relu", "Neg"]),
+        ("d = Relu (x)  e = Sigmoid (x)  c = Add (d, e)", "z0", ["Relu", "Sigmoid", "Add", "Neg"]),
+        ("d = Abs (x)  c = MaxPool <kernel_shape = [2, 2]> (d)", "z0", ["Abs", "MaxPool", "Neg"]),
+    ],
+)
+def test_an_activation_that_the_range_had_absorbed_comes_back(made: str, zero_point: str, expected: list[str]) -> None:
+    source = "hardtanh_1" if "hardtanh_1" in made else "c"
+    graph, _ = decomposed(network(f"{made}  {pair(source, 'a', zero_point)}  y = Neg (a)", SHAPE, CONSTANTS))
+    assert operators(graph) == expected
+
+
+def test_it_is_said_how_many_came_back() -> None:
+    _, changes = decomposed(network(f"c = Conv (x, w)  {pair('c', 'a', 'z0')}  y = Neg (a)", SHAPE, CONSTANTS))
+    assert changes == ("fake quantisation taken out of 1 tensor, and 1 activation that it had absorbed put back",)
+
+
+def test_an_input_that_starts_at_zero_gets_no_activation() -> None:
+    graph, _ = decomposed(network(f"{pair('x', 'a', 'z0')}  y = Conv (a, w)", SHAPE, CONSTANTS))
+    assert operators(graph) == ["Conv"]
+
+
+def test_integers_may_move_between_the_pair() -> None:
+    body = """
+        q = QuantizeLinear (x, s, zs)
+        c = Clip (q, low, high)
+        t = Transpose (c)
+        d = DequantizeLinear (t, s, zs)
+        y = Neg (d)
+    """
+    graph, _ = decomposed(network(body, SHAPE, CONSTANTS))
+    assert operators(graph) == ["Transpose", "Neg"]
+
+
+def test_integer_arithmetic_is_left_for_a_clear_refusal() -> None:
+    body = f"{pair('x', 'a', 'z128')}  q = QuantizeLinear (a, s, z128)  y = ConvInteger (q, wq, z128)"
+    graph, changes = decomposed(network(body, SHAPE, CONSTANTS))
+    assert operators(graph) == ["QuantizeLinear", "DequantizeLinear", "QuantizeLinear", "ConvInteger"]
+    assert changes == ()

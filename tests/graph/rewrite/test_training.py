@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import numpy as np
+
+from aznas_onnx.graph.rewrite.editor import Editor
+from aznas_onnx.graph.rewrite.training import _drop_unread_outputs
+from tests.graph.builders import network, weights
+from tests.graph.rewrite.running import canonical, computes_the_same, decomposed, operators
+
+MAP = {"x": ("N", 4, 6, 6)}
+CONSTANTS = {
+    "g": weights(4), "b": weights(4, seed=1), "m": weights(4, seed=2), "v": np.abs(weights(4, seed=3)) + 0.5,
+    "ratio": np.float32(0.5), "yes": np.array(True),
+}  # fmt: skip
+
+
+def test_statistics_of_a_training_step_that_nobody_reads() -> None:
+    """Their places stay in training mode, which is part of what the file computes."""
+    model = network("y, rm, rv = BatchNormalization <training_mode = 1> (x, g, b, m, v)", MAP, CONSTANTS)
+    graph, _ = decomposed(model)
+    assert graph.nodes[0].outputs == ("y", "", "")
+    assert computes_the_same(canonical(model).graph, model)
+
+
+def test_before_version_14_the_outputs_ask_for_training_mode() -> None:
+    model = network("y, rm, rv, sm, sv = BatchNormalization (x, g, b, m, v)", MAP, CONSTANTS, opset=9)
+    node = decomposed(model)[0].nodes[0]
+    assert (node.version, node.outputs, node.attributes["training_mode"]) == (15, ("y", "", ""), 1)
+
+
+def test_a_mask_that_nobody_reads() -> None:
+    model = network("d, mask = Dropout (x, ratio, yes)  y = Relu (d)", MAP, CONSTANTS)
+    assert operators(canonical(model).graph) == ["Relu"]
+
+
+def test_indices_that_are_read_stay() -> None:
+    body = "p, i = MaxPool <kernel_shape = [2, 2]> (x)  f = Cast <to = 1> (i)  y = Add (p, f)"
+    graph, _ = decomposed(network(body, MAP))
+    assert graph.nodes[0].outputs == ("p", "i")
+    editor = Editor(graph)
+    assert _drop_unread_outputs(editor, next(editor.nodes("MaxPool"))) == "every output is read"
