@@ -116,6 +116,11 @@ def _split_names(ctx: click.Context, param: click.Parameter, value: str | None) 
     callback=_split_names,
     help="Proxies to rank by, separated by commas; az stands for the four of AZ-NAS.  [default: az]",
 )
+@click.option(
+    "--score-resolution",
+    type=click.IntRange(min=1),
+    help="Score on images of this size: cheaper. Budget and export keep to --resolution. [default: --resolution]",
+)
 @click.option("--best", type=click.IntRange(min=1), default=5, show_default=True, help="Show so many of the best.")
 @space_options
 @format_option

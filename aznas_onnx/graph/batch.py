@@ -21,8 +21,9 @@ from typing import Any
 
 import numpy as np
 
+from aznas_onnx.errors import ModelError
 from aznas_onnx.graph.facts import Fact
-from aznas_onnx.graph.ir import Constant, Node
+from aznas_onnx.graph.ir import Array, Constant, Node
 
 __all__ = ["BatchRepair", "Repair", "lost_batch"]
 
@@ -198,6 +199,26 @@ class BatchRepair:
         repair.node("Reshape", node, [node.inputs[0], target], node.outputs[0])
         return repair
 
+    def _scatter_nd(self, node: Node) -> Repair | None:
+        """An assignment to everything is its right side; one to fixed samples cannot follow the batch.
+
+        PyTorch exports ``attention[:, :, 1:, 1:] += bias`` as a scatter to constant places, sample included.
+        """
+        axis = self.batch_axis(node.inputs[0])
+        indices = self._facts[node.inputs[1]]
+        if axis is None or indices.shape is None or self.batch_axis(node.inputs[1]) is not None:
+            return None
+        if axis >= indices.shape[-1]:
+            return None
+        before = self._reference[node.inputs[0]].shape
+        updates, _ = self._shapes(node.inputs[2])
+        is_whole = updates == before and node.attributes.get("reduction", "none") == "none"
+        if not is_whole or before is None or not _visits_all_in_order(indices.value, before):
+            raise ModelError(f"node {node.name!r} ({node.operator}) writes to samples that are named one by one")
+        repair = Repair()
+        repair.node("Identity", node, [node.inputs[2]], node.outputs[0])
+        return repair
+
     def _natural_reshape(self, node: Node, target: list[int]) -> list[int] | None:
         shape = self._facts[node.inputs[0]].shape
         assert shape is not None  # the batch axis was found in it
@@ -335,6 +356,18 @@ class BatchRepair:
         return repair
 
 
+def _visits_all_in_order(indices: Array | None, shape: tuple[int, ...]) -> bool:
+    """Whether indices name every element of a tensor once, in row-major order."""
+    if indices is None or indices.shape != (*shape, len(shape)):
+        return False
+    return all(
+        np.array_equal(
+            indices[..., axis], np.broadcast_to(np.arange(size).reshape(-1, *[1] * (len(shape) - axis - 1)), shape)
+        )
+        for axis, size in enumerate(shape)
+    )
+
+
 def _product(sizes: Sequence[int]) -> int:
     return int(np.prod(sizes, dtype=np.int64))
 
@@ -359,6 +392,7 @@ _KEEP_AXES = frozenset(
 _RULES: Mapping[str, Callable[[BatchRepair, Node], Repair | None]] = {
     "Reshape": BatchRepair._reshape,
     "Gather": BatchRepair._gather,
+    "ScatterND": BatchRepair._scatter_nd,
     "Slice": BatchRepair._slice,
     "Squeeze": BatchRepair._squeeze,
     "Resize": BatchRepair._resize,

@@ -54,6 +54,13 @@ class Cost:
             paper_flops=space.paper_flops(genotype),
         )
 
+    def counted(self, convention: CountConvention) -> int:
+        """Return the multiply-adds by a convention that the space has."""
+        if convention is CountConvention.GRAPH:
+            return self.macs
+        assert self.paper_flops is not None
+        return self.paper_flops
+
 
 @dataclass(frozen=True, slots=True)
 class Limit:

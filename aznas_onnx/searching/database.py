@@ -6,8 +6,9 @@ import contextlib
 import json
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from aznas_onnx.errors import AznasError
 from aznas_onnx.searching.settings import StudySettings
@@ -23,10 +24,13 @@ __all__ = [
     "transaction",
 ]
 
+T = TypeVar("T")
+
 _APPLICATION_ID = 0x417A4E61  # "AzNa", in the file's header: what `file run.db` and we know it by
 _SCHEMA_VERSION = 1
 _SQLITE_MAGIC = b"SQLite format 3\0"
 _BUSY_TIMEOUT_S = 60.0
+_TRY_AGAIN_S = 0.02
 
 _SCHEMA = (
     """CREATE TABLE study (
@@ -103,7 +107,7 @@ def open_reader(path: Path) -> Iterator[sqlite3.Connection]:
     if not path.exists():
         raise StudyError(f"there is no study {path}; `aznas search --db {path}` makes one")
     _refuse_other_files(path)
-    with explained(path), contextlib.closing(_for_reading(path)) as connection:
+    with explained(path), contextlib.closing(_patiently(lambda: _for_reading(path))) as connection:
         if not _holds_study(connection, path):
             raise StudyError(f"{path} holds no study yet; `aznas search --db {path}` starts one")
         yield connection
@@ -120,7 +124,7 @@ def stored_settings(path: Path) -> StudySettings | None:
     if not path.exists():
         return None
     _refuse_other_files(path)
-    with explained(path), contextlib.closing(_for_reading(path)) as connection:
+    with explained(path), contextlib.closing(_patiently(lambda: _for_reading(path))) as connection:
         return read_settings(connection, path) if _holds_study(connection, path) else None
 
 
@@ -135,13 +139,7 @@ def create_or_check(connection: sqlite3.Connection, path: Path | None, settings:
         If the file is another program's, or of a newer schema.
     """
     with explained(path):
-        if not _holds_study(connection, path):
-            connection.execute("PRAGMA journal_mode = WAL")
-            with transaction(connection):
-                if not _holds_study(connection, path):
-                    _create(connection, settings)
-                    return None
-        return read_settings(connection, path)
+        return _patiently(lambda: _create_or_read(connection, path, settings))
 
 
 def read_settings(connection: sqlite3.Connection, path: Path | None) -> StudySettings:
@@ -208,20 +206,49 @@ def _for_reading(path: Path) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA query_only = 1")
         connection.execute("PRAGMA schema_version")
-    except sqlite3.OperationalError:
+    except sqlite3.OperationalError as error:
         connection.close()
-        if path.with_name(f"{path.name}-wal").exists():
+        if _is_locked(error) or path.with_name(f"{path.name}-wal").exists():
             raise
         connection = sqlite3.connect(f"{uri}?mode=ro&immutable=1", uri=True, isolation_level=None)
     return connection
 
 
+def _patiently(use: Callable[[], T]) -> T:
+    """Call `use` until the file is not locked.
+
+    Mostly SQLite waits by itself, but not while the last of other connections closes the file, nor for a change of the
+    journal mode.
+    """
+    deadline = time.monotonic() + _BUSY_TIMEOUT_S
+    while True:
+        try:
+            return use()
+        except sqlite3.OperationalError as error:
+            if not _is_locked(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(_TRY_AGAIN_S)
+
+
+def _is_locked(error: sqlite3.OperationalError) -> bool:
+    return "locked" in str(error)
+
+
+def _create_or_read(connection: sqlite3.Connection, path: Path | None, settings: StudySettings) -> StudySettings | None:
+    if not _holds_study(connection, path):
+        connection.execute("PRAGMA journal_mode = WAL")
+        with transaction(connection):
+            if not _holds_study(connection, path):
+                _create(connection, settings)
+                return None
+    return read_settings(connection, path)
+
+
 def _holds_study(connection: sqlite3.Connection, path: Path | None) -> bool:
     """Whether the tables are there; False where the file is still empty."""
-    application = connection.execute("PRAGMA application_id").fetchone()[0]
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    application, version, tables = _header(connection)
     if application != _APPLICATION_ID:
-        if application == version == 0 and connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
+        if application == version == tables == 0:
             return False
         raise StudyError(f"{path} is not a study: it is another program's SQLite database")
     if version != _SCHEMA_VERSION:
@@ -230,6 +257,25 @@ def _holds_study(connection: sqlite3.Connection, path: Path | None) -> bool:
             "use the version that wrote it, or a newer one"
         )
     return True
+
+
+def _header(connection: sqlite3.Connection) -> tuple[int, int, int]:
+    """Return application id, schema version and number of tables, all at one moment: another process may be at it."""
+    in_one = contextlib.nullcontext() if connection.in_transaction else _snapshot(connection)
+    with in_one:
+        application = connection.execute("PRAGMA application_id").fetchone()[0]
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    return application, version, tables
+
+
+@contextlib.contextmanager
+def _snapshot(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        connection.execute("ROLLBACK")
 
 
 def _create(connection: sqlite3.Connection, settings: StudySettings) -> None:

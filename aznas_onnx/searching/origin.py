@@ -35,11 +35,27 @@ def describe_space(space: Space[Any], reference: str | os.PathLike[str] | None) 
     }
 
 
-def space_maker(space: Space[Any], description: Mapping[str, Any]) -> Callable[[], Space[Any]]:
-    """Return a function that makes the space in another process; one without a reference must itself be picklable."""
-    if description["reference"] is None:
-        return partial(_itself, space)
-    return partial(spaces.get, description["reference"], **description["options"])
+def space_maker(
+    space: Space[Any], description: Mapping[str, Any], resolution: int | None = None
+) -> Callable[[], Space[Any]]:
+    """Return a function that makes the space in another process; one without a reference must itself be picklable.
+
+    Parameters
+    ----------
+    resolution
+        Replaces the space's.
+
+    Raises
+    ------
+    SettingsError
+        If the resolution shall be replaced and the space cannot be made anew.
+    """
+    if description["reference"] is not None:
+        options = {**description["options"], **({} if resolution is None else {"resolution": resolution})}
+        return partial(spaces.get, description["reference"], **options)
+    if resolution is not None:
+        raise SettingsError(f"space {space.name!r} was made in a program; make it at the resolution that you want")
+    return partial(_itself, space)
 
 
 def space_again(description: Mapping[str, Any]) -> Space[Any]:

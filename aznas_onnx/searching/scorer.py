@@ -28,8 +28,12 @@ class ModelScorer:
         self._make_space = make_space
         self._options = dict(options)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the space behind: the class of one that is a file exists in this process only."""
+        return {"_make_space": self._make_space, "_options": self._options}
+
     def describe(self) -> Mapping[str, Any]:
-        """Return the options of scoring, their defaults filled in.
+        """Return the options of scoring, their defaults filled in, and the size of the images.
 
         Of the device only the kind counts: two processes may score one study on two GPUs.
         """
@@ -37,6 +41,7 @@ class ModelScorer:
 
         described = ScoreSettings.of(**self._options).as_dict()
         described["device"] = resolve_device(described["device"]).type
+        described["resolution"] = self._space.resolution
         return described
 
     def prepare(self, threads: int | None) -> None:

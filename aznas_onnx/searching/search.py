@@ -45,6 +45,7 @@ def search(
     db: str | os.PathLike[str] | None = None,
     resume: bool = False,
     space_options: Mapping[str, Any] | None = None,
+    score_resolution: int | None = None,
     workers: int = 1,
     batch_size: int = 64,
     seeds: int = 1,
@@ -85,6 +86,9 @@ def search(
         Several processes may do so at once.
     space_options
         Options of a space that is given by name or path: `resolution`, `num_classes`, whatever it takes.
+    score_resolution
+        Score the networks on images of this size instead of the space's: cheaper, and not quite the same ranking.
+        Budgets, complexity and exports keep to the space's own. Needs a space that is given by name or path.
     workers
         Processes that score. With more than one, the order of results, and so the search, depends on their timing.
     batch_size, seeds, device, proxies
@@ -123,7 +127,7 @@ def search(
     description = describe_space(searched, reference)
     if scorer is None:
         scorer = ModelScorer(
-            space_maker(searched, description),
+            space_maker(searched, description, score_resolution),
             {"batch_size": batch_size, "seeds": seeds, "seed": seed, "device": device, "proxies": proxies},
         )
     stored = stored_settings(path) if resume and path is not None else None

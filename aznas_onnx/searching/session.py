@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from aznas_onnx.results import ProxyScores, ProxyValue
-from aznas_onnx.searching.budget import CountConvention
 from aznas_onnx.searching.database import StudyError
 from aznas_onnx.searching.executors import Executor
 from aznas_onnx.searching.history import History
@@ -128,9 +127,8 @@ class Session:
 
     def _trial(self, proposal: Proposal, scores: ProxyScores) -> Trial:
         proxies = dict(scores.proxies)
-        if self._history.settings.count is CountConvention.PAPER and COMPLEXITY in proxies:
-            assert proposal.cost.paper_flops is not None
-            proxies[COMPLEXITY] = ProxyValue(mean=float(proposal.cost.paper_flops))
+        if COMPLEXITY in proxies:  # what the budget limits: it may count otherwise than the graph that was scored
+            proxies[COMPLEXITY] = ProxyValue(mean=float(proposal.cost.counted(self._history.settings.count)))
         return Trial(
             proposal=proposal, status=scores.status, reason=scores.reason, proxies=proxies, elapsed_s=scores.elapsed_s
         )

@@ -9,6 +9,7 @@ from aznas_onnx.errors import SettingsError
 from aznas_onnx.ranking import rank
 from aznas_onnx.results import ProxyScores, Status
 from aznas_onnx.searching import Budget, Limit, Progress, Study, StudyError, search
+from aznas_onnx.searching.scorer import ModelScorer
 from aznas_onnx.searching.search import default_top_k
 from tests.searching.fakes import DigitSpace, FakeScorer, PaperDigits
 
@@ -153,6 +154,27 @@ def test_bundled_spaces_can_be_named() -> None:
         "reference": "nb201",
     }
     assert study.trials[0].cost.macs > 0
+
+
+def test_networks_can_be_scored_smaller_than_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = set()
+
+    def score(self: ModelScorer, genotype: str) -> ProxyScores:
+        sizes.add(self._space.resolution)
+        return FakeScorer().score(str(len(genotype)))
+
+    monkeypatch.setattr(ModelScorer, "score", score)
+    study = searched(space="mbv2", iterations=12, scorer=None, score_resolution=64)
+    assert sizes == {64}
+    assert study.settings.scoring["resolution"] == 64
+    assert study.settings.space["options"]["resolution"] == 224
+    for trial in study.trials:
+        assert trial.proxies["macs"].mean == trial.cost.macs > 20_000_000  # those at 224
+
+
+def test_a_space_made_in_a_program_has_the_resolution_it_was_made_with() -> None:
+    with pytest.raises(SettingsError, match="space 'digits' was made in a program; make it at the resolution"):
+        searched(scorer=None, score_resolution=64)
 
 
 class CountingScorer(FakeScorer):

@@ -48,19 +48,17 @@ class _Layer:
 def restore_folded(editor: Editor) -> tuple[str, ...]:
     """Put batch normalisation back; return what was done in words for the user."""
     keeps_its_own = _keeps_normalisation(editor)
-    restored: Counter[str] = Counter()
+    restored: Counter[tuple[str, str]] = Counter()
     for layer in list(_layers(editor)):
         by = folded_by(layer.node, layer.weight, layer.bias)
         if not by and not keeps_its_own and _seems_folded(editor, layer):
             by = _ASSUMED
         if by and not _is_normalised(editor, layer.node):
             _restore(editor, layer)
-            restored[by] += 1
-    if not restored:
-        return ()
+            restored["linear layer" if layer.node.is_op("Gemm") else "convolution", by] += 1
     return tuple(
-        f"normalisation restored after {plural(count, 'convolution')} ({by if by == _ASSUMED else f'folded by {by}'})"
-        for by, count in restored.items()
+        f"normalisation restored after {plural(count, kind)} ({by if by == _ASSUMED else f'folded by {by}'})"
+        for (kind, by), count in restored.items()
     )
 
 
