@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from aznas_onnx.proxies.moments import covariance, entropy, jacobian_gram, spectra, spectral_norm
+from aznas_onnx.proxies.moments import _krylov_gram, covariance, entropy, jacobian_gram, spectra, spectral_norm
 from aznas_onnx.proxies.positions import match
 
 
@@ -86,6 +86,35 @@ def test_gram_has_the_squared_spectral_norm_of_the_definition(shape_in, shape_ou
     (values,) = spectra([gram])
     assert float(spectral_norm(values)) == pytest.approx(float(expected), rel=1e-4)
     assert not is_identity
+
+
+def noise(*shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(3)) / math.sqrt(shape[-1])
+
+
+@pytest.mark.parametrize(
+    ("matrix", "tolerance"),
+    [
+        (noise(600, 600), 1e-5),  # an estimate of zero
+        (torch.eye(600) + 0.5 * noise(600, 600), 1e-5),  # a residual block
+        (noise(2400, 600), 1e-5),  # unshuffled by a stride of 2
+        (torch.diag(torch.linspace(0, 1, 600)), 1e-4),  # many large ones close together
+        (torch.diag(1 - torch.linspace(0, 1, 600) ** 2), 1e-4),
+        (torch.eye(600), 1e-5),
+        (noise(600, 1) @ noise(1, 600), 1e-5),
+        (torch.zeros(600, 600), 1e-5),
+        (1e-12 * noise(600, 600), 1e-5),
+    ],
+)
+def test_the_largest_eigenvalue_of_wide_matrices(matrix, tolerance):
+    (values,) = spectra([_krylov_gram(matrix)])
+    expected = float(torch.linalg.svdvals(matrix.double()).max())
+    assert float(spectral_norm(values)) == pytest.approx(expected, rel=tolerance, abs=1e-30)
+
+
+def test_wide_matrices_that_are_not_finite_have_no_norm():
+    (values,) = spectra([_krylov_gram(torch.full((600, 600), math.nan))])
+    assert math.isnan(float(spectral_norm(values)))
 
 
 def test_few_samples_of_equal_signs_do_not_break_the_factorisation():
