@@ -307,7 +307,10 @@ class BatchRepair:
         target = self._facts[node.inputs[1]].value
         if target is None or target.size != len(shape):
             return None
-        if all(size in (1, wanted) for size, wanted in zip(shape, target.tolist(), strict=True)):
+        pairs = list(zip(shape, target.tolist(), strict=True))
+        if all(size == 1 or wanted in (1, size) for size, wanted in pairs) or any(
+            wanted % size for size, wanted in pairs
+        ):
             return None
         repair = Repair()
         repair.tile(node, "repeats", node.inputs[0], shape, node.inputs[1], node.outputs[0])
