@@ -139,6 +139,12 @@ CASES = {
         (1, 4, 6),
         {"token": weights(1, 1, 6)},
     ),
+    "class token expanded along the batch only": (
+        "s = Shape (x)  n = Slice (s, zero, one)  target = Concat <axis = 0> (n, one, one)"
+        "  t = Expand (token, target)  y = Concat <axis = 1> (t, x)",
+        (1, 4, 6),
+        {"token": weights(1, 1, 6), "zero": np.array([0]), "one": np.array([1])},
+    ),
     "expand to a baked shape": (
         "s = Constant <value_ints = [1, 4, 6]> ()  a = ReduceMean (x, axes)  b = Expand (a, s)  y = Sub (x, b)",
         (1, 4, 6),
