@@ -103,6 +103,8 @@ def _broadcasts(shape: _Shape, target: _Shape) -> bool:
 
 def _prelu(node: Node, shapes: _Shapes) -> str:
     data, slope = _at(shapes, 0), _at(shapes, 1)
+    if node.version < 7 and data is not None and slope is not None and slope == data[1:2]:
+        return ""  # one slope a channel, before PRelu broadcast from the right
     fits = data is not None and slope is not None and (_broadcasts(slope, data) or math.prod(slope) == 1)
     return "" if fits else "the slope does not broadcast to the input"
 
