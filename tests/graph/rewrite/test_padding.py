@@ -22,7 +22,7 @@ CONSTANTS = {
         ("Conv <pads = [1, 1, 1, 1]> (p, w)", "Conv"),
         ('Conv <auto_pad = "VALID", strides = [2, 2]> (p, w)', "Conv"),
         ("AveragePool <kernel_shape = [3, 3]> (p)", "AveragePool"),
-        ("AveragePool <kernel_shape = [3, 3], pads = [1, 1, 1, 1], count_include_pad = 1> (p)", "AveragePool"),
+        ("AveragePool <kernel_shape = [5, 5], pads = [1, 1, 1, 1], count_include_pad = 1> (p)", "AveragePool"),
     ],
 )
 def test_a_pad_is_merged_into_the_window(window: str, operator: str) -> None:
