@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["ScoreReport", "render_scores", "score_document"]
 
 _COMPLEXITY = "macs"  # shown as a count, and never a mean over seeds
-_WIDE = 100  # a console at least this wide has room for everything in one line a model
+_WIDE = 118  # a console at least this wide has room for everything, and for names of a sensible length
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,11 @@ from hypothesis import settings
 
 # Before torch is imported: xdist runs one worker per core, and more threads than cores only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A background job of a shell that is not interactive, as CI may be, ignores SIGINT, and so would the processes whose
+# answer to Ctrl-C is tested.
+if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile(
     "aznas", deadline=None, derandomize=True

@@ -86,13 +86,21 @@ class _Counting:
         return self._declares_bias(use.node) is False and constant.read is not None and not constant.read().any()
 
     def add_dropped_bias(self, node: Node) -> None:
-        """Count a bias that the exporter removed because it was zero, as it does in networks never trained."""
-        if not node.is_op(*_BIASED) or node.input(2) or node.name in self._repeated:
+        """Count a bias that the exporter removed because it was zero, as it does in networks never trained.
+
+        It does so where the bias is an operand of the product itself; a Gemm may have become a MatMul since.
+        """
+        if not node.is_op("MatMul", *_BIASED) or node.input(2) or node.name in self._repeated:
             return
-        if self._declares_bias(node):
+        if self._declares_bias(node) and not (node.is_op("MatMul") and self._is_shifted(node)):
             self.found[node.name] = self.found.get(node.name, 0) + _output_channels(
                 node, self._graph.constants[node.inputs[1]]
             )
+
+    def _is_shifted(self, node: Node) -> bool:
+        """Whether a constant is added to what a node makes."""
+        readers = self._graph.consumers.get(node.outputs[0], ())
+        return any(reader.is_op("Add") and len(list(self._graph.activations(reader))) == 1 for reader in readers)
 
     def _declares_bias(self, node: Node) -> bool | None:
         """Return whether the network had a bias beside the weight of a node; None where the file does not say.
@@ -112,7 +120,7 @@ def _output_channels(node: Node, weight: Constant) -> int:
         groups = node.attributes.get("group", 1)
         assert isinstance(groups, int)  # the checker has seen the attribute's type
         return weight.shape[1] * groups
-    return weight.shape[0 if node.attributes.get("transB", 0) else 1]
+    return weight.shape[0 if node.attributes.get("transB", 0) else -1]
 
 
 def _sole_root_elements(root: Constant, constant: Constant, role: Role) -> int:

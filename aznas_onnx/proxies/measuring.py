@@ -9,7 +9,7 @@ import torch
 
 from aznas_onnx.blocks.types import Block
 from aznas_onnx.proxies.evidence import BlockEvidence
-from aznas_onnx.proxies.moments import covariance, entropy, jacobian_gram, spectra, spectral_norm
+from aznas_onnx.proxies.moments import covariance, entropy, jacobian_gram, solvable, spectra, spectral_norm
 from aznas_onnx.proxies.positions import match
 
 __all__ = ["Measuring"]
@@ -51,7 +51,7 @@ class Measuring:
         matrix = covariance(features.movedim(block.channel_axis, -1))
         is_of_samples = matrix.shape[0] != features.shape[block.channel_axis]
         self._numbers.append(_Number(block.index, "variance", matrix.diagonal().sum()))
-        self._covariances.append(_Covariance(block.index, _solvable(matrix), is_of_samples))
+        self._covariances.append(_Covariance(block.index, solvable(matrix), is_of_samples))
         self._reduce_if_large()
 
     def add_gradient(self, previous: Block, block: Block, g_in: Tensor, g_out: Tensor) -> None:
@@ -67,7 +67,7 @@ class Measuring:
             return
         gram, is_identity = jacobian_gram(g_in, g_out, matching)
         self._numbers.append(_Number(block.index, "is_identity", is_identity))
-        self._grams.append(_Gram(block.index, _solvable(gram)))
+        self._grams.append(_Gram(block.index, gram))
         self._reduce_if_large()
 
     def add_zero_gradient(self, block: Block, device: torch.device) -> None:
@@ -120,8 +120,3 @@ class Measuring:
             self._numbers.append(_Number(gram.block, "sigma", spectral_norm(spectrum)))
         self._covariances.clear()
         self._grams.clear()
-
-
-def _solvable(matrix: Tensor) -> Tensor:
-    """Move a matrix to where its eigenvalues can be computed: torch has no solver on Apple's GPUs."""
-    return matrix.cpu() if matrix.device.type == "mps" else matrix

@@ -15,13 +15,13 @@ import torch
 
 from aznas_onnx.proxies.positions import Matching
 
-__all__ = ["covariance", "entropy", "jacobian_gram", "spectra", "spectral_norm"]
+__all__ = ["covariance", "entropy", "jacobian_gram", "solvable", "spectra", "spectral_norm"]
 
 Tensor = torch.Tensor
 _ENTROPY_OFFSET = 1e-8  # of the published code
-_PIECE_ELEMENTS = 2**20  # 4 MiB, of a CPU's cache
+_PIECE_ELEMENTS = 2**22  # 16 MiB: in a CPU's cache, yet long enough for several threads
 _LARGE_PIECE_ELEMENTS = 2**26  # elsewhere
-_WHOLE_WIDTH = 128  # symmetric products of wider matrices are computed by halves
+_WHOLE_WIDTH = 256  # symmetric products of wider matrices are computed by halves
 _KRYLOV_WIDTH = 512  # from here on the largest eigenvalue alone is cheaper than all
 _KRYLOV_STEPS = 96
 
@@ -88,7 +88,7 @@ def jacobian_gram(g_in: Tensor, g_out: Tensor, matching: Matching) -> tuple[Tens
             may_be_identity = g_in.device.type != "cpu" or bool(is_identity)
         _add_products(jacobian, matching.offsets_in(piece_in), matching.offsets_out(piece_out))
     jacobian.div_(samples)
-    tall = jacobian if width_in >= width_out else jacobian.t()
+    tall = solvable(jacobian if width_in >= width_out else jacobian.t())
     return _krylov_gram(tall) if tall.shape[1] >= _KRYLOV_WIDTH else _symmetric_product(tall), is_identity
 
 
@@ -135,11 +135,16 @@ def spectral_norm(spectrum: Tensor) -> Tensor:
     return spectrum[-1].clamp_min(0.0).sqrt()
 
 
+def solvable(matrix: Tensor) -> Tensor:
+    """Move a matrix to where it can be factorised: torch cannot do that on Apple's GPUs."""
+    return matrix.cpu() if matrix.device.type == "mps" else matrix
+
+
 def _piece_size(tensor: Tensor) -> int:
     """Return how many samples of a tensor one piece has."""
     wanted = _PIECE_ELEMENTS if tensor.device.type == "cpu" else _LARGE_PIECE_ELEMENTS
     # A product's sum is read and written once a piece: pieces must not be small beside it.
-    wanted = max(wanted, tensor.shape[-1] ** 2)
+    wanted = max(wanted, 2 * tensor.shape[-1] ** 2)
     return max(1, wanted // max(1, tensor[0].numel()))
 
 
@@ -188,12 +193,12 @@ def _gram_of_samples(left: Tensor, right: Tensor) -> Tensor:
     ``R R^T`` those of the symmetric ``C^T (L L^T) C / n^2``.
     """
     samples = left.shape[0]
-    outer = torch.mm(right, right.t())
+    outer = solvable(torch.mm(right, right.t()))
     # Signs have nearly orthogonal rows, but with as many samples as channels the smallest eigenvalue comes near
     # rounding; this moves the largest one by a millionth.
     outer.diagonal().add_(1e-6 * outer.diagonal().mean())
     factor = torch.linalg.cholesky_ex(outer).L
-    inner = torch.mm(left, left.t())
+    inner = solvable(torch.mm(left, left.t()))
     return torch.mm(factor.t(), torch.mm(inner, factor)).div_(float(samples) ** 2)
 
 

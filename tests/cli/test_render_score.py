@@ -100,6 +100,12 @@ def test_csv() -> None:
     assert rendered(OutputFormat.CSV, seeds=3) == GOLDEN_CSV
 
 
+@pytest.mark.parametrize("width", [80, 99, 100, 117, 118, 120])
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_names_of_a_sensible_length_stay_whole(width: int, seeds: int) -> None:
+    assert "models/resnet18.onnx " in rendered(width=width, seeds=seeds)
+
+
 @pytest.mark.parametrize("width", [60, 80, 100, 120, 200])
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_no_line_is_wider_than_the_terminal_and_no_number_is_cut(width: int, seeds: int) -> None:

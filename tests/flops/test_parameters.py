@@ -147,6 +147,14 @@ def test_a_bias_that_the_exporter_dropped_counts_where_the_file_declares_it() ->
     assert dropped_bias("", None) == 0
 
 
+def test_a_dropped_bias_of_a_product_that_became_a_matmul() -> None:
+    for body, expected in (("y = MatMul (x, w)", 64 + 8), ("a = MatMul (x, w)  y = Add (a, bias)", 64 + 8)):
+        constants = {"w": weights(8, 8), **({"bias": weights(8)} if "bias" in body else {})}
+        model = network(body, {"x": (1, 4, 8)}, constants, metadata={SIGNATURE_KEY: SIGNATURE})
+        model.graph.initializer[0].name = model.graph.node[0].input[1] = "fc.weight"
+        assert params(model) == expected
+
+
 def test_a_bias_of_zeros_that_the_exporter_added_does_not_count() -> None:
     zeros = np.zeros(10, dtype=np.float32)
     assert dropped_bias(SIGNATURE, zeros) == 10

@@ -9,28 +9,31 @@ PyTorch, TorchScript     bias ``onnx::Conv_193`` (a genuine one is called as in 
 PyTorch, dynamo          output ``getitem_3`` (of the batch norm's tuple; a plain one is ``conv2d_3``) and, where the
                          module had no bias, bias ``conv1.weight_bias``; it removes a bias that is all zero
 Paddle                   nothing: it does not fold, and its genuine biases are ``p2o.pd_op.reshape.0.0``
-ONNX Runtime             bias ``ConvBnFusion_BN_B_...``, ``MatMulBnFusion_GemmB_...``
-onnxslim                 bias ``.../BatchNormalization_output_0_bias``
+ONNX Runtime             bias ``ConvBnFusion_BN_B_...``, weight ``ConvBnFusion_W_...``
+onnxslim                 weight and bias by its output or its own name: ``NAME_weight``, ``NAME_bias``
 TensorFlow and Keras     output ``.../batchnorm/mul_1:0`` or ``.../batchnorm/add_1:0``, weight ``.../merged_input:0``;
                          after a genuine bias the output is ``.../BiasAdd:0``
+
+ONNX Runtime, onnxslim and dynamo store equal constants once, under the name of any of them, so the name of a bias that
+several nodes read says nothing. Before training all biases of one size are equal; then the weight's name decides.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
-from aznas_onnx.graph.ir import Node
-
-__all__ = ["folded_by", "is_genuine", "names_batch_normalisation", "root"]
+__all__ = ["Names", "folded_by", "is_genuine", "names_batch_normalisation", "root"]
 
 _BATCH_NORM = re.compile(r"batch_?norm", re.IGNORECASE)
-_TORCHSCRIPT_BIAS = re.compile(r"^onnx::Conv(Transpose)?_\d+$")
+_TORCHSCRIPT = re.compile(r"^onnx::Conv(Transpose)?_\d+$")
 _DYNAMO_OUTPUT = re.compile(r"^getitem(_\d+)?$")
-_ORT_BIAS = re.compile(r"ConvB[nN]Fusion|MatMulBnFusion")
+_ORT = re.compile(r"ConvBnFusion|MatMulBnFusion")
 _TENSORFLOW_BIAS_OUTPUT = re.compile(r"/BiasAdd(:\d+)?$")
 _TENSORFLOW_WEIGHT = re.compile(r"/merged_input(:\d+)?$")
-# A bias that PyTorch's module has, or that was an Add of its own, which no folding leaves.
-_GENUINE_BIAS = re.compile(r"\.bias$|^p2o\.pd_op\.|ConvAddFusion")
+# A bias that PyTorch's module has, or that was an Add of its own (in Paddle; merged by ONNX Runtime; by onnxslim),
+# which no folding leaves.
+_GENUINE_BIAS = re.compile(r"\.bias$|^p2o\.pd_op\.|ConvAddFusion|(^|/)Add([._]\d+)?(_output_0)?_bias$")
 # What tools append when they store a constant in another type.
 _STORED = re.compile(r"(_quantized|_DequantizeLinear_Output|_fp16|_float16)$")
 
@@ -51,38 +54,54 @@ def names_batch_normalisation(*names: str) -> bool:
     return any(_BATCH_NORM.search(name) for name in names)
 
 
-def folded_by(node: Node, weight: str, bias: str) -> str:
-    """Return who folded normalisation into a node, judged by its names; empty where they do not say so.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Names:
+    """What a file calls a layer with weights.
 
-    Parameters
+    Attributes
     ----------
-    node
-        A Conv, ConvTranspose, or Gemm.
+    node, output
+        The node and its output.
     weight, bias
-        Names of the root constants; `bias` is empty where there is none.
+        The roots of its constants; `bias` is empty where there is none, or where its name says nothing.
+    shares_bias
+        Whether other nodes read the same bias, so that its name is that of any of them.
     """
-    output = node.outputs[0]
-    if _TORCHSCRIPT_BIAS.match(bias):
+
+    node: str
+    output: str
+    weight: str
+    bias: str
+    shares_bias: bool = False
+
+
+def folded_by(names: Names) -> str:
+    """Return who folded normalisation into a layer, judged by its names; empty where they do not say so."""
+    if _TORCHSCRIPT.match(names.bias) or (names.shares_bias and _TORCHSCRIPT.match(names.weight)):
         return "PyTorch's TorchScript exporter"
-    if _DYNAMO_OUTPUT.match(output) or (bias and bias == f"{weight}_bias"):
+    if _DYNAMO_OUTPUT.match(names.output) or (names.bias and names.bias == f"{names.weight}_bias"):
         return "PyTorch's dynamo exporter"
-    if _ORT_BIAS.search(bias):
+    if _ORT.search(names.bias) or _ORT.search(names.weight):
         return "ONNX Runtime"
-    if _TENSORFLOW_WEIGHT.search(weight):
+    if names.weight in (f"{names.output}_weight", f"{names.node}_weight"):
+        return "onnxslim"
+    if _TENSORFLOW_WEIGHT.search(names.weight):
         return "TensorFlow"
-    if names_batch_normalisation(output, node.name, bias):
+    if names_batch_normalisation(names.output, names.node, names.weight, names.bias):
         return "the exporter"
     return ""
 
 
-def is_genuine(node: Node, weight: str, bias: str) -> bool:
+def is_genuine(names: Names) -> bool:
     """Whether a bias is named as frameworks name genuine ones, alone or beside the weight of its layer.
 
     To be asked after :func:`folded_by`: some tools give what they fold the name of the bias that was there before.
     """
-    if _GENUINE_BIAS.search(bias) or _TENSORFLOW_BIAS_OUTPUT.search(node.outputs[0]):
+    weight_words, bias_words = _WORD.findall(names.weight.lower()), _WORD.findall(names.bias.lower())
+    if names.shares_bias:
+        return not _WEIGHT_WORDS.isdisjoint(weight_words)
+    if _GENUINE_BIAS.search(names.bias) or _TENSORFLOW_BIAS_OUTPUT.search(names.output):
         return True
-    weight_words, bias_words = _WORD.findall(weight.lower()), _WORD.findall(bias.lower())
     if len(weight_words) != len(bias_words):
         return False
     different = [(w, b) for w, b in zip(weight_words, bias_words, strict=True) if w != b]

@@ -6,6 +6,7 @@ bias that follows a convolution is an operand of it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from aznas_onnx.graph.ir import Constant, Node
@@ -98,27 +99,51 @@ def _linear_on_vectors(editor: Editor, node: Node) -> str | None:
 def _linear_on_tokens(editor: Editor, node: Node) -> str | None:
     """Linear layers between a reshape that joins all token axes and one that divides them again.
 
-    Reshape (2, 196, 192) -> (392, 192), Gemm, Gelu, Gemm, Reshape -> (2, 196, 192) works on tokens all along.
+    Reshape (2, 196, 192) -> (392, 192), Gemm, Gelu, Gemm, Reshape -> (2, 196, 192) works on tokens all along. One of
+    the reshapes may do more (join heads to features, say); then one is left before or behind the layers.
     """
-    tokens, vectors = editor.shape(node.inputs[0]), editor.shape(node.outputs[0])
-    if tokens is None or vectors is None or len(tokens) < 3 or len(vectors) != 2 or tokens[-1] != vectors[-1]:
+    before, vectors = editor.shape(node.inputs[0]), editor.shape(node.outputs[0])
+    if before is None or vectors is None or len(before) < 3 or len(vectors) != 2:
         return "it does not join token axes"
-    chain = _chain(editor, node.outputs[0], tokens)
+    chain = _chain(editor, node.outputs[0])
     if isinstance(chain, str):
         return chain
-    x = node.inputs[0]
+    after = editor.shape(chain[-1].outputs[0])
+    tokens = min(filter(None, (_leading(before, vectors[0]), _leading(after, vectors[0]))), key=len, default=())
+    x = _tokens(editor, node, (*tokens, vectors[1])) if tokens else ""
+    if not x:
+        return "the token axes do not come back"
     for link in chain[:-1]:
         x = _on_tokens(editor, link, x)
     last = chain[-1]
-    shape = editor.shape(x)
-    if shape != editor.shape(last.outputs[0]) or not editor.substitute(last, x):
-        patch = Patch(editor, last)
-        patch.add("Reshape", x, last.inputs[1], version=last.version, name=last.name, output=last.outputs[0])
-        patch.apply()
+    if editor.shape(x) != after or not editor.substitute(last, x):
+        editor.update(last, inputs=(x, last.inputs[1]))
     return None
 
 
-def _chain(editor: Editor, name: str, tokens: tuple[int, ...]) -> list[Node] | str:
+def _leading(shape: tuple[int, ...] | None, rows: int) -> tuple[int, ...]:
+    """Return the first axes of a shape that hold so many rows, if there are two or more; else nothing."""
+    for count in range(2, len(shape or ())):
+        if shape is not None and math.prod(shape[:count]) == rows:
+            return shape[:count]
+    return ()
+
+
+def _tokens(editor: Editor, node: Node, wanted: tuple[int, ...]) -> str:
+    """Return the input of a joining reshape with the token axes divided as wanted; empty where that is not possible."""
+    if editor.shape(node.inputs[0]) == wanted:
+        return node.inputs[0]
+    follows_batch = [axis for axis, size in enumerate(wanted) if size % editor.batch_size == 0]
+    if len(follows_batch) != 1:
+        return ""
+    patch = Patch(editor, node)
+    target = patch.integers(*(-1 if axis in follows_batch else size for axis, size in enumerate(wanted)))
+    made = patch.add("Reshape", node.inputs[0], target, name=editor.unique(node.name))
+    patch.insert()
+    return made
+
+
+def _chain(editor: Editor, name: str) -> list[Node] | str:
     """Return the nodes from the first linear layer to the reshape that divides the tokens again, or why not."""
     chain: list[Node] = []
     for _ in range(_MAX_CHAIN):
@@ -127,12 +152,9 @@ def _chain(editor: Editor, name: str, tokens: tuple[int, ...]) -> list[Node] | s
             return "what it makes is read more than once"
         chain.append(reader)
         if reader.is_op("Reshape"):
-            after = editor.shape(reader.outputs[0])
-            if after is None or after[: len(tokens) - 1] != tokens[:-1] or len(chain) < 2:
-                return "the token axes do not come back"
-            if 0 in (editor.integers(reader.inputs[1]) or ()):
-                return "the last reshape copies sizes"
-            return chain
+            copies = 0 in (editor.integers(reader.inputs[1]) or ())
+            has_layer = any(link.is_op("Gemm") for link in chain)
+            return chain if has_layer and not copies else "no linear layer comes between, or sizes are copied"
         if not (_is_plain_gemm(editor, reader) if reader.is_op("Gemm") else reader.is_op(*_POINTWISE)):
             return f"{reader.operator} is not a layer on each token alone"
         name = reader.outputs[0]

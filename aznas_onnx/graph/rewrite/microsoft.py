@@ -290,6 +290,9 @@ REWRITES: tuple[Rewrite, ...] = (
         result="SimplifiedLayerNormalization",
     ),
     Rewrite(operators=("LayerNormalization",), attempt=_early_normalisation),
+    Rewrite(  # 21 is the first version with integers of 16 bits, for which ONNX Runtime has its own operators
+        operators=("com.microsoft::QuantizeLinear", "com.microsoft::DequantizeLinear"), attempt=_as_standard(21)
+    ),
     *_rule(_as_standard(14), "Trilu"),
     *_rule(_as_standard(13), "Pad"),
     *_rule(_attention, "Attention"),

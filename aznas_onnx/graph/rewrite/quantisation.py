@@ -4,8 +4,9 @@ A quantiser drops a ReLU in front of such a pair where the pair's own range alre
 
     before  Conv - Clip(0, 6) - Conv            after  Conv - Quantize(zero point = smallest) - Dequantize - Conv
 
-so taking the pair out must put the activation back, or the network would turn linear. Weights stored as integers
-keep their DequantizeLinear; it is folded later like any other arithmetic on constants.
+so taking the pair out must put the activation back, or the network would turn linear. The tensor keeps the name of the
+activation's output, which tells such a range from one that was positive by chance on the calibration data. Weights
+stored as integers keep their DequantizeLinear; it is folded later like any other arithmetic on constants.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ _DEQUANTIZE = ("DequantizeLinear", "com.microsoft::DequantizeLinear")
 _INTEGER_ARITHMETIC = re.compile(r"(^|::)(QLinear|QGemm|QAttention)|Integer|DynamicQuantize")
 # Operators that can end in negative numbers, so that a range from zero on is the trace of an activation.
 _SIGNED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sum", "BatchNormalization", "Sub")
+# A name that is the operator's own: nothing came after it.
+_OWN_NAME = re.compile(r"conv|gemm|matmul|linear|add|getitem|batch_?norm|bias", re.IGNORECASE)
+_ACTIVATION = re.compile(r"relu|clip|hardtanh", re.IGNORECASE)
 # Whether the activation had an upper end is not in the range, which is what was observed on calibration data.
 _BOUNDED = re.compile(r"relu6|hardtanh|clip", re.IGNORECASE)
 
@@ -61,8 +65,8 @@ def _strip_quantize(editor: Editor, node: Node) -> bool:
     """Remove a QuantizeLinear; return whether an activation took its place."""
     source = node.inputs[0]
     producer = editor.producer(source)
-    absorbed = producer is not None and producer.is_op(*_SIGNED) and _starts_at_zero(editor, node)
-    if not absorbed or (producer is not None and is_nonnegative(editor, source)):
+    absorbed = producer is not None and _absorbed_activation(producer, source) and _starts_at_zero(editor, node)
+    if not absorbed or is_nonnegative(editor, source):
         editor.substitute(node, source)
         return False
     patch = Patch(editor, node)
@@ -72,6 +76,18 @@ def _strip_quantize(editor: Editor, node: Node) -> bool:
         patch.add("Relu", source, output=node.outputs[0])
     patch.apply()
     return True
+
+
+def _absorbed_activation(producer: Node, name: str) -> bool:
+    """Whether an activation may have followed a node, judged by the name of what it makes.
+
+    The last part of a path is what counts. Of an operator that can end in negative numbers it is enough that the name
+    is not its own; any other must be named after the activation.
+    """
+    last = name.rstrip("/").rpartition("/")[2]
+    if _ACTIVATION.search(last):
+        return True
+    return producer.is_op(*_SIGNED) and not _OWN_NAME.search(last)
 
 
 def _starts_at_zero(editor: Editor, node: Node) -> bool:

@@ -10,7 +10,8 @@ Which convolutions were normalised is decided in this order:
 2. Names: the marks that exporters leave on what they fold, then names that a framework gives genuine biases
    (:mod:`aznas_onnx.graph.rewrite.evidence`).
 3. With no word from names, structure. A bias on a feature map that feeds further layers is taken for a folded
-   normalisation, unless the graph keeps normalisation operators of its own, which shows that nothing was folded.
+   normalisation, unless the graph keeps normalisation operators of its own, or has genuine biases and no mark of
+   folding: both show that nothing was folded.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from dataclasses import dataclass, replace
 from aznas_onnx.graph.ir import Constant, Node
 from aznas_onnx.graph.rewrite.batchnorm import add_batch_normalisation
 from aznas_onnx.graph.rewrite.editor import Editor
-from aznas_onnx.graph.rewrite.evidence import folded_by, is_genuine, root
+from aznas_onnx.graph.rewrite.evidence import Names, folded_by, is_genuine, root
 from aznas_onnx.graph.rewrite.rewriting import plural
 
 __all__ = ["restore_folded"]
@@ -40,18 +41,18 @@ class _Layer:
     """A weighted node with constant weights, and what the file calls them."""
 
     node: Node
-    weight: str
-    bias: str
+    names: Names
     channels: int
 
 
 def restore_folded(editor: Editor) -> tuple[str, ...]:
     """Put batch normalisation back; return what was done in words for the user."""
-    keeps_its_own = _keeps_normalisation(editor)
+    layers = list(_layers(editor))
+    by_name = [folded_by(layer.names) for layer in layers]
+    silent_means_folded = _silence_means_folded(editor, layers, by_name)
     restored: Counter[tuple[str, str]] = Counter()
-    for layer in list(_layers(editor)):
-        by = folded_by(layer.node, layer.weight, layer.bias)
-        if not by and not keeps_its_own and _seems_folded(editor, layer):
+    for layer, by in zip(layers, by_name, strict=True):
+        if not by and silent_means_folded and not is_genuine(layer.names) and _may_be_folded(editor, layer):
             by = _ASSUMED
         if by and not _is_normalised(editor, layer.node):
             _restore(editor, layer)
@@ -62,18 +63,31 @@ def restore_folded(editor: Editor) -> tuple[str, ...]:
     )
 
 
+def _silence_means_folded(editor: Editor, layers: list[_Layer], by_name: list[str]) -> bool:
+    """Whether layers whose names say nothing are taken for folded.
+
+    Not in a graph that keeps normalisation operators, nor in one with genuine biases and no mark of folding.
+    """
+    if _keeps_normalisation(editor):
+        return False
+    return any(by_name) or not any(is_genuine(layer.names) and _may_be_folded(editor, layer) for layer in layers)
+
+
 def _layers(editor: Editor) -> Iterator[_Layer]:
     for node in editor.nodes("Conv", "ConvTranspose", "Gemm"):
         weight = editor.constant(node.inputs[1])
         bias = editor.constant(node.input(2))
         if weight is None or (node.input(2) and bias is None):
             continue
-        yield _Layer(
-            node=node,
+        shares_bias = bias is not None and len(editor.readers(node.inputs[2])) > 1
+        names = Names(
+            node=node.name,
+            output=node.outputs[0],
             weight=root(node.inputs[1], weight.sources),
-            bias="" if bias is None else root(node.inputs[2], bias.sources),
-            channels=_channels(node, weight),
+            bias="" if bias is None or shares_bias else root(node.inputs[2], bias.sources),
+            shares_bias=shares_bias,
         )
+        yield _Layer(node, names, _channels(node, weight))
 
 
 def _channels(node: Node, weight: Constant) -> int:
@@ -105,9 +119,9 @@ def _is_normalised(editor: Editor, node: Node) -> bool:
     return reader is not None and reader.is_op(*_NORMALISATIONS)
 
 
-def _seems_folded(editor: Editor, layer: _Layer) -> bool:
-    """Whether structure speaks for a folded normalisation where names say nothing."""
-    if not layer.node.is_op("Conv") or not layer.bias or is_genuine(layer.node, layer.weight, layer.bias):
+def _may_be_folded(editor: Editor, layer: _Layer) -> bool:
+    """Whether a layer is in a place where networks normalise: a convolution with a bias that makes a map for others."""
+    if not layer.node.is_op("Conv") or not layer.node.input(2):
         return False
     shape = editor.shape(layer.node.outputs[0])
     is_map = shape is not None and any(size > 1 for size in shape[2:])  # squeeze-and-excite works on pooled vectors

@@ -14,8 +14,11 @@ CONSTANTS = {
     "w2": weights(6, 3),
     "k": weights(4, 3, 3, 3), "k_bias": weights(1, 4, 1, 1), "k_vector": weights(4), "rows": np.array([-1, 8]),
     "back": np.array([-1, 5, 3]), "back4": np.array([-1, 5, 2, 2]), "other": np.array([5, -1, 4]),
+    "row": np.array([-1, 20]),
     "two": np.float32(2.0), "eighth": np.float32(0.125), "up": weights(3, 4, 2, 2),
 }  # fmt: skip
+
+JOINED = "r = Reshape (x, rows)  g = Gemm (r, w)  y = Reshape (g, back4)"
 
 
 @pytest.mark.parametrize(
@@ -28,6 +31,9 @@ CONSTANTS = {
         ("c = Conv (x, k)  y = Add (c, k_bias)", MAP, ["Conv"]),
         ("c = ConvTranspose (x, up)  y = Add (k_bias, c)", MAP, ["ConvTranspose"]),
         ("r = Reshape (x, rows)  g = Gemm (r, w, b)  y = Reshape (g, back4)", TOKENS, ["MatMul", "Add", "Reshape"]),
+        ("r = Reshape (x, rows)  g = Gemm (r, w, b)  y = Reshape (g, other)", TOKENS, ["MatMul", "Add", "Reshape"]),
+        (JOINED, {"x": ("N", 5, 2, 4)}, ["Reshape", "MatMul", "Reshape"]),
+        (JOINED, {"x": ("N", 10, 4)}, ["Reshape", "MatMul", "Reshape"]),
         (
             "r = Reshape (x, rows)  g = Gemm <transB = 1> (r, wt, b6)  a = Relu (g)  h = Gemm (a, w2)"
             "  y = Reshape (h, back)",
@@ -80,7 +86,7 @@ def test_the_weight_keeps_its_root() -> None:
             "no constant matrix",
         ),
         (
-            "r = Reshape (x, rows)  g = Gemm (r, w)  y = Reshape (g, other)", TOKENS,
+            "r = Reshape (x, rows)  g = Gemm (r, w)  y = Reshape (g, row)", {"x": ("N", 10, 4)},
             linear._linear_on_tokens, "Reshape", "do not come back",
         ),
         (

@@ -3,6 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from aznas_onnx.graph import Limits
+from aznas_onnx.graph.lower import lower
+from aznas_onnx.graph.rewrite import decompose
 from tests.graph.builders import network, weights
 from tests.graph.rewrite.running import canonical, decomposed, operators, run
 
@@ -43,14 +46,39 @@ def test_pairs_are_taken_out_and_weights_are_dequantised() -> None:
         ("hardtanh_1 = Conv (x, w)", "z0", ["Conv", "Clip", "Neg"]),
         ("c = Conv (x, w)", "z128", ["Conv", "Neg"]),
         ("d = Conv (x, w)  c = Relu (d)", "z0", ["Conv", "Relu", "Neg"]),
+        ("d = Conv (x, w)  relu_1 = Transpose (d)", "z0", ["Conv", "Transpose", "Relu", "Neg"]),
+        ("d = Conv (x, w)  c = Transpose (d)", "z0", ["Conv", "Transpose", "Neg"]),
         ("d = Relu (x)  e = Sigmoid (x)  c = Add (d, e)", "z0", ["Relu", "Sigmoid", "Add", "Neg"]),
         ("d = Abs (x)  c = MaxPool <kernel_shape = [2, 2]> (d)", "z0", ["Abs", "MaxPool", "Neg"]),
     ],
 )
 def test_an_activation_that_the_range_had_absorbed_comes_back(made: str, zero_point: str, expected: list[str]) -> None:
-    source = "hardtanh_1" if "hardtanh_1" in made else "c"
+    source = next((name for name in ("hardtanh_1", "relu_1") if name in made), "c")
     graph, _ = decomposed(network(f"{made}  {pair(source, 'a', zero_point)}  y = Neg (a)", SHAPE, CONSTANTS))
     assert operators(graph) == expected
+
+
+@pytest.mark.parametrize(("name", "expected"), [("relu_3", 1), ("conv2d_3", 0), ("add_7", 0), ("t_7", 1)])
+def test_a_range_that_is_positive_by_chance_is_told_by_the_name(name: str, expected: int) -> None:
+    model = network(f"{name} = Conv (x, w)  {pair(name, 'a', 'z0')}  y = Neg (a)", SHAPE, CONSTANTS)
+    assert operators(decomposed(model)[0]).count("Relu") == expected
+
+
+def test_contributed_operators_of_more_bits() -> None:
+    body = """
+        q = com.microsoft.QuantizeLinear (x, s, z16)
+        a = com.microsoft.DequantizeLinear (q, s, z16)
+        k = com.microsoft.DequantizeLinear (w16, s, zw)
+        y = Conv (a, k)
+    """
+    wide = {"z16": np.uint16(32768), "w16": CONSTANTS["wq"].astype(np.int16), "zw": np.int16(0)}
+    model = network(body, SHAPE, {**CONSTANTS, **wide})
+    model.opset_import.add(domain="com.microsoft", version=1)
+    graph, _ = decomposed(model)
+    assert operators(graph) == ["DequantizeLinear", "Conv"]
+    assert operators(canonical(model).graph) == ["Conv"]
+    kept, _ = decompose(lower(model, None, "test", Limits()), keep_quantisation=True)
+    assert {(node.domain, node.version) for node in kept.nodes[:3]} == {("", 21)}
 
 
 def test_it_is_said_how_many_came_back() -> None:

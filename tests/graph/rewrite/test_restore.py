@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from aznas_onnx.graph.rewrite import canonicalise, restore_normalisation
-from aznas_onnx.graph.rewrite.evidence import folded_by, is_genuine, root
+from aznas_onnx.graph.rewrite.evidence import Names, folded_by, is_genuine, root
 from aznas_onnx.graph.rewrite.restore import _ASSUMED
 from tests.graph.builders import network, weights
 from tests.graph.rewrite.running import Rewritten, check_facts, computes_the_same, folded, operators
@@ -92,6 +92,7 @@ AS_IT_WAS = [name for name in RESTORED if name != "BatchNormalization"]
         ),
         ({"b": "ConvBnFusion_BN_B_bn1.bias", "b2": "ConvBnFusion_BN_B_bn2.bias"}, "ONNX Runtime"),
         ({"b": "/bn/BatchNormalization_output_0_bias", "b2": "/bn2/BatchNormalization_output_0_bias"}, "the exporter"),
+        ({"w": "c_weight", "b": "c_bias", "w2": "d_weight", "b2": "d_bias"}, "onnxslim"),
         ({"w": "conv/merged_input:0", "w2": "conv_2/merged_input:0"}, "TensorFlow"),
         ({"c": "bn/batchnorm/add_1:0", "d": "bn_2/batchnorm/add_1:0"}, "the exporter"),
     ],
@@ -171,13 +172,16 @@ def test_the_output_keeps_its_name() -> None:
             "c = Conv (x, w, b)  d = Conv (c, w2)  n = InstanceNormalization (d, g, g)  e = Conv (n, w2)  y = Relu (e)",
             0,
         ),
+        # a genuine bias beside it, and no mark of folding
+        ("c = Conv (x, w, b)  d = Conv (c, w2, genuine_bias)  e = Conv (d, w2)  y = Relu (e)", 0),
         # where nothing speaks against it
         ("c = Conv (x, w, b)  d = Conv (c, w2)  y = Relu (d)", 1),
     ],
 )  # fmt: skip
 def test_structure_decides_where_names_are_silent(body: str, expected: int) -> None:
     more = {"k": weights(4, 3, 1, 1), "k4": weights(4, 4, 1, 1), "g": np.abs(weights(4)) + 0.5}
-    model = two_convolutions({"b": "11", "b2": "12"}, more, body)
+    more["genuine_bias"] = weights(4, seed=2)
+    model = two_convolutions({"b": "11", "b2": "12", "genuine_bias": "conv.bias"}, more, body)
     before = operators(canonicalise(*folded(model))[0]).count("BatchNormalization")
     assert operators(restored(model).graph).count("BatchNormalization") - before == expected
 
@@ -209,10 +213,36 @@ def test_what_storage_adds_to_a_name_is_ignored() -> None:
     assert root("sum", frozenset({"a", "b"})) == "sum"
 
 
-def test_names_of_a_node_are_read_together() -> None:
-    node = folded(two_convolutions({"c": "conv2d"}))[0].nodes[0]
-    assert folded_by(node, "conv1.weight", "conv1.bias") == ""
-    assert is_genuine(node, "conv1.weight", "conv1.bias")
-    assert is_genuine(node, "conv1_w_0", "conv1_b_0")
-    assert not is_genuine(node, "onnx::Conv_1", "onnx::Conv_2")
-    assert not is_genuine(node, "w", "w")
+def names(weight: str, bias: str = "", output: str = "conv2d", *, shares_bias: bool = False) -> Names:
+    return Names(node="", output=output, weight=weight, bias=bias, shares_bias=shares_bias)
+
+
+def test_a_bias_that_others_read_has_any_of_their_names() -> None:
+    assert folded_by(names("onnx::Conv_10", shares_bias=True)) == TORCHSCRIPT
+    assert folded_by(names("ConvBnFusion_W_conv1.weight", shares_bias=True)) == "ONNX Runtime"
+    assert folded_by(names("conv1.weight", shares_bias=True)) == ""
+    assert is_genuine(names("conv1.weight", shares_bias=True))
+    assert not is_genuine(names("497", shares_bias=True))
+
+
+def test_a_shared_bias_is_told_by_the_weight() -> None:
+    body = "c = Conv (x, w, b)  d = Conv (c, w2, b)  y = Conv (d, w2)"
+    marked = two_convolutions({"w": "onnx::Conv_1", "w2": "onnx::Conv_2", "b": "norm1.bias"}, body=body)
+    assert operators(restored(marked).graph).count("BatchNormalization") == 2
+    genuine = two_convolutions({"w": "conv1_w_0", "w2": "conv2_w_0", "b": "ortshared_1_1_4_0"}, body=body)
+    assert operators(restored(genuine).graph).count("BatchNormalization") == 0
+
+
+@pytest.mark.parametrize(
+    ("weight", "bias", "genuine"),
+    [
+        ("conv1.weight", "conv1.bias", True),
+        ("conv1_w_0", "conv1_b_0", True),
+        ("conv2d_74.w_0", "Add.1_bias", True),
+        ("onnx::Conv_1", "onnx::Conv_2", False),
+        ("w", "w", False),
+        ("conv1.weight", "other_thing", False),
+    ],
+)
+def test_names_of_biases(weight: str, bias: str, *, genuine: bool) -> None:
+    assert is_genuine(names(weight, bias)) is genuine
