@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import torch
 
@@ -25,6 +25,7 @@ def compile_program(
     device: torch.device | str,
     dtype: torch.dtype = torch.float32,
     training: bool = False,
+    also: Collection[str] = (),
 ) -> Program:
     """Convert a canonical graph to a program at the batch size of its facts.
 
@@ -40,6 +41,8 @@ def compile_program(
     training
         Whether BatchNormalization uses the statistics of the batch. Nothing else changes: Dropout stays off, and
         running statistics are not updated.
+    also
+        Tensors that are wanted beside the graph's outputs, which may not depend on them.
 
     Raises
     ------
@@ -51,6 +54,7 @@ def compile_program(
     device = torch.device(device)
     fixed, drawn = _trace_values(graph, facts, constants)
     context = Context(graph, facts, drawn, device=device, dtype=dtype, training=training)
+    context.read.update(also)
     _check_inputs(graph)
     steps: list[Step] = []
     for node in reversed(graph.nodes):

@@ -295,8 +295,8 @@ def _concat(walk: _Walk, node: Node, shape: Sequence[int], index: int) -> Axes:
     inputs = [axes for axes in walk.activations(node) if len(axes) == len(shape)]
     if not inputs or not isinstance(place, int):
         return _unknown(shape)
-    joined = axis_of(walk.kind(inputs[0][place]), shape[place])
     place %= len(shape)
+    joined = axis_of(walk.kind(inputs[0][place]), shape[place])
     return tuple(
         joined if at == place else next((axes[at] for axes in inputs if walk.kind(axes[at]) != UNKNOWN), axis)
         for at, axis in enumerate(inputs[0])

@@ -56,6 +56,7 @@ class Runner:
             {name: torch.empty(weight.shape, device="meta") for name, weight in self._weights.items()},
             device=device,
             training=True,
+            also={block.output for block in blocks.blocks},
         )
         self._pass = BlockPass(program, blocks.blocks, drawn=self._weights)
 

@@ -59,6 +59,16 @@ def test_what_is_computed_from_a_drawn_weight_is_computed_anew() -> None:
     assert program.run({"x": torch.ones(2, 3)})["y"][0, 0].item() == 10.0
 
 
+def test_a_tensor_that_no_output_depends_on_is_there_for_whoever_asks() -> None:
+    text = "g (float[2, 3] x) => (float[2, 3] y) { aside = Neg (x)  c = Add (w, w)  y = Relu (x) }"
+    graph, facts = read(text, w=np.ones((2, 3), np.float32))
+    assert len(compile_program(graph, facts, {}, device="cpu").steps) == 1
+    program = compile_program(graph, facts, {}, device="cpu", also={"aside", "c"})
+    kept = program.run({"x": torch.ones(2, 3)}, keep=["aside", "c"])
+    assert kept["aside"][0, 0].item() == -1.0
+    assert kept["c"][0, 0].item() == 2.0
+
+
 def test_the_shape_of_a_drawn_weight_is_known() -> None:
     text = "g (float[2, 3] x) => (float[3, 2] y) { s = Shape (w)  y = Reshape (x, s) }"
     program = compiled(text, {"w": torch.zeros(3, 2)}, w=np.ones((3, 2), np.float32))

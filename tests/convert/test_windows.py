@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
+from aznas_onnx.convert import compile_program
 from aznas_onnx.convert.windows import Window
+from aznas_onnx.graph import prepare, specialise
+from tests.graph.builders import network
 
 
 def window(kernel: int, stride: int, begin: int, end: int, *, dilation: int = 1, ceil: bool = False) -> Window:
@@ -36,3 +40,11 @@ def test_torch_pads_run_from_the_last_axis_to_the_first() -> None:
     it = Window((1, 1), (1, 1), (1, 1), (1, 2), (3, 4))
     assert it.torch_pads == [2, 4, 1, 3]
     assert not it.is_symmetric
+
+
+def test_an_average_over_nothing_but_padding_is_zero() -> None:
+    body = "y = AveragePool <kernel_shape = [1, 1], strides = [1, 1], pads = [0, 1, 0, 2]> (x)"
+    model = prepare(network(body, {"x": ("n", 1, 1, 2)}))
+    sized = specialise(model, 1)
+    program = compile_program(sized.graph, sized.facts, {}, device="cpu")
+    assert program.run({"x": torch.ones(1, 1, 1, 2)})["y"].flatten().tolist() == [0.0, 1.0, 1.0, 0.0, 0.0]

@@ -50,6 +50,12 @@ def test_several_hundred_mutated_files_end_clearly() -> None:
     assert not unclear(list(outcomes(120, 700)))
 
 
+@pytest.mark.slow  # one process each, which imports torch
+@pytest.mark.parametrize("seed", [276, 783, 799, 30022, 30562, 31767])
+def test_files_that_once_escaped(seed: int) -> None:
+    assert not unclear(list(outcomes(seed, seed + 1, scored=True)))
+
+
 @pytest.mark.slow
 def test_mutated_files_are_scored_or_refused_clearly() -> None:
     found = list(outcomes(0, 150, scored=True))

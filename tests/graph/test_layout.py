@@ -160,3 +160,9 @@ def test_reshaping_cuts_and_joins_factors(before: Any, shape: Sequence[int], aft
 
 def test_sizes_that_do_not_divide_are_unknown() -> None:
     assert regroup(((b(2),), (c(6),), (p(4),)), (2, 4, 6)) == ((b(2),), axis_of(UNKNOWN, 4), axis_of(UNKNOWN, 6))
+
+
+@pytest.mark.parametrize("axis", [1, -3])
+def test_an_axis_may_be_counted_from_the_end(axis: int) -> None:
+    found = axes(f"a = Conv (x, w)  b = Conv (x, w)  y = Concat <axis = {axis}> (a, b)", CONV)
+    assert found["y"] == 1

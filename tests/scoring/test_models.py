@@ -153,6 +153,28 @@ def test_an_identity_block_is_a_status():
     assert "unchanged" in value.reason
 
 
+def test_a_declared_block_that_the_output_does_not_depend_on_is_measured():
+    model = residual()
+    aside = onnx.helper.make_node("Relu", ["two"], ["aside"])
+    model.graph.node.append(aside)
+    model.metadata_props[0].value = json.dumps(["stem", "one", "aside"])
+    scores = score(model, batch_size=8, device="cpu")
+    assert scores.blocks == 3
+    assert scores.proxies["trainability"].mean is not None
+
+
+def test_a_recurrent_layer_whose_sequence_is_not_read_is_scored():
+    body = """
+        t = Transpose <perm = [1, 0, 2]> (x)
+        s, h, c = LSTM <hidden_size = 8> (t, w, r)
+        q = Squeeze (h, zero)
+        y = Gemm (q, k)
+    """
+    constants = {"w": weights(1, 32, 4), "r": weights(1, 32, 8), "k": weights(8, 3), "zero": np.array([0])}
+    scores = score(network(body, {"x": ("n", 5, 4)}, constants), batch_size=8, device="cpu")
+    assert scores.status is Status.OK
+
+
 def test_further_inputs_of_the_batch_are_fed_too():
     model = network(
         "h = Conv (x, w) r = Relu (h) y = Add (r, z)",

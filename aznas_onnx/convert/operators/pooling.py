@@ -179,7 +179,7 @@ def average_pool(node: Node, context: Context) -> Call:
         return Call(pool, node.inputs)
     sizes = context.shape(node, node.inputs[0])[2:]
     pads, add = window.covering_pads(sizes), _sum_windows(window)
-    share = context.tensor(1.0 / _elements_in_windows(window, sizes, count_pads))
+    share = context.tensor(1.0 / np.maximum(_elements_in_windows(window, sizes, count_pads), 1.0))  # 0 where all is pad
     return Call(lambda x: add(F.pad(x, pads)) * share, node.inputs)
 
 
