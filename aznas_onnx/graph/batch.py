@@ -23,7 +23,8 @@ import numpy as np
 
 from aznas_onnx.errors import ModelError
 from aznas_onnx.graph.facts import Fact
-from aznas_onnx.graph.ir import Array, Constant, Node
+from aznas_onnx.graph.ir import Constant, Node
+from aznas_onnx.graph.large import LargeValues
 
 __all__ = ["BatchRepair", "Repair", "lost_batch"]
 
@@ -101,13 +102,21 @@ class BatchRepair:
         Facts of the first walk, at batch size `reference_batch`.
     facts
         Facts of the walk in progress, at batch size `batch`; read, never written.
+    constants
+        Of that walk; read, never written.
     """
 
     def __init__(
-        self, reference: Mapping[str, Fact], reference_batch: int, facts: Mapping[str, Fact], batch: int
+        self,
+        reference: Mapping[str, Fact],
+        reference_batch: int,
+        facts: Mapping[str, Fact],
+        batch: int,
+        constants: Mapping[str, Constant],
     ) -> None:
         self._reference = reference
         self._facts = facts
+        self._lookup = LargeValues(facts, constants)
         self._from = reference_batch
         self._to = batch
         self._inner: dict[str, int] = {}
@@ -121,7 +130,10 @@ class BatchRepair:
             if inner > 1:
                 self._inner[node.outputs[0]] = inner
         rule = _RULES.get(node.op_type)
-        return None if rule is None else rule(self, node)
+        repair = None if rule is None else rule(self, node)
+        if repair is None:
+            self._lookup.add(node)
+        return repair
 
     def batch_axis(self, name: str) -> int | None:
         """Return the axis of a tensor that grew with the batch, or None where no axis or several did."""
@@ -213,11 +225,22 @@ class BatchRepair:
         before = self._reference[node.inputs[0]].shape
         updates, _ = self._shapes(node.inputs[2])
         is_whole = updates == before and node.attributes.get("reduction", "none") == "none"
-        if not is_whole or before is None or not _visits_all_in_order(indices.value, before):
+        if not is_whole or before is None or not self._visits_all_in_order(node.inputs[1], before):
             raise ModelError(f"node {node.name!r} ({node.operator}) writes to samples that are named one by one")
         repair = Repair()
         repair.node("Identity", node, [node.inputs[2]], node.outputs[0])
         return repair
+
+    def _visits_all_in_order(self, name: str, shape: tuple[int, ...]) -> bool:
+        """Whether indices name every element of a tensor of some shape once, in row-major order."""
+        places = self._lookup.columns(name)
+        if places is None or len(places) != len(shape) or any(column.shape != shape for column in places):
+            return False
+        ranges = (np.arange(size).reshape(-1, *[1] * (len(shape) - axis - 1)) for axis, size in enumerate(shape))
+        return all(
+            np.array_equal(column, np.broadcast_to(wanted, shape))
+            for column, wanted in zip(places, ranges, strict=True)
+        )
 
     def _natural_reshape(self, node: Node, target: list[int]) -> list[int] | None:
         shape = self._facts[node.inputs[0]].shape
@@ -357,18 +380,6 @@ class BatchRepair:
             return None
         repair.nodes.append(replace(node, inputs=tuple(inputs)))
         return repair
-
-
-def _visits_all_in_order(indices: Array | None, shape: tuple[int, ...]) -> bool:
-    """Whether indices name every element of a tensor once, in row-major order."""
-    if indices is None or indices.shape != (*shape, len(shape)):
-        return False
-    return all(
-        np.array_equal(
-            indices[..., axis], np.broadcast_to(np.arange(size).reshape(-1, *[1] * (len(shape) - axis - 1)), shape)
-        )
-        for axis, size in enumerate(shape)
-    )
 
 
 def _product(sizes: Sequence[int]) -> int:

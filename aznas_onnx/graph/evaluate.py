@@ -17,7 +17,7 @@ from aznas_onnx.graph.facts import Fact
 from aznas_onnx.graph.infer import infer
 from aznas_onnx.graph.ir import Array, Constant, Node
 
-__all__ = ["Deferred", "evaluate", "is_affordable", "is_cheap"]
+__all__ = ["Deferred", "evaluate", "is_affordable", "is_cheap", "is_simple"]
 
 _Inputs = Sequence[Array | None]
 
@@ -82,6 +82,11 @@ def _reference(node: Node, inputs: _Inputs) -> list[Array]:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid(node.domain, version)])
     results = iter(ReferenceEvaluator(model).run(None, values))
     return [np.asarray(next(results)) if name else np.empty(0) for name in node.outputs]
+
+
+def is_simple(node: Node) -> bool:
+    """Whether a node is one of those that shape arithmetic is made of, which numpy computes in one call."""
+    return not node.domain and node.op_type in _SIMPLE
 
 
 def is_affordable(node: Node, inputs: Sequence[Fact | None], limit: int) -> bool:

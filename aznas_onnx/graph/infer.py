@@ -65,7 +65,45 @@ def infer(node: Node, inputs: Sequence[Fact | None]) -> list[Fact]:
             return [Fact(first.shape, first.dtype)]
         if node.op_type in _BROADCASTING:
             return [_broadcast(node, inputs)]
-    return _infer_by_schema(node, inputs)
+    key = _signature(node, inputs)
+    if key is None:
+        return _infer_by_schema(node, inputs)
+    known = _inferred.get(key)
+    if known is None:
+        if len(_inferred) > _REMEMBERED:
+            _inferred.clear()
+        known = _inferred[key] = _infer_by_schema(node, inputs)
+    return list(known)
+
+
+# Networks repeat their layers, and the networks of a space repeat each other's; what ONNX says of a node depends on
+# its operator, attributes, and the shapes and small values that it reads, and never on names.
+_REMEMBERED = 16384
+_VALUE_ELEMENTS = 64  # the rules for shapes read no larger operands
+_inferred: dict[tuple[object, ...], list[Fact]] = {}
+
+
+def _signature(node: Node, inputs: Sequence[Fact | None]) -> tuple[object, ...] | None:
+    """Return all that the outputs' facts depend on, hashable; None for a node with subgraphs or tensors inside."""
+    attributes = tuple(node.attributes.items())
+    if any(isinstance(value, (Graph, np.ndarray)) for _, value in attributes):
+        return None
+    operands = tuple(
+        None
+        if fact is None
+        else (
+            fact.shape,
+            fact.dtype,
+            None if fact.value is None or fact.elements > _VALUE_ELEMENTS else fact.value.tobytes(),
+        )
+        for fact in inputs
+    )
+    key = (node.op_type, node.version, node.domain, tuple(map(bool, node.outputs)), attributes, operands)
+    try:
+        hash(key)
+    except TypeError:  # a list of tensors or graphs
+        return None
+    return key
 
 
 def _broadcast(node: Node, inputs: Sequence[Fact | None]) -> Fact:
@@ -112,7 +150,7 @@ def _infer_by_schema(node: Node, inputs: Sequence[Fact | None]) -> list[Fact]:
         if fact is None:
             continue
         types[name] = _type_proto(fact.shape, fact.dtype)
-        if fact.value is not None and fact.elements <= 64:
+        if fact.value is not None and fact.elements <= _VALUE_ELEMENTS:
             data[name] = numpy_helper.from_array(fact.value)
     try:
         outputs = onnx.shape_inference.infer_node_outputs(

@@ -73,7 +73,7 @@ def interpret(
     """
     walk = _Walk(graph, limits)
     if reference is not None:
-        walk.repair = BatchRepair(reference, reference.batch_size, walk.facts, batch_size)
+        walk.repair = BatchRepair(reference, reference.batch_size, walk.facts, batch_size, walk.constants)
     for graph_input in graph.inputs:
         fact = Fact(tuple(input_shapes[graph_input.name]), graph_input.dtype)
         walk.check_size(f"input {graph_input.name!r} is", fact)

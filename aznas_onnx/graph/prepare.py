@@ -97,8 +97,9 @@ def _prepare(
     graph, facts = interpret(graph, batch, plan.shapes(batch), limits)
     fixed_batch = ""
     try:
-        graph, probe = interpret(graph, _PROBE_BATCH, plan.shapes(_PROBE_BATCH), limits, facts)
-        graph, facts = interpret(graph, batch, plan.shapes(batch), limits)
+        repaired, probe = interpret(graph, _PROBE_BATCH, plan.shapes(_PROBE_BATCH), limits, facts)
+        if repaired is not graph:
+            graph, facts = interpret(repaired, batch, plan.shapes(batch), limits)
         fixed_batch = lost_batch(graph.nodes, facts, probe, graph.outputs)
         # Rewrites see the shapes of the probe, in which no other axis has the size of the batch.
         graph, facts = fold(graph, *((facts,) if fixed_batch else (probe, facts)), protected=declared)
