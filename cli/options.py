@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import click
 
@@ -12,13 +13,17 @@ from aznas_onnx.errors import SettingsError
 
 __all__ = [
     "OutputFormat",
+    "batch_size_option",
     "blocks_option",
+    "effort_option",
     "format_option",
     "input_option",
     "keep_graph_option",
     "read_count",
     "read_input_shapes",
 ]
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 class OutputFormat(str, enum.Enum):
@@ -73,6 +78,24 @@ format_option = click.option(
     callback=lambda ctx, param, value: OutputFormat(value),
     help="How the result is written to stdout.",
 )
+batch_size_option = click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    help="Samples in the batch of Gaussian input.  [default: by effort: paper 64, balanced 16, fast 4]",
+)
+
+
+def effort_option(default: str) -> Callable[[_Command], _Command]:
+    """Return the option that trades time against fidelity; ``auto`` is balanced on a CPU and paper elsewhere."""
+    return click.option(
+        "--effort",
+        type=click.Choice(["paper", "balanced", "fast", "auto"]),
+        default=default,
+        show_default=True,
+        help="Estimate as the paper does, or faster from fewer samples; auto: balanced on a CPU, else paper.",
+    )
+
+
 input_option = click.option(
     "--input",
     "input_shapes",

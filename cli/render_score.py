@@ -171,7 +171,9 @@ def _legend(report: ScoreReport) -> str:
         parts.append(f"AZ score: sum of ln(rank/m) over {names}; 0 is the best in all of them.")
     parts.append("MACs: multiply-adds of one sample.")
     spread = " ±: standard error over seeds." if settings["seeds"] > 1 else ""
-    parts.append(f"Batch {settings['batch_size']}, {plural(settings['seeds'], 'seed')}, {settings['device']}.{spread}")
+    effort = "" if settings["effort"] == "paper" else f"Effort {settings['effort']}, batch"
+    size = f"{effort or 'Batch'} {settings['batch_size']}"
+    parts.append(f"{size}, {plural(settings['seeds'], 'seed')}, {settings['device']}.{spread}")
     return " ".join(parts)
 
 

@@ -10,7 +10,9 @@ import click
 from aznas_onnx.cli.exits import BAD_INPUT, DONE, INTERRUPTED, SOME_FAILED
 from aznas_onnx.cli.options import (
     OutputFormat,
+    batch_size_option,
     blocks_option,
+    effort_option,
     format_option,
     input_option,
     keep_graph_option,
@@ -39,13 +41,8 @@ def _split_names(ctx: click.Context, param: click.Parameter, value: str | None) 
     help="Score with so many draws of weights and input, and average.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The first of the seeds.")
-@click.option(
-    "--batch-size",
-    type=click.IntRange(min=1),
-    default=64,
-    show_default=True,
-    help="Samples in the batch of Gaussian input.",
-)
+@effort_option("paper")
+@batch_size_option
 @click.option(
     "--device",
     default="auto",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from aznas_onnx.cli.exits import DONE, INTERRUPTED
-from aznas_onnx.cli.options import OutputFormat, format_option
+from aznas_onnx.cli.options import OutputFormat, batch_size_option, effort_option, format_option
 from aznas_onnx.cli.spaces import space_options
 from aznas_onnx.cli.text import plural, printable
 from aznas_onnx.counts import parse_count
@@ -96,13 +96,8 @@ def _split_names(ctx: click.Context, param: click.Parameter, value: str | None) 
     show_default=True,
     help="Score each candidate with so many draws of weights and input, and average.",
 )
-@click.option(
-    "--batch-size",
-    type=click.IntRange(min=1),
-    default=64,
-    show_default=True,
-    help="Samples in the batch of Gaussian input.",
-)
+@effort_option("auto")
+@batch_size_option
 @click.option(
     "--device",
     default="auto",

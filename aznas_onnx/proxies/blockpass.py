@@ -47,9 +47,14 @@ class BlockPass:
         In dataflow order.
     drawn
         Names of the constants that are drawn anew for each seed.
+    debias
+        Whether to take the noise of few samples out of spectral norms; False is as published.
     """
 
-    def __init__(self, program: Program, blocks: Sequence[Block], drawn: Collection[str] = ()) -> None:
+    def __init__(
+        self, program: Program, blocks: Sequence[Block], drawn: Collection[str] = (), *, debias: bool = False
+    ) -> None:
+        self._debias = debias
         self._blocks = tuple(blocks)
         self._constants = {name: tensor for name, tensor in program.constants.items() if name not in drawn}
         self._stages = stages_of(program, blocks, frozenset(drawn))
@@ -74,7 +79,7 @@ class BlockPass:
             One for each block; equal seeds give equal numbers on one machine.
         """
         environment: dict[str, Tensor] = {**self._constants, **feeds}
-        measuring = Measuring()
+        measuring = Measuring(debias=self._debias)
         previous: Stage | None = None
         for stage in self._stages:
             if weights is not None:

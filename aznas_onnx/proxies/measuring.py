@@ -9,7 +9,7 @@ import torch
 
 from aznas_onnx.blocks.types import Block
 from aznas_onnx.proxies.evidence import BlockEvidence
-from aznas_onnx.proxies.moments import covariance, entropy, jacobian_gram, solvable, spectra, spectral_norm
+from aznas_onnx.proxies.moments import covariance, entropy, jacobian_gram, solvable, spectra, squared_norm
 from aznas_onnx.proxies.positions import match
 
 __all__ = ["Measuring"]
@@ -35,12 +35,20 @@ class _Covariance(NamedTuple):
 class _Gram(NamedTuple):
     block: int
     matrix: Tensor
+    signal: Tensor | None
 
 
 class Measuring:
-    """Collects the measurements of one pass without waiting for the device until :meth:`finish`."""
+    """Collects the measurements of one pass without waiting for the device until :meth:`finish`.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    debias
+        Whether to take the noise of few samples out of spectral norms; False is as published.
+    """
+
+    def __init__(self, *, debias: bool = False) -> None:
+        self._debias = debias
         self._covariances: list[_Covariance] = []
         self._grams: list[_Gram] = []
         self._numbers: list[_Number] = []
@@ -65,9 +73,9 @@ class Measuring:
             sizes = ["x".join(map(str, grid)) for grid in (grid_in, grid_out)]
             self.skip(block, f"the positions of block {block.name!r} cannot be matched ({sizes[0]} become {sizes[1]})")
             return
-        gram, is_identity = jacobian_gram(g_in, g_out, matching)
-        self._numbers.append(_Number(block.index, "is_identity", is_identity))
-        self._grams.append(_Gram(block.index, gram))
+        gram = jacobian_gram(g_in, g_out, matching, with_signal=self._debias)
+        self._numbers.append(_Number(block.index, "is_identity", gram.is_identity))
+        self._grams.append(_Gram(block.index, gram.matrix, gram.signal))
         self._reduce_if_large()
 
     def add_zero_gradient(self, block: Block, device: torch.device) -> None:
@@ -117,6 +125,9 @@ class Measuring:
             if not entry.is_of_samples:  # that matrix has an eigenvalue 0 by its making: the samples are centred
                 self._numbers.append(_Number(entry.block, "is_singular", is_singular))
         for gram, spectrum in zip(self._grams, found[len(self._covariances) :], strict=True):
-            self._numbers.append(_Number(gram.block, "sigma", spectral_norm(spectrum)))
+            square = squared_norm(spectrum)
+            if gram.signal is not None:
+                square = square * gram.signal
+            self._numbers.append(_Number(gram.block, "sigma", square.sqrt()))
         self._covariances.clear()
         self._grams.clear()

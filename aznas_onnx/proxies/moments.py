@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 
 from aznas_onnx.proxies.positions import Matching
 
-__all__ = ["covariance", "entropy", "jacobian_gram", "solvable", "spectra", "spectral_norm"]
+__all__ = ["JacobianGram", "covariance", "entropy", "jacobian_gram", "solvable", "spectra", "squared_norm"]
 
 Tensor = torch.Tensor
 _ENTROPY_OFFSET = 1e-8  # of the published code
@@ -24,6 +25,7 @@ _LARGE_PIECE_ELEMENTS = 2**26  # elsewhere
 _WHOLE_WIDTH = 256  # symmetric products of wider matrices are computed by halves
 _KRYLOV_WIDTH = 512  # from here on the largest eigenvalue alone is cheaper than all
 _KRYLOV_STEPS = 96
+_LEAST_SIGNAL = 0.02
 
 
 def covariance(features: Tensor) -> Tensor:
@@ -53,23 +55,38 @@ def covariance(features: Tensor) -> Tensor:
     return result.div_(samples)
 
 
-def jacobian_gram(g_in: Tensor, g_out: Tensor, matching: Matching) -> tuple[Tensor, Tensor]:
-    """Return a symmetric matrix whose largest eigenvalue is the squared spectral norm of A (Eq. 10).
+class JacobianGram(NamedTuple):
+    """What is known about the estimate of a block's Jacobian A (Eq. 10).
+
+    Attributes
+    ----------
+    matrix
+        Symmetric, with the squared spectral norm of the estimate as its largest eigenvalue: A^T A or A A^T, whichever
+        is smaller; where there are fewer samples than channels, a matrix of the samples; where both are wide, the part
+        of A^T A that holds its largest eigenvalue.
+    signal
+        0-d: the share of the estimate's squared Frobenius norm that is not noise of having few samples; None where it
+        was not asked for.
+    is_identity
+        0-d bool: whether the gradient came through unchanged.
+    """
+
+    matrix: Tensor
+    signal: Tensor | None
+    is_identity: Tensor
+
+
+def jacobian_gram(g_in: Tensor, g_out: Tensor, matching: Matching, *, with_signal: bool = False) -> JacobianGram:
+    """Estimate a block's Jacobian and return what its spectral norm is computed from (Eq. 10).
 
     Parameters
     ----------
     g_in, g_out
-        (batch, *positions, channels): the signs, and their product with the block's Jacobian.
+        (batch, *positions, channels): the signs' product with the block's Jacobian, and the signs.
     matching
         Of the positions of the two.
-
-    Returns
-    -------
-    gram
-        A^T A or A A^T, whichever is smaller; where there are fewer samples than channels, a matrix of the samples;
-        where both are wide, the part of A^T A that holds its largest eigenvalue.
-    is_identity
-        0-d bool tensor: whether the two are equal.
+    with_signal
+        Whether to tell signal from noise, too.
     """
     samples = g_out.shape[0] * matching.positions
     width_in = g_in.shape[-1] * math.prod(matching.strides_in)
@@ -78,7 +95,9 @@ def jacobian_gram(g_in: Tensor, g_out: Tensor, matching: Matching) -> tuple[Tens
     is_identity = torch.full((), may_be_identity, device=g_in.device)
     if samples < min(width_in, width_out):
         gram = _gram_of_samples(_joined(matching.offsets_in(g_in)), _joined(matching.offsets_out(g_out)))
-        return gram, (g_in == g_out).all() if may_be_identity else is_identity
+        equal = (g_in == g_out).all() if may_be_identity else is_identity
+        signal = _signal(gram.diagonal().sum(), g_in, width_in * width_out / samples) if with_signal else None
+        return JacobianGram(gram, signal, equal)
     jacobian = g_in.new_zeros(width_in, width_out)
     size = min(_piece_size(g_in), _piece_size(g_out))
     for piece_in, piece_out in zip(torch.split(g_in, size), torch.split(g_out, size), strict=True):
@@ -88,8 +107,10 @@ def jacobian_gram(g_in: Tensor, g_out: Tensor, matching: Matching) -> tuple[Tens
             may_be_identity = g_in.device.type != "cpu" or bool(is_identity)
         _add_products(jacobian, matching.offsets_in(piece_in), matching.offsets_out(piece_out))
     jacobian.div_(samples)
+    signal = _signal(jacobian.square().sum(), g_in, width_in * width_out / samples) if with_signal else None
     tall = solvable(jacobian if width_in >= width_out else jacobian.t())
-    return _krylov_gram(tall) if tall.shape[1] >= _KRYLOV_WIDTH else _symmetric_product(tall), is_identity
+    gram = _krylov_gram(tall) if tall.shape[1] >= _KRYLOV_WIDTH else _symmetric_product(tall)
+    return JacobianGram(gram, signal, is_identity)
 
 
 def spectra(matrices: Sequence[Tensor]) -> list[Tensor]:
@@ -130,14 +151,26 @@ def entropy(spectrum: Tensor) -> tuple[Tensor, Tensor]:
     return -(shares * torch.log(shares + _ENTROPY_OFFSET)).sum(), is_singular
 
 
-def spectral_norm(spectrum: Tensor) -> Tensor:
-    """Return the spectral norm of a matrix from the eigenvalues of its Gram matrix, a 0-d tensor."""
-    return spectrum[-1].clamp_min(0.0).sqrt()
+def squared_norm(spectrum: Tensor) -> Tensor:
+    """Return the squared spectral norm of a matrix from the eigenvalues of its Gram matrix, a 0-d tensor."""
+    return spectrum[-1].clamp_min(0.0)
 
 
 def solvable(matrix: Tensor) -> Tensor:
     """Move a matrix to where it can be factorised: torch cannot do that on Apple's GPUs."""
     return matrix.cpu() if matrix.device.type == "mps" else matrix
+
+
+def _signal(total: Tensor, g_in: Tensor, ratio: float) -> Tensor:
+    """Return the share of a squared Frobenius norm that is no noise; a fiftieth where noise is nearly everything.
+
+    Each element of A is a mean over samples of g_in times a sign, so its variance is the mean square of g_in over the
+    number of samples; `ratio` is that of elements to samples. This holds for any number of samples, and where they are
+    fewer than channels.
+    """
+    noise = torch.linalg.vector_norm(g_in).square() * (ratio / g_in.numel())
+    tiny = torch.finfo(torch.float32).tiny
+    return (1.0 - noise.to(total.device) / total.clamp_min(tiny)).clamp_min(_LEAST_SIGNAL)
 
 
 def _piece_size(tensor: Tensor) -> int:

@@ -31,7 +31,8 @@ _log = logging.getLogger(__name__)
 def score(
     source: Source,
     *,
-    batch_size: int = 64,
+    effort: str = "paper",
+    batch_size: int | None = None,
     seeds: int = 1,
     seed: int = 0,
     device: str = "auto",
@@ -48,8 +49,11 @@ def score(
     ----------
     source
         Path of an ONNX file, or a ModelProto. Its weights are not used.
+    effort
+        ``"paper"`` estimates as published; ``"balanced"`` and ``"fast"`` take smaller batches and correct for that;
+        ``"auto"`` is balanced on a CPU and paper elsewhere. Compare scores of one effort only.
     batch_size
-        Samples in a batch.
+        Samples in a batch; default 64, 16 or 4, by effort.
     seeds
         How many times to draw weights, input and gradients; proxies are means over them.
     seed
@@ -87,6 +91,7 @@ def score(
     >>> az.score("resnet18.onnx", seeds=3).proxies["trainability"].mean  # doctest: +SKIP
     """
     settings = ScoreSettings.of(
+        effort=effort,
         batch_size=batch_size,
         seeds=seeds,
         seed=seed,
@@ -103,7 +108,8 @@ def score(
 def score_many(
     sources: Iterable[Source],
     *,
-    batch_size: int = 64,
+    effort: str = "paper",
+    batch_size: int | None = None,
     seeds: int = 1,
     seed: int = 0,
     device: str = "auto",
@@ -137,6 +143,7 @@ def score_many(
         If an argument is not accepted: that is no model's fault.
     """
     settings = ScoreSettings.of(
+        effort=effort,
         batch_size=batch_size,
         seeds=seeds,
         seed=seed,
@@ -235,7 +242,9 @@ def _measure(
     """Run the pass for each seed; where no proxy needs it, return what the graph alone says."""
     if needs <= {Need.GRAPH}:
         return [tuple(BlockEvidence(name=block.name) for block in found.blocks)] * settings.seeds
-    runner = Runner(model, found, batch_size=settings.batch_size, device=device, limits=limits)
+    runner = Runner(
+        model, found, batch_size=settings.batch_size, device=device, limits=limits, debias=settings.effort.debias
+    )
     seeds = range(settings.seed, settings.seed + settings.seeds)
     return [runner.measure(seed, gradients=Need.GRADIENTS in needs) for seed in seeds]
 

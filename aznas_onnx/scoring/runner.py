@@ -29,6 +29,8 @@ class Runner:
         What to run with.
     limits
         What the model may ask for at that batch size.
+    debias
+        Whether to take the noise of few samples out of spectral norms; False is as published.
 
     Raises
     ------
@@ -37,7 +39,14 @@ class Runner:
     """
 
     def __init__(
-        self, model: Model, blocks: Blocks, *, batch_size: int, device: torch.device, limits: Limits | None = None
+        self,
+        model: Model,
+        blocks: Blocks,
+        *,
+        batch_size: int,
+        device: torch.device,
+        limits: Limits | None = None,
+        debias: bool = False,
     ) -> None:
         sized = specialise(model, batch_size, limits or Limits())
         self._device = device
@@ -58,7 +67,7 @@ class Runner:
             training=True,
             also={block.output for block in blocks.blocks},
         )
-        self._pass = BlockPass(program, blocks.blocks, drawn=self._weights)
+        self._pass = BlockPass(program, blocks.blocks, drawn=self._weights, debias=debias)
 
     def measure(self, seed: int, *, gradients: bool) -> tuple[BlockEvidence, ...]:
         """Draw weights, input and, where `gradients` are asked for, output gradients; run the pass."""

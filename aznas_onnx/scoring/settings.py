@@ -8,9 +8,12 @@ from typing import Any
 
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.proxies import PROXIES
+from aznas_onnx.scoring.device import resolve_device
+from aznas_onnx.scoring.effort import Effort
 
 __all__ = ["ScoreSettings"]
 
+AUTOMATIC = "auto"
 _LARGEST_SEED = 2**32
 
 
@@ -20,6 +23,8 @@ class ScoreSettings:
 
     Attributes
     ----------
+    effort
+        How spectral norms are estimated, and the batch size where :meth:`of` is given none.
     batch_size
         Samples in a batch. More are not only less noisy: with few samples in a small feature map the proxies are
         biased, so never compare across batch sizes.
@@ -42,7 +47,8 @@ class ScoreSettings:
         one. It depends on rounding, so it is for reproducing the paper only.
     """
 
-    batch_size: int = 64
+    effort: Effort = Effort.PAPER
+    batch_size: int = Effort.PAPER.batch_size
     seeds: int = 1
     seed: int = 0
     device: str = "auto"
@@ -59,6 +65,8 @@ class ScoreSettings:
             raise SettingsError(f"the number of seeds is {self.seeds}; 1 or more is accepted")
         if not 0 <= self.seed <= _LARGEST_SEED - self.seeds:
             raise SettingsError(f"the seed is {self.seed}; 0 to {_LARGEST_SEED - self.seeds:,} is accepted")
+        if self.as_published and self.effort is not Effort.PAPER:
+            raise SettingsError(f"as_published goes with effort paper only, not with {self.effort.value}")
         if not PROXIES.resolve(self.proxies):
             raise SettingsError("no proxy is asked for; name one or more")
 
@@ -69,15 +77,31 @@ class ScoreSettings:
         input_shapes: Mapping[str, Sequence[int]] | None = None,
         proxies: Sequence[str] | None = None,
         blocks: Sequence[str] = (),
+        effort: str = Effort.PAPER.value,
+        batch_size: int | None = None,
+        device: str = "auto",
         **others: Any,
     ) -> ScoreSettings:
-        """Make settings from the arguments of :func:`aznas_onnx.scoring.score`."""
+        """Make settings from the arguments of :func:`aznas_onnx.scoring.score`.
+
+        The effort ``"auto"`` is balanced on a CPU and that of the paper elsewhere.
+        """
+        level = _effort(effort, device)
         shapes = tuple((name, tuple(shape)) for name, shape in (input_shapes or {}).items())
-        return cls(input_shapes=shapes, proxies=tuple(proxies or ("az",)), blocks=tuple(blocks), **others)
+        return cls(
+            effort=level,
+            batch_size=level.batch_size if batch_size is None else batch_size,
+            device=device,
+            input_shapes=shapes,
+            proxies=tuple(proxies or ("az",)),
+            blocks=tuple(blocks),
+            **others,
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as JSON would write them."""
         return {
+            "effort": self.effort.value,
             "batch_size": self.batch_size,
             "seeds": self.seeds,
             "seed": self.seed,
@@ -88,3 +112,13 @@ class ScoreSettings:
             "keep_graph": self.keep_graph,
             "as_published": self.as_published,
         }
+
+
+def _effort(name: str, device: str) -> Effort:
+    if name == AUTOMATIC:
+        return Effort.BALANCED if resolve_device(device).type == "cpu" else Effort.PAPER
+    try:
+        return Effort(name)
+    except ValueError as error:
+        accepted = ", ".join([*(effort.value for effort in Effort), AUTOMATIC])
+        raise SettingsError(f"effort {name!r} is not one of {accepted}") from error

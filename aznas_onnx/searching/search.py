@@ -47,7 +47,8 @@ def search(
     space_options: Mapping[str, Any] | None = None,
     score_resolution: int | None = None,
     workers: int = 1,
-    batch_size: int = 64,
+    effort: str = "auto",
+    batch_size: int | None = None,
     seeds: int = 1,
     device: str = "auto",
     proxies: Sequence[str] | None = None,
@@ -91,7 +92,7 @@ def search(
         Budgets, complexity and exports keep to the space's own. Needs a space that is given by name or path.
     workers
         Processes that score. With more than one, the order of results, and so the search, depends on their timing.
-    batch_size, seeds, device, proxies
+    effort, batch_size, seeds, device, proxies
         As in :func:`aznas_onnx.scoring.score`.
     scorer
         Replaces building and scoring the network; the four arguments before it are then unused.
@@ -128,7 +129,14 @@ def search(
     if scorer is None:
         scorer = ModelScorer(
             space_maker(searched, description, score_resolution),
-            {"batch_size": batch_size, "seeds": seeds, "seed": seed, "device": device, "proxies": proxies},
+            {
+                "effort": effort,
+                "batch_size": batch_size,
+                "seeds": seeds,
+                "seed": seed,
+                "device": device,
+                "proxies": proxies,
+            },
         )
     stored = stored_settings(path) if resume and path is not None else None
     if top_k is None:

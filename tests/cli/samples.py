@@ -137,5 +137,5 @@ def report(*, seeds: int = 1) -> ScoreReport:
         scores=everything,
         ranking=rank(everything),
         proxies=("expressivity", "progressivity", "trainability", "macs"),
-        settings={"batch_size": 64, "seeds": seeds, "seed": 0, "device": "cpu"},
+        settings={"effort": "paper", "batch_size": 64, "seeds": seeds, "seed": 0, "device": "cpu"},
     )

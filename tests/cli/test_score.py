@@ -100,6 +100,7 @@ def test_settings_reach_the_library_and_the_document(
         {
             "seeds": 3,
             "seed": 5,
+            "effort": "paper",
             "batch_size": 8,
             "device": "cpu",
             "proxies": ["macs", "trainability"],
@@ -112,6 +113,7 @@ def test_settings_reach_the_library_and_the_document(
     assert document["settings"] == {
         "seeds": 3,
         "seed": 5,
+        "effort": "paper",
         "batch_size": 8,
         "device": "cpu",
         "proxies": ["macs", "trainability"],

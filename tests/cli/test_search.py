@@ -113,7 +113,7 @@ def test_a_resumed_search_scores_only_what_is_missing(scoring: Scoring, capsys: 
             ["--db", "run.db", "--resume", "--flops", "99M"],
             "in the file budget.macs is [None, None], not [None, 99000000]",
         ),
-        (["--db", "run.db", "--resume", "--batch-size", "8"], "in the file scoring.batch_size is 64, not 8"),
+        (["--db", "run.db", "--resume", "--batch-size", "8"], "in the file scoring.batch_size is 16, not 8"),
         (["--db", "run.db", "--resume", "--resolution", "16"], "in the file space.options.resolution is 32, not 16"),
         (["--resume"], "--resume needs the file of a study"),
         (["--db", "nowhere/run.db"], "nowhere/run.db cannot be made: there is no folder"),

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from aznas_onnx.proxies.moments import _krylov_gram, covariance, entropy, jacobian_gram, spectra, spectral_norm
+from aznas_onnx.proxies.moments import _krylov_gram, covariance, entropy, jacobian_gram, spectra, squared_norm
 from aznas_onnx.proxies.positions import match
 
 
@@ -57,6 +57,10 @@ def test_covariance_has_the_eigenvalues_of_the_definition(shape):
     assert torch.allclose(found[-kept:].double(), expected[-kept:], atol=1e-5 * float(expected[-1]))
 
 
+def norm(values: torch.Tensor) -> float:
+    return float(squared_norm(values).sqrt())
+
+
 @pytest.mark.parametrize(
     ("shape_in", "shape_out"),
     [
@@ -76,7 +80,7 @@ def test_gram_has_the_squared_spectral_norm_of_the_definition(shape_in, shape_ou
     g_in = torch.randn(shape_in, generator=source)
     g_out = torch.randint(0, 2, shape_out, generator=source) * 2.0 - 1.0
     matching = match(shape_in[1:-1], shape_out[1:-1], are_tokens=False)
-    gram, is_identity = jacobian_gram(g_in, g_out, matching)
+    gram, _, is_identity = jacobian_gram(g_in, g_out, matching)
 
     def rows(offsets):
         return torch.cat([offset.flatten(0, -2) for offset in offsets], dim=1).double()
@@ -84,8 +88,35 @@ def test_gram_has_the_squared_spectral_norm_of_the_definition(shape_in, shape_ou
     left, right = rows(matching.offsets_in(g_in)), rows(matching.offsets_out(g_out))
     expected = torch.linalg.svdvals(left.T @ right / len(left)).max()
     (values,) = spectra([gram])
-    assert float(spectral_norm(values)) == pytest.approx(float(expected), rel=1e-4)
+    assert norm(values) == pytest.approx(float(expected), rel=1e-4)
     assert not is_identity
+
+
+@pytest.mark.parametrize("samples", [40, 64, 256, 2000])  # 40 are fewer than channels
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_the_signal_s_share_of_the_estimate_is_known(samples, share):
+    source = torch.Generator().manual_seed(5)
+    channels = 64
+    true = share * torch.randn(channels, channels, generator=source)
+    signs = torch.randint(0, 2, (samples, channels), generator=source) * 2.0 - 1.0
+    g_in = signs @ true + torch.randn(samples, channels, generator=source)  # what comes from other positions
+    estimate = signs.T @ g_in / samples
+    _, signal, _ = jacobian_gram(g_in, signs, match((), (), are_tokens=False), with_signal=True)
+    expected = max(float(true.square().sum() / estimate.square().sum()), 0.02)
+    assert float(signal) == pytest.approx(expected, abs=0.06)
+
+
+def test_taking_the_noise_out_brings_few_samples_near_many():
+    source = torch.Generator().manual_seed(6)
+    channels = 64
+    true = torch.randn(channels, channels, generator=source) / 8
+    expected = float(torch.linalg.matrix_norm(true, 2))
+    for samples in (48, 128, 512):
+        signs = torch.randint(0, 2, (samples, channels), generator=source) * 2.0 - 1.0
+        g_in = signs @ true + 2.0 * torch.randn(samples, channels, generator=source)
+        gram, signal, _ = jacobian_gram(g_in, signs, match((), (), are_tokens=False), with_signal=True)
+        square = squared_norm(spectra([gram])[0])
+        assert abs(float((square * signal).sqrt()) - expected) < 0.4 * abs(float(square.sqrt()) - expected)
 
 
 def noise(*shape: int) -> torch.Tensor:
@@ -109,19 +140,19 @@ def noise(*shape: int) -> torch.Tensor:
 def test_the_largest_eigenvalue_of_wide_matrices(matrix, tolerance):
     (values,) = spectra([_krylov_gram(matrix)])
     expected = float(torch.linalg.svdvals(matrix.double()).max())
-    assert float(spectral_norm(values)) == pytest.approx(expected, rel=tolerance, abs=1e-30)
+    assert norm(values) == pytest.approx(expected, rel=tolerance, abs=1e-30)
 
 
 def test_wide_matrices_that_are_not_finite_have_no_norm():
     (values,) = spectra([_krylov_gram(torch.full((600, 600), math.nan))])
-    assert math.isnan(float(spectral_norm(values)))
+    assert math.isnan(norm(values))
 
 
 def test_few_samples_of_equal_signs_do_not_break_the_factorisation():
     g_out = torch.ones(3, 10)  # all rows equal: their products are singular
-    gram, _ = jacobian_gram(torch.randn(3, 12), g_out, match((), (), are_tokens=False))
+    gram, _, _ = jacobian_gram(torch.randn(3, 12), g_out, match((), (), are_tokens=False))
     (values,) = spectra([gram])
-    assert math.isfinite(float(spectral_norm(values)))
+    assert math.isfinite(norm(values))
 
 
 def test_one_matrix_that_is_not_finite_leaves_the_others_alone():

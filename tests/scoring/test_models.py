@@ -91,6 +91,26 @@ def test_the_same_seed_gives_the_same_scores_and_another_does_not():
     assert means(score(residual(), batch_size=8, seed=4, device="cpu")) != means(first)
 
 
+def test_the_effort_says_how_many_samples_where_nobody_else_does():
+    assert [ScoreSettings.of(effort=effort).batch_size for effort in ("paper", "balanced", "fast")] == [64, 16, 4]
+    assert ScoreSettings.of(effort="fast", batch_size=7).batch_size == 7
+    assert ScoreSettings.of().effort == "paper"
+
+
+def test_the_automatic_effort_goes_by_the_device(monkeypatch):
+    assert ScoreSettings.of(effort="auto", device="cpu").effort == "balanced"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert ScoreSettings.of(effort="auto", device="cuda").effort == "paper"
+
+
+def test_cheaper_efforts_come_nearer_to_many_samples():
+    many = score(residual(), batch_size=256, seeds=4, device="cpu").proxies["trainability"].mean
+    few = score(residual(), batch_size=4, seeds=8, device="cpu").proxies["trainability"].mean
+    fast = score(residual(), effort="fast", seeds=8, device="cpu").proxies["trainability"].mean
+    assert abs(fast - many) < 0.5 * abs(few - many)
+
+
 def test_the_weights_of_the_file_do_not_matter():
     other = residual(w0=weights(8, 3, 3, 3, seed=9), w4=np.zeros((16, 10), np.float32))
     assert means(score(other, batch_size=8, device="cpu")) == means(score(residual(), batch_size=8, device="cpu"))
@@ -275,6 +295,13 @@ def test_a_node_that_cannot_be_run_is_named(monkeypatch):
 def test_wrong_settings_are_refused_before_any_model_is_read(arguments, message):
     with pytest.raises(SettingsError, match=message):
         score_many(["missing.onnx"], **arguments)
+
+
+def test_an_unknown_effort_is_refused_and_only_that_of_the_paper_is_as_published():
+    with pytest.raises(SettingsError, match="effort 'most' is not one of paper, balanced, fast, auto"):
+        score(residual(), effort="most")
+    with pytest.raises(SettingsError, match="effort paper only, not with fast"):
+        score(residual(), effort="fast", as_published=True)
 
 
 def test_an_unknown_proxy_is_refused():
