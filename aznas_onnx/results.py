@@ -70,6 +70,8 @@ class ProxyScores:
         Wall-clock seconds for reading, converting and scoring.
     changes, warnings
         What was changed in the graph before scoring, and what to doubt.
+    profile_s
+        Where that time went: seconds by phase; empty unless asked for.
     """
 
     model: str
@@ -82,3 +84,4 @@ class ProxyScores:
     elapsed_s: float = 0.0
     changes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    profile_s: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +84,23 @@ def _model_fields(report: ScoreReport, index: int) -> dict[str, Any]:
         "seconds": round(scores.elapsed_s, 3),
         "changes": list(scores.changes),
         "warnings": list(scores.warnings),
+        **({"profile_s": {phase: round(s, 6) for phase, s in scores.profile_s.items()}} if scores.profile_s else {}),
     }
+
+
+def render_profile(scores: Sequence[ProxyScores], console: Console) -> None:
+    """Write where the time of all models together went, the slowest phase first."""
+    total_s: dict[str, float] = {}
+    for one in scores:
+        for phase, elapsed_s in one.profile_s.items():
+            total_s[phase] = total_s.get(phase, 0.0) + elapsed_s
+    whole_s = sum(total_s.values())
+    rows = [
+        (phase, f"{1e3 * elapsed_s:.1f}", f"{elapsed_s / whole_s:.0%}")
+        for phase, elapsed_s in sorted(total_s.items(), key=lambda item: -item[1])
+    ]
+    columns = (Column(title="phase", is_number=False), Column(title="ms"), Column(title="share"))
+    print_table(console, columns, [*rows, ("all", f"{1e3 * whole_s:.1f}", "")])
 
 
 def _write_csv(report: ScoreReport, console: Console) -> None:

@@ -65,10 +65,12 @@ def _split_names(ctx: click.Context, param: click.Parameter, value: str | None) 
     help="Give features with a singular covariance no expressivity, as the authors' code does, instead of a low one. "
     "It depends on rounding, so use it to reproduce the paper only.",
 )
+@click.option("--profile", is_flag=True, help="Say on stderr where the time went.")
 def score(
     models: tuple[str, ...],
     output_format: OutputFormat,
     input_shapes: dict[str, tuple[int, ...]],
+    profile: bool,
     **settings: Any,
 ) -> int:
     """Score networks without training them, and rank them where there are several.
@@ -85,14 +87,14 @@ def score(
 
     Exit status: 0 done, 2 bad usage or none was scored, 3 some were not scored, 130 interrupted.
     """
-    from aznas_onnx.cli.console import results
-    from aznas_onnx.cli.render_score import render_scores
+    from aznas_onnx.cli.console import diagnostics, results
+    from aznas_onnx.cli.render_score import render_profile, render_scores
 
     settings["input_shapes"] = input_shapes
     scored: list[ProxyScores] = []
     interrupted = False
     try:
-        _score_all(models, settings, scored)
+        _score_all(models, settings, scored, profile=profile)
     except KeyboardInterrupt:
         interrupted = True
     succeeded = sum(one.status is Status.OK for one in scored)
@@ -100,6 +102,8 @@ def score(
     _report_trouble(scored, report, of_many=len(models) > 1)
     if report is not None and (succeeded or output_format is not OutputFormat.TABLE):
         render_scores(report, output_format, results())
+    if profile and succeeded:
+        render_profile(scored, diagnostics())
     if interrupted:
         click.echo(f"aznas: interrupted after {len(scored)} of {plural(len(models), 'model')}", err=True)
         return INTERRUPTED
@@ -108,7 +112,7 @@ def score(
     return DONE if succeeded == len(models) else SOME_FAILED
 
 
-def _score_all(models: Sequence[str], settings: Mapping[str, Any], scored: list[ProxyScores]) -> None:
+def _score_all(models: Sequence[str], settings: Mapping[str, Any], scored: list[ProxyScores], *, profile: bool) -> None:
     """Score the models one after the other and append each result as it comes, so that an interruption keeps them."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -127,7 +131,7 @@ def _score_all(models: Sequence[str], settings: Mapping[str, Any], scored: list[
                 progress.update(task, description=f"scoring {printable(models[len(scored)])}", completed=len(scored))
 
         advance()
-        score_many(models, **settings, on_result=advance)
+        score_many(models, **settings, profile=profile, on_result=advance)
 
 
 def _rank(scored: Sequence[ProxyScores], settings: Mapping[str, Any]) -> ScoreReport:

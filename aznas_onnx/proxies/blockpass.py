@@ -28,6 +28,7 @@ from aznas_onnx.initialise import Stream, WeightSource, generator, rademacher
 from aznas_onnx.proxies.evidence import BlockEvidence
 from aznas_onnx.proxies.measuring import Measuring
 from aznas_onnx.proxies.stages import Stage, stages_of
+from aznas_onnx.timing import Clock
 
 __all__ = ["BlockPass", "Signs", "is_out_of_memory", "signs_of"]
 
@@ -49,11 +50,20 @@ class BlockPass:
         Names of the constants that are drawn anew for each seed.
     debias
         Whether to take the noise of few samples out of spectral norms; False is as published.
+    clock
+        Told of the phases.
     """
 
     def __init__(
-        self, program: Program, blocks: Sequence[Block], drawn: Collection[str] = (), *, debias: bool = False
+        self,
+        program: Program,
+        blocks: Sequence[Block],
+        drawn: Collection[str] = (),
+        *,
+        debias: bool = False,
+        clock: Clock | None = None,
     ) -> None:
+        self._clock = clock or Clock(is_running=False)
         self._debias = debias
         self._blocks = tuple(blocks)
         self._constants = {name: tensor for name, tensor in program.constants.items() if name not in drawn}
@@ -83,16 +93,20 @@ class BlockPass:
         previous: Stage | None = None
         for stage in self._stages:
             if weights is not None:
-                environment.update((name, weights.draw(name)) for name in stage.weights)
+                with self._clock.phase("draw weights"):
+                    environment.update((name, weights.draw(name)) for name in stage.weights)
             if previous is None or signs is None:
-                _run(stage, environment)
+                with self._clock.phase("forward"):
+                    _run(stage, environment)
             else:
-                _run_with_gradient(previous, stage, environment, signs, measuring)
-            measuring.add_features(stage.block, environment[stage.block.output])
+                _run_with_gradient(previous, stage, environment, signs, measuring, self._clock)
+            with self._clock.phase("second moments"):
+                measuring.add_features(stage.block, environment[stage.block.output])
             for name in stage.dropped_last:
                 environment.pop(name, None)
             previous = stage
-        return measuring.finish(self._blocks)
+        with self._clock.phase("spectra"):
+            return measuring.finish(self._blocks)
 
 
 def signs_of(seed: int) -> Signs:
@@ -119,30 +133,38 @@ def _run(stage: Stage, environment: dict[str, Tensor]) -> None:
 
 
 def _run_with_gradient(
-    previous: Stage, stage: Stage, environment: dict[str, Tensor], signs: Signs, measuring: Measuring
+    previous: Stage,
+    stage: Stage,
+    environment: dict[str, Tensor],
+    signs: Signs,
+    measuring: Measuring,
+    clock: Clock,
 ) -> None:
     """Run a stage, take its vector-Jacobian product, and free its autograd graph."""
     block, source = stage.block, previous.block
     if not stage.is_connected:
-        _run(stage, environment)
+        with clock.phase("forward"):
+            _run(stage, environment)
         if stage.is_constant:
             measuring.add_zero_gradient(block, environment[block.output].device)
         else:
             measuring.skip(block, f"block {block.name!r} does not depend on block {source.name!r}")
         return
     leaf = environment[source.output] = environment[source.output].detach().requires_grad_()
-    with torch.enable_grad():
+    with torch.enable_grad(), clock.phase("forward"):
         _run_steps(stage, environment)
     output = environment[block.output]
-    g_out = signs(block.index, output)
-    g_in = _vector_jacobian_product(block, output, leaf, g_out) if output.requires_grad else None
+    with clock.phase("backward"):
+        g_out = signs(block.index, output)
+        g_in = _vector_jacobian_product(block, output, leaf, g_out) if output.requires_grad else None
     for name in stage.handed_on:
         environment[name] = environment[name].detach()
     environment[block.output] = output = output.detach()
     if g_in is None:
         measuring.skip(block, f"block {block.name!r} has no derivative in the output of block {source.name!r}")
     else:
-        measuring.add_gradient(source, block, g_in, g_out)
+        with clock.phase("second moments"):
+            measuring.add_gradient(source, block, g_in, g_out)
 
 
 def _vector_jacobian_product(block: Block, output: Tensor, leaf: Tensor, g_out: Tensor) -> Tensor | None:

@@ -22,6 +22,7 @@ from aznas_onnx.scoring.device import resolve_device
 from aznas_onnx.scoring.runner import Runner
 from aznas_onnx.scoring.settings import ScoreSettings
 from aznas_onnx.scoring.values import inapplicable, value_of, warnings_of
+from aznas_onnx.timing import Clock
 
 __all__ = ["score", "score_many"]
 
@@ -42,6 +43,7 @@ def score(
     keep_graph: bool = False,
     as_published: bool = False,
     limits: Limits | None = None,
+    profile: bool = False,
 ) -> ProxyScores:
     """Score a model under random weights and Gaussian input.
 
@@ -72,6 +74,8 @@ def score(
         Give features with a singular covariance no expressivity, as the published code does.
     limits
         What a file may ask for.
+    profile
+        Measure where the time goes, too. On a GPU that costs some, since each phase then waits for the one before.
 
     Returns
     -------
@@ -102,7 +106,7 @@ def score(
         keep_graph=keep_graph,
         as_published=as_published,
     )
-    return _score(source, settings, resolve_device(device), limits)
+    return _score(source, settings, resolve_device(device), limits, _clock(resolve_device(device), profile))
 
 
 def score_many(
@@ -119,6 +123,7 @@ def score_many(
     keep_graph: bool = False,
     as_published: bool = False,
     limits: Limits | None = None,
+    profile: bool = False,
     on_result: Callable[[ProxyScores], None] | None = None,
 ) -> list[ProxyScores]:
     """Score models one after the other; one that cannot be scored does not stop the rest.
@@ -157,17 +162,26 @@ def score_many(
     where = resolve_device(device)
     results = []
     for source in sources:
-        result = _score_or_fail(source, settings, where, limits)
+        result = _score_or_fail(source, settings, where, limits, _clock(where, profile))
         results.append(result)
         if on_result is not None:
             on_result(result)
     return results
 
 
-def _score_or_fail(source: Source, settings: ScoreSettings, device: torch.device, limits: Limits | None) -> ProxyScores:
+def _clock(device: torch.device, is_running: bool) -> Clock:
+    clock = Clock(is_running=is_running)
+    if device.type != "cpu":
+        clock.synchronise = lambda: torch.accelerator.synchronize(device)
+    return clock
+
+
+def _score_or_fail(
+    source: Source, settings: ScoreSettings, device: torch.device, limits: Limits | None, clock: Clock
+) -> ProxyScores:
     started = time.perf_counter()
     try:
-        return _score(source, settings, device, limits)
+        return _score(source, settings, device, limits, clock)
     except AznasError as error:
         reason = str(error)
     except Exception as error:  # noqa: BLE001 - recorded as this model's failure; a bug here must not lose the others
@@ -181,16 +195,21 @@ def _score_or_fail(source: Source, settings: ScoreSettings, device: torch.device
     )
 
 
-def _score(source: Source, settings: ScoreSettings, device: torch.device, limits: Limits | None) -> ProxyScores:
+def _score(
+    source: Source, settings: ScoreSettings, device: torch.device, limits: Limits | None, clock: Clock
+) -> ProxyScores:
     started = time.perf_counter()
-    model = prepare(source, input_shapes=dict(settings.input_shapes), keep_graph=settings.keep_graph, limits=limits)
-    found = find_blocks(model, settings.blocks)
-    costs = count(model)
+    with clock.phase("read and canonicalise"):
+        model = prepare(source, input_shapes=dict(settings.input_shapes), keep_graph=settings.keep_graph, limits=limits)
+    with clock.phase("find blocks"):
+        found = find_blocks(model, settings.blocks)
+    with clock.phase("count"):
+        costs = count(model)
     asked = PROXIES.resolve(settings.proxies)
     batch_size, substitutions = _batch_size(model, settings.batch_size)
     needs = {proxy.needs for proxy in asked if proxy.for_transformers or not found.is_transformer}
     try:
-        passes = _measure(model, found, replace(settings, batch_size=batch_size), device, needs, limits)
+        passes = _measure(model, found, replace(settings, batch_size=batch_size), device, needs, limits, clock)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -219,6 +238,7 @@ def _score(source: Source, settings: ScoreSettings, device: torch.device, limits
         elapsed_s=time.perf_counter() - started,
         changes=model.changes,
         warnings=tuple(dict.fromkeys((*model.warnings, *substitutions, *found.warnings, *_uncounted(costs), *doubts))),
+        profile_s=clock.elapsed_s,
     )
 
 
@@ -238,15 +258,24 @@ def _measure(
     device: torch.device,
     needs: set[Need],
     limits: Limits | None,
+    clock: Clock,
 ) -> list[tuple[BlockEvidence, ...]]:
     """Run the pass for each seed; where no proxy needs it, return what the graph alone says."""
     if needs <= {Need.GRAPH}:
         return [tuple(BlockEvidence(name=block.name) for block in found.blocks)] * settings.seeds
-    runner = Runner(
-        model, found, batch_size=settings.batch_size, device=device, limits=limits, debias=settings.effort.debias
-    )
+    with clock.phase("convert"):
+        runner = Runner(
+            model,
+            found,
+            batch_size=settings.batch_size,
+            device=device,
+            limits=limits,
+            debias=settings.effort.debias,
+            clock=clock,
+        )
     seeds = range(settings.seed, settings.seed + settings.seeds)
-    return [runner.measure(seed, gradients=Need.GRADIENTS in needs) for seed in seeds]
+    with clock.phase("draw input"):  # what is left of it: everything else has a phase of its own
+        return [runner.measure(seed, gradients=Need.GRADIENTS in needs) for seed in seeds]
 
 
 def _evaluate(proxies: Sequence[Proxy], evidence: Sequence[Evidence]) -> tuple[dict[str, ProxyValue], list[str]]:

@@ -10,6 +10,7 @@ from aznas_onnx.graph import Limits, Model, specialise
 from aznas_onnx.initialise import Stream, WeightSource, generator, neutral_inputs, plan_weights
 from aznas_onnx.proxies import BlockEvidence
 from aznas_onnx.proxies.blockpass import BlockPass, signs_of
+from aznas_onnx.timing import Clock
 
 __all__ = ["Runner"]
 
@@ -31,6 +32,8 @@ class Runner:
         What the model may ask for at that batch size.
     debias
         Whether to take the noise of few samples out of spectral norms; False is as published.
+    clock
+        Told of the phases of the pass.
 
     Raises
     ------
@@ -47,6 +50,7 @@ class Runner:
         device: torch.device,
         limits: Limits | None = None,
         debias: bool = False,
+        clock: Clock | None = None,
     ) -> None:
         sized = specialise(model, batch_size, limits or Limits())
         self._device = device
@@ -67,7 +71,7 @@ class Runner:
             training=True,
             also={block.output for block in blocks.blocks},
         )
-        self._pass = BlockPass(program, blocks.blocks, drawn=self._weights, debias=debias)
+        self._pass = BlockPass(program, blocks.blocks, drawn=self._weights, debias=debias, clock=clock)
 
     def measure(self, seed: int, *, gradients: bool) -> tuple[BlockEvidence, ...]:
         """Draw weights, input and, where `gradients` are asked for, output gradients; run the pass."""

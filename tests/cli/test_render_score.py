@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 import pytest
 from rich.console import Console
 
 from aznas_onnx.cli.options import OutputFormat
-from aznas_onnx.cli.render_score import render_scores
-from tests.cli.samples import report
+from aznas_onnx.cli.render_score import render_profile, render_scores
+from tests.cli.samples import report, scores
 
 
 def rendered(output_format: OutputFormat = OutputFormat.TABLE, *, width: int = 120, seeds: int = 1) -> str:
@@ -113,3 +114,13 @@ def test_no_line_is_wider_than_the_terminal_and_no_number_is_cut(width: int, see
     assert max(map(len, text.splitlines())) <= width
     assert "…" not in text
     assert all(number in text for number in ("62.481", "71.500", "-1.204", "17.56G", "11.69M"))
+
+
+def test_a_profile_adds_up_what_all_models_took() -> None:
+    models = [dataclasses.replace(scores("a"), profile_s={"forward": 0.25, "backward": 0.5})] * 2
+    stream = io.StringIO()
+    render_profile(models, Console(file=stream, width=80))
+    words = [line.split() for line in stream.getvalue().splitlines() if line.strip()]
+    assert ["backward", "1000.0", "67%"] in words
+    assert ["forward", "500.0", "33%"] in words
+    assert words[-1] == ["all", "1500.0"]

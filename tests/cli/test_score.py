@@ -26,6 +26,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     def score_many(
         sources: Sequence[str], *, on_result: Callable[[ProxyScores], None], **settings: Any
     ) -> list[ProxyScores]:
+        assert settings.pop("profile") is False
         calls.append(settings)
         for source in sources:
             if source == "interrupt":

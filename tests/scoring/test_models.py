@@ -111,6 +111,15 @@ def test_cheaper_efforts_come_nearer_to_many_samples():
     assert abs(fast - many) < 0.5 * abs(few - many)
 
 
+def test_a_profile_says_where_the_time_went():
+    scores = score(residual(), batch_size=8, device="cpu", profile=True)
+    assert {"read and canonicalise", "convert", "forward", "backward", "second moments", "spectra"} <= set(
+        scores.profile_s
+    )
+    assert 0.5 * scores.elapsed_s < sum(scores.profile_s.values()) <= scores.elapsed_s
+    assert not score(residual(), batch_size=8, device="cpu").profile_s
+
+
 def test_the_weights_of_the_file_do_not_matter():
     other = residual(w0=weights(8, 3, 3, 3, seed=9), w4=np.zeros((16, 10), np.float32))
     assert means(score(other, batch_size=8, device="cpu")) == means(score(residual(), batch_size=8, device="cpu"))
