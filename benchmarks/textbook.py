@@ -2,7 +2,8 @@
 
 One forward pass of the whole network with autograd on, then, block by block from the last, the vector-Jacobian
 product by ``torch.autograd.grad``, with ``eigvalsh`` and ``svdvals`` of full matrices and ``.item()`` at each block.
-It works on any ``nn.Module`` whose primary blocks are submodules with (batch, channels, height, width) outputs.
+It works on any ``nn.Module`` whose primary blocks are submodules with (batch, channels, height, width) or (batch,
+tokens, channels) outputs.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-__all__ = ["expressivity_of", "initialise", "jacobian_score", "resnet_blocks", "score"]
+__all__ = ["expressivity_of", "initialise", "initialise_transformer", "jacobian_score", "resnet_blocks", "score"]
 
 
 def initialise(model: nn.Module) -> None:
@@ -26,6 +27,27 @@ def initialise(model: nn.Module) -> None:
         elif isinstance(module, nn.BatchNorm2d):
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
+
+
+def initialise_transformer(model: nn.Module) -> None:
+    """Truncated normal of deviation 0.02 for all but normalisation, biases and convolutions, as AutoFormer has it."""
+    for module in model.modules():
+        if isinstance(module, nn.LayerNorm):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+            continue
+        for name, parameter in module.named_parameters(recurse=False):
+            if name == "bias":
+                nn.init.zeros_(parameter)
+            elif not isinstance(module, nn.Conv2d):
+                nn.init.trunc_normal_(parameter, std=0.02)
+
+
+def rows_of(tensor: Tensor) -> Tensor:
+    """Samples times channels, of (batch, channels, height, width) or (batch, tokens, channels)."""
+    return (tensor.permute(0, 2, 3, 1) if tensor.dim() == 4 else tensor).reshape(
+        -1, tensor.shape[1 if tensor.dim() == 4 else 2]
+    )
 
 
 def resnet_blocks(model: nn.Module) -> list[nn.Module]:
@@ -46,7 +68,7 @@ def features_of(model: nn.Module, blocks: Sequence[nn.Module], inputs: Tensor) -
 
 def expressivity_of(feature: Tensor) -> float:
     """Entropy of the spectrum of the feature covariance (Eq. 1-3)."""
-    rows = feature.detach().permute(0, 2, 3, 1).reshape(-1, feature.shape[1])
+    rows = rows_of(feature.detach())
     rows = rows - rows.mean(dim=0, keepdim=True)
     values = torch.linalg.eigvalsh(rows.t() @ rows / rows.shape[0])
     shares = values / values.sum()
@@ -58,10 +80,9 @@ def jacobian_score(f_in: Tensor, f_out: Tensor, g_out: Tensor) -> float:
     g_in = torch.autograd.grad(outputs=f_out, inputs=f_in, grad_outputs=g_out, retain_graph=False)[0]
     if g_in.shape == g_out.shape and torch.all(g_in == g_out):
         return -np.inf
-    if g_in.shape[2] != g_out.shape[2]:
+    if g_in.dim() == 4 and g_in.shape[2] != g_out.shape[2]:
         g_in = nn.PixelUnshuffle(g_in.shape[2] // g_out.shape[2])(g_in)
-    rows_in = g_in.permute(0, 2, 3, 1).reshape(-1, g_in.shape[1])
-    rows_out = g_out.permute(0, 2, 3, 1).reshape(-1, g_out.shape[1])
+    rows_in, rows_out = rows_of(g_in), rows_of(g_out)
     sigma = torch.linalg.svdvals(rows_in.t() @ rows_out / rows_out.shape[0]).max().item()
     return -sigma - 1 / (sigma + 1e-6) + 2
 
