@@ -20,6 +20,7 @@ from aznas_onnx.errors import AznasError
 
 if TYPE_CHECKING:
     from aznas_onnx import spaces
+    from aznas_onnx.benching import bench
     from aznas_onnx.inspection import Inspection, inspect
     from aznas_onnx.ranking import Ranking, rank
     from aznas_onnx.results import ProxyScores
@@ -34,6 +35,7 @@ __all__ = [
     "ProxyScores",
     "Ranking",
     "Study",
+    "bench",
     "inspect",
     "rank",
     "score",
@@ -48,6 +50,7 @@ _MODULES = {
     "ProxyScores": "aznas_onnx.results",
     "Ranking": "aznas_onnx.ranking",
     "Study": "aznas_onnx.searching",
+    "bench": "aznas_onnx.benching",
     "inspect": "aznas_onnx.inspection",
     "rank": "aznas_onnx.ranking",
     "score": "aznas_onnx.scoring",

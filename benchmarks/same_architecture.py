@@ -2,26 +2,42 @@
 
     python benchmarks/same_architecture.py resnet18 mobilenet_v2 [--seeds 8] [--batch-size 8] [--port FILE.onnx ...]
 
-Exports a torchvision network (random weights) by TorchScript and dynamo, optimised and not, in evaluation and in
-training mode, then rewrites it with onnxslim, ONNX Runtime's basic optimisation and fp16 conversion. `--port` adds
-files of the same architecture from other frameworks. Prints MACs, blocks and proxies side by side: MACs within
-0.5 %, the same kinds of blocks, proxies within 3 standard errors of the first row, over the seeds.
+Exports a torchvision network by TorchScript and dynamo, optimised and not, in evaluation and in training mode, then
+rewrites it with onnxslim, ONNX Runtime's basic optimisation and fp16 conversion. `--port` adds files of the same
+architecture from other frameworks, at the same input size. Prints MACs, blocks and proxies side by side, and PASS or
+FAIL: MACs within 0.5 % of the first row's; the same blocks in the same places (kinds, channels, positions);
+each proxy within 3 standard errors of every other row's, over the seeds. Exits with 1 if any network fails. The last
+column is the largest relative difference of one seed's proxies: 0 or rounding where an export is the same graph in the
+same order, and so gets the same weights.
+
+The weights are random and perturbed, as those of a trained network: optimisers merge what is equal in a fresh one, and
+the file is then another network (`--fresh` shows it).
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import sys
 import tempfile
 import warnings
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 PROXIES = ("expressivity", "progressivity", "trainability")
+MACS_TOLERANCE, STANDARD_ERRORS = 0.005, 3.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """What a block is and where it ends, whatever layout its feature map has."""
+
+    kind: str
+    channels: int
+    positions: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,9 +47,10 @@ class Row:
     export: str
     macs: int
     params: int
-    kinds: tuple[str, ...]
+    blocks: tuple[Place, ...]
     means: dict[str, float | None]
     stderrs: dict[str, float | None]
+    per_seed: dict[str, tuple[float, ...]]
 
     def sigmas(self, other: Row, proxy: str) -> float | None:
         """Difference of a proxy in standard errors of the difference; None where it applies to neither."""
@@ -43,10 +60,42 @@ class Row:
         error = math.hypot(self.stderrs[proxy] or 0.0, other.stderrs[proxy] or 0.0)
         return abs(mine - theirs) / error if error else (0.0 if mine == theirs else math.inf)
 
-    def agrees(self, other: Row) -> bool:
-        """Whether MACs, blocks and proxies are those of `other`."""
-        same = abs(self.macs / other.macs - 1) <= 0.005 and self.kinds == other.kinds
-        return same and all((self.sigmas(other, proxy) or 0.0) <= 3.0 for proxy in PROXIES)
+    def paired(self, other: Row) -> float:
+        """Return the largest relative difference of a proxy for one seed: rounding where the draws are the same."""
+        pairs = [pair for proxy in PROXIES for pair in zip(self.per_seed[proxy], other.per_seed[proxy], strict=True)]
+        return max((abs(mine - theirs) / max(abs(theirs), 1e-12) for mine, theirs in pairs), default=0.0)
+
+    def differences(self, other: Row) -> list[str]:
+        """Say in which of MACs, blocks and proxies this is not what `other` is."""
+        found = [] if abs(self.macs / other.macs - 1) <= MACS_TOLERANCE else ["MACs"]
+        found += [] if self.blocks == other.blocks else ["blocks"]
+        return found + [proxy for proxy in PROXIES if (self.sigmas(other, proxy) or 0.0) > STANDARD_ERRORS]
+
+
+def perturb(network: Any) -> None:
+    """Give a fresh network weights and statistics no two of which are equal, as training does."""
+    import torch
+
+    source = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for tensor in (*network.parameters(), *network.buffers()):
+            if tensor.is_floating_point():
+                tensor.mul_(1 + 0.1 * torch.randn(tensor.shape, generator=source))
+                tensor.add_(0.01 * torch.rand(tensor.shape, generator=source))
+
+
+def resized(path: Path, size: int, folder: Path) -> Path:
+    """Return a copy of a port that takes images of `size`; shapes that its exporter wrote down are dropped."""
+    import onnx
+
+    model = onnx.load(path)
+    for axis in (2, 3):
+        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = size
+    del model.graph.value_info[:]
+    for output in model.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    onnx.save(model, folder / path.name)
+    return folder / path.name
 
 
 def exports(network: Any, sample: Any, folder: Path) -> dict[str, Path]:
@@ -97,10 +146,22 @@ def exports(network: Any, sample: Any, folder: Path) -> dict[str, Path]:
     return paths
 
 
-def measure(name: str, path: Path, *, seeds: int, batch_size: int) -> Row:
-    """Score one file."""
+def places(path: Path) -> tuple[Place, ...]:
+    """Return the blocks of a file."""
     from aznas_onnx.blocks import find_blocks
     from aznas_onnx.graph import prepare
+
+    model = prepare(path)
+    found = []
+    for block in find_blocks(model).blocks:
+        shape = list(model.facts.shape(block.output))
+        channels = shape.pop(block.channel_axis)
+        found.append(Place(kind=block.kind.value, channels=channels, positions=tuple(shape[1:])))
+    return tuple(found)
+
+
+def measure(name: str, path: Path, *, seeds: int, batch_size: int) -> Row:
+    """Score one file."""
     from aznas_onnx.scoring import score
 
     scores = score(path, seeds=seeds, batch_size=batch_size)
@@ -111,27 +172,42 @@ def measure(name: str, path: Path, *, seeds: int, batch_size: int) -> Row:
         export=name,
         macs=scores.macs,
         params=scores.params,
-        kinds=tuple(block.kind.value for block in find_blocks(prepare(path)).blocks),
+        blocks=places(path),
         means={proxy: None if value is None else value.mean for proxy, value in values.items()},
         stderrs={proxy: None if value is None else value.stderr for proxy, value in values.items()},
+        per_seed={proxy: () if value is None else value.per_seed for proxy, value in values.items()},
     )
 
 
 def show(rows: list[Row]) -> bool:
-    """Print the rows of one architecture beside its first; return whether all agree."""
+    """Print the rows of one architecture beside its first; return whether all agree with each other."""
     first = rows[0]
-    print(f"{'export':<16}{'MACs':>15}{'params':>12}{'blocks':>7}" + "".join(f"{p:>28}" for p in PROXIES))
+    print(
+        f"{'export':<36}{'MACs':>15}{'params':>12}{'blocks':>7}" + "".join(f"{p:>28}" for p in PROXIES) + "   one seed"
+    )
     for row in rows:
         cells = ""
         for proxy in PROXIES:
             mean, sigma = row.means[proxy], row.sigmas(first, proxy)
             text = "-" if mean is None else f"{mean:.4f} ± {row.stderrs[proxy] or 0:.4f} ({sigma or 0:.1f})"
             cells += f"{text:>28}"
-        verdict = "" if row.agrees(first) else "  <- differs"
-        print(f"{row.export:<16}{row.macs:>15,}{row.params:>12,}{len(row.kinds):>7}{cells}{verdict}")
-        if row.kinds != first.kinds:
-            print("    blocks:", dict(Counter(row.kinds)), "instead of", dict(Counter(first.kinds)))
-    return all(row.agrees(first) for row in rows)
+        print(f"{row.export:<36}{row.macs:>15,}{row.params:>12,}{len(row.blocks):>7}{cells}{row.paired(first):>11.0e}")
+    agree = True
+    for one, other in itertools.combinations(rows, 2):
+        differences = other.differences(one)
+        agree &= not differences
+        if differences:
+            print(f"    {other.export} differs from {one.export} in {', '.join(differences)}")
+        if "blocks" in differences and one is first:
+            print("    blocks:", *_unlike(other.blocks, one.blocks), sep="\n        ")
+    print("PASS" if agree else "FAIL")
+    return agree
+
+
+def _unlike(blocks: tuple[Place, ...], expected: tuple[Place, ...]) -> list[str]:
+    """Say where two lists of blocks differ."""
+    pairs = enumerate(itertools.zip_longest(blocks, expected))
+    return [f"{index}: {block} instead of {other}" for index, (block, other) in pairs if block != other]
 
 
 def main() -> int:
@@ -141,6 +217,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--fresh", action="store_true", help="leave the weights as they are initialised")
     parser.add_argument("--port", type=Path, action="append", default=[], help="the last network's port (repeatable)")
     options = parser.parse_args()
     import torch
@@ -149,16 +226,19 @@ def main() -> int:
     agree = True
     for index, name in enumerate(options.networks):
         torch.manual_seed(0)
-        network = torchvision.models.get_model(name, weights=None)
+        sized = {"image_size": options.size} if name.startswith("vit") else {}
+        network = torchvision.models.get_model(name, weights=None, **sized)
+        if not options.fresh:
+            perturb(network)
         with tempfile.TemporaryDirectory() as folder:
             paths = exports(network, torch.randn(1, 3, options.size, options.size), Path(folder))
             if index == len(options.networks) - 1:
-                paths.update({path.stem: path for path in options.port})
+                paths.update({path.stem: resized(path, options.size, Path(folder)) for path in options.port})
             rows = [
                 measure(export, path, seeds=options.seeds, batch_size=options.batch_size)
                 for export, path in paths.items()
             ]
-        print(f"\n{name}, batch {options.batch_size}, {options.seeds} seeds")
+        print(f"\n{name}, input {options.size} x {options.size}, batch {options.batch_size}, {options.seeds} seeds")
         agree &= show(rows)
     return 0 if agree else 1
 

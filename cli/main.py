@@ -24,6 +24,8 @@ _COMMANDS = {
     "inspect": ("aznas_onnx.cli.inspect", "inspect"),
     "spaces": ("aznas_onnx.cli.spaces", "spaces"),
     "search": ("aznas_onnx.cli.search", "search"),
+    "bench": ("aznas_onnx.cli.bench", "bench"),
+    "report": ("aznas_onnx.cli.report", "report"),
     "export": ("aznas_onnx.cli.export", "export"),
 }
 

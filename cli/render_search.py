@@ -70,6 +70,7 @@ def candidate_fields(one: Candidate) -> dict[str, Any]:
         "params": trial.cost.params,
         "layers": trial.cost.layers,
         "paper_flops": trial.cost.paper_flops,
+        "latency_ms": trial.cost.latency_ms,
         "stderr": {name: value.stderr for name, value in values.items()},
         "missing": {name: value.reason for name, value in values.items() if value.mean is None},
         "parent": trial.proposal.parent,
@@ -81,6 +82,7 @@ def candidate_fields(one: Candidate) -> dict[str, Any]:
 def _columns(study: Study, best: Sequence[Candidate]) -> list[Column]:
     proxies = best[0].trial.proxies if best else {}
     counts = ["MACs", *(["FLOPs (paper)"] if _counts_by_paper(study) else []), "Params", "Layers"]
+    counts += ["Latency"] if study.settings.budget.latency_ms is not None else []
     titles = ["Rank", "Trial", "AZ score", *(name.capitalize() for name in proxies if name != COMPLEXITY), *counts]
     return [Column(title=title) for title in titles]
 
@@ -90,14 +92,15 @@ def _cells(study: Study, one: Candidate) -> list[str]:
     counts = [format_count(cost.macs)]
     if _counts_by_paper(study) and cost.paper_flops is not None:
         counts.append(format_count(cost.paper_flops))
+    counts += [format_count(cost.params), str(cost.layers)]
+    if cost.latency_ms is not None:
+        counts.append(f"{cost.latency_ms:.3g} ms")
     return [
         str(one.rank),
         str(one.trial.number),
         "" if one.az_score is None else f"{one.az_score:.2f}",
         *(_value(value) for name, value in one.trial.proxies.items() if name != COMPLEXITY),
         *counts,
-        format_count(cost.params),
-        str(cost.layers),
     ]
 
 

@@ -60,6 +60,13 @@ def _split_names(ctx: click.Context, param: click.Parameter, value: str | None) 
 @_limit_option("--params", help_text="Budget: trainable parameters, such as 4M:6M.")
 @_limit_option("--layers", help_text="Budget: layers, as the space counts them.")
 @click.option(
+    "--latency",
+    "latency_ms",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="MS",
+    help="Budget: milliseconds of one sample in ONNX Runtime, on one thread of this machine's CPU.",
+)
+@click.option(
     "--iterations", type=click.IntRange(min=1), default=1000, show_default=True, help="Score so many candidates."
 )
 @click.option(
@@ -138,6 +145,7 @@ def search(
     Examples:
       aznas search --space mbv2 --flops 600M --layers :14 --db run.db
       aznas search --space mbv2 --flops 600M --layers :14 --db run.db --resume --workers 4
+      aznas search --space mbv2 --flops 600M --latency 20 --db run.db
       aznas search --space autoformer-tiny --params 4M:6M --count paper --strategy random
       aznas export run.db --best 3 -o winners/
 
@@ -175,7 +183,8 @@ def _search(space: str, db: Path, settings: dict[str, Any]) -> Study:
     from aznas_onnx.cli.search_progress import shown_progress
     from aznas_onnx.searching import Budget, Limit, search
 
-    budget = Budget(**{name: Limit(*(settings.pop(name) or ())) for name in ("macs", "params", "layers")})
+    limits = {name: Limit(*(settings.pop(name) or ())) for name in ("macs", "params", "layers")}
+    budget = Budget(**limits, latency_ms=settings.pop("latency_ms"))
     with shown_progress(diagnostics(), settings["iterations"]) as show:
         return search(space, budget, db=db, on_progress=show, **settings)
 

@@ -126,6 +126,13 @@ class Space(ABC, Generic[G]):
         """Return the FLOPs in the convention of the paper's authors, or None where they have none for this space."""
         return None
 
+    def canonical(self, genotype: G) -> str | None:
+        """Return a text that is the same for genotypes of one architecture, or None where the space defines none.
+
+        :func:`aznas_onnx.benching.bench` with `unique` keeps one genotype for each text.
+        """
+        return None
+
     def _counts(self, genotype: G) -> tuple[int, int, int]:
         """Return multiply-adds, parameters and primary blocks of the built graph."""
         return _count_built(self, genotype)

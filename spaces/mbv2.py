@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TypeAlias
@@ -253,7 +253,7 @@ def _check_ends(blocks: Sequence[SuperBlock]) -> None:
 
 def _check_block(block: SuperBlock) -> None:
     if block.stride not in _STRIDES:
-        raise GenotypeError(f"{block} has stride {block.stride}; accepted are {_STRIDES}")
+        raise GenotypeError(f"{block} has stride {block.stride}; accepted are {_listed(_STRIDES)}")
     if not 1 <= block.repeats <= _MAX_REPEATS:
         raise GenotypeError(f"{block} is repeated {block.repeats} times; accepted are 1 to {_MAX_REPEATS}")
     _check_width(block, block.out_channels)
@@ -261,9 +261,13 @@ def _check_block(block: SuperBlock) -> None:
         return
     _check_width(block, block.bottleneck)
     if block.expansion not in _EXPANSIONS:
-        raise GenotypeError(f"{block} has expansion {block.expansion}; accepted are {_EXPANSIONS}")
+        raise GenotypeError(f"{block} has expansion {block.expansion}; accepted are {_listed(_EXPANSIONS)}")
     if block.kernel not in _KERNELS:
-        raise GenotypeError(f"{block} has kernel {block.kernel}; accepted are {_KERNELS}")
+        raise GenotypeError(f"{block} has kernel {block.kernel}; accepted are {_listed(_KERNELS)}")
+
+
+def _listed(values: Iterable[int]) -> str:
+    return ", ".join(map(str, values))
 
 
 def _check_width(block: SuperBlock, width: int) -> None:

@@ -14,8 +14,10 @@ import pytest
 # A module imports from rooms of a lower level and from its own room, never from another of the same level.
 LEVELS = {
     "errors": 0,
+    "timing": 0,
     "counts": 1,
     "results": 1,
+    "latency": 1,
     "graph": 2,
     "blocks": 3,
     "flops": 3,
@@ -27,6 +29,7 @@ LEVELS = {
     "scoring": 6,
     "ranking": 7,
     "searching": 8,
+    "benching": 9,
     "export": 9,
     "spaces": 4,
     "cli": 10,

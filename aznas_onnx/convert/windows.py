@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from aznas_onnx.convert.attributes import integer, integers, text
 from aznas_onnx.convert.context import Context, unsupported
 from aznas_onnx.graph.ir import Node
+from aznas_onnx.graph.windows import count_windows, same_pads
 
 __all__ = ["Window", "read_window"]
 
@@ -37,14 +38,15 @@ class Window:
         return tuple(self._count(axis, size) for axis, size in enumerate(sizes))
 
     def _count(self, axis: int, size: int) -> int:
-        extent = (self.kernel[axis] - 1) * self.dilations[axis] + 1
-        room = size + self.begin[axis] + self.end[axis] - extent
-        stride = self.strides[axis]
-        if not self.ceil:
-            return room // stride + 1
-        count = -(-room // stride) + 1
-        # A window that would start in the padding after the end is dropped (torch, and ONNX in words since 22).
-        return count - 1 if (count - 1) * stride >= size + self.begin[axis] else count
+        return count_windows(
+            size,
+            kernel=self.kernel[axis],
+            stride=self.strides[axis],
+            dilation=self.dilations[axis],
+            begin=self.begin[axis],
+            end=self.end[axis],
+            ceil=self.ceil,
+        )
 
     def covering_pads(self, sizes: tuple[int, ...]) -> list[int]:
         """Return pads, in the order of ``F.pad``, after which exactly the windows of `output_sizes` fit."""
@@ -89,10 +91,5 @@ def _padded(
         begin, end = pads[: len(kernel)], pads[len(kernel) :]
         return Window(kernel, strides, dilations, begin, end, ceil=bool(integer(node, "ceil_mode", 0)))
     sizes = context.shape(node, node.inputs[0])[2:]
-    totals = tuple(
-        max((-(-size // stride) - 1) * stride + (width - 1) * dilation + 1 - size, 0)
-        for size, stride, width, dilation in zip(sizes, strides, kernel, dilations, strict=True)
-    )
-    small, large = tuple(total // 2 for total in totals), tuple(total - total // 2 for total in totals)
-    begin, end = (small, large) if auto_pad == "SAME_UPPER" else (large, small)
+    begin, end = same_pads(sizes, kernel, strides, dilations, upper=auto_pad == "SAME_UPPER")
     return Window(kernel, strides, dilations, begin, end)

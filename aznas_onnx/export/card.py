@@ -67,6 +67,8 @@ def _counts(study: Study, one: Candidate) -> Iterator[tuple[str, str]]:
         yield "FLOPs in the paper's convention", f"{format_count(cost.paper_flops)} ({cost.paper_flops:,})"
     yield "Trainable parameters", f"{format_count(cost.params)} ({cost.params:,})"
     yield "Layers", str(cost.layers)
+    if cost.latency_ms is not None:
+        yield "Latency (one sample, ONNX Runtime, one thread of the searching machine)", f"{cost.latency_ms:.3g} ms"
 
 
 def _proxies(one: Candidate) -> Iterator[tuple[str, str]]:

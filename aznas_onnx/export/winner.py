@@ -144,6 +144,7 @@ def _scores(study: Study, one: Candidate, seed: int) -> dict[str, Any]:
         "params": trial.cost.params,
         "layers": trial.cost.layers,
         "paper_flops": trial.cost.paper_flops,
+        "latency_ms": trial.cost.latency_ms,
         "weights_seed": seed,
         "settings": study.settings.as_json(),
         "software": [dict(versions) for versions in study.software],

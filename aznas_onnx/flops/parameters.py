@@ -8,9 +8,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from aznas_onnx.graph.evaluate import is_cheap
+from aznas_onnx.graph.evaluate import Deferred, is_cheap
 from aznas_onnx.graph.facts import Facts
-from aznas_onnx.graph.ir import Constant, Graph, Node
+from aznas_onnx.graph.ir import Array, Constant, Graph, Node
 from aznas_onnx.graph.roles import Role, Use, is_table, is_vector, uses
 
 __all__ = ["SIGNATURE_KEY", "distinct_elements", "factor_elements", "parameters"]
@@ -18,6 +18,8 @@ __all__ = ["SIGNATURE_KEY", "distinct_elements", "factor_elements", "parameters"
 SIGNATURE_KEY = "pkg.torch.export.ExportedProgram.graph_signature"
 _DECLARED = re.compile(r"PARAMETER target='([^']+)'")
 _READ_ELEMENTS = 2**20  # larger tables are not searched for structure
+_COPY_ELEMENTS = 2**24  # larger weights are not compared
+_REPETITIONS = 8
 _MAX_COORDINATES = 4
 _BIASED = ("Conv", "ConvTranspose", "Gemm")  # operators with an optional bias, their third operand
 
@@ -70,12 +72,14 @@ class _Counting:
         """Count the roots of a constant that no node before has read."""
         if use.name in self._seen:
             return 0
-        roots = [name for name in sorted(constant.sources) if name in self._graph.constants] or [use.name]
+        roots = {name: root for name in sorted(constant.sources) if (root := self._graph.constants.get(name))}
+        counted = roots or {use.name: constant}
+        if len(roots) > 1:
+            counted = _without_stand_ins(roots, constant) if use.role.is_weight else _without_coordinates(roots)
         elements = 0
-        for name in roots:
-            root = self._graph.constants[name]
+        for name, root in counted.items():
             if name not in self._seen or (len(roots) > 1 and is_vector(root)):
-                elements += _root_elements(root) if len(roots) > 1 else _sole_root_elements(root, constant, use.role)
+                elements += _root_elements(root) if len(roots) > 1 else _sole_root_elements(root, constant, use)
         self._seen.update((use.name, *roots))
         return elements
 
@@ -123,10 +127,76 @@ def _output_channels(node: Node, weight: Constant) -> int:
     return weight.shape[0 if node.attributes.get("transB", 0) else -1]
 
 
-def _sole_root_elements(root: Constant, constant: Constant, role: Role) -> int:
+def _sole_root_elements(root: Constant, constant: Constant, use: Use) -> int:
     """Return the trainable elements of the only root of a constant."""
-    moved_only = role is Role.POSITION and root.elements == constant.elements
-    return distinct_elements(constant) if moved_only else root.elements
+    if root.elements != constant.elements:
+        return root.elements
+    if use.role is Role.POSITION:
+        return distinct_elements(constant)
+    return distinct_rows(constant) if use.node.is_op("Einsum") and use.role.is_weight else root.elements
+
+
+def _without_stand_ins(roots: Mapping[str, Constant], weight: Constant) -> dict[str, Constant]:
+    """Drop what is no parameter of its own from the roots of a weight.
+
+    Weight standardisation is exported as a batch normalisation of the weight: with the same weight in two layouts (one
+    to normalise, one to take mean and variance of), and with a scale of ones and a shift of zeros.
+    """
+    dropped = _idle_affine(weight)
+    kept: dict[str, Constant] = {}
+    copies: list[tuple[float, float]] = []
+    for name, root in roots.items():
+        values = _read(root, _COPY_ELEMENTS) if root.elements == weight.elements else None
+        if values is not None:
+            # The sums of values and of their squares are the same in any layout, but for rounding.
+            sums = float(values.sum(dtype=np.float64)), float(np.square(values, dtype=np.float64).sum())
+            if any(np.allclose(sums, others, rtol=1e-9, atol=1e-9 * sums[1]) for others in copies):
+                continue
+            copies.append(sums)
+        if name not in dropped:
+            kept[name] = root
+    return kept
+
+
+def _idle_affine(constant: Constant) -> frozenset[str]:
+    """Return the roots of scales of ones and shifts of zeros in normalisations that a constant went through."""
+    found: frozenset[str] = frozenset()
+    steps, seen = [constant], set[int]()
+    while steps:
+        read = steps.pop().read
+        if not isinstance(read, Deferred) or id(read) in seen:
+            continue
+        seen.add(id(read))
+        steps.extend(operand for operand in read.inputs if operand is not None)
+        if read.node.is_op("BatchNormalization", "InstanceNormalization"):
+            for operand, idle in zip(read.inputs[1:3], (1.0, 0.0), strict=True):
+                values = None if operand is None else _read(operand, _READ_ELEMENTS)
+                if operand is not None and values is not None and bool((values == idle).all()):
+                    found |= operand.sources
+    return found
+
+
+def _without_coordinates(roots: Mapping[str, Constant]) -> dict[str, Constant]:
+    """Drop tables of coordinates, distances or sines from the roots of a position table.
+
+    A small network on them made it. Each of their values occurs many times, because it depends on a row or a column
+    only; trained values do not repeat. One value alone is a table that was never trained, and says nothing.
+    """
+    kept: dict[str, Constant] = {}
+    for name, root in roots.items():
+        values = None if is_vector(root) else _read(root, _READ_ELEMENTS)
+        distinct = 1 if values is None else np.unique(values).size
+        if not 2 <= distinct <= root.elements // _REPETITIONS:
+            kept[name] = root
+    return kept
+
+
+def _read(constant: Constant, limit: int) -> Array | None:
+    """Return the data of a constant of floats where it can be had in a moment, else None."""
+    if not constant.is_float or constant.elements > limit or not is_cheap(constant):
+        return None
+    assert constant.read is not None  # or it would not be cheap
+    return constant.read()
 
 
 def _root_elements(root: Constant) -> int:
@@ -150,6 +220,19 @@ def distinct_elements(table: Constant) -> int:
     columns = table.read().reshape(-1, positions)
     distinct = np.unique(columns, axis=1).shape[1]
     return columns.shape[0] * distinct if 1 < distinct <= positions // 2 else table.elements
+
+
+def distinct_rows(table: Constant) -> int:
+    """Return how many elements a table of vectors has but for repeated ones.
+
+    An exporter that gathers the 55 relative positions of 28 queries and 28 keys leaves a table of 28 × 28 vectors.
+    """
+    if not is_cheap(table) or table.elements > _READ_ELEMENTS or len(table.shape) < 3:
+        return table.elements
+    assert table.read is not None  # or it would not be cheap
+    rows = table.read().reshape(-1, table.shape[-1])
+    distinct = np.unique(rows, axis=0).shape[0]
+    return distinct * rows.shape[1] if 1 < distinct <= len(rows) // 2 else table.elements
 
 
 def factor_elements(table: Constant) -> int:

@@ -28,6 +28,8 @@ _FEW = 64
 _CHEAP_WORK = 2**22
 _MAX_WORK = 2**31
 _NEVER = 2**62
+# Floats decide what a node means where they are scalars, scales or masks; larger ones are weights that moved.
+_FLOAT_ELEMENTS = 2**18
 # Operators whose result may be much larger than their operands.
 _GENERATORS = frozenset("ConstantOfShape Expand Range".split())
 # Operators whose result has a size that depends on data, but is no larger than their operands.
@@ -94,8 +96,9 @@ def is_affordable(node: Node, inputs: Sequence[Fact | None], limit: int) -> bool
 
     A small file can ask for a huge tensor, or for hours of work. What only moves or combines a few elements is
     computed at once; for anything else ONNX's shape rules say first how large the result is. Up to `limit` elements
-    numpy may handle; the reference implementation loops over elements in Python, so it gets a thousandth. Operators
-    whose work is not in proportion to their operands (Conv, Einsum, NonMaxSuppression) are never computed here.
+    numpy may handle (fewer floats: a large table of them decides nothing); the reference implementation loops over
+    elements in Python, so it gets a sixty-fourth. Operators whose work is not in proportion to their operands (Conv,
+    Einsum, NonMaxSuppression) are never computed here.
 
     Raises
     ------
@@ -112,6 +115,8 @@ def is_affordable(node: Node, inputs: Sequence[Fact | None], limit: int) -> bool
     if any(fact.shape is None for fact in results):
         return node.op_type in _SELECTIONS and given <= limit // 1024
     made = sum(fact.elements for fact in results)
+    if made > _FLOAT_ELEMENTS and any(fact.dtype.kind == "f" for fact in results):
+        return False
     if node.op_type == "MatMul" and inputs[0] is not None and inputs[0].shape:
         made *= inputs[0].shape[-1]
     return given + made <= (limit if is_simple else limit // 64)
@@ -244,8 +249,9 @@ def _slice(node: Node, inputs: _Inputs) -> Array:
         steps = (1,) * len(starts) if given_steps is None else given_steps.tolist()
     window: list[slice] = [slice(None)] * value.ndim
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        if step < 0 and end < -value.shape[axis]:
-            end = None
+        if step < 0:  # ONNX clamps both ends to the axis, numpy takes what lies before it for nothing
+            start = max(start, -value.shape[axis])
+            end = None if end < -value.shape[axis] else end
         window[axis] = slice(start, end, step)
     return np.asarray(value[tuple(window)])
 

@@ -8,12 +8,13 @@ from types import MappingProxyType
 
 import numpy as np
 
-from aznas_onnx.graph.evaluate import Deferred
+from aznas_onnx.graph.evaluate import Deferred, is_cheap
 from aznas_onnx.graph.facts import Fact, Facts
 from aznas_onnx.graph.ir import Array, Constant, Graph, Node
 
 __all__ = ["fold", "live_nodes"]
 
+_BLANK_ELEMENTS = 2**20  # larger constants are not looked at
 _RANDOM = frozenset("RandomNormal RandomNormalLike RandomUniform RandomUniformLike Multinomial Bernoulli".split())
 # The operand that carries the data, where the other operands only select or scale it: a folded weight is still the
 # parameter it was made from, not its index table.
@@ -101,12 +102,23 @@ class _Folding:
 
     def _sources(self, node: Node) -> frozenset[str]:
         names = node.inputs[:1] if node.op_type in _DATA_OPERAND else node.inputs
+        if node.op_type in ("ScatterND", "ScatterElements") and self._is_blank(node.inputs[0]):
+            names = node.inputs[2:3]
         constants = [self.constants[name] for name in names if name in self.constants]
         found = frozenset[str]().union(*(c.sources for c in constants if c.is_float or node.op_type in _DATA_OPERAND))
         # Identity of an initialiser is how the TorchScript exporter stores equal but separate parameters, and
         # ConstantOfShape how the zoo's abridged graphs do. Other tables come from shapes alone: nobody trains them.
         is_root = node.op_type in ("Identity", "ConstantOfShape")
         return frozenset({node.outputs[0]}) if is_root else found
+
+    def _is_blank(self, name: str) -> bool:
+        """Whether a constant holds one value throughout: memory that was allocated to be assigned to."""
+        constant = self.constants.get(name)
+        if constant is None or constant.elements > _BLANK_ELEMENTS or not is_cheap(constant):
+            return False
+        assert constant.read is not None  # or it would not be cheap
+        values = constant.read().reshape(-1)
+        return values.size > 0 and bool((values == values[0]).all())
 
     def _fold_value(self, node: Node, name: str) -> bool:
         values = [walk.value(name) for walk in self._walks]

@@ -17,6 +17,7 @@ from onnx import helper, numpy_helper
 from aznas_onnx.errors import ModelError, UnsupportedOperatorError
 from aznas_onnx.graph.facts import Fact
 from aznas_onnx.graph.ir import Graph, Node
+from aznas_onnx.graph.windows import pooled_sizes, transposed_sizes
 
 __all__ = ["infer", "node_proto", "schema"]
 
@@ -25,6 +26,7 @@ _SAME_SHAPE_UNARY = frozenset(
     "GroupNormalization InstanceNormalization MeanVarianceNormalization RMSNormalization LpNormalization Shrink "
     "Celu Softplus Softsign Mish Gelu Sin Cos Clip PRelu ThresholdedRelu Swish".split()
 )
+_WINDOWED = ("AveragePool", "ConvTranspose", "LpPool", "MaxPool")
 _BROADCASTING = frozenset("Add Sub Mul Div".split())
 
 
@@ -67,12 +69,12 @@ def infer(node: Node, inputs: Sequence[Fact | None]) -> list[Fact]:
             return [_broadcast(node, inputs)]
     key = _signature(node, inputs)
     if key is None:
-        return _infer_by_schema(node, inputs)
+        return _infer_anew(node, inputs)
     known = _inferred.get(key)
     if known is None:
         if len(_inferred) > _REMEMBERED:
             _inferred.clear()
-        known = _inferred[key] = _infer_by_schema(node, inputs)
+        known = _inferred[key] = _infer_anew(node, inputs)
     return list(known)
 
 
@@ -104,6 +106,40 @@ def _signature(node: Node, inputs: Sequence[Fact | None]) -> tuple[object, ...] 
     except TypeError:  # a list of tensors or graphs
         return None
     return key
+
+
+def _infer_anew(node: Node, inputs: Sequence[Fact | None]) -> list[Fact]:
+    if node.is_op("Range"):
+        inputs = [_as_scalar(fact) for fact in inputs]
+    inferred = _infer_by_schema(node, inputs)
+    return _correct_windows(node, inputs, inferred) if node.is_op(*_WINDOWED) else inferred
+
+
+def _as_scalar(fact: Fact | None) -> Fact | None:
+    """Take a vector of one element, which ONNX Runtime accepts as the bound of a range, for a scalar."""
+    if fact is None or fact.shape != (1,):
+        return fact
+    return Fact((), fact.dtype, None if fact.value is None else fact.value.reshape(()))
+
+
+def _correct_windows(node: Node, inputs: Sequence[Fact | None], inferred: list[Fact]) -> list[Fact]:
+    """Correct the sizes of pools and transposed convolutions; the operands have passed ONNX's own checks."""
+    given = inputs[0].shape if inputs and inputs[0] is not None else None
+    first = inferred[0].shape if inferred else None
+    strides: Any = node.attributes.get("strides", ())
+    if given is None or first is None or len(given) < 3 or min(strides, default=1) < 1:
+        return inferred
+    if node.op_type != "ConvTranspose":
+        if not node.attributes.get("ceil_mode", 0):
+            return inferred
+        sizes = pooled_sizes(node, given[2:])
+    else:
+        weight = inputs[1].shape if len(inputs) > 1 and inputs[1] is not None else None
+        is_same = node.attributes.get("auto_pad") in ("SAME_UPPER", "SAME_LOWER")
+        if weight is None or len(weight) != len(given) or not (is_same or node.attributes.get("output_shape")):
+            return inferred
+        sizes = transposed_sizes(node, given[2:], weight[2:])
+    return [Fact((*first[:2], *sizes), fact.dtype) for fact in inferred]
 
 
 def _broadcast(node: Node, inputs: Sequence[Fact | None]) -> Fact:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeAlias
 
@@ -12,11 +13,16 @@ from google.protobuf.message import DecodeError
 
 from aznas_onnx.errors import ModelError, UnsupportedOperatorError
 from aznas_onnx.graph.limits import Limits
+from aznas_onnx.graph.order import in_order, subgraphs
 from aznas_onnx.graph.tensors import all_tensors, check_tensor, is_external, size_bytes
 
 __all__ = ["Source", "load", "source_name", "subgraphs"]
 
 _OUTLINE_BYTES = 1024  # tensors up to this size are shown to the checker
+
+# Operators that ONNX Runtime's fusions write in the standard domain, and the opset that made them standard: it
+# accepts them in files of any older one.
+_VENDOR_OPERATORS = {"LayerNormalization": 17, "SimplifiedLayerNormalization": sys.maxsize}
 
 Source: TypeAlias = "str | os.PathLike[str] | onnx.ModelProto"
 
@@ -41,7 +47,7 @@ def load(source: Source, limits: Limits) -> tuple[onnx.ModelProto, Path | None]:
     Returns
     -------
     model
-        With external data left on disk.
+        With external data left on disk, and its nodes in an order in which they can run.
     folder
         Where external data may lie; None for a model in memory.
 
@@ -58,6 +64,7 @@ def load(source: Source, limits: Limits) -> tuple[onnx.ModelProto, Path | None]:
         model, folder = _parse(_read(path, limits), name), path.parent
     _check_outline(model, name, limits)
     _check_tensors(model, name, folder, limits)
+    model = in_order(model)
     _check(model, name)
     return model, folder
 
@@ -122,15 +129,6 @@ def _count_nodes(nodes: Iterable[onnx.NodeProto]) -> int:
     return sum(1 + sum(_count_nodes(graph.node) for graph in subgraphs(node)) for node in nodes)
 
 
-def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    """Yield the branches or the body of a node."""
-    for attribute in node.attribute:
-        if attribute.type == onnx.AttributeProto.GRAPH:
-            yield attribute.g
-        elif attribute.type == onnx.AttributeProto.GRAPHS:
-            yield from attribute.graphs
-
-
 def _check_tensors(model: onnx.ModelProto, name: str, folder: Path | None, limits: Limits) -> None:
     total_bytes = 0
     for count, tensor in enumerate(all_tensors(model)):
@@ -168,6 +166,7 @@ def _outline(model: onnx.ModelProto) -> onnx.ModelProto:
     for field, value in model.graph.ListFields():
         if field.name in ("node", "input", "output", "sparse_initializer"):
             getattr(graph, field.name).extend(value)
+    _name_vendor(outline)
     for value in (*graph.input, *graph.output):
         if value.type.HasField("tensor_type"):
             value.type.tensor_type.shape.SetInParent()  # a shape may be left open; the checker says it must be there
@@ -181,12 +180,39 @@ def _outline(model: onnx.ModelProto) -> onnx.ModelProto:
     return outline
 
 
+def _name_vendor(outline: onnx.ModelProto) -> None:
+    """Move ONNX Runtime's operators that bear the standard domain to its own, where the checker lets them be."""
+    scopes = [(outline.opset_import, outline.graph.node)]
+    scopes.extend((function.opset_import, function.node) for function in outline.functions)
+    for imports, nodes in scopes:
+        version = next((entry.version for entry in imports if entry.domain in ("", "ai.onnx")), 1)
+        if _rename(nodes, version) and not any(entry.domain == "com.microsoft" for entry in imports):
+            imports.add(domain="com.microsoft", version=1)
+
+
+def _is_vendor(node: onnx.NodeProto, version: int) -> bool:
+    return node.domain in ("", "ai.onnx") and version < _VENDOR_OPERATORS.get(node.op_type, 0)
+
+
+def _rename(nodes: Iterable[onnx.NodeProto], version: int) -> bool:
+    found = False
+    for node in nodes:
+        if _is_vendor(node, version):
+            node.domain = "com.microsoft"
+            found = True
+        for graph in subgraphs(node):
+            found = _rename(graph.node, version) or found
+    return found
+
+
 def _checker_error(text: str, model: onnx.ModelProto, name: str) -> ModelError:
     if "No Op registered for" in text:
         version = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
         unknown: dict[str, str] = {}
         for node in model.graph.node:
-            if node.domain in ("", "ai.onnx") and not onnx.defs.has(node.op_type, version, ""):
+            if _is_vendor(node, version) or node.domain not in ("", "ai.onnx"):
+                continue
+            if not onnx.defs.has(node.op_type, version, ""):
                 unknown.setdefault(node.op_type, node.name)
         if unknown:
             listed = ", ".join(f"{op_type} (node {node!r})" for op_type, node in unknown.items())

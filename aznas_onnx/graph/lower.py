@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -18,7 +19,10 @@ from aznas_onnx.graph.limits import Limits
 from aznas_onnx.graph.load import subgraphs
 from aznas_onnx.graph.tensors import read_tensor
 
-__all__ = ["lower"]
+__all__ = ["lower", "with_filled_weights"]
+
+_ZERO = np.zeros(1, dtype=np.float32)
+_MAX_AXES = 16
 
 
 def lower(model: onnx.ModelProto, folder: Path | None, name: str, limits: Limits) -> Graph:
@@ -66,13 +70,48 @@ def _check_expansion(model: onnx.ModelProto, name: str, limits: Limits) -> None:
     size(model.graph.node, ())
 
 
+def with_filled_weights(graph: Graph, limits: Limits) -> Graph:
+    """Make constants of the ConstantOfShape nodes over initialisers, which is how a file without weights has them.
+
+    Their data is made only if somebody asks, as that of any weight. A node with a shape that no tensor has stays, and
+    the walk says what is wrong with it.
+    """
+    constants = dict(graph.constants)
+    nodes = []
+    for node in graph.nodes:
+        filled = _filled(node, graph, limits) if node.is_op("ConstantOfShape") else None
+        if filled is None:
+            nodes.append(node)
+        else:
+            constants[node.outputs[0]] = filled
+    return replace(graph, nodes=tuple(nodes), constants=MappingProxyType(constants))
+
+
+def _filled(node: Node, graph: Graph, limits: Limits) -> Constant | None:
+    given = graph.constants.get(node.input(0))
+    if given is None or given.read is None or given.dtype != np.int64 or len(given.shape) != 1:
+        return None
+    if not 0 < given.elements <= _MAX_AXES or len(node.outputs) != 1:
+        return None
+    shape = tuple(given.read().tolist())
+    fill: Any = node.attributes.get("value", _ZERO)
+    if min(shape) < 0 or math.prod(shape) > limits.tensor_elements or fill.size != 1:
+        return None
+    return Constant(
+        shape=shape,
+        dtype=fill.dtype,
+        read=lambda: np.full(shape, fill.reshape(-1)[0], dtype=fill.dtype),
+        sources=frozenset(node.outputs),
+    )
+
+
 class _GraphLowering:
     def __init__(self, versions: dict[str, int], folder: Path | None, limits: Limits) -> None:
         self._versions = versions
         self._folder = folder
         self._limits = limits
 
-    def lower(self, proto: onnx.GraphProto, metadata: dict[str, str]) -> Graph:
+    def lower(self, proto: onnx.GraphProto, metadata: dict[str, str], *, in_body: bool = False) -> Graph:
         constants = {tensor.name: self._constant(tensor, tensor.name) for tensor in proto.initializer}
         for sparse in proto.sparse_initializer:
             constants[sparse.values.name] = self._sparse_constant(sparse, sparse.values.name)
@@ -87,7 +126,7 @@ class _GraphLowering:
             else:
                 nodes.append(self._node(node_proto, index, taken))
                 taken.add(nodes[-1].name)
-        inputs = tuple(_graph_input(value) for value in proto.input if value.name not in constants)
+        inputs = tuple(_graph_input(value, in_body=in_body) for value in proto.input if value.name not in constants)
         return Graph(
             name=proto.name,
             inputs=inputs,
@@ -119,9 +158,9 @@ class _GraphLowering:
                 f"attribute {proto.name!r} refers to {proto.ref_attr_name!r}, which only the body of a function may do"
             )
         if proto.type == kind.GRAPH:
-            return self.lower(proto.g, {})
+            return self.lower(proto.g, {}, in_body=True)
         if proto.type == kind.GRAPHS:
-            return tuple(self.lower(graph, {}) for graph in proto.graphs)
+            return tuple(self.lower(graph, {}, in_body=True) for graph in proto.graphs)
         if proto.type == kind.TENSOR:
             return read_tensor(proto.t, self._folder)
         if proto.type == kind.STRING:
@@ -183,12 +222,14 @@ def _text(content: bytes) -> str | bytes:
         return content
 
 
-def _graph_input(value: onnx.ValueInfoProto) -> GraphInput:
+def _graph_input(value: onnx.ValueInfoProto, *, in_body: bool) -> GraphInput:
     tensor = value.type.tensor_type
-    if value.type.WhichOneof("value") != "tensor_type":
-        raise ModelError(
-            f"input {value.name!r} is a {value.type.WhichOneof('value')}, not a tensor; only tensors can be scored"
-        )
+    kind = value.type.WhichOneof("value")
+    if kind is None and in_body:  # a body takes its inputs' types from what it is given
+        return GraphInput(name=value.name, dtype=np.dtype(np.float32), shape=None)
+    if kind != "tensor_type":
+        found = "has no type" if kind is None else f"is no tensor but a value of type {kind.removesuffix('_type')}"
+        raise ModelError(f"input {value.name!r} {found}; only tensors can be scored")
     shape: tuple[int | str | None, ...] | None = None
     if tensor.HasField("shape"):
         shape = tuple(

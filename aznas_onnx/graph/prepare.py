@@ -17,7 +17,7 @@ from aznas_onnx.graph.ir import Graph
 from aznas_onnx.graph.layout import channel_axes
 from aznas_onnx.graph.limits import Limits
 from aznas_onnx.graph.load import Source, load, source_name
-from aznas_onnx.graph.lower import lower
+from aznas_onnx.graph.lower import lower, with_filled_weights
 from aznas_onnx.graph.model import Model
 from aznas_onnx.graph.precision import to_float32
 from aznas_onnx.graph.rewrite import canonicalise, decompose, restore_normalisation
@@ -88,7 +88,7 @@ def _prepare(
     source: Source, name: str, input_shapes: Mapping[str, Sequence[int]], keep_graph: bool, limits: Limits
 ) -> Model:
     proto, folder = load(source, limits)
-    lowered = lower(proto, folder, name, limits)
+    lowered = with_filled_weights(lower(proto, folder, name, limits), limits)
     graph, changes = to_float32(lowered)
     graph, decomposed = decompose(graph, keep_quantisation=keep_graph)
     declared = declared_blocks(graph.metadata)

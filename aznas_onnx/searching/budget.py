@@ -37,12 +37,15 @@ class Cost:
         Layers, as the space counts them.
     paper_flops
         The same as `macs` in the convention of the paper's authors; None where they have none for the space.
+    latency_ms
+        Milliseconds in ONNX Runtime; None where the budget does not limit them, and so nobody measured.
     """
 
     macs: int
     params: int
     layers: int
     paper_flops: int | None = None
+    latency_ms: float | None = None
 
     @classmethod
     def of(cls, space: Space[G], genotype: G) -> Cost:
@@ -110,6 +113,8 @@ class Budget:
         Multiply-adds of one sample, by the study's counting convention.
     params, layers
         Trainable parameters, and layers as the space counts them.
+    latency_ms
+        Milliseconds that one sample may take at most, as :func:`aznas_onnx.latency.measure_ms` measures it; or None.
 
     Examples
     --------
@@ -120,6 +125,11 @@ class Budget:
     macs: Limit = field(default_factory=Limit)
     params: Limit = field(default_factory=Limit)
     layers: Limit = field(default_factory=Limit)
+    latency_ms: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.latency_ms is not None and not self.latency_ms > 0:
+            raise SettingsError(f"a latency of {self.latency_ms:g} ms admits nothing; give milliseconds above 0")
 
     def limits(self) -> Iterator[tuple[str, Limit]]:
         """Yield name and limit of each count, open ones included."""
@@ -128,16 +138,20 @@ class Budget:
         yield "layers", self.layers
 
     def as_json(self) -> dict[str, Any]:
-        """Return the limits as lists of [minimum, maximum]."""
-        return {name: [limit.minimum, limit.maximum] for name, limit in self.limits()}
+        """Return the limits of counts as lists of [minimum, maximum], and that of latency, if any, as a number."""
+        ends: dict[str, Any] = {name: [limit.minimum, limit.maximum] for name, limit in self.limits()}
+        return ends if self.latency_ms is None else {**ends, "latency_ms": self.latency_ms}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Budget:
         """Read back what :meth:`as_json` wrote."""
-        return cls(**{name: Limit(*ends) for name, ends in data.items()})
+        counts = {name: Limit(*ends) for name, ends in data.items() if name != "latency_ms"}
+        return cls(**counts, latency_ms=data.get("latency_ms"))
 
     def __str__(self) -> str:
-        return ", ".join(f"{LABELS[name]} {limit}" for name, limit in self.limits() if not limit.is_open) or "no limits"
+        told = [f"{LABELS[name]} {limit}" for name, limit in self.limits() if not limit.is_open]
+        told += [] if self.latency_ms is None else [f"latency at most {self.latency_ms:g} ms"]
+        return ", ".join(told) or "no limits"
 
 
 LABELS: Mapping[str, str] = {"macs": "MACs", "params": "parameters", "layers": "layers"}

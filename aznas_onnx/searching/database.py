@@ -27,7 +27,7 @@ __all__ = [
 T = TypeVar("T")
 
 _APPLICATION_ID = 0x417A4E61  # "AzNa", in the file's header: what `file run.db` and we know it by
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 _SQLITE_MAGIC = b"SQLite format 3\0"
 _BUSY_TIMEOUT_S = 60.0
 _TRY_AGAIN_S = 0.02
@@ -70,6 +70,11 @@ _SCHEMA = (
         elapsed_s REAL NOT NULL,
         scored_at REAL NOT NULL,
         writer INTEGER NOT NULL REFERENCES writers (id)
+    )""",
+    # Of every genotype that was measured, those over budget included: a resumed search decides as it did before.
+    """CREATE TABLE latencies (
+        genotype TEXT PRIMARY KEY,
+        milliseconds REAL NOT NULL
     )""",
 )
 

@@ -30,7 +30,8 @@ __all__ = ["Claim", "History", "read_software", "read_trials"]
 _SOFTWARE = ("aznas-onnx", "torch", "onnx", "numpy")
 _SELECT = (
     "SELECT arrival, number, genotype, origin, parent, tries, macs, params, layers, paper_flops, "
-    "status, reason, proxies, elapsed_s FROM trials WHERE arrival > ? ORDER BY arrival"
+    "status, reason, proxies, elapsed_s, milliseconds "
+    "FROM trials LEFT JOIN latencies USING (genotype) WHERE arrival > ? ORDER BY arrival"
 )
 
 
@@ -180,6 +181,24 @@ class History:
                     row,
                 )
 
+    def latency_ms(self, genotype: str) -> float | None:
+        """Return what was measured of a genotype, or None."""
+        with explained(self.path):
+            row = self._connection.execute(
+                "SELECT milliseconds FROM latencies WHERE genotype = ?", (genotype,)
+            ).fetchone()
+        return None if row is None else float(row[0])
+
+    def keep_latency(self, genotype: str, milliseconds: float) -> float:
+        """Store a measurement; return it, or that of another process that was quicker."""
+        with explained(self.path), transaction(self._connection):
+            self._connection.execute(
+                "INSERT INTO latencies (genotype, milliseconds) VALUES (?, ?) ON CONFLICT DO NOTHING",
+                (genotype, milliseconds),
+            )
+        kept = self.latency_ms(genotype)
+        return milliseconds if kept is None else kept
+
     def _sign_in(self) -> int:
         this = Writer.this()
         with transaction(self._connection):
@@ -238,8 +257,9 @@ def _decoded(connection: sqlite3.Connection, path: Path | None, after: int) -> I
 
 
 def _trial(row: tuple[Any, ...]) -> Trial:
-    number, genotype, origin, parent, tries, macs, params, layers, paper_flops, status, reason, proxies, elapsed_s = row
-    cost = Cost(macs=macs, params=params, layers=layers, paper_flops=paper_flops)
+    number, genotype, origin, parent, tries, macs, params, layers, paper_flops, *result = row
+    status, reason, proxies, elapsed_s, latency_ms = result
+    cost = Cost(macs=macs, params=params, layers=layers, paper_flops=paper_flops, latency_ms=latency_ms)
     proposal = Proposal(number=number, genotype=genotype, origin=Origin(origin), parent=parent, tries=tries, cost=cost)
     values = {name: ProxyValue(**value) for name, value in json.loads(proxies).items()}
     return Trial(proposal=proposal, status=Status(status), reason=reason, proxies=values, elapsed_s=elapsed_s)

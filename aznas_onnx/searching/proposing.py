@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Collection, Hashable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Hashable
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -23,6 +23,7 @@ __all__ = ["Exhausted", "Proposer"]
 G = TypeVar("G", bound=Hashable)
 
 _EARLY = 10  # so many candidates are mutated from the start of the space
+_MOST_TOO_SLOW = 500  # a candidate is given up after so many measurements: each takes a good part of a second
 _STARTS = 100  # a space that draws its start gets so many chances to draw one within budget
 _START_STREAM, _PROPOSAL_STREAM = 0, 1
 
@@ -50,6 +51,8 @@ class Proposer(Generic[G]):
     max_tries
         Give up on a candidate after so many genotypes. Evolution draws the second half of them at random from the
         space, in case everything near its parents is known or over budget.
+    measure
+        Returns the milliseconds of a genotype's network; needed where the budget limits them.
 
     Raises
     ------
@@ -57,12 +60,19 @@ class Proposer(Generic[G]):
         If the paper's FLOPs are to be counted and the space has none.
     """
 
-    def __init__(self, space: Space[G], settings: StudySettings, max_tries: int) -> None:
+    def __init__(
+        self,
+        space: Space[G],
+        settings: StudySettings,
+        max_tries: int,
+        measure: Callable[[str], float] | None = None,
+    ) -> None:
         if max_tries < 1:
             raise SettingsError(f"{max_tries} tries for a candidate are too few; at least 1 is needed")
         self._space = space
         self._settings = settings
         self._max_tries = max_tries
+        self._measure = measure
         self._start = self._choose_start()
         if settings.count is CountConvention.PAPER and space.paper_flops(self._start) is None:
             raise SettingsError(f"the paper counts no FLOPs in space {space.name!r}; use --count graph")
@@ -81,6 +91,7 @@ class Proposer(Generic[G]):
         origin = self._origin(number, population)
         parents = population.top(self._settings.top_k) if origin is Origin.TOP else []
         refused = _Refusals()
+        tries = 0
         for tries in range(1, self._max_tries + 1):
             if 2 * tries > self._max_tries + 1:
                 origin = Origin.SAMPLE
@@ -90,10 +101,29 @@ class Proposer(Generic[G]):
             if broken or text in population.genotypes or text in taken:
                 refused.reasons[broken or _KNOWN] += 1
                 continue
-            cost = Cost.of(self._space, genotype)
+            latency_ms = self._latency_ms(text)
+            if self._is_too_slow(latency_ms, refused):
+                if len(refused.latencies_ms) == _MOST_TOO_SLOW:
+                    break
+                continue
+            cost = replace(Cost.of(self._space, genotype), latency_ms=latency_ms)
             return Proposal(number=number, genotype=text, origin=origin, parent=parent, cost=cost, tries=tries)
         told = refused.told(self._settings.budget)
-        return Exhausted(reason=f"no new candidate of {self._space.name} in {self._max_tries:,} tries: {told}")
+        return Exhausted(reason=f"no new candidate of {self._space.name} in {tries:,} tries: {told}")
+
+    def _latency_ms(self, text: str) -> float | None:
+        """Return what the budget limits, or None: measuring takes longer than everything else here."""
+        if self._settings.budget.latency_ms is None:
+            return None
+        assert self._measure is not None
+        return self._measure(text)
+
+    def _is_too_slow(self, latency_ms: float | None, refused: _Refusals) -> bool:
+        limit = self._settings.budget.latency_ms
+        if latency_ms is None or limit is None or latency_ms <= limit:
+            return False
+        refused.latencies_ms.append(latency_ms)
+        return True
 
     def _origin(self, number: int, population: Population) -> Origin:
         if self._settings.strategy is Strategy.RANDOM:
@@ -150,13 +180,19 @@ class _Refusals:
 
     reasons: Counter[str] = field(default_factory=Counter)
     nearest: dict[str, int] = field(default_factory=dict)
+    latencies_ms: list[float] = field(default_factory=list)
 
     def told(self, budget: Budget) -> str:
         parts = []
         for name, limit in budget.limits():
             if self.reasons[name]:
                 nearest = format_count(self.nearest[name])
-                parts.append(f"{self.reasons[name]:,} are not {LABELS[name]} {limit} (the nearest has {nearest})")
+                parts.append(f"{LABELS[name]} {limit} refused {self.reasons[name]:,} (the nearest has {nearest})")
+        if self.latencies_ms:
+            parts.append(
+                f"latency at most {budget.latency_ms:g} ms refused {len(self.latencies_ms):,} "
+                f"(the fastest takes {min(self.latencies_ms):.3g} ms)"
+            )
         if self.reasons[_KNOWN]:
             parts.append(f"{self.reasons[_KNOWN]:,} were known already")
         return ", ".join(parts)

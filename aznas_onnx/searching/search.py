@@ -14,6 +14,7 @@ from aznas_onnx.errors import SettingsError
 from aznas_onnx.searching.budget import Budget, CountConvention
 from aznas_onnx.searching.database import stored_settings
 from aznas_onnx.searching.executors import Executor, InlineExecutor, Scorer
+from aznas_onnx.searching.gauge import LatencyGauge
 from aznas_onnx.searching.history import History
 from aznas_onnx.searching.origin import describe_space, space_maker
 from aznas_onnx.searching.progress import Progress
@@ -68,7 +69,7 @@ def search(
     space
         A space, its name, or the path of a Python file that holds one.
     budget
-        Limits on multiply-adds, parameters and layers; none by default.
+        Limits on multiply-adds, parameters, layers and latency; none by default.
     iterations
         Candidates to score, those that the file holds already included.
     strategy
@@ -141,9 +142,10 @@ def search(
     stored = stored_settings(path) if resume and path is not None else None
     if top_k is None:
         top_k = stored.top_k if stored is not None else default_top_k(iterations)
+    budget = budget or Budget()
     settings = StudySettings(
         space=description,
-        budget=budget or Budget(),
+        budget=budget,
         count=_choice(CountConvention, count, "count"),
         strategy=_choice(Strategy, strategy, "strategy"),
         top_k=top_k,
@@ -151,9 +153,12 @@ def search(
         scoring=scorer.describe(),
     )
     # Everything that can be refused is refused before there is a file.
-    proposer = Proposer(searched, settings, max_tries)
+    gauge = None if budget.latency_ms is None else LatencyGauge(searched)
+    proposer = Proposer(searched, settings, max_tries, gauge)
     executor = make_executor(scorer) if make_executor else _local_executor(scorer, workers)
     with contextlib.closing(executor), History.open(path, settings, resume=resume) as history:
+        if gauge is not None:
+            gauge.attach(history)
         stopped = Session(history, proposer, executor, iterations, on_progress).run()
         trials, software = history.trials(), history.software()
     return Study(settings=settings, trials=trials, path=path, stopped=stopped, software=software)

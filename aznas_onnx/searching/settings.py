@@ -95,8 +95,19 @@ def _differences(path: str, here: Any, there: Any) -> Iterator[str]:
         for key in dict.fromkeys([*here, *there]):
             yield from _differences(f"{path}.{key}" if path else str(key), here.get(key), there.get(key))
     elif here != there:
-        yield f"{path} is {_shown(here)}, not {_shown(there)}"
+        shown = _shown_limit if path.startswith("budget.") else _shown
+        yield f"{path} is {shown(here)}, not {shown(there)}"
 
 
 def _shown(value: Any) -> str:
     return "unset" if value is None else repr(value)
+
+
+def _shown_limit(value: Any) -> str:
+    """Write a limit of a budget in words, to the last digit."""
+    if not isinstance(value, list):  # of latency: a number or nothing
+        return _shown(value)
+    low, high = (None if end is None else f"{end:,}" for end in value)
+    if low is None:
+        return "any" if high is None else f"at most {high}"
+    return f"at least {low}" if high is None else f"{low} to {high}"

@@ -175,4 +175,5 @@ def _work(connection: Connection, scorer: Scorer, threads: int) -> None:
         while True:
             _, genotype = connection.recv()
             scores = evaluate(scorer, genotype)
-            connection.send(replace(scores, proxies=dict(scores.proxies)))  # a read-only mapping cannot be pickled
+            # Read-only mappings cannot be pickled.
+            connection.send(replace(scores, proxies=dict(scores.proxies), profile_s=dict(scores.profile_s)))

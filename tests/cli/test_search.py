@@ -19,7 +19,7 @@ import pytest
 from aznas_onnx.cli.main import run
 from aznas_onnx.cli.search_progress import told
 from aznas_onnx.results import ProxyScores, ProxyValue, Status
-from aznas_onnx.searching import Progress, Study
+from aznas_onnx.searching import Progress, Study, gauge
 from aznas_onnx.searching.scorer import ModelScorer
 
 
@@ -111,7 +111,7 @@ def test_a_resumed_search_scores_only_what_is_missing(scoring: Scoring, capsys: 
         (["--db", "run.db"], "run.db already holds a study; add --resume"),
         (
             ["--db", "run.db", "--resume", "--flops", "99M"],
-            "in the file budget.macs is [None, None], not [None, 99000000]",
+            "in the file budget.macs is any, not at most 99,000,000",
         ),
         (["--db", "run.db", "--resume", "--batch-size", "8"], "in the file scoring.batch_size is 16, not 8"),
         (["--db", "run.db", "--resume", "--resolution", "16"], "in the file space.options.resolution is 32, not 16"),
@@ -154,6 +154,21 @@ def test_without_a_file_a_new_one_is_named(scoring: Scoring, capsys: pytest.Capt
     (path,) = Path().glob("*.db")
     assert re.fullmatch(r"nb201-\d{8}-\d{6}\.db", path.name)
     assert f"study: {path}" in capsys.readouterr().err
+
+
+def test_a_latency_is_measured_shown_and_kept(
+    scoring: Scoring, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(gauge, "measure_ms", lambda model: float(len(model.graph.node)))
+    search("--db", "run.db", "--latency", "500", "--format", "json")
+    found = document(capsys)
+    assert found["settings"]["budget"]["latency_ms"] == 500
+    assert all(0 < one["latency_ms"] <= 500 for one in found["best"])
+    search("--db", "run.db", "--latency", "500", "--resume")
+    output = capsys.readouterr().out
+    assert "Latency" in output
+    assert f"{found['best'][0]['latency_ms']:.3g} ms" in output
+    assert "within the budget (latency at most 500 ms)" in output
 
 
 def test_the_papers_flops(scoring: Scoring, capsys: pytest.CaptureFixture[str]) -> None:

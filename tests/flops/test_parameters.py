@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import pytest
 
@@ -161,3 +162,75 @@ def test_a_bias_of_zeros_that_the_exporter_added_does_not_count() -> None:
     assert dropped_bias(SIGNATURE.replace("fc.bias", "other.bias"), zeros) == 0
     assert dropped_bias(SIGNATURE.replace("fc.bias", "other.bias"), weights(10)) == 10  # it is used, so it is one
     assert dropped_bias("", zeros) == 10
+
+
+_STANDARDISED = """
+    mean = ReduceMean <keepdims = 0> (copy, axes)
+    centred = Sub (copy, mean)
+    squares = Mul (centred, centred)
+    variance = ReduceMean <keepdims = 0> (squares, axes)
+    standard = BatchNormalization (w, scale, shift, mean, variance)
+    kernel = Reshape (standard, target)
+    y = Conv (x, kernel)
+"""
+
+
+@pytest.mark.parametrize(("gain", "expected"), [(1.0, 4 * 27), (0.0, 4 * 27 + 4), (0.3, 4 * 27 + 4)])
+def test_a_standardised_weight_counts_once_and_its_gain_where_there_is_one(gain: float, expected: int) -> None:
+    """PyTorch's older exporter stores the weight as it is normalised and as its statistics are taken."""
+    kernel = weights(1, 4, 27)
+    constants = {
+        "w": kernel,
+        "copy": kernel.transpose(0, 2, 1).copy(),
+        "axes": np.array([0, 1]),
+        "scale": np.full(4, gain, dtype=np.float32),
+        "shift": np.zeros(4, dtype=np.float32),
+        "target": np.array([4, 3, 3, 3]),
+    }
+    assert params(network(_STANDARDISED, constants=constants)) == expected
+
+
+def test_the_sum_of_two_weights_counts_both() -> None:
+    model = network(
+        "w = Add (a, b)  y = Conv (x, w)", constants={"a": weights(64, 3, 9, 9), "b": weights(64, 3, 9, 9, seed=1)}
+    )
+    assert params(model) == 2 * 64 * 243
+
+
+def test_coordinates_behind_a_position_table_do_not_count() -> None:
+    """Sines of rows and columns go through a convolution that was trained."""
+    rows = np.sin(np.outer(np.arange(32), np.arange(1, 17))).astype(np.float32).T
+    table = np.concatenate([np.repeat(rows[:, :, None], 32, axis=2), np.repeat(rows[:, None], 32, axis=1)])[None]
+    model = network(
+        "position = Conv (table, w, b)  a = Sigmoid (x)  y = Add (a, position)",
+        {"x": (1, 8, 32, 32)},
+        {"table": table, "w": weights(8, 32, 1, 1), "b": weights(8)},
+    )
+    assert params(model) == 8 * 32 + 8
+
+
+@pytest.mark.parametrize("scatter", ["ScatterElements <axis = 1>", "ScatterND"])
+def test_memory_that_a_table_is_assembled_in_does_not_count(scatter: str) -> None:
+    index = np.zeros((16, 1), dtype=np.int64)
+    rows = np.arange(16, dtype=np.int64)
+    model = network(
+        f"table = {scatter} (blank, index, column)  product = MatMul (table, w)  a = Sigmoid (x)  y = Add (a, product)",
+        {"x": (1, 16, 8)},
+        {
+            "blank": np.zeros((16, 2), dtype=np.float32),
+            "index": index if "Elements" in scatter else np.stack([rows, index[:, 0]], axis=1),
+            "column": weights(16, 1) if "Elements" in scatter else weights(16),
+            "w": weights(2, 8),
+        },
+    )
+    assert params(model) == 16 + 16
+
+
+@pytest.mark.parametrize(("table", "expected"), [(weights(7, 6), 7 * 6), (np.zeros((7, 6), np.float32), 16 * 6)])
+def test_vectors_that_the_exporter_gathered_count_once(table: npt.NDArray[np.float32], expected: int) -> None:
+    """Seven relative positions of four queries and four keys; a table of zeros was never trained, and says nothing."""
+    positions = table[np.arange(4)[:, None] - np.arange(4) + 3]
+    model = network(
+        'y = Einsum <equation = "bqc,qkc->bqk"> (x, w)', {"x": (1, 4, 6)}, {"w": np.asarray(positions, np.float32)}
+    )
+    assert params(model) == expected

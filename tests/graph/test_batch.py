@@ -274,3 +274,37 @@ def test_a_constant_that_repeats_a_batch_above_one_fixes_it() -> None:
     assert "Concat" in model.fixed_batch
     with pytest.raises(ModelError, match="works at batch size 2 only"):
         specialise(model, 3)
+
+
+_ASSIGNMENT = """
+    b = Expand (zero, full)  i = Unsqueeze (b, last)
+    r = Expand (rows, full)  j = Unsqueeze (r, last)
+    c = Expand (columns, full)  k = Unsqueeze (c, last)
+    places = Concat <axis = -1> (i, j, k)
+    s = Reshape (sum, full)
+    y = ScatterND (x, places, s)
+"""
+
+
+@pytest.mark.parametrize("rows", [4, 1500])  # two sizes: one table that the walk remembers, one that is too large
+def test_an_assignment_to_every_element_is_its_right_side(rows: int) -> None:
+    constants: dict[str, npt.NDArray[np.generic]] = {
+        "zero": np.zeros((1, 1, 1), dtype=np.int64),
+        "rows": np.arange(rows)[:, None],
+        "columns": np.arange(600),
+        "full": np.array([1, rows, 600]),
+        "last": np.array([-1]),
+    }
+    check(network("sum = Add (x, x) " + _ASSIGNMENT, {"x": (1, rows, 600)}, constants))
+
+
+def test_an_assignment_in_another_order_fixes_the_batch() -> None:
+    constants: dict[str, npt.NDArray[np.generic]] = {
+        "zero": np.zeros((1, 1, 1), dtype=np.int64),
+        "rows": np.arange(1500)[::-1, None].copy(),
+        "columns": np.arange(600),
+        "full": np.array([1, 1500, 600]),
+        "last": np.array([-1]),
+    }
+    model = prepare(network("sum = Add (x, x) " + _ASSIGNMENT, {"x": (1, 1500, 600)}, constants))
+    assert "ScatterND" in model.fixed_batch

@@ -64,6 +64,15 @@ def test_a_loop_of_constant_length(trips: int) -> None:
     agree(loop(trips, [helper.make_node("MatMul", ["s", "w"], ["m"]), helper.make_node("Tanh", ["m"], ["so"])]))
 
 
+def test_a_body_takes_the_types_of_its_inputs_from_outside() -> None:
+    """Functions written out by onnx leave them open."""
+    model = loop(3, [helper.make_node("Sigmoid", ["s"], ["so"])])
+    (body,) = (attribute.g for attribute in model.graph.node[0].attribute)
+    for graph_input in body.input:
+        graph_input.ClearField("type")
+    assert [node.op_type for node in prepare(model, keep_graph=True).graph.nodes] == ["Sigmoid"] * 3
+
+
 def test_a_loop_that_never_starts() -> None:
     agree(loop(4, condition=False))
 

@@ -131,3 +131,13 @@ def test_a_constant_that_costs_too_much_is_not_cheap_and_not_computed() -> None:
 def test_the_work_of_a_vendors_operator_is_unknown() -> None:
     other = Node(op_type="Add", domain="vendor", version=1, name="n", inputs=("a",), outputs=("y",))
     assert not Deferred.of(other, (Constant.of(weights(2)),), 0, 2).is_cheap
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "expected"), [(-9, -99, [0]), (-3, -99, [0]), (-9, 1, []), (9, -9, [2, 1, 0])]
+)
+def test_a_backward_slice_starts_at_the_axis(start: int, end: int, expected: list[int]) -> None:
+    """Both ends are clamped to the axis (ONNX Runtime does so; the reference implementation does not)."""
+    inputs: dict[str, Array] = {"a": ints(0, 1, 2), "b": ints(start), "c": ints(end), "d": ints(0), "e": ints(-1)}
+    node = lower(network("y = Slice (a, b, c, d, e)", {}, inputs), None, "m", Limits()).nodes[0]
+    assert evaluate(node, list(inputs.values()))[0].tolist() == expected

@@ -13,6 +13,8 @@ import pytest
 from aznas_onnx.errors import ModelError, UnsupportedOperatorError
 from aznas_onnx.graph import Limits, prepare, specialise
 from aznas_onnx.graph.evaluate import Deferred, is_cheap
+from aznas_onnx.graph.interpret import interpret
+from aznas_onnx.graph.lower import lower
 from tests.graph.builders import network, weights
 
 Values = Mapping[str, npt.NDArray[Any]]
@@ -268,3 +270,32 @@ def test_a_size_that_depends_on_data_is_left_open() -> None:
     assert model.facts["y"].shape is None
     with pytest.raises(ModelError, match="depends on data"):
         model.facts.shape("y")
+
+
+def test_a_range_takes_vectors_of_one_element_as_bounds() -> None:
+    body = "c = Range (zero, n, one)  y = Add (x, c)"
+    constants = {"n": weights(1) * 0 + 8, "zero": weights(1)[0] * 0, "one": weights(1) * 0 + 1}
+    model = prepare(network(body, {"x": (1, 8)}, constants))
+    value = model.facts.value("c")
+    assert value is not None
+    assert value.tolist() == list(range(8))
+
+
+def test_large_tables_of_floats_stay_symbolic_and_index_tables_do_not() -> None:
+    body = (
+        "a = Gather (table, index)  b = Gather (numbers, index)  f = Cast <to = 1> (b)"
+        "  s = ReduceSum <keepdims = 0> (f)  t = Add (x, s)  u = Slice (a, zero, eight, one)  y = Add (t, u)"
+    )
+    constants = {
+        "table": weights(64, 8),
+        "numbers": np.arange(64),
+        "index": np.zeros(2**17, dtype=np.int64),
+        "zero": np.array([0]),
+        "eight": np.array([8]),
+        "one": np.array([0]),
+    }
+    graph = lower(network(body, {"x": (1, 8)}, constants), None, "m", Limits())
+    _, facts = interpret(graph, 1, {"x": (1, 8)}, Limits())
+    assert facts.shape("a") == (2**17, 8)
+    assert facts.value("a") is None
+    assert facts.value("b") is not None

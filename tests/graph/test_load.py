@@ -148,12 +148,6 @@ def test_an_opset_that_nobody_knows(version: int) -> None:
         prepare(model)
 
 
-def _shuffle(model: onnx.ModelProto) -> None:
-    nodes = list(model.graph.node)
-    del model.graph.node[:]
-    model.graph.node.extend(nodes[::-1])
-
-
 def _duplicate_initialiser(model: onnx.ModelProto) -> None:
     model.graph.initializer.append(model.graph.initializer[0])
 
@@ -188,7 +182,7 @@ def _untyped_input(model: onnx.ModelProto) -> None:
 
 @pytest.mark.parametrize(
     "spoil",
-    [_shuffle, _duplicate_initialiser, _duplicate_output, _cycle, _wrong_attribute_type, _attribute_twice,
+    [_duplicate_initialiser, _duplicate_output, _cycle, _wrong_attribute_type, _attribute_twice,
      _missing_operand, _missing_output, _untyped_input],
 )  # fmt: skip
 def test_an_invalid_graph(spoil: object) -> None:
@@ -338,3 +332,23 @@ def test_messages_print_on_one_line_and_name_the_model() -> None:
     assert text.startswith("g ")
     assert text.isprintable()
     assert len(text) <= 1000
+
+
+@pytest.mark.parametrize("opset", [12, 16, 18])
+@pytest.mark.parametrize(
+    ("operator", "standard"),
+    [("LayerNormalization", "LayerNormalization"), ("SimplifiedLayerNormalization", "RMSNormalization")],
+)
+def test_normalisation_that_onnx_runtime_fused_in_the_standard_domain(operator: str, standard: str, opset: int) -> None:
+    body = f"a = {operator} <axis = -1> (x, w)  y = Relu (a)"
+    model = network(body, {"x": (1, 3, 8)}, {"w": weights(8)}, opset=opset)
+    before = model.SerializeToString()
+    prepared = prepare(model)
+    assert [node.op_type for node in prepared.graph.nodes] == [standard, "Relu"]
+    assert model.SerializeToString() == before
+
+
+def test_an_unknown_operator_is_named_beside_one_of_onnx_runtime() -> None:
+    body = "a = LayerNormalization <axis = -1> (x, w)  y = Erfc (a)"
+    with pytest.raises(UnsupportedOperatorError, match=r"no operator Erfc \(node ''\);"):
+        prepare(network(body, constants={"w": weights(8)}, opset=13))

@@ -9,7 +9,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from aznas_onnx.errors import ModelError
 from aznas_onnx.graph import Limits, prepare
-from aznas_onnx.graph.lower import lower
+from aznas_onnx.graph.ir import Array
+from aznas_onnx.graph.lower import lower, with_filled_weights
 from tests.graph.builders import network, weights
 
 
@@ -74,6 +75,35 @@ def test_a_small_sparse_tensor_may_not_ask_for_a_huge_one() -> None:
     model.graph.sparse_initializer.add(values=values, indices=indices, dims=[2**20, 2**20, 3, 3])
     with pytest.raises(ModelError, match="sparse tensor 'w' has shape"):
         prepare(model)
+
+
+def test_a_weight_that_a_node_fills_is_a_constant() -> None:
+    model = network(
+        "w = ConstantOfShape <value = float[1] {0.5}> (s)  z = ConstantOfShape (e)  y = MatMul (x, w)",
+        constants={"s": np.array([8, 4]), "e": np.array([0])},
+    )
+    graph = with_filled_weights(lower(model, None, "m", Limits()), Limits())
+    assert [node.op_type for node in graph.nodes] == ["MatMul"]
+    weight = graph.constants["w"]
+    assert (weight.shape, weight.dtype, weight.sources) == ((8, 4), np.float32, {"w"})
+    assert weight.read is not None
+    assert np.array_equal(weight.read(), np.full((8, 4), 0.5, dtype=np.float32))
+    assert graph.constants["z"].shape == (0,)
+
+
+def test_filled_weights_are_not_made_while_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(shape: tuple[int, ...], *args: object, **options: object) -> Array:
+        raise AssertionError(f"a weight of shape {shape} was made")
+
+    model = network("w = ConstantOfShape (s)  y = MatMul (x, w)", constants={"s": np.array([8, 4096])})
+    monkeypatch.setattr(np, "full", full)
+    assert prepare(model).graph.constants["w"].shape == (8, 4096)
+
+
+@pytest.mark.parametrize("shape", [np.array([2**20, 2**20]), np.array([-1, 2]), np.array([2.0]), np.array([[2]])])
+def test_a_filled_weight_of_an_impossible_shape_is_refused(shape: Array) -> None:
+    with pytest.raises(ModelError, match="ConstantOfShape"):
+        prepare(network("w = ConstantOfShape (s)  y = Add (x, w)", constants={"s": shape}))
 
 
 def test_nodes_get_unique_names() -> None:
@@ -169,8 +199,12 @@ def test_values_that_are_missing_or_refer_to_nothing() -> None:
 def test_inputs_that_are_no_tensors() -> None:
     model = network("y = Relu (x)")
     model.graph.input.append(helper.make_tensor_sequence_value_info("q", TensorProto.FLOAT, None))
-    with pytest.raises(ModelError, match="input 'q' is a sequence_type"):
+    with pytest.raises(ModelError, match="input 'q' is no tensor but a value of type sequence"):
         prepare(model)
+    model = network("y = Relu (x)")
+    model.graph.input.append(onnx.ValueInfoProto(name="q"))
+    with pytest.raises(ModelError, match="input 'q' has no type"):
+        lower(model, None, "m", Limits())
     model = network("y = Relu (x)")
     model.graph.input[0].type.tensor_type.elem_type = 99
     with pytest.raises(ModelError, match="unknown data type 99"):

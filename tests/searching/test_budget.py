@@ -42,3 +42,11 @@ def test_json_is_read_back() -> None:
     budget = Budget(macs=Limit(None, 600_000_000), layers=Limit(3, 14))
     assert budget.as_json() == {"macs": [None, 600_000_000], "params": [None, None], "layers": [3, 14]}
     assert Budget.from_json(budget.as_json()) == budget
+
+
+def test_a_latency_is_one_more_limit() -> None:
+    budget = Budget(macs=Limit(None, 600_000_000), latency_ms=20.0)
+    assert str(budget) == "MACs at most 600M, latency at most 20 ms"
+    assert Budget.from_json(budget.as_json()) == budget
+    with pytest.raises(SettingsError, match="a latency of 0 ms admits nothing"):
+        Budget(latency_ms=0.0)

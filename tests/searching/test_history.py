@@ -113,7 +113,7 @@ def test_a_study_is_not_resumed_with_other_settings(path: Path) -> None:
     with pytest.raises(StudyError) as caught:
         opened(path, resume=True, budget=Budget(macs=Limit(None, 450)), seed=4)
     assert str(caught.value) == (
-        f"{path} cannot be resumed with other settings: in the file budget.macs is [None, 600], not [None, 450]; "
+        f"{path} cannot be resumed with other settings: in the file budget.macs is at most 600, not at most 450; "
         "seed is 0, not 4; give the settings of the file, or name another one"
     )
 
@@ -176,7 +176,7 @@ REFUSED = [
     (other_database, "is not a study: it is another program's SQLite database"),
     (
         newer_schema,
-        "has schema version 99 and this version of aznas-onnx reads 1; use the version that wrote it, or a newer one",
+        "has schema version 99 and this version of aznas-onnx reads 2; use the version that wrote it, or a newer one",
     ),
     (unreadable_settings, "is damaged: its settings cannot be read"),
     (torn, "is damaged: "),

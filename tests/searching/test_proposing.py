@@ -123,7 +123,7 @@ def test_a_budget_that_admits_nothing_is_explained() -> None:
     budget = Budget(macs=Limit(73_000, None), params=Limit(None, 100))
     found = proposer(budget=budget).propose(0, Population())
     assert isinstance(found, Exhausted)
-    assert found.reason.startswith(f"no new candidate of digits in {TRIES} tries: {TRIES} are not MACs at least 73K")
+    assert found.reason.startswith(f"no new candidate of digits in {TRIES} tries: MACs at least 73K refused {TRIES} ")
     assert "(the nearest has " in found.reason
 
 

@@ -46,6 +46,33 @@ def test_every_cell_has_its_own_text() -> None:
     assert len({space.format(genotype) for genotype in cells}) == 15_625
 
 
+def test_nine_thousand_cells_are_left_without_edges_that_lead_nowhere() -> None:
+    space = NasBench201()
+    cells = [Cell(operations=operations) for operations in product(Operation, repeat=6)]
+    texts = {space.canonical(genotype) for genotype in cells}
+    assert len(texts) == 9_445
+    assert {space.canonical(space.parse(text)) for text in texts} == texts
+
+
+@pytest.mark.parametrize(
+    ("operations", "canonical"),
+    [
+        # 0-1, 0-2, 1-2, 0-3, 1-3, 2-3
+        ("C n n C n n", "n n n C n n"),  # node 1 leads nowhere
+        ("n C C n C C", "n C n n n C"),  # node 1 gets nothing
+        ("n n C n n C", "n n n n n n"),  # node 2 gets zeros only, from node 1
+        ("C n C n n n", "n n n n n n"),  # nothing reaches the output
+        ("C C C C C C", "C C C C C C"),
+        ("s n s n n s", "s n s n n s"),  # a skip is an operation, not an absence
+    ],
+)
+def test_edges_on_no_path_from_input_to_output_are_void(operations: str, canonical: str) -> None:
+    names = {"n": "none", "C": "nor_conv_3x3", "s": "skip_connect"}
+    space = NasBench201()
+    genotype, expected = (cell(*(names[letter] for letter in text.split())) for text in (operations, canonical))
+    assert space.canonical(genotype) == space.format(expected)
+
+
 def test_the_notation_names_the_edges_in_order() -> None:
     genotype = get("nb201").parse(ALL_FIVE)
     assert genotype == cell("avg_pool_3x3", "none", "nor_conv_3x3", "skip_connect", "nor_conv_1x1", "avg_pool_3x3")

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator
+from dataclasses import replace
+from types import MappingProxyType
 
+from aznas_onnx.errors import UnsupportedOperatorError
 from aznas_onnx.graph.facts import Facts
-from aznas_onnx.graph.ir import Graph, Node
+from aznas_onnx.graph.ir import AttributeValue, Graph, Node
 from aznas_onnx.graph.rewrite import (
     activations,
     batchnorm,
@@ -70,12 +73,50 @@ def decompose(graph: Graph, *, keep_quantisation: bool = False) -> tuple[Graph, 
         The given one where there was nothing to do.
     changes
         What was done, in words for the user.
+
+    Raises
+    ------
+    UnsupportedOperatorError
+        If an operator of ONNX Runtime is known, but a node of it does what standard operators cannot say.
     """
     editor = Editor(graph, protected=set(_captured(graph.nodes)))
     changes = () if keep_quantisation else strip_fake_quantisation(editor)
     made = apply(editor, DECOMPOSITIONS)
+    _refuse_declined(editor)
+    decomposed = _decompose_bodies(editor.finish(), made)
     written = counted(made.items())
-    return editor.finish(), (*changes, *((f"written as standard operators: {written}",) if written else ()))
+    return decomposed, (*changes, *((f"written as standard operators: {written}",) if written else ()))
+
+
+def _refuse_declined(editor: Editor) -> None:
+    """Say of the first fused node that cannot be written out why not; nothing after this could run it."""
+    for rewrite in DECOMPOSITIONS:
+        for node in editor.nodes(*rewrite.operators):
+            reason = rewrite.attempt(editor, node) if node.domain else None
+            if reason is not None:
+                raise UnsupportedOperatorError(
+                    f"node {node.name!r}: operator {node.operator} cannot be written as standard operators, because "
+                    f"{reason}; give the model as it was before ONNX Runtime's optimiser, or export it again"
+                )
+
+
+def _decompose_bodies(graph: Graph, made: Counter[str]) -> Graph:
+    """Replace fused nodes in the branches and bodies of control flow, which are resolved later; add to `made`."""
+    if not any(isinstance(value, Graph) for node in graph.nodes for value in node.attributes.values()):
+        return graph
+    nodes = tuple(
+        replace(node, attributes=MappingProxyType({k: _decompose_body(v, made) for k, v in node.attributes.items()}))
+        for node in graph.nodes
+    )
+    return replace(graph, nodes=nodes)
+
+
+def _decompose_body(value: AttributeValue, made: Counter[str]) -> AttributeValue:
+    if not isinstance(value, Graph):
+        return value
+    editor = Editor(value, protected=set(_captured(value.nodes)))
+    made.update(apply(editor, DECOMPOSITIONS))
+    return _decompose_bodies(editor.finish(), made)
 
 
 def _captured(nodes: tuple[Node, ...]) -> Iterator[str]:

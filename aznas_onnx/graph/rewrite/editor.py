@@ -136,6 +136,11 @@ class Editor:
         shape = self.shape(name)
         return None if shape is None else len(shape)
 
+    def declared_rank(self, name: str) -> int | None:
+        """Return the number of axes that the file declares for an input of the graph; None for anything else."""
+        shape = next((value.shape for value in self._graph.inputs if value.name == name), None)
+        return None if shape is None else len(shape)
+
     def is_float(self, name: str) -> bool:
         """Whether a tensor is known to hold floats."""
         fact = None if self._facts is None else self._facts.get(name)

@@ -10,8 +10,9 @@ from typing import Any
 
 from aznas_onnx.graph.ir import Node
 from aznas_onnx.graph.rewrite.editor import Editor
+from aznas_onnx.graph.rewrite.masks import add_causal, add_mask, mask_kind
 from aznas_onnx.graph.rewrite.patch import VERSIONS, Patch
-from aznas_onnx.graph.rewrite.rewriting import Rewrite
+from aznas_onnx.graph.rewrite.rewriting import Attempt, Rewrite
 
 __all__ = ["REWRITES"]
 
@@ -19,16 +20,18 @@ _FUSED_ATTRIBUTES = frozenset(
     "activation activation_params activation_alpha activation_beta activation_gamma num_heads mask_filter_value".split()
 )
 
+_TO_CHANNELS_FIRST, _TO_CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
+
 
 def _plain(node: Node) -> dict[str, Any]:
     """Return the attributes that the standard operator has too."""
     return {key: value for key, value in node.attributes.items() if key not in _FUSED_ATTRIBUTES}
 
 
-def _activation(patch: Patch, node: Node, x: str, parameters: tuple[float, ...]) -> str | None:
+def _activation(patch: Patch, node: Node, x: str, parameters: tuple[float, ...], output: str = "") -> str | None:
     """Add the activation that a fused node ends with; return why it cannot be added."""
     name = node.attributes.get("activation", "")
-    output = node.outputs[0]
+    output = output or node.outputs[0]
     if name in ("Relu", "Tanh", "Sigmoid"):
         patch.add(str(name), x, output=output)
     elif name == "LeakyRelu":
@@ -57,6 +60,28 @@ def _fused_conv(editor: Editor, node: Node) -> str | None:
         reason = _activation(patch, node, x, tuple(parameters))
         if reason is not None:
             return reason
+    patch.apply()
+    return None
+
+
+def _channels_last_conv(editor: Editor, node: Node) -> str | None:
+    """NhwcConv and NhwcFusedConv: maps and filters with their channels last."""
+    activation = node.attributes.get("activation")
+    parameters: Any = node.attributes.get("activation_params", ())
+    patch = Patch(editor, node)
+    x = patch.add("Transpose", node.inputs[0], perm=_TO_CHANNELS_FIRST)
+    filters = patch.add("Transpose", node.inputs[1], perm=_TO_CHANNELS_FIRST)
+    biases = [node.inputs[2]] if node.input(2) else []
+    x = patch.add("Conv", x, filters, *biases, name=node.name, version=11, attributes=_plain(node))
+    if node.input(3):
+        x = patch.add("Add", x, patch.add("Transpose", node.inputs[3], perm=_TO_CHANNELS_FIRST))
+    if activation:
+        activated = editor.unique(f"{node.name}/activated")
+        reason = _activation(patch, node, x, tuple(parameters), output=activated)
+        if reason is not None:
+            return reason
+        x = activated
+    patch.add("Transpose", x, perm=_TO_CHANNELS_LAST, output=node.outputs[0])
     patch.apply()
     return None
 
@@ -171,6 +196,33 @@ def _skip_normalisation(editor: Editor, node: Node) -> str | None:
     return None
 
 
+def _embed(editor: Editor, node: Node) -> str | None:
+    """EmbedLayerNormalization: embeddings of words, positions and segments, added and normalised."""
+    ids, segments, words, places, kinds, scale, shift = (node.input(index) for index in range(7))
+    counted = len(node.outputs) > 1 and bool(node.outputs[1]) and bool(editor.readers(node.outputs[1]))
+    mask = node.input(7)
+    if counted and (not mask or node.attributes.get("mask_index_type", 1) != 1):
+        return "a mask that it was not given is read"
+    patch = Patch(editor, node)
+    x = patch.add("Gather", words, ids, axis=0)
+    if node.input(8):
+        x = patch.add("Add", x, patch.add("Gather", places, node.inputs[8], axis=0))
+    else:
+        count = patch.add("Gather", patch.add("Shape", ids), patch.integers(1), axis=0)
+        x = patch.add("Add", x, patch.add("Slice", places, patch.integers(0), count, patch.integers(0)))
+    total = node.outputs[2] if len(node.outputs) > 2 else ""
+    if segments and kinds:
+        x = patch.add("Add", x, patch.add("Gather", kinds, segments, axis=0), output=total)
+    elif total:
+        x = patch.add("Identity", x, output=total)
+    if counted:
+        patch.add("ReduceSum", mask, patch.integers(1), keepdims=0, output=node.outputs[1])
+    epsilon = node.attributes.get("epsilon", 1e-12)
+    patch.add("LayerNormalization", x, scale, shift, output=node.outputs[0], axis=-1, epsilon=epsilon)
+    patch.apply()
+    return None
+
+
 def _simplified_normalisation(editor: Editor, node: Node) -> str | None:
     if any(name and editor.readers(name) for name in node.outputs[1:]):
         return "its statistics are read"
@@ -203,9 +255,12 @@ def _attention(editor: Editor, node: Node) -> str | None:
     weights = editor.constant(node.inputs[1])
     if weights is None or len(weights.shape) != 2:
         return "its weights are not constant"
-    masked = [name for index, name in enumerate(node.inputs) if index in (3, 4, 6, 7) and name]
-    if masked or node.attributes.get("unidirectional") or node.attributes.get("do_rotary"):
-        return "it is masked, has a past, or rotates positions"
+    if node.attributes.get("do_rotary") or _has_past(editor, node, inputs=(4, 6, 7)):
+        return "it has a past or rotates positions"
+    mask = node.input(3)
+    kind = mask_kind(editor, mask) if mask else 0
+    if kind is None:
+        return "it is masked by what the graph does not say the kind of"
     given: Any = node.attributes.get("qkv_hidden_sizes")
     sizes = tuple(given) if given else (weights.shape[1] // 3,) * 3
     patch = Patch(editor, node)
@@ -217,17 +272,26 @@ def _attention(editor: Editor, node: Node) -> str | None:
         patch.add("Slice", projected, patch.integers(start), patch.integers(start + size), patch.integers(2))
         for start, size in zip(starts, sizes, strict=True)
     )
-    _attend(patch, node, q, k, v, bias=node.input(5))
+    _attend(patch, node, q, k, v, bias=node.input(5), mask=mask, kind=kind)
     patch.apply()
     return None
+
+
+def _has_past(editor: Editor, node: Node, inputs: tuple[int, ...]) -> bool:
+    """Whether keys and values of earlier calls come in or those of this one go out."""
+    return any(node.input(index) for index in inputs) or any(name and editor.readers(name) for name in node.outputs[1:])
 
 
 def _multi_head_attention(editor: Editor, node: Node) -> str | None:
     """Attention on separate queries, keys and values of shape (batch, positions, width)."""
     if not node.input(1) or not node.input(2):
         return "its queries, keys and values are packed in one tensor"
-    if any(node.input(index) for index in (4, 6, 7, 8, 9)) or node.attributes.get("unidirectional"):
-        return "it is masked or has a past"
+    if _has_past(editor, node, inputs=(6, 7, 8, 9)):
+        return "it has a past"
+    mask = node.input(4)
+    kind = mask_kind(editor, mask) if mask else 0
+    if kind is None:
+        return "it is masked by what the graph does not say the kind of"
     if any((made := editor.producer(name)) is not None and made.is_op("Transpose") for name in node.inputs[1:3]):
         return "its keys or values are divided into heads already"
     patch = Patch(editor, node)
@@ -242,12 +306,12 @@ def _multi_head_attention(editor: Editor, node: Node) -> str | None:
             patch.add("Add", x, patch.add("Slice", bias, patch.integers(i * width), patch.integers((i + 1) * width)))
             for i, x in enumerate((q, k, v))
         )
-    _attend(patch, node, q, k, v, bias=node.input(5))
+    _attend(patch, node, q, k, v, bias=node.input(5), mask=mask, kind=kind)
     patch.apply()
     return None
 
 
-def _attend(patch: Patch, node: Node, q: str, k: str, v: str, bias: str) -> None:
+def _attend(patch: Patch, node: Node, q: str, k: str, v: str, *, bias: str, mask: str, kind: int) -> None:
     heads: Any = node.attributes["num_heads"]
     divided = [patch.add("Reshape", x, patch.integers(0, 0, heads, -1)) for x in (q, k, v)]
     queries = patch.add("Transpose", divided[0], perm=(0, 2, 1, 3))
@@ -258,6 +322,10 @@ def _attend(patch: Patch, node: Node, q: str, k: str, v: str, bias: str) -> None
     scores = patch.add("Mul", patch.add("MatMul", queries, keys), factor)
     if bias:
         scores = patch.add("Add", scores, bias)
+    if mask:
+        scores = add_mask(patch, node, scores, mask, kind)
+    if node.attributes.get("unidirectional"):
+        scores = add_causal(patch, scores)
     mixed = patch.add("MatMul", patch.add("Softmax", scores, axis=-1), values)
     merged = patch.add("Transpose", mixed, perm=(0, 2, 1, 3))
     patch.add("Reshape", merged, patch.integers(0, 0, -1), output=node.outputs[0])
@@ -269,12 +337,19 @@ def _head_scale(patch: Patch, divided: str) -> str:
     return patch.add("Reciprocal", patch.add("Sqrt", patch.add("Cast", width, to=1)))
 
 
-def _rule(attempt: Any, *op_types: str) -> list[Rewrite]:
-    return [Rewrite(operators=(f"com.microsoft::{name}",), attempt=attempt, result=name) for name in op_types]
+def _rule(attempt: Attempt, *op_types: str) -> list[Rewrite]:
+    def checked(editor: Editor, node: Node) -> str | None:
+        try:
+            return attempt(editor, node)
+        except (IndexError, KeyError, TypeError, ValueError):  # ONNX's checker does not know these operators
+            return "its inputs or attributes are not those of the operator"
+
+    return [Rewrite(operators=(f"com.microsoft::{name}",), attempt=checked, result=name) for name in op_types]
 
 
 REWRITES: tuple[Rewrite, ...] = (
     *_rule(_fused_conv, "FusedConv"),
+    *_rule(_channels_last_conv, "NhwcConv", "NhwcFusedConv"),
     *_rule(_fused_gemm, "FusedGemm"),
     *_rule(_fused_matmul, "FusedMatMul", "TransposeMatMul"),
     *_rule(_gelu, "Gelu", "BiasGelu", "FastGelu"),
@@ -282,6 +357,7 @@ REWRITES: tuple[Rewrite, ...] = (
     *_rule(_bias_dropout, "BiasDropout"),
     *_rule(_bias_softmax, "BiasSoftmax"),
     *_rule(_skip_normalisation, "SkipLayerNormalization", "SkipSimplifiedLayerNormalization"),
+    *_rule(_embed, "EmbedLayerNormalization"),
     *_rule(_simplified_normalisation, "SimplifiedLayerNormalization"),
     *_rule(_early_normalisation, "LayerNormalization"),
     Rewrite(

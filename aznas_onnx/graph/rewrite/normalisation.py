@@ -178,6 +178,8 @@ def _write(editor: Editor, deviation: _Deviation, affine: _Affine) -> str | None
     assert shape is not None  # its reduction has axes
     rank = len(shape)
     trailing = deviation.axes == tuple(range(rank - len(deviation.axes), rank))
+    if rank > 3 and deviation.mean and deviation.axes == (*range(1, rank - 2), rank - 1):
+        return _write_groups(editor, deviation, affine, shape)
     if not trailing and deviation.axes != (1,):
         return "it normalises over neither the last axes nor the channels"
     size = math.prod(shape[axis] for axis in deviation.axes)
@@ -192,6 +194,29 @@ def _write(editor: Editor, deviation: _Deviation, affine: _Affine) -> str | None
     made = _normalise(editor, patch, x, vectors, inside, deviation, output if trailing else "")
     if not trailing:
         patch.add("Transpose", made, perm=tuple(order.index(axis) for axis in range(rank)), output=output)
+    patch.apply()
+    return None
+
+
+def _write_groups(editor: Editor, deviation: _Deviation, affine: _Affine, groups: tuple[int, ...]) -> str | None:
+    """GroupNormalization as Keras writes it: on (batch, *positions, groups, channels of a group), between Reshapes."""
+    before, after = editor.producer(deviation.x), editor.sole_reader(affine.root.outputs[0])
+    if before is None or not before.is_op("Reshape") or after is None or not after.is_op("Reshape"):
+        return "its groups are not made and joined by reshapes"
+    shape = editor.shape(before.inputs[0])
+    if shape != (*groups[:-2], groups[-2] * groups[-1]) or shape != editor.shape(after.outputs[0]):
+        return "the reshapes do not undo each other"
+    rank, size = len(shape), shape[-1]
+    vectors = []
+    for name, neutral in ((affine.scale, 1.0), (affine.shift, 0.0)):
+        constant = editor.constant(name) if name else Constant.of(np.full(size, neutral, dtype=np.float32))
+        if constant is None or constant.elements != size or constant.shape[-2:] not in (groups[-2:], (size,)):
+            return "its scale or shift is not one number per channel"
+        vectors.append(editor.add_constant(reshaped(constant, (size,)), f"{after.outputs[0]}/vector"))
+    patch = Patch(editor, after)
+    x = patch.add("Transpose", before.inputs[0], perm=(0, rank - 1, *range(1, rank - 1)))
+    x = patch.add("GroupNormalization", x, *vectors, num_groups=groups[-2], epsilon=deviation.epsilon)
+    patch.add("Transpose", x, perm=(0, *range(2, rank), 1), output=after.outputs[0])
     patch.apply()
     return None
 

@@ -1,4 +1,4 @@
-"""Traces of training mode: outputs that only a training step reads.
+"""Traces of training mode: outputs that only a training step reads, and branches that it drops at random.
 
 The attribute ``training_mode`` stays: it is part of what the file computes, and scoring does not look at it.
 """
@@ -44,6 +44,30 @@ def _is_read(editor: Editor, name: str) -> bool:
     return bool(editor.readers(name)) or editor.is_protected(name)
 
 
+def _keep_branch(editor: Editor, node: Node) -> str | None:
+    """Stochastic depth, and Dropout written out: x * (random < p) / p is x on average, and x when it is deployed."""
+    for x, mask in (node.inputs, node.inputs[::-1]):
+        if _is_random_mask(editor, mask):
+            return None if editor.substitute(node, x) else "the graph's output cannot be another name"
+    return "it is not multiplied by a random mask"
+
+
+def _is_random_mask(editor: Editor, name: str) -> bool:
+    quotient = editor.producer(name)
+    if quotient is None or not quotient.is_op("Div"):
+        return False
+    kept, cast = editor.scalar(quotient.inputs[1]), editor.producer(quotient.inputs[0])
+    below = editor.producer(cast.inputs[0]) if cast is not None and cast.is_op("Cast") else None
+    if below is None or not below.is_op("Less") or kept is None or not 0.0 < kept <= 1.0:
+        return False
+    drawn = editor.producer(below.inputs[0])
+    if drawn is None or not drawn.is_op("RandomUniform", "RandomUniformLike"):
+        return False
+    is_standard = (drawn.attributes.get("low", 0.0), drawn.attributes.get("high", 1.0)) == (0.0, 1.0)
+    return is_standard and editor.scalar(below.inputs[1]) == kept
+
+
 REWRITES: tuple[Rewrite, ...] = (
+    Rewrite(operators=("Mul",), attempt=_keep_branch),
     Rewrite(operators=("BatchNormalization", "Dropout", "LayerNormalization", "MaxPool"), attempt=_drop_unread_outputs),
 )

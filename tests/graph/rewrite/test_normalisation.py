@@ -104,6 +104,59 @@ def test_group_normalisation() -> None:
     assert computes_the_same(result.graph, model)
 
 
+KERAS_GROUPS = """
+    r = Reshape (x, groups)  m = ReduceMean (r, over)  d = Sub (r, m)  q = Mul (d, d)  v = ReduceMean (q, over)
+    e = Add (v, eps)  s = Sqrt (e)  i = Reciprocal (s)  f = Mul (i, g5)  p = Mul (r, f)  n = Mul (m, f)
+    o = Sub (b5, n)  u = Add (p, o)  y = Reshape (u, back)
+"""
+KERAS_CONSTANTS = {
+    "groups": np.array([-1, 4, 5, 2, 3]), "over": np.array([1, 2, 4]), "back": np.array([-1, 4, 5, 6]),
+    "eps": np.float32(1e-3), "g5": weights(1, 1, 1, 2, 3), "b5": weights(1, 1, 1, 2, 3, seed=1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shift", ["b5", "zero"])
+def test_group_normalisation_of_keras(shift: str) -> None:
+    body = KERAS_GROUPS if shift == "b5" else KERAS_GROUPS.replace("o = Sub (b5, n)", "o = Neg (n)")
+    model = network(body, {"x": ("N", 4, 5, 6)}, KERAS_CONSTANTS)
+    result = canonical(model)
+    assert operators(result.graph) == ["Transpose", "GroupNormalization", "Transpose"]
+    assert result.graph.nodes[1].attributes["num_groups"] == 2
+    assert computes_the_same(result.graph, model)
+
+
+def test_group_normalisation_of_keras_between_convolutions() -> None:
+    turned = KERAS_GROUPS.replace("Reshape (x", "Reshape (t").replace("y = Reshape", "w = Reshape")
+    body = (
+        f"c = Conv (x, k)  t = Transpose <perm = [0, 2, 3, 1]> (c)  {turned}  y = Transpose <perm = [0, 3, 1, 2]> (w)"
+    )
+    model = network(body, {"x": ("N", 6, 4, 5)}, {**KERAS_CONSTANTS, "k": weights(6, 6, 1, 1)})
+    result = canonical(model)
+    assert operators(result.graph) == ["Conv", "GroupNormalization"]
+    assert computes_the_same(result.graph, model)
+
+
+@pytest.mark.parametrize(
+    ("constants", "shape"),
+    [
+        ({"back": np.array([-1, 5, 4, 6])}, (4, 5, 6)),
+        ({"groups": np.array([-1, 4, 2, 5, 3]), "over": np.array([1, 2, 4]), "g5": weights(1, 1, 1, 5, 3),
+          "b5": weights(1, 1, 1, 5, 3)}, (4, 5, 6)),
+        ({"g5": weights(1, 4, 5, 2, 3), "b5": weights(1, 4, 5, 2, 3)}, (4, 5, 6)),
+        ({"g5": weights(1, 1, 6, 1, 1), "b5": weights(1, 1, 6, 1, 1)}, (4, 6, 6)),
+    ],
+    ids=["other-positions", "positions-in-groups", "scale-per-position", "scale-per-column"],
+)  # fmt: skip
+def test_groups_that_are_not_those_of_keras(constants: dict[str, np.ndarray], shape: tuple[int, ...]) -> None:
+    given = {**KERAS_CONSTANTS, **constants}
+    if shape[1] == 6:
+        given |= {"groups": np.array([-1, 4, 6, 2, 3]), "back": np.array([-1, 4, 6, 6])}
+    model = network(KERAS_GROUPS, {"x": ("N", *shape)}, given)
+    result = canonical(model)
+    assert "GroupNormalization" not in operators(result.graph)
+    assert computes_the_same(result.graph, model)
+
+
 @pytest.mark.parametrize(
     ("body", "reason"),
     [

@@ -1,16 +1,17 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from aznas_onnx.graph.rewrite.editor import Editor
-from aznas_onnx.graph.rewrite.training import _drop_unread_outputs
+from aznas_onnx.graph.rewrite.training import _drop_unread_outputs, _keep_branch
 from tests.graph.builders import network, weights
 from tests.graph.rewrite.running import canonical, computes_the_same, decomposed, operators
 
 MAP = {"x": ("N", 4, 6, 6)}
 CONSTANTS = {
     "g": weights(4), "b": weights(4, seed=1), "m": weights(4, seed=2), "v": np.abs(weights(4, seed=3)) + 0.5,
-    "ratio": np.float32(0.5), "yes": np.array(True),
+    "ratio": np.float32(0.5), "other": np.float32(0.25), "yes": np.array(True),
 }  # fmt: skip
 
 
@@ -39,3 +40,32 @@ def test_indices_that_are_read_stay() -> None:
     assert graph.nodes[0].outputs == ("p", "i")
     editor = Editor(graph)
     assert _drop_unread_outputs(editor, next(editor.nodes("MaxPool"))) == "every output is read"
+
+
+STOCHASTIC_DEPTH = """
+    a = Abs (x)  z = Constant <value = float[1, 1, 1, 1] {0}> ()  r = RandomUniformLike (z)  l = Less (r, ratio)
+    c = Cast <to = 1> (l)  d = Div (c, ratio)
+"""
+
+
+@pytest.mark.parametrize("product", ["Mul (a, d)", "Mul (d, a)"])
+def test_a_branch_that_training_drops_at_random_is_kept(product: str) -> None:
+    model = network(f"{STOCHASTIC_DEPTH} m = {product}  y = Add (x, m)", MAP, CONSTANTS)
+    assert operators(decomposed(model)[0]) == ["Abs", "Add"]
+    assert computes_the_same(canonical(model).graph, network("a = Abs (x)  y = Add (x, a)", MAP))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        STOCHASTIC_DEPTH.replace("Div (c, ratio)", "Div (c, other)"),
+        STOCHASTIC_DEPTH.replace("(z)  l", "<high = 2.0> (z)  l"),
+        STOCHASTIC_DEPTH.replace("Div (c, ratio)", "Add (c, ratio)"),
+    ],
+    ids=["other-factor", "other-range", "no-mask"],
+)
+def test_other_random_factors_stay(body: str) -> None:
+    graph, _ = decomposed(network(f"{body} m = Mul (a, d)  y = Add (x, m)", MAP, CONSTANTS))
+    assert "RandomUniformLike" in operators(graph)
+    editor = Editor(graph)
+    assert _keep_branch(editor, next(editor.nodes("Mul"))) == "it is not multiplied by a random mask"

@@ -1,0 +1,123 @@
+"""One scored architecture, and how a line of a scores file holds it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from aznas_onnx.results import ProxyScores, ProxyValue, Status
+
+__all__ = ["Record", "decode", "encode", "make_record"]
+
+_RESERVED = ("arch", "failed", "macs", "params", "layers", "stderr", "per_seed", "missing", "inapplicable", "seconds")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """A scored architecture.
+
+    Attributes
+    ----------
+    arch
+        Its genotype.
+    reason
+        Why it could not be scored; None where it was.
+    proxies
+        By name; empty where it failed.
+    macs, params, layers
+        Multiply-adds of one sample, trainable parameters, operators with weights; None where it failed.
+    elapsed_s
+        Wall-clock seconds of building and scoring.
+    """
+
+    arch: str
+    reason: str | None = None
+    proxies: Mapping[str, ProxyValue] = field(default_factory=lambda: MappingProxyType({}))
+    macs: int | None = None
+    params: int | None = None
+    layers: int | None = None
+    elapsed_s: float = 0.0
+
+
+def make_record(scores: ProxyScores, layers: int | None) -> Record:
+    """Make a record of what scoring gave."""
+    if scores.status is Status.FAILED:
+        return Record(arch=scores.model, reason=scores.reason or "no reason given", elapsed_s=scores.elapsed_s)
+    return Record(
+        arch=scores.model,
+        proxies=scores.proxies,
+        macs=scores.macs,
+        params=scores.params,
+        layers=layers,
+        elapsed_s=scores.elapsed_s,
+    )
+
+
+def encode(record: Record) -> dict[str, Any]:
+    """Return a record as JSON values: one key a proxy, null where it has no value, with the reason in ``missing``."""
+    if record.reason is not None:
+        return {"arch": record.arch, "failed": record.reason, "seconds": round(record.elapsed_s, 4)}
+    values = record.proxies
+    fields: dict[str, Any] = {"arch": record.arch}
+    fields |= {name: value.mean for name, value in values.items() if name != "macs"}
+    fields |= {"macs": record.macs, "params": record.params, "layers": record.layers}
+    fields["seconds"] = round(record.elapsed_s, 4)
+    optional = {
+        "stderr": {name: value.stderr for name, value in values.items() if value.stderr is not None},
+        "per_seed": {name: _plain(value) for name, value in values.items() if name != "macs" and _is_many(value)},
+        "missing": {name: value.reason for name, value in values.items() if value.mean is None},
+        "inapplicable": [name for name, value in values.items() if not value.applies],
+    }
+    fields |= {key: found for key, found in optional.items() if found}
+    if "macs" not in values:
+        fields["proxies"] = list(values)
+    return fields
+
+
+def decode(fields: Mapping[str, Any]) -> Record:
+    """Read back what :func:`encode` wrote.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        If it is something else.
+    """
+    if not isinstance(fields["arch"], str):
+        raise TypeError("arch is not a text")
+    if "failed" in fields:
+        return Record(arch=fields["arch"], reason=str(fields["failed"]), elapsed_s=float(fields["seconds"]))
+    names = fields.get("proxies") or [*(name for name in fields if name not in _NOT_PROXIES), "macs"]
+    return Record(
+        arch=fields["arch"],
+        proxies={name: _value(name, fields) for name in names},
+        macs=fields["macs"],
+        params=fields["params"],
+        layers=fields["layers"],
+        elapsed_s=float(fields["seconds"]),
+    )
+
+
+_NOT_PROXIES = frozenset((*_RESERVED, "proxies", "schema", "settings", "selection", "software"))
+
+
+def _is_many(value: ProxyValue) -> bool:
+    return len(value.per_seed) > 1
+
+
+def _plain(value: ProxyValue) -> list[float | None]:
+    return [one if math.isfinite(one) else None for one in value.per_seed]
+
+
+def _value(name: str, fields: Mapping[str, Any]) -> ProxyValue:
+    mean = fields[name]
+    per_seed = fields.get("per_seed", {}).get(name, ())
+    return ProxyValue(
+        mean=None if mean is None else float(mean),
+        stderr=fields.get("stderr", {}).get(name),
+        per_seed=tuple(-math.inf if one is None else one for one in per_seed),
+        reason=fields["missing"][name] if mean is None else None,
+        applies=name not in fields.get("inapplicable", ()),
+    )

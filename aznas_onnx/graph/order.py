@@ -1,0 +1,83 @@
+"""The nodes of a file in an order in which each can run.
+
+ONNX demands that order; ONNX Runtime does not, and its own fp16 converter writes files that break it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+
+import onnx
+
+__all__ = ["in_order", "subgraphs"]
+
+
+def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """Yield the branches or the body of a node."""
+    for attribute in node.attribute:
+        if attribute.type == onnx.AttributeProto.GRAPH:
+            yield attribute.g
+        elif attribute.type == onnx.AttributeProto.GRAPHS:
+            yield from attribute.graphs
+
+
+def in_order(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Sort the nodes of a model's main graph.
+
+    Parameters
+    ----------
+    model
+        Stays as it is.
+
+    Returns
+    -------
+    ModelProto
+        The given one where its nodes are sorted already, or cannot be (a cycle, a name defined twice). Nodes keep their
+        order where none of them waits for a later one.
+    """
+    nodes = model.graph.node
+    made: dict[str, int] = {}
+    for index, node in enumerate(nodes):
+        made.update((name, index) for name in node.output if name)
+    needs = [{made[name] for name in _read(node) if name in made} for node in nodes]
+    if all(max(needed, default=-1) < index for index, needed in enumerate(needs)):
+        return model
+    order = _order(needs)
+    if len(order) < len(nodes):
+        return model
+    ordered = onnx.ModelProto()
+    ordered.CopyFrom(model)
+    del ordered.graph.node[:]
+    ordered.graph.node.extend(nodes[index] for index in order)
+    return ordered
+
+
+def _order(needs: list[set[int]]) -> list[int]:
+    """Return the indices in an order in which each comes after all that it needs, without those in a cycle."""
+    waiting = [len(needed) for needed in needs]
+    readers: list[list[int]] = [[] for _ in needs]
+    for index, needed in enumerate(needs):
+        for source in needed:
+            readers[source].append(index)
+    ready = [index for index, count in enumerate(waiting) if not count]
+    order = []
+    while ready:
+        index = heapq.heappop(ready)
+        order.append(index)
+        for reader in readers[index]:
+            waiting[reader] -= 1
+            if not waiting[reader]:
+                heapq.heappush(ready, reader)
+    return order
+
+
+def _read(node: onnx.NodeProto) -> Iterator[str]:
+    """Yield what a node reads, what its branches or body read from around them included."""
+    yield from node.input
+    for graph in subgraphs(node):
+        own = {value.name for value in graph.input}
+        for inner in graph.node:
+            yield from (name for name in _read(inner) if name not in own)
+            own.update(inner.output)
+        yield from (value.name for value in graph.output if value.name not in own)
