@@ -168,9 +168,9 @@ def _signal(total: Tensor, g_in: Tensor, ratio: float) -> Tensor:
     number of samples; `ratio` is that of elements to samples. This holds for any number of samples, and where they are
     fewer than channels.
     """
-    noise = torch.linalg.vector_norm(g_in).square() * (ratio / g_in.numel())
-    tiny = torch.finfo(torch.float32).tiny
-    return (1.0 - noise.to(total.device) / total.clamp_min(tiny)).clamp_min(_LEAST_SIGNAL)
+    noise: Tensor = torch.linalg.vector_norm(g_in).square() * (ratio / g_in.numel())
+    share: Tensor = noise.to(total.device) / total.clamp_min(torch.finfo(torch.float32).tiny)
+    return (1.0 - share).clamp_min(_LEAST_SIGNAL)
 
 
 def _piece_size(tensor: Tensor) -> int:
