@@ -20,7 +20,7 @@ _RANDOM = frozenset("RandomNormal RandomNormalLike RandomUniform RandomUniformLi
 # parameter it was made from, not its index table.
 _DATA_OPERAND = frozenset(
     "Gather GatherND GatherElements DequantizeLinear QuantizeLinear Slice Reshape Transpose Expand Tile Pad Cast "
-    "Squeeze Unsqueeze Flatten Resize".split()
+    "CastLike Squeeze Unsqueeze Flatten Resize".split()
 )
 
 
@@ -108,7 +108,7 @@ class _Folding:
         found = frozenset[str]().union(*(c.sources for c in constants if c.is_float or node.op_type in _DATA_OPERAND))
         # Identity of an initialiser is how the TorchScript exporter stores equal but separate parameters, and
         # ConstantOfShape how the zoo's abridged graphs do. Other tables come from shapes alone: nobody trains them.
-        is_root = node.op_type in ("Identity", "ConstantOfShape")
+        is_root = node.op_type == "ConstantOfShape" or (node.op_type == "Identity" and found == {node.inputs[0]})
         return frozenset({node.outputs[0]}) if is_root else found
 
     def _is_blank(self, name: str) -> bool:

@@ -110,3 +110,26 @@ def test_the_model_given_is_not_changed() -> None:
     prepare(proto)
     assert proto.SerializeToString() == before
     assert isinstance(proto, onnx.ModelProto)
+
+
+def test_a_copy_of_a_table_is_no_parameter() -> None:
+    """As dynamo's exporter, unoptimised, writes Swin's attention mask: allocated, assigned to, copied, compared."""
+    model = prepared(
+        """
+        s = Constant <value_ints = [8, 8]> ()
+        blank = ConstantOfShape <value = int64[1] {0}> (s)
+        z = Cast <to = 1> (blank)
+        one = Constant <value = float {1.0}> ()
+        rows = Constant <value = int64[2, 1] {0, 1}> ()
+        wide = Constant <value_ints = [2, 8]> ()
+        update = Expand (one, wide)
+        assigned = ScatterND (z, rows, update)
+        turned = Transpose <perm = [1, 0]> (assigned)
+        copy = Identity (turned)
+        typed = CastLike (one, copy)
+        mask = Sub (copy, typed)
+        y = Add (x, mask)
+        """
+    )
+    sources = model.graph.constants["mask"].sources
+    assert all(model.graph.constants[source].elements == 1 for source in sources)
