@@ -64,6 +64,10 @@ class Measuring:
 
     def add_gradient(self, previous: Block, block: Block, g_in: Tensor, g_out: Tensor) -> None:
         """Measure a block's Jacobian from its output gradient and what that became at its input."""
+        if g_in.shape[0] != g_out.shape[0]:  # patches that became samples, as in MobileViT
+            became = f"{g_in.shape[0]} become {g_out.shape[0]}"
+            self.skip(block, f"the samples of block {block.name!r} cannot be matched ({became})")
+            return
         rank_in, rank_out = g_in.dim(), g_out.dim()
         g_in, g_out = g_in.movedim(previous.channel_axis, -1), g_out.movedim(block.channel_axis, -1)
         grid_in, grid_out = tuple(g_in.shape[1:-1]), tuple(g_out.shape[1:-1])

@@ -249,6 +249,17 @@ def test_tokens_that_cannot_be_matched_are_left_out_with_a_reason():
     assert evidence[1].sigma is None
 
 
+def test_patches_that_became_samples_are_left_out_with_a_reason():
+    layers = [
+        ("a", torch.relu, ("x",)),
+        ("b", lambda a: 2.0 * a.reshape(8, 16, 16).transpose(1, 2).reshape(32, 4, 16), ("a",)),
+    ]
+    measured = (block(0, "a"), block(1, "b", channel_axis=2))
+    found = BlockPass(program_of(layers), measured).measure({"x": torch.randn(8, 16, 4, 4)}, None, signs_of(0))
+    assert found[1].sigma is None
+    assert found[1].unmeasured == "the samples of block 'block 1' cannot be matched (8 become 32)"
+
+
 def test_a_transpose_between_blocks_is_followed():
     weight = torch.randn(6, 6, 1, 1)
     program = program_of(
