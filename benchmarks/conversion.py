@@ -84,12 +84,12 @@ def measure(name: str, proto: onnx.ModelProto, repeats: int) -> float:
     compile_ms = best_ms(
         lambda: compile_program(model.graph, model.facts, weights, device="cpu", training=True), repeats
     )
-    shapes_ms = best_ms(lambda: specialise(prepared, BATCH_SIZE), max(1, repeats // 5))
+    shapes_ms = best_ms(lambda: specialise(prepared, BATCH_SIZE), repeats)
     print(
         f"{name:32} {len(proto.graph.node):6} {len(program.steps):6} {onnx2torch_ms(proto, repeats):>12} "
         f"{compile_ms:9.2f} {first_ms:9.2f} {shapes_ms:9.1f}"
     )
-    return compile_ms * 300 / max(300, len(program.steps))
+    return (compile_ms + shapes_ms) * 300 / max(300, len(program.steps))
 
 
 def main() -> None:
@@ -105,7 +105,7 @@ def main() -> None:
         proto = onnx.load(source) if isinstance(source, Path) else export(source)
         worst = max(worst, measure(name, proto, options.repeats))
     verdict = "below" if worst < REQUIRED_MS else "ABOVE"
-    print(f"Compiling 300 nodes takes {worst:.1f} ms at most: {verdict} the required {REQUIRED_MS:.0f} ms.")
+    print(f"Both steps for 300 nodes take {worst:.1f} ms at most: {verdict} the required {REQUIRED_MS:.0f} ms.")
 
 
 if __name__ == "__main__":
