@@ -121,7 +121,7 @@ def _assemble_declared(model: Model, found: Sequence[Declared]) -> Blocks:
         )
         for index, (entry, nodes) in enumerate(zip(found, members, strict=True))
     )
-    network = _network(model)
+    network = _network(model) if _may_be_transformer(model.graph) else None
     if network is None:
         return Blocks(blocks=blocks, is_transformer=False)
     parts = group(network, itemise(network, divide(network.data, network.traits, list(network.path), network.stop)))
@@ -154,9 +154,16 @@ def _channel_axis(model: Model, tensor: str) -> int:
     return 2 if len(model.facts[tensor].shape or ()) == 3 else 1
 
 
+_MIXES_TOKENS = frozenset(("MatMul", "Einsum", "Softmax", "Attention"))
 _NORMALISES = frozenset(
     ("LayerNormalization", "RMSNormalization", "GroupNormalization", "InstanceNormalization", "ReduceMean")
 )
+
+
+def _may_be_transformer(graph: Graph) -> bool:
+    """Whether anything speaks for a transformer; for most networks a glance tells that nothing does."""
+    operators = {node.op_type for node in graph.nodes}
+    return "BatchNormalization" not in operators or not operators.isdisjoint(_MIXES_TOKENS)
 
 
 def _is_transformer(
