@@ -38,9 +38,8 @@ def main() -> int:
     if not samples:
         print(f"{arguments.scores} holds {len(scores)} scores, fewer than one sample of {arguments.size}")
         return 2
-    print(
-        f"| sample | {' | '.join(f'{name}: winner' for name in columns)} | {' | '.join(f'{name}: best' for name in columns)} |"
-    )
+    titles = ["sample", *(f"{name}: winner" for name in columns), *(f"{name}: best" for name in columns)]
+    print(f"| {' | '.join(titles)} |")
     print("|---|" + "---:|" * (2 * len(columns)))
     found = []
     for number, sample in enumerate(samples, start=1):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import os
 import sys
@@ -110,6 +111,12 @@ def run(arguments: Sequence[str]) -> int:
         return BAD_INPUT
     except AznasError as error:
         click.echo(f"aznas: {printable(str(error))}", err=True)
+        return BAD_INPUT
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _forget_stdout()
+        click.echo(f"aznas: the output cannot be written: {error.strerror}", err=True)
         return BAD_INPUT
     except (KeyboardInterrupt, click.Abort):
         click.echo("aznas: interrupted", err=True)

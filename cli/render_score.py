@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from aznas_onnx.cli.options import OutputFormat
-from aznas_onnx.cli.tables import Column, print_table, print_trimmed, write_csv, write_markdown
+from aznas_onnx.cli.tables import Column, print_table, print_trimmed, proxy_title, write_csv, write_markdown
 from aznas_onnx.cli.text import plural, printable
 from aznas_onnx.counts import format_count
 from aznas_onnx.ranking import Ranking
@@ -127,20 +127,12 @@ def _print_table(report: ScoreReport, console: Console) -> None:
         print_trimmed(console, printable(line), style="dim")
 
 
-_NARROW_TITLES = {
-    "expressivity": "Expres-\nsivity",
-    "progressivity": "Progres-\nsivity",
-    "trainability": "Train-\nability",
-}
-
-
 def _columns(report: ScoreReport, *, narrow: bool) -> list[Column]:
-    titles = _NARROW_TITLES if narrow else {}
     return [
         Column(title="Rank"),
         Column(title="Model", is_number=False, is_name=True),
         Column(title="AZ\nscore" if narrow else "AZ score"),
-        *(Column(title=titles.get(name, name.capitalize())) for name in report.proxies if name != _COMPLEXITY),
+        *(Column(title=proxy_title(name, narrow=narrow)) for name in report.proxies if name != _COMPLEXITY),
         Column(title="MACs"),
         Column(title="Params"),
         *(() if narrow else (Column(title="Blocks"), Column(title="Seconds"))),

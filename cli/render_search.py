@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aznas_onnx.cli.options import OutputFormat
-from aznas_onnx.cli.tables import Column, print_table, write_csv, write_markdown
+from aznas_onnx.cli.tables import Column, print_table, proxy_title, write_csv, write_markdown
 from aznas_onnx.cli.text import plural, printable
 from aznas_onnx.counts import format_count
 from aznas_onnx.results import ProxyValue, Status
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 __all__ = ["candidate_fields", "render_study", "study_document"]
+
+_WIDE = 100  # columns of a terminal in which undivided titles have room
 
 
 def render_study(
@@ -35,7 +37,7 @@ def render_study(
         write_markdown(console.file, _columns(study, best), (_cells(study, one) for one in best))
         console.file.writelines(f"\n{line}\n" for line in _notes(study, best, code="`"))
     else:
-        print_table(console, _columns(study, best), (_cells(study, one) for one in best))
+        print_table(console, _columns(study, best, narrow=console.width < _WIDE), (_cells(study, one) for one in best))
         console.print()
         for line in _notes(study, best):
             console.out(printable(line), highlight=False)  # whole, to be copied
@@ -79,11 +81,17 @@ def candidate_fields(one: Candidate) -> dict[str, Any]:
     }
 
 
-def _columns(study: Study, best: Sequence[Candidate]) -> list[Column]:
+def _columns(study: Study, best: Sequence[Candidate], *, narrow: bool = False) -> list[Column]:
     proxies = best[0].trial.proxies if best else {}
-    counts = ["MACs", *(["FLOPs (paper)"] if _counts_by_paper(study) else []), "Params", "Layers"]
+    counts = [
+        "MACs",
+        *(["FLOPs\n(paper)" if narrow else "FLOPs (paper)"] if _counts_by_paper(study) else []),
+        "Params",
+        "Layers",
+    ]
     counts += ["Latency"] if study.settings.budget.latency_ms is not None else []
-    titles = ["Rank", "Trial", "AZ score", *(name.capitalize() for name in proxies if name != COMPLEXITY), *counts]
+    named = (proxy_title(name, narrow=narrow) for name in proxies if name != COMPLEXITY)
+    titles = ["Rank", "Trial", "AZ\nscore" if narrow else "AZ score", *named, *counts]
     return [Column(title=title) for title in titles]
 
 

@@ -12,7 +12,7 @@ from aznas_onnx.cli.text import printable
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-__all__ = ["Column", "print_table", "print_trimmed", "write_csv", "write_markdown"]
+__all__ = ["Column", "print_table", "print_trimmed", "proxy_title", "write_csv", "write_markdown"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +23,18 @@ class Column:
     is_number: bool = True
     is_name: bool = False
     style: str = ""
+
+
+_NARROW_TITLES = {
+    "expressivity": "Expres-\nsivity",
+    "progressivity": "Progres-\nsivity",
+    "trainability": "Train-\nability",
+}
+
+
+def proxy_title(name: str, *, narrow: bool) -> str:
+    """Return the title of a proxy's column, divided where there is little room."""
+    return _NARROW_TITLES.get(name, name.capitalize()) if narrow else name.capitalize()
 
 
 def print_table(console: Console, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
 from functools import lru_cache
@@ -10,7 +11,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import numpy as np
 import onnx
 
-from aznas_onnx.errors import SettingsError
+from aznas_onnx.errors import AznasError, SettingsError
 
 __all__ = ["GenotypeError", "Space", "choose", "quote"]
 
@@ -153,6 +154,20 @@ def _count_built(space: Space[Any], genotype: Any) -> tuple[int, int, int]:
     from aznas_onnx.flops import count
     from aznas_onnx.graph.prepare import declared_blocks, prepare
 
-    model = prepare(space.build(genotype))
+    model = prepare(_built(space, genotype))
     costs = count(model)
     return costs.macs, costs.params, len(declared_blocks(model.graph.metadata))
+
+
+def _built(space: Space[Any], genotype: Any) -> onnx.ModelProto:
+    """Build a network; a mistake in a space of someone's own becomes a sentence that says where it is."""
+    try:
+        return space.build(genotype)
+    except AznasError:
+        raise
+    except Exception as error:  # a stranger's space may raise anything
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise SettingsError(
+            f"space {space.name!r} fails to build {quote(space.format(genotype))}: {type(error).__name__}: {error} "
+            f"({place.filename}, line {place.lineno})"
+        ) from error

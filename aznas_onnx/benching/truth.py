@@ -80,7 +80,7 @@ def read_truth(path: str | os.PathLike[str], columns: Sequence[str] | None = Non
             raise SettingsError(f"{name}, line {line}: {len(row)} fields; {len(header)} are needed")
     archs = tuple(row[header.index(ARCH_COLUMN)].strip() for _, row in body)
     _check_distinct(name, archs)
-    found_columns = dict(_number_columns(header, [row for _, row in body]))
+    found_columns = dict(_number_columns(name, header, body))
     chosen = _chosen(name, header, found_columns, columns)
     values = np.array([found_columns[title] for title in chosen]).T.reshape(len(archs), len(chosen))
     return Truth(archs=archs, columns=chosen, values=values)
@@ -96,17 +96,28 @@ def _check_distinct(name: Path, archs: Sequence[str]) -> None:
         seen.add(arch)
 
 
-def _number_columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[tuple[str, list[float]]]:
-    """Yield the columns whose fields are all numbers or empty, and not all empty."""
+def _number_columns(
+    name: Path, header: Sequence[str], body: Sequence[tuple[int, Sequence[str]]]
+) -> Iterator[tuple[str, list[float]]]:
+    """Yield the columns whose fields are numbers or empty, and not all empty; refuse one of numbers and a few words."""
     for index, title in enumerate(header):
         if title == ARCH_COLUMN:
             continue
-        try:
-            numbers = [float(row[index]) if row[index].strip() else math.nan for row in rows]
-        except ValueError:
-            continue
-        if any(math.isfinite(number) for number in numbers):
-            yield title, [number if math.isfinite(number) else math.nan for number in numbers]
+        numbers = [_number(row[index]) for _, row in body]
+        words = [line for (line, _), number in zip(body, numbers, strict=True) if number is None]
+        if 2 * len(words) < len(body) and words:
+            word = dict(body)[words[0]][index]
+            raise SettingsError(f"{name}, line {words[0]}: {title} is {word!r}; a number or nothing is needed")
+        if not words and any(number is not None and math.isfinite(number) for number in numbers):
+            yield title, [math.nan if number is None or not math.isfinite(number) else number for number in numbers]
+
+
+def _number(text: str) -> float | None:
+    """Return the number in a field, NaN where it is empty; None where it is a word."""
+    try:
+        return float(text) if text.strip() else math.nan
+    except ValueError:
+        return None
 
 
 def _chosen(

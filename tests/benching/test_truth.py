@@ -66,3 +66,9 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 def test_values_cannot_be_changed(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="read-only"):
         read_truth(written(tmp_path, "arch,x\na,1\n")).values[0, 0] = 2
+
+
+def test_a_word_among_numbers_is_refused_where_it_stands(tmp_path: Path) -> None:
+    path = written(tmp_path, "arch,top1\na,1\nb,high\nc,3\n")
+    with pytest.raises(SettingsError, match="line 3: top1 is 'high'; a number or nothing is needed"):
+        read_truth(path)

@@ -120,3 +120,12 @@ def test_a_terminal_that_lacks_letters_is_no_error() -> None:
     done = subprocess.run(command, capture_output=True, check=False, env={"PYTHONIOENCODING": "ascii"})
     assert done.returncode == 0
     assert done.stdout.isascii()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+def test_an_output_that_is_full_is_one_sentence() -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "aznas_onnx", "spaces"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == ["aznas: the output cannot be written: No space left on device"]

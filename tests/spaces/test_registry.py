@@ -146,3 +146,19 @@ def test_the_default_counts_are_those_of_the_built_network() -> None:
     assert space.params(genotype) == counted.params(genotype)
     assert space.layers(genotype) == 18
     assert space.paper_flops(genotype) is None
+
+
+def test_a_mistake_in_a_space_of_one_s_own_is_a_sentence_that_says_where(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from aznas_onnx.spaces.nb201 import NasBench201\n"
+        "from aznas_onnx.spaces import Space\n"
+        "class Mine(NasBench201):\n"
+        "    macs = Space.macs\n"
+        "    def build(self, genotype):\n"
+        "        return no_such_name\n"
+        "SPACE = Mine\n"
+    )
+    space = get(path)
+    with pytest.raises(SettingsError, match=r"NameError: name 'no_such_name' is not defined .*mine\.py, line 6"):
+        space.macs(space.sample(np.random.default_rng(0)))
