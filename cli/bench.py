@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aznas_onnx.cli.exits import BAD_INPUT, DONE, INTERRUPTED, SOME_FAILED
-from aznas_onnx.cli.options import OutputFormat, batch_size_option, effort_option, format_option
+from aznas_onnx.cli.options import (
+    OutputFormat,
+    batch_size_option,
+    device_option,
+    effort_option,
+    format_option,
+    proxies_option,
+    seeds_option,
+)
 from aznas_onnx.cli.spaces import complete_space, space_options
 from aznas_onnx.cli.text import plural, printable
 
@@ -32,10 +40,6 @@ def _read_sample(ctx: click.Context, param: click.Parameter, value: str) -> int 
     if not (value.isascii() and value.isdigit() and int(value) > 0):
         raise click.BadParameter(f"{value!r} is neither a positive number nor all")
     return int(value)
-
-
-def _split_names(ctx: click.Context, param: click.Parameter, value: str | None) -> list[str] | None:
-    return None if value is None else [name.strip() for name in value.split(",") if name.strip()]
 
 
 @click.command(short_help="Compare scores with measured accuracies.")
@@ -70,29 +74,12 @@ def _split_names(ctx: click.Context, param: click.Parameter, value: str | None) 
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Score in so many processes.")
 @effort_option("paper")
 @batch_size_option
-@click.option(
-    "--seeds",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Score with so many draws of weights and input, and average.",
-)
+@seeds_option
 @click.option(
     "--score-seed", type=click.IntRange(min=0), default=0, show_default=True, help="The first of the seeds of scoring."
 )
-@click.option(
-    "--device",
-    default="auto",
-    show_default=True,
-    metavar="auto|cpu|cuda[:i]|mps",
-    help="Where to compute; auto takes CUDA, else MPS, else the CPU.",
-)
-@click.option(
-    "--proxies",
-    metavar="LIST",
-    callback=_split_names,
-    help="Proxies to compute, separated by commas; az stands for the four of AZ-NAS.  [default: az]",
-)
+@device_option
+@proxies_option
 @click.option(
     "--as-published",
     is_flag=True,

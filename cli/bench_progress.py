@@ -1,45 +1,34 @@
-"""The progress of a benchmark on stderr: a bar on a terminal, a line now and then elsewhere."""
+"""What `aznas bench` tells of its progress."""
 
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from aznas_onnx.benching import Scored
+from aznas_onnx.cli.progress import duration, shown
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 __all__ = ["shown_resampling", "shown_scoring"]
 
-_LINE_EVERY_S = 30.0
 
-
-@contextlib.contextmanager
-def shown_scoring(console: Console) -> Iterator[Callable[[Scored], None]]:
-    """Yield a function that shows how far scoring has come."""
-    if not console.is_terminal:
-        yield _Lines(console)
-        return
-    from rich import progress as bars
-
-    columns = (
-        bars.TextColumn("{task.description}", markup=False),
-        bars.BarColumn(bar_width=20),
-        bars.MofNCompleteColumn(),
-        bars.TextColumn("{task.fields[told]}", markup=False),
+def shown_scoring(console: Console) -> AbstractContextManager[Callable[[Scored], None]]:
+    """Return a context with a function that shows how far scoring has come."""
+    return shown(
+        console,
+        None,
+        lambda state: f"{state.done:,} of {state.total:,}, {_told(state)}",
+        lambda state: {
+            "description": "scoring" if state.rate else "loading PyTorch",
+            "completed": state.done,
+            "total": state.total,
+            "told": _told(state),
+        },
     )
-    with bars.Progress(*columns, console=console, transient=True) as shown:
-        task = shown.add_task("loading PyTorch", total=None, told="")
-        yield lambda state: shown.update(
-            task,
-            description="scoring" if state.rate else "loading PyTorch",
-            completed=state.done,
-            total=state.total,
-            told=_told(state),
-        )
 
 
 @contextlib.contextmanager
@@ -56,23 +45,9 @@ def shown_resampling(console: Console, resamples: int) -> Iterator[Callable[[int
         yield lambda done: shown.update(task, completed=done)
 
 
-class _Lines:
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._last = time.monotonic()
-
-    def __call__(self, state: Scored) -> None:
-        now = time.monotonic()
-        if now - self._last >= _LINE_EVERY_S:
-            self._last = now
-            self._console.print(f"{state.done:,} of {state.total:,}, {_told(state)}")
-
-
 def _told(state: Scored) -> str:
     """Return rate, time left and failures in words."""
     if state.remaining_s is None:
         return ""
-    minutes, seconds = divmod(round(state.remaining_s), 60)
-    hours, minutes = divmod(minutes, 60)
     failed = f", {state.failed:,} failed" if state.failed else ""
-    return f"{state.rate:.2g}/s, {hours}:{minutes:02}:{seconds:02} left{failed}"
+    return f"{state.rate:.2g}/s, {duration(state.remaining_s)} left{failed}"

@@ -15,12 +15,15 @@ __all__ = [
     "OutputFormat",
     "batch_size_option",
     "blocks_option",
+    "device_option",
     "effort_option",
     "format_option",
     "input_option",
     "keep_graph_option",
+    "proxies_option",
     "read_count",
     "read_input_shapes",
+    "seeds_option",
 ]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -77,6 +80,32 @@ format_option = click.option(
     show_default=True,
     callback=lambda ctx, param, value: OutputFormat(value),
     help="How the result is written to stdout.",
+)
+
+
+def _split_names(ctx: click.Context, param: click.Parameter, value: str | None) -> list[str] | None:
+    return None if value is None else [name.strip() for name in value.split(",") if name.strip()]
+
+
+seeds_option = click.option(
+    "--seeds",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Score with so many draws of weights and input, and average.",
+)
+device_option = click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    metavar="auto|cpu|cuda[:i]|mps",
+    help="Where to compute; auto takes CUDA, else MPS, else the CPU.",
+)
+proxies_option = click.option(
+    "--proxies",
+    metavar="LIST",
+    callback=_split_names,
+    help="Proxies to compute, separated by commas; az stands for the four of AZ-NAS.  [default: az]",
 )
 batch_size_option = click.option(
     "--batch-size",

@@ -12,10 +12,13 @@ from aznas_onnx.cli.options import (
     OutputFormat,
     batch_size_option,
     blocks_option,
+    device_option,
     effort_option,
     format_option,
     input_option,
     keep_graph_option,
+    proxies_option,
+    seeds_option,
 )
 from aznas_onnx.cli.text import plural, printable
 from aznas_onnx.results import ProxyScores, Status
@@ -26,36 +29,15 @@ if TYPE_CHECKING:
 __all__ = ["score"]
 
 
-def _split_names(ctx: click.Context, param: click.Parameter, value: str | None) -> list[str] | None:
-    return None if value is None else [name.strip() for name in value.split(",") if name.strip()]
-
-
 @click.command(short_help="Score networks and rank them.")
 @click.argument("models", metavar="MODEL.onnx...", type=click.Path(), nargs=-1, required=True)
 @format_option
-@click.option(
-    "--seeds",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Score with so many draws of weights and input, and average.",
-)
+@seeds_option
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The first of the seeds.")
 @effort_option("paper")
 @batch_size_option
-@click.option(
-    "--device",
-    default="auto",
-    show_default=True,
-    metavar="auto|cpu|cuda[:i]|mps",
-    help="Where to compute; auto takes CUDA, else MPS, else the CPU.",
-)
-@click.option(
-    "--proxies",
-    metavar="LIST",
-    callback=_split_names,
-    help="Proxies to compute, separated by commas; az stands for the four of AZ-NAS.  [default: az]",
-)
+@device_option
+@proxies_option
 @input_option
 @blocks_option
 @keep_graph_option

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from aznas_onnx.cli.exits import DONE, INTERRUPTED
-from aznas_onnx.cli.options import OutputFormat, batch_size_option, effort_option, format_option
+from aznas_onnx.cli.options import (
+    OutputFormat,
+    batch_size_option,
+    device_option,
+    effort_option,
+    format_option,
+    proxies_option,
+    seeds_option,
+)
 from aznas_onnx.cli.spaces import space_options
 from aznas_onnx.cli.text import plural, printable
 from aznas_onnx.counts import parse_count
@@ -46,10 +54,6 @@ def _read_range(ctx: click.Context, param: click.Parameter, value: str | None) -
 
 def _limit_option(*names: str, help_text: str) -> Callable[[F], F]:
     return click.option(*names, metavar="[MIN:]MAX", callback=_read_range, help=help_text)
-
-
-def _split_names(ctx: click.Context, param: click.Parameter, value: str | None) -> list[str] | None:
-    return None if value is None else [name.strip() for name in value.split(",") if name.strip()]
 
 
 @click.command()
@@ -96,28 +100,11 @@ def _split_names(ctx: click.Context, param: click.Parameter, value: str | None) 
 @click.option("--resume", is_flag=True, help="Continue the study in --db; the other options must be the same.")
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Score in so many processes.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the search and of scoring.")
-@click.option(
-    "--seeds",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Score each candidate with so many draws of weights and input, and average.",
-)
+@seeds_option
 @effort_option("auto")
 @batch_size_option
-@click.option(
-    "--device",
-    default="auto",
-    show_default=True,
-    metavar="auto|cpu|cuda[:i]|mps",
-    help="Where to compute; auto takes CUDA, else MPS, else the CPU.",
-)
-@click.option(
-    "--proxies",
-    metavar="LIST",
-    callback=_split_names,
-    help="Proxies to rank by, separated by commas; az stands for the four of AZ-NAS.  [default: az]",
-)
+@device_option
+@proxies_option
 @click.option(
     "--score-resolution",
     type=click.IntRange(min=1),

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from aznas_onnx import spaces
 from aznas_onnx.benching.correlation import Bootstrap
 from aznas_onnx.benching.evaluation import Evaluation, evaluate
 from aznas_onnx.benching.records import Record
@@ -17,12 +16,11 @@ from aznas_onnx.benching.scorefile import ScoreFile
 from aznas_onnx.benching.scoring import Scored, score_archs
 from aznas_onnx.benching.software import software_versions
 from aznas_onnx.benching.truth import Truth, read_truth
-from aznas_onnx.errors import SettingsError
 from aznas_onnx.ranking import Aggregation
-from aznas_onnx.searching.executors import Executor, InlineExecutor, Scorer
-from aznas_onnx.searching.origin import describe_space, space_maker
+from aznas_onnx.searching.executors import Executor, Scorer
+from aznas_onnx.searching.origin import describe_space, find_space, space_maker
 from aznas_onnx.searching.scorer import ModelScorer
-from aznas_onnx.searching.workers import ProcessExecutor
+from aznas_onnx.searching.workers import local_executor
 from aznas_onnx.spaces import Space
 
 __all__ = ["Run", "bench", "prepare_run"]
@@ -126,12 +124,7 @@ def prepare_run(
     SettingsError
         If an argument is not accepted.
     """
-    if isinstance(space, Space):
-        made, reference = space, space.name if type(space).__module__.startswith(spaces.__name__) else None
-        if space_options:
-            raise SettingsError(f"space {space.name!r} is made already; options go with the name of a space")
-    else:
-        made, reference = spaces.get(space, **(space_options or {})), os.fspath(space)
+    made, reference = find_space(space, space_options or {})
     archs = choose_archs(truth.archs, made, sample=sample, seed=seed, unique=unique)
     description = describe_space(made, reference)
     if scorer is None:
@@ -142,7 +135,7 @@ def prepare_run(
         settings={"space": description, "scoring": dict(scorer.describe())},
         selection={"seed": seed, "unique": unique},
         scores=scores,
-        make_executor=partial(InlineExecutor, scorer) if workers == 1 else partial(ProcessExecutor, scorer, workers),
+        make_executor=partial(local_executor, scorer, workers),
     )
 
 

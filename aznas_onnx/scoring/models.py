@@ -106,7 +106,8 @@ def score(
         keep_graph=keep_graph,
         as_published=as_published,
     )
-    return _score(source, settings, resolve_device(device), limits, _clock(resolve_device(device), profile))
+    where = resolve_device(device)
+    return _score(source, settings, where, limits, _clock(where, profile))
 
 
 def score_many(

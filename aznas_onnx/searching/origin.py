@@ -15,7 +15,25 @@ from aznas_onnx import spaces
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.spaces import Space
 
-__all__ = ["describe_space", "space_again", "space_maker"]
+__all__ = ["describe_space", "find_space", "space_again", "space_maker"]
+
+
+def find_space(
+    space: str | os.PathLike[str] | Space[Any], options: Mapping[str, Any]
+) -> tuple[Space[Any], str | os.PathLike[str] | None]:
+    """Return the space and what :func:`aznas_onnx.spaces.get` finds it by, if anything.
+
+    Raises
+    ------
+    SettingsError
+        If there is no such space, or it is made already and takes no options.
+    """
+    if not isinstance(space, Space):
+        return spaces.get(space, **options), space
+    if options:
+        raise SettingsError(f"space {space.name!r} is made already; options go with the name of a space")
+    is_bundled = type(space).__module__.startswith(spaces.__name__)
+    return space, space.name if is_bundled else None
 
 
 def describe_space(space: Space[Any], reference: str | os.PathLike[str] | None) -> dict[str, Any]:

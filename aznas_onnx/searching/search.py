@@ -9,21 +9,20 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from aznas_onnx import spaces
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.searching.budget import Budget, CountConvention
 from aznas_onnx.searching.database import stored_settings
-from aznas_onnx.searching.executors import Executor, InlineExecutor, Scorer
+from aznas_onnx.searching.executors import Executor, Scorer
 from aznas_onnx.searching.gauge import LatencyGauge
 from aznas_onnx.searching.history import History
-from aznas_onnx.searching.origin import describe_space, space_maker
+from aznas_onnx.searching.origin import describe_space, find_space, space_maker
 from aznas_onnx.searching.progress import Progress
 from aznas_onnx.searching.proposing import Proposer
 from aznas_onnx.searching.scorer import ModelScorer
 from aznas_onnx.searching.session import Session
 from aznas_onnx.searching.settings import Strategy, StudySettings
 from aznas_onnx.searching.study import Study
-from aznas_onnx.searching.workers import ProcessExecutor
+from aznas_onnx.searching.workers import local_executor
 from aznas_onnx.spaces import Space
 
 __all__ = ["default_top_k", "search"]
@@ -125,7 +124,7 @@ def search(
     if iterations < 1:
         raise SettingsError(f"{iterations} iterations are too few; at least 1 candidate must be scored")
     path = None if db is None else Path(db)
-    searched, reference = _space(space, space_options or {})
+    searched, reference = find_space(space, space_options or {})
     description = describe_space(searched, reference)
     if scorer is None:
         scorer = ModelScorer(
@@ -155,7 +154,7 @@ def search(
     # Everything that can be refused is refused before there is a file.
     gauge = None if budget.latency_ms is None else LatencyGauge(searched)
     proposer = Proposer(searched, settings, max_tries, gauge)
-    executor = make_executor(scorer) if make_executor else _local_executor(scorer, workers)
+    executor = make_executor(scorer) if make_executor else local_executor(scorer, workers)
     with contextlib.closing(executor), History.open(path, settings, resume=resume) as history:
         if gauge is not None:
             gauge.attach(history)
@@ -170,22 +169,6 @@ def default_top_k(iterations: int) -> int:
     With the paper's number a search of a few hundred candidates would end before its first selection.
     """
     return min(_PAPER_TOP_K, max(_SMALLEST_TOP_K, iterations // 10))
-
-
-def _space(
-    space: str | os.PathLike[str] | Space[Any], options: Mapping[str, Any]
-) -> tuple[Space[Any], str | os.PathLike[str] | None]:
-    """Return the space and what :func:`aznas_onnx.spaces.get` finds it by, if anything."""
-    if not isinstance(space, Space):
-        return spaces.get(space, **options), space
-    if options:
-        raise SettingsError(f"space {space.name!r} is made already; options go with the name of a space")
-    is_bundled = type(space).__module__.startswith(spaces.__name__)
-    return space, space.name if is_bundled else None
-
-
-def _local_executor(scorer: Scorer, workers: int) -> Executor:
-    return InlineExecutor(scorer) if workers == 1 else ProcessExecutor(scorer, workers)
 
 
 def _choice(kind: type[E], value: E | str, name: str) -> E:

@@ -16,9 +16,9 @@ from multiprocessing.process import BaseProcess
 
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.results import ProxyScores, Status
-from aznas_onnx.searching.executors import Outcome, Scorer, evaluate
+from aznas_onnx.searching.executors import Executor, InlineExecutor, Outcome, Scorer, evaluate
 
-__all__ = ["ProcessExecutor"]
+__all__ = ["ProcessExecutor", "local_executor"]
 
 _ATTEMPTS = 2  # a candidate whose worker dies (out of memory, say) gets a second one, then counts as failed
 _FAREWELL_S = 5.0
@@ -29,6 +29,11 @@ class _Worker:
     process: BaseProcess
     connection: Connection
     task: tuple[int, str] | None = None
+
+
+def local_executor(scorer: Scorer, workers: int) -> Executor:
+    """Return what scores on this machine: in this process for one worker, else in processes of their own."""
+    return InlineExecutor(scorer) if workers == 1 else ProcessExecutor(scorer, workers)
 
 
 class ProcessExecutor:
