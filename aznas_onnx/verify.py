@@ -17,7 +17,7 @@ import onnx
 from onnx import numpy_helper
 
 from aznas_onnx.errors import AznasError, ModelError
-from aznas_onnx.graph import InputPlan, Limits, Source, prepare, specialise
+from aznas_onnx.graph import Document, InputPlan, Limits, prepare, specialise
 from aznas_onnx.graph.load import load, source_name
 
 __all__ = ["Verification", "VerificationError", "fill_weights", "verify"]
@@ -64,7 +64,7 @@ class Verification:
 
 
 def verify(
-    source: Source,
+    source: Document,
     *,
     batch_size: int = 2,
     seed: int = 0,

@@ -13,7 +13,9 @@ import numpy.typing as npt
 import onnx
 
 from aznas_onnx.errors import SettingsError
+from aznas_onnx.graph import Graph
 from aznas_onnx.graph.builder import GraphBuilder
+from aznas_onnx.graph.drawing import Drawing
 from aznas_onnx.spaces.base import GenotypeError, Space, choose, quote
 
 __all__ = ["AutoFormer", "AutoFormerBase", "AutoFormerSmall", "AutoFormerTiny", "Choices", "VisionTransformer"]
@@ -192,6 +194,12 @@ class AutoFormer(Space[VisionTransformer]):
         return (twice + 2 * tokens * width * self.num_classes) // 2
 
     def build(self, genotype: VisionTransformer) -> onnx.ModelProto:
+        return self._draw(genotype).model()
+
+    def source(self, genotype: VisionTransformer) -> Graph:
+        return self._draw(genotype).graph()
+
+    def _draw(self, genotype: VisionTransformer) -> Drawing:
         self.validate(genotype)
         net = GraphBuilder(self.name, opset=20)  # the first with Gelu
         width, tokens = genotype.embed_dim, self._tokens
@@ -206,7 +214,7 @@ class AutoFormer(Space[VisionTransformer]):
         x = net.layer_norm(x, "norm", width)
         output = net.gemm(_pool_patches(net, x, tokens), "head", width, self.num_classes)
         metadata = {"aznas.space": self.name, "aznas.genotype": self.format(genotype)}
-        return net.model(output, num_outputs=self.num_classes, metadata=metadata)
+        return net.finish(output, num_outputs=self.num_classes, metadata=metadata)
 
     @property
     def _tokens(self) -> int:

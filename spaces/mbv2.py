@@ -11,7 +11,9 @@ from typing import TypeAlias
 import numpy as np
 import onnx
 
+from aznas_onnx.graph import Graph
 from aznas_onnx.graph.builder import GraphBuilder
+from aznas_onnx.graph.drawing import Drawing
 from aznas_onnx.spaces.base import GenotypeError, Space, choose, quote
 
 __all__ = ["Backbone", "ConvBlock", "InvertedBlock", "MobileNetV2"]
@@ -193,6 +195,12 @@ class MobileNetV2(Space[Backbone]):
         return sum(cost.flops for cost in self._costs(genotype)) + _HEAD_CHANNELS * self.num_classes
 
     def build(self, genotype: Backbone) -> onnx.ModelProto:
+        return self._draw(genotype).model()
+
+    def source(self, genotype: Backbone) -> Graph:
+        return self._draw(genotype).graph()
+
+    def _draw(self, genotype: Backbone) -> Drawing:
         self.validate(genotype)
         net = GraphBuilder(self.name)
         x = net.image_input(3, self.resolution)
@@ -200,7 +208,7 @@ class MobileNetV2(Space[Backbone]):
             x = _write(net, x, f"blocks.{index}", block)
         output = net.classifier(x, "classifier", _HEAD_CHANNELS, num_classes=self.num_classes)
         metadata = {"aznas.space": self.name, "aznas.genotype": self.format(genotype)}
-        return net.model(output, num_outputs=self.num_classes, metadata=metadata)
+        return net.finish(output, num_outputs=self.num_classes, metadata=metadata)
 
     def _costs(self, genotype: Backbone) -> Iterator[_Cost]:
         self.validate(genotype)

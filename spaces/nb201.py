@@ -10,7 +10,9 @@ import numpy as np
 import onnx
 
 from aznas_onnx.errors import SettingsError
+from aznas_onnx.graph import Graph
 from aznas_onnx.graph.builder import GraphBuilder
+from aznas_onnx.graph.drawing import Drawing
 from aznas_onnx.spaces.base import GenotypeError, Space, choose, quote
 
 __all__ = ["Cell", "NasBench201", "Operation"]
@@ -152,6 +154,12 @@ class NasBench201(Space[Cell]):
         return self.format(Cell(operations=tuple(operations)))
 
     def build(self, genotype: Cell) -> onnx.ModelProto:
+        return self._draw(genotype).model()
+
+    def source(self, genotype: Cell) -> Graph:
+        return self._draw(genotype).graph()
+
+    def _draw(self, genotype: Cell) -> Drawing:
         self.validate(genotype)
         net = GraphBuilder(self.name)
         x = net.conv_bn(net.image_input(3, self.resolution), "stem", 3, _CHANNELS[0], kernel=3)
@@ -170,7 +178,7 @@ class NasBench201(Space[Cell]):
         x = net.relu(net.batch_norm(x, "lastact.bn", _CHANNELS[-1]), "lastact.relu")
         output = net.classifier(x, "classifier", _CHANNELS[-1], num_classes=self.num_classes)
         metadata = {"aznas.space": self.name, "aznas.genotype": self.format(genotype)}
-        return net.model(output, num_outputs=self.num_classes, metadata=metadata)
+        return net.finish(output, num_outputs=self.num_classes, metadata=metadata)
 
     def _sizes(self) -> tuple[int, ...]:
         return tuple(self.resolution // 2**stage for stage in range(len(_CHANNELS)))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from aznas_onnx.graph import Facts, Graph, InputPlan, Limits
 from aznas_onnx.graph.inputs import plan_inputs
 from aznas_onnx.graph.interpret import interpret
-from aznas_onnx.graph.load import Source, load, source_name
+from aznas_onnx.graph.load import Document, load, source_name
 from aznas_onnx.graph.lower import lower
 from aznas_onnx.graph.precision import to_float32
 from aznas_onnx.graph.rewrite import decompose
@@ -42,7 +42,7 @@ class WeightGraph:
         return interpret(self.graph, batch_size, self.inputs.shapes(batch_size), Limits())
 
 
-def read_weight_graph(source: Source) -> WeightGraph:
+def read_weight_graph(source: Document) -> WeightGraph:
     """Read a model.
 
     Raises

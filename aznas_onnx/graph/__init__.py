@@ -4,12 +4,13 @@ from aznas_onnx.graph.facts import Fact, Facts
 from aznas_onnx.graph.inputs import InputPlan
 from aznas_onnx.graph.ir import Constant, Graph, GraphInput, Node
 from aznas_onnx.graph.limits import Limits
-from aznas_onnx.graph.load import Source
+from aznas_onnx.graph.load import Document, Source
 from aznas_onnx.graph.model import Model
 from aznas_onnx.graph.prepare import prepare, specialise
 
 __all__ = [
     "Constant",
+    "Document",
     "Fact",
     "Facts",
     "Graph",

@@ -8,7 +8,6 @@ nodes by initialisers with :func:`fill_weights`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -16,16 +15,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 
 from aznas_onnx.errors import SettingsError
-from aznas_onnx.graph.prepare import BLOCKS_KEY
+from aznas_onnx.graph.drawing import SHAPE_SUFFIX, Drawing, WeightFill, declared, plain_attributes
+from aznas_onnx.graph.ir import Array, Node
 
 __all__ = ["GraphBuilder", "fill_weights", "weight_shapes"]
 
-_IR_VERSION = 9  # of ONNX 1.15, the first with opset 20: old enough for every ONNX Runtime that this package accepts
-_BATCH = "batch"
-_SHAPE_SUFFIX = ".weight_shape"
 _RESHAPE_SUFFIX = ".reshape"
 _SPLIT_SUFFIX = ".split"
 
@@ -58,37 +55,34 @@ class GraphBuilder:
     def __init__(self, name: str, *, opset: int = 17) -> None:
         self._name = name
         self._opset = opset
-        self._inputs: list[onnx.ValueInfoProto] = []
-        self._nodes: list[onnx.NodeProto] = []
-        self._initializers: dict[str, onnx.TensorProto] = {}
+        self._inputs: list[tuple[str, tuple[int, ...]]] = []
+        self._steps: list[WeightFill | Node] = []
+        self._constants: dict[str, Array] = {}
         self._blocks: list[str] = []
         self._names: set[str] = set()
 
     def image_input(self, channels: int, resolution: int, name: str = "input") -> str:
         """Add the graph's input, shaped (batch, channels, resolution, resolution)."""
         self._claim(name)
-        shape = (_BATCH, channels, resolution, resolution)
-        self._inputs.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape))
+        self._inputs.append((name, (channels, resolution, resolution)))
         return name
 
     def weight(self, name: str, shape: Sequence[int], *, fill: float = 0.0) -> str:
         """Add a float32 parameter or buffer of a shape; `fill` is what it holds until it is initialised."""
-        # Equal shapes share one initialiser.
-        shape_name = "x".join(map(str, shape)) + _SHAPE_SUFFIX
-        if shape_name not in self._initializers:
-            self.constant(shape_name, np.array(shape, dtype=np.int64))
-        return self.node("ConstantOfShape", shape_name, name=name, value=helper.make_tensor("", 1, (1,), (fill,)))
+        self._claim(name)
+        self._steps.append(WeightFill(name, tuple(shape), fill))
+        return name
 
     def constant(self, name: str, value: npt.ArrayLike) -> str:
         """Add a tensor that is fixed by the architecture: an index table, a factor, axes."""
         self._claim(name)
-        self._initializers[name] = numpy_helper.from_array(np.asarray(value), name)
+        self._constants[name] = np.asarray(value)
         return name
 
     def node(self, op_type: str, *inputs: str, name: str, **attributes: Any) -> str:
         """Add any standard operator with one output."""
         self._claim(name)
-        self._nodes.append(helper.make_node(op_type, inputs, (name,), name=name, **attributes))
+        self._add_node(op_type, inputs, (name,), name, attributes)
         return name
 
     def conv(
@@ -170,7 +164,7 @@ class GraphBuilder:
     def reshape(self, x: str, name: str, shape: Sequence[int]) -> str:
         """Add a Reshape; 0 keeps an axis (the batch), -1 takes what is left."""
         shape_name = ",".join(map(str, shape)) + _RESHAPE_SUFFIX
-        if shape_name not in self._initializers:
+        if shape_name not in self._constants:
             self.constant(shape_name, np.array(shape, dtype=np.int64))
         return self.node("Reshape", x, shape_name, name=name)
 
@@ -181,12 +175,12 @@ class GraphBuilder:
     def split(self, x: str, name: str, parts: int, width: int) -> tuple[str, ...]:
         """Add a Split of the last axis into equal parts, called ``<name>.0``, ``<name>.1``, ..."""
         sizes = f"{parts}x{width}{_SPLIT_SUFFIX}"
-        if sizes not in self._initializers:
+        if sizes not in self._constants:
             self.constant(sizes, np.full(parts, width, dtype=np.int64))
         outputs = tuple(f"{name}.{part}" for part in range(parts))
         for output in outputs:
             self._claim(output)
-        self._nodes.append(helper.make_node("Split", (x, sizes), outputs, name=name, axis=-1))
+        self._add_node("Split", (x, sizes), outputs, name, {"axis": -1})
         return outputs
 
     def gemm(self, x: str, name: str, in_features: int, out_features: int) -> str:
@@ -204,10 +198,10 @@ class GraphBuilder:
         """Declare a tensor to be the output of the next primary block."""
         self._blocks.append(tensor)
 
-    def model(
+    def finish(
         self, output: str, *, num_outputs: int | None = None, metadata: Mapping[str, str] | None = None
-    ) -> onnx.ModelProto:
-        """Return the model, whose output is the float tensor `output` of shape (batch, num_outputs).
+    ) -> Drawing:
+        """Return the network, whose output is the float tensor `output` of shape (batch, num_outputs).
 
         Parameters
         ----------
@@ -218,19 +212,36 @@ class GraphBuilder:
         metadata
             Further entries of the model's metadata.
         """
-        shape = (_BATCH, num_outputs)
-        graph = helper.make_graph(
-            self._nodes,
-            self._name,
-            self._inputs,
-            [helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, shape)],
-            list(self._initializers.values()),
+        return Drawing(
+            name=self._name,
+            opset=self._opset,
+            inputs=tuple(self._inputs),
+            steps=tuple(self._steps),
+            constants=MappingProxyType(dict(self._constants)),
+            output=output,
+            num_outputs=num_outputs,
+            metadata=MappingProxyType(declared(self._blocks, metadata)),
         )
-        opset = helper.make_opsetid("", self._opset)
-        model = helper.make_model(graph, ir_version=_IR_VERSION, opset_imports=[opset], producer_name="aznas-onnx")
-        declared = {BLOCKS_KEY: json.dumps(self._blocks)} if self._blocks else {}  # or they are found in the graph
-        helper.set_model_props(model, {**(metadata or {}), **declared})
-        return model
+
+    def model(
+        self, output: str, *, num_outputs: int | None = None, metadata: Mapping[str, str] | None = None
+    ) -> onnx.ModelProto:
+        """Return the finished network as ONNX; the parameters are those of :meth:`finish`."""
+        return self.finish(output, num_outputs=num_outputs, metadata=metadata).model()
+
+    def _add_node(
+        self, op_type: str, inputs: Sequence[str], outputs: tuple[str, ...], name: str, attributes: Mapping[str, Any]
+    ) -> None:
+        self._steps.append(
+            Node(
+                op_type=op_type,
+                version=self._opset,
+                inputs=tuple(inputs),
+                outputs=outputs,
+                name=name,
+                attributes=plain_attributes(attributes),
+            )
+        )
 
     def _claim(self, name: str) -> None:
         if name in self._names:
@@ -240,7 +251,7 @@ class GraphBuilder:
 
 def weight_shapes(model: onnx.ModelProto) -> Mapping[str, tuple[int, ...]]:
     """Return the shape of each weight (parameters and running statistics) of a model from :class:`GraphBuilder`."""
-    shapes = {tensor.name: tensor for tensor in model.graph.initializer if tensor.name.endswith(_SHAPE_SUFFIX)}
+    shapes = {tensor.name: tensor for tensor in model.graph.initializer if tensor.name.endswith(SHAPE_SUFFIX)}
     return MappingProxyType(
         {
             node.output[0]: tuple(numpy_helper.to_array(shapes[node.input[0]]).tolist())
@@ -274,7 +285,7 @@ def fill_weights(model: onnx.ModelProto, values: Mapping[str, npt.NDArray[np.flo
     filled = onnx.ModelProto()
     filled.CopyFrom(model)
     nodes = [node for node in model.graph.node if node.output[0] not in shapes]
-    constants = [tensor for tensor in model.graph.initializer if not tensor.name.endswith(_SHAPE_SUFFIX)]
+    constants = [tensor for tensor in model.graph.initializer if not tensor.name.endswith(SHAPE_SUFFIX)]
     del filled.graph.node[:], filled.graph.initializer[:]
     filled.graph.node.extend(nodes)
     filled.graph.initializer.extend(constants)

@@ -12,11 +12,12 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from aznas_onnx.errors import ModelError, UnsupportedOperatorError
+from aznas_onnx.graph.ir import Graph
 from aznas_onnx.graph.limits import Limits
 from aznas_onnx.graph.order import in_order, subgraphs
 from aznas_onnx.graph.tensors import all_tensors, check_tensor, is_external, size_bytes
 
-__all__ = ["Source", "load", "source_name", "subgraphs"]
+__all__ = ["Document", "Source", "load", "source_name", "subgraphs"]
 
 _OUTLINE_BYTES = 1024  # tensors up to this size are shown to the checker
 
@@ -24,17 +25,23 @@ _OUTLINE_BYTES = 1024  # tensors up to this size are shown to the checker
 # accepts them in files of any older one.
 _VENDOR_OPERATORS = {"LayerNormalization": 17, "SimplifiedLayerNormalization": sys.maxsize}
 
-Source: TypeAlias = "str | os.PathLike[str] | onnx.ModelProto"
+Document: TypeAlias = "str | os.PathLike[str] | onnx.ModelProto"
+"""A file, or a model in memory."""
+
+Source: TypeAlias = "Document | Graph"
+"""A file, a model in memory, or the typed graph of a network that a :class:`GraphBuilder` drew."""
 
 
 def source_name(source: Source) -> str:
     """Return how messages call `source`: the path as given, or the graph's name."""
+    if isinstance(source, Graph):
+        return source.name
     if isinstance(source, onnx.ModelProto):
         return source.graph.name or "model"
     return os.fspath(source)
 
 
-def load(source: Source, limits: Limits) -> tuple[onnx.ModelProto, Path | None]:
+def load(source: Document, limits: Limits) -> tuple[onnx.ModelProto, Path | None]:
     """Read and check a model.
 
     Parameters

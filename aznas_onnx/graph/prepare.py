@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from aznas_onnx.errors import AznasError, ModelError
 from aznas_onnx.graph.batch import lost_batch
+from aznas_onnx.graph.facts import Facts
 from aznas_onnx.graph.fold import fold
 from aznas_onnx.graph.inputs import InputPlan, plan_inputs
 from aznas_onnx.graph.interpret import interpret
@@ -27,6 +28,7 @@ __all__ = ["BLOCKS_KEY", "declared_blocks", "prepare", "specialise"]
 BLOCKS_KEY = "aznas.blocks"  # metadata key: JSON list of the tensors that are the primary blocks' outputs, in order
 _PROBE_BATCH = 13  # the second batch size that a graph is walked at; a size that no window or head count has
 
+_READ_SHAPES = frozenset("Shape Size".split())
 _MESSAGE_LENGTH = 1000
 
 
@@ -42,7 +44,8 @@ def prepare(
     Parameters
     ----------
     source
-        Path of an ONNX file, or a ModelProto.
+        Path of an ONNX file, a ModelProto, or the typed graph of a network that
+        :class:`~aznas_onnx.graph.builder.GraphBuilder` drew, which is not checked again.
     input_shapes
         Shapes for inputs whose dimensions the file leaves open; the name ``""`` means the input that carries the
         samples.
@@ -54,7 +57,7 @@ def prepare(
     Returns
     -------
     Model
-        With facts at the file's own batch size, or at 2 where the file leaves it open.
+        With facts at the file's own batch size, or at some other where it is open.
 
     Raises
     ------
@@ -87,25 +90,18 @@ def _printable(text: str) -> str:
 def _prepare(
     source: Source, name: str, input_shapes: Mapping[str, Sequence[int]], keep_graph: bool, limits: Limits
 ) -> Model:
-    proto, folder = load(source, limits)
-    lowered = with_filled_weights(lower(proto, folder, name, limits), limits)
-    graph, changes = to_float32(lowered)
-    graph, decomposed = decompose(graph, keep_quantisation=keep_graph)
+    graph, folder, changes = _typed(source, name, keep_graph, limits)
     declared = declared_blocks(graph.metadata)
     plan = plan_inputs(graph, {key: tuple(shape) for key, shape in input_shapes.items()})
     batch = plan.declared_batch
-    graph, facts = interpret(graph, batch, plan.shapes(batch), limits)
     fixed_batch = ""
-    try:
-        repaired, probe = interpret(graph, _PROBE_BATCH, plan.shapes(_PROBE_BATCH), limits, facts)
-        if repaired is not graph:
-            graph, facts = interpret(repaired, batch, plan.shapes(batch), limits)
-        fixed_batch = lost_batch(graph.nodes, facts, probe, graph.outputs)
-        # Rewrites see the shapes of the probe, in which no other axis has the size of the batch.
-        graph, facts = fold(graph, *((facts,) if fixed_batch else (probe, facts)), protected=declared)
-    except ModelError as error:
-        fixed_batch = str(error)
+    if isinstance(source, Graph) and not any(node.op_type in _READ_SHAPES for node in graph.nodes):
+        # What was drawn here has no batch size in it: one walk says it all.
+        graph, facts = interpret(graph, _PROBE_BATCH, plan.shapes(_PROBE_BATCH), limits)
         graph, facts = fold(graph, facts, protected=declared)
+        batch = _PROBE_BATCH
+    else:
+        graph, facts, fixed_batch = _freed(graph, plan, limits, declared)
     _check_computes(graph, plan.primary)
     graph, facts, fused = canonicalise(graph, facts, protected=declared)
     restored: tuple[str, ...] = ()
@@ -121,10 +117,35 @@ def _prepare(
         facts=facts,
         inputs=plan,
         channel_axes=axes,
-        changes=(*changes, *decomposed, *fused, *restored),
+        changes=(*changes, *fused, *restored),
         warnings=plan.warnings,
         fixed_batch=fixed_batch,
     )
+
+
+def _freed(graph: Graph, plan: InputPlan, limits: Limits, declared: Collection[str]) -> tuple[Graph, Facts, str]:
+    """Return a graph that runs at any batch size, folded, with facts; and why not, where it cannot be freed."""
+    batch = plan.declared_batch
+    graph, facts = interpret(graph, batch, plan.shapes(batch), limits)
+    try:
+        repaired, probe = interpret(graph, _PROBE_BATCH, plan.shapes(_PROBE_BATCH), limits, facts)
+        if repaired is not graph:
+            graph, facts = interpret(repaired, batch, plan.shapes(batch), limits)
+        fixed_batch = lost_batch(graph.nodes, facts, probe, graph.outputs)
+        # Rewrites see the shapes of the probe, in which no other axis has the size of the batch.
+        return *fold(graph, *((facts,) if fixed_batch else (probe, facts)), protected=declared), fixed_batch
+    except ModelError as error:
+        return *fold(graph, facts, protected=declared), str(error)
+
+
+def _typed(source: Source, name: str, keep_graph: bool, limits: Limits) -> tuple[Graph, Path | None, tuple[str, ...]]:
+    """Return the typed graph in float32 and without composite operators, the file's folder, and what was changed."""
+    if isinstance(source, Graph):
+        return source, None, ()
+    proto, folder = load(source, limits)
+    graph, changes = to_float32(with_filled_weights(lower(proto, folder, name, limits), limits))
+    graph, decomposed = decompose(graph, keep_quantisation=keep_graph)
+    return graph, folder, (*changes, *decomposed)
 
 
 def _check_computes(graph: Graph, primary: str) -> None:
@@ -153,8 +174,18 @@ def specialise(model: Model, batch_size: int, limits: Limits | None = None) -> M
         )
     with _named(model.name):
         graph, facts = interpret(model.graph, batch_size, plan.shapes(batch_size), limits or Limits())
-        graph, facts = fold(graph, facts, protected=declared_blocks(graph.metadata))
+        if not _is_folded(graph, facts):
+            graph, facts = fold(graph, facts, protected=declared_blocks(graph.metadata))
     return replace(model, graph=graph, facts=facts)
+
+
+def _is_folded(graph: Graph, facts: Facts) -> bool:
+    """Whether every node computes on activations, and what it makes is not known."""
+    return all(
+        any(name and name not in graph.constants for name in node.inputs)
+        and all(facts.value(name) is None for name in node.outputs)
+        for node in graph.nodes
+    )
 
 
 def declared_blocks(metadata: Mapping[str, str]) -> tuple[str, ...]:

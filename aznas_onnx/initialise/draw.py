@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping
 
 import torch
 
-from aznas_onnx.initialise.plan import Law, Weight
+from aznas_onnx.initialise.plan import TRUNCATED_AT, Law, Weight
 from aznas_onnx.initialise.streams import Stream, generator
 
 __all__ = ["WeightSource", "draw"]
+
+_UNREACHED = 10.0  # deviations: no normal number in float32 lies further out, and drawing without a cut is much faster
 
 
 class WeightSource:
@@ -48,11 +50,15 @@ class WeightSource:
             return torch.full(shape, weight.parameter, device=self._device)
         source = generator(self._seed, Stream.WEIGHT, weight.index, self._device)
         tensor = torch.empty(shape, device=self._device)
-        if weight.law is Law.NORMAL:
+        if weight.law is Law.NORMAL or (
+            weight.law is Law.TRUNCATED_NORMAL and weight.parameter * _UNREACHED <= TRUNCATED_AT
+        ):
             return tensor.normal_(0.0, weight.parameter, generator=source)
         if weight.law is Law.UNIFORM:
             return tensor.uniform_(-weight.parameter, weight.parameter, generator=source)
-        return torch.nn.init.trunc_normal_(tensor, std=weight.parameter, generator=source)
+        return torch.nn.init.trunc_normal_(
+            tensor, std=weight.parameter, a=-TRUNCATED_AT, b=TRUNCATED_AT, generator=source
+        )
 
 
 def draw(

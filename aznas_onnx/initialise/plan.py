@@ -12,8 +12,9 @@ from aznas_onnx.graph.facts import Facts
 from aznas_onnx.graph.ir import Graph, Node
 from aznas_onnx.graph.roles import MOVES_DATA, Role, Use, uses
 
-__all__ = ["Law", "Weight", "neutral_inputs", "plan_weights"]
+__all__ = ["TRUNCATED_AT", "Law", "Weight", "neutral_inputs", "plan_weights"]
 
+TRUNCATED_AT = 2.0
 _POSITION_STD = 0.02  # truncated normal, as all vision transformers draw positions, class tokens and tables
 _TRANSFORMER_STD = 0.02
 _PRELU_SLOPE = 0.25
@@ -35,7 +36,7 @@ class Law(str, enum.Enum):
 
     CONSTANT = "constant"  # the value itself
     NORMAL = "normal"  # mean 0; the parameter is the standard deviation
-    TRUNCATED_NORMAL = "truncated normal"  # mean 0, cut at +-2 whatever the deviation, as torch and timm do
+    TRUNCATED_NORMAL = "truncated normal"  # mean 0, cut at TRUNCATED_AT whatever the deviation, as torch and timm do
     UNIFORM = "uniform"  # from -parameter to parameter
 
 

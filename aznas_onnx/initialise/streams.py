@@ -22,6 +22,9 @@ class Stream(enum.IntEnum):
     WEIGHT = 0
     INPUT = 1
     RADEMACHER = 2
+    LABEL = 3  # classes drawn at random, for proxies that need a loss
+    POSITION = 4  # which rows of a matrix a proxy looks at
+    DIRECTION = 5  # random directions in the space of the outputs
 
 
 def generator(seed: int, stream: Stream, index: int, device: torch.device) -> torch.Generator:
@@ -29,8 +32,13 @@ def generator(seed: int, stream: Stream, index: int, device: torch.device) -> to
 
     The same seed gives the same numbers on the same kind of device; CPU and CUDA have different generators.
     """
-    state = np.random.SeedSequence((seed, int(stream), index)).generate_state(1, np.uint64)
-    return torch.Generator(device).manual_seed(int(state[0]))
+    return torch.Generator(device).manual_seed(_state(seed, int(stream), index))
+
+
+@lru_cache(maxsize=2**16)
+def _state(seed: int, stream: int, index: int) -> int:
+    """Mix a seed with a tensor's place; a search asks for the same ones with every candidate."""
+    return int(np.random.SeedSequence((seed, stream, index)).generate_state(1, np.uint64)[0])
 
 
 def rademacher(shape: tuple[int, ...], device: torch.device, source: torch.Generator) -> torch.Tensor:

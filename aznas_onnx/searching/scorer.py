@@ -55,7 +55,7 @@ class ModelScorer:
         """Build the network and score it."""
         from aznas_onnx.scoring import score
 
-        model = self._space.build(self._space.parse(genotype))
+        model = self._space.source(self._space.parse(genotype))
         return replace(score(model, **self._options), model=genotype)
 
     @cached_property

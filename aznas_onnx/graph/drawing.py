@@ -1,0 +1,156 @@
+"""A finished network of :class:`~aznas_onnx.graph.builder.GraphBuilder`: as ONNX, or straight as the typed graph.
+
+Both say the same: reading the ONNX model gives the typed graph. A search that builds a network only to score it takes
+the second way, which needs no protobuf and no checks of what a stranger might have written.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from aznas_onnx.graph.ir import Array, AttributeValue, Constant, Graph, GraphInput, Node
+from aznas_onnx.graph.prepare import BLOCKS_KEY
+
+__all__ = ["SHAPE_SUFFIX", "Drawing", "WeightFill", "declared", "plain_attributes"]
+
+SHAPE_SUFFIX = ".weight_shape"  # of the initialisers that hold the shapes of weights
+_IR_VERSION = 9  # of ONNX 1.15, the first with opset 20: old enough for every ONNX Runtime that this package accepts
+_BATCH = "batch"
+_SMALL_ELEMENTS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class WeightFill:
+    """A weight without data: its name, its shape, and the value it holds until it is initialised."""
+
+    name: str
+    shape: tuple[int, ...]
+    fill: float
+
+    @property
+    def shape_name(self) -> str:
+        """Name of the initialiser that holds the shape; weights of equal shapes share one."""
+        return "x".join(map(str, self.shape)) + SHAPE_SUFFIX
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Drawing:
+    """A network as it was drawn.
+
+    Attributes
+    ----------
+    name
+        Of the graph.
+    opset
+        Version of the standard operators.
+    inputs
+        Names and shapes of one sample; the batch axis stands in front and is open.
+    steps
+        Weights and nodes in the order in which they were drawn.
+    constants
+        Tensors that are fixed by the architecture.
+    output, num_outputs
+        Name of the output, of shape (batch, num_outputs); None where shape inference shall find the number.
+    metadata
+        Entries of the model's metadata, the declared blocks among them.
+    """
+
+    name: str
+    opset: int
+    inputs: tuple[tuple[str, tuple[int, ...]], ...]
+    steps: tuple[WeightFill | Node, ...]
+    constants: Mapping[str, Array]
+    output: str
+    num_outputs: int | None
+    metadata: Mapping[str, str]
+
+    def model(self) -> onnx.ModelProto:
+        """Return the network as valid ONNX of a few kilobytes."""
+        float_type = onnx.TensorProto.FLOAT
+        initializers = {name: numpy_helper.from_array(value, name) for name, value in self.constants.items()}
+        for step in self.steps:
+            if isinstance(step, WeightFill) and step.shape_name not in initializers:
+                shape = np.array(step.shape, dtype=np.int64)
+                initializers[step.shape_name] = numpy_helper.from_array(shape, step.shape_name)
+        graph = helper.make_graph(
+            list(self._node_protos()),
+            self.name,
+            [helper.make_tensor_value_info(name, float_type, (_BATCH, *shape)) for name, shape in self.inputs],
+            [helper.make_tensor_value_info(self.output, float_type, (_BATCH, self.num_outputs))],
+            list(initializers.values()),
+        )
+        opset = helper.make_opsetid("", self.opset)
+        model = helper.make_model(graph, ir_version=_IR_VERSION, opset_imports=[opset], producer_name="aznas-onnx")
+        helper.set_model_props(model, dict(self.metadata))
+        return model
+
+    def graph(self) -> Graph:
+        """Return the typed graph that reading the model would give."""
+        constants = {name: Constant.of(value, frozenset({name})) for name, value in self.constants.items()}
+        for step in self.steps:
+            if isinstance(step, WeightFill):
+                constants[step.name] = _weight(step)
+        return Graph(
+            name=self.name,
+            inputs=tuple(
+                GraphInput(name=name, dtype=np.dtype(np.float32), shape=(_BATCH, *shape)) for name, shape in self.inputs
+            ),
+            outputs=(self.output,),
+            nodes=tuple(step for step in self.steps if isinstance(step, Node)),
+            constants=MappingProxyType(constants),
+            metadata=MappingProxyType(dict(self.metadata)),
+        )
+
+    def _node_protos(self) -> Iterator[onnx.NodeProto]:
+        for step in self.steps:
+            if isinstance(step, WeightFill):
+                value = helper.make_tensor("", onnx.TensorProto.FLOAT, (1,), (step.fill,))
+                yield helper.make_node("ConstantOfShape", (step.shape_name,), (step.name,), name=step.name, value=value)
+            else:
+                yield helper.make_node(
+                    step.op_type, step.inputs, step.outputs, name=step.name, **dict[str, Any](step.attributes)
+                )
+
+
+def declared(blocks: Sequence[str], metadata: Mapping[str, str] | None) -> dict[str, str]:
+    """Return metadata with the outputs of the primary blocks; without any, they are found in the graph."""
+    return {**(metadata or {}), **({BLOCKS_KEY: json.dumps(list(blocks))} if blocks else {})}
+
+
+def plain_attributes(attributes: Mapping[str, Any]) -> Mapping[str, AttributeValue]:
+    """Return attributes as ONNX would give them back: lists as tuples, numbers in single precision."""
+    return MappingProxyType({name: _plain(value) for name, value in attributes.items()})
+
+
+def _plain(value: Any) -> AttributeValue:
+    if isinstance(value, float):
+        return float(np.float32(value))
+    return tuple(map(_plain, value)) if isinstance(value, (list, tuple)) else value
+
+
+def _weight(weight: WeightFill) -> Constant:
+    return Constant(
+        shape=weight.shape,
+        dtype=np.dtype(np.float32),
+        read=partial(_small_fill if math.prod(weight.shape) <= _SMALL_ELEMENTS else _fill, weight.shape, weight.fill),
+        sources=frozenset({weight.name}),
+    )
+
+
+def _fill(shape: tuple[int, ...], value: float) -> Array:
+    filled = np.full(shape, value, dtype=np.float32)
+    filled.flags.writeable = False
+    return filled
+
+
+_small_fill = lru_cache(maxsize=4096)(_fill)  # the walks look at small constants, each of them
