@@ -28,3 +28,8 @@ class Effort(str, enum.Enum):
     def debias(self) -> bool:
         """Whether the noise of few samples is taken out of spectral norms."""
         return self is not Effort.PAPER
+
+    @property
+    def shares_repeats(self) -> bool:
+        """Whether blocks that repeat each other share one Jacobian."""
+        return self is not Effort.PAPER

@@ -1,0 +1,94 @@
+"""Blocks that repeat each other: of equal ones, a cheap effort measures the Jacobian of some for all. Imports torch.
+
+Networks stack copies of a block. With random weights the Jacobians of copies differ by chance and, slowly, by depth.
+The last of a stack is the one to measure: its input has become what the stack makes of it. On NAS-Bench-201 the last
+of five ranks the cells as well as all five do (docs/benchmarks.md), and the first clearly worse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from aznas_onnx.graph.facts import Facts
+from aznas_onnx.graph.ir import Graph, Node
+from aznas_onnx.initialise import Weight
+from aznas_onnx.proxies.stages import Stage
+
+__all__ = ["REPEATS", "stand_ins"]
+
+REPEATS = 5  # so many equal blocks, at most, share one measurement
+
+
+def stand_ins(stages: Sequence[Stage], graph: Graph, facts: Facts, weights: Mapping[str, Weight]) -> dict[int, int]:
+    """Find the blocks whose Jacobian need not be measured, because another's says the same.
+
+    Parameters
+    ----------
+    stages
+        In dataflow order.
+    graph, facts
+        What the stages were compiled from.
+    weights
+        How the graph's weights are drawn.
+
+    Returns
+    -------
+    dict
+        From a block's index to that of the block that is measured instead: one that computes the same on tensors of
+        the same shapes with weights from the same distributions, further along the network.
+    """
+    nodes = {node.name: node for node in graph.nodes}
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for before, stage in pairwise(stages):
+        if stage.is_connected and not stage.is_constant:
+            steps = [nodes[step.node] for step in stage.steps]
+            key = _signature(before, stage, steps, facts, weights, graph)
+            groups.setdefault(key, []).append(stage.block.index)
+    return dict(pair for group in groups.values() for pair in _assigned(group))
+
+
+def _assigned(group: Sequence[int]) -> Iterable[tuple[int, int]]:
+    """Yield pairs of a block and its stand-in: the last of every five, counted from the end."""
+    backwards = group[::-1]
+    for start in range(0, len(backwards), REPEATS):
+        measured, *others = backwards[start : start + REPEATS]
+        yield from ((other, measured) for other in others)
+
+
+def _signature(
+    before: Stage, stage: Stage, nodes: Sequence[Node], facts: Facts, weights: Mapping[str, Weight], graph: Graph
+) -> tuple[Any, ...]:
+    """Return all that the distribution of a block's Jacobian depends on but the distribution of its input."""
+    numbers = {before.block.output: 0}
+
+    def operand(name: str) -> tuple[Any, ...]:
+        if name in numbers:
+            return ("inside", numbers[name])
+        weight = weights.get(name)
+        if weight is not None:
+            return ("weight", weight.law, weight.parameter, weight.shape)
+        is_fixed = name in graph.constants or not name
+        return ("constant", name) if is_fixed else ("outside", facts[name].shape)
+
+    described = []
+    for node in nodes:
+        operands = tuple(map(operand, node.inputs))
+        for name in node.outputs:
+            numbers[name] = len(numbers)
+        shapes = tuple(facts[name].shape if name else None for name in node.outputs)
+        described.append((node.operator, node.version, _hashable(dict(node.attributes)), operands, shapes))
+    ends = (before.block.channel_axis, stage.block.channel_axis, facts[before.block.output].shape)
+    return (*ends, numbers[stage.block.output], *described)
+
+
+def _hashable(value: Any) -> Any:
+    """Return an attribute as something to compare by value; a subgraph is equal to itself only."""
+    if isinstance(value, Mapping):
+        return tuple((key, _hashable(entry)) for key, entry in sorted(value.items()))
+    if isinstance(value, np.ndarray):
+        return (value.shape, value.dtype.str, value.tobytes())
+    return tuple(map(_hashable, value)) if isinstance(value, (list, tuple)) else value
