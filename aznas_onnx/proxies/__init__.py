@@ -4,15 +4,32 @@ Importing this package does not import torch; :mod:`aznas_onnx.proxies.blockpass
 """
 
 from aznas_onnx.proxies.complexity import MACS
-from aznas_onnx.proxies.evidence import BlockEvidence, Evidence, Outcome
+from aznas_onnx.proxies.evidence import BlockEvidence, Evidence, Measured, Outcome
 from aznas_onnx.proxies.expressivity import EXPRESSIVITY
+from aznas_onnx.proxies.literature import GROUPS, LITERATURE
+from aznas_onnx.proxies.measurement import Measurement, value
 from aznas_onnx.proxies.progressivity import PROGRESSIVITY
 from aznas_onnx.proxies.registry import Direction, Need, Proxy, ProxyRegistry
 from aznas_onnx.proxies.trainability import TRAINABILITY
 
-__all__ = ["PROXIES", "BlockEvidence", "Direction", "Evidence", "Need", "Outcome", "Proxy", "ProxyRegistry"]
+__all__ = [
+    "PROXIES",
+    "BlockEvidence",
+    "Direction",
+    "Evidence",
+    "Measured",
+    "Measurement",
+    "Need",
+    "Outcome",
+    "Proxy",
+    "ProxyRegistry",
+    "value",
+]
 
 AZ = (EXPRESSIVITY, PROGRESSIVITY, TRAINABILITY, MACS)
 
-PROXIES = ProxyRegistry(AZ, groups={"az": tuple(proxy.name for proxy in AZ), "complexity": (MACS.name,)})
+PROXIES = ProxyRegistry(
+    (*AZ, *LITERATURE),
+    groups={"az": tuple(proxy.name for proxy in AZ), "complexity": (MACS.name,), **GROUPS},
+)
 """All proxies. ``az`` stands for the four of AZ-NAS, ``complexity`` for ``macs``."""

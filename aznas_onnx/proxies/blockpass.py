@@ -18,6 +18,7 @@ their spectra are computed together, and one transfer brings all results to the 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -50,6 +51,9 @@ class BlockPass:
         Names of the constants that are drawn anew for each seed.
     debias
         Whether to take the noise of few samples out of spectral norms; False is as published.
+    find_stand_ins
+        Names the blocks that share another's Jacobian (:func:`~aznas_onnx.proxies.repeats.stand_ins`); None to
+        measure each, as published.
     clock
         Told of the phases.
     """
@@ -61,6 +65,7 @@ class BlockPass:
         drawn: Collection[str] = (),
         *,
         debias: bool = False,
+        find_stand_ins: Callable[[Sequence[Stage]], Mapping[int, int]] | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._clock = clock or Clock(is_running=False)
@@ -68,6 +73,7 @@ class BlockPass:
         self._blocks = tuple(blocks)
         self._constants = {name: tensor for name, tensor in program.constants.items() if name not in drawn}
         self._stages = stages_of(program, blocks, frozenset(drawn))
+        self._stand_ins = {} if find_stand_ins is None else find_stand_ins(self._stages)
 
     def measure(
         self, feeds: Mapping[str, Tensor], weights: WeightSource | None, signs: Signs | None
@@ -95,7 +101,7 @@ class BlockPass:
             if weights is not None:
                 with self._clock.phase("draw weights"):
                     environment.update((name, weights.draw(name)) for name in stage.weights)
-            if previous is None or signs is None:
+            if previous is None or signs is None or stage.block.index in self._stand_ins:
                 with self._clock.phase("forward"):
                     _run(stage, environment)
             else:
@@ -106,7 +112,21 @@ class BlockPass:
                 environment.pop(name, None)
             previous = stage
         with self._clock.phase("spectra"):
-            return measuring.finish(self._blocks)
+            found = measuring.finish(self._blocks)
+        return found if signs is None else _shared(found, self._blocks, self._stand_ins)
+
+
+def _shared(
+    found: Sequence[BlockEvidence], blocks: Sequence[Block], stand_ins: Mapping[int, int]
+) -> tuple[BlockEvidence, ...]:
+    """Give blocks that were not measured the Jacobian of their stand-in."""
+    by_index = {block.index: evidence for block, evidence in zip(blocks, found, strict=True)}
+
+    def shared(block: Block, own: BlockEvidence) -> BlockEvidence:
+        other = by_index[stand_ins.get(block.index, block.index)]
+        return replace(own, sigma=other.sigma, is_identity=other.is_identity, unmeasured=other.unmeasured)
+
+    return tuple(map(shared, blocks, found)) if stand_ins else tuple(found)
 
 
 def signs_of(seed: int) -> Signs:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-__all__ = ["BlockEvidence", "Evidence", "Outcome"]
+if TYPE_CHECKING:
+    from aznas_onnx.structure import Structure
+
+__all__ = ["BlockEvidence", "Evidence", "Measured", "Outcome"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +48,26 @@ class BlockEvidence:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """The result of one measurement of the network as a whole.
+
+    Attributes
+    ----------
+    values
+        Numbers by name; any float.
+    reason
+        Why it does not apply to this network, in words for the user; then there are no values.
+    """
+
+    values: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    reason: str | None = None
+
+    def __post_init__(self) -> None:
+        if bool(self.values) == (self.reason is not None):
+            raise ValueError("a measurement has either values or a reason for having none")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """What is known about one network under one seed.
 
@@ -54,6 +81,10 @@ class Evidence:
         Whether attention and MLP residuals make up the network.
     as_published
         Whether features with a singular covariance have no entropy, as in the published code, instead of a low one.
+    structure
+        What the graph alone says; None where no proxy asked for it.
+    measured
+        Results of the measurements that proxies asked for, by the measurement's name.
     """
 
     blocks: tuple[BlockEvidence, ...]
@@ -61,6 +92,8 @@ class Evidence:
     params: int
     is_transformer: bool = False
     as_published: bool = False
+    structure: Structure | None = None
+    measured: Mapping[str, Measured] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,8 +108,24 @@ class Outcome:
         Why it is not finite, in words for the user; None where it is.
     warnings
         What to doubt about a finite value.
+    applies
+        False where the proxy is not defined for this network (one that counts ReLU patterns, where there are none):
+        it then takes no part in a ranking, instead of ranking lowest.
     """
 
     value: float
     reason: str | None = None
     warnings: tuple[str, ...] = ()
+    applies: bool = True
+
+    @classmethod
+    def of(cls, value: float) -> Outcome:
+        """Return the outcome that a number is: without a value where it is not finite."""
+        if math.isfinite(value):
+            return cls(value=value)
+        return cls(value=value, reason="the value is not a number" if math.isnan(value) else "the value is infinite")
+
+    @classmethod
+    def inapplicable(cls, reason: str) -> Outcome:
+        """Return the outcome of a proxy that is not defined for a network, and why."""
+        return cls(value=math.nan, reason=reason, applies=False)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import difflib
 import enum
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from aznas_onnx.errors import UnknownNameError
+from aznas_onnx.errors import SettingsError, UnknownNameError
 from aznas_onnx.proxies.evidence import Evidence, Outcome
+from aznas_onnx.proxies.measurement import Measurement
 
 __all__ = ["Direction", "Need", "Proxy", "ProxyRegistry"]
 
@@ -48,6 +50,18 @@ class Proxy:
         From the evidence of one seed to the proxy's value.
     for_transformers
         Whether it is defined for transformers.
+    uses_structure
+        Whether it reads :attr:`Evidence.structure`.
+    measurement
+        What must be measured of the network as a whole; proxies that name the same measurement share one.
+    origin
+        Authors or method, venue and year.
+    requires
+        What a network must have for it to apply, in words; empty where any will do.
+    cost
+        What it takes, in words.
+    fidelity
+        ``"as published"``, or what was adapted.
     """
 
     name: str
@@ -57,6 +71,17 @@ class Proxy:
     needs: Need
     evaluate: Callable[[Evidence], Outcome]
     for_transformers: bool = True
+    uses_structure: bool = False
+    measurement: Measurement | None = None
+    origin: str = ""
+    requires: str = ""
+    cost: str = ""
+    fidelity: str = "as published"
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether it is the same under every seed: it follows from the graph."""
+        return self.needs is Need.GRAPH and self.measurement is None
 
 
 class ProxyRegistry(Mapping[str, Proxy]):
@@ -72,6 +97,7 @@ class ProxyRegistry(Mapping[str, Proxy]):
 
     def __init__(self, proxies: Iterable[Proxy], groups: Mapping[str, tuple[str, ...]]) -> None:
         self._proxies: dict[str, Proxy] = {}
+        self._loaded: dict[str, str] = {}
         self.groups = dict(groups)
         for proxy in proxies:
             self.register(proxy)
@@ -97,13 +123,49 @@ class ProxyRegistry(Mapping[str, Proxy]):
             raise ValueError(f"a proxy or group named {proxy.name!r} is registered already")
         self._proxies[proxy.name] = proxy
 
+    def load(self, reference: str) -> Proxy:
+        """Register the proxy that a file defines, and return it; a file that changed replaces what it gave before.
+
+        Parameters
+        ----------
+        reference
+            ``FILE.py:NAME``. The file is executed.
+
+        Raises
+        ------
+        SettingsError
+            If the file has no such proxy, or the proxy has the name of one from elsewhere.
+        """
+        from aznas_onnx.proxies.plugins import load  # which knows what a Proxy is
+
+        proxy = load(reference)
+        if self._loaded.get(proxy.name) != reference and (proxy.name in self._proxies or proxy.name in self.groups):
+            raise SettingsError(f"{reference} defines a proxy {proxy.name!r}, and there is one of that name already")
+        self._loaded[proxy.name] = reference
+        self._proxies[proxy.name] = proxy
+        return proxy
+
+    @contextmanager
+    def holding(self, proxy: Proxy) -> Iterator[None]:
+        """Hold a proxy for as long as the context lasts, in place of any other of that name."""
+        before = dict(self._proxies)
+        self._proxies[proxy.name] = proxy
+        try:
+            yield
+        finally:
+            self._proxies = before
+
     def resolve(self, names: Iterable[str]) -> tuple[Proxy, ...]:
         """Return the proxies that names and groups stand for, each once, in the order given.
+
+        A name of the form ``FILE.py:NAME`` loads and registers a proxy of the user's own.
 
         Raises
         ------
         UnknownNameError
             If a name is neither.
+        SettingsError
+            If a file cannot be loaded.
 
         Examples
         --------
@@ -113,6 +175,10 @@ class ProxyRegistry(Mapping[str, Proxy]):
         """
         found: dict[str, Proxy] = {}
         for name in names:
+            if _is_reference(name):
+                loaded = self.load(name)
+                found.setdefault(loaded.name, loaded)
+                continue
             for member in self.groups.get(name, (name,)):
                 if member not in self._proxies:
                     raise self._unknown(member)
@@ -124,3 +190,8 @@ class ProxyRegistry(Mapping[str, Proxy]):
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         return UnknownNameError(f"there is no proxy {name!r} (there are {', '.join(known)}){hint}")
+
+
+def _is_reference(name: str) -> bool:
+    """Whether a name is ``FILE.py:NAME``, or the path of a file that should have been."""
+    return ".py:" in name or name.endswith(".py")

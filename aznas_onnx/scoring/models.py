@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -15,7 +16,7 @@ from aznas_onnx.errors import AznasError, SettingsError
 from aznas_onnx.flops import Costs, count
 from aznas_onnx.graph import Limits, Model, Source, prepare
 from aznas_onnx.graph.load import source_name
-from aznas_onnx.proxies import PROXIES, BlockEvidence, Evidence, Need, Proxy
+from aznas_onnx.proxies import PROXIES, BlockEvidence, Evidence, Measured, Need, Proxy
 from aznas_onnx.proxies.blockpass import is_out_of_memory
 from aznas_onnx.results import ProxyScores, ProxyValue, Status
 from aznas_onnx.scoring.device import resolve_device
@@ -23,6 +24,9 @@ from aznas_onnx.scoring.runner import Runner
 from aznas_onnx.scoring.settings import ScoreSettings
 from aznas_onnx.scoring.values import inapplicable, value_of, warnings_of
 from aznas_onnx.timing import Clock
+
+if TYPE_CHECKING:
+    from aznas_onnx.structure import Structure
 
 __all__ = ["score", "score_many"]
 
@@ -208,9 +212,12 @@ def _score(
         costs = count(model)
     asked = PROXIES.resolve(settings.proxies)
     batch_size, substitutions = _batch_size(model, settings.batch_size)
-    needs = {proxy.needs for proxy in asked if proxy.for_transformers or not found.is_transformer}
+    defined = [proxy for proxy in asked if proxy.for_transformers or not found.is_transformer]
+    needs = {proxy.needs for proxy in defined}
+    sized = replace(settings, batch_size=batch_size)
     try:
-        passes = _measure(model, found, replace(settings, batch_size=batch_size), device, needs, limits, clock)
+        passes = _measure(model, found, sized, device, needs, limits, clock)
+        measured = _measure_whole(model, found, sized, device, defined, limits, clock)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -218,6 +225,7 @@ def _score(
             f"{model.name}: a batch of {batch_size} does not fit into the memory of {device}; "
             "use a smaller --batch-size for all models that you compare"
         ) from error
+    structure = _structure(model, costs, defined)
     evidence = [
         Evidence(
             blocks=blocks,
@@ -225,8 +233,10 @@ def _score(
             params=costs.params,
             is_transformer=found.is_transformer,
             as_published=settings.as_published,
+            structure=structure,
+            measured=results,
         )
-        for blocks in passes
+        for blocks, results in zip(passes, measured, strict=True)
     ]
     values, doubts = _evaluate(asked, evidence)
     return ProxyScores(
@@ -272,11 +282,47 @@ def _measure(
             device=device,
             limits=limits,
             debias=settings.effort.debias,
+            share_repeats=settings.effort.shares_repeats,
             clock=clock,
         )
     seeds = range(settings.seed, settings.seed + settings.seeds)
     with clock.phase("draw input"):  # what is left of it: everything else has a phase of its own
         return [runner.measure(seed, gradients=Need.GRADIENTS in needs) for seed in seeds]
+
+
+def _measure_whole(
+    model: Model,
+    found: Blocks,
+    settings: ScoreSettings,
+    device: torch.device,
+    proxies: Sequence[Proxy],
+    limits: Limits | None,
+    clock: Clock,
+) -> list[Mapping[str, Measured]]:
+    """Run each measurement of the whole network that a proxy names, once for each seed."""
+    wanted = {proxy.measurement.name: proxy.measurement for proxy in proxies if proxy.measurement is not None}
+    if not wanted:
+        return [MappingProxyType({})] * settings.seeds
+    from aznas_onnx.proxies.network import Network, measure
+
+    with clock.phase("convert"):
+        network = Network(
+            model,
+            is_transformer=found.is_transformer,
+            batch_size=settings.batch_size,
+            device=device,
+            limits=limits,
+        )
+    seeds = range(settings.seed, settings.seed + settings.seeds)
+    return [measure(network, seed, wanted.values(), clock) for seed in seeds]
+
+
+def _structure(model: Model, costs: Costs, proxies: Sequence[Proxy]) -> Structure | None:
+    if not any(proxy.uses_structure for proxy in proxies):
+        return None
+    from aznas_onnx.structure import measure_structure
+
+    return measure_structure(model, costs)
 
 
 def _evaluate(proxies: Sequence[Proxy], evidence: Sequence[Evidence]) -> tuple[dict[str, ProxyValue], list[str]]:

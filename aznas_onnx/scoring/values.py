@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from statistics import fmean, stdev
 
-from aznas_onnx.proxies import Need, Outcome, Proxy
+from aznas_onnx.proxies import Outcome, Proxy
 from aznas_onnx.results import ProxyValue
 
 __all__ = ["inapplicable", "value_of", "warnings_of"]
@@ -24,12 +24,14 @@ def value_of(proxy: Proxy, outcomes: Sequence[Outcome]) -> ProxyValue:
     its seeds or more has none.
     """
     per_seed = tuple(outcome.value for outcome in outcomes)
+    undefined = next((outcome for outcome in outcomes if not outcome.applies), None)
+    if undefined is not None:
+        return ProxyValue(mean=None, reason=undefined.reason or f"{proxy.name} does not apply", applies=False)
     finite = [value for value in per_seed if math.isfinite(value)]
     if 2 * len(finite) <= len(per_seed):
         reason = next((outcome.reason for outcome in outcomes if outcome.reason), "the value is not finite")
         return ProxyValue(mean=None, per_seed=per_seed, reason=reason)
-    is_exact = proxy.needs is Need.GRAPH
-    stderr = None if is_exact or len(finite) < 2 else stdev(finite) / math.sqrt(len(finite))
+    stderr = None if proxy.is_exact or len(finite) < 2 else stdev(finite) / math.sqrt(len(finite))
     return ProxyValue(mean=fmean(finite), stderr=stderr, per_seed=per_seed)
 
 

@@ -1,0 +1,26 @@
+"""grasp: what the loss's curvature does to its own gradient. Imports torch."""
+
+from __future__ import annotations
+
+import torch
+
+from aznas_onnx.proxies.evidence import Measured
+from aznas_onnx.proxies.network import Instance, gradients_of, is_layer_weight, require_gradients
+
+__all__ = ["measure_curvature"]
+
+
+def measure_curvature(instance: Instance) -> Measured:
+    """Measure grasp: minus the sum of w * (H g), the Hessian-gradient product by a second backward pass."""
+    compiled = instance.network.at()
+    weights = instance.weights(compiled)
+    layers = require_gradients(compiled, weights, is_layer_weight)
+    gradients = gradients_of(instance.loss(compiled, weights), layers, differentiable=True)
+    squares = [(gradient.detach() * gradient).sum() for gradient in gradients if gradient is not None]
+    products = gradients_of(torch.stack(squares).sum(), layers)
+    terms = [
+        -(layer.detach() * product).sum()
+        for layer, product in zip(layers, products, strict=True)
+        if product is not None
+    ]
+    return Measured(values={"grasp": torch.stack(terms).sum().item()})

@@ -1,0 +1,30 @@
+"""jacov: how alike the input gradients of different samples are. Imports torch."""
+
+from __future__ import annotations
+
+import torch
+
+from aznas_onnx.proxies.evidence import Measured
+from aznas_onnx.proxies.network import InapplicableError, Instance, gradients_of
+
+__all__ = ["measure_jacobian"]
+
+_OFFSET = 1e-5
+
+
+def measure_jacobian(instance: Instance) -> Measured:
+    """Measure jacov: minus the sum of ln(v + k) + 1 / (v + k) over the eigenvalues of the samples' correlations."""
+    compiled = instance.network.at()
+    if compiled.model.facts.batch_size < 2:
+        raise InapplicableError("it compares samples, and the batch has one")
+    feeds = instance.feeds(compiled)
+    samples = feeds[compiled.model.inputs.primary].requires_grad_()
+    logits = instance.logits(compiled, instance.weights(compiled), feeds)
+    gradient = gradients_of(logits.sum(), [samples])[0]
+    if gradient is None:
+        raise InapplicableError("the output does not depend on the input")
+    correlation = torch.corrcoef(gradient.flatten(1).double().cpu())
+    if not bool(correlation.isfinite().all()):
+        return Measured(values={"jacov": float("nan")})
+    spectrum = torch.linalg.eigvalsh(correlation).clamp_min(0.0) + _OFFSET
+    return Measured(values={"jacov": -(spectrum.log() + 1.0 / spectrum).sum().item()})

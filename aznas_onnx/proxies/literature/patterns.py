@@ -1,0 +1,99 @@
+"""Which units are active for which samples: naswot, swap, and the linear regions of te_nas. Imports torch."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from aznas_onnx.graph.ir import Node
+from aznas_onnx.proxies.evidence import Measured
+from aznas_onnx.proxies.network import Compiled, InapplicableError, Instance, Seen
+
+__all__ = ["is_switch", "measure_patterns"]
+
+Tensor = torch.Tensor
+_SWITCHES = ("Relu", "LeakyRelu", "PRelu", "ThresholdedRelu", "Celu", "Elu", "Selu")
+_WORD = 24  # samples in one number: sums of powers of two that float32 holds exactly
+
+
+def is_switch(node: Node, compiled: Compiled) -> bool:
+    """Whether a node is ReLU-like: its sign splits its inputs in two, as ReLU, ReLU6, leaky and exponential ones do."""
+    if node.is_op(*_SWITCHES):
+        return True
+    if not node.is_op("Clip"):
+        return False
+    floor = compiled.model.facts.value(node.input(1)) if node.input(1) else node.attributes.get("min")
+    return floor is not None and float(np.asarray(floor, dtype=np.float64).max()) == 0.0
+
+
+class _Patterns:
+    """Collects signs as a watch of a run."""
+
+    def __init__(self, compiled: Compiled) -> None:
+        self._compiled = compiled
+        self._samples = compiled.model.facts.batch_size
+        self.agreement = torch.zeros(self._samples, self._samples, dtype=torch.float64, device=compiled.device)
+        self.units = 0
+        self.codes: list[Tensor] = []
+        self._places = _places(self._samples, compiled.device)
+
+    def __call__(self, seen: Seen) -> None:
+        entering = seen.inputs[0] if seen.inputs else None
+        if entering is None or not is_switch(seen.node, self._compiled) or entering.shape[:1] != (self._samples,):
+            return
+        active = (entering > 0).reshape(self._samples, -1).to(torch.float32)
+        units = active.shape[1]
+        # Two samples agree where both are active or neither is; sums of ones are exact in float32 up to 2**24.
+        both = torch.mm(active, active.t()).to(torch.float64)
+        either = both.diagonal()[:, None] + both.diagonal()[None, :] - both
+        readers = self._readers(seen.node)
+        self.agreement += (both + (units - either)) * readers
+        self.units += units * readers
+        self.codes.append(torch.mm(self._places, active).to(torch.int32))
+
+    def _readers(self, node: Node) -> int:
+        """Return how many layers read a node's units; 1 where none does.
+
+        Networks that activate before their convolutions have a ReLU for each, as published code counts them; where
+        several see the same tensor, the canonical graph holds one.
+        """
+        readers = self._compiled.model.graph.consumers.get(node.outputs[0], ())
+        plan = self._compiled.plan
+        return max(1, sum(any(name in plan and plan[name].role.is_weight for name in one.inputs) for one in readers))
+
+
+def measure_patterns(instance: Instance) -> Measured:
+    """Measure, in one forward pass, the log-determinant of agreements, the distinct codes and the distinct patterns."""
+    compiled = instance.network.at()
+    patterns = _Patterns(compiled)
+    with torch.no_grad():
+        compiled.run(instance.feeds(compiled), instance.weights(compiled), compiled.program.outputs, patterns)
+    if not patterns.units:
+        raise InapplicableError("it needs ReLU-like units, and the network has none")
+    agreement = patterns.agreement.cpu()
+    sign, logarithm = torch.linalg.slogdet(agreement)
+    equal = (agreement == patterns.units).sum(dim=1)  # a sample's code equals its own, so this is at least 1
+    return Measured(
+        values={
+            "naswot": logarithm.item() if sign > 0 else float("-inf"),
+            "regions": (1.0 / equal).sum().item(),
+            "swap": float(_distinct(torch.cat(patterns.codes, dim=1))),
+        }
+    )
+
+
+def _places(samples: int, device: torch.device) -> Tensor:
+    """Return the (words, samples) matrix that makes each unit's pattern over the samples a few whole numbers."""
+    sample = torch.arange(samples, device=device)
+    places = torch.zeros(-(-samples // _WORD), samples, device=device)
+    places[sample // _WORD, sample] = 2.0 ** (sample % _WORD)
+    return places
+
+
+def _distinct(codes: Tensor) -> int:
+    """Return how many different columns there are, by numbering them one row after the other."""
+    _, numbers = torch.unique(codes[0], return_inverse=True)
+    for row in codes[1:]:
+        kinds, others = torch.unique(row, return_inverse=True)
+        _, numbers = torch.unique(numbers * len(kinds) + others, return_inverse=True)
+    return int(numbers.max()) + 1

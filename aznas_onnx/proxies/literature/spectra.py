@@ -1,0 +1,84 @@
+"""Spectra of what layers hand on: meco and near. Imports torch."""
+
+from __future__ import annotations
+
+import torch
+
+from aznas_onnx.initialise import Stream, generator
+from aznas_onnx.proxies.evidence import Measured
+from aznas_onnx.proxies.network import InapplicableError, Instance, Seen
+
+__all__ = ["measure_correlations", "measure_ranks"]
+
+Tensor = torch.Tensor
+_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum")
+_NORMALISATIONS = (
+    "BatchNormalization",
+    "InstanceNormalization",
+    "LayerNormalization",
+    "GroupNormalization",
+    "RMSNormalization",
+)
+_ACTIVATIONS = (
+    "Relu LeakyRelu PRelu Elu Selu Celu Clip Sigmoid Tanh Gelu Swish Mish HardSwish HardSigmoid Softplus Softsign"
+).split()
+_POOLS = ("AveragePool", "MaxPool", "GlobalAveragePool", "GlobalMaxPool")
+
+
+def measure_correlations(instance: Instance) -> Measured:
+    """Measure meco: the sum over feature maps of the smallest eigenvalue of the correlation of their channels."""
+    compiled = instance.network.at(1)
+    found: list[Tensor] = []
+
+    def watch(seen: Seen) -> None:
+        node, output = seen.node, seen.output
+        if (
+            not node.is_op(*_LAYERS, *_NORMALISATIONS, *_ACTIVATIONS, *_POOLS)
+            or output.dim() != 4
+            or output[0, 0].numel() < 2
+        ):
+            return
+        correlation = torch.corrcoef(output[0].flatten(1).double()).nan_to_num(0.0, 0.0, 0.0)
+        if correlation.dim() == 2:
+            found.append(torch.linalg.eigvalsh(correlation)[0])
+
+    with torch.no_grad():
+        compiled.run(instance.feeds(compiled), instance.weights(compiled), compiled.program.outputs, watch)
+    if not found:
+        raise InapplicableError(
+            "it needs feature maps with channels and two axes of positions, and the network has none"
+        )
+    return Measured(values={"meco": torch.stack(found).sum().item()})
+
+
+def measure_ranks(instance: Instance) -> Measured:
+    """Measure near: the sum over layers of the effective rank of what enters and what leaves their activations."""
+    compiled = instance.network.at()
+    ranks: list[Tensor] = []
+
+    def watch(seen: Seen) -> None:
+        node, output = seen.node, seen.output
+        is_layer = node.is_op(*_LAYERS, *_NORMALISATIONS) and any(name in compiled.plan for name in node.inputs)
+        if (is_layer or node.is_op(*_ACTIVATIONS)) and output.dim() in (2, 3, 4):
+            rows = _square(output, instance.seed, len(ranks))
+            spectrum = torch.linalg.svdvals(rows)
+            shares = spectrum / spectrum.sum().clamp_min(torch.finfo(spectrum.dtype).tiny)
+            ranks.append(torch.special.entr(shares).sum().exp())
+
+    with torch.no_grad():
+        compiled.run(instance.feeds(compiled), instance.weights(compiled), compiled.program.outputs, watch)
+    if not ranks:
+        raise InapplicableError("it needs layers with weights, and the network has none")
+    return Measured(values={"near": torch.stack(ranks).sum().item()})
+
+
+def _square(output: Tensor, seed: int, index: int) -> Tensor:
+    """Return as many of a layer's samples as it has channels: rows in a row, from a random place on."""
+    axis = 1 if output.dim() == 4 else output.dim() - 1
+    rows = output.movedim(axis, -1).reshape(-1, output.shape[axis])
+    spare = len(rows) - rows.shape[1]
+    if spare <= 0:
+        return rows
+    host = torch.device("cpu")
+    start = int(torch.randint(spare + 1, (), generator=generator(seed, Stream.POSITION, index, host), device=host))
+    return rows[start : start + rows.shape[1]]

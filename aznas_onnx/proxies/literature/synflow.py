@@ -1,0 +1,28 @@
+"""synflow: how much passes through all paths of positive weights. Imports torch."""
+
+from __future__ import annotations
+
+import torch
+
+from aznas_onnx.proxies.evidence import Measured
+from aznas_onnx.proxies.network import Instance, gradients_of, is_layer_weight, require_gradients
+
+__all__ = ["measure_synaptic_flow"]
+
+
+def measure_synaptic_flow(instance: Instance) -> Measured:
+    """Measure synflow: the sum of w * dR/dw, R the sum of outputs for an input of ones and weights made positive.
+
+    In double precision, because without normalisation the flow of a deep network leaves the range of single.
+    """
+    compiled = instance.network.at(1, dtype=torch.float64, use_batch_statistics=False)
+    weights = {name: weight.abs() for name, weight in instance.weights(compiled).items()}
+    layers = require_gradients(compiled, weights, is_layer_weight)
+    output = instance.logits(compiled, weights, instance.feeds(compiled, ones=True))
+    gradients = gradients_of(output.sum(), layers)
+    terms = [
+        (layer.detach() * gradient).abs().sum()
+        for layer, gradient in zip(layers, gradients, strict=True)
+        if gradient is not None
+    ]
+    return Measured(values={"synflow": torch.stack(terms).sum().item()})

@@ -1,0 +1,60 @@
+"""What a proxy may ask for beside the block-by-block pass: a measurement of the whole network. Never imports torch."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from aznas_onnx.proxies.evidence import Evidence, Measured, Outcome
+
+if TYPE_CHECKING:
+    from aznas_onnx.proxies.network import Instance
+
+__all__ = ["Measured", "Measurement", "value"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """One named measurement of a network under one seed; proxies that name the same one share it.
+
+    Attributes
+    ----------
+    name
+        Unique among measurements; the key of its result in :attr:`Evidence.measured`.
+    run
+        A function of an :class:`~aznas_onnx.proxies.network.Instance`, or ``"module:function"``, which is imported
+        when it is first needed: naming it so keeps torch out of whatever only lists proxies.
+    """
+
+    name: str
+    run: Callable[[Instance], Measured] | str
+
+    def measure(self, instance: Instance) -> Measured:
+        """Return the result; a measurement that does not apply says why in it."""
+        if callable(self.run):
+            return self.run(instance)
+        module, _, function = self.run.partition(":")
+        return cast("Measured", getattr(importlib.import_module(module), function)(instance))
+
+
+def value(measurement: str, key: str) -> Callable[[Evidence], Outcome]:
+    """Return the usual `evaluate` of a proxy: one value of one measurement."""
+    return _Value(measurement, key)
+
+
+@dataclass(frozen=True, slots=True)
+class _Value:
+    """A class and no closure: proxies cross process boundaries."""
+
+    measurement: str
+    key: str
+
+    def __call__(self, evidence: Evidence) -> Outcome:
+        found = evidence.measured.get(self.measurement)
+        if found is None:
+            return Outcome.inapplicable(f"{self.measurement} were not measured")
+        if found.reason is not None:
+            return Outcome.inapplicable(found.reason)
+        return Outcome.of(found.values[self.key])

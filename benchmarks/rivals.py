@@ -1,0 +1,149 @@
+"""How well each registered proxy ranks the cells of NAS-Bench-201, beside Table 1 of the paper, and at what cost.
+
+    python benchmarks/rivals.py score OUT.jsonl --truth accuracies.csv --sample 1000 --proxies synflow,naswot
+    python benchmarks/rivals.py table OUT.jsonl MORE.jsonl ... --az AZ.jsonl --truth accuracies.csv > table.md
+
+`score` writes one line a cell as it goes and continues where it was stopped; the sample is that of `aznas bench`, so a
+larger one begins with a smaller one. `--az` is a scores file of `aznas bench` with the four proxies of AZ-NAS.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import math
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import kendalltau, spearmanr
+
+import aznas_onnx as az
+from aznas_onnx.benching.sampling import choose_archs
+from aznas_onnx.proxies import PROXIES, Direction
+from aznas_onnx.ranking import Aggregation, aggregate
+
+AZ = ("expressivity", "progressivity", "trainability", "macs")
+COLUMNS = ("cifar10", "cifar100", "imagenet16_120")
+# Kendall's tau and Spearman's rho of Table 1: all 15,625 cells, CIFAR-10, CIFAR-100, ImageNet16-120.
+PUBLISHED = {
+    "params": ((0.578, 0.552, 0.520), (0.753, 0.728, 0.691)),
+    "macs": ((0.578, 0.551, 0.517), (0.753, 0.727, 0.691)),
+    "grad_norm": ((0.357, 0.350, 0.304), (0.484, 0.475, 0.412)),
+    "grasp": ((0.318, 0.315, 0.282), (0.460, 0.453, 0.406)),
+    "snip": ((0.454, 0.451, 0.400), (0.615, 0.609, 0.539)),
+    "synflow": ((0.571, 0.565, 0.555), (0.769, 0.761, 0.747)),
+    "naswot": ((0.557, 0.579, 0.573), (0.743, 0.769, 0.760)),
+    "te_nas": ((0.536, 0.535, 0.492), (0.731, 0.728, 0.680)),
+    "zen": ((0.296, 0.283, 0.303), (0.385, 0.361, 0.409)),
+    "gradsign": ((0.618, 0.594, 0.575), (0.809, 0.784, 0.765)),
+    "zico": ((0.589, 0.590, 0.584), (0.784, 0.785, 0.778)),
+    "az": ((0.741, 0.723, 0.710), (0.913, 0.900, 0.886)),
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    score = commands.add_parser("score")
+    score.add_argument("out", type=Path)
+    score.add_argument("--truth", type=Path, required=True)
+    score.add_argument("--sample", type=int, default=1000)
+    score.add_argument("--batch-size", type=int, default=32)
+    score.add_argument("--proxies", required=True)
+    table = commands.add_parser("table")
+    table.add_argument("scores", type=Path, nargs="+")
+    table.add_argument("--az", type=Path)
+    table.add_argument("--truth", type=Path, required=True)
+    arguments = parser.parse_args()
+    if arguments.command == "score":
+        score_cells(arguments.out, arguments.truth, arguments.sample, arguments.batch_size, arguments.proxies)
+    else:
+        print("\n".join(tables(arguments.scores, arguments.az, arguments.truth)))
+    return 0
+
+
+def score_cells(out: Path, truth: Path, sample: int, batch_size: int, proxies: str) -> None:
+    """Score the cells that a file does not hold yet."""
+    space = az.spaces.get("nb201")
+    with truth.open(newline="") as file:
+        archs = choose_archs([row["arch"] for row in csv.DictReader(file)], space, sample=sample)
+    known = {record["arch"] for record in read(out)} if out.exists() else set()
+    with out.open("a") as file:
+        for arch in archs:
+            if arch in known:
+                continue
+            model = space.build(space.parse(arch))
+            result = az.score(model, proxies=proxies.split(","), batch_size=batch_size, device="cpu", profile=True)
+            values = {name: value.mean for name, value in result.proxies.items()}
+            missing = {name: value.reason for name, value in result.proxies.items() if value.mean is None}
+            record = {"arch": arch, "batch_size": batch_size, **values, "missing": missing}
+            record["profile_s"] = {name: round(seconds, 5) for name, seconds in result.profile_s.items()}
+            file.write(json.dumps(record) + "\n")
+            file.flush()
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+
+
+def tables(paths: Iterable[Path], az_path: Path | None, truth: Path) -> list[str]:
+    """Return the document's tables as lines of Markdown."""
+    with truth.open(newline="") as file:
+        accuracy = {row["arch"]: [float(row[name]) for name in COLUMNS] for row in csv.DictReader(file)}
+    four = {} if az_path is None else {record["arch"]: record for record in read(az_path)}
+    lines = ["| Proxy | Cells | Batch | tau | rho | Published tau | Published rho |", "|---|---:|---:|---|---|---|---|"]
+    for path in paths:
+        records = [{**four.get(record["arch"], {}), **record} for record in read(path)]
+        measured = np.array([accuracy[record["arch"]] for record in records])
+        for name, scores in single(records).items():
+            lines.append(row(name, scores, measured, records[0]["batch_size"]))
+        if four:
+            for name, scores in assembled(records).items():
+                lines.append(row(name, scores, measured, records[0]["batch_size"]))
+    return lines
+
+
+def single(records: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
+    """Return each proxy of a file alone, and te_nas as its sum of ranks."""
+    names = [name for name in records[0] if name in PROXIES and name not in AZ]
+    found = {name: column(records, name) for name in names}
+    if {"te_nas_ntk", "te_nas_regions"} <= set(names):
+        pair = np.column_stack([found["te_nas_ntk"], found["te_nas_regions"]])
+        found["te_nas"] = np.asarray(aggregate(pair, Aggregation.LINEAR))
+    return found
+
+
+def assembled(records: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
+    """Return the four of AZ-NAS, and each further proxy assembled with them (Table 5)."""
+    four = [column(records, name) for name in AZ]
+    found = {"az": np.asarray(aggregate(np.column_stack(four)))}
+    for name in single(records):
+        if name != "te_nas":
+            found[f"az + {name}"] = np.asarray(aggregate(np.column_stack([*four, column(records, name)])))
+    return found
+
+
+def column(records: Sequence[dict[str, Any]], name: str) -> np.ndarray:
+    """Return a proxy so that higher is better and no value is lowest."""
+    sign = -1.0 if PROXIES[name].direction is Direction.LOWER_IS_BETTER else 1.0
+    return np.array([-math.inf if record[name] is None else sign * record[name] for record in records])
+
+
+def row(name: str, scores: np.ndarray, measured: np.ndarray, batch_size: int) -> str:
+    ranks = np.unique(scores, return_inverse=True)[1]
+    tau = [kendalltau(ranks, truth).statistic for truth in measured.T]
+    rho = [spearmanr(ranks, truth).statistic for truth in measured.T]
+    published = [triple(part) for part in PUBLISHED[name]] if name in PUBLISHED else ["", ""]
+    return f"| {name} | {len(scores)} | {batch_size} | {triple(tau)} | {triple(rho)} | {' | '.join(published)} |"
+
+
+def triple(values: Iterable[float]) -> str:
+    return " / ".join(f"{value:.3f}" for value in values)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

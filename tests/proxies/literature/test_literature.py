@@ -1,0 +1,229 @@
+"""Each proxy of another paper against a textbook implementation on a torch module with the same weights and inputs."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from aznas_onnx.graph import prepare
+from aznas_onnx.proxies import PROXIES, Evidence
+from aznas_onnx.proxies.literature import LITERATURE
+from aznas_onnx.proxies.network import Instance, Network, as_pytorch_makes_them, measure, standard_normal
+from aznas_onnx.timing import Clock
+from tests.graph.builders import network, weights
+from tests.proxies.literature import reference as textbook
+
+BATCH = 6
+SEED = 3
+
+
+def network_of(model, batch_size=BATCH) -> Network:
+    return Network(prepare(model), is_transformer=False, batch_size=batch_size, device=torch.device("cpu"))
+
+
+def outcomes(model, names, seed=SEED, batch_size=BATCH):
+    proxies = PROXIES.resolve(names)
+    wanted = {proxy.measurement.name: proxy.measurement for proxy in proxies}
+    measured = measure(network_of(model, batch_size), seed, wanted.values(), Clock(is_running=False))
+    evidence = Evidence(blocks=(), macs=1, params=1, measured=measured)
+    return {proxy.name: proxy.evaluate(evidence) for proxy in proxies}
+
+
+def value(name: str) -> float:
+    outcome = outcomes(textbook.model(), [name])[name]
+    assert outcome.reason is None, outcome.reason
+    return outcome.value
+
+
+@pytest.fixture
+def instance() -> Instance:
+    return Instance(network_of(textbook.model()), SEED)
+
+
+def module(instance: Instance, law=None) -> textbook.Reference:
+    return textbook.Reference(instance.weights(instance.network.at(), law))
+
+
+def batch(instance: Instance, number: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    samples = instance.feeds(instance.network.at(), number)["x"]
+    return samples, instance.labels(textbook.CLASSES, BATCH, number)
+
+
+def test_grad_norm(instance):
+    assert value("grad_norm") == pytest.approx(textbook.grad_norm(module(instance), *batch(instance)), rel=1e-5)
+
+
+def test_snip(instance):
+    assert value("snip") == pytest.approx(textbook.snip(module(instance), *batch(instance)), rel=1e-5)
+
+
+def test_grasp(instance):
+    assert value("grasp") == pytest.approx(textbook.grasp(module(instance), *batch(instance)), rel=1e-4)
+
+
+def test_synflow_is_without_normalisation_up_to_the_constant_under_its_root(instance):
+    assert value("synflow") == pytest.approx(textbook.synflow(module(instance)), rel=5e-5)
+
+
+def test_naswot(instance):
+    # The first ReLU has one convolution behind it, and so have the others: each unit counts once.
+    assert value("naswot") == pytest.approx(textbook.naswot(module(instance), batch(instance)[0]), rel=1e-9)
+
+
+def test_a_unit_counts_once_for_each_layer_that_reads_it():
+    body = "a = MatMul (x, w0) b = Relu (a) c = MatMul (b, w1) d = MatMul (b, w2) y = Add (c, d)"
+    values = {"w0": weights(5, 7), "w1": weights(7, 3), "w2": weights(7, 3, seed=1)}
+    model = network(body, {"x": ("n", 5)}, values)
+    compiled = network_of(model, 4).at()
+    instance = Instance(network_of(model, 4), SEED)
+    first = next(name for name, weight in compiled.plan.items() if weight.shape == (5, 7))
+    active = (instance.feeds(compiled)["x"] @ instance.weights(compiled)[first] > 0).numpy()
+    kernel = 2.0 * (active[:, None] == active[None]).sum(axis=-1)
+    found = outcomes(model, ["naswot", "te_nas_regions"], batch_size=4)
+    assert found["naswot"].value == pytest.approx(np.linalg.slogdet(kernel)[1], rel=1e-9)
+    assert found["te_nas_regions"].value == len({tuple(row) for row in active.tolist()})
+
+
+@pytest.mark.parametrize(
+    "switch", ["LeakyRelu <alpha = 0.1> (a)", "Clip (a, low, high)", "Elu (a)", "PRelu (a, slope)"]
+)
+def test_relu_like_units_are_those_that_a_sign_switches(switch):
+    body = f"a = MatMul (x, w0) b = {switch} y = MatMul (b, w1)"
+    values = {"w0": weights(5, 7), "w1": weights(7, 3), "slope": weights(7)}
+    values |= {"low": np.float32(0), "high": np.float32(6)}
+    assert math.isfinite(outcomes(network(body, {"x": ("n", 5)}, values), ["naswot"])["naswot"].value)
+
+
+@pytest.mark.parametrize("unit", ["Sigmoid (a)", "Clip (a, low, high)"])
+def test_other_units_are_no_switches(unit):
+    body = f"a = MatMul (x, w0) b = {unit} y = MatMul (b, w1)"
+    values = {"w0": weights(5, 7), "w1": weights(7, 3), "low": np.float32(-1), "high": np.float32(1)}
+    outcome = outcomes(network(body, {"x": ("n", 5)}, values), ["naswot"])["naswot"]
+    assert not outcome.applies
+    assert outcome.reason == "it needs ReLU-like units, and the network has none"
+
+
+def test_without_classes_a_loss_does_not_apply():
+    model = network("y = Conv <pads = [1, 1, 1, 1]> (x, w0)", {"x": ("n", 3, 8, 8)}, {"w0": weights(4, 3, 3, 3)})
+    outcome = outcomes(model, ["grad_norm"])["grad_norm"]
+    assert not outcome.applies
+    assert "(batch, classes)" in outcome.reason
+
+
+def test_logits_are_what_enters_a_final_softmax():
+    plain = "a = MatMul (x, w0) b = Relu (a) y = MatMul (b, w1)"
+    soft = "a = MatMul (x, w0) b = Relu (a) c = MatMul (b, w1) y = Softmax (c)"
+    values = {"w0": weights(5, 7), "w1": weights(7, 3)}
+    names = ["synflow", "grad_norm", "jacov"]
+    one = outcomes(network(plain, {"x": ("n", 5)}, values), names)
+    other = outcomes(network(soft, {"x": ("n", 5)}, values), names)
+    assert {name: outcome.value for name, outcome in one.items()} == {
+        name: outcome.value for name, outcome in other.items()
+    }
+
+
+def test_a_file_for_one_batch_size_has_no_proxy_of_single_samples():
+    model = textbook.model()
+    prepared = prepare(model)
+    from dataclasses import replace
+
+    stuck = replace(prepared, fixed_batch="a constant says 6", inputs=replace(prepared.inputs, declared_batch=BATCH))
+    network_ = Network(stuck, is_transformer=False, batch_size=BATCH, device=torch.device("cpu"))
+    measured = measure(network_, 0, [PROXIES["synflow"].measurement], Clock(is_running=False))
+    assert "batch size 6 only" in measured["synaptic flow"].reason
+
+
+def test_proxies_of_one_measurement_share_it(monkeypatch):
+    from aznas_onnx.proxies.literature import loss
+
+    calls = []
+    real = loss._loss_gradients
+    monkeypatch.setattr(loss, "_loss_gradients", lambda *given: calls.append(given[1]) or real(*given))
+    outcomes(textbook.model(), ["grad_norm", "snip", "zico"])
+    assert calls == [0, 1]  # two batches for three proxies
+
+
+def test_every_record_says_where_it_comes_from_and_what_it_costs():
+    for proxy in LITERATURE:
+        assert proxy.origin, proxy.name
+        assert proxy.equation, proxy.name
+        assert proxy.cost, proxy.name
+        assert proxy.fidelity.startswith(("as published", "adapted")), proxy.name
+
+
+def test_linear_regions_and_patterns(instance):
+    samples, _ = batch(instance)
+    assert value("te_nas_regions") == textbook.regions(module(instance), samples)
+    assert value("swap") == textbook.swap(module(instance), samples)
+
+
+def test_patterns_over_more_samples_than_one_word_holds():
+    size = 60
+    instance = Instance(network_of(textbook.model(), size), SEED)
+    samples = instance.feeds(instance.network.at())["x"]
+    found = outcomes(textbook.model(), ["swap", "naswot"], batch_size=size)
+    assert found["swap"].value == textbook.swap(module(instance), samples)
+    assert found["naswot"].value == pytest.approx(textbook.naswot(module(instance), samples), rel=1e-9)
+
+
+def test_tangent_kernel(instance):
+    reference = module(instance, as_pytorch_makes_them)
+    expected = textbook.tangent_condition(reference, batch(instance)[0])
+    assert value("te_nas_ntk") == pytest.approx(expected, rel=1e-3)
+
+
+def test_zen(instance):
+    expected = textbook.zen(module(instance, standard_normal), batch(instance)[0], batch(instance, 1)[0])
+    assert value("zen") == pytest.approx(expected, rel=1e-5)
+
+
+def test_gradsign(instance):
+    expected = textbook.gradsign(module(instance, as_pytorch_makes_them), *batch(instance))
+    assert value("gradsign") == pytest.approx(expected, rel=0.01)  # a gradient of 1e-9 has either sign
+
+
+def test_zico(instance):
+    expected = textbook.zico(module(instance), [batch(instance), batch(instance, 1)])
+    assert value("zico") == pytest.approx(expected, rel=1e-4)
+
+
+def test_jacov(instance):
+    assert value("jacov") == pytest.approx(textbook.jacov(module(instance), batch(instance)[0]), rel=1e-4)
+
+
+def test_meco(instance):
+    one = Network(prepare(textbook.model()), is_transformer=False, batch_size=1, device=torch.device("cpu"))
+    alone = Instance(one, SEED)
+    # The average pool's output has one position: no correlation.
+    expected = textbook.meco(module(instance), alone.feeds(one.at())["x"])
+    assert value("meco") == pytest.approx(expected, rel=1e-5)
+
+
+def test_near_is_the_sum_of_effective_ranks(instance):
+    # Nine layers with channels, whose effective rank is between 1 and the number of channels.
+    widths = [4, 4, 4, 4, 4, 4, 6, 6, 6, 5]
+    assert len(widths) < value("near") < sum(widths)
+
+
+def test_near_of_one_layer_is_the_effective_rank_of_its_output():
+    model = network("y = MatMul (x, w)", {"x": ("n", 4)}, {"w": weights(4, 4)})
+    compiled = network_of(model, 4).at()
+    [name] = compiled.plan
+    instance = Instance(network_of(model, 4), 0)
+    drawn = instance.weights(compiled)[name].numpy()
+    spectrum = np.linalg.svd(instance.feeds(compiled)["x"].numpy() @ drawn, compute_uv=False)
+    shares = spectrum / spectrum.sum()
+    expected = math.exp(-(shares * np.log(shares)).sum())
+    assert outcomes(model, ["near"], 0, 4)["near"].value == pytest.approx(expected, rel=1e-5)
+
+
+def test_vkdnw(instance):
+    deciles = np.array(textbook.fisher_deciles(module(instance), batch(instance)[0]))
+    shares = deciles / deciles.sum()
+    entropy = float(-(shares * np.log(shares + 1e-10)).sum())
+    found = outcomes(textbook.model(), ["vkdnw", "vkdnw_entropy"])
+    assert found["vkdnw_entropy"].value == pytest.approx(entropy, rel=1e-3)
+    assert found["vkdnw"].value == pytest.approx(4 + entropy, rel=1e-3)

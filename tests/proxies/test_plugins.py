@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from aznas_onnx.errors import SettingsError
+from aznas_onnx.proxies import AZ, ProxyRegistry
+
+SOURCE = """
+from aznas_onnx.proxies import Direction, Need, Outcome, Proxy
+
+SIZE = Proxy(
+    name="size",
+    description="parameters and multiply-adds",
+    equation="none",
+    direction=Direction.HIGHER_IS_BETTER,
+    needs=Need.GRAPH,
+    evaluate=lambda evidence: Outcome(value=float(evidence.params + evidence.macs)),
+)
+NOT_ONE = 3
+"""
+
+
+@pytest.fixture
+def registry() -> ProxyRegistry:
+    return ProxyRegistry(AZ, groups={})
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.py"
+    path.write_text(SOURCE)
+    return path
+
+
+def test_a_name_with_a_file_loads_and_registers(registry, file):
+    assert [proxy.name for proxy in registry.resolve(["macs", f"{file}:SIZE"])] == ["macs", "size"]
+    assert registry["size"].description == "parameters and multiply-adds"
+
+
+def test_loading_again_is_no_conflict(registry, file):
+    first = registry.load(f"{file}:SIZE")
+    assert registry.load(f"{file}:SIZE") is first
+
+
+def test_a_changed_file_replaces_what_it_gave(registry, file):
+    registry.load(f"{file}:SIZE")
+    file.write_text(SOURCE.replace("parameters and", "of both,"))
+    assert registry.load(f"{file}:SIZE").description == "of both, multiply-adds"
+
+
+@pytest.mark.parametrize(
+    ("text", "attribute", "message"),
+    [
+        (SOURCE, "NOT_ONE", "is a int; an aznas_onnx.proxies.Proxy is needed"),
+        (SOURCE, "ABSENT", "is nothing"),
+        ("1 / 0", "SIZE", "fails to load: ZeroDivisionError"),
+        (SOURCE.replace('"size"', '"macs"'), "SIZE", "there is one of that name already"),
+    ],
+)
+def test_what_is_no_proxy_is_a_sentence(registry, file, text, attribute, message):
+    file.write_text(text)
+    with pytest.raises(SettingsError, match=message):
+        registry.load(f"{file}:{attribute}")
+
+
+def test_a_file_without_a_name_says_how_to_write_it(registry, file):
+    with pytest.raises(SettingsError, match="needs the name of its proxy; write"):
+        registry.resolve([str(file)])
+
+
+def test_a_missing_file_is_a_sentence(registry):
+    with pytest.raises(SettingsError, match="cannot be read"):
+        registry.resolve(["absent.py:SIZE"])
+
+
+def test_a_proxy_is_held_for_a_while_only(registry, file):
+    from aznas_onnx.proxies.plugins import load
+
+    with registry.holding(load(f"{file}:SIZE")):
+        assert "size" in registry
+    assert "size" not in registry
+
+
+def test_listing_proxies_loads_no_torch():
+    code = (
+        "import sys; from aznas_onnx.proxies import PROXIES; assert 'synflow' in PROXIES and 'torch' not in sys.modules"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_scoring_the_proxies_of_az_loads_no_others():
+    code = (
+        "import sys; import aznas_onnx as az; s = az.spaces.get('nb201', resolution=8)\n"
+        "import random, numpy as np\n"
+        "model = s.build(s.sample(np.random.default_rng(0)))\n"
+        "az.score(model, batch_size=2, device='cpu')\n"
+        "assert not [n for n in sys.modules if n.startswith('aznas_onnx.proxies.literature.') and 'records' not in n]\n"
+        "assert 'aznas_onnx.proxies.network' not in sys.modules and 'aznas_onnx.structure' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,93 @@
+"""Every registered proxy through the checks that a user's own is run through, and proxies that fail each of them."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from aznas_onnx.conformance import CHECKS, ConformanceError, check_proxy, sample_networks
+from aznas_onnx.proxies import PROXIES, Direction, Measured, Measurement, Need, Outcome, Proxy, value
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("name", PROXIES)
+def test_every_registered_proxy_conforms(name, check):
+    CHECKS[check](PROXIES[name])
+
+
+def proxy(measure) -> Proxy:
+    return Proxy(
+        name="mine",
+        description="of a test",
+        equation="none",
+        direction=Direction.HIGHER_IS_BETTER,
+        needs=Need.GRAPH,
+        measurement=Measurement(name="mine", run=measure),
+        evaluate=value("mine", "mine"),
+    )
+
+
+def of_logits(instance, change=lambda logits: logits) -> Measured:
+    compiled = instance.network.at()
+    with torch.no_grad():
+        logits = instance.logits(compiled, instance.weights(compiled), instance.feeds(compiled))
+    return Measured(values={"mine": change(logits).std().item()})
+
+
+def raises(instance) -> Measured:
+    raise ValueError("a bug")
+
+
+def is_random(instance) -> Measured:
+    return of_logits(instance, lambda logits: logits + torch.rand(len(logits), 1))
+
+
+def reads_names(instance) -> Measured:
+    return Measured(values={"mine": float(sum(map(len, instance.network.at().plan), start=1))})
+
+
+def uses_the_default_device(instance) -> Measured:
+    return of_logits(instance, lambda logits: logits * torch.ones(1))
+
+
+def leaves_a_trace(instance) -> Measured:
+    torch.manual_seed(7)
+    return of_logits(instance)
+
+
+def test_a_proxy_that_keeps_to_the_rules_passes():
+    check_proxy(proxy(of_logits))
+    assert "mine" not in PROXIES
+
+
+@pytest.mark.parametrize(
+    ("measure", "check"),
+    [
+        (raises, "a number or a status"),
+        (is_random, "deterministic"),
+        (reads_names, "names and order"),
+        (uses_the_default_device, "device"),
+        (leaves_a_trace, "no trace"),
+    ],
+)
+def test_a_proxy_that_breaks_a_rule_fails_its_check(measure, check):
+    with pytest.raises(ConformanceError, match="mine: "):
+        CHECKS[check](proxy(measure))
+
+
+def test_a_proxy_that_does_not_say_why_it_has_no_value_still_gets_a_reason():
+    without = Proxy(
+        name="mine",
+        description="of a test",
+        equation="none",
+        direction=Direction.HIGHER_IS_BETTER,
+        needs=Need.GRAPH,
+        evaluate=lambda evidence: Outcome(value=math.nan),
+    )
+    CHECKS["a number or a status"](without)
+
+
+def test_the_networks_differ_in_what_they_lack():
+    assert len(sample_networks()) == 5
