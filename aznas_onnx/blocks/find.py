@@ -15,6 +15,7 @@ from aznas_onnx.blocks.reasons import reason_for
 from aznas_onnx.blocks.regions import divide
 from aznas_onnx.blocks.traits import bits, survey
 from aznas_onnx.blocks.types import Block, BlockKind, Blocks
+from aznas_onnx.errors import ModelError
 from aznas_onnx.graph.ir import Graph, Node
 from aznas_onnx.graph.model import Model
 from aznas_onnx.graph.prepare import declared_blocks
@@ -46,7 +47,21 @@ def find_blocks(model: Model, patterns: Sequence[str] = ()) -> Blocks:
         If a pattern, or a tensor that the metadata names, is not in the model.
     SettingsError
         If a pattern matches no group that makes a feature map.
+    ModelError
+        If a block's output has no elements.
     """
+    found = _find(model, patterns)
+    for block in found.blocks:
+        shape = model.facts[block.output].shape
+        if shape is not None and 0 in shape:
+            raise ModelError(
+                f"{model.name}: block {block.name!r} ends in tensor {block.output!r} of shape {shape}, "
+                "which has no elements; export the model at the size that it is used with"
+            )
+    return found
+
+
+def _find(model: Model, patterns: Sequence[str]) -> Blocks:
     if patterns:
         return _assemble_declared(model, matched(model, patterns))
     names = declared_blocks(model.graph.metadata)

@@ -6,6 +6,7 @@ do not mind that these have the wrong number of channels. Better said here, by n
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -19,6 +20,8 @@ __all__ = ["check_operands"]
 _Shape: TypeAlias = tuple[int, ...]
 _Shapes: TypeAlias = Sequence["_Shape | None"]
 
+_WINDOWED = frozenset(("AveragePool", "Conv", "ConvTranspose", "LpPool", "MaxPool"))
+_WIDEST_WINDOW = 2**16
 _MAY_BE_ENDLESS = frozenset(("start", "end", "starts", "ends"))  # the largest number stands for the end of an axis
 
 
@@ -31,6 +34,7 @@ def check_operands(node: Node, inputs: Sequence[Fact | None]) -> None:
         If they do not fit each other.
     """
     _check_integers(node)
+    _check_windows(node)
     rule = _RULES.get(node.op_type) if not node.domain else None
     if rule is None or any(fact is not None and fact.shape is None for fact in inputs):
         return
@@ -51,6 +55,22 @@ def _check_integers(node: Node) -> None:
                 raise ModelError(
                     f"node {node.name!r} ({node.operator}) has attribute {name} of {number}, which is absurd"
                 )
+
+
+def _check_windows(node: Node) -> None:
+    """Refuse windows and pads beyond any image: runtimes pad, and walk over the padding, position by position."""
+    if node.domain or node.op_type not in _WINDOWED:
+        return
+    dilations: Any = node.attributes.get("dilations", ())
+    kernel: Any = node.attributes.get("kernel_shape", ())
+    pads: Any = node.attributes.get("pads", ())
+    widths = [size * step for size, step in itertools.zip_longest(kernel, dilations, fillvalue=1)]
+    widest = max((*widths, *pads), default=0)
+    if widest > _WIDEST_WINDOW:
+        raise ModelError(
+            f"node {node.name!r} ({node.operator}) has a window or padding of {widest:,} positions, "
+            f"above the limit of {_WIDEST_WINDOW:,}"
+        )
 
 
 def _integer(node: Node, name: str, default: int) -> int:

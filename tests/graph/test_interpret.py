@@ -259,6 +259,13 @@ def test_a_tensor_that_doubles_a_hundred_times() -> None:
         prepare(network(f"{body}  y = Relu (c100)"))
 
 
+def test_a_tensor_of_more_axes_than_anything_computes_with() -> None:
+    with pytest.raises(ModelError, match="a tensor of 66 axes, but at most 64"):
+        prepare(network("y = Unsqueeze (x, axes)", constants={"axes": np.arange(62)}))
+    with pytest.raises(ModelError, match="input 'x' is a tensor of 70 axes"):
+        prepare(network("y = Relu (x)", {"x": (1,) * 70}))
+
+
 def test_values_that_are_no_tensors_are_named() -> None:
     body = "s = SequenceConstruct (x, x)  i = Constant <value_int = 0> ()  y = SequenceAt (s, i)"
     with pytest.raises(UnsupportedOperatorError, match=r"SequenceConstruct.* makes a sequence"):

@@ -50,6 +50,21 @@ def test_operands_that_onnx_itself_lets_pass(body: str, shapes: Shapes, reason: 
 
 
 @pytest.mark.parametrize(
+    "body",
+    [
+        "y = MaxPool <kernel_shape = [1000001, 3], pads = [500000, 1, 500000, 1]> (x)",
+        "y = Conv <pads = [1000001, 0, 0, 0]> (x, w)",
+        "y = Conv <dilations = [1, 1000001], pads = [0, 1000000, 0, 1000000]> (x, w)",
+        "y = AveragePool <kernel_shape = [101, 1], dilations = [10001, 1], pads = [50, 0, 50, 0]> (x)",
+    ],
+)
+def test_windows_beyond_any_image(body: str) -> None:
+    """Runtimes walk over the padding: such a file would take hours, for a handful of numbers."""
+    with pytest.raises(ModelError, match=r"has a window or padding of .* positions, above the limit of 65,536"):
+        prepare(network(body, opset=19, constants={"w": weights(4, 3, 3, 3)}), keep_graph=True)
+
+
+@pytest.mark.parametrize(
     "body", ["y = Concat <axis = 4294967296> (x, x)", "y = Softmax <axis = 4611686018427387905> (x)"]
 )
 def test_numbers_that_onnx_itself_cuts_off(body: str) -> None:
