@@ -1,19 +1,28 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 
 import pytest
 
 from aznas_onnx.errors import UnknownNameError
-from aznas_onnx.proxies import PROXIES, BlockEvidence, Direction, Evidence, Need, Outcome, Proxy, ProxyRegistry
+from aznas_onnx.proxies import PROXIES, BlockEvidence, Direction, Evidence, Measured, Need, Outcome, Proxy, ProxyRegistry
 
 
 def block(index: int = 0, **fields) -> BlockEvidence:
     return BlockEvidence(name=f"b{index}", **fields)
 
 
+# What whole-network measurements found: whatever value a proxy reads of them is a number.
+MEASURED = {
+    proxy.measurement.name: Measured(values=defaultdict(lambda: 1.5, {"any": 1.5}))
+    for proxy in PROXIES.values()
+    if proxy.measurement is not None
+}
+
+
 def evidence(*blocks: BlockEvidence, macs: int = 7) -> Evidence:
-    return Evidence(blocks=blocks, macs=macs, params=3)
+    return Evidence(blocks=blocks, macs=macs, params=3, measured=MEASURED)
 
 
 def evaluate(name: str, *blocks: BlockEvidence) -> Outcome:
