@@ -6,7 +6,17 @@ from collections import defaultdict
 import pytest
 
 from aznas_onnx.errors import UnknownNameError
-from aznas_onnx.proxies import PROXIES, BlockEvidence, Direction, Evidence, Measured, Need, Outcome, Proxy, ProxyRegistry
+from aznas_onnx.proxies import (
+    PROXIES,
+    BlockEvidence,
+    Direction,
+    Evidence,
+    Measured,
+    Need,
+    Outcome,
+    Proxy,
+    ProxyRegistry,
+)
 
 
 def block(index: int = 0, **fields) -> BlockEvidence:
