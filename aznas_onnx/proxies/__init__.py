@@ -3,6 +3,7 @@
 Importing this package does not import torch; :mod:`aznas_onnx.proxies.blockpass` does.
 """
 
+from aznas_onnx.proxies.blockwise import BLOCKWISE
 from aznas_onnx.proxies.complexity import MACS
 from aznas_onnx.proxies.evidence import BlockEvidence, Evidence, Measured, Outcome
 from aznas_onnx.proxies.expressivity import EXPRESSIVITY
@@ -10,6 +11,7 @@ from aznas_onnx.proxies.literature import GROUPS, LITERATURE
 from aznas_onnx.proxies.measurement import Measurement, value
 from aznas_onnx.proxies.progressivity import PROGRESSIVITY
 from aznas_onnx.proxies.registry import Direction, Need, Proxy, ProxyRegistry
+from aznas_onnx.proxies.structural import STRUCTURAL
 from aznas_onnx.proxies.trainability import TRAINABILITY
 
 __all__ = [
@@ -29,7 +31,7 @@ __all__ = [
 AZ = (EXPRESSIVITY, PROGRESSIVITY, TRAINABILITY, MACS)
 
 PROXIES = ProxyRegistry(
-    (*AZ, *LITERATURE),
+    (*AZ, *BLOCKWISE, *STRUCTURAL, *LITERATURE),
     groups={"az": tuple(proxy.name for proxy in AZ), "complexity": (MACS.name,), **GROUPS},
 )
 """All proxies. ``az`` stands for the four of AZ-NAS, ``complexity`` for ``macs``."""
