@@ -25,6 +25,8 @@ class Structure:
         output.
     depth
         The most of them on any one path.
+    shortest
+        The fewest of them on any one path: less than `depth` where skips lead past layers.
     log_paths
         Natural logarithm of the number of distinct paths from an input to an output, 0 for a chain.
     mean_path
@@ -37,6 +39,7 @@ class Structure:
 
     layers: int
     depth: int
+    shortest: int
     log_paths: float
     mean_path: float
     mean_log_width: float
@@ -56,9 +59,9 @@ def measure_structure(model: Model, costs: Costs) -> Structure:
     graph = model.graph
     widths = dict(_layers(model))
     live = _live(graph)
-    # Of each tensor that depends on an input: the most layers on a path to it, the number of paths, and the layers on
-    # all of them together. Python's integers hold the number of paths of any network.
-    found: dict[str, _Paths] = {value.name: _Paths(0, 1, 0) for value in graph.inputs}
+    # Of each tensor that depends on an input: the most and the fewest layers on a path to it, the number of paths, and
+    # the layers on all of them together. Python's integers hold the number of paths of any network.
+    found: dict[str, _Paths] = {value.name: _Paths(0, 0, 1, 0) for value in graph.inputs}
     for node in graph.nodes:
         if node.name not in live:
             continue
@@ -67,11 +70,12 @@ def measure_structure(model: Model, costs: Costs) -> Structure:
             joined = _Paths.joined(entering, layers=node.name in widths)
             found.update((name, joined) for name in node.outputs if name)
     ends = [found[name] for name in graph.outputs if name in found]
-    whole = _Paths.joined(ends) if ends else _Paths(0, 1, 0)
+    whole = _Paths.joined(ends) if ends else _Paths(0, 0, 1, 0)
     layers = [width for name, width in widths.items() if name in live]
     return Structure(
         layers=len(layers),
         depth=whole.depth,
+        shortest=whole.shortest,
         log_paths=math.log(whole.count),
         mean_path=whole.layers / whole.count,
         mean_log_width=math.fsum(map(math.log, layers)) / len(layers) if layers else 0.0,
@@ -82,6 +86,7 @@ def measure_structure(model: Model, costs: Costs) -> Structure:
 @dataclass(frozen=True, slots=True)
 class _Paths:
     depth: int
+    shortest: int
     count: int
     layers: int
 
@@ -90,7 +95,8 @@ class _Paths:
         """Return the paths that go on from where others end, one layer longer if there is one."""
         count = sum(one.count for one in paths)
         total = sum(one.layers for one in paths)
-        return cls(max(one.depth for one in paths) + layers, count, total + count * layers)
+        depth, shortest = max(one.depth for one in paths), min(one.shortest for one in paths)
+        return cls(depth + layers, shortest + layers, count, total + count * layers)
 
 
 def _layers(model: Model) -> Iterator[tuple[str, int]]:
