@@ -23,11 +23,13 @@ __all__ = ["aznas", "main", "run"]
 _COMMANDS = {
     "score": ("aznas_onnx.cli.score", "score"),
     "inspect": ("aznas_onnx.cli.inspect", "inspect"),
+    "gate": ("aznas_onnx.cli.gate", "gate"),
     "spaces": ("aznas_onnx.cli.spaces", "spaces"),
     "search": ("aznas_onnx.cli.search", "search"),
     "bench": ("aznas_onnx.cli.bench", "bench"),
     "report": ("aznas_onnx.cli.report", "report"),
     "export": ("aznas_onnx.cli.export", "export"),
+    "reference": ("aznas_onnx.cli.reference", "reference"),
 }
 
 
@@ -77,9 +79,11 @@ def aznas() -> None:
     Examples:
       aznas score resnet18.onnx mobilenet.onnx             score two networks and rank them
       aznas inspect resnet18.onnx                          its blocks, multiply-adds and parameters
+      aznas gate new.onnx --baseline shipped.onnx          is it as good as what is shipped?
       aznas search --space mbv2 --flops 600M --db run.db   the best networks within a budget
 
-    Exit status: 0 done, 2 bad usage or bad input, 3 some of many inputs failed, 130 interrupted.
+    Exit status: 0 done or passed, 1 rejected by the gate, 2 bad usage or bad input, 3 some of many inputs failed, 130
+    interrupted.
     """
 
 

@@ -34,11 +34,23 @@ LEVELS = {
     "benching": 9,
     "export": 9,
     "spaces": 4,
-    "cli": 10,
-    "__main__": 11,
+    "gating": 10,
+    "cli": 11,
+    "__main__": 12,
 }
 
-TORCH_FREE = ("graph", "blocks", "flops", "inspection", "ranking", "spaces", "cli.main", "cli.score", "cli.inspect")
+TORCH_FREE = (
+    "graph",
+    "blocks",
+    "flops",
+    "inspection",
+    "ranking",
+    "spaces",
+    "gating",
+    "cli.main",
+    "cli.score",
+    "cli.gate",
+)
 
 
 def sources(repository: Path) -> Iterator[tuple[str, Path]]:
