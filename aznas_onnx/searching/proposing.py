@@ -16,7 +16,7 @@ from aznas_onnx.searching.budget import LABELS, Budget, Cost, CountConvention
 from aznas_onnx.searching.population import Population
 from aznas_onnx.searching.settings import Strategy, StudySettings
 from aznas_onnx.searching.trial import Origin, Proposal
-from aznas_onnx.spaces import Space
+from aznas_onnx.spaces import Space, blamed, quote
 
 __all__ = ["Exhausted", "Proposer"]
 
@@ -76,7 +76,8 @@ class Proposer(Generic[G]):
         self._is_slow = _counts_by_building(space, settings)
         self._max_tries = max_tries or (_FEW_TRIES if self._is_slow else _TRIES)
         self._measure = measure
-        self._start = self._choose_start()
+        with blamed(space, "give a start"):
+            self._start = self._choose_start()
         if settings.count is CountConvention.PAPER and space.paper_flops(self._start) is None:
             raise SettingsError(f"the paper counts no FLOPs in space {space.name!r}; use --count graph")
 
@@ -108,9 +109,10 @@ class Proposer(Generic[G]):
                 watch(tries)
             if 2 * tries > self._max_tries + 1:
                 origin = Origin.SAMPLE
-            parent, genotype = self._draw(origin, population, parents, rng)
-            broken = self._broken_limit(genotype, refused)
-            text = "" if broken else self._space.format(genotype)
+            with blamed(self._space, "give a candidate"):
+                parent, genotype = self._draw(origin, population, parents, rng)
+                broken = self._broken_limit(genotype, refused)
+                text = "" if broken else self._space.format(genotype)
             if broken or text in population.genotypes or text in taken:
                 refused.reasons[broken or _KNOWN] += 1
                 continue
@@ -119,7 +121,8 @@ class Proposer(Generic[G]):
                 if len(refused.latencies_ms) == _MOST_TOO_SLOW:
                     break
                 continue
-            cost = replace(Cost.of(self._space, genotype), latency_ms=latency_ms)
+            with blamed(self._space, f"count {quote(text)}"):
+                cost = replace(Cost.of(self._space, genotype), latency_ms=latency_ms)
             return Proposal(number=number, genotype=text, origin=origin, parent=parent, cost=cost, tries=tries)
         told = refused.told(self._settings.budget)
         if self._is_slow and tries == _FEW_TRIES:

@@ -72,7 +72,10 @@ def test_the_table_names_the_best_and_what_to_do_next(scoring: Scoring, capsys: 
     assert [line.split()[:2] for line in lines[2:4]] == [[str(one.rank), str(one.trial.number)] for one in best]
     assert f"Best: {best[0].trial.genotype}" in lines
     assert "To get it as ONNX with weights: aznas export run.db -o winners/" in lines
-    assert "30 candidates of nb201 within the budget (MACs at most 150M)" in lines[5]
+    assert "30 candidates of nb201 within the budget (MACs at most 150M); " in lines[5]
+    assert "of the draws were new and within it. MACs: multiply-adds of one sample." in lines[5]
+    search("--db", "free.db")
+    assert "30 candidates of nb201, without a budget; " in capsys.readouterr().out
 
 
 def test_json(scoring: Scoring, capsys: pytest.CaptureFixture[str]) -> None:
