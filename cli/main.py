@@ -24,6 +24,7 @@ _COMMANDS = {
     "score": ("aznas_onnx.cli.score", "score"),
     "inspect": ("aznas_onnx.cli.inspect", "inspect"),
     "spaces": ("aznas_onnx.cli.spaces", "spaces"),
+    "proxies": ("aznas_onnx.cli.proxies", "proxies"),
     "search": ("aznas_onnx.cli.search", "search"),
     "bench": ("aznas_onnx.cli.bench", "bench"),
     "report": ("aznas_onnx.cli.report", "report"),

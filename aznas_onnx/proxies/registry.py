@@ -80,6 +80,17 @@ class Proxy:
     fidelity: str = "as published"
 
     @property
+    def passes(self) -> str:
+        """What runs for it, in few words; proxies with the same words share it."""
+        if self.measurement is not None:
+            return f"own: {self.measurement.name}"
+        return {
+            Need.GRAPH: "none",
+            Need.FEATURES: "AZ-NAS, forward half",
+            Need.GRADIENTS: "AZ-NAS",
+        }[self.needs]
+
+    @property
     def is_exact(self) -> bool:
         """Whether it is the same under every seed: it follows from the graph."""
         return self.needs is Need.GRAPH and self.measurement is None
