@@ -1,10 +1,12 @@
 """How well each registered proxy ranks the cells of NAS-Bench-201, beside Table 1 of the paper, and at what cost.
 
     python benchmarks/rivals.py score OUT.jsonl --truth accuracies.csv --sample 1000 --proxies synflow,naswot
+    python benchmarks/rivals.py cost --sample 8 --proxies best,synflow,naswot
     python benchmarks/rivals.py table OUT.jsonl MORE.jsonl ... --az AZ.jsonl --truth accuracies.csv > table.md
 
 `score` writes one line a cell as it goes and continues where it was stopped; the sample is that of `aznas bench`, so a
-larger one begins with a smaller one. `--az` is a scores file of `aznas bench` with the four proxies of AZ-NAS.
+larger one begins with a smaller one. `cost` says what adding proxies to the four of AZ-NAS takes, in processor time and
+as a multiple of the four alone, cell by cell in turn. `--az` is a scores file of `aznas bench` with the four proxies of AZ-NAS.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import csv
 import json
 import math
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,6 +57,10 @@ def main() -> int:
     score.add_argument("--sample", type=int, default=1000)
     score.add_argument("--batch-size", type=int, default=32)
     score.add_argument("--proxies", required=True)
+    cost = commands.add_parser("cost")
+    cost.add_argument("--sample", type=int, default=8)
+    cost.add_argument("--effort", default="balanced")
+    cost.add_argument("--proxies", required=True)
     table = commands.add_parser("table")
     table.add_argument("scores", type=Path, nargs="+")
     table.add_argument("--az", type=Path)
@@ -61,6 +68,8 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.command == "score":
         score_cells(arguments.out, arguments.truth, arguments.sample, arguments.batch_size, arguments.proxies)
+    elif arguments.command == "cost":
+        print("\n".join(costs(arguments.sample, arguments.effort, arguments.proxies.split(","))))
     else:
         print("\n".join(tables(arguments.scores, arguments.az, arguments.truth)))
     return 0
@@ -84,6 +93,26 @@ def score_cells(out: Path, truth: Path, sample: int, batch_size: int, proxies: s
             record["profile_s"] = {name: round(seconds, 5) for name, seconds in result.profile_s.items()}
             file.write(json.dumps(record) + "\n")
             file.flush()
+
+
+def costs(sample: int, effort: str, proxies: Sequence[str]) -> list[str]:
+    """Return the table of what proxies cost beside the four of AZ-NAS, as lines of Markdown."""
+    space = az.spaces.get("nb201")
+    rng = np.random.default_rng(0)
+    models = [space.build(space.sample(rng)) for _ in range(sample)]
+    spent: dict[str, list[float]] = {name: [] for name in ("az", *proxies)}
+    for number, model in enumerate([models[0], *models]):
+        for name, times in spent.items():
+            began = time.process_time()
+            az.score(model, proxies=[*AZ, name], effort=effort, device="cpu")
+            if number:  # the first round imports and compiles
+                times.append(time.process_time() - began)
+    lines = ["| Proxies | Processor ms, median | Times the four alone |", "|---|---:|---:|"]
+    for name, times in spent.items():
+        ratio = np.median(np.array(times) / np.array(spent["az"]))
+        label = name if name in ("az", "best") else f"az + {name}"
+        lines.append(f"| {label} | {1e3 * np.median(times):.0f} | {ratio:.2f} |")
+    return lines
 
 
 def read(path: Path) -> list[dict[str, Any]]:

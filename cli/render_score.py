@@ -11,7 +11,8 @@ from aznas_onnx.cli.options import OutputFormat
 from aznas_onnx.cli.tables import Column, print_table, print_trimmed, proxy_title, write_csv, write_markdown
 from aznas_onnx.cli.text import plural, printable
 from aznas_onnx.counts import format_count
-from aznas_onnx.ranking import Ranking
+from aznas_onnx.proxies import PROXIES, Direction
+from aznas_onnx.ranking import Aggregation, Ranking
 from aznas_onnx.results import ProxyScores, ProxyValue, Status
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ScoreReport", "render_scores", "score_document"]
 
-_COMPLEXITY = "macs"  # shown as a count, and never a mean over seeds
+_COUNTS = ("macs", "params")  # shown as counts, and never means over seeds
 _WIDE = 118  # a console at least this wide has room for everything, and for names of a sensible length
 
 
@@ -68,7 +69,7 @@ def score_document(report: ScoreReport) -> dict[str, Any]:
 
 def _model_fields(report: ScoreReport, index: int) -> dict[str, Any]:
     scores = report.scores[index]
-    values = {name: scores.proxies.get(name) for name in report.proxies if name != _COMPLEXITY}
+    values = {name: scores.proxies.get(name) for name in report.proxies if name not in _COUNTS}
     return {
         "model": scores.model,
         "status": scores.status.value,
@@ -104,7 +105,7 @@ def render_profile(scores: Sequence[ProxyScores], console: Console) -> None:
 
 
 def _write_csv(report: ScoreReport, console: Console) -> None:
-    proxies = [name for name in report.proxies if name != _COMPLEXITY]
+    proxies = [name for name in report.proxies if name not in _COUNTS]
     header = ["model", "status", "rank", "az_score", *proxies, *(f"{name}_stderr" for name in proxies)]
     header += ["macs", "params", "blocks", "seconds", "reason"]
     rows = []
@@ -132,7 +133,7 @@ def _columns(report: ScoreReport, *, narrow: bool) -> list[Column]:
         Column(title="Rank"),
         Column(title="Model", is_number=False, is_name=True),
         Column(title="AZ\nscore" if narrow else "AZ score"),
-        *(Column(title=proxy_title(name, narrow=narrow)) for name in report.proxies if name != _COMPLEXITY),
+        *(Column(title=proxy_title(name, narrow=narrow)) for name in report.proxies if name not in _COUNTS),
         Column(title="MACs"),
         Column(title="Params"),
         *(() if narrow else (Column(title="Blocks"), Column(title="Seconds"))),
@@ -142,7 +143,7 @@ def _columns(report: ScoreReport, *, narrow: bool) -> list[Column]:
 def _cells(report: ScoreReport, index: int, *, narrow: bool) -> list[str]:
     scores = report.scores[index]
     failed = scores.status is Status.FAILED
-    values = [scores.proxies.get(name) for name in report.proxies if name != _COMPLEXITY]
+    values = [scores.proxies.get(name) for name in report.proxies if name not in _COUNTS]
     return [
         _optional(report.ranking.rank[index], str),
         scores.model,
@@ -173,16 +174,31 @@ def _number(value: float) -> str:
 
 def _legend(report: ScoreReport) -> str:
     settings = report.settings
-    parts = ["Proxies: higher is better."]
+    lower = [name for name in report.proxies if name in PROXIES and _is_lower_better(name)]
+    parts = [f"Proxies: higher is better{', but of ' + ' and '.join(lower) if lower else ''}."]
     if report.ranking.order:
-        names = ", ".join("MACs" if name == _COMPLEXITY else name for name in report.ranking.proxies)
-        parts.append(f"AZ score: sum of ln(rank/m) over {names}; 0 is the best in all of them.")
+        names = ", ".join(_weighted(name, report.ranking) for name in report.ranking.proxies)
+        if report.ranking.aggregation is Aggregation.LOG_RANK:
+            parts.append(f"AZ score: sum of ln(rank/m) over {names}; 0 is the best in all of them.")
+        else:
+            parts.append(f"AZ score: sum of rank/m over {names}; 1 each is the best in all of them.")
     parts.append("MACs: multiply-adds of one sample.")
     spread = " ±: standard error over seeds." if settings["seeds"] > 1 else ""
     effort = "" if settings["effort"] == "paper" else f"Effort {settings['effort']}, batch"
     size = f"{effort or 'Batch'} {settings['batch_size']}"
     parts.append(f"{size}, {plural(settings['seeds'], 'seed')}, {settings['device']}.{spread}")
     return " ".join(parts)
+
+
+def _is_lower_better(name: str) -> bool:
+    return PROXIES[name].direction is Direction.LOWER_IS_BETTER
+
+
+def _weighted(name: str, ranking: Ranking) -> str:
+    """Name a proxy, and how often it counts where that is not once."""
+    shown = "MACs" if name == "macs" else name
+    weight = ranking.weights.get(name, 1.0)
+    return shown if weight == 1.0 else f"{weight:g} {shown}"
 
 
 def _notes(report: ScoreReport) -> Iterator[str]:

@@ -10,6 +10,7 @@ import click
 from aznas_onnx.cli.exits import BAD_INPUT, DONE, INTERRUPTED, SOME_FAILED
 from aznas_onnx.cli.options import (
     OutputFormat,
+    aggregate_option,
     batch_size_option,
     blocks_option,
     device_option,
@@ -38,6 +39,7 @@ __all__ = ["score"]
 @batch_size_option
 @device_option
 @proxies_option
+@aggregate_option
 @input_option
 @blocks_option
 @keep_graph_option
@@ -53,6 +55,7 @@ def score(
     output_format: OutputFormat,
     input_shapes: dict[str, tuple[int, ...]],
     profile: bool,
+    aggregation: str,
     **settings: Any,
 ) -> int:
     """Score networks without training them, and rank them where there are several.
@@ -80,7 +83,7 @@ def score(
     except KeyboardInterrupt:
         interrupted = True
     succeeded = sum(one.status is Status.OK for one in scored)
-    report = _rank(scored, settings) if scored else None
+    report = _rank(scored, settings, aggregation) if scored else None
     _report_trouble(scored, report, of_many=len(models) > 1)
     if report is not None and (succeeded or output_format is not OutputFormat.TABLE):
         render_scores(report, output_format, results())
@@ -116,17 +119,20 @@ def _score_all(models: Sequence[str], settings: Mapping[str, Any], scored: list[
         score_many(models, **settings, profile=profile, on_result=advance)
 
 
-def _rank(scored: Sequence[ProxyScores], settings: Mapping[str, Any]) -> ScoreReport:
+def _rank(scored: Sequence[ProxyScores], settings: Mapping[str, Any], aggregation: str) -> ScoreReport:
     from aznas_onnx.cli.render_score import ScoreReport
+    from aznas_onnx.proxies import PROXIES
     from aznas_onnx.ranking import rank
     from aznas_onnx.scoring import ScoreSettings, resolve_device
 
     described = ScoreSettings.of(**settings).as_dict() | {"device": str(resolve_device(settings["device"]))}
+    ranking = rank(scored, proxies=settings["proxies"], aggregation=aggregation)
+    assembly = {"aggregation": aggregation, "weights": PROXIES.weights(settings["proxies"] or ())}
     return ScoreReport(
         scores=tuple(scored),
-        ranking=rank(scored),
+        ranking=ranking,
         proxies=tuple(described["proxies"]),
-        settings=described,
+        settings=described | assembly,
     )
 
 

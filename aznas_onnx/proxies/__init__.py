@@ -31,8 +31,26 @@ __all__ = [
 
 AZ = (EXPRESSIVITY, PROGRESSIVITY, TRAINABILITY, MACS)
 
+# Chosen on one half of 5,000 cells of NAS-Bench-201, and better than any published on the other (docs/proxies.md):
+# benchmarks/choose_ensemble.py. None of the five costs another pass.
+BEST = (
+    *(proxy.name for proxy in AZ),
+    "final_expressivity",
+    "layers",
+    "mean_path",
+    "shortest_path",
+    "spatial_depth",
+)
+
 PROXIES = ProxyRegistry(
     (*AZ, *BLOCKWISE, *STRUCTURAL, IDLE_BLOCKS, *LITERATURE),
-    groups={"az": tuple(proxy.name for proxy in AZ), "complexity": (MACS.name,), **GROUPS},
+    groups={
+        "az": tuple(proxy.name for proxy in AZ),
+        "best": BEST,
+        "blockwise": tuple(proxy.name for proxy in BLOCKWISE),
+        "structure": tuple(proxy.name for proxy in STRUCTURAL),
+        "complexity": (MACS.name,),
+        **GROUPS,
+    },
 )
-"""All proxies. ``az`` stands for the four of AZ-NAS, ``complexity`` for ``macs``."""
+"""All proxies, and groups of them: ``az`` stands for the four of AZ-NAS, ``best`` for them and what else helps."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from aznas_onnx.errors import UnknownNameError
+from aznas_onnx.errors import SettingsError, UnknownNameError
 from aznas_onnx.proxies import (
     PROXIES,
     BlockEvidence,
@@ -214,3 +214,34 @@ def test_groups_are_expanded_and_repeated_names_dropped():
 def test_an_unknown_name_suggests_a_neighbour():
     with pytest.raises(UnknownNameError, match=r"no proxy 'trainable'.*did you mean 'trainability'"):
         PROXIES.resolve(["trainable"])
+
+
+# ---- weights ------------------------------------------------------------------------------------------------------
+def test_a_name_may_end_in_a_weight():
+    assert [p.name for p in PROXIES.resolve(["az:2", "synflow:0.5"])][-1] == "synflow"
+    assert PROXIES.weights(["az:2", "synflow:0.5", "trainability"]) == {
+        "expressivity": 2.0,
+        "progressivity": 2.0,
+        "trainability": 2.0,
+        "macs": 2.0,
+        "synflow": 0.5,
+    }
+
+
+def test_the_last_weight_given_counts():
+    assert PROXIES.weights(["az", "macs:3"]) == {"macs": 3.0}
+    assert PROXIES.weights(["macs:3", "az"]) == {"macs": 3.0}
+    assert PROXIES.weights(["macs:3", "macs:1"]) == {}
+
+
+def test_members_of_a_group_may_have_weights():
+    registry = ProxyRegistry([a_proxy("one"), a_proxy("two")], groups={"both": ("one:2", "two")})
+    assert [p.name for p in registry.resolve(["both"])] == ["one", "two"]
+    assert registry.weights(["both:3"]) == {"one": 6.0, "two": 3.0}
+    assert registry.weights(["both", "one:1"]) == {}
+
+
+@pytest.mark.parametrize("weight", ["-1", "inf", "nan"])
+def test_a_weight_is_a_number_of_times(weight):
+    with pytest.raises(SettingsError, match=f"weight of proxy 'macs' is {weight}; 0 or a positive number is accepted"):
+        PROXIES.resolve([f"macs:{weight}"])
