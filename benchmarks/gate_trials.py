@@ -108,12 +108,12 @@ def run(trial: Trial, paths: dict[str, Path]) -> dict[str, Any]:
     }
 
 
-_score = aznas_onnx.scoring.score
+_score_many = aznas_onnx.scoring.score_many
 
 
 @lru_cache(maxsize=4096)
 def _scored(source: str, seeds: int, seed: int, options: str) -> Any:
-    return _score(source, seeds=seeds, seed=seed, **json.loads(options))
+    return _score_many([source], seeds=seeds, seed=seed, **json.loads(options))
 
 
 class other_seeds:  # noqa: N801 - read as a function
@@ -123,14 +123,14 @@ class other_seeds:  # noqa: N801 - read as a function
         self.model, self.shift = model, _APART if wanted else 0
 
     def __enter__(self) -> None:
-        def score(source: str, *, seeds: int, seed: int, **options: Any) -> Any:
-            seed += self.shift if source == self.model else 0
-            return _scored(source, seeds, seed, json.dumps(options, sort_keys=True))
+        def score_many(sources: list[str], *, seeds: int, seed: int, **options: Any) -> Any:
+            seed += self.shift if sources == [self.model] else 0
+            return _scored(*sources, seeds, seed, json.dumps(options, sort_keys=True))
 
-        aznas_onnx.scoring.score = score
+        aznas_onnx.scoring.score_many = score_many
 
     def __exit__(self, *_: object) -> None:
-        aznas_onnx.scoring.score = _score
+        aznas_onnx.scoring.score_many = _score_many
 
 
 def show(rows: list[dict[str, Any]]) -> None:
