@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aznas_onnx.cli.exits import DONE, REJECTED
+from aznas_onnx.cli.exits import BAD_INPUT, DONE, REJECTED
 from aznas_onnx.cli.options import batch_size_option, blocks_option, input_option, read_count
 from aznas_onnx.cli.reference import complete_reference
 from aznas_onnx.cli.text import printable
@@ -171,23 +173,43 @@ def gate(
 
     Exit status: 0 passed, 1 rejected, 2 bad usage or a file that cannot be read or scored, 130 interrupted.
     """
-    from aznas_onnx.cli.render_ci import write_failure, write_reports
-
     reports = {"junit": junit, "code_quality": code_quality}
+    from aznas_onnx.cli.render_ci import write_failure
+
     try:
         policy, origin = _policy(options, policy_file, no_policy=no_policy)
         result = _decide(candidate, policy)
+        _report(result, output_format, origin, reports)
     except (AznasError, click.ClickException) as error:
-        write_failure(candidate, error, output_format, os.environ, **reports)
+        write_failure(candidate, _message(error), output_format, os.environ, **reports)
         raise
-    from aznas_onnx.cli.console import results
+    except Exception as error:  # noqa: BLE001 - a bug: Python would exit with 1, and that would say "rejected"
+        reason = f"internal error ({type(error).__name__}: {error}); please report it"
+        write_failure(candidate, reason, output_format, os.environ, **reports)
+        traceback.print_exc()
+        return BAD_INPUT
+    return DONE if result.passed else REJECTED
+
+
+def _message(error: Exception) -> str:
+    return error.format_message() if isinstance(error, click.ClickException) else str(error)
+
+
+def _report(result: GateResult, output_format: str, origin: str, reports: dict[str, Path | None]) -> None:
+    from aznas_onnx.cli.console import forget_stdout, results
+    from aznas_onnx.cli.render_ci import write_reports
     from aznas_onnx.cli.render_gate import render_gate
 
     for warning in result.warnings:
         click.echo(f"warning: {printable(warning)}", err=True)
-    render_gate(result, output_format, results(), origin=origin)
+    if result.verdict.value == "inconclusive" and result.passed:
+        click.echo(f"warning: undecided, and passed by the policy: {printable(result.reasons[0])}", err=True)
     write_reports(result, os.environ, **reports)
-    return DONE if result.passed else REJECTED
+    try:
+        render_gate(result, output_format, results(), origin=origin)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough; the status must still be that of the verdict
+        forget_stdout()
 
 
 def _policy(options: dict[str, Any], policy_file: Path | None, *, no_policy: bool) -> tuple[Policy, str]:

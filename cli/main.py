@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 import click
 
+from aznas_onnx.cli.console import forget_stdout
 from aznas_onnx.cli.exits import BAD_INPUT, DONE, INTERRUPTED
 from aznas_onnx.cli.text import printable
 from aznas_onnx.errors import AznasError
@@ -53,7 +52,7 @@ class _LazyGroup(click.Group):
             result = super().invoke(ctx)
             sys.stdout.flush()  # here, where a closed pipe can be told from an error
         except BrokenPipeError:
-            _forget_stdout()
+            forget_stdout()
             return DONE  # the reader, `head` perhaps, has seen enough
         return result
 
@@ -120,16 +119,10 @@ def run(arguments: Sequence[str]) -> int:
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        _forget_stdout()
+        forget_stdout()
         click.echo(f"aznas: the output cannot be written: {error.strerror}", err=True)
         return BAD_INPUT
     except (KeyboardInterrupt, click.Abort):
         click.echo("aznas: interrupted", err=True)
         return INTERRUPTED
     return status if isinstance(status, int) else DONE
-
-
-def _forget_stdout() -> None:
-    """Keep the interpreter from flushing into the closed pipe once more as it exits."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import sys
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from xml.etree import ElementTree
 
 import click
@@ -35,15 +37,15 @@ def write_reports(
                 _annotate(level, f"aznas gate: {check.rule}", f"{result.candidate}: {check.reason}", result.candidate)
         if result.verdict is Verdict.PASS:
             _annotate("notice", "aznas gate", headline(result), result.candidate)
-    summary = environment.get("GITHUB_STEP_SUMMARY")
-    if summary:
-        with _opened(summary) as stream:
-            write_summary(result, stream)
+    with _appending(environment, "GITHUB_STEP_SUMMARY") as stream:
+        write_summary(result, stream)
+    with _appending(environment, "GITHUB_OUTPUT") as stream:
+        stream.write(f"verdict={result.verdict.value}\n")
 
 
 def write_failure(
     candidate: str,
-    error: Exception,
+    reason: str,
     output_format: str,
     environment: Mapping[str, str],
     *,
@@ -51,8 +53,7 @@ def write_failure(
     code_quality: Path | None,
 ) -> None:
     """Say in every report that there is no decision, and why: that is no rejection."""
-    message = error.format_message() if isinstance(error, click.ClickException) else str(error)
-    reason = printable(message)
+    reason = printable(reason)
     if output_format == "json":
         click.echo(json.dumps(failure_document(candidate, reason), indent=2))
     if junit is not None:
@@ -63,11 +64,11 @@ def write_failure(
         _write(code_quality, json.dumps([_issue(candidate, "error", reason, "blocker")], indent=2) + "\n")
     if environment.get("GITHUB_ACTIONS") == "true":
         _annotate("error", "aznas gate could not decide", reason, candidate)
-    if environment.get("GITHUB_STEP_SUMMARY"):
-        with _opened(environment["GITHUB_STEP_SUMMARY"]) as stream:
-            stream.write(
-                f"### no decision: `{printable(candidate).replace('`', '')}`\n\nThe gate could not decide: {reason}\n"
-            )
+    with _appending(environment, "GITHUB_STEP_SUMMARY") as stream:
+        named = printable(candidate).replace("`", "")
+        stream.write(f"### no decision: `{named}`\n\nThe gate could not decide: {reason}\n")
+    with _appending(environment, "GITHUB_OUTPUT") as stream:
+        stream.write("verdict=error\n")
 
 
 def junit_document(result: GateResult) -> str:
@@ -142,11 +143,15 @@ def _property(text: str) -> str:
     return _data(text).replace(":", "%3A").replace(",", "%2C")
 
 
-def _opened(path: str) -> Any:
+def _appending(environment: Mapping[str, str], variable: str) -> AbstractContextManager[IO[str]]:
+    """Return the file that a variable names, to be written on at its end; nowhere if there is no such variable."""
+    path = environment.get(variable)
+    if not path:
+        return nullcontext(io.StringIO())
     try:
         return Path(path).open("a", encoding="utf-8")
     except OSError as error:
-        raise SettingsError(f"the step summary {path} cannot be written: {error.strerror or error}") from error
+        raise SettingsError(f"{variable} names {path}, which cannot be written: {error.strerror or error}") from error
 
 
 def _write(path: Path, text: str) -> None:

@@ -3,6 +3,7 @@
 from aznas_onnx.gating.bundled import BUNDLED, find_population
 from aznas_onnx.gating.evidence import Verdict
 from aznas_onnx.gating.gate import gate
+from aznas_onnx.gating.placing import Placement, place, rank_in
 from aznas_onnx.gating.policy import COMPARED, Inconclusive, Policy
 from aznas_onnx.gating.policyfile import find_policy_file, read_policy
 from aznas_onnx.gating.population import Member, Population, PopulationSettings
@@ -16,6 +17,7 @@ __all__ = [
     "GateResult",
     "Inconclusive",
     "Member",
+    "Placement",
     "Policy",
     "Population",
     "PopulationSettings",
@@ -23,5 +25,7 @@ __all__ = [
     "find_policy_file",
     "find_population",
     "gate",
+    "place",
+    "rank_in",
     "read_policy",
 ]

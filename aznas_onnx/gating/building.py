@@ -10,14 +10,21 @@ from typing import Any
 import numpy as np
 import onnx
 
-from aznas_onnx.errors import SettingsError
+from aznas_onnx.errors import ModelError, SettingsError
 from aznas_onnx.gating.population import Member, Population, PopulationSettings
 from aznas_onnx.inspection import inspect
 from aznas_onnx.results import ProxyScores, Status
 from aznas_onnx.searching import Budget
 from aznas_onnx.spaces import Space
 
-__all__ = ["add_models", "build_from_models", "build_from_space", "draw", "sample_input_shape", "scoring_of"]
+__all__ = [
+    "add_models",
+    "build_from_models",
+    "build_from_space",
+    "check_comparable",
+    "draw",
+    "sample_input_shape",
+]
 
 _TRIES_EACH = 2000  # genotypes drawn for each one that is within budget
 Source = str | os.PathLike[str]
@@ -72,25 +79,30 @@ def add_models(
     SettingsError
         If their input is not the population's.
     """
-    for source in sources:
-        shape = sample_input_shape(source, others.get("input_shapes"))
-        given = replace(population.settings, input_shape=shape)
-        population.settings.refuse_others(given, name=population.name, of=os.fspath(source))
-    scoring = {**scoring_of(population), **others}
+    scoring = {**population.settings.as_scoring(), "seeds": population.seeds, **others}
+    check_comparable(population, sources, **scoring)
     scores = _score(sources, scoring, on_result)
     return population.joined(scores), tuple(scores)
 
 
-def scoring_of(population: Population) -> dict[str, Any]:
-    """Return the arguments of :func:`aznas_onnx.scoring.score` that make scores comparable with a population's."""
-    settings = population.settings
-    return {
-        "effort": settings.effort,
-        "batch_size": settings.batch_size,
-        "keep_graph": settings.keep_graph,
-        "as_published": settings.as_published,
-        "seeds": population.seeds,
-    }
+def check_comparable(population: Population, sources: Sequence[Source], **scoring: Any) -> None:
+    """Refuse networks, or settings of scoring, that do not compare with a population.
+
+    A network that cannot be read is not refused here: scoring it says why.
+
+    Raises
+    ------
+    SettingsError
+        Says what differs, and the remedy.
+    """
+    settings = _settings(scoring)
+    for source in sources:
+        try:
+            shape = sample_input_shape(source, scoring.get("input_shapes"))
+        except ModelError:
+            continue
+        given = replace(settings, input_shape=shape)
+        population.settings.refuse_others(given, name=population.name, of=os.fspath(source))
 
 
 def build_from_space(
@@ -167,6 +179,7 @@ def sample_input_shape(
 
 
 def _settings(scoring: Mapping[str, Any]) -> PopulationSettings:
+    """Return what decides whether scores compare, but for the input; from the arguments of scoring."""
     from aznas_onnx.scoring import ScoreSettings
 
     settings = ScoreSettings.of(**scoring)

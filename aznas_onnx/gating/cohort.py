@@ -123,4 +123,4 @@ def _share(value: float, ordered: Floats) -> float:
     unique, first = np.unique(finite, return_index=True)
     counts = np.diff(np.append(first, len(finite)))
     middles = places[first] + (counts - 1) / 2
-    return float(np.interp(value, unique, middles)) / n
+    return float(np.interp(value, unique, middles, left=missing + 0.5, right=n - 0.5)) / n

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aznas_onnx.errors import ModelError
-from aznas_onnx.results import ProxyScores, ProxyValue
+from aznas_onnx.results import ProxyScores, ProxyValue, Status
 
 __all__ = ["Draws"]
 
@@ -51,14 +51,14 @@ class Draws:
         more = seeds - self.seeds
         if more <= 0:
             return
-        from aznas_onnx.scoring import score
+        from aznas_onnx.scoring import score_many
 
-        try:
-            scores = score(self.model, seeds=more, seed=self._first_seed + self.seeds, **self._scoring)
-        except ModelError as error:
-            if self.model in str(error):
-                raise
-            raise ModelError(f"{self.model}: {error}") from error
+        # Not `score`: what goes wrong inside must come out as a sentence, never as a status that could mean "rejected".
+        first = self._first_seed + self.seeds
+        (scores,) = score_many([self.model], seeds=more, seed=first, **self._scoring)
+        if scores.status is Status.FAILED:
+            reason = scores.reason or "it cannot be scored"
+            raise ModelError(reason if self.model in reason else f"{self.model}: {reason}")
         for name, value in scores.proxies.items():
             # An exact proxy has one value, whatever the seed.
             drawn = value.per_seed if len(value.per_seed) == more else (_exact(value),) * more

@@ -49,6 +49,10 @@ class PopulationSettings:
             "as_published": self.as_published,
         }
 
+    def as_scoring(self) -> dict[str, Any]:
+        """Return them as arguments of :func:`aznas_onnx.scoring.score`."""
+        return {key: value for key, value in self.as_json().items() if key != "input_shape"}
+
     def refuse_others(self, other: PopulationSettings, *, name: str, of: str) -> None:
         """Refuse what was scored, or is to be scored, in another way.
 
