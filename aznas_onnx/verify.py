@@ -74,7 +74,8 @@ def verify(
     """Run a model here and in ONNX Runtime, and compare.
 
     A model that is written for one batch size runs in ONNX Runtime once per sample, here as one batch; so this also
-    proves that samples do not mix.
+    proves that samples do not mix. Where they are meant to, in the statistics of batch normalisation in training mode,
+    the running statistics are used on both sides.
 
     Parameters
     ----------
@@ -109,6 +110,8 @@ def verify(
     rng = np.random.default_rng(seed)
     fill_weights(filled, rng)
     compare_before_softmax(filled)
+    if _runs_in_pieces(plan, batch_size):
+        use_running_statistics(filled)
     filled.graph.name = filled.graph.name or Path(source_name(source)).stem
     feeds = _feeds(filled, plan, batch_size, rng)
     expected = _run_onnxruntime(filled, feeds, plan, batch_size)
@@ -157,10 +160,11 @@ def _weight_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
 def _random_floats(array: npt.NDArray[Any], rng: np.random.Generator) -> npt.NDArray[np.float64]:
     """Vectors of the size that they had (they may be variances, scales or gains), matrices with a gain below one.
 
+    A vector may be written with axes of size one around it, as a scale or a gain per channel is.
     With a larger gain, attention scores of networks without normalisation saturate their Softmax, which turns the
     last bit of a float32 into a visible difference that no converter is to blame for.
     """
-    if array.ndim < 2:
+    if sum(size > 1 for size in array.shape) < 2:
         present = array.astype(np.float64)
         return np.where(present == 0.0, 1.0, present) * rng.uniform(0.5, 1.5, array.shape)
     fan_in = max(1, int(np.prod(array.shape[1:]))) if array.ndim > 2 else max(array.shape)
@@ -194,6 +198,21 @@ def compare_before_softmax(model: onnx.ModelProto) -> None:
             output.name = node.input[0]
 
 
+def use_running_statistics(model: onnx.ModelProto) -> None:
+    """Take batch normalisation out of training mode, in place: in pieces, a batch has the statistics of its pieces."""
+    read = {name for node in model.graph.node for name in node.input} | {value.name for value in model.graph.output}
+    for node in model.graph.node:
+        if node.op_type != "BatchNormalization" or read.intersection(node.output[1:]):
+            continue
+        kept = [attribute for attribute in node.attribute if attribute.name != "training_mode"]
+        del node.attribute[:], node.output[1:]
+        node.attribute.extend(kept)
+
+
+def _runs_in_pieces(plan: InputPlan, batch_size: int) -> bool:
+    return not plan.batch_is_free and batch_size != plan.declared_batch
+
+
 def _feeds(
     model: onnx.ModelProto, plan: InputPlan, batch_size: int, rng: np.random.Generator
 ) -> dict[str, npt.NDArray[Any]]:
@@ -220,7 +239,7 @@ def _run_onnxruntime(
         output.type.tensor_type.ClearField("shape")
     try:
         session = onnxruntime.InferenceSession(loose.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        if plan.batch_is_free or batch_size == plan.declared_batch:
+        if not _runs_in_pieces(plan, batch_size):
             return dict(zip(names, session.run(names, dict(feeds)), strict=True))
         step = plan.declared_batch
         chunks = [

@@ -94,6 +94,31 @@ def test_filling_is_seeded_and_spares_what_has_a_meaning() -> None:
     np.testing.assert_array_equal(filled[0]["shape"], [-1, 6])
 
 
+def test_a_gain_per_channel_keeps_its_size_whatever_its_axes() -> None:
+    """Networks with standardised weights multiply by gains far below one, and overflow without them."""
+    model = classifier()
+    gains = np.full((20, 1, 1, 1), 0.01, np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(gains, "gains"))
+    fill_weights(model, np.random.default_rng(0))
+    filled = numpy_helper.to_array(model.graph.initializer[-1])
+    assert np.all((filled >= 0.005) & (filled <= 0.015))
+
+
+NORMALISED = """<ir_version: 8, opset_import: ["" : 17]>
+net (float[2, 3, 8, 8] x) => (float[2, 3, 8, 8] y) {
+    a, b, c = BatchNormalization <training_mode = 1> (x, scale, shift, mean, variance)
+    y = Relu (a)
+}"""
+
+
+@pytest.mark.parametrize("batch_size", [2, 6])
+def test_statistics_of_the_batch_are_compared_where_the_batch_is_one(batch_size: int) -> None:
+    model = onnx.parser.parse_model(NORMALISED)
+    for name, value in {"scale": 1.5, "shift": 0.5, "mean": 0.25, "variance": 2.0}.items():
+        model.graph.initializer.append(numpy_helper.from_array(np.full(3, value, np.float32), name))
+    assert verify(model, batch_size=batch_size).relative_difference < 1e-5
+
+
 def test_only_a_final_softmax_is_looked_behind() -> None:
     model = classifier()
     compare_before_softmax(model)
