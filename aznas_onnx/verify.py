@@ -19,6 +19,7 @@ from onnx import numpy_helper
 from aznas_onnx.errors import AznasError, ModelError
 from aznas_onnx.graph import Document, InputPlan, Limits, prepare, specialise
 from aznas_onnx.graph.load import load, source_name
+from aznas_onnx.graph.prepare import named
 
 __all__ = ["Verification", "VerificationError", "fill_weights", "verify"]
 
@@ -100,7 +101,13 @@ def verify(
     VerificationError
         If ONNX Runtime refuses the model.
     """
-    limits = limits or Limits()
+    with named(source_name(source)):
+        return _verify(source, batch_size, seed, input_shapes, limits or Limits())
+
+
+def _verify(
+    source: Document, batch_size: int, seed: int, input_shapes: Mapping[str, Sequence[int]] | None, limits: Limits
+) -> Verification:
     plan = prepare(source, input_shapes=input_shapes, keep_graph=True, limits=limits).inputs
     proto, folder = load(source, limits)
     filled = onnx.ModelProto()

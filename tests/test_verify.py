@@ -12,6 +12,7 @@ from onnx import helper, numpy_helper
 from aznas_onnx.errors import ModelError
 from aznas_onnx.graph import Facts, Graph
 from aznas_onnx.verify import VerificationError, compare_before_softmax, fill_weights, verify
+from tests.graph.builders import network
 
 if TYPE_CHECKING:
     from aznas_onnx.convert.program import Program
@@ -77,6 +78,13 @@ def test_what_onnxruntime_refuses_is_said() -> None:
     assert verify(model).agrees
     node.op_type = "NoSuchOperator"
     with pytest.raises((VerificationError, ModelError), match="NoSuchOperator"):
+        verify(model)
+
+
+def test_errors_name_the_model() -> None:
+    body = "q = QuantizeLinear (x, s, z)  m = QLinearMatMul (q, s, z, q, s, z, s, z)  y = DequantizeLinear (m, s, z)"
+    model = network(body, {"x": (3, 3)}, {"s": np.float32(0.1), "z": np.int8(0)})
+    with pytest.raises(ModelError, match=r"^g: node 'QLinearMatMul_1': .* export the float model before quantisation"):
         verify(model)
 
 
