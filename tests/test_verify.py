@@ -83,7 +83,7 @@ def test_what_onnxruntime_refuses_is_said() -> None:
 
 def test_errors_name_the_model() -> None:
     body = "q = QuantizeLinear (x, s, z)  m = QLinearMatMul (q, s, z, w, s, z, s, z)  y = DequantizeLinear (m, s, z)"
-    model = network(body, {"x": (3, 3)}, {"s": np.float32(0.1), "z": np.int8(0), "w": np.eye(3, dtype=np.int8)})
+    model = network(body, {"x": ("N", 3)}, {"s": np.float32(0.1), "z": np.int8(0), "w": np.eye(3, dtype=np.int8)})
     with pytest.raises(ModelError, match=r"^g: node 'QLinearMatMul_1': .* export the float model before quantisation"):
         verify(model)
 

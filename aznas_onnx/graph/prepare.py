@@ -30,6 +30,7 @@ _PROBE_BATCH = 13  # the second batch size that a graph is walked at; a size tha
 
 _READ_SHAPES = frozenset("Shape Size".split())
 _MESSAGE_LENGTH = 1000
+_MOST_BLOCKS = 4096
 
 
 def prepare(
@@ -194,7 +195,7 @@ def declared_blocks(metadata: Mapping[str, str]) -> tuple[str, ...]:
     Raises
     ------
     ModelError
-        If the entry is not a JSON list of strings.
+        If the entry is not a JSON list of strings, or of too many.
     """
     text = metadata.get(BLOCKS_KEY)
     if text is None:
@@ -205,4 +206,6 @@ def declared_blocks(metadata: Mapping[str, str]) -> tuple[str, ...]:
         raise ModelError(f"metadata {BLOCKS_KEY!r} is not JSON; a list of tensor names was expected") from error
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ModelError(f"metadata {BLOCKS_KEY!r} is not a list of tensor names")
+    if len(names) > _MOST_BLOCKS:
+        raise ModelError(f"metadata {BLOCKS_KEY!r} names {len(names):,} blocks, above the limit of {_MOST_BLOCKS:,}")
     return tuple(names)
