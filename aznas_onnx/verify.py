@@ -139,26 +139,32 @@ def fill_weights(model: onnx.ModelProto, rng: np.random.Generator) -> None:
     """Replace every weight-like constant of a model, in place, by random numbers of sensible size.
 
     Quantised weights keep their values, unless all are zero: their scales were made for them, and with others every
-    activation would saturate.
+    activation would saturate. So do zeros that a node makes: they are no blank weights but the missing shift of a
+    standardised weight, and with another the network would overflow.
     """
-    for tensor in _weight_tensors(model):
-        array = numpy_helper.to_array(tensor)
-        if array.size < _FILL_ELEMENTS:
-            continue
-        if array.dtype.kind == "f" or array.dtype.name == "bfloat16":
-            fresh = _random_floats(array, rng).astype(array.dtype)
-        elif array.dtype in (np.int8, np.uint8) and not array.any():
-            bounds = np.iinfo(array.dtype)
-            fresh = rng.integers(bounds.min, bounds.max, array.shape, dtype=array.dtype, endpoint=True)
-        else:
-            continue
-        name = tensor.name
-        tensor.CopyFrom(numpy_helper.from_array(fresh, name))
+    for tensor in model.graph.initializer:
+        _fill(tensor, rng)
+    for tensor in _constants(model):
+        if numpy_helper.to_array(tensor).any():
+            _fill(tensor, rng)
     _materialise_constant_of_shape(model, rng)
 
 
-def _weight_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    yield from model.graph.initializer
+def _fill(tensor: onnx.TensorProto, rng: np.random.Generator) -> None:
+    array = numpy_helper.to_array(tensor)
+    if array.size < _FILL_ELEMENTS:
+        return
+    if array.dtype.kind == "f" or array.dtype.name == "bfloat16":
+        fresh = _random_floats(array, rng).astype(array.dtype)
+    elif array.dtype in (np.int8, np.uint8) and not array.any():
+        bounds = np.iinfo(array.dtype)
+        fresh = rng.integers(bounds.min, bounds.max, array.shape, dtype=array.dtype, endpoint=True)
+    else:
+        return
+    tensor.CopyFrom(numpy_helper.from_array(fresh, tensor.name))
+
+
+def _constants(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     for node in model.graph.node:
         if node.op_type == "Constant":
             yield from (attribute.t for attribute in node.attribute if attribute.name == "value")
@@ -304,7 +310,7 @@ def _largest_difference(
 
 
 def _precision(model: onnx.ModelProto) -> str:
-    types = {tensor.data_type for tensor in _weight_tensors(model)}
+    types = {tensor.data_type for tensor in (*model.graph.initializer, *_constants(model))}
     if any(node.op_type == "QuantizeLinear" for node in model.graph.node):
         return "int8"
     if onnx.TensorProto.FLOAT16 in types:

@@ -112,6 +112,14 @@ def test_a_gain_per_channel_keeps_its_size_whatever_its_axes() -> None:
     assert np.all((filled >= 0.005) & (filled <= 0.015))
 
 
+def test_zeros_that_a_node_makes_are_no_blank_weights() -> None:
+    model = classifier()
+    zeros = numpy_helper.from_array(np.zeros(20, np.float32))
+    model.graph.node.insert(0, helper.make_node("Constant", [], ["shift"], value=zeros))
+    fill_weights(model, np.random.default_rng(0))
+    assert not numpy_helper.to_array(model.graph.node[0].attribute[0].t).any()
+
+
 NORMALISED = """<ir_version: 8, opset_import: ["" : 17]>
 net (float[2, 3, 8, 8] x) => (float[2, 3, 8, 8] y) {
     a, b, c = BatchNormalization <training_mode = 1> (x, scale, shift, mean, variance)
