@@ -48,17 +48,23 @@ def find_blocks(model: Model, patterns: Sequence[str] = ()) -> Blocks:
     SettingsError
         If a pattern matches no group that makes a feature map.
     ModelError
-        If a block's output has no elements.
+        If a block's output has no elements, or is not made of floats.
     """
     found = _find(model, patterns)
     for block in found.blocks:
-        shape = model.facts[block.output].shape
-        if shape is not None and 0 in shape:
-            raise ModelError(
-                f"{model.name}: block {block.name!r} ends in tensor {block.output!r} of shape {shape}, "
-                "which has no elements; export the model at the size that it is used with"
-            )
+        _check_output(model, block)
     return found
+
+
+def _check_output(model: Model, block: Block) -> None:
+    fact = model.facts[block.output]
+    what = f"{model.name}: block {block.name!r} ends in tensor {block.output!r} of"
+    if fact.shape is not None and 0 in fact.shape:
+        raise ModelError(
+            f"{what} shape {fact.shape}, which has no elements; export the model at the size that it is used with"
+        )
+    if fact.dtype.kind != "f":
+        raise ModelError(f"{what} type {fact.dtype.name}; only floats can be scored, so export the model without it")
 
 
 def _find(model: Model, patterns: Sequence[str]) -> Blocks:

@@ -35,6 +35,7 @@ def check_operands(node: Node, inputs: Sequence[Fact | None]) -> None:
     """
     _check_integers(node)
     _check_windows(node)
+    _check_indices(node, inputs)
     rule = _RULES.get(node.op_type) if not node.domain else None
     if rule is None or any(fact is not None and fact.shape is None for fact in inputs):
         return
@@ -70,6 +71,21 @@ def _check_windows(node: Node) -> None:
         raise ModelError(
             f"node {node.name!r} ({node.operator}) has a window or padding of {widest:,} positions, "
             f"above the limit of {_WIDEST_WINDOW:,}"
+        )
+
+
+def _check_indices(node: Node, inputs: Sequence[Fact | None]) -> None:
+    """Refuse indices that are known and point outside: no runtime would run them."""
+    if not node.is_op("Gather") or len(inputs) != 2 or inputs[0] is None or inputs[1] is None:
+        return
+    shape, indices, axis = inputs[0].shape, inputs[1].value, _integer(node, "axis", 0)
+    if indices is None or not shape or not indices.size or not -len(shape) <= axis < len(shape):
+        return
+    lowest, highest, size = int(indices.min()), int(indices.max()), shape[axis]
+    if lowest < -size or highest >= size:
+        raise ModelError(
+            f"node {node.name!r} ({node.operator}) takes element {highest if highest >= size else lowest} "
+            f"of an axis of {size}"
         )
 
 

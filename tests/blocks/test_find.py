@@ -37,6 +37,13 @@ def test_a_block_without_elements_is_refused() -> None:
         find_blocks(prepare(proto))
 
 
+def test_a_block_of_integers_is_refused() -> None:
+    body = "y = QuantizeLinear (x, scale, zero)"
+    proto = network(body, constants={"scale": np.float32(0.1), "zero": np.int8(0)})
+    with pytest.raises(ModelError, match="ends in tensor 'y' of type int8; only floats can be scored"):
+        find_blocks(prepare(proto))
+
+
 def test_blocks_are_named_after_the_modules_of_their_weights() -> None:
     body = "a = Conv (x, stem)  b = Relu (a)  c = Conv (b, first)  d = Relu (c)  e = Conv (d, second)  f = Add (b, e)"
     constants = {

@@ -306,3 +306,22 @@ def test_large_tables_of_floats_stay_symbolic_and_index_tables_do_not() -> None:
     assert facts.shape("a") == (2**17, 8)
     assert facts.value("a") is None
     assert facts.value("b") is not None
+
+
+@pytest.mark.parametrize(
+    ("operator", "remedy"),
+    [
+        ("com.microsoft.QLinearAdd", "export the float model before quantisation"),
+        ("com.microsoft.MatMulNBits", "export the float model before quantisation"),
+        ("com.microsoft.BeamSearch", "as it was before ONNX Runtime's optimiser"),
+        ("com.microsoft.nchwc.Conv", "up to level extended only"),
+        ("org.example.Relu", "with standard ONNX operators"),
+    ],
+)
+def test_an_operator_of_another_domain_is_named_with_a_remedy(operator: str, remedy: str) -> None:
+    domain, _, op_type = operator.rpartition(".")
+    model = network("y = Relu (x)")
+    model.graph.node[0].domain, model.graph.node[0].op_type = domain, op_type
+    model.opset_import.add(domain=domain, version=1)
+    with pytest.raises(UnsupportedOperatorError, match=f"operator {domain}::{op_type}, which is not known .* {remedy}"):
+        prepare(model)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import pytest
 
 from aznas_onnx.errors import ModelError
@@ -62,6 +63,13 @@ def test_windows_beyond_any_image(body: str) -> None:
     """Runtimes walk over the padding: such a file would take hours, for a handful of numbers."""
     with pytest.raises(ModelError, match=r"has a window or padding of .* positions, above the limit of 65,536"):
         prepare(network(body, opset=19, constants={"w": weights(4, 3, 3, 3)}), keep_graph=True)
+
+
+@pytest.mark.parametrize(("index", "element"), [(8, "8"), (-9, "-9"), (2**40, "1099511627776")])
+def test_an_index_outside_of_its_axis(index: int, element: str) -> None:
+    model = network("y = Gather <axis = 3> (x, i)", constants={"i": np.array([0, index])})
+    with pytest.raises(ModelError, match=f"takes element {element} of an axis of 8"):
+        prepare(model, keep_graph=True)
 
 
 @pytest.mark.parametrize(
