@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["FAMILIES", "Damage", "make"]
+__all__ = ["FAMILIES", "Damage", "make", "perturb", "resnet"]
 
 
 class Damage(str, enum.Enum):
@@ -205,19 +205,24 @@ FAMILIES: dict[str, tuple[int, Callable[[Damage], nn.Module]]] = {
 }
 
 
-def make(family: str, damage: Damage, *, seed: int = 0) -> tuple[nn.Module, torch.Tensor]:
-    """Return a network whose weights are as distinct as those of a trained one, and a sample of its input.
+def perturb(network: nn.Module, seed: int) -> None:
+    """Make weights and statistics as distinct as those of a trained network.
 
-    Exporters and optimisers merge what is equal in a fresh network, and the file is then another network.
+    Exporters and optimisers merge what is equal in a fresh one, and the file is then another network.
     """
-    torch.manual_seed(seed)
-    size, build = FAMILIES[family]
-    network = build(damage).eval()
-    source = torch.Generator().manual_seed(seed + 1)
+    source = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         tensors: list[Any] = [*network.parameters(), *network.buffers()]
         for tensor in tensors:
             if tensor.is_floating_point():
                 tensor.mul_(1 + 0.1 * torch.randn(tensor.shape, generator=source))
                 tensor.add_(0.01 * torch.rand(tensor.shape, generator=source))
+
+
+def make(family: str, damage: Damage, *, seed: int = 0) -> tuple[nn.Module, torch.Tensor]:
+    """Return a network and a sample of its input."""
+    torch.manual_seed(seed)
+    size, build = FAMILIES[family]
+    network = build(damage).eval()
+    perturb(network, seed + 1)
     return network, torch.randn(1, 3, size, size)
