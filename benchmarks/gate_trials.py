@@ -2,7 +2,8 @@
 
     python benchmarks/gate_trials.py RESULTS.jsonl [--seeds 6] [--family resnet18 ...] [--networks FOLDER]
 
-Every small network of `gate_networks.py`, or those that are named, is exported by TorchScript: that is what is shipped. Candidates are
+Every small network of `gate_networks.py`, or those that are named, is exported by TorchScript: that is what is shipped.
+Candidates are
 - *same*: the same network by dynamo, by TorchScript in training mode, through onnxslim, ONNX Runtime's optimiser, in
   fp16 and so on, under the same seeds, as the gate does it;
 - *redrawn*: the same files, but the candidate is given other seeds than the baseline. That is the worst case for a
