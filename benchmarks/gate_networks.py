@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["FAMILIES", "Damage", "make"]
+__all__ = ["FAMILIES", "FULL", "SMALL", "Damage", "make", "perturb", "resnet"]
 
 
 class Damage(str, enum.Enum):
@@ -89,9 +89,13 @@ def resnet(damage: Damage, widths: tuple[int, ...], depths: tuple[int, ...], *, 
     return nn.Sequential(*layers, *head(before))
 
 
-def mobilenet_v2(damage: Damage) -> nn.Module:
-    """MobileNetV2 of the paper: its table of expansion, width, depth and stride."""
-    table = [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)]
+# Expansion, width, depth and stride of each stage, as in the paper.
+_MOBILENET = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+
+
+def mobilenet_v2(damage: Damage, stages: int = 7) -> nn.Module:
+    """MobileNetV2, or its first stages."""
+    table = _MOBILENET[:stages]
     before = 16 if damage is Damage.HALF_WIDTH else 32
     layers: list[nn.Module] = [*conv_bn(3, before, 3, 2), nn.ReLU6()]
     for row, (expand, after, depth, first) in enumerate(table):
@@ -133,10 +137,10 @@ class Cell(nn.Module):
         return self.after(x + last if self.skips else last)
 
 
-def nb201(damage: Damage) -> nn.Module:
-    """NAS-Bench-201's network of 15 cells, with a good cell."""
-    widths = halved((16, 32, 64), damage is Damage.HALF_WIDTH)
-    (cells,) = halved((5,), damage is Damage.HALF_DEPTH)
+def nb201(damage: Damage, width: int = 16, cells: int = 5) -> nn.Module:
+    """NAS-Bench-201's network of three stages of cells, with a good cell."""
+    widths = halved((width, 2 * width, 4 * width), damage is Damage.HALF_WIDTH)
+    (cells,) = halved((cells,), damage is Damage.HALF_DEPTH)
     before = widths[0]
     layers: list[nn.Module] = conv_bn(3, before, 3)
     for stage, width in enumerate(widths):
@@ -195,29 +199,44 @@ class VisionTransformer(nn.Module):
         return self.head(self.blocks(x)[:, 0])
 
 
-# Each with the size of its images: small, so that hundreds of trials are affordable.
-FAMILIES: dict[str, tuple[int, Callable[[Damage], nn.Module]]] = {
+Family = tuple[int, Callable[[Damage], nn.Module]]
+
+# Each with the size of its images.
+SMALL: dict[str, Family] = {
+    "residual": (32, lambda damage: resnet(damage, (16, 32, 64), (2, 2, 2))),
+    "bottleneck": (32, lambda damage: resnet(damage, (16, 32, 64), (2, 4, 2), expand=4)),
+    "inverted": (32, lambda damage: mobilenet_v2(damage, stages=5)),
+    "cells": (16, lambda damage: nb201(damage, width=8, cells=3)),
+    "transformer": (32, lambda damage: VisionTransformer(damage, size=32, patch=4, width=64, depth=6, heads=2)),
+}
+FULL: dict[str, Family] = {
     "resnet18": (64, lambda damage: resnet(damage, (64, 128, 256, 512), (2, 2, 2, 2))),
     "resnet50": (64, lambda damage: resnet(damage, (64, 128, 256, 512), (3, 4, 6, 3), expand=4)),
     "mobilenet_v2": (96, mobilenet_v2),
     "nb201": (32, nb201),
     "vit": (64, lambda damage: VisionTransformer(damage, size=64, patch=8, width=192, depth=12, heads=3)),
 }
+FAMILIES = {**SMALL, **FULL}
 
 
-def make(family: str, damage: Damage, *, seed: int = 0) -> tuple[nn.Module, torch.Tensor]:
-    """Return a network whose weights are as distinct as those of a trained one, and a sample of its input.
+def perturb(network: nn.Module, seed: int) -> None:
+    """Make weights and statistics as distinct as those of a trained network.
 
-    Exporters and optimisers merge what is equal in a fresh network, and the file is then another network.
+    Exporters and optimisers merge what is equal in a fresh one, and the file is then another network.
     """
-    torch.manual_seed(seed)
-    size, build = FAMILIES[family]
-    network = build(damage).eval()
-    source = torch.Generator().manual_seed(seed + 1)
+    source = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         tensors: list[Any] = [*network.parameters(), *network.buffers()]
         for tensor in tensors:
             if tensor.is_floating_point():
                 tensor.mul_(1 + 0.1 * torch.randn(tensor.shape, generator=source))
                 tensor.add_(0.01 * torch.rand(tensor.shape, generator=source))
+
+
+def make(family: str, damage: Damage, *, seed: int = 0) -> tuple[nn.Module, torch.Tensor]:
+    """Return a network and a sample of its input."""
+    torch.manual_seed(seed)
+    size, build = FAMILIES[family]
+    network = build(damage).eval()
+    perturb(network, seed + 1)
     return network, torch.randn(1, 3, size, size)

@@ -2,7 +2,8 @@
 
     python benchmarks/gate_trials.py RESULTS.jsonl [--seeds 6] [--family resnet18 ...] [--networks FOLDER]
 
-Every network of `gate_networks.py` is exported by TorchScript: that is what is shipped. Candidates are
+Every small network of `gate_networks.py`, or those that are named, is exported by TorchScript: that is what is shipped.
+Candidates are
 - *same*: the same network by dynamo, by TorchScript in training mode, through onnxslim, ONNX Runtime's optimiser, in
   fp16 and so on, under the same seeds, as the gate does it;
 - *redrawn*: the same files, but the candidate is given other seeds than the baseline. That is the worst case for a
@@ -30,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gate_networks import FAMILIES, Damage, make
+from gate_networks import FAMILIES, SMALL, Damage, make
 from same_architecture import exports
 
 import aznas_onnx as az
@@ -163,7 +164,7 @@ def main() -> None:
     options = parser.parse_args()
     rows = [json.loads(line) for line in options.results.read_text().splitlines()] if options.results.exists() else []
     known = {row["key"] for row in rows}
-    families = options.family or list(FAMILIES)
+    families = options.family or list(SMALL)
     with tempfile.TemporaryDirectory() as temporary, options.results.open("a") as kept:
         folder = options.networks or Path(temporary)
         for number, family in itertools.product(range(options.seeds), families):

@@ -33,7 +33,7 @@ def write_reports(
     if environment.get("GITHUB_ACTIONS") == "true":
         for check in result.checks:
             if check.verdict is not Verdict.PASS:
-                level = "error" if check.verdict is Verdict.REJECT or not result.passed else "warning"
+                level = "error" if result.fails(check) else "warning"
                 _annotate(level, f"aznas gate: {check.rule}", f"{result.candidate}: {check.reason}", result.candidate)
         if result.verdict is Verdict.PASS:
             _annotate("notice", "aznas gate", headline(result), result.candidate)
@@ -79,7 +79,7 @@ def junit_document(result: GateResult) -> str:
     cases = []
     for check in result.checks:
         outcome = None
-        if check.verdict is Verdict.REJECT or (check.verdict is Verdict.INCONCLUSIVE and not result.passed):
+        if result.fails(check):
             outcome = ElementTree.Element("failure", message=printable(check.reason), type=check.verdict.value)
         elif check.verdict is Verdict.INCONCLUSIVE:
             outcome = ElementTree.Element("skipped", message=printable(check.reason))

@@ -118,7 +118,7 @@ def test_the_package_itself_loads_nothing_heavy() -> None:
 
 
 def test_help_loads_nothing_that_takes_long() -> None:
-    for arguments in (["--help"], ["score", "--help"], ["inspect", "--help"], ["--version"]):
+    for arguments in (["--help"], ["score", "--help"], ["inspect", "--help"], ["gate", "--help"], ["--version"]):
         loaded = loaded_by(f"from aznas_onnx.cli.main import run; assert run({arguments}) == 0")
         assert not loaded & {"numpy", "onnx", "rich", "scipy", "torch"}, arguments
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -193,12 +194,14 @@ def _settings(scoring: Mapping[str, Any]) -> PopulationSettings:
 
 
 def _common_shape(sources: Sequence[Source], scoring: Mapping[str, Any]) -> tuple[int, ...]:
-    shapes = {os.fspath(source): sample_input_shape(source, scoring.get("input_shapes")) for source in sources}
-    kinds = {shape: source for source, shape in shapes.items()}
+    kinds: dict[tuple[int, ...], str] = {}
+    for source in sources:
+        with suppress(ModelError):  # scoring says why that one cannot be read
+            kinds.setdefault(sample_input_shape(source, scoring.get("input_shapes")), os.fspath(source))
     if len(kinds) > 1:
         told = " and ".join(f"{'x'.join(map(str, shape))} ({source})" for shape, source in list(kinds.items())[:2])
         raise SettingsError(f"the networks of a reference must have one input size, and these have {told}")
-    return next(iter(kinds))
+    return next(iter(kinds), ())
 
 
 def _score(sources: Sequence[Source], scoring: Mapping[str, Any], on_result: OnResult | None) -> list[ProxyScores]:

@@ -51,6 +51,11 @@ BUNDLED = (
         description="ZenNAS's MobileNetV2 space at 224x224, 667M to 1G MACs, at most 16 layers",
         arguments=f"--space mbv2 --flops 667M:1G --layers :16 --sample 96 {_FAST}",
     ),
+    BundledPopulation(
+        name="autoformer-tiny",
+        description="AutoFormer-Tiny at 224x224, 4M to 6.2M parameters",
+        arguments=f"--space autoformer-tiny --params 4M:6.2M --sample 96 {_FAST}",
+    ),
 )
 """What ships with the package. Fewer networks where one takes longer to score."""
 

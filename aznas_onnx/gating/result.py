@@ -108,9 +108,13 @@ class GateResult:
     @property
     def passed(self) -> bool:
         """Whether the candidate may go through, by what the policy makes of an inconclusive result."""
-        if self.verdict is Verdict.INCONCLUSIVE:
-            return self.policy.inconclusive is Inconclusive.PASS
-        return self.verdict is Verdict.PASS
+        return not any(self.fails(check) for check in self.checks)
+
+    def fails(self, check: Check) -> bool:
+        """Whether a check by itself keeps the candidate out."""
+        if check.verdict is Verdict.INCONCLUSIVE:
+            return self.policy.inconclusive is Inconclusive.REJECT
+        return check.verdict is Verdict.REJECT
 
     @property
     def reasons(self) -> tuple[str, ...]:
