@@ -6,7 +6,8 @@
 
 `score` writes one line a cell as it goes and continues where it was stopped; the sample is that of `aznas bench`, so a
 larger one begins with a smaller one. `cost` says what adding proxies to the four of AZ-NAS takes, in processor time and
-as a multiple of the four alone, cell by cell in turn. `--az` is a scores file of `aznas bench` with the four proxies of AZ-NAS.
+as a multiple of the four alone, cell by cell in turn. `--az` is a scores file of `aznas bench` with the four proxies of
+AZ-NAS; with it, each proxy is assembled with them, as in Table 5.
 """
 
 from __future__ import annotations
@@ -45,7 +46,17 @@ PUBLISHED = {
     "gradsign": ((0.618, 0.594, 0.575), (0.809, 0.784, 0.765)),
     "zico": ((0.589, 0.590, 0.584), (0.784, 0.785, 0.778)),
     "az": ((0.741, 0.723, 0.710), (0.913, 0.900, 0.886)),
+    # Table 5; it has no rho.
+    "zico + C": ((0.632, 0.615, 0.595), ()),
+    "zico + C + E": ((0.733, 0.717, 0.678), ()),
+    "zico + C + E + T": ((0.761, 0.749, 0.743), ()),
+    "az + zico": ((0.773, 0.757, 0.747), ()),
+    "synflow + C": ((0.636, 0.616, 0.594), ()),
+    "synflow + C + E": ((0.741, 0.721, 0.681), ()),
+    "synflow + C + E + T": ((0.768, 0.753, 0.746), ()),
+    "az + synflow": ((0.776, 0.758, 0.747), ()),
 }
+CUMULATIVE = ("zico", "synflow")  # Table 5 adds the four to these one by one
 
 
 def main() -> int:
@@ -126,13 +137,16 @@ def tables(paths: Iterable[Path], az_path: Path | None, truth: Path) -> list[str
     four = {} if az_path is None else {record["arch"]: record for record in read(az_path)}
     lines = ["| Proxy | Cells | Batch | tau | rho | Published tau | Published rho |", "|---|---:|---:|---|---|---|---|"]
     for path in paths:
-        records = [{**four.get(record["arch"], {}), **record} for record in read(path)]
+        found = read(path)
+        records = [{**four.get(record["arch"], {}), **record} for record in found]
         measured = np.array([accuracy[record["arch"]] for record in records])
+        batch_size = records[0].get("batch_size", "")
         for name, scores in single(records).items():
-            lines.append(row(name, scores, measured, records[0]["batch_size"]))
-        if four:
-            for name, scores in assembled(records).items():
-                lines.append(row(name, scores, measured, records[0]["batch_size"]))
+            lines.append(row(name, scores, measured, batch_size))
+        records = [record for record in records if record["arch"] in four]
+        measured = np.array([accuracy[record["arch"]] for record in records])
+        for name, scores in assembled(records).items() if len(records) > 1 else ():
+            lines.append(row(name, scores, measured, batch_size))
     return lines
 
 
@@ -147,22 +161,30 @@ def single(records: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
 
 
 def assembled(records: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
-    """Return the four of AZ-NAS, and each further proxy assembled with them (Table 5)."""
+    """Return the four of AZ-NAS, each further proxy assembled with them (Table 5), and with some of them."""
     four = [column(records, name) for name in AZ]
     found = {"az": np.asarray(aggregate(np.column_stack(four)))}
     for name in single(records):
-        if name != "te_nas":
-            found[f"az + {name}"] = np.asarray(aggregate(np.column_stack([*four, column(records, name)])))
+        if name == "te_nas":
+            continue
+        if name in CUMULATIVE:
+            added = [column(records, name)]
+            for partner, label in (("macs", "C"), ("expressivity", "C + E"), ("trainability", "C + E + T")):
+                added.append(column(records, partner))
+                found[f"{name} + {label}"] = np.asarray(aggregate(np.column_stack(added)))
+        found[f"az + {name}"] = np.asarray(aggregate(np.column_stack([*four, column(records, name)])))
     return found
 
 
 def column(records: Sequence[dict[str, Any]], name: str) -> np.ndarray:
     """Return a proxy so that higher is better and no value is lowest."""
     sign = -1.0 if PROXIES[name].direction is Direction.LOWER_IS_BETTER else 1.0
-    return np.array([-math.inf if record[name] is None else sign * record[name] for record in records])
+    # A proxy of the name of a count stands apart in a scores file of `aznas bench`.
+    values = [record.get("values", {}).get(name, record[name]) for record in records]
+    return np.array([-math.inf if value is None else sign * value for value in values])
 
 
-def row(name: str, scores: np.ndarray, measured: np.ndarray, batch_size: int) -> str:
+def row(name: str, scores: np.ndarray, measured: np.ndarray, batch_size: int | str) -> str:
     ranks = np.unique(scores, return_inverse=True)[1]
     tau = [kendalltau(ranks, truth).statistic for truth in measured.T]
     rho = [spearmanr(ranks, truth).statistic for truth in measured.T]

@@ -94,7 +94,8 @@ class StudySettings:
 
 def _compared(data: dict[str, Any]) -> dict[str, Any]:
     """Leave out where the space was found: a study may be resumed from another folder."""
-    return {**data, "space": {key: value for key, value in data["space"].items() if key != "reference"}}
+    space = {key: value for key, value in data["space"].items() if key != "reference"}
+    return {"assembly": Assembly().as_json(), **data, "space": space}
 
 
 def _differences(path: str, here: Any, there: Any) -> Iterator[str]:

@@ -245,3 +245,10 @@ def test_members_of_a_group_may_have_weights():
 def test_a_weight_is_a_number_of_times(weight):
     with pytest.raises(SettingsError, match=f"weight of proxy 'macs' is {weight}; 0 or a positive number is accepted"):
         PROXIES.resolve([f"macs:{weight}"])
+
+
+def test_the_best_ensemble_holds_az_nas_and_costs_no_further_pass():
+    best = PROXIES.resolve(["best"])
+    assert {p.name for p in PROXIES.resolve(["az"])} <= {p.name for p in best}
+    assert all(p.measurement is None for p in best)
+    assert PROXIES.weights(["best"]) == {}
