@@ -77,7 +77,7 @@ def export(
 
     from aznas_onnx.export import export_winners  # torch, once there is something to write
 
-    written = []
+    written: list[Exported] = []
     for candidate in chosen:
         written += export_winners(study, [candidate], output, seed=seed)
         if output_format == "table":  # a large network takes half a minute, so each is told when it is there
