@@ -65,7 +65,7 @@ class Session:
         Raises
         ------
         StudyError
-            If the first candidates all fail, or the budget admits none.
+            If the first candidates or all of them fail, or the budget admits none.
         """
         self._population.update(self._history.new_trials())
         self._began, self._reported, self._found = time.monotonic(), 0.0, len(self._population)
@@ -79,6 +79,11 @@ class Session:
         self._report()
         if self._exhausted is not None and not len(self._population):
             raise StudyError(f"the search finds nothing to score: {self._exhausted}")
+        if not self._population.n_ranked:  # too few for `_HOPELESS`
+            failed = self._history.trials()
+            raise StudyError(
+                f"none of {len(failed):,} candidates could be scored; the last one: {failed[-1].reason or 'unknown'}"
+            )
         return self._exhausted
 
     def _submit(self) -> bool:
