@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +16,7 @@ from aznas_onnx.errors import SettingsError
 from aznas_onnx.proxies import PROXIES, Direction
 from aznas_onnx.results import ProxyScores, ProxyValue, Status
 
-__all__ = ["Aggregation", "Ranking", "aggregate", "rank"]
+__all__ = ["Aggregation", "Assembly", "Ranking", "aggregate", "rank"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -23,6 +26,54 @@ class Aggregation(str, enum.Enum):
 
     LOG_RANK = "log-rank"  # sum of ln(rank / m), Eq. 12: one bad rank cannot be made up for
     LINEAR = "linear"  # sum of rank / m, for comparison
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembly:
+    """How the ranks of a candidate's proxies become one score.
+
+    Attributes
+    ----------
+    aggregation
+        How the ranks are combined.
+    weights
+        By proxy: how often its rank counts. A proxy that is not named counts once.
+    """
+
+    aggregation: Aggregation = Aggregation.LOG_RANK
+    weights: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+
+    @classmethod
+    def of(cls, proxies: Iterable[str] | None, aggregation: Aggregation | str = Aggregation.LOG_RANK) -> Assembly:
+        """Make the assembly that names such as ``synflow:0.5`` ask for.
+
+        Raises
+        ------
+        UnknownNameError
+            If a proxy is not registered.
+        SettingsError
+            If the aggregation has no such name, or a weight is none.
+        """
+        weights = PROXIES.weights(proxies or ())
+        return cls(aggregation=_aggregation(aggregation), weights=MappingProxyType(weights))
+
+    @property
+    def is_default(self) -> bool:
+        """Whether it is that of the paper: Eq. 12."""
+        return self == Assembly()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {"aggregation": self.aggregation.value, "weights": dict(self.weights)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Assembly:
+        """Read back what :meth:`as_json` wrote."""
+        return cls(aggregation=_aggregation(data["aggregation"]), weights=MappingProxyType(dict(data["weights"])))
+
+    def weight(self, proxy: str) -> float:
+        """Return how often a proxy counts."""
+        return self.weights.get(proxy, 1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +93,8 @@ class Ranking:
         The proxies that took part.
     aggregation
         How they were combined.
+    weights
+        How often each proxy counted, where that was not once.
     warnings
         Which proxies were left out, and why.
     """
@@ -51,6 +104,7 @@ class Ranking:
     order: tuple[int, ...]
     proxies: tuple[str, ...]
     aggregation: Aggregation = Aggregation.LOG_RANK
+    weights: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     warnings: tuple[str, ...] = ()
 
 
@@ -59,6 +113,7 @@ def rank(
     *,
     proxies: Iterable[str] | None = None,
     aggregation: Aggregation | str = Aggregation.LOG_RANK,
+    weights: Mapping[str, float] | None = None,
 ) -> Ranking:
     """Rank candidates by their proxies.
 
@@ -71,9 +126,12 @@ def rank(
     scores
         Of all candidates; failed ones get no rank and do not count.
     proxies
-        Names of those to use; default all that the candidates have.
+        Names of those to use, or of groups, each with a weight or without (``"synflow:0.5"``); default all that the
+        candidates have, each once.
     aggregation
         ``"log-rank"`` (Eq. 12) or ``"linear"``.
+    weights
+        By proxy: how often its rank counts; default what `proxies` say, else once. One of weight 0 takes no part.
 
     Returns
     -------
@@ -87,16 +145,19 @@ def rank(
     SettingsError
         If the aggregation has no such name.
     """
-    chosen = _aggregation(aggregation)
+    wanted = None if proxies is None else tuple(proxies)
+    assembly = Assembly.of(wanted, aggregation)
+    if weights is not None:
+        assembly = replace(assembly, weights=_checked(weights))
     scored = [index for index, score in enumerate(scores) if score.status is Status.OK]
     columns = [scores[index].proxies for index in scored]
-    names, warnings = _taking_part(columns, proxies)
+    names, warnings = _taking_part(columns, wanted, assembly)
     az_scores: list[float | None] = [None] * len(scores)
     ranks: list[int | None] = [None] * len(scores)
     order: tuple[int, ...] = ()
     if len(scored) >= 2 and names:
         values = np.array([[_comparable(column[name], name) for name in names] for column in columns])
-        combined = aggregate(values, chosen)
+        combined = aggregate(values, assembly.aggregation, [assembly.weight(name) for name in names])
         for index, value, place in zip(scored, combined, _competition_ranks(combined), strict=True):
             az_scores[index], ranks[index] = float(value), int(place)
         order = tuple(scored[place] for place in np.argsort(-combined, kind="stable"))
@@ -105,12 +166,17 @@ def rank(
         rank=tuple(ranks),
         order=order,
         proxies=names,
-        aggregation=chosen,
+        aggregation=assembly.aggregation,
+        weights=MappingProxyType({name: assembly.weight(name) for name in names if assembly.weight(name) != 1.0}),
         warnings=warnings,
     )
 
 
-def aggregate(values: npt.ArrayLike, aggregation: Aggregation | str = Aggregation.LOG_RANK) -> Floats:
+def aggregate(
+    values: npt.ArrayLike,
+    aggregation: Aggregation | str = Aggregation.LOG_RANK,
+    weights: Sequence[float] | None = None,
+) -> Floats:
     """Combine proxies by the ranks of their values (Eq. 12).
 
     Parameters
@@ -120,6 +186,8 @@ def aggregate(values: npt.ArrayLike, aggregation: Aggregation | str = Aggregatio
         lowest, all of it alike.
     aggregation
         How to combine the ranks.
+    weights
+        (n_proxies,): factors of the proxies' terms, 1 by default.
 
     Returns
     -------
@@ -143,6 +211,8 @@ def aggregate(values: npt.ArrayLike, aggregation: Aggregation | str = Aggregatio
     ranks = rankdata(np.where(np.isfinite(matrix), matrix, -np.inf), method="average", axis=0)
     shares = ranks / matrix.shape[0]
     terms = np.log(shares) if _aggregation(aggregation) is Aggregation.LOG_RANK else shares
+    if weights is not None:
+        terms = terms * np.asarray(weights, dtype=np.float64)
     # Terms are added in the order of their size, so that equal terms in another order give exactly equal sums.
     scores: Floats = np.sort(terms, axis=1).sum(axis=1)
     return scores
@@ -156,14 +226,23 @@ def _aggregation(name: Aggregation | str) -> Aggregation:
         raise SettingsError(f"there is no aggregation {name!r}; {known} are accepted") from error
 
 
+def _checked(weights: Mapping[str, float]) -> Mapping[str, float]:
+    for name, weight in weights.items():
+        if not 0.0 <= weight < math.inf:
+            raise SettingsError(f"the weight of proxy {name!r} is {weight}; 0 or a positive number is accepted")
+    return MappingProxyType({name: float(weight) for name, weight in weights.items() if weight != 1.0})
+
+
 def _taking_part(
-    columns: Sequence[Mapping[str, ProxyValue]], wanted: Iterable[str] | None
+    columns: Sequence[Mapping[str, ProxyValue]], wanted: Iterable[str] | None, assembly: Assembly
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the proxies that can be compared over all candidates, and a sentence for each that cannot."""
     present = dict.fromkeys(name for column in columns for name in column)
     names = present if wanted is None else [proxy.name for proxy in PROXIES.resolve(wanted)]
     taking_part, warnings = [], []
     for name in names:
+        if assembly.weight(name) == 0.0:
+            continue
         missing = sum(name not in column for column in columns)
         inapplicable = sum(name in column and not column[name].applies for column in columns)
         if missing:

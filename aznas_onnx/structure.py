@@ -1,48 +1,68 @@
-"""What a graph says of its architecture without any pass: depth, paths, layers and widths. Never imports torch."""
+"""What a graph says of its architecture without any pass: depth, paths, layers, widths, reach. Never imports torch.
+
+Only what carries a signal counts. A product with zero (an edge that a search space switched off) carries none, whatever
+is computed before it; nor does a shape. Nodes that no output depends on do not count either.
+
+    x -- conv -- + -- y        depth 1, two paths, one layer on them together: 0.5 on average
+     \\___________/
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from aznas_onnx.flops import Costs
 from aznas_onnx.graph import Model
+from aznas_onnx.graph.facts import Facts
 from aznas_onnx.graph.ir import Graph, Node
-from aznas_onnx.graph.roles import uses
+from aznas_onnx.graph.roles import MOVES_DATA, uses
 
 __all__ = ["Structure", "measure_structure"]
+
+_CONVOLUTIONS = ("Conv", "ConvTranspose", "DeformConv")
+_WINDOWS = ("Conv", "AveragePool", "MaxPool", "LpPool", "DeformConv")
+_SILENT = ("Shape", "Size")  # what they hand on is the same for every input
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Structure:
     """Counts that follow from a graph's shape alone.
 
+    A layer is an operator that multiplies by weights: a convolution, a linear or a recurrent layer.
+
     Attributes
     ----------
     layers
-        Operators with weights that multiply (convolutions, linear and recurrent layers) on a path from input to
-        output.
-    depth
-        The most of them on any one path.
-    shortest
-        The fewest of them on any one path: less than `depth` where skips lead past layers.
+        Those on some path from an input to an output.
+    depth, shortest_path
+        The most of them, and the fewest, on any one path.
+    spatial_depth
+        The most convolutions on any one path whose kernel is larger than one position.
     log_paths
-        Natural logarithm of the number of distinct paths from an input to an output, 0 for a chain.
+        Natural logarithm of the number of distinct paths: 0 for a chain, minus infinity where there is none. Pieces of
+        one tensor that a concatenation puts together again are one path.
     mean_path
         Layers on a path, averaged over all paths: how deep the network is if every path counts the same.
     mean_log_width
-        Natural logarithm of the number of output channels, averaged over those layers; 0 where there are none.
+        Natural logarithm of the number of output channels, averaged over layers; 0 where there are none.
+    receptive_field
+        Positions of the input that one position can depend on through convolutions and pooling windows, along the last
+        axis and the path that reaches farthest; 1 where there are no windows. Pooling over everything, attention and
+        linear layers over positions do not count.
     activation_elements
         Elements of all tensors that are computed, for one sample.
     """
 
     layers: int
     depth: int
-    shortest: int
+    shortest_path: int
+    spatial_depth: int
     log_paths: float
     mean_path: float
     mean_log_width: float
+    receptive_field: float
     activation_elements: int
 
 
@@ -56,47 +76,126 @@ def measure_structure(model: Model, costs: Costs) -> Structure:
     costs
         Its counts.
     """
-    graph = model.graph
+    graph, facts = model.graph, model.facts
     widths = dict(_layers(model))
-    live = _live(graph)
-    # Of each tensor that depends on an input: the most and the fewest layers on a path to it, the number of paths, and
-    # the layers on all of them together. Python's integers hold the number of paths of any network.
-    found: dict[str, _Paths] = {value.name: _Paths(0, 0, 1, 0) for value in graph.inputs}
+    live = _live(graph, facts)
+    found: dict[str, _Paths] = {value.name: _START for value in graph.inputs}
+    origins: dict[str, str] = {}
+    crossed: list[int] = []
     for node in graph.nodes:
         if node.name not in live:
             continue
-        entering = [found[name] for name in node.inputs if name in found]
-        if entering:
-            joined = _Paths.joined(entering, layers=node.name in widths)
-            found.update((name, joined) for name in node.outputs if name)
+        names = [name for name in dict.fromkeys(node.inputs) if name in found]
+        if not names:
+            continue
+        if not node.domain and node.op_type in MOVES_DATA and node.inputs[0] in found:
+            names = [node.inputs[0]]
+            origin = origins.get(names[0], names[0])
+            origins.update((name, origin) for name in node.outputs if name)
+        elif node.is_op("Concat"):
+            names = list({origins.get(name, name): name for name in names}.values())
+        width = widths.get(node.name)
+        if width is not None:
+            crossed.append(width)
+        joined = _joined([found[name] for name in names]).through(node, facts, is_layer=width is not None)
+        found.update((name, joined) for name in node.outputs if name)
     ends = [found[name] for name in graph.outputs if name in found]
-    whole = _Paths.joined(ends) if ends else _Paths(0, 0, 1, 0)
-    layers = [width for name, width in widths.items() if name in live]
+    whole = _joined(ends) if ends else _NONE
     return Structure(
-        layers=len(layers),
+        layers=len(crossed),
         depth=whole.depth,
-        shortest=whole.shortest,
-        log_paths=math.log(whole.count),
-        mean_path=whole.layers / whole.count,
-        mean_log_width=math.fsum(map(math.log, layers)) / len(layers) if layers else 0.0,
+        shortest_path=whole.shortest,
+        spatial_depth=whole.spatial,
+        log_paths=math.log(whole.count) if whole.count else -math.inf,
+        mean_path=whole.layers / whole.count if whole.count else 0.0,
+        mean_log_width=math.fsum(map(math.log, crossed)) / len(crossed) if crossed else 0.0,
+        receptive_field=whole.reach,
         activation_elements=costs.activation_bytes // 4,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class _Paths:
+    """All paths from an input to a tensor.
+
+    Attributes
+    ----------
+    depth, shortest, spatial
+        The most and the fewest layers on one, and the most convolutions wider than a position.
+    count, layers
+        How many there are, and the layers on all of them together; Python's integers hold those of any network.
+    reach, step
+        Positions of the input that a position sees, and how many lie between it and the next.
+    """
+
     depth: int
     shortest: int
+    spatial: int
     count: int
     layers: int
+    reach: float
+    step: float
 
-    @classmethod
-    def joined(cls, paths: list[_Paths], *, layers: bool = False) -> _Paths:
-        """Return the paths that go on from where others end, one layer longer if there is one."""
-        count = sum(one.count for one in paths)
-        total = sum(one.layers for one in paths)
-        depth, shortest = max(one.depth for one in paths), min(one.shortest for one in paths)
-        return cls(depth + layers, shortest + layers, count, total + count * layers)
+    def through(self, node: Node, facts: Facts, *, is_layer: bool) -> _Paths:
+        """Return the paths that go on through a node."""
+        is_window = node.is_op(*_WINDOWS, "ConvTranspose", "Resize")
+        if not is_layer and not is_window:
+            return self
+        reach, step = _seen(self.reach, self.step, node, facts) if is_window else (self.reach, self.step)
+        return _Paths(
+            self.depth + is_layer,
+            self.shortest + is_layer,
+            self.spatial + (is_layer and _is_wide(node, facts)),
+            self.count,
+            self.layers + self.count * is_layer,
+            reach,
+            step,
+        )
+
+
+_START = _Paths(0, 0, 0, 1, 0, 1.0, 1.0)
+_NONE = _Paths(0, 0, 0, 0, 0, 0.0, 1.0)
+
+
+def _joined(paths: Sequence[_Paths]) -> _Paths:
+    """Return the paths that go on from where several meet."""
+    if len(paths) == 1:
+        return paths[0]
+    return _Paths(
+        max(one.depth for one in paths),
+        min(one.shortest for one in paths),
+        max(one.spatial for one in paths),
+        sum(one.count for one in paths),
+        sum(one.layers for one in paths),
+        max(one.reach for one in paths),
+        max(one.step for one in paths),
+    )
+
+
+def _is_wide(node: Node, facts: Facts) -> bool:
+    """Whether a layer is a convolution whose kernel is larger than one position."""
+    return node.is_op(*_CONVOLUTIONS) and math.prod((facts[node.inputs[1]].shape or ())[2:]) > 1
+
+
+def _seen(reach: float, step: float, node: Node, facts: Facts) -> tuple[float, float]:
+    """Return reach and step behind a node, along the last axis of positions."""
+    entering, leaving = facts[node.inputs[0]].shape or (), facts[node.outputs[0]].shape or ()
+    if node.is_op("Resize"):
+        return reach, step * entering[-1] / leaving[-1] if entering and leaving and leaving[-1] else step
+    if math.prod(leaving[2:]) == 1 and not node.is_op(*_CONVOLUTIONS):
+        return reach, step  # pooling over everything, as a window
+    weight = facts[node.inputs[1]].shape if node.is_op(*_CONVOLUTIONS) else None
+    kernel = weight[-1] if weight else _last(node, "kernel_shape")
+    stride = _last(node, "strides")
+    if node.is_op("ConvTranspose"):
+        step /= stride
+        return reach + (kernel - 1) * _last(node, "dilations") * step, step
+    return reach + (kernel - 1) * _last(node, "dilations") * step, step * stride
+
+
+def _last(node: Node, attribute: str) -> int:
+    values = node.attributes.get(attribute)
+    return int(values[-1]) if isinstance(values, tuple) and values else 1
 
 
 def _layers(model: Model) -> Iterator[tuple[str, int]]:
@@ -104,20 +203,28 @@ def _layers(model: Model) -> Iterator[tuple[str, int]]:
     axes: Mapping[str, int] = model.channel_axes
     for use in uses(model.graph, model.facts):
         if use.role.is_weight:
-            output = use.node.outputs[0]
+            output = next(name for name in use.node.outputs if name)
             shape = model.facts[output].shape or (1,)
             axis = axes.get(output, 1 if use.node.is_op("Conv", "ConvTranspose") else len(shape) - 1)
             yield use.node.name, max(shape[axis] if axis < len(shape) else 1, 1)
 
 
-def _live(graph: Graph) -> frozenset[str]:
-    """Return the names of the nodes that an output depends on."""
+def _live(graph: Graph, facts: Facts) -> frozenset[str]:
+    """Return the names of the nodes whose results reach an output, not by way of a silent one."""
     producers: Mapping[str, Node] = graph.producers
     waiting = list(graph.outputs)
     seen: set[str] = set()
     while waiting:
         node = producers.get(waiting.pop())
-        if node is not None and node.name not in seen:
+        if node is not None and node.name not in seen and not _is_silent(node, facts):
             seen.add(node.name)
             waiting += node.inputs
     return frozenset(seen)
+
+
+def _is_silent(node: Node, facts: Facts) -> bool:
+    """Whether a node's result is the same for every input."""
+    if node.is_op("Mul"):
+        values = [facts.value(name) for name in node.inputs]
+        return any(value is not None and value.size > 0 and not value.any() for value in values)
+    return node.is_op(*_SILENT)

@@ -1,10 +1,13 @@
 """How well each registered proxy ranks the cells of NAS-Bench-201, beside Table 1 of the paper, and at what cost.
 
     python benchmarks/rivals.py score OUT.jsonl --truth accuracies.csv --sample 1000 --proxies synflow,naswot
+    python benchmarks/rivals.py cost --sample 8 --proxies best,synflow,naswot
     python benchmarks/rivals.py table OUT.jsonl MORE.jsonl ... --az AZ.jsonl --truth accuracies.csv > table.md
 
 `score` writes one line a cell as it goes and continues where it was stopped; the sample is that of `aznas bench`, so a
-larger one begins with a smaller one. `--az` is a scores file of `aznas bench` with the four proxies of AZ-NAS.
+larger one begins with a smaller one. `cost` says what adding proxies to the four of AZ-NAS takes, in processor time and
+as a multiple of the four alone, cell by cell in turn. `--az` is a scores file of `aznas bench` with the four proxies of
+AZ-NAS; with it, each proxy is assembled with them, as in Table 5.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import csv
 import json
 import math
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,7 +46,17 @@ PUBLISHED = {
     "gradsign": ((0.618, 0.594, 0.575), (0.809, 0.784, 0.765)),
     "zico": ((0.589, 0.590, 0.584), (0.784, 0.785, 0.778)),
     "az": ((0.741, 0.723, 0.710), (0.913, 0.900, 0.886)),
+    # Table 5; it has no rho.
+    "zico + C": ((0.632, 0.615, 0.595), ()),
+    "zico + C + E": ((0.733, 0.717, 0.678), ()),
+    "zico + C + E + T": ((0.761, 0.749, 0.743), ()),
+    "az + zico": ((0.773, 0.757, 0.747), ()),
+    "synflow + C": ((0.636, 0.616, 0.594), ()),
+    "synflow + C + E": ((0.741, 0.721, 0.681), ()),
+    "synflow + C + E + T": ((0.768, 0.753, 0.746), ()),
+    "az + synflow": ((0.776, 0.758, 0.747), ()),
 }
+CUMULATIVE = ("zico", "synflow")  # Table 5 adds the four to these one by one
 
 
 def main() -> int:
@@ -54,6 +68,10 @@ def main() -> int:
     score.add_argument("--sample", type=int, default=1000)
     score.add_argument("--batch-size", type=int, default=32)
     score.add_argument("--proxies", required=True)
+    cost = commands.add_parser("cost")
+    cost.add_argument("--sample", type=int, default=8)
+    cost.add_argument("--effort", default="balanced")
+    cost.add_argument("--proxies", required=True)
     table = commands.add_parser("table")
     table.add_argument("scores", type=Path, nargs="+")
     table.add_argument("--az", type=Path)
@@ -61,6 +79,8 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.command == "score":
         score_cells(arguments.out, arguments.truth, arguments.sample, arguments.batch_size, arguments.proxies)
+    elif arguments.command == "cost":
+        print("\n".join(costs(arguments.sample, arguments.effort, arguments.proxies.split(","))))
     else:
         print("\n".join(tables(arguments.scores, arguments.az, arguments.truth)))
     return 0
@@ -86,6 +106,26 @@ def score_cells(out: Path, truth: Path, sample: int, batch_size: int, proxies: s
             file.flush()
 
 
+def costs(sample: int, effort: str, proxies: Sequence[str]) -> list[str]:
+    """Return the table of what proxies cost beside the four of AZ-NAS, as lines of Markdown."""
+    space = az.spaces.get("nb201")
+    rng = np.random.default_rng(0)
+    models = [space.build(space.sample(rng)) for _ in range(sample)]
+    spent: dict[str, list[float]] = {name: [] for name in ("az", *proxies)}
+    for number, model in enumerate([models[0], *models]):
+        for name, times in spent.items():
+            began = time.process_time()
+            az.score(model, proxies=[*AZ, name], effort=effort, device="cpu")
+            if number:  # the first round imports and compiles
+                times.append(time.process_time() - began)
+    lines = ["| Proxies | Processor ms, median | Times the four alone |", "|---|---:|---:|"]
+    for name, times in spent.items():
+        ratio = np.median(np.array(times) / np.array(spent["az"]))
+        label = name if name in ("az", "best") else f"az + {name}"
+        lines.append(f"| {label} | {1e3 * np.median(times):.0f} | {ratio:.2f} |")
+    return lines
+
+
 def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
 
@@ -97,13 +137,16 @@ def tables(paths: Iterable[Path], az_path: Path | None, truth: Path) -> list[str
     four = {} if az_path is None else {record["arch"]: record for record in read(az_path)}
     lines = ["| Proxy | Cells | Batch | tau | rho | Published tau | Published rho |", "|---|---:|---:|---|---|---|---|"]
     for path in paths:
-        records = [{**four.get(record["arch"], {}), **record} for record in read(path)]
+        found = read(path)
+        records = [{**four.get(record["arch"], {}), **record} for record in found]
         measured = np.array([accuracy[record["arch"]] for record in records])
+        batch_size = records[0].get("batch_size", "")
         for name, scores in single(records).items():
-            lines.append(row(name, scores, measured, records[0]["batch_size"]))
-        if four:
-            for name, scores in assembled(records).items():
-                lines.append(row(name, scores, measured, records[0]["batch_size"]))
+            lines.append(row(name, scores, measured, batch_size))
+        records = [record for record in records if record["arch"] in four]
+        measured = np.array([accuracy[record["arch"]] for record in records])
+        for name, scores in assembled(records).items() if len(records) > 1 else ():
+            lines.append(row(name, scores, measured, batch_size))
     return lines
 
 
@@ -118,22 +161,30 @@ def single(records: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
 
 
 def assembled(records: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
-    """Return the four of AZ-NAS, and each further proxy assembled with them (Table 5)."""
+    """Return the four of AZ-NAS, each further proxy assembled with them (Table 5), and with some of them."""
     four = [column(records, name) for name in AZ]
     found = {"az": np.asarray(aggregate(np.column_stack(four)))}
     for name in single(records):
-        if name != "te_nas":
-            found[f"az + {name}"] = np.asarray(aggregate(np.column_stack([*four, column(records, name)])))
+        if name == "te_nas":
+            continue
+        if name in CUMULATIVE:
+            added = [column(records, name)]
+            for partner, label in (("macs", "C"), ("expressivity", "C + E"), ("trainability", "C + E + T")):
+                added.append(column(records, partner))
+                found[f"{name} + {label}"] = np.asarray(aggregate(np.column_stack(added)))
+        found[f"az + {name}"] = np.asarray(aggregate(np.column_stack([*four, column(records, name)])))
     return found
 
 
 def column(records: Sequence[dict[str, Any]], name: str) -> np.ndarray:
     """Return a proxy so that higher is better and no value is lowest."""
     sign = -1.0 if PROXIES[name].direction is Direction.LOWER_IS_BETTER else 1.0
-    return np.array([-math.inf if record[name] is None else sign * record[name] for record in records])
+    # A proxy of the name of a count stands apart in a scores file of `aznas bench`.
+    values = [record.get("values", {}).get(name, record[name]) for record in records]
+    return np.array([-math.inf if value is None else sign * value for value in values])
 
 
-def row(name: str, scores: np.ndarray, measured: np.ndarray, batch_size: int) -> str:
+def row(name: str, scores: np.ndarray, measured: np.ndarray, batch_size: int | str) -> str:
     ranks = np.unique(scores, return_inverse=True)[1]
     tau = [kendalltau(ranks, truth).statistic for truth in measured.T]
     rho = [spearmanr(ranks, truth).statistic for truth in measured.T]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import click
 from aznas_onnx.cli.exits import BAD_INPUT, DONE, INTERRUPTED, SOME_FAILED
 from aznas_onnx.cli.options import (
     OutputFormat,
+    aggregate_option,
     batch_size_option,
     device_option,
     effort_option,
@@ -85,13 +87,7 @@ def _read_sample(ctx: click.Context, param: click.Parameter, value: str) -> int 
     is_flag=True,
     help="Give features with a singular covariance no expressivity, as the paper's code.",
 )
-@click.option(
-    "--aggregation",
-    type=click.Choice(["log-rank", "linear"]),
-    default="log-rank",
-    show_default=True,
-    help="How the score is made of the proxies' ranks.",
-)
+@aggregate_option
 @click.option(
     "--resamples",
     type=click.IntRange(min=0),
@@ -137,6 +133,7 @@ def bench(
     Exit status: 0 done, 2 bad usage or none was scored, 3 some were not scored, 130 interrupted.
     """
     from aznas_onnx.benching import prepare_run, read_truth
+    from aznas_onnx.proxies import PROXIES
 
     options = {"resolution": resolution, "num_classes": classes}
     measured = read_truth(truth, metrics)
@@ -159,7 +156,15 @@ def bench(
     failed = _report_trouble(run, interrupted)
     n_scored = len(run.records()) - failed
     if n_scored >= 2:
-        _evaluate(run, measured, truth, aggregation, 0 if interrupted else resamples, output_format, interrupted)
+        _evaluate(
+            run,
+            measured,
+            truth,
+            {"aggregation": aggregation, "weights": PROXIES.weights(scoring["proxies"] or ())},
+            0 if interrupted else resamples,
+            output_format,
+            interrupted,
+        )
     if interrupted:
         return INTERRUPTED
     if n_scored < 2:
@@ -186,7 +191,7 @@ def _evaluate(
     run: Run,
     measured: Truth,
     truth: Path,
-    aggregation: str,
+    assembly: Mapping[str, Any],
     resamples: int,
     output_format: OutputFormat,
     interrupted: bool,
@@ -198,7 +203,7 @@ def _evaluate(
 
     with shown_resampling(diagnostics(), resamples) as show:
         evaluation = evaluate(
-            run.records(), measured, aggregation=aggregation, bootstrap=Bootstrap(resamples=resamples), on_resample=show
+            run.records(), measured, **assembly, bootstrap=Bootstrap(resamples=resamples), on_resample=show
         )
     for warning in evaluation.warnings:
         click.echo(f"warning: {printable(warning)}", err=True)

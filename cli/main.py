@@ -24,6 +24,7 @@ _COMMANDS = {
     "inspect": ("aznas_onnx.cli.inspect", "inspect"),
     "gate": ("aznas_onnx.cli.gate", "gate"),
     "spaces": ("aznas_onnx.cli.spaces", "spaces"),
+    "proxies": ("aznas_onnx.cli.proxies", "proxies"),
     "search": ("aznas_onnx.cli.search", "search"),
     "bench": ("aznas_onnx.cli.bench", "bench"),
     "report": ("aznas_onnx.cli.report", "report"),

@@ -13,6 +13,7 @@ from aznas_onnx.errors import SettingsError
 
 __all__ = [
     "OutputFormat",
+    "aggregate_option",
     "batch_size_option",
     "blocks_option",
     "device_option",
@@ -131,7 +132,17 @@ proxies_option = click.option(
     "--proxies",
     metavar="LIST",
     callback=_split_names,
-    help="Proxies to compute, separated by commas; az stands for the four of AZ-NAS.  [default: az]",
+    help="Proxies to compute, separated by commas; az stands for the four of AZ-NAS, `aznas proxies` lists all. "
+    "NAME:WEIGHT counts one's rank WEIGHT times.  [default: az]",
+)
+aggregate_option = click.option(
+    "--aggregate",
+    "--aggregation",
+    "aggregation",
+    type=click.Choice(["log-rank", "linear"]),
+    default="log-rank",
+    show_default=True,
+    help="How the score is made of the proxies' ranks: the sum of their logarithms (the paper), or of the ranks.",
 )
 batch_size_option = click.option(
     "--batch-size",

@@ -78,6 +78,7 @@ def bench_document(report: BenchReport) -> dict[str, Any]:
         "settings": dict(report.settings),
         "proxies": list(found.proxies),
         "aggregation": found.aggregation.value,
+        "weights": dict(found.weights),
         "bootstrap": asdict(found.bootstrap),
         "kendall_tau": {column: one.value for column, one in found.overall.kendall.items()},
         "spearman_rho": {column: one.value for column, one in found.overall.spearman.items()},
@@ -212,6 +213,8 @@ def _notes(report: BenchReport) -> Iterator[str]:
     letters = ", ".join(f"{_SHORT[name]} {name}" for name in found.proxies if name in _SHORT)
     if letters and len(found.proxies) > 1:
         yield f"Proxies: {letters}."
+    if found.weights:
+        yield f"Weights: {', '.join(f'{name} {weight:g}' for name, weight in found.weights.items())}."
     how = found.bootstrap
     if how.resamples:
         yield (

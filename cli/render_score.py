@@ -8,10 +8,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from aznas_onnx.cli.options import OutputFormat
-from aznas_onnx.cli.tables import Column, print_table, print_trimmed, proxy_title, write_csv, write_markdown
+from aznas_onnx.cli.tables import (
+    Column,
+    print_table,
+    print_trimmed,
+    proxies_with_room,
+    proxy_title,
+    write_csv,
+    write_markdown,
+)
 from aznas_onnx.cli.text import plural, printable
 from aznas_onnx.counts import format_count
-from aznas_onnx.ranking import Ranking
+from aznas_onnx.proxies import PROXIES, Direction
+from aznas_onnx.ranking import Aggregation, Ranking
 from aznas_onnx.results import ProxyScores, ProxyValue, Status
 
 if TYPE_CHECKING:
@@ -21,7 +30,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ScoreReport", "render_scores", "score_document"]
 
-_COMPLEXITY = "macs"  # shown as a count, and never a mean over seeds
+_COUNTS = ("macs", "params")  # shown as counts, and never means over seeds
+_OTHER_COLUMNS, _OTHER_WIDE_COLUMNS = 44, 60  # what names, scores and counts take
+_PERCENTILE_COLUMN = 9
 _WIDE = 118  # a console at least this wide has room for everything, and for names of a sensible length
 
 
@@ -54,8 +65,10 @@ def render_scores(report: ScoreReport, output_format: OutputFormat, console: Con
     elif output_format is OutputFormat.CSV:
         _write_csv(report, console)
     elif output_format is OutputFormat.MARKDOWN:
-        columns = _columns(report, narrow=False)
-        write_markdown(console.file, columns, (_cells(report, index, narrow=False) for index in report.best_first))
+        shown = _shown_proxies(report)
+        columns = _columns(report, shown, narrow=False)
+        rows = (_cells(report, index, shown, narrow=False) for index in report.best_first)
+        write_markdown(console.file, columns, rows)
         console.file.writelines(f"\n{line}\n" for line in (_legend(report), *_notes(report)))
     else:
         _print_table(report, console)
@@ -76,7 +89,7 @@ def score_document(report: ScoreReport) -> dict[str, Any]:
 
 def _model_fields(report: ScoreReport, index: int) -> dict[str, Any]:
     scores = report.scores[index]
-    values = {name: scores.proxies.get(name) for name in report.proxies if name != _COMPLEXITY}
+    values = {name: scores.proxies.get(name) for name in report.proxies if name not in _COUNTS}
     return {
         "model": scores.model,
         "status": scores.status.value,
@@ -118,7 +131,7 @@ def render_profile(scores: Sequence[ProxyScores], console: Console) -> None:
 
 
 def _write_csv(report: ScoreReport, console: Console) -> None:
-    proxies = [name for name in report.proxies if name != _COMPLEXITY]
+    proxies = [name for name in report.proxies if name not in _COUNTS]
     place = ["percentile"] if report.places else []
     spreads = [f"{name}_stderr" for name in proxies]
     header = ["model", "status", "rank", "az_score", *place, *proxies, *spreads]
@@ -136,36 +149,49 @@ def _write_csv(report: ScoreReport, console: Console) -> None:
 
 def _print_table(report: ScoreReport, console: Console) -> None:
     narrow = console.width < _WIDE
-    rows = (_cells(report, index, narrow=narrow) for index in report.best_first)
-    print_table(console, _columns(report, narrow=narrow), rows)
+    others = (_OTHER_COLUMNS if narrow else _OTHER_WIDE_COLUMNS) + (_PERCENTILE_COLUMN if report.places else 0)
+    shown = proxies_with_room(_shown_proxies(report), console.width, others)
+    rows = (_cells(report, index, shown, narrow=narrow) for index in report.best_first)
+    print_table(console, _columns(report, shown, narrow=narrow), rows)
     console.print()
-    for line in (_legend(report), *_notes(report)):
+    for line in (_legend(report), *_hidden(report, shown), *_notes(report)):
         print_trimmed(console, printable(line), style="dim")
 
 
-def _columns(report: ScoreReport, *, narrow: bool) -> list[Column]:
+def _shown_proxies(report: ScoreReport) -> list[str]:
+    return [name for name in report.proxies if name not in _COUNTS]
+
+
+def _hidden(report: ScoreReport, shown: Sequence[str]) -> Iterator[str]:
+    """Say which proxies the table has no room for."""
+    hidden = [name for name in _shown_proxies(report) if name not in shown]
+    if hidden:
+        yield f"No room for {', '.join(hidden)}: a wider terminal, or --format md, csv or json, shows them."
+
+
+def _columns(report: ScoreReport, shown: Sequence[str], *, narrow: bool) -> list[Column]:
     return [
         Column(title="Rank"),
         Column(title="Model", is_number=False, is_name=True),
         Column(title="AZ\nscore" if narrow else "AZ score"),
         *((Column(title="Per-\ncentile" if narrow else "Percentile"),) if report.places else ()),
-        *(Column(title=proxy_title(name, narrow=narrow)) for name in report.proxies if name != _COMPLEXITY),
+        *(Column(title=proxy_title(name, narrow=narrow)) for name in shown),
         Column(title="MACs"),
         Column(title="Params"),
         *(() if narrow else (Column(title="Blocks"), Column(title="Seconds"))),
     ]
 
 
-def _cells(report: ScoreReport, index: int, *, narrow: bool) -> list[str]:
+def _cells(report: ScoreReport, index: int, shown: Sequence[str], *, narrow: bool) -> list[str]:
     scores = report.scores[index]
     failed = scores.status is Status.FAILED
-    values = [scores.proxies.get(name) for name in report.proxies if name != _COMPLEXITY]
+    values = {name: scores.proxies.get(name) for name in shown}
     return [
         _optional(report.ranking.rank[index], str),
         scores.model,
         "failed" if failed else _optional(report.ranking.az_score[index], "{:.2f}".format),
         *((_optional(report.places[index], lambda place: f"{place.percentile:.0f}"),) if report.places else ()),
-        *(_value(value, "\n" if narrow else " ") for value in values),
+        *(_value(name, value, "\n" if narrow else " ") for name, value in values.items()),
         _optional(scores.macs, format_count),
         _optional(scores.params, format_count),
         *(() if narrow else (_optional(scores.blocks, str), "" if failed else f"{scores.elapsed_s:.1f}")),
@@ -176,11 +202,13 @@ def _optional(value: Any, show: Any) -> str:
     return "" if value is None else str(show(value))
 
 
-def _value(value: ProxyValue | None, separator: str) -> str:
+def _value(name: str, value: ProxyValue | None, separator: str) -> str:
     if value is None:
         return ""
     if value.mean is None:
         return "none" if value.applies else "n/a"
+    if name in PROXIES and PROXIES[name].is_exact and value.mean.is_integer():
+        return f"{value.mean:.0f}"
     text = _number(value.mean)
     return text if value.stderr is None else f"{text}{separator}±{_number(value.stderr)}"
 
@@ -191,17 +219,32 @@ def _number(value: float) -> str:
 
 def _legend(report: ScoreReport) -> str:
     settings = report.settings
-    parts = ["Proxies: higher is better."]
+    lower = [name for name in report.proxies if name in PROXIES and _is_lower_better(name)]
+    parts = [f"Proxies: higher is better{', but of ' + ' and '.join(lower) if lower else ''}."]
     if report.ranking.order:
-        names = ", ".join("MACs" if name == _COMPLEXITY else name for name in report.ranking.proxies)
+        names = ", ".join(_weighted(name, report.ranking) for name in report.ranking.proxies)
         among = f", ranked in {report.reference}" if report.reference else ""
-        parts.append(f"AZ score: sum of ln(rank/m) over {names}{among}; 0 is the best in all of them.")
+        if report.ranking.aggregation is Aggregation.LOG_RANK:
+            parts.append(f"AZ score: sum of ln(rank/m) over {names}{among}; 0 is the best in all of them.")
+        else:
+            parts.append(f"AZ score: sum of rank/m over {names}; 1 each is the best in all of them.")
     parts.append("MACs: multiply-adds of one sample.")
     spread = " ±: standard error over seeds." if settings["seeds"] > 1 else ""
     effort = "" if settings["effort"] == "paper" else f"Effort {settings['effort']}, batch"
     size = f"{effort or 'Batch'} {settings['batch_size']}"
     parts.append(f"{size}, {plural(settings['seeds'], 'seed')}, {settings['device']}.{spread}")
     return " ".join(parts)
+
+
+def _is_lower_better(name: str) -> bool:
+    return PROXIES[name].direction is Direction.LOWER_IS_BETTER
+
+
+def _weighted(name: str, ranking: Ranking) -> str:
+    """Name a proxy, and how often it counts where that is not once."""
+    shown = "MACs" if name == "macs" else name
+    weight = ranking.weights.get(name, 1.0)
+    return shown if weight == 1.0 else f"{weight:g} {shown}"
 
 
 def _notes(report: ScoreReport) -> Iterator[str]:

@@ -7,17 +7,20 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aznas_onnx.cli.options import OutputFormat
-from aznas_onnx.cli.tables import Column, print_table, proxy_title, write_csv, write_markdown
+from aznas_onnx.cli.tables import Column, print_table, proxies_with_room, proxy_title, write_csv, write_markdown
 from aznas_onnx.cli.text import plural, printable
 from aznas_onnx.counts import format_count
+from aznas_onnx.proxies import PROXIES
 from aznas_onnx.results import ProxyValue, Status
-from aznas_onnx.searching import COMPLEXITY, Candidate, CountConvention, Study
+from aznas_onnx.searching import COMPLEXITY, Budget, Candidate, CountConvention, Study
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 __all__ = ["candidate_fields", "render_study", "study_document"]
 
+_COUNTS = (COMPLEXITY, "params", "layers")  # shown as counts: of layers, as the space counts them
+_OTHER_COLUMNS = 52  # what scores and counts take
 _WIDE = 100  # columns of a terminal in which undivided titles have room
 
 
@@ -34,11 +37,17 @@ def render_study(
         header = [name for name in (rows[0] if rows else ()) if name not in ("stderr", "missing")]
         write_csv(console.file, header, [[row[name] for name in header] for row in rows])
     elif output_format is OutputFormat.MARKDOWN:
-        write_markdown(console.file, _columns(study, best), (_cells(study, one) for one in best))
+        shown = _proxies(best)
+        write_markdown(console.file, _columns(study, shown), (_cells(study, one, shown) for one in best))
         console.file.writelines(f"\n{line}\n" for line in _notes(study, best, code="`"))
     else:
-        print_table(console, _columns(study, best, narrow=console.width < _WIDE), (_cells(study, one) for one in best))
+        shown = proxies_with_room(_proxies(best), console.width, _OTHER_COLUMNS)
+        columns = _columns(study, shown, narrow=console.width < _WIDE)
+        print_table(console, columns, (_cells(study, one, shown) for one in best))
         console.print()
+        hidden = [name for name in _proxies(best) if name not in shown]
+        if hidden:
+            console.out(f"No room for {', '.join(hidden)}: --format md, csv or json shows them.", highlight=False)
         for line in _notes(study, best):
             console.out(printable(line), highlight=False)  # whole, to be copied
 
@@ -61,7 +70,8 @@ def study_document(study: Study, best: Sequence[Candidate], *, interrupted: bool
 def candidate_fields(one: Candidate) -> dict[str, Any]:
     """Return a candidate as plain values; `macs` are always those of the graph."""
     trial = one.trial
-    values = {name: value for name, value in trial.proxies.items() if name != COMPLEXITY}
+    # A proxy of the name of a count gives way to it: the layers of the space are what a budget limits.
+    values = {name: value for name, value in trial.proxies.items() if name not in _COUNTS}
     return {
         "rank": one.rank,
         "trial": trial.number,
@@ -81,8 +91,11 @@ def candidate_fields(one: Candidate) -> dict[str, Any]:
     }
 
 
-def _columns(study: Study, best: Sequence[Candidate], *, narrow: bool = False) -> list[Column]:
-    proxies = best[0].trial.proxies if best else {}
+def _proxies(best: Sequence[Candidate]) -> list[str]:
+    return [name for name in (best[0].trial.proxies if best else {}) if name not in _COUNTS]
+
+
+def _columns(study: Study, shown: Sequence[str], *, narrow: bool = False) -> list[Column]:
     counts = [
         "MACs",
         *(["FLOPs\n(paper)" if narrow else "FLOPs (paper)"] if _counts_by_paper(study) else []),
@@ -90,12 +103,12 @@ def _columns(study: Study, best: Sequence[Candidate], *, narrow: bool = False) -
         "Layers",
     ]
     counts += ["Latency"] if study.settings.budget.latency_ms is not None else []
-    named = (proxy_title(name, narrow=narrow) for name in proxies if name != COMPLEXITY)
+    named = (proxy_title(name, narrow=narrow) for name in shown)
     titles = ["Rank", "Trial", "AZ\nscore" if narrow else "AZ score", *named, *counts]
     return [Column(title=title) for title in titles]
 
 
-def _cells(study: Study, one: Candidate) -> list[str]:
+def _cells(study: Study, one: Candidate, shown: Sequence[str]) -> list[str]:
     cost = one.trial.cost
     counts = [format_count(cost.macs)]
     if _counts_by_paper(study) and cost.paper_flops is not None:
@@ -107,14 +120,16 @@ def _cells(study: Study, one: Candidate) -> list[str]:
         str(one.rank),
         str(one.trial.number),
         "" if one.az_score is None else f"{one.az_score:.2f}",
-        *(_value(value) for name, value in one.trial.proxies.items() if name != COMPLEXITY),
+        *(_value(name, one.trial.proxies[name]) if name in one.trial.proxies else "" for name in shown),
         *counts,
     ]
 
 
-def _value(value: ProxyValue) -> str:
+def _value(name: str, value: ProxyValue) -> str:
     if value.mean is None:
         return "none" if value.applies else "n/a"
+    if name in PROXIES and PROXIES[name].is_exact and value.mean.is_integer():
+        return f"{value.mean:.0f}"
     return f"{value.mean:.3f}" if abs(value.mean) < 1000 else f"{value.mean:.4g}"
 
 
@@ -122,10 +137,13 @@ def _notes(study: Study, best: Sequence[Candidate], code: str = "") -> Iterator[
     counted = "MACs: multiply-adds of one sample."
     if _counts_by_paper(study):
         counted += " The budget and the ranking count the FLOPs of the paper's code."
-    yield (
-        f"{plural(len(study.trials), 'candidate')} of {study.settings.space['name']} within the budget "
-        f"({study.settings.budget}); {study.acceptance_rate:.0%} of the draws were. {counted}"
-    )
+    found = f"{plural(len(study.trials), 'candidate')} of {study.settings.space['name']}"
+    accepted = f"{study.acceptance_rate:.0%} of the draws were new"
+    budget = study.settings.budget
+    if budget == Budget():
+        yield f"{found}, without a budget; {accepted}. {counted}"
+    else:
+        yield f"{found} within the budget ({budget}); {accepted} and within it. {counted}"
     for one in best[:1]:
         yield f"Best: {code}{one.trial.genotype}{code}"
     if best and study.path is not None:

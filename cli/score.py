@@ -11,6 +11,7 @@ from click.core import ParameterSource
 from aznas_onnx.cli.exits import BAD_INPUT, DONE, INTERRUPTED, SOME_FAILED
 from aznas_onnx.cli.options import (
     OutputFormat,
+    aggregate_option,
     batch_size_option,
     blocks_option,
     device_option,
@@ -41,6 +42,7 @@ __all__ = ["score"]
 @batch_size_option
 @device_option
 @proxies_option
+@aggregate_option
 @input_option
 @blocks_option
 @keep_graph_option
@@ -65,6 +67,7 @@ def score(
     output_format: OutputFormat,
     input_shapes: dict[str, tuple[int, ...]],
     profile: bool,
+    aggregation: str,
     reference: str | None,
     **settings: Any,
 ) -> int:
@@ -87,6 +90,8 @@ def score(
     from aznas_onnx.cli.render_score import render_profile, render_scores
 
     settings["input_shapes"] = input_shapes
+    if reference is not None and aggregation != "log-rank":
+        raise click.UsageError("a --reference ranks by log-rank (Eq. 12); leave --aggregate out, or the reference")
     population = None if reference is None else _scored_alike(ctx, reference, models, settings)
     scored: list[ProxyScores] = []
     interrupted = False
@@ -95,7 +100,7 @@ def score(
     except KeyboardInterrupt:
         interrupted = True
     succeeded = sum(one.status is Status.OK for one in scored)
-    report = _rank(scored, settings, population) if scored else None
+    report = _rank(scored, settings, aggregation, population) if scored else None
     _report_trouble(scored, report, of_many=len(models) > 1)
     if report is not None and (succeeded or output_format is not OutputFormat.TABLE):
         render_scores(report, output_format, results())
@@ -143,16 +148,20 @@ def _scored_alike(ctx: click.Context, name: str, models: Sequence[str], settings
     return population
 
 
-def _rank(scored: Sequence[ProxyScores], settings: Mapping[str, Any], population: Population | None) -> ScoreReport:
+def _rank(
+    scored: Sequence[ProxyScores], settings: Mapping[str, Any], aggregation: str, population: Population | None
+) -> ScoreReport:
     from aznas_onnx.cli.render_score import ScoreReport
     from aznas_onnx.gating import rank_in
+    from aznas_onnx.proxies import PROXIES
     from aznas_onnx.ranking import rank
     from aznas_onnx.scoring import ScoreSettings, resolve_device
 
     described = ScoreSettings.of(**settings).as_dict() | {"device": str(resolve_device(settings["device"]))}
+    assembly = {"aggregation": aggregation, "weights": PROXIES.weights(settings["proxies"] or ())}
     places: tuple[Placement | None, ...] = ()
     if population is None:
-        ranking = rank(scored)
+        ranking = rank(scored, proxies=settings["proxies"], aggregation=aggregation)
     else:
         ranking, places = rank_in(scored, population)
     return ScoreReport(
@@ -161,7 +170,7 @@ def _rank(scored: Sequence[ProxyScores], settings: Mapping[str, Any], population
         reference="" if population is None else population.name,
         places=places,
         proxies=tuple(described["proxies"]),
-        settings=described,
+        settings=described | assembly,
     )
 
 

@@ -11,6 +11,7 @@ import click
 from aznas_onnx.cli.exits import DONE, INTERRUPTED
 from aznas_onnx.cli.options import (
     OutputFormat,
+    aggregate_option,
     batch_size_option,
     device_option,
     effort_option,
@@ -78,6 +79,7 @@ __all__ = ["search"]
 @batch_size_option
 @device_option
 @proxies_option
+@aggregate_option
 @click.option(
     "--score-resolution",
     type=click.IntRange(min=1),
@@ -145,6 +147,7 @@ def _search(space: str, db: Path, settings: dict[str, Any]) -> Study:
 
     limits = {name: Limit(*(settings.pop(name) or ())) for name in ("macs", "params", "layers")}
     budget = Budget(**limits, latency_ms=settings.pop("latency_ms"))
+    settings["aggregate"] = settings.pop("aggregation")
     with shown_progress(diagnostics(), settings["iterations"]) as show:
         return search(space, budget, db=db, on_progress=show, **settings)
 

@@ -12,7 +12,7 @@ from aznas_onnx.cli.text import printable
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-__all__ = ["Column", "print_table", "print_trimmed", "proxy_title", "write_csv", "write_markdown"]
+__all__ = ["Column", "print_table", "print_trimmed", "proxies_with_room", "proxy_title", "write_csv", "write_markdown"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,16 +25,37 @@ class Column:
     style: str = ""
 
 
-_NARROW_TITLES = {
-    "expressivity": "Expres-\nsivity",
-    "progressivity": "Progres-\nsivity",
-    "trainability": "Train-\nability",
+_DIVIDED = {
+    "expressivity": "expres-\nsivity",
+    "progressivity": "progres-\nsivity",
+    "trainability": "train-\nability",
+    "bottleneck": "bottle-\nneck",
+    "activations": "activa-\ntions",
+    "receptive": "recep-\ntive",
 }
+_PROXY_WIDTH = 9  # of a column of a proxy with a divided title
 
 
 def proxy_title(name: str, *, narrow: bool) -> str:
     """Return the title of a proxy's column, divided where there is little room."""
-    return _NARROW_TITLES.get(name, name.capitalize()) if narrow else name.capitalize()
+    words = name.split("_")
+    title = "\n".join(_DIVIDED.get(word, word) for word in words) if narrow else " ".join(words)
+    return title.capitalize()
+
+
+def proxies_with_room(names: Sequence[str], width: int, others: int) -> list[str]:
+    """Return the proxies that a table on a console can show: all, or the first of them.
+
+    Parameters
+    ----------
+    names
+        In the order of their columns.
+    width
+        Of the console.
+    others
+        What the other columns take.
+    """
+    return list(names[: max((width - others) // _PROXY_WIDTH, 3)])
 
 
 def print_table(console: Console, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:

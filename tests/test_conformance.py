@@ -9,12 +9,18 @@ import torch
 
 from aznas_onnx.conformance import CHECKS, ConformanceError, check_proxy, sample_networks
 from aznas_onnx.proxies import PROXIES, Direction, Measured, Measurement, Need, Outcome, Proxy, value
+from aznas_onnx.proxies.plugins import load
 
 
 @pytest.mark.parametrize("check", CHECKS)
 @pytest.mark.parametrize("name", PROXIES)
 def test_every_registered_proxy_conforms(name, check):
     CHECKS[check](PROXIES[name])
+
+
+@pytest.mark.parametrize("name", ["WIDENING", "SPREAD"])
+def test_the_example_of_the_documentation_conforms(name, repository):
+    check_proxy(load(f"{repository}/examples/own_proxy.py:{name}"))
 
 
 def proxy(measure) -> Proxy:

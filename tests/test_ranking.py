@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from aznas_onnx.errors import SettingsError, UnknownNameError
-from aznas_onnx.ranking import Aggregation, aggregate, rank
+from aznas_onnx.ranking import Aggregation, Assembly, aggregate, rank
 from aznas_onnx.results import ProxyScores, ProxyValue, Status
 
 VALUES = st.one_of(st.integers(-5, 5).map(float), st.sampled_from([math.nan, math.inf, -math.inf]))
@@ -181,3 +181,41 @@ def test_unknown_names_are_refused():
         rank([], proxies=["expresivity"])
     with pytest.raises(SettingsError, match=r"'log-rank', 'linear'"):
         rank([], aggregation="median")
+
+
+# ---- weights ------------------------------------------------------------------------------------------------------
+@given(MATRICES, st.sampled_from(Aggregation))
+def test_a_weight_counts_a_proxy_that_often(matrix, aggregation):
+    weights = [1 + index % 3 for index in range(matrix.shape[1])]
+    repeated = np.column_stack([matrix[:, index] for index, times in enumerate(weights) for _ in range(times)])
+    found = aggregate(matrix, aggregation, weights)
+    assert found.tolist() == pytest.approx(aggregate(repeated, aggregation).tolist(), abs=1e-9)
+
+
+def test_names_carry_weights_into_a_ranking():
+    candidates = [candidate(expressivity=1.0, macs=2.0), candidate(expressivity=2.0, macs=1.0)]
+    assert rank(candidates).rank == (1, 1)
+    heavy = rank(candidates, proxies=["expressivity", "macs:3"])
+    assert heavy.rank == (1, 2)
+    assert heavy.az_score == pytest.approx((math.log(1 / 2), 3 * math.log(1 / 2)))
+    assert heavy.weights == {"macs": 3.0}
+    assert rank(candidates, weights={"macs": 3.0}) == heavy
+
+
+def test_a_proxy_of_weight_zero_takes_no_part():
+    candidates = [candidate(expressivity=1.0, macs=2.0), candidate(expressivity=2.0, macs=1.0)]
+    assert rank(candidates, proxies=["expressivity", "macs:0"]) == rank(candidates, proxies=["expressivity"])
+
+
+def test_a_negative_weight_is_an_error():
+    with pytest.raises(SettingsError, match="weight of proxy 'macs' is -1; 0 or a positive"):
+        rank([candidate(macs=1.0)], proxies=["macs:-1"])
+    with pytest.raises(SettingsError, match="weight of proxy 'macs' is nan"):
+        rank([candidate(macs=1.0)], weights={"macs": math.nan})
+
+
+def test_an_assembly_reads_back():
+    assembly = Assembly.of(["az", "synflow:0.5"], "linear")
+    assert Assembly.from_json(assembly.as_json()) == assembly
+    assert not assembly.is_default
+    assert Assembly.of(["macs", "az"]).is_default

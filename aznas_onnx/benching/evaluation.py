@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -58,8 +59,8 @@ class Evaluation:
         The measurements.
     proxies
         Those that take part in the score.
-    aggregation
-        How the score is made.
+    aggregation, weights
+        How the score is made, and how often each proxy counts where that is not once.
     overall
         The score of all proxies.
     single, combined, baselines
@@ -92,6 +93,7 @@ class Evaluation:
     selected: Mapping[str, Repeated]
     seconds: float
     bootstrap: Bootstrap
+    weights: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     warnings: tuple[str, ...] = ()
 
 
@@ -101,6 +103,7 @@ class _Predictor:
     proxies: tuple[str, ...]
     places: list[int]  # of its proxies among all
     aggregation: Aggregation | None = None
+    weights: tuple[float, ...] | None = None
 
 
 def evaluate(
@@ -108,6 +111,7 @@ def evaluate(
     truth: Truth,
     *,
     aggregation: Aggregation | str = Aggregation.LOG_RANK,
+    weights: Mapping[str, float] | None = None,
     bootstrap: Bootstrap | None = None,
     is_whole: bool = True,
     on_resample: Callable[[int], None] | None = None,
@@ -123,6 +127,8 @@ def evaluate(
         Scored architectures, all of them in `truth`.
     aggregation
         Of the overall score.
+    weights
+        By proxy: how often it counts wherever it is combined with others; once by default, and 0 to leave it out.
     bootstrap
         How to make confidence intervals; 200 resamples by default.
     is_whole
@@ -141,8 +147,9 @@ def evaluate(
     if len(scored) < 2:
         raise SettingsError(f"{len(scored)} of {len(records)} architectures are scored; 2 or more can be compared")
     measured = measurements(scored, truth)
-    names, warnings, table = proxy_table(scored)
-    predictors = [_overall(names, chosen), *(_predictors(names) if is_whole else ())]
+    names, warnings, table = proxy_table(scored, weights)
+    factors = {name: (weights or {}).get(name, 1.0) for name in names}
+    predictors = [_overall(factors, chosen), *(_predictors(factors) if is_whole else ())]
     values = np.column_stack([table, *(_counts(scored, name) for name in BASELINES)])
 
     def predict(drawn: Floats) -> Floats:
@@ -154,7 +161,7 @@ def evaluate(
         kind: tuple(found for one, found in zip(predictors, agreements, strict=True) if one.kind == kind)
         for kind in ("single", "combined", "baselines")
     }
-    scores = aggregate(table, chosen)
+    scores = aggregate(table, chosen, list(factors.values()))
     selections = {column: select_repeatedly(scores, measured[:, index]) for index, column in enumerate(truth.columns)}
     return Evaluation(
         n=len(scored),
@@ -162,6 +169,7 @@ def evaluate(
         columns=truth.columns,
         proxies=names,
         aggregation=chosen,
+        weights=MappingProxyType({name: factor for name, factor in factors.items() if factor != 1.0}),
         overall=agreements[0],
         **groups,
         proxy_correlation=tuple(tuple(_defined(value) for value in row) for row in kendall_matrix(table)),
@@ -195,8 +203,10 @@ def measurements(scored: Sequence[Record], truth: Truth) -> Floats:
     return truth.values[[places[record.arch] for record in scored]]
 
 
-def proxy_table(scored: Sequence[Record]) -> tuple[tuple[str, ...], tuple[str, ...], Floats]:
-    """Return the proxies that all records have, what was left out and why, and their values.
+def proxy_table(
+    scored: Sequence[Record], weights: Mapping[str, float] | None = None
+) -> tuple[tuple[str, ...], tuple[str, ...], Floats]:
+    """Return the proxies that all records have, what was left out and why, and their values; none of weight 0.
 
     Returns
     -------
@@ -208,7 +218,8 @@ def proxy_table(scored: Sequence[Record]) -> tuple[tuple[str, ...], tuple[str, .
     SettingsError
         If no proxy is left.
     """
-    ranking = rank([ProxyScores(model=one.arch, status=Status.OK, proxies=one.proxies) for one in scored])
+    known = [ProxyScores(model=one.arch, status=Status.OK, proxies=one.proxies) for one in scored]
+    ranking = rank(known, weights=weights)
     if not ranking.proxies:
         raise SettingsError(f"no proxy can be compared over all architectures: {'; '.join(ranking.warnings)}")
     rows = [[_value(record, name) for name in ranking.proxies] for record in scored]
@@ -227,27 +238,35 @@ def _counts(scored: Sequence[Record], name: str) -> Floats:
     return np.array([getattr(record, name) for record in scored], dtype=np.float64)
 
 
-def _overall(names: tuple[str, ...], aggregation: Aggregation) -> _Predictor:
+def _overall(factors: Mapping[str, float], aggregation: Aggregation) -> _Predictor:
+    names = tuple(factors)
     how = aggregation if len(names) > 1 else None
-    return _Predictor(kind="overall", proxies=names, places=list(range(len(names))), aggregation=how)
+    places = list(range(len(names)))
+    return _Predictor(kind="overall", proxies=names, places=places, aggregation=how, weights=tuple(factors.values()))
 
 
-def _predictors(names: tuple[str, ...]) -> Iterator[_Predictor]:
+def _predictors(factors: Mapping[str, float]) -> Iterator[_Predictor]:
     """Yield each proxy, each set of two and more under both aggregations, and the baselines."""
+    names = tuple(factors)
     for place, name in enumerate(names):
         yield _Predictor(kind="single", proxies=(name,), places=[place])
     smallest = 2 if len(names) <= _ALL_SUBSETS_UP_TO else len(names) - 1
     for size in range(smallest, len(names) + 1):
         for places in combinations(range(len(names)), size):
             proxies = tuple(names[place] for place in places)
+            weights = tuple(factors[name] for name in proxies)
             for how in Aggregation:
-                yield _Predictor(kind="combined", proxies=proxies, places=list(places), aggregation=how)
+                yield _Predictor(
+                    kind="combined", proxies=proxies, places=list(places), aggregation=how, weights=weights
+                )
     for place, name in enumerate(BASELINES, len(names)):
         yield _Predictor(kind="baselines", proxies=(name,), places=[place])
 
 
 def _predict(values: Floats, predictor: _Predictor) -> Floats:
-    return values[:, 0] if predictor.aggregation is None else aggregate(values, predictor.aggregation)
+    if predictor.aggregation is None:
+        return values[:, 0]
+    return aggregate(values, predictor.aggregation, predictor.weights)
 
 
 def _agreements(

@@ -62,7 +62,7 @@ def encode(record: Record) -> dict[str, Any]:
         return {"arch": record.arch, "failed": record.reason, "seconds": round(record.elapsed_s, 4)}
     values = record.proxies
     fields: dict[str, Any] = {"arch": record.arch}
-    fields |= {name: value.mean for name, value in values.items() if name != "macs"}
+    fields |= {name: value.mean for name, value in values.items() if name not in _RESERVED}
     fields |= {"macs": record.macs, "params": record.params, "layers": record.layers}
     fields["seconds"] = round(record.elapsed_s, 4)
     optional = {
@@ -72,7 +72,11 @@ def encode(record: Record) -> dict[str, Any]:
         "inapplicable": [name for name, value in values.items() if not value.applies],
     }
     fields |= {key: found for key, found in optional.items() if found}
-    if "macs" not in values:
+    # Proxies of the name of a count: what the graph says and what the space or the file says may differ.
+    clashing = {name: value.mean for name, value in values.items() if name in _RESERVED and name != "macs"}
+    if clashing:
+        fields["values"] = clashing
+    if "macs" not in values or clashing:
         fields["proxies"] = list(values)
     return fields
 
@@ -100,7 +104,7 @@ def decode(fields: Mapping[str, Any]) -> Record:
     )
 
 
-_NOT_PROXIES = frozenset((*_RESERVED, "proxies", "schema", "settings", "selection", "software"))
+_NOT_PROXIES = frozenset((*_RESERVED, "proxies", "values", "schema", "settings", "selection", "software"))
 
 
 def _is_many(value: ProxyValue) -> bool:
@@ -112,7 +116,8 @@ def _plain(value: ProxyValue) -> list[float | None]:
 
 
 def _value(name: str, fields: Mapping[str, Any]) -> ProxyValue:
-    mean = fields[name]
+    clashing = fields.get("values", {})
+    mean = clashing[name] if name in clashing else fields[name]
     per_seed = fields.get("per_seed", {}).get(name, ())
     return ProxyValue(
         mean=None if mean is None else float(mean),

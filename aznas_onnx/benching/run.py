@@ -16,6 +16,7 @@ from aznas_onnx.benching.scorefile import ScoreFile
 from aznas_onnx.benching.scoring import Scored, score_archs
 from aznas_onnx.benching.software import software_versions
 from aznas_onnx.benching.truth import Truth, read_truth
+from aznas_onnx.proxies import PROXIES
 from aznas_onnx.ranking import Aggregation
 from aznas_onnx.searching.executors import Executor, Scorer
 from aznas_onnx.searching.origin import describe_space, find_space, space_maker
@@ -181,7 +182,8 @@ def bench(
     scorer
         Replaces building and scoring the network.
     scoring
-        Keyword arguments of :func:`aznas_onnx.scoring.score`.
+        Keyword arguments of :func:`aznas_onnx.scoring.score`; a proxy may have a weight (``"synflow:0.5"``), on which
+        the scores do not depend.
 
     Raises
     ------
@@ -209,4 +211,5 @@ def bench(
         scorer=scorer,
     )
     run.score(on_progress)
-    return evaluate(run.records(), measured, aggregation=aggregation, bootstrap=bootstrap)
+    weights = PROXIES.weights(scoring.get("proxies") or ())
+    return evaluate(run.records(), measured, aggregation=aggregation, weights=weights, bootstrap=bootstrap)

@@ -74,7 +74,7 @@ class Facts:
             params=costs.params,
             activation_bytes=costs.activation_bytes,
             depth=structure.depth,
-            shortest=structure.shortest,
+            shortest=structure.shortest_path,
             input_shape=shape[1:] if plan.primary in plan.batched else shape,
             run_shapes=plan.shapes(batch),
             run_batch=batch,

@@ -3,6 +3,7 @@
 Importing this package does not import torch; :mod:`aznas_onnx.proxies.blockpass` does.
 """
 
+from aznas_onnx.proxies.blockwise import BLOCKWISE
 from aznas_onnx.proxies.complexity import MACS
 from aznas_onnx.proxies.evidence import BlockEvidence, Evidence, Measured, Outcome
 from aznas_onnx.proxies.expressivity import EXPRESSIVITY
@@ -11,6 +12,7 @@ from aznas_onnx.proxies.literature import GROUPS, LITERATURE
 from aznas_onnx.proxies.measurement import Measurement, value
 from aznas_onnx.proxies.progressivity import PROGRESSIVITY
 from aznas_onnx.proxies.registry import Direction, Need, Proxy, ProxyRegistry
+from aznas_onnx.proxies.structural import STRUCTURAL
 from aznas_onnx.proxies.trainability import TRAINABILITY
 
 __all__ = [
@@ -29,8 +31,26 @@ __all__ = [
 
 AZ = (EXPRESSIVITY, PROGRESSIVITY, TRAINABILITY, MACS)
 
-PROXIES = ProxyRegistry(
-    (*AZ, IDLE_BLOCKS, *LITERATURE),
-    groups={"az": tuple(proxy.name for proxy in AZ), "complexity": (MACS.name,), **GROUPS},
+# Chosen on one half of 5,000 cells of NAS-Bench-201, and better than any published on the other (docs/proxies.md):
+# benchmarks/choose_ensemble.py. None of the five costs another pass.
+BEST = (
+    *(proxy.name for proxy in AZ),
+    "final_expressivity",
+    "layers",
+    "mean_path",
+    "shortest_path",
+    "spatial_depth",
 )
-"""All proxies. ``az`` stands for the four of AZ-NAS, ``complexity`` for ``macs``."""
+
+PROXIES = ProxyRegistry(
+    (*AZ, *BLOCKWISE, *STRUCTURAL, IDLE_BLOCKS, *LITERATURE),
+    groups={
+        "az": tuple(proxy.name for proxy in AZ),
+        "best": BEST,
+        "blockwise": tuple(proxy.name for proxy in BLOCKWISE),
+        "structure": tuple(proxy.name for proxy in STRUCTURAL),
+        "complexity": (MACS.name,),
+        **GROUPS,
+    },
+)
+"""All proxies, and groups of them: ``az`` stands for the four of AZ-NAS, ``best`` for them and what else helps."""

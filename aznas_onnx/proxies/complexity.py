@@ -19,4 +19,6 @@ MACS = Proxy(
     direction=Direction.HIGHER_IS_BETTER,
     needs=Need.GRAPH,
     evaluate=_evaluate,
+    origin="AZ-NAS: Lee and Ham, CVPR 2024",
+    cost="no pass: they are counted anyway",
 )

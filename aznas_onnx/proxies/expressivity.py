@@ -40,4 +40,6 @@ EXPRESSIVITY = Proxy(
     direction=Direction.HIGHER_IS_BETTER,
     needs=Need.FEATURES,
     evaluate=_evaluate,
+    origin="AZ-NAS: Lee and Ham, CVPR 2024",
+    cost="the forward half of the pass of AZ-NAS",
 )

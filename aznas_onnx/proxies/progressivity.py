@@ -29,5 +29,7 @@ PROGRESSIVITY = Proxy(
     direction=Direction.HIGHER_IS_BETTER,
     needs=Need.FEATURES,
     evaluate=_evaluate,
+    origin="AZ-NAS: Lee and Ham, CVPR 2024",
+    cost="that of expressivity, which it shares",
     for_transformers=False,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import enum
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -79,6 +80,17 @@ class Proxy:
     fidelity: str = "as published"
 
     @property
+    def passes(self) -> str:
+        """What runs for it, in few words; proxies with the same words share it."""
+        if self.measurement is not None:
+            return f"own: {self.measurement.name}"
+        return {
+            Need.GRAPH: "none",
+            Need.FEATURES: "AZ-NAS, forward half",
+            Need.GRADIENTS: "AZ-NAS",
+        }[self.needs]
+
+    @property
     def is_exact(self) -> bool:
         """Whether it is the same under every seed: it follows from the graph."""
         return self.needs is Need.GRAPH and self.measurement is None
@@ -92,7 +104,7 @@ class ProxyRegistry(Mapping[str, Proxy]):
     proxies
         The built-in ones.
     groups
-        Names that stand for several proxies.
+        Names that stand for several proxies, each of which may have a weight: ``"depth:2"``.
     """
 
     def __init__(self, proxies: Iterable[Proxy], groups: Mapping[str, tuple[str, ...]]) -> None:
@@ -158,14 +170,15 @@ class ProxyRegistry(Mapping[str, Proxy]):
     def resolve(self, names: Iterable[str]) -> tuple[Proxy, ...]:
         """Return the proxies that names and groups stand for, each once, in the order given.
 
-        A name of the form ``FILE.py:NAME`` loads and registers a proxy of the user's own.
+        A name of the form ``FILE.py:NAME`` loads and registers a proxy of the user's own. A name may end in a weight
+        (``synflow:0.5``), which :meth:`weights` reads.
 
         Raises
         ------
         UnknownNameError
             If a name is neither.
         SettingsError
-            If a file cannot be loaded.
+            If a file cannot be loaded, or a weight is negative.
 
         Examples
         --------
@@ -173,17 +186,39 @@ class ProxyRegistry(Mapping[str, Proxy]):
         >>> [proxy.name for proxy in PROXIES.resolve(["macs", "az"])]
         ['macs', 'expressivity', 'progressivity', 'trainability']
         """
-        found: dict[str, Proxy] = {}
-        for name in names:
-            if _is_reference(name):
-                loaded = self.load(name)
-                found.setdefault(loaded.name, loaded)
-                continue
-            for member in self.groups.get(name, (name,)):
-                if member not in self._proxies:
-                    raise self._unknown(member)
-                found.setdefault(member, self._proxies[member])
-        return tuple(found.values())
+        return tuple(proxy for proxy, _ in self._weighted(names).values())
+
+    def weights(self, names: Iterable[str]) -> dict[str, float]:
+        """Return how often each proxy counts in a ranking, where that is not once.
+
+        The weight of a group multiplies those of its members; of a proxy that is named twice, the last weight that was
+        given counts. 0 means that a proxy is computed and takes no part.
+
+        Raises
+        ------
+        UnknownNameError, SettingsError
+            As :meth:`resolve`.
+
+        Examples
+        --------
+        >>> from aznas_onnx.proxies import PROXIES
+        >>> PROXIES.weights(["az", "trainability:2", "synflow:0.5"])
+        {'trainability': 2.0, 'synflow': 0.5}
+        """
+        return {name: weight for name, (_, weight) in self._weighted(names).items() if weight != 1.0}
+
+    def _weighted(self, names: Iterable[str]) -> dict[str, tuple[Proxy, float]]:
+        found: dict[str, tuple[Proxy, float]] = {}
+        for text in names:
+            name, given = _split_weight(text)
+            members = [self.load(name).name] if _is_reference(name) else self.groups.get(name, (name,))
+            for member in members:
+                own, factor = _split_weight(member)
+                if own not in self._proxies:
+                    raise self._unknown(own)
+                if own not in found or given is not None or factor is not None:
+                    found[own] = (self._proxies[own], (1.0 if given is None else given) * (factor or 1.0))
+        return found
 
     def _unknown(self, name: str) -> UnknownNameError:
         known = [*self._proxies, *self.groups]
@@ -195,3 +230,17 @@ class ProxyRegistry(Mapping[str, Proxy]):
 def _is_reference(name: str) -> bool:
     """Whether a name is ``FILE.py:NAME``, or the path of a file that should have been."""
     return ".py:" in name or name.endswith(".py")
+
+
+def _split_weight(text: str) -> tuple[str, float | None]:
+    """Split ``NAME:WEIGHT``; what follows the last colon is a name of its own where it is no number."""
+    name, _, tail = text.rpartition(":")
+    try:
+        weight = float(tail) if name else math.nan
+    except ValueError:
+        return text, None
+    if not name:
+        return text, None
+    if not 0.0 <= weight < math.inf:
+        raise SettingsError(f"the weight of proxy {name!r} is {tail}; 0 or a positive number is accepted")
+    return name, weight

@@ -41,4 +41,6 @@ TRAINABILITY = Proxy(
     direction=Direction.HIGHER_IS_BETTER,
     needs=Need.GRADIENTS,
     evaluate=_evaluate,
+    origin="AZ-NAS: Lee and Ham, CVPR 2024",
+    cost="the pass of AZ-NAS: one forward and one backward",
 )

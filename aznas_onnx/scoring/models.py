@@ -225,7 +225,7 @@ def _score(
             f"{model.name}: a batch of {batch_size} does not fit into the memory of {device}; "
             "use a smaller --batch-size for all models that you compare"
         ) from error
-    structure = _structure(model, costs, defined)
+    structure = _structure(model, costs, defined, clock)
     evidence = [
         Evidence(
             blocks=blocks,
@@ -317,12 +317,13 @@ def _measure_whole(
     return [measure(network, seed, wanted.values(), clock) for seed in seeds]
 
 
-def _structure(model: Model, costs: Costs, proxies: Sequence[Proxy]) -> Structure | None:
+def _structure(model: Model, costs: Costs, proxies: Sequence[Proxy], clock: Clock) -> Structure | None:
     if not any(proxy.uses_structure for proxy in proxies):
         return None
     from aznas_onnx.structure import measure_structure
 
-    return measure_structure(model, costs)
+    with clock.phase("structure"):
+        return measure_structure(model, costs)
 
 
 def _evaluate(proxies: Sequence[Proxy], evidence: Sequence[Evidence]) -> tuple[dict[str, ProxyValue], list[str]]:

@@ -2,7 +2,8 @@
 
 Ranking m candidates from scratch sorts every proxy. A new value, though, moves an old rank by nothing, by a half (a
 tie) or by one, so the ranks are kept and moved by vectorised additions; and since ``sum(ln(rank / m))`` orders the
-candidates exactly as the product of their ranks does, no logarithm is taken until a score is asked for.
+candidates exactly as the product of their ranks does, no logarithm is taken until a score is asked for (or a rank
+counts by a fraction).
 """
 
 from __future__ import annotations
@@ -13,13 +14,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from aznas_onnx.ranking import Aggregation
+
 __all__ = ["Leaderboard"]
 
 _FIRST_CAPACITY = 1024
+_MOST_FACTORS = 40  # ranks of a hundred million candidates: their product is still a float
+_LOGARITHM_DIGITS = 10
 
 
 class Leaderboard:
-    """The candidates scored so far, ranked by Eq. 12 of the paper.
+    """The candidates scored so far, ranked by Eq. 12 of the paper or as :class:`~aznas_onnx.ranking.Assembly` says.
 
     Candidates are numbered from 0 in the order in which they were added. Higher values are better, tied values share
     the mean of their ranks, and values that are not finite rank lowest (tied with one another). Of candidates with
@@ -29,6 +34,10 @@ class Leaderboard:
     ----------
     n_proxies
         Number of proxies that are ranked; without any, all candidates are equal.
+    weights
+        How often each counts; once by default.
+    aggregation
+        How ranks are combined.
 
     Examples
     --------
@@ -39,12 +48,19 @@ class Leaderboard:
     [1, 0, 2]
     """
 
-    def __init__(self, n_proxies: int) -> None:
+    def __init__(
+        self,
+        n_proxies: int,
+        weights: Sequence[float] | None = None,
+        aggregation: Aggregation = Aggregation.LOG_RANK,
+    ) -> None:
         self._size = 0
+        self._weights = np.ones(n_proxies) if weights is None else np.asarray(weights, dtype=np.float64)
+        self._aggregation = aggregation
         self._values = np.empty((n_proxies, _FIRST_CAPACITY))
         # Twice the mean rank: an integer, in float64 because that is what the product is taken in (exact up to 2**53).
         self._doubled_ranks = np.empty((n_proxies, _FIRST_CAPACITY))
-        self._products: npt.NDArray[np.float64] | None = None
+        self._keys: npt.NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return self._size
@@ -71,7 +87,7 @@ class Leaderboard:
             known[self._size] = value
             ranks[self._size] = 2 * (self._size - not_lower) + equal + 2
         self._size += 1
-        self._products = None
+        self._keys = None
 
     def extend(self, rows: Sequence[Sequence[float] | npt.NDArray[np.float64]] | npt.NDArray[np.float64]) -> None:
         """Add many candidates at once, in O(m log m).
@@ -88,46 +104,52 @@ class Leaderboard:
         for known, ranks in zip(self._values, self._doubled_ranks, strict=True):
             ranks[:end] = _doubled_mean_ranks(known[:end])
         self._size = end
-        self._products = None
+        self._keys = None
 
     def leave_out(self, proxy: int) -> None:
         """Rank without the proxy at index `proxy` from now on; those after it move up."""
         self._values = np.delete(self._values, proxy, axis=0)
         self._doubled_ranks = np.delete(self._doubled_ranks, proxy, axis=0)
-        self._products = None
+        self._weights = np.delete(self._weights, proxy)
+        self._keys = None
 
     def az_scores(self) -> npt.NDArray[np.float64]:
-        """Return the AZ-NAS score of every candidate, shape (n_candidates,): at most 0, higher is better."""
+        """Return the score of every candidate, shape (n_candidates,): higher is better, for log-rank at most 0."""
         if not self._size:
             return np.empty(0)
         relative: npt.NDArray[np.float64] = self._doubled_ranks[:, : self._size] / (2 * self._size)
-        scores: npt.NDArray[np.float64] = np.log(relative).sum(axis=0)
+        terms = np.log(relative) if self._aggregation is Aggregation.LOG_RANK else relative
+        scores: npt.NDArray[np.float64] = (terms * self._weights[:, None]).sum(axis=0)
         return scores
 
     def top(self, k: int) -> npt.NDArray[np.intp]:
         """Return the numbers of the `k` best candidates (all, where there are fewer) in ascending order of number."""
         if k >= self._size:
             return np.arange(self._size)
-        products = self._product_of_ranks()
+        keys = self._sort_keys()
         # Which of the tied values np.argpartition puts in the first k depends on the CPU; the threshold does not.
-        threshold = np.partition(products, self._size - k)[self._size - k]
-        above = np.flatnonzero(products > threshold)
-        tied = np.flatnonzero(products == threshold)[: k - len(above)]
+        threshold = np.partition(keys, self._size - k)[self._size - k]
+        above = np.flatnonzero(keys > threshold)
+        tied = np.flatnonzero(keys == threshold)[: k - len(above)]
         return np.sort(np.concatenate([above, tied]))
 
     def best(self, n: int) -> npt.NDArray[np.intp]:
         """Return the numbers of the `n` best candidates, the best first."""
         chosen = self.top(n)
-        order: npt.NDArray[np.intp] = np.argsort(-self._product_of_ranks()[chosen], kind="stable")
+        order: npt.NDArray[np.intp] = np.argsort(-self._sort_keys()[chosen], kind="stable")
         return chosen[order]
 
-    def _product_of_ranks(self) -> npt.NDArray[np.float64]:
-        if self._products is None:
-            product = np.ones(self._size)
-            for ranks in self._doubled_ranks:
-                product *= ranks[: self._size]
-            self._products = product
-        return self._products
+    def _sort_keys(self) -> npt.NDArray[np.float64]:
+        """Return numbers that order the candidates as their scores do, the same on every machine."""
+        if self._keys is None:
+            ranks = self._doubled_ranks[:, : self._size]
+            if self._aggregation is Aggregation.LINEAR:
+                self._keys = (ranks * self._weights[:, None]).sum(axis=0)
+            elif (self._weights == self._weights.astype(int)).all() and self._weights.sum() <= _MOST_FACTORS:
+                self._keys = _product(ranks, self._weights.astype(int))
+            else:  # logarithms differ in their last digits between machines; these are cut off
+                self._keys = self.az_scores().round(_LOGARITHM_DIGITS)
+        return self._keys
 
     def _reserve(self, size: int) -> None:
         """Make room for `size` candidates, doubling so that growth is amortised."""
@@ -137,6 +159,15 @@ class Leaderboard:
         capacity = max(size, 2 * capacity)
         self._values = _widened(self._values, self._size, capacity)
         self._doubled_ranks = _widened(self._doubled_ranks, self._size, capacity)
+
+
+def _product(ranks: npt.NDArray[np.float64], powers: npt.NDArray[np.int_]) -> npt.NDArray[np.float64]:
+    """Multiply ranks, each as often as it counts: multiplication rounds alike everywhere, a power need not."""
+    product = np.ones(ranks.shape[1])
+    for row, power in zip(ranks, powers, strict=True):
+        for _ in range(power):
+            product *= row
+    return product
 
 
 def _widened(array: npt.NDArray[np.float64], used: int, capacity: int) -> npt.NDArray[np.float64]:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aznas_onnx.proxies import PROXIES, Direction
+from aznas_onnx.ranking import Assembly
 from aznas_onnx.results import ProxyValue, Status
 from aznas_onnx.searching.leaderboard import Leaderboard
 from aznas_onnx.searching.trial import Trial
@@ -20,9 +21,15 @@ class Population:
     """All trials of a study that this process knows of, ranked as :func:`aznas_onnx.ranking.rank` would rank them.
 
     It keeps genotypes and ranks only: a hundred thousand trials take some tens of megabytes.
+
+    Parameters
+    ----------
+    assembly
+        How ranks become a score.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, assembly: Assembly | None = None) -> None:
+        self._assembly = assembly or Assembly()
         self.numbers: set[int] = set()
         self.genotypes: set[str] = set()
         self.tries = 0
@@ -72,8 +79,9 @@ class Population:
     def _agree_on_proxies(self, scored: Sequence[Mapping[str, ProxyValue]]) -> None:
         """Leave out, for good, a proxy that a candidate lacks or that does not apply to it."""
         if not self._ranked:
-            self._names = list(scored[0])
-            self._board = Leaderboard(len(self._names))
+            self._names = [name for name in scored[0] if self._assembly.weight(name) > 0.0]
+            weights = [self._assembly.weight(name) for name in self._names]
+            self._board = Leaderboard(len(self._names), weights, self._assembly.aggregation)
         for name in list(self._names):
             if not all(name in proxies and proxies[name].applies for proxies in scored):
                 self._board.leave_out(self._names.index(name))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from aznas_onnx.errors import SettingsError
+from aznas_onnx.ranking import Aggregation, Assembly
 from aznas_onnx.searching.budget import Budget, CountConvention
 from aznas_onnx.searching.database import stored_settings
 from aznas_onnx.searching.executors import Executor, Scorer
@@ -52,9 +53,10 @@ def search(
     seeds: int = 1,
     device: str = "auto",
     proxies: Sequence[str] | None = None,
+    aggregate: Aggregation | str = Aggregation.LOG_RANK,
     scorer: Scorer | None = None,
     make_executor: Callable[[Scorer], Executor] | None = None,
-    max_tries: int = 20_000,
+    max_tries: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Study:
     """Search a space for the networks with the best AZ-NAS scores (Algorithm 1 of the paper).
@@ -93,13 +95,16 @@ def search(
     workers
         Processes that score. With more than one, the order of results, and so the search, depends on their timing.
     effort, batch_size, seeds, device, proxies
-        As in :func:`aznas_onnx.scoring.score`.
+        As in :func:`aznas_onnx.scoring.score`; a proxy may have a weight in the ranking (``"synflow:0.5"``).
+    aggregate
+        How ranks are combined: ``"log-rank"`` (Eq. 12) or ``"linear"``.
     scorer
         Replaces building and scoring the network; the four arguments before it are then unused.
     make_executor
         Makes the executor from the scorer, instead of `workers`.
     max_tries
-        Genotypes to draw for one candidate until one is within budget and new.
+        Genotypes to draw for one candidate until one is within budget and new; by default 20,000, or 2,000 where the
+        space counts what the budget limits by building each network.
     on_progress
         Called with the state of the search a few times a second at most.
 
@@ -150,6 +155,7 @@ def search(
         top_k=top_k,
         seed=seed,
         scoring=scorer.describe(),
+        assembly=Assembly.of(proxies, aggregate),
     )
     # Everything that can be refused is refused before there is a file.
     gauge = None if budget.latency_ms is None else LatencyGauge(searched)

@@ -52,10 +52,12 @@ class Session:
         self._executor = executor
         self._iterations = iterations
         self._on_progress = on_progress
-        self._population = Population()
+        self._population = Population(history.settings.assembly)
         self._pending: dict[int, Proposal] = {}
         self._exhausted: str | None = None
         self._lowest_free = 0
+        self._began = self._reported = time.monotonic()
+        self._found = 0
 
     def run(self) -> str | None:
         """Search; return why it ended early, or None.
@@ -66,18 +68,15 @@ class Session:
             If the first candidates all fail, or the budget admits none.
         """
         self._population.update(self._history.new_trials())
-        began, found, reported = time.monotonic(), len(self._population), 0.0
+        self._began, self._reported, self._found = time.monotonic(), 0.0, len(self._population)
         while self._submit() or self._others_are_busy():
             if self._pending:
                 self._collect()
             else:
                 time.sleep(_LOOK_AGAIN_S)
             self._population.update(self._history.new_trials())
-            now = time.monotonic()
-            if now - reported >= _REPORT_EVERY_S:
-                reported = now
-                self._report(began, found)
-        self._report(began, found)
+            self._report_now_and_then()
+        self._report()
         if self._exhausted is not None and not len(self._population):
             raise StudyError(f"the search finds nothing to score: {self._exhausted}")
         return self._exhausted
@@ -89,7 +88,8 @@ class Session:
             number = self._next_number(claims)
             if number >= self._iterations:
                 break
-            proposal = self._proposer.propose(number, self._population, set(claims.values()))
+            taken = set(claims.values())
+            proposal = self._proposer.propose(number, self._population, taken, self._report_now_and_then)
             if isinstance(proposal, Exhausted):
                 self._exhausted = proposal.reason
             elif self._history.claim(proposal):
@@ -133,17 +133,24 @@ class Session:
             proposal=proposal, status=scores.status, reason=scores.reason, proxies=proxies, elapsed_s=scores.elapsed_s
         )
 
-    def _report(self, began: float, found: int) -> None:
+    def _report_now_and_then(self, drawn: int = 0) -> None:
+        now = time.monotonic()
+        if now - self._reported >= _REPORT_EVERY_S:
+            self._reported = now
+            self._report(drawn)
+
+    def _report(self, drawn: int = 0) -> None:
         if self._on_progress is None:
             return
-        elapsed_s = time.monotonic() - began
+        elapsed_s = time.monotonic() - self._began
         self._on_progress(
             Progress(
                 done=len(self._population),
                 iterations=self._iterations,
                 failed=self._population.failed,
                 tries=self._population.tries,
+                drawn=drawn,
                 best=self._population.best(),
-                rate=(len(self._population) - found) / elapsed_s if elapsed_s > 0 else 0.0,
+                rate=(len(self._population) - self._found) / elapsed_s if elapsed_s > 0 else 0.0,
             )
         )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from aznas_onnx.errors import SettingsError
+from aznas_onnx.ranking import Assembly
 from aznas_onnx.searching.budget import Budget, CountConvention
 
 __all__ = ["Strategy", "StudySettings"]
@@ -39,6 +40,8 @@ class StudySettings:
         Of all random choices of the search; the scorer has its own in `scoring`.
     scoring
         What the scorer says of itself, as JSON values.
+    assembly
+        How the ranks of a candidate's proxies become its score.
     """
 
     space: Mapping[str, Any]
@@ -48,6 +51,7 @@ class StudySettings:
     top_k: int
     seed: int
     scoring: Mapping[str, Any]
+    assembly: Assembly = field(default_factory=Assembly)
 
     def __post_init__(self) -> None:
         if self.top_k < 1:
@@ -65,6 +69,8 @@ class StudySettings:
             "top_k": self.top_k,
             "seed": self.seed,
             "scoring": dict(self.scoring),
+            # Only where it is not the paper's: studies from before there was a choice are resumed.
+            **({} if self.assembly.is_default else {"assembly": self.assembly.as_json()}),
         }
 
     @classmethod
@@ -78,6 +84,7 @@ class StudySettings:
             top_k=data["top_k"],
             seed=data["seed"],
             scoring=data["scoring"],
+            assembly=Assembly.from_json(data["assembly"]) if "assembly" in data else Assembly(),
         )
 
     def differences(self, other: StudySettings) -> tuple[str, ...]:
@@ -87,7 +94,8 @@ class StudySettings:
 
 def _compared(data: dict[str, Any]) -> dict[str, Any]:
     """Leave out where the space was found: a study may be resumed from another folder."""
-    return {**data, "space": {key: value for key, value in data["space"].items() if key != "reference"}}
+    space = {key: value for key, value in data["space"].items() if key != "reference"}
+    return {"assembly": Assembly().as_json(), **data, "space": space}
 
 
 def _differences(path: str, here: Any, there: Any) -> Iterator[str]:

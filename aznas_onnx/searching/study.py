@@ -137,7 +137,8 @@ class Study:
     def _ranked(self) -> list[Candidate]:
         """All trials that did not fail, the best first."""
         scored = [trial for trial in self.trials if trial.status is Status.OK]
-        ranking = rank([_scores(trial) for trial in scored])
+        assembly = self.settings.assembly
+        ranking = rank([_scores(trial) for trial in scored], aggregation=assembly.aggregation, weights=assembly.weights)
         if not ranking.order:  # one candidate alone has no score, and is the best
             return [Candidate(trial=trial, az_score=None, rank=1) for trial in scored]
         ranked = []

@@ -58,6 +58,8 @@ def test_a_score_is_there_as_soon_as_it_is_added(tmp_path: Path) -> None:
         Record(arch="a", reason="it fails", elapsed_s=2.0),
         record("a", expressivity=0.1 + 0.2, macs=1.0),
         record("a", trainability=None),
+        record("a", expressivity=1.0, macs=1.0, layers=0.5, params=7.0),  # names of counts, too
+        record("a", layers=None),
         Record(
             arch="a",
             proxies={

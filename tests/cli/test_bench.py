@@ -109,6 +109,20 @@ def test_json(scoring: Scoring, capsys: pytest.CaptureFixture[str]) -> None:
     assert not found["interrupted"]
 
 
+def test_weights_change_the_score_and_not_the_scores(scoring: Scoring, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("-o", "scores.jsonl", "--format", "json", "--resamples", "0", "--metric", "cifar10")
+    bench(*options)
+    plain = document(capsys)
+    bench(*options, "--proxies", "az,macs:100", "--aggregate", "linear")
+    heavy = document(capsys)
+    assert len(scoring.scored) == N_CELLS  # the second run scored nothing
+    assert heavy["weights"] == {"macs": 100.0}
+    assert heavy["kendall_tau"] != plain["kendall_tau"]
+    assert heavy["kendall_tau"]["cifar10"] == pytest.approx(plain["per_proxy"]["macs"]["cifar10"], abs=0.02)
+    bench(*options, "--proxies", "az,macs:0", "--aggregate", "linear")
+    assert "macs" not in document(capsys)["proxies"]
+
+
 def test_the_scores_file_has_one_score_a_line(scoring: Scoring) -> None:
     bench("--sample", "5", "--scores", "scores.jsonl", "--resamples", "0")
     rows = [json.loads(line) for line in Path("scores.jsonl").read_text().splitlines()]

@@ -122,6 +122,8 @@ def test_settings_reach_the_library_and_the_document(
         "blocks": ["a*", "b"],
         "keep_graph": True,
         "as_published": True,
+        "aggregation": "log-rank",
+        "weights": {},
     }
     assert "expressivity" not in document["models"][0]
 
@@ -191,3 +193,20 @@ def test_a_bad_setting_is_said_once_and_is_status_2(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count(message) == 1
+
+
+@pytest.mark.usefixtures("scripted")
+def test_weights_and_aggregation_make_the_score(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--proxies", "expressivity,macs:0,trainability:2", "--aggregate", "linear"]
+    document = run_json(["net1", "net3", *options], capsys, 0)
+    assert document["settings"]["weights"] == {"macs": 0.0, "trainability": 2.0}
+    assert document["settings"]["aggregation"] == "linear"
+    assert [model["az_score"] for model in document["models"]] == [0.5 + 2 * 0.5, 1 + 2 * 1.0]
+    assert run(["score", "net1", "net3", *options]) == 0
+    assert "sum of rank/m over expressivity, 2 trainability" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("proxies", ["macs:-2", "macs:nan"])
+def test_a_bad_weight_is_a_sentence(proxies: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["score", "net.onnx", "--proxies", proxies]) == 2
+    assert "the weight of proxy 'macs' is" in capsys.readouterr().err

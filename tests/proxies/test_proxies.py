@@ -1,19 +1,53 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
+from dataclasses import replace
 
 import pytest
 
-from aznas_onnx.errors import UnknownNameError
-from aznas_onnx.proxies import PROXIES, BlockEvidence, Direction, Evidence, Need, Outcome, Proxy, ProxyRegistry
+from aznas_onnx.errors import SettingsError, UnknownNameError
+from aznas_onnx.proxies import (
+    PROXIES,
+    BlockEvidence,
+    Direction,
+    Evidence,
+    Measured,
+    Need,
+    Outcome,
+    Proxy,
+    ProxyRegistry,
+)
+from aznas_onnx.structure import Structure
 
 
 def block(index: int = 0, **fields) -> BlockEvidence:
     return BlockEvidence(name=f"b{index}", **fields)
 
 
+# What whole-network measurements found: whatever value a proxy reads of them is a number.
+MEASURED = {
+    proxy.measurement.name: Measured(values=defaultdict(lambda: 1.5, {"any": 1.5}))
+    for proxy in PROXIES.values()
+    if proxy.measurement is not None
+}
+
+
+STRUCTURE = Structure(
+    layers=5,
+    depth=4,
+    shortest_path=2,
+    spatial_depth=3,
+    log_paths=math.log(3),
+    mean_path=2.5,
+    mean_log_width=2.0,
+    receptive_field=7.0,
+    activation_elements=99,
+)
+
+
 def evidence(*blocks: BlockEvidence, macs: int = 7) -> Evidence:
-    return Evidence(blocks=blocks, macs=macs, params=3)
+    return Evidence(blocks=blocks, macs=macs, params=3, structure=STRUCTURE, measured=MEASURED)
 
 
 def evaluate(name: str, *blocks: BlockEvidence) -> Outcome:
@@ -82,6 +116,33 @@ def test_a_zero_jacobian_scores_minus_a_million_as_published():
 
 def test_macs_are_those_of_the_graph():
     assert evaluate("macs").value == 7.0
+
+
+def test_the_bottleneck_is_the_smallest_entropy_and_the_final_one_the_last():
+    blocks = [block(i, entropy=e, variance=1.0) for i, e in enumerate((3.0, 1.5, 2.0))]
+    assert evaluate("bottleneck", *blocks).value == 1.5
+    assert evaluate("final_expressivity", *blocks).value == 2.0
+
+
+def test_gain_is_the_mean_logarithm_of_spectral_norms():
+    outcome = evaluate("gain", block(), block(1, sigma=2.0), block(2, sigma=0.5))
+    assert outcome.value == pytest.approx(0.0, abs=1e-5)
+    assert evaluate("gain", block(), block(1, sigma=math.e)).value == pytest.approx(1.0, abs=1e-5)
+
+
+def test_structural_proxies_are_numbers_of_the_structure():
+    names = ("params", "layers", "depth", "shortest_path", "spatial_depth", "paths", "mean_path", "width")
+    values = [evaluate(name).value for name in names]
+    assert values == [3.0, 5.0, 4.0, 2.0, 3.0, math.log(3), 2.5, 2.0]
+    assert evaluate("receptive_field").value == 7.0
+    assert evaluate("activations").value == 99.0
+    assert PROXIES["shortest_path"].direction is Direction.LOWER_IS_BETTER
+
+
+def test_a_network_without_a_path_has_no_number_of_paths():
+    outcome = PROXIES["paths"].evaluate(replace(evidence(), structure=replace(STRUCTURE, log_paths=-math.inf)))
+    assert outcome.value == -math.inf
+    assert "no path leads" in outcome.reason
 
 
 # ---- statuses -----------------------------------------------------------------------------------------------------
@@ -153,3 +214,41 @@ def test_groups_are_expanded_and_repeated_names_dropped():
 def test_an_unknown_name_suggests_a_neighbour():
     with pytest.raises(UnknownNameError, match=r"no proxy 'trainable'.*did you mean 'trainability'"):
         PROXIES.resolve(["trainable"])
+
+
+# ---- weights ------------------------------------------------------------------------------------------------------
+def test_a_name_may_end_in_a_weight():
+    assert [p.name for p in PROXIES.resolve(["az:2", "synflow:0.5"])][-1] == "synflow"
+    assert PROXIES.weights(["az:2", "synflow:0.5", "trainability"]) == {
+        "expressivity": 2.0,
+        "progressivity": 2.0,
+        "trainability": 2.0,
+        "macs": 2.0,
+        "synflow": 0.5,
+    }
+
+
+def test_the_last_weight_given_counts():
+    assert PROXIES.weights(["az", "macs:3"]) == {"macs": 3.0}
+    assert PROXIES.weights(["macs:3", "az"]) == {"macs": 3.0}
+    assert PROXIES.weights(["macs:3", "macs:1"]) == {}
+
+
+def test_members_of_a_group_may_have_weights():
+    registry = ProxyRegistry([a_proxy("one"), a_proxy("two")], groups={"both": ("one:2", "two")})
+    assert [p.name for p in registry.resolve(["both"])] == ["one", "two"]
+    assert registry.weights(["both:3"]) == {"one": 6.0, "two": 3.0}
+    assert registry.weights(["both", "one:1"]) == {}
+
+
+@pytest.mark.parametrize("weight", ["-1", "inf", "nan"])
+def test_a_weight_is_a_number_of_times(weight):
+    with pytest.raises(SettingsError, match=f"weight of proxy 'macs' is {weight}; 0 or a positive number is accepted"):
+        PROXIES.resolve([f"macs:{weight}"])
+
+
+def test_the_best_ensemble_holds_az_nas_and_costs_no_further_pass():
+    best = PROXIES.resolve(["best"])
+    assert {p.name for p in PROXIES.resolve(["az"])} <= {p.name for p in best}
+    assert all(p.measurement is None for p in best)
+    assert PROXIES.weights(["best"]) == {}

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from aznas_onnx.ranking import aggregate
+from aznas_onnx.ranking import Aggregation, aggregate
 from aznas_onnx.searching.leaderboard import Leaderboard
 
 # Few different values, so that ties are the rule, and everything that is not a number.
@@ -83,3 +83,24 @@ def test_an_empty_board_has_no_best() -> None:
 def test_a_row_of_another_length_is_refused() -> None:
     with pytest.raises(ValueError, match="zip"):
         Leaderboard(3).add([1.0, 2.0])
+
+
+@given(TABLES, st.sampled_from(Aggregation), st.sampled_from([(1, 2, 3, 1, 0.5), (2, 1, 1, 3, 1), (50, 1, 1, 1, 1)]))
+def test_weights_and_aggregations_are_those_of_the_batch_ranking(
+    table: npt.NDArray[np.float64], aggregation: Aggregation, weights: tuple[float, ...]
+) -> None:
+    used = weights[: table.shape[1]]
+    board = Leaderboard(table.shape[1], used, aggregation)
+    board.extend(table)
+    scores = aggregate(table, aggregation, used)
+    np.testing.assert_allclose(board.az_scores(), scores, rtol=0, atol=1e-9)
+    rounded = scores.round(9)
+    assert board.best(len(table)).tolist() == sorted(range(len(table)), key=lambda index: (-rounded[index], index))
+
+
+def test_what_is_left_out_takes_its_weight_along() -> None:
+    board = Leaderboard(2, [3.0, 1.0])
+    board.extend([[1.0, 2.0], [2.0, 1.0]])
+    assert board.best(1).tolist() == [1]
+    board.leave_out(0)
+    assert board.best(1).tolist() == [0]

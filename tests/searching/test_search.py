@@ -180,3 +180,17 @@ def test_a_space_made_in_a_program_has_the_resolution_it_was_made_with() -> None
 class CountingScorer(FakeScorer):
     def score(self, genotype: str) -> ProxyScores:
         return super().score(str(genotype.count("conv")))
+
+
+def test_weights_and_aggregation_decide_who_is_best_and_belong_to_the_study(tmp_path: Path) -> None:
+    plain = searched(strategy="random")
+    heavy = searched(strategy="random", proxies=["az", "macs:1000"], db=tmp_path / "run.db")
+    assert heavy.trials == plain.trials
+    assert heavy.best()[0].trial.cost.macs == max(trial.cost.macs for trial in heavy.trials)
+    ranking = rank([scores(trial) for trial in plain.trials], aggregation="linear")
+    linear = searched(strategy="random", aggregate="linear").best()[0]
+    assert linear.trial.number == ranking.order[0]
+    assert linear.az_score == ranking.az_score[ranking.order[0]]
+    assert Study.open(tmp_path / "run.db").settings == heavy.settings
+    with pytest.raises(StudyError, match="assembly"):
+        searched(strategy="random", db=tmp_path / "run.db", resume=True)

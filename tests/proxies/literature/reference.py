@@ -119,7 +119,7 @@ def synflow(module: Reference) -> float:
         for parameter in without.parameters():
             parameter.abs_()
     without(torch.ones(1, 3, 8, 8, dtype=torch.float64)).sum().backward()
-    return sum(float((layer.weight * layer.weight.grad).abs().sum()) for layer in without.layers)
+    return sum(float((layer.weight.detach() * layer.weight.grad).abs().sum()) for layer in without.layers)
 
 
 def codes(module: Reference, x: Tensor) -> list[Tensor]:

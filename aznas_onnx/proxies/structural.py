@@ -1,0 +1,101 @@
+"""Proxies that the graph alone gives: sizes and the shape of its paths. They need no pass. Never imports torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from aznas_onnx.proxies.evidence import Evidence, Outcome
+from aznas_onnx.proxies.registry import Direction, Need, Proxy
+
+__all__ = ["STRUCTURAL"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """One number of the structure. A class and no closure: proxies cross process boundaries."""
+
+    name: str
+
+    def __call__(self, evidence: Evidence) -> Outcome:
+        if evidence.structure is None:
+            return Outcome.inapplicable("the structure of the graph was not measured")
+        found = float(getattr(evidence.structure, self.name))
+        if math.isinf(found):
+            return Outcome(value=found, reason="no path leads from an input to an output")
+        return Outcome.of(found)
+
+
+def _params(evidence: Evidence) -> Outcome:
+    return Outcome(value=float(evidence.params))
+
+
+def _proxy(
+    name: str,
+    description: str,
+    equation: str,
+    field: str | None = None,
+    direction: Direction = Direction.HIGHER_IS_BETTER,
+) -> Proxy:
+    return Proxy(
+        name=name,
+        description=description,
+        equation=equation,
+        direction=direction,
+        needs=Need.GRAPH,
+        evaluate=_Field(field or name),
+        uses_structure=True,
+        origin="this project",
+        cost="no pass: one walk over the graph, which all of its kind share",
+        fidelity="this project's own",
+    )
+
+
+STRUCTURAL = (
+    Proxy(
+        name="params",
+        description="trainable parameters",
+        equation="number of elements of all trainable tensors",
+        direction=Direction.HIGHER_IS_BETTER,
+        needs=Need.GRAPH,
+        evaluate=_params,
+        origin="AZ-NAS (CVPR 2024), Table 1, a baseline",
+        cost="no pass: they are counted anyway",
+        fidelity="as published",
+    ),
+    _proxy("layers", "convolutions, linear and recurrent layers that carry a signal", "number of weighted operators"),
+    _proxy("depth", "most layers on any path from input to output", "max over paths of layers"),
+    _proxy(
+        "shortest_path",
+        "fewest layers on any path from input to output: the way that shortcuts leave open",
+        "min over paths of layers",
+        direction=Direction.LOWER_IS_BETTER,
+    ),
+    _proxy("mean_path", "layers on a path, on average over all paths", "sum over paths of layers / number of paths"),
+    _proxy(
+        "paths", "number of distinct paths from input to output, as its logarithm", "ln(number of paths)", "log_paths"
+    ),
+    _proxy(
+        "spatial_depth",
+        "most convolutions wider than one position on any path",
+        "max over paths of convolutions with a kernel above 1",
+    ),
+    _proxy(
+        "width",
+        "geometric mean of the layers' output channels, as its logarithm",
+        "mean of ln(channels)",
+        "mean_log_width",
+    ),
+    _proxy(
+        "receptive_field",
+        "positions of the input that one can see through convolutions and pooling windows",
+        "1 + sum of (kernel - 1) * dilation * step, on the path that reaches farthest",
+    ),
+    _proxy(
+        "activations",
+        "elements of all tensors that are computed, for one sample",
+        "sum of elements",
+        "activation_elements",
+    ),
+)
+"""All of them hold for any graph; none tells good from bad where a space does not vary it."""
