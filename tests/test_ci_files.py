@@ -198,3 +198,12 @@ def test_policies_of_the_documentation_are_accepted(repository: Path, tmp_path: 
         name = "pyproject.toml" if "[tool.aznas.gate]" in policy else "aznas.toml"
         (tmp_path / name).write_text(policy, encoding="utf-8")
         assert not Policy(**read_policy(tmp_path / name)).demands_nothing
+
+
+def test_the_documentation_says_how_each_population_was_made(repository: Path) -> None:
+    from aznas_onnx.gating import BUNDLED
+
+    text = (repository / "docs" / "ci.md").read_text(encoding="utf-8")
+    for bundled in BUNDLED:
+        assert f"-o {bundled.name}.json {bundled.arguments}\n" in text
+        assert f"| {bundled.description} |" in text

@@ -56,6 +56,11 @@ BUNDLED = (
         description="AutoFormer-Tiny at 224x224, 4M to 6.2M parameters",
         arguments=f"--space autoformer-tiny --params 4M:6.2M --sample 96 {_FAST}",
     ),
+    BundledPopulation(
+        name="autoformer-small",
+        description="AutoFormer-Small at 224x224, 21M to 24M parameters",
+        arguments=f"--space autoformer-small --params 21M:24M --sample 64 {_FAST}",
+    ),
 )
 """What ships with the package. Fewer networks where one takes longer to score."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -133,7 +134,10 @@ class _Gate:
             if is_rejected or Verdict.REJECT in verdicts or Verdict.INCONCLUSIVE not in verdicts:
                 break
         self._warnings += [warning for check in noisy for warning in check.warnings]
-        return [check for checks in found for check in checks]
+        told = [check for checks in found for check in checks]
+        if candidate.seeds < numbers[-1]:
+            told = [_left_open(check) if check.verdict is Verdict.INCONCLUSIVE else check for check in told]
+        return told
 
     def _settings(self) -> dict[str, Any]:
         """Return the arguments of scoring: those of the references where there are any."""
@@ -214,6 +218,10 @@ class _Gate:
             )
             for index, one in enumerate(self._facts)
         ]
+
+
+def _left_open(check: Check) -> Check:
+    return replace(check, reason=f"{check.reason}; not pursued, since the candidate is rejected anyway")
 
 
 def _size(facts: Facts) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 
@@ -89,6 +90,11 @@ class Policy:
     keep_graph: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("baseline", "reference", "proxies", "blocks"):
+            object.__setattr__(self, name, _names(getattr(self, name)))
+        for name in ("floors", "input_shapes"):
+            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
+        object.__setattr__(self, "inconclusive", _meaning(self.inconclusive))
         _within("min_percentile", self.min_percentile, 0, 100)
         _within("tolerance", self.tolerance, 0, math.inf)
         _within("min_shortcuts", self.min_shortcuts, 0, 1)
@@ -145,6 +151,19 @@ class Policy:
     def keys(cls) -> tuple[str, ...]:
         """Return the names of all rules, as a policy file has them."""
         return tuple(one.name for one in fields(cls))
+
+
+def _names(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> tuple[str, ...]:
+    """Return one name or path, or several, as a tuple of texts."""
+    return (os.fspath(given),) if isinstance(given, str | os.PathLike) else tuple(os.fspath(one) for one in given)
+
+
+def _meaning(given: Inconclusive | str) -> Inconclusive:
+    try:
+        return Inconclusive(given)
+    except ValueError as error:
+        known = " or ".join(repr(choice.value) for choice in Inconclusive)
+        raise SettingsError(f"inconclusive is {given!r}; {known} is accepted") from error
 
 
 def _within(name: str, value: float, least: float, most: float) -> None:

@@ -170,7 +170,10 @@ def test_budgets_alone_load_no_torch(tmp_path: Path) -> None:
 
 def test_a_rejection_by_budget_spends_no_further_seeds(scripted: Scripted) -> None:
     scripted.draws["new"] = lambda seed: usual(seed + 1000, noise=3.0)
-    assert decide(max_macs=1, max_seeds=64).seeds == 2
+    result = decide(max_macs=1, max_seeds=64)
+    assert result.seeds == 2
+    assert result.checks[-1].reason.endswith("not pursued, since the candidate is rejected anyway")
+    assert "not pursued" not in decide(max_seeds=4).checks[-1].reason
 
 
 def test_every_baseline_counts(scripted: Scripted, tmp_path: Path) -> None:

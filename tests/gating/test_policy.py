@@ -106,3 +106,14 @@ def test_a_rule_that_makes_no_sense_is_refused(rules: dict[str, Any], message: s
 def test_a_floor_needs_a_proxy_that_exists() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'trainability'"):
         Policy(floors={"trainabilty": 0.0})
+
+
+def test_lists_paths_and_words_are_taken_as_they_come() -> None:
+    floors = {"macs": 1.0}
+    policy = Policy(baseline=Path("a.onnx"), reference="nb201", floors=floors, inconclusive="reject")  # type: ignore[arg-type]
+    floors["macs"] = 2.0
+    assert (policy.baseline, policy.reference, policy.floors) == (("a.onnx",), ("nb201",), {"macs": 1.0})
+    assert policy.inconclusive is Inconclusive.REJECT
+    assert Policy(baseline=["a", "b"]).baseline == ("a", "b")  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match="inconclusive is 'maybe'; 'pass' or 'reject' is accepted"):
+        Policy(inconclusive="maybe")  # type: ignore[arg-type]
