@@ -4,11 +4,13 @@
     python benchmarks/speed.py mbv2             a network of 0.4G MACs at 224x224, batch 64
     python benchmarks/speed.py autoformer-tiny  a network at 224x224, batch 64
     python benchmarks/speed.py nb201 --effort balanced    time of an effort beside the textbook's
+    python benchmarks/speed.py nb201 --drawn              ours without the detour through ONNX, as a search scores
 
-Ours is timed from the genotype to the result: building the ONNX graph, reading it, finding blocks, converting, drawing
-weights, the pass. The textbook is a ready-made torch module, timed from drawing its weights to the result. Each side is
-a process of its own, which warms up on one network first; the two take turns, and the best of each counts. Peak memory
-is that of the whole process, interpreter and torch included. On a busy machine look at the processor time.
+Ours is timed from the genotype to the result: building the ONNX model (with --drawn the typed graph that reading it
+would give), reading it, finding blocks, converting, drawing weights, the pass. The textbook is a ready-made torch
+module, timed from drawing its weights to the result. Each side is a process of its own, which warms up on one network
+first; the two take turns, and the best of each counts. Peak memory is that of the whole process, interpreter and torch
+included. On a busy machine look at the processor time, with --threads 1.
 Overhead is the share of our time outside the pass: building, reading, finding blocks, counting and converting.
 Ends with status 1 where a ratio is above its bound.
 """
@@ -39,6 +41,7 @@ def main() -> int:
     parser.add_argument("space", choices=list(BOUNDS))
     parser.add_argument("--effort", default="paper")
     parser.add_argument("--batch-size", type=int, default=64, help="of the textbook, and of ours with effort paper")
+    parser.add_argument("--drawn", action="store_true", help="score what Space.source gives, not Space.build")
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--json", action="store_true", help="print the measurements as JSON")
@@ -54,6 +57,7 @@ def main() -> int:
 def in_process(side: str, arguments: argparse.Namespace) -> dict[str, Any]:
     command = [sys.executable, __file__, arguments.space, "--side", side, "--effort", arguments.effort]
     command += ["--batch-size", str(arguments.batch_size), "--threads", str(arguments.threads)]
+    command += ["--drawn"] if arguments.drawn else []
     environment = {**os.environ, "OMP_NUM_THREADS": str(arguments.threads)}
     finished = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
     return json.loads(finished.stdout.splitlines()[-1])
@@ -102,6 +106,7 @@ class Ours:
         from aznas_onnx import spaces
 
         self.space = spaces.get(arguments.space)
+        self.build = self.space.source if arguments.drawn else self.space.build
         self.options: dict[str, Any] = {"effort": arguments.effort, "device": "cpu", "profile": True}
         if arguments.effort == "paper":
             self.options["batch_size"] = arguments.batch_size
@@ -113,7 +118,7 @@ class Ours:
         from aznas_onnx.scoring import score
 
         started = time.perf_counter()
-        model = self.space.build(self.space.parse(genotype))
+        model = self.build(self.space.parse(genotype))
         built_s = time.perf_counter() - started
         result = score(model, **self.options)
         for phase, elapsed_s in {"build": built_s, **result.profile_s}.items():

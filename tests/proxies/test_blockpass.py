@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+from aznas_onnx.blocks.types import Block
+from aznas_onnx.proxies import BlockEvidence
 from aznas_onnx.proxies.blockpass import BlockPass, signs_of
+from aznas_onnx.proxies.measuring import Measuring
 from tests.proxies.networks import block, blocks, features_of, program_of
 
 Tensor = torch.Tensor
@@ -301,3 +305,50 @@ def test_small_pieces_give_the_same(monkeypatch):
     found = BlockPass(program, blocks("f0", "f1", "f2")).measure({"x": x}, None, signs_of(0))
     assert [e.sigma for e in found[1:]] == pytest.approx([e.sigma for e in expected[1:]], rel=1e-5)
     assert np.allclose([e.entropy for e in found], [e.entropy for e in expected], rtol=1e-5)
+
+
+# ---- on a device that computes on its own -------------------------------------------------------------------------
+def meta_network():
+    """The residual network on the device without data, on which whatever asks for a number fails."""
+    with torch.device("meta"):
+        weights = [torch.empty(8, 3, 3, 3), torch.empty(8, 8, 3, 3), torch.empty(16, 8, 3, 3)]
+    return program_of(
+        [
+            ("f0", conv(weights[0]), ("x",)),
+            ("a1", F.relu, ("f0",)),
+            ("b1", conv(weights[1]), ("a1",)),
+            ("f1", torch.add, ("b1", "f0")),
+            ("f2", conv(weights[2], 2), ("f1",)),
+        ]
+    )
+
+
+@pytest.mark.parametrize("debias", [False, True])
+@pytest.mark.parametrize("samples", [1, 6])
+def test_nothing_in_the_loop_asks_the_device_for_a_number(monkeypatch, debias: bool, samples: int) -> None:
+    """A tensor without data has no number to give: `item`, `bool` of one, `nonzero` and copies to the host fail."""
+    reduced = []
+
+    def finish(self: Measuring, measured: Sequence[Block]) -> tuple[BlockEvidence, ...]:
+        self._reduce()  # spectra stay on the device, too
+        reduced.extend(self._numbers)
+        return tuple(BlockEvidence(name=block.name) for block in measured)
+
+    monkeypatch.setattr(Measuring, "finish", finish)
+    run = BlockPass(meta_network(), blocks("f0", "f1", "f2"), debias=debias)
+    run.measure(
+        {"x": torch.empty(samples, 3, 4, 4, device="meta")}, None, lambda _index, output: torch.empty_like(output)
+    )
+    assert {number.value.device.type for number in reduced} == {"meta"}
+    assert {(number.block, number.field) for number in reduced} >= {(0, "entropy"), (1, "sigma"), (2, "sigma")}
+    with pytest.raises(RuntimeError):  # what the test relies on
+        reduced[0].value.item()
+
+
+def test_matrices_of_one_width_are_solved_in_one_call(monkeypatch) -> None:
+    calls = []
+    solve = torch.linalg.eigvalsh
+    monkeypatch.setattr(torch.linalg, "eigvalsh", lambda stack: calls.append(tuple(stack.shape)) or solve(stack))
+    program, x = residual_network(), torch.randn(6, 3, 8, 8)
+    BlockPass(program, blocks("f0", "f1", "f2")).measure({"x": x}, None, signs_of(0))
+    assert sorted(calls) == [(3, 8, 8), (2, 16, 16)] or sorted(calls) == [(2, 16, 16), (3, 8, 8)]
