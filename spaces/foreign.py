@@ -13,6 +13,7 @@ import onnx
 
 from aznas_onnx.errors import AznasError, SettingsError
 from aznas_onnx.graph import Graph, Source
+from aznas_onnx.own_files import summary
 from aznas_onnx.spaces.base import GenotypeError, Space, quote
 
 __all__ = ["blamed", "drawn", "rehearse"]
@@ -45,8 +46,8 @@ def blamed(space: Space[Any], doing: str) -> Iterator[None]:
     except Exception as error:  # a stranger's space may raise anything
         if _is_bundled(space):
             raise
-        found = " ".join(f"{type(error).__name__}: {error}".split())
-        raise SettingsError(f"space {space.name!r} fails to {doing}: {found} ({_place(space, error)})") from error
+        where = _place(space, error)
+        raise SettingsError(f"space {space.name!r} fails to {doing}: {summary(error)} ({where})") from error
 
 
 def rehearse(space: Space[Any]) -> None:

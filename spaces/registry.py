@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
-import importlib.util
 import inspect
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from aznas_onnx.errors import AznasError, SettingsError, UnknownNameError
+from aznas_onnx.own_files import execute, summary
 from aznas_onnx.spaces.base import Space
 from aznas_onnx.spaces.foreign import rehearse
 
@@ -122,7 +119,7 @@ def get(name: str | os.PathLike[str], **options: Any) -> Space[Any]:
     except AznasError:
         raise
     except Exception as error:  # a stranger's space may raise anything
-        raise SettingsError(f"space {text!r} cannot be made: {_summary(error)}") from error
+        raise SettingsError(f"space {text!r} cannot be made: {summary(error)}") from error
     if not isinstance(space, Space):
         found = type(space).__name__
         raise SettingsError(f"space {text!r} gives a {found}; a subclass of aznas_onnx.spaces.Space is needed")
@@ -146,42 +143,16 @@ def _from_record(record: SpaceRecord) -> Factory:
     try:
         factory: Factory = metadata.EntryPoint(record.name, record.target, ENTRY_POINT_GROUP).load()
     except Exception as error:  # a stranger's package may raise anything
-        raise SettingsError(f"space {record.name!r} fails to load from {record.target}: {_summary(error)}") from error
+        raise SettingsError(f"space {record.name!r} fails to load from {record.target}: {summary(error)}") from error
     return factory
 
 
 def _from_file(path: Path) -> Factory:
-    try:
-        changed_ns = path.stat().st_mtime_ns
-    except OSError as error:
-        raise SettingsError(f"space file {path} cannot be read: {error.strerror or error}") from error
-    return _load(path.resolve(), changed_ns)
-
-
-@lru_cache(maxsize=32)
-def _load(path: Path, changed_ns: int) -> Factory:
-    """Execute a file, once for as long as it does not change: two gets of one space share their genotype's class."""
-    # A name of its own, registered while the file runs, is what dataclasses and pickle need.
-    name = f"aznas_space_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise SettingsError(f"space file {path} is no Python module")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # a stranger's file may raise anything
-        del sys.modules[name]
-        raise SettingsError(f"space file {path} fails to load: {_summary(error)}") from error
-    factory: Factory | None = getattr(module, FILE_ATTRIBUTE, None)
+    # Two gets of one space share their genotype's class, because a file is executed once.
+    factory: Factory | None = getattr(execute(path, "space"), FILE_ATTRIBUTE, None)
     if not callable(factory):
         raise SettingsError(f"space file {path} defines no space; let its last line be {FILE_ATTRIBUTE} = YourSpace")
     return factory
-
-
-def _summary(error: Exception) -> str:
-    """Return an exception as the last line of its traceback, on one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _check_factory(name: str, factory: Factory) -> None:

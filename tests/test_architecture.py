@@ -16,6 +16,7 @@ LEVELS = {
     "errors": 0,
     "timing": 0,
     "counts": 1,
+    "own_files": 1,
     "results": 1,
     "latency": 1,
     "graph": 2,

@@ -1,0 +1,58 @@
+"""Python files of a user's own, which define a space or a proxy: executed where they are named, and only there."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+
+from aznas_onnx.errors import SettingsError
+
+__all__ = ["execute", "summary"]
+
+
+def execute(path: Path, kind: str) -> ModuleType:
+    """Execute a file, once for as long as it does not change, and return what it defines.
+
+    Parameters
+    ----------
+    path
+        The file.
+    kind
+        What it is to define, as messages call it: ``space`` or ``proxy``.
+
+    Raises
+    ------
+    SettingsError
+        If it cannot be read, or raises.
+    """
+    try:
+        changed_ns = path.stat().st_mtime_ns
+    except OSError as error:
+        raise SettingsError(f"{kind} file {path} cannot be read: {error.strerror or error}") from error
+    return _execute(path.resolve(), kind, changed_ns)
+
+
+@lru_cache(maxsize=64)
+def _execute(path: Path, kind: str, changed_ns: int) -> ModuleType:
+    # A name of its own, registered while the file runs, is what dataclasses and pickle need.
+    name = f"aznas_{kind}_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise SettingsError(f"{kind} file {path} is no Python module")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # a stranger's file may raise anything
+        del sys.modules[name]
+        raise SettingsError(f"{kind} file {path} fails to load: {summary(error)}") from error
+    return module
+
+
+def summary(error: Exception) -> str:
+    """Return an exception as the last line of its traceback, on one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
