@@ -132,7 +132,8 @@ def _write_csv(report: ScoreReport, console: Console) -> None:
 
 def _print_table(report: ScoreReport, console: Console) -> None:
     narrow = console.width < _WIDE
-    shown = proxies_with_room(_shown_proxies(report), console.width, _OTHER_COLUMNS if narrow else _OTHER_WIDE_COLUMNS)
+    others = _OTHER_COLUMNS if narrow else _OTHER_WIDE_COLUMNS
+    shown = proxies_with_room(_shown_proxies(report), console.width, others, narrow=narrow)
     rows = (_cells(report, index, shown, narrow=narrow) for index in report.best_first)
     print_table(console, _columns(shown, narrow=narrow), rows)
     console.print()
