@@ -21,6 +21,7 @@ from aznas_onnx.errors import AznasError
 if TYPE_CHECKING:
     from aznas_onnx import spaces
     from aznas_onnx.benching import bench
+    from aznas_onnx.gating import GateResult, gate
     from aznas_onnx.inspection import Inspection, inspect
     from aznas_onnx.ranking import Ranking, rank
     from aznas_onnx.results import ProxyScores
@@ -31,11 +32,13 @@ if TYPE_CHECKING:
 __all__ = [
     "AznasError",
     "Budget",
+    "GateResult",
     "Inspection",
     "ProxyScores",
     "Ranking",
     "Study",
     "bench",
+    "gate",
     "inspect",
     "rank",
     "score",
@@ -46,11 +49,13 @@ __all__ = [
 
 _MODULES = {
     "Budget": "aznas_onnx.searching",
+    "GateResult": "aznas_onnx.gating",
     "Inspection": "aznas_onnx.inspection",
     "ProxyScores": "aznas_onnx.results",
     "Ranking": "aznas_onnx.ranking",
     "Study": "aznas_onnx.searching",
     "bench": "aznas_onnx.benching",
+    "gate": "aznas_onnx.gating",
     "inspect": "aznas_onnx.inspection",
     "rank": "aznas_onnx.ranking",
     "score": "aznas_onnx.scoring",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
+from typing import Any
 
 __all__ = ["ProxyScores", "ProxyValue", "Status"]
 
@@ -85,3 +86,13 @@ class ProxyScores:
     changes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     profile_s: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel between processes, which read-only mappings do not."""
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        return _restored, ({**values, "proxies": dict(self.proxies), "profile_s": dict(self.profile_s)},)
+
+
+def _restored(values: Mapping[str, Any]) -> ProxyScores:
+    mappings = {name: MappingProxyType(values[name]) for name in ("proxies", "profile_s")}
+    return ProxyScores(**{**values, **mappings})

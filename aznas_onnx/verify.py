@@ -19,6 +19,7 @@ from onnx import numpy_helper
 from aznas_onnx.errors import AznasError, ModelError
 from aznas_onnx.graph import Document, InputPlan, Limits, prepare, specialise
 from aznas_onnx.graph.load import load, source_name
+from aznas_onnx.graph.prepare import named
 
 __all__ = ["Verification", "VerificationError", "fill_weights", "verify"]
 
@@ -74,7 +75,8 @@ def verify(
     """Run a model here and in ONNX Runtime, and compare.
 
     A model that is written for one batch size runs in ONNX Runtime once per sample, here as one batch; so this also
-    proves that samples do not mix.
+    proves that samples do not mix. Where they are meant to, in the statistics of batch normalisation in training mode,
+    the running statistics are used on both sides.
 
     Parameters
     ----------
@@ -99,7 +101,13 @@ def verify(
     VerificationError
         If ONNX Runtime refuses the model.
     """
-    limits = limits or Limits()
+    with named(source_name(source)):
+        return _verify(source, batch_size, seed, input_shapes, limits or Limits())
+
+
+def _verify(
+    source: Document, batch_size: int, seed: int, input_shapes: Mapping[str, Sequence[int]] | None, limits: Limits
+) -> Verification:
     plan = prepare(source, input_shapes=input_shapes, keep_graph=True, limits=limits).inputs
     proto, folder = load(source, limits)
     filled = onnx.ModelProto()
@@ -109,6 +117,8 @@ def verify(
     rng = np.random.default_rng(seed)
     fill_weights(filled, rng)
     compare_before_softmax(filled)
+    if _runs_in_pieces(plan, batch_size):
+        use_running_statistics(filled)
     filled.graph.name = filled.graph.name or Path(source_name(source)).stem
     feeds = _feeds(filled, plan, batch_size, rng)
     expected = _run_onnxruntime(filled, feeds, plan, batch_size)
@@ -129,26 +139,32 @@ def fill_weights(model: onnx.ModelProto, rng: np.random.Generator) -> None:
     """Replace every weight-like constant of a model, in place, by random numbers of sensible size.
 
     Quantised weights keep their values, unless all are zero: their scales were made for them, and with others every
-    activation would saturate.
+    activation would saturate. So do zeros that a node makes: they are no blank weights but the missing shift of a
+    standardised weight, and with another the network would overflow.
     """
-    for tensor in _weight_tensors(model):
-        array = numpy_helper.to_array(tensor)
-        if array.size < _FILL_ELEMENTS:
-            continue
-        if array.dtype.kind == "f" or array.dtype.name == "bfloat16":
-            fresh = _random_floats(array, rng).astype(array.dtype)
-        elif array.dtype in (np.int8, np.uint8) and not array.any():
-            bounds = np.iinfo(array.dtype)
-            fresh = rng.integers(bounds.min, bounds.max, array.shape, dtype=array.dtype, endpoint=True)
-        else:
-            continue
-        name = tensor.name
-        tensor.CopyFrom(numpy_helper.from_array(fresh, name))
+    for tensor in model.graph.initializer:
+        _fill(tensor, rng)
+    for tensor in _constants(model):
+        if numpy_helper.to_array(tensor).any():
+            _fill(tensor, rng)
     _materialise_constant_of_shape(model, rng)
 
 
-def _weight_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    yield from model.graph.initializer
+def _fill(tensor: onnx.TensorProto, rng: np.random.Generator) -> None:
+    array = numpy_helper.to_array(tensor)
+    if array.size < _FILL_ELEMENTS:
+        return
+    if array.dtype.kind == "f" or array.dtype.name == "bfloat16":
+        fresh = _random_floats(array, rng).astype(array.dtype)
+    elif array.dtype in (np.int8, np.uint8) and not array.any():
+        bounds = np.iinfo(array.dtype)
+        fresh = rng.integers(bounds.min, bounds.max, array.shape, dtype=array.dtype, endpoint=True)
+    else:
+        return
+    tensor.CopyFrom(numpy_helper.from_array(fresh, tensor.name))
+
+
+def _constants(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     for node in model.graph.node:
         if node.op_type == "Constant":
             yield from (attribute.t for attribute in node.attribute if attribute.name == "value")
@@ -157,10 +173,11 @@ def _weight_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
 def _random_floats(array: npt.NDArray[Any], rng: np.random.Generator) -> npt.NDArray[np.float64]:
     """Vectors of the size that they had (they may be variances, scales or gains), matrices with a gain below one.
 
+    A vector may be written with axes of size one around it, as a scale or a gain per channel is.
     With a larger gain, attention scores of networks without normalisation saturate their Softmax, which turns the
     last bit of a float32 into a visible difference that no converter is to blame for.
     """
-    if array.ndim < 2:
+    if sum(size > 1 for size in array.shape) < 2:
         present = array.astype(np.float64)
         return np.where(present == 0.0, 1.0, present) * rng.uniform(0.5, 1.5, array.shape)
     fan_in = max(1, int(np.prod(array.shape[1:]))) if array.ndim > 2 else max(array.shape)
@@ -194,6 +211,21 @@ def compare_before_softmax(model: onnx.ModelProto) -> None:
             output.name = node.input[0]
 
 
+def use_running_statistics(model: onnx.ModelProto) -> None:
+    """Take batch normalisation out of training mode, in place: in pieces, a batch has the statistics of its pieces."""
+    read = {name for node in model.graph.node for name in node.input} | {value.name for value in model.graph.output}
+    for node in model.graph.node:
+        if node.op_type != "BatchNormalization" or read.intersection(node.output[1:]):
+            continue
+        kept = [attribute for attribute in node.attribute if attribute.name != "training_mode"]
+        del node.attribute[:], node.output[1:]
+        node.attribute.extend(kept)
+
+
+def _runs_in_pieces(plan: InputPlan, batch_size: int) -> bool:
+    return not plan.batch_is_free and batch_size != plan.declared_batch
+
+
 def _feeds(
     model: onnx.ModelProto, plan: InputPlan, batch_size: int, rng: np.random.Generator
 ) -> dict[str, npt.NDArray[Any]]:
@@ -220,7 +252,7 @@ def _run_onnxruntime(
         output.type.tensor_type.ClearField("shape")
     try:
         session = onnxruntime.InferenceSession(loose.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        if plan.batch_is_free or batch_size == plan.declared_batch:
+        if not _runs_in_pieces(plan, batch_size):
             return dict(zip(names, session.run(names, dict(feeds)), strict=True))
         step = plan.declared_batch
         chunks = [
@@ -278,7 +310,7 @@ def _largest_difference(
 
 
 def _precision(model: onnx.ModelProto) -> str:
-    types = {tensor.data_type for tensor in _weight_tensors(model)}
+    types = {tensor.data_type for tensor in (*model.graph.initializer, *_constants(model))}
     if any(node.op_type == "QuantizeLinear" for node in model.graph.node):
         return "int8"
     if onnx.TensorProto.FLOAT16 in types:

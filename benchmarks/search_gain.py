@@ -6,9 +6,9 @@
 The layers are limited as in the paper: to 14, or to 16 from 1000M on. Each search is a study of its own in FOLDER
 (build/search_gain), and goes on where an earlier run was stopped. Networks
 are scored on small images, for the CPU; budgets and complexity are those of 224x224. The score (Eq. 12) ranks the
-networks of one pool, so the two searches of a budget are put into one and ranked again. Writes FOLDER/result.json and
-prints a table in Markdown. Ends with status 1 where evolution does not find a better network than random sampling, or
-its winner uses less than 90 % of the budget.
+networks of one pool, so the two searches of a budget are put into one and ranked again; the winner of a search is the
+one that it names itself, from its own candidates. Writes FOLDER/result.json and prints a table in Markdown. Ends with
+status 1 where a winner of evolution does not come before that of random sampling, or uses less than 90 % of the budget.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main() -> int:
     (arguments.folder / "result.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     print(table(rows))
     evolved = [row for row in rows if row["strategy"] == Strategy.EVOLUTION.value]
-    return int(not all(row["rank"] == 1 and row["gain"] > 0 and row["use"] >= REQUIRED_USE for row in evolved))
+    return int(not all(row["gain"] > 0 and row["use"] >= REQUIRED_USE for row in evolved))
 
 
 def compared(budget: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -52,8 +52,11 @@ def compared(budget: str, arguments: argparse.Namespace) -> list[dict[str, Any]]
     studies = {strategy: searched(budget, maximum, strategy, arguments) for strategy in Strategy}
     pool = [(strategy, trial) for strategy, study in studies.items() for trial in study.trials]
     ranking = rank([as_scores(trial) for _, trial in pool])
-    # The first of a strategy in the order of the pool is its best.
-    winners = {strategy: next(i for i in ranking.order if pool[i][0] is strategy) for strategy in Strategy}
+    named = {strategy: study.best()[0].trial.number for strategy, study in studies.items()}
+    winners = {
+        strategy: next(i for i, (own, trial) in enumerate(pool) if own is strategy and trial.number == named[strategy])
+        for strategy in Strategy
+    }
     scores = {strategy: ranking.az_score[index] or 0.0 for strategy, index in winners.items()}
     return [
         {
@@ -110,7 +113,7 @@ def share_of_the_best(strategy: Strategy, ordered: list[Strategy]) -> float:
 
 def table(rows: list[dict[str, Any]]) -> str:
     lines = [
-        "| Budget | Strategy | Score of its best | Place in both | Of the best tenth | MACs | Of the budget | Layers |",
+        "| Budget | Strategy | Its winner scores | Place in both | Of the best tenth | MACs | Of the budget | Layers |",
         "| ---: | :--- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     lines += [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import TYPE_CHECKING, TextIO
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["diagnostics", "results"]
+__all__ = ["diagnostics", "forget_stdout", "results"]
 
 _UNWRAPPED = 10_000  # columns: a pipe or file gets every line whole
 
@@ -32,3 +33,9 @@ def _console(stream: TextIO) -> Console:
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = _UNWRAPPED
     return console
+
+
+def forget_stdout() -> None:
+    """Keep the interpreter from flushing into the closed pipe once more as it exits."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -13,6 +13,7 @@ from aznas_onnx.cli.text import plural, printable
 from aznas_onnx.counts import format_count
 
 if TYPE_CHECKING:
+    from aznas_onnx.export import Exported
     from aznas_onnx.searching import Candidate, Study
 
 __all__ = ["export"]
@@ -76,7 +77,11 @@ def export(
 
     from aznas_onnx.export import export_winners  # torch, once there is something to write
 
-    written = export_winners(study, chosen, output, seed=seed)
+    written: list[Exported] = []
+    for candidate in chosen:
+        written += export_winners(study, [candidate], output, seed=seed)
+        if output_format == "table":  # a large network takes half a minute, so each is told when it is there
+            click.echo(_line(written[-1], len(study.trials)))
     if output_format == "json":
         entries = [
             {
@@ -89,14 +94,15 @@ def export(
             for one in written
         ]
         click.echo(json.dumps({"schema": "aznas.export/1", "study": str(study_file), "exported": entries}, indent=2))
-        return DONE
-    for one in written:
-        cost = one.candidate.trial.cost
-        click.echo(
-            f"{printable(str(one.folder))}: rank {one.candidate.rank} of {plural(len(study.trials), 'candidate')}, "
-            f"{format_count(cost.macs)} MACs (multiply-adds), {format_count(cost.params)} parameters"
-        )
     return DONE
+
+
+def _line(one: Exported, n_candidates: int) -> str:
+    cost = one.candidate.trial.cost
+    return (
+        f"{printable(str(one.folder))}: rank {one.candidate.rank} of {plural(n_candidates, 'candidate')}, "
+        f"{format_count(cost.macs)} MACs (multiply-adds), {format_count(cost.params)} parameters"
+    )
 
 
 def _chosen(study: Study, best: int | None, trials: tuple[int, ...], pareto: str | None) -> list[Candidate]:

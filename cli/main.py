@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 import click
 
+from aznas_onnx.cli.console import forget_stdout
 from aznas_onnx.cli.exits import BAD_INPUT, DONE, INTERRUPTED
 from aznas_onnx.cli.text import printable
 from aznas_onnx.errors import AznasError
@@ -23,12 +22,14 @@ __all__ = ["aznas", "main", "run"]
 _COMMANDS = {
     "score": ("aznas_onnx.cli.score", "score"),
     "inspect": ("aznas_onnx.cli.inspect", "inspect"),
+    "gate": ("aznas_onnx.cli.gate", "gate"),
     "spaces": ("aznas_onnx.cli.spaces", "spaces"),
     "proxies": ("aznas_onnx.cli.proxies", "proxies"),
     "search": ("aznas_onnx.cli.search", "search"),
     "bench": ("aznas_onnx.cli.bench", "bench"),
     "report": ("aznas_onnx.cli.report", "report"),
     "export": ("aznas_onnx.cli.export", "export"),
+    "reference": ("aznas_onnx.cli.reference", "reference"),
 }
 
 
@@ -51,7 +52,7 @@ class _LazyGroup(click.Group):
             result = super().invoke(ctx)
             sys.stdout.flush()  # here, where a closed pipe can be told from an error
         except BrokenPipeError:
-            _forget_stdout()
+            forget_stdout()
             return DONE  # the reader, `head` perhaps, has seen enough
         return result
 
@@ -78,9 +79,11 @@ def aznas() -> None:
     Examples:
       aznas score resnet18.onnx mobilenet.onnx             score two networks and rank them
       aznas inspect resnet18.onnx                          its blocks, multiply-adds and parameters
+      aznas gate new.onnx --baseline shipped.onnx          is it as good as what is shipped?
       aznas search --space mbv2 --flops 600M --db run.db   the best networks within a budget
 
-    Exit status: 0 done, 2 bad usage or bad input, 3 some of many inputs failed, 130 interrupted.
+    Exit status: 0 done or passed, 1 rejected by the gate, 2 bad usage or bad input, 3 some of many inputs failed, 130
+    interrupted.
     """
 
 
@@ -116,16 +119,10 @@ def run(arguments: Sequence[str]) -> int:
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        _forget_stdout()
+        forget_stdout()
         click.echo(f"aznas: the output cannot be written: {error.strerror}", err=True)
         return BAD_INPUT
     except (KeyboardInterrupt, click.Abort):
         click.echo("aznas: interrupted", err=True)
         return INTERRUPTED
     return status if isinstance(status, int) else DONE
-
-
-def _forget_stdout() -> None:
-    """Keep the interpreter from flushing into the closed pipe once more as it exits."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -21,6 +21,7 @@ __all__ = [
     "format_option",
     "input_option",
     "keep_graph_option",
+    "limit_option",
     "proxies_option",
     "read_count",
     "read_input_shapes",
@@ -71,6 +72,31 @@ def read_count(ctx: click.Context, param: click.Parameter, value: str | None) ->
         return None if value is None else parse_count(value)
     except SettingsError as error:
         raise click.BadParameter(str(error)) from error
+
+
+def _read_range(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int | None, int | None] | None:
+    """Return the ends of ``600M`` (at most), ``4M:6M``, ``4M:`` or ``:6M``; None where nothing is given.
+
+    Raises
+    ------
+    click.BadParameter
+        If the text is none of these.
+    """
+    if value is None:
+        return None
+    low, _, high = value.rpartition(":")
+    try:
+        ends = [parse_count(end) if end else None for end in (low, high)]
+    except SettingsError as error:
+        raise click.BadParameter(str(error)) from error
+    if ends == [None, None]:
+        raise click.BadParameter(f"{value!r} names no limit; write MAX, MIN:MAX, or MIN:, such as 4M:6M")
+    return ends[0], ends[1]
+
+
+def limit_option(*names: str, help_text: str) -> Callable[[_Command], _Command]:
+    """Return an option that takes a range of counts."""
+    return click.option(*names, metavar="[MIN:]MAX", callback=_read_range, help=help_text)
 
 
 format_option = click.option(

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["duration", "shown"]
 
 _LINE_EVERY_S = 30.0
+_BAR_WIDTH = 20
 
 S = TypeVar("S")
 
@@ -38,11 +39,13 @@ def shown(
         yield _Lines(console, sentence)
         return
     from rich import progress as bars
+    from rich.table import Column
 
+    # Where there is little room the bar gives way: it alone says nothing that the numbers do not.
     columns = (
         bars.TextColumn("{task.description}", markup=False),
-        bars.BarColumn(bar_width=20),
-        bars.MofNCompleteColumn(),
+        bars.BarColumn(bar_width=None, table_column=Column(max_width=_BAR_WIDTH)),
+        bars.MofNCompleteColumn(table_column=Column(no_wrap=True)),
         bars.TextColumn("{task.fields[told]}", markup=False),
     )
     with bars.Progress(*columns, console=console, transient=True) as bar:

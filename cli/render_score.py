@@ -26,21 +26,29 @@ from aznas_onnx.results import ProxyScores, ProxyValue, Status
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from aznas_onnx.gating import Placement
+
 __all__ = ["ScoreReport", "render_scores", "score_document"]
 
 _COUNTS = ("macs", "params")  # shown as counts, and never means over seeds
 _OTHER_COLUMNS, _OTHER_WIDE_COLUMNS = 44, 60  # what names, scores and counts take
+_PERCENTILE_COLUMN = 9
 _WIDE = 118  # a console at least this wide has room for everything, and for names of a sensible length
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreReport:
-    """Scores in the order the models were given, their ranking, the proxies asked for, and the settings."""
+    """Scores in the order the models were given, their ranking, the proxies asked for, and the settings.
+
+    Where there is a `reference`, the ranking is by it, and `places` are those of the models in it.
+    """
 
     scores: tuple[ProxyScores, ...]
     ranking: Ranking
     proxies: tuple[str, ...]
     settings: Mapping[str, Any]
+    reference: str = ""
+    places: tuple[Placement | None, ...] = ()
 
     @property
     def best_first(self) -> list[int]:
@@ -58,7 +66,7 @@ def render_scores(report: ScoreReport, output_format: OutputFormat, console: Con
         _write_csv(report, console)
     elif output_format is OutputFormat.MARKDOWN:
         shown = _shown_proxies(report)
-        columns = _columns(shown, narrow=False)
+        columns = _columns(report, shown, narrow=False)
         rows = (_cells(report, index, shown, narrow=False) for index in report.best_first)
         write_markdown(console.file, columns, rows)
         console.file.writelines(f"\n{line}\n" for line in (_legend(report), *_notes(report)))
@@ -74,6 +82,7 @@ def score_document(report: ScoreReport) -> dict[str, Any]:
     return {
         "schema": "aznas.score/1",
         "settings": dict(report.settings),
+        **({"reference": report.reference} if report.reference else {}),
         "models": [_model_fields(report, index) for index in range(len(report.scores))],
     }
 
@@ -91,6 +100,7 @@ def _model_fields(report: ScoreReport, index: int) -> dict[str, Any]:
         "blocks": scores.blocks,
         "az_score": report.ranking.az_score[index],
         "rank": report.ranking.rank[index],
+        **(_place_fields(report.places[index]) if report.places else {}),
         "stderr": {name: None if value is None else value.stderr for name, value in values.items()},
         "missing": {name: value.reason for name, value in values.items() if value is not None and value.mean is None},
         "seconds": round(scores.elapsed_s, 3),
@@ -98,6 +108,11 @@ def _model_fields(report: ScoreReport, index: int) -> dict[str, Any]:
         "warnings": list(scores.warnings),
         **({"profile_s": {phase: round(s, 6) for phase, s in scores.profile_s.items()}} if scores.profile_s else {}),
     }
+
+
+def _place_fields(place: Placement | None) -> dict[str, Any]:
+    percentiles = {} if place is None else {name: round(value, 2) for name, value in place.percentiles.items()}
+    return {"percentile": None if place is None else round(place.percentile, 2), "percentiles": percentiles}
 
 
 def render_profile(scores: Sequence[ProxyScores], console: Console) -> None:
@@ -117,7 +132,9 @@ def render_profile(scores: Sequence[ProxyScores], console: Console) -> None:
 
 def _write_csv(report: ScoreReport, console: Console) -> None:
     proxies = [name for name in report.proxies if name not in _COUNTS]
-    header = ["model", "status", "rank", "az_score", *proxies, *(f"{name}_stderr" for name in proxies)]
+    place = ["percentile"] if report.places else []
+    spreads = [f"{name}_stderr" for name in proxies]
+    header = ["model", "status", "rank", "az_score", *place, *proxies, *spreads]
     header += ["macs", "params", "blocks", "seconds", "reason"]
     rows = []
     for index in range(len(report.scores)):
@@ -132,10 +149,10 @@ def _write_csv(report: ScoreReport, console: Console) -> None:
 
 def _print_table(report: ScoreReport, console: Console) -> None:
     narrow = console.width < _WIDE
-    others = _OTHER_COLUMNS if narrow else _OTHER_WIDE_COLUMNS
+    others = (_OTHER_COLUMNS if narrow else _OTHER_WIDE_COLUMNS) + (_PERCENTILE_COLUMN if report.places else 0)
     shown = proxies_with_room(_shown_proxies(report), console.width, others, narrow=narrow)
     rows = (_cells(report, index, shown, narrow=narrow) for index in report.best_first)
-    print_table(console, _columns(shown, narrow=narrow), rows)
+    print_table(console, _columns(report, shown, narrow=narrow), rows)
     console.print()
     for line in (_legend(report), *_hidden(report, shown), *_notes(report)):
         print_trimmed(console, printable(line), style="dim")
@@ -152,11 +169,12 @@ def _hidden(report: ScoreReport, shown: Sequence[str]) -> Iterator[str]:
         yield f"No room for {', '.join(hidden)}: a wider terminal, or --format md, csv or json, shows them."
 
 
-def _columns(shown: Sequence[str], *, narrow: bool) -> list[Column]:
+def _columns(report: ScoreReport, shown: Sequence[str], *, narrow: bool) -> list[Column]:
     return [
         Column(title="Rank"),
         Column(title="Model", is_number=False, is_name=True),
         Column(title="AZ\nscore" if narrow else "AZ score"),
+        *((Column(title="Per-\ncentile" if narrow else "Percentile"),) if report.places else ()),
         *(Column(title=proxy_title(name, narrow=narrow)) for name in shown),
         Column(title="MACs"),
         Column(title="Params"),
@@ -172,6 +190,7 @@ def _cells(report: ScoreReport, index: int, shown: Sequence[str], *, narrow: boo
         _optional(report.ranking.rank[index], str),
         scores.model,
         "failed" if failed else _optional(report.ranking.az_score[index], "{:.2f}".format),
+        *((_optional(report.places[index], lambda place: f"{place.percentile:.0f}"),) if report.places else ()),
         *(_value(name, value, "\n" if narrow else " ") for name, value in values.items()),
         _optional(scores.macs, format_count),
         _optional(scores.params, format_count),
@@ -204,8 +223,9 @@ def _legend(report: ScoreReport) -> str:
     parts = [f"Proxies: higher is better{', but of ' + ' and '.join(lower) if lower else ''}."]
     if report.ranking.order:
         names = ", ".join(_weighted(name, report.ranking) for name in report.ranking.proxies)
+        among = f", ranked in {report.reference}" if report.reference else ""
         if report.ranking.aggregation is Aggregation.LOG_RANK:
-            parts.append(f"AZ score: sum of ln(rank/m) over {names}; 0 is the best in all of them.")
+            parts.append(f"AZ score: sum of ln(rank/m) over {names}{among}; 0 is the best in all of them.")
         else:
             parts.append(f"AZ score: sum of rank/m over {names}; 1 each is the best in all of them.")
     parts.append("MACs: multiply-adds of one sample.")
@@ -229,6 +249,11 @@ def _weighted(name: str, ranking: Ranking) -> str:
 
 def _notes(report: ScoreReport) -> Iterator[str]:
     """Yield what was changed and what is missing, one line for all models that share it."""
+    for index in report.best_first if report.places else ():
+        place = report.places[index]
+        if place is not None:
+            told = ", ".join(f"{name} {value:.0f}" for name, value in place.percentiles.items())
+            yield f"{report.scores[index].model}: percentiles in {report.reference}: {told}"
     models: dict[str, list[str]] = {}
     for scores in (report.scores[index] for index in report.best_first):
         for text in (*_missing(scores), *scores.changes):

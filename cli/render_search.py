@@ -12,7 +12,7 @@ from aznas_onnx.cli.text import plural, printable
 from aznas_onnx.counts import format_count
 from aznas_onnx.proxies import PROXIES
 from aznas_onnx.results import ProxyValue, Status
-from aznas_onnx.searching import COMPLEXITY, Candidate, CountConvention, Study
+from aznas_onnx.searching import COMPLEXITY, Budget, Candidate, CountConvention, Study
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -138,10 +138,13 @@ def _notes(study: Study, best: Sequence[Candidate], code: str = "") -> Iterator[
     counted = "MACs: multiply-adds of one sample."
     if _counts_by_paper(study):
         counted += " The budget and the ranking count the FLOPs of the paper's code."
-    yield (
-        f"{plural(len(study.trials), 'candidate')} of {study.settings.space['name']} within the budget "
-        f"({study.settings.budget}); {study.acceptance_rate:.0%} of the draws were. {counted}"
-    )
+    found = f"{plural(len(study.trials), 'candidate')} of {study.settings.space['name']}"
+    accepted = f"{study.acceptance_rate:.0%} of the draws were new"
+    budget = study.settings.budget
+    if budget == Budget():
+        yield f"{found}, without a budget; {accepted}. {counted}"
+    else:
+        yield f"{found} within the budget ({budget}); {accepted} and within it. {counted}"
     for one in best[:1]:
         yield f"Best: {code}{one.trial.genotype}{code}"
     if best and study.path is not None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from aznas_onnx.cli.exits import BAD_INPUT, DONE, INTERRUPTED, SOME_FAILED
 from aznas_onnx.cli.options import (
@@ -21,11 +22,13 @@ from aznas_onnx.cli.options import (
     proxies_option,
     seeds_option,
 )
+from aznas_onnx.cli.reference import complete_reference
 from aznas_onnx.cli.text import plural, printable
 from aznas_onnx.results import ProxyScores, Status
 
 if TYPE_CHECKING:
     from aznas_onnx.cli.render_score import ScoreReport
+    from aznas_onnx.gating import Placement, Population
 
 __all__ = ["score"]
 
@@ -49,26 +52,37 @@ __all__ = ["score"]
     help="Give features with a singular covariance no expressivity, as the authors' code does, instead of a low one. "
     "It depends on rounding, so use it to reproduce the paper only.",
 )
+@click.option(
+    "--reference",
+    metavar="NAME|REF.json",
+    shell_complete=complete_reference,
+    help="Place the networks in a population (`aznas reference show`), scored as it was.",
+)
 @click.option("--profile", is_flag=True, help="Say on stderr where the time went.")
+@click.pass_context
 def score(
+    ctx: click.Context,
+    /,
     models: tuple[str, ...],
     output_format: OutputFormat,
     input_shapes: dict[str, tuple[int, ...]],
     profile: bool,
     aggregation: str,
+    reference: str | None,
     **settings: Any,
 ) -> int:
     """Score networks without training them, and rank them where there are several.
 
     Each network gets four proxies from one forward and one backward pass with random weights: expressivity,
     progressivity, trainability, and complexity (MACs: the multiply-adds of one sample). Higher is better. The AZ score
-    ranks the given networks among themselves and says nothing about others.
+    ranks the given networks among themselves and says nothing about others, unless a --reference gives them a place.
 
     \b
     Examples:
       aznas score resnet18.onnx resnet50.onnx mobilenet_v2.onnx
       aznas score candidates/*.onnx --seeds 3 --format csv > scores.csv
       aznas score net.onnx --input image=1x3x224x224 --batch-size 16 --device cuda
+      aznas score net.onnx --reference mbv2-600M
 
     Exit status: 0 done, 2 bad usage or none was scored, 3 some were not scored, 130 interrupted.
     """
@@ -76,6 +90,9 @@ def score(
     from aznas_onnx.cli.render_score import render_profile, render_scores
 
     settings["input_shapes"] = input_shapes
+    if reference is not None and aggregation != "log-rank":
+        raise click.UsageError("a --reference ranks by log-rank (Eq. 12); leave --aggregate out, or the reference")
+    population = None if reference is None else _scored_alike(ctx, reference, models, settings)
     scored: list[ProxyScores] = []
     interrupted = False
     try:
@@ -83,7 +100,7 @@ def score(
     except KeyboardInterrupt:
         interrupted = True
     succeeded = sum(one.status is Status.OK for one in scored)
-    report = _rank(scored, settings, aggregation) if scored else None
+    report = _rank(scored, settings, aggregation, population) if scored else None
     _report_trouble(scored, report, of_many=len(models) > 1)
     if report is not None and (succeeded or output_format is not OutputFormat.TABLE):
         render_scores(report, output_format, results())
@@ -119,18 +136,39 @@ def _score_all(models: Sequence[str], settings: Mapping[str, Any], scored: list[
         score_many(models, **settings, profile=profile, on_result=advance)
 
 
-def _rank(scored: Sequence[ProxyScores], settings: Mapping[str, Any], aggregation: str) -> ScoreReport:
+def _scored_alike(ctx: click.Context, name: str, models: Sequence[str], settings: dict[str, Any]) -> Population:
+    """Return a population; fill in the settings that it was scored with, and refuse those that are others."""
+    from aznas_onnx.gating import find_population
+    from aznas_onnx.gating.building import check_comparable
+
+    population = find_population(name)
+    own = population.settings.as_scoring()
+    settings |= {key: own[key] for key in own if ctx.get_parameter_source(key) is ParameterSource.DEFAULT}
+    check_comparable(population, models, **settings)
+    return population
+
+
+def _rank(
+    scored: Sequence[ProxyScores], settings: Mapping[str, Any], aggregation: str, population: Population | None
+) -> ScoreReport:
     from aznas_onnx.cli.render_score import ScoreReport
+    from aznas_onnx.gating import rank_in
     from aznas_onnx.proxies import PROXIES
     from aznas_onnx.ranking import rank
     from aznas_onnx.scoring import ScoreSettings, resolve_device
 
     described = ScoreSettings.of(**settings).as_dict() | {"device": str(resolve_device(settings["device"]))}
-    ranking = rank(scored, proxies=settings["proxies"], aggregation=aggregation)
     assembly = {"aggregation": aggregation, "weights": PROXIES.weights(settings["proxies"] or ())}
+    places: tuple[Placement | None, ...] = ()
+    if population is None:
+        ranking = rank(scored, proxies=settings["proxies"], aggregation=aggregation)
+    else:
+        ranking, places = rank_in(scored, population)
     return ScoreReport(
         scores=tuple(scored),
         ranking=ranking,
+        reference="" if population is None else population.name,
+        places=places,
         proxies=tuple(described["proxies"]),
         settings=described | assembly,
     )

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,12 +16,12 @@ from aznas_onnx.cli.options import (
     device_option,
     effort_option,
     format_option,
+    limit_option,
     proxies_option,
     seeds_option,
 )
 from aznas_onnx.cli.spaces import space_options
 from aznas_onnx.cli.text import plural, printable
-from aznas_onnx.counts import parse_count
 from aznas_onnx.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -30,40 +29,14 @@ if TYPE_CHECKING:
 
 __all__ = ["search"]
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def _read_range(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int | None, int | None] | None:
-    """Return the ends of ``600M`` (at most), ``4M:6M``, ``4M:`` or ``:6M``; None where nothing is given.
-
-    Raises
-    ------
-    click.BadParameter
-        If the text is none of these.
-    """
-    if value is None:
-        return None
-    low, _, high = value.rpartition(":")
-    try:
-        ends = [parse_count(end) if end else None for end in (low, high)]
-    except SettingsError as error:
-        raise click.BadParameter(str(error)) from error
-    if ends == [None, None]:
-        raise click.BadParameter(f"{value!r} names no limit; write MAX, MIN:MAX, or MIN:, such as 4M:6M")
-    return ends[0], ends[1]
-
-
-def _limit_option(*names: str, help_text: str) -> Callable[[F], F]:
-    return click.option(*names, metavar="[MIN:]MAX", callback=_read_range, help=help_text)
-
 
 @click.command()
 @click.option(
     "--space", required=True, metavar="NAME|FILE.py", help="A space of `aznas spaces`, or a file of your own."
 )
-@_limit_option("--flops", "macs", help_text="Budget: MACs (multiply-adds) of one sample, such as 600M or 400M:600M.")
-@_limit_option("--params", help_text="Budget: trainable parameters, such as 4M:6M.")
-@_limit_option("--layers", help_text="Budget: layers, as the space counts them.")
+@limit_option("--flops", "macs", help_text="Budget: MACs (multiply-adds) of one sample, such as 600M or 400M:600M.")
+@limit_option("--params", help_text="Budget: trainable parameters, such as 4M:6M.")
+@limit_option("--layers", help_text="Budget: layers, as the space counts them.")
 @click.option(
     "--latency",
     "latency_ms",

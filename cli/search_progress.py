@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["shown_progress", "told"]
 
+_MANY_DRAWS = 100
+
 
 def shown_progress(console: Console, iterations: int) -> AbstractContextManager[Callable[[Progress], None]]:
     """Return a context with a function that shows how far a search has come."""
@@ -30,9 +32,11 @@ def told(state: Progress) -> str:
     parts = [f"{state.rate:.2g}/s"]
     if state.remaining_s is not None:
         parts.append(f"{duration(state.remaining_s)} left")
-    parts.append(f"{state.acceptance_rate:.0%} of draws accepted")
+    parts.append(f"{state.acceptance_rate:.0%} accepted")
     if state.failed:
         parts.append(f"{state.failed:,} failed")
-    if state.best is not None:
-        parts.append(f"best is trial {state.best[0]:,}")
+    if state.drawn >= _MANY_DRAWS:  # it may take long, so that the other numbers stand still
+        parts.append(f"{state.drawn:,} draws for the next")
+    elif state.best is not None:
+        parts.append(f"best: trial {state.best[0]:,}")
     return ", ".join(parts)

@@ -118,9 +118,12 @@ def sample(name: str, count: int, seed: int, output_format: str, resolution: int
     """Draw networks at random and write their genotypes."""
     import numpy as np
 
+    from aznas_onnx.spaces import blamed
+
     space = _get(name, resolution, classes)
     rng = np.random.default_rng(seed)
-    genotypes = [space.sample(rng) for _ in range(count)]
+    with blamed(space, "draw a sample"):
+        genotypes = [space.sample(rng) for _ in range(count)]
     if output_format == "text":
         for genotype in genotypes:
             click.echo(space.format(genotype))
@@ -148,9 +151,12 @@ def sample(name: str, count: int, seed: int, output_format: str, resolution: int
 @space_options
 def build(name: str, genotype: str, output: Path, resolution: int | None, classes: int | None) -> int:
     """Build a network as ONNX, its weights left at zero: scoring draws its own."""
+    from aznas_onnx.spaces import blamed
+
     space = _get(name, resolution, classes)
     parsed = space.parse(genotype)
-    data = space.build(parsed).SerializeToString()
+    with blamed(space, f"build {genotype}"):
+        data = space.build(parsed).SerializeToString()
     try:
         output.write_bytes(data)
     except OSError as error:

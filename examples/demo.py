@@ -26,7 +26,7 @@ def main() -> int:
     models = [copy_from_zoo(name) for name in ZOO] + [export(name) for name in TORCHVISION]
     (FOLDER / "search.db").unlink(missing_ok=True)
     steps = (
-        ["inspect", "torchvision_resnet18.onnx"],
+        ["inspect", "resnet18.onnx"],
         ["score", "--batch-size", BATCH_SIZE, *models],
         [
             "search",
@@ -54,7 +54,7 @@ def copy_from_zoo(name: str) -> str:
 
 
 def export(name: str) -> str:
-    path = FOLDER / f"torchvision_{name}.onnx"
+    path = FOLDER / f"{name}.onnx"
     if path.exists():
         return path.name
     print(f"exporting {path.name}", flush=True)

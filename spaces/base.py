@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
 from functools import lru_cache
@@ -11,7 +10,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import numpy as np
 import onnx
 
-from aznas_onnx.errors import AznasError, SettingsError
+from aznas_onnx.errors import SettingsError
 from aznas_onnx.graph import Source
 
 __all__ = ["GenotypeError", "Space", "choose", "quote"]
@@ -167,21 +166,8 @@ def choose(values: Sequence[T], rng: np.random.Generator) -> T:
 def _count_built(space: Space[Any], genotype: Any) -> tuple[int, int, int]:
     from aznas_onnx.flops import count
     from aznas_onnx.graph.prepare import declared_blocks, prepare
+    from aznas_onnx.spaces.foreign import drawn
 
-    model = prepare(_drawn(space, genotype))
+    model = prepare(drawn(space, genotype))
     costs = count(model)
     return costs.macs, costs.params, len(declared_blocks(model.graph.metadata))
-
-
-def _drawn(space: Space[Any], genotype: Any) -> Source:
-    """Build a network; a mistake in a space of someone's own becomes a sentence that says where it is."""
-    try:
-        return space.source(genotype)
-    except AznasError:
-        raise
-    except Exception as error:  # a stranger's space may raise anything
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        raise SettingsError(
-            f"space {space.name!r} fails to build {quote(space.format(genotype))}: {type(error).__name__}: {error} "
-            f"({place.filename}, line {place.lineno})"
-        ) from error

@@ -15,8 +15,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from aznas_onnx.errors import SettingsError, UnknownNameError
+from aznas_onnx.errors import AznasError, SettingsError, UnknownNameError
 from aznas_onnx.spaces.base import Space
+from aznas_onnx.spaces.foreign import rehearse
 
 __all__ = ["BUNDLED", "ENTRY_POINT_GROUP", "FILE_ATTRIBUTE", "SpaceRecord", "get", "records"]
 
@@ -104,7 +105,8 @@ def get(name: str | os.PathLike[str], **options: Any) -> Space[Any]:
     UnknownNameError
         If no space has that name.
     SettingsError
-        If an option is unknown or not accepted, or the file cannot be loaded.
+        If an option is unknown or not accepted, the file cannot be loaded, or the space makes an obvious mistake: a
+        space that is not bundled is asked for a few genotypes to find out.
 
     Examples
     --------
@@ -115,10 +117,16 @@ def get(name: str | os.PathLike[str], **options: Any) -> Space[Any]:
     factory = _from_file(Path(text)) if text.endswith(".py") else _from_record(_find(text))
     _check_factory(text, factory)
     _check_options(text, factory, options)
-    space = factory(**options)
+    try:
+        space = factory(**options)
+    except AznasError:
+        raise
+    except Exception as error:  # a stranger's space may raise anything
+        raise SettingsError(f"space {text!r} cannot be made: {_summary(error)}") from error
     if not isinstance(space, Space):
         found = type(space).__name__
         raise SettingsError(f"space {text!r} gives a {found}; a subclass of aznas_onnx.spaces.Space is needed")
+    rehearse(space)
     return space
 
 

@@ -34,11 +34,23 @@ LEVELS = {
     "benching": 9,
     "export": 9,
     "spaces": 4,
-    "cli": 10,
-    "__main__": 11,
+    "gating": 10,
+    "cli": 11,
+    "__main__": 12,
 }
 
-TORCH_FREE = ("graph", "blocks", "flops", "inspection", "ranking", "spaces", "cli.main", "cli.score", "cli.inspect")
+TORCH_FREE = (
+    "graph",
+    "blocks",
+    "flops",
+    "inspection",
+    "ranking",
+    "spaces",
+    "gating",
+    "cli.main",
+    "cli.score",
+    "cli.gate",
+)
 
 
 def sources(repository: Path) -> Iterator[tuple[str, Path]]:
@@ -106,7 +118,7 @@ def test_the_package_itself_loads_nothing_heavy() -> None:
 
 
 def test_help_loads_nothing_that_takes_long() -> None:
-    for arguments in (["--help"], ["score", "--help"], ["inspect", "--help"], ["--version"]):
+    for arguments in (["--help"], ["score", "--help"], ["inspect", "--help"], ["gate", "--help"], ["--version"]):
         loaded = loaded_by(f"from aznas_onnx.cli.main import run; assert run({arguments}) == 0")
         assert not loaded & {"numpy", "onnx", "rich", "scipy", "torch"}, arguments
 

@@ -12,7 +12,11 @@ import pytest
 from aznas_onnx.cli.main import aznas
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
-COMMANDS = re.findall(r"(?:^(?:\$ )?|`)(aznas (?:score|inspect|spaces|search|export)\b[^`\n]*)", README, re.MULTILINE)
+COMMANDS = re.findall(
+    r"(?:^(?:\$ )?|`)(aznas (?:score|inspect|gate|reference|proxies|spaces|search|bench|report|export)\b[^`\n]*)",
+    README,
+    re.MULTILINE,
+)
 
 
 def parse(words: list[str]) -> None:
@@ -28,12 +32,22 @@ def parse(words: list[str]) -> None:
 
 
 def test_the_readme_shows_each_job() -> None:
-    assert {command.split()[1] for command in COMMANDS} == {"score", "inspect", "spaces", "search", "export"}
+    assert {command.split()[1] for command in COMMANDS} >= {
+        "score",
+        "inspect",
+        "gate",
+        "proxies",
+        "spaces",
+        "search",
+        "bench",
+        "report",
+        "export",
+    }
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_of_the_readme_are_accepted(command: str) -> None:
-    parse(shlex.split(command))
+    parse(shlex.split(command, comments=True))
 
 
 @pytest.mark.parametrize("target", re.findall(r"\]\((?!https?:)([^)#]+)\)", README))

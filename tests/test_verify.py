@@ -12,6 +12,7 @@ from onnx import helper, numpy_helper
 from aznas_onnx.errors import ModelError
 from aznas_onnx.graph import Facts, Graph
 from aznas_onnx.verify import VerificationError, compare_before_softmax, fill_weights, verify
+from tests.graph.builders import network
 
 if TYPE_CHECKING:
     from aznas_onnx.convert.program import Program
@@ -80,6 +81,13 @@ def test_what_onnxruntime_refuses_is_said() -> None:
         verify(model)
 
 
+def test_errors_name_the_model() -> None:
+    body = "q = QuantizeLinear (x, s, z)  m = QLinearMatMul (q, s, z, w, s, z, s, z)  y = DequantizeLinear (m, s, z)"
+    model = network(body, {"x": ("N", 3)}, {"s": np.float32(0.1), "z": np.int8(0), "w": np.eye(3, dtype=np.int8)})
+    with pytest.raises(ModelError, match=r"^g: node 'QLinearMatMul_1': .* export the float model before quantisation"):
+        verify(model)
+
+
 def test_filling_is_seeded_and_spares_what_has_a_meaning() -> None:
     filled = []
     for _ in range(2):
@@ -92,6 +100,39 @@ def test_filling_is_seeded_and_spares_what_has_a_meaning() -> None:
     assert filled[0]["w"].any()
     np.testing.assert_array_equal(filled[0]["scales"], [1.0, 1.0, 2.0, 2.0])
     np.testing.assert_array_equal(filled[0]["shape"], [-1, 6])
+
+
+def test_a_gain_per_channel_keeps_its_size_whatever_its_axes() -> None:
+    """Networks with standardised weights multiply by gains far below one, and overflow without them."""
+    model = classifier()
+    gains = np.full((20, 1, 1, 1), 0.01, np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(gains, "gains"))
+    fill_weights(model, np.random.default_rng(0))
+    filled = numpy_helper.to_array(model.graph.initializer[-1])
+    assert np.all((filled >= 0.005) & (filled <= 0.015))
+
+
+def test_zeros_that_a_node_makes_are_no_blank_weights() -> None:
+    model = classifier()
+    zeros = numpy_helper.from_array(np.zeros(20, np.float32))
+    model.graph.node.insert(0, helper.make_node("Constant", [], ["shift"], value=zeros))
+    fill_weights(model, np.random.default_rng(0))
+    assert not numpy_helper.to_array(model.graph.node[0].attribute[0].t).any()
+
+
+NORMALISED = """<ir_version: 8, opset_import: ["" : 17]>
+net (float[2, 3, 8, 8] x) => (float[2, 3, 8, 8] y) {
+    a, b, c = BatchNormalization <training_mode = 1> (x, scale, shift, mean, variance)
+    y = Relu (a)
+}"""
+
+
+@pytest.mark.parametrize("batch_size", [2, 6])
+def test_statistics_of_the_batch_are_compared_where_the_batch_is_one(batch_size: int) -> None:
+    model = onnx.parser.parse_model(NORMALISED)
+    for name, value in {"scale": 1.5, "shift": 0.5, "mean": 0.25, "variance": 2.0}.items():
+        model.graph.initializer.append(numpy_helper.from_array(np.full(3, value, np.float32), name))
+    assert verify(model, batch_size=batch_size).relative_difference < 1e-5
 
 
 def test_only_a_final_softmax_is_looked_behind() -> None:

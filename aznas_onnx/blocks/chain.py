@@ -55,6 +55,14 @@ def group(network: Network, items: Sequence[Item]) -> list[Part]:
     return _Grouping(network, items).run()
 
 
+def _next_of(kinds: Sequence[Kind], items: Sequence[Item]) -> list[int]:
+    """For each item, where the next one of these kinds is; the number of items where none follows."""
+    found = [len(items)] * len(items)
+    for at in range(len(items) - 1, 0, -1):
+        found[at - 1] = at if items[at].kind in kinds else found[at]
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class _Cluster:
     """Weights that belong together, as indices of items; the kind is None until the neighbours are known."""
@@ -67,6 +75,7 @@ class _Grouping:
     def __init__(self, network: Network, items: Sequence[Item]) -> None:
         self._network = network
         self._items = items
+        self._heavy_after = _next_of(_HEAVY, items)
         self._inside = {index: Inside(network, item) for index, item in enumerate(items) if item.kind is Kind.REGION}
         sums = [index for index, inside in self._inside.items() if inside.merge is Merge.SUM]
         activated = [index for index in sums if self._kind(index + 1) is Kind.ACTIVATION]
@@ -145,8 +154,7 @@ class _Grouping:
         return "K" if activated else "k"
 
     def _next_heavy(self, index: int) -> int:
-        end = len(self._items)
-        return next((at for at in range(index + 1, end) if self._items[at].kind in _HEAVY), end)
+        return self._heavy_after[index]
 
     def _widens(self, run: Sequence[int]) -> bool:
         """Whether weights in a row work on a map that is wider than what comes in and what goes out."""

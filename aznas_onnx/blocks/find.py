@@ -15,6 +15,7 @@ from aznas_onnx.blocks.reasons import reason_for
 from aznas_onnx.blocks.regions import divide
 from aznas_onnx.blocks.traits import bits, survey
 from aznas_onnx.blocks.types import Block, BlockKind, Blocks
+from aznas_onnx.errors import ModelError
 from aznas_onnx.graph.ir import Graph, Node
 from aznas_onnx.graph.model import Model
 from aznas_onnx.graph.prepare import declared_blocks
@@ -46,7 +47,27 @@ def find_blocks(model: Model, patterns: Sequence[str] = ()) -> Blocks:
         If a pattern, or a tensor that the metadata names, is not in the model.
     SettingsError
         If a pattern matches no group that makes a feature map.
+    ModelError
+        If a block's output has no elements, or is not made of floats.
     """
+    found = _find(model, patterns)
+    for block in found.blocks:
+        _check_output(model, block)
+    return found
+
+
+def _check_output(model: Model, block: Block) -> None:
+    fact = model.facts[block.output]
+    what = f"{model.name}: block {block.name!r} ends in tensor {block.output!r} of"
+    if fact.shape is not None and 0 in fact.shape:
+        raise ModelError(
+            f"{what} shape {fact.shape}, which has no elements; export the model at the size that it is used with"
+        )
+    if fact.dtype.kind != "f":
+        raise ModelError(f"{what} type {fact.dtype.name}; only floats can be scored, so export the model without it")
+
+
+def _find(model: Model, patterns: Sequence[str]) -> Blocks:
     if patterns:
         return _assemble_declared(model, matched(model, patterns))
     names = declared_blocks(model.graph.metadata)

@@ -22,6 +22,10 @@ __all__ = ["Division", "Merge", "Region", "divide", "merge_of"]
 _LONG_CHAIN = 8
 _LOWER_RESOLUTION = 4
 
+# A lattice of paths has an interval for every two of its nodes. Published networks have hundreds at most; beyond this
+# many, only the shortest are looked at, and the others are long skips.
+_MOST_INTERVALS = 4096
+
 
 class Merge(enum.Enum):
     """How paths meet."""
@@ -87,10 +91,9 @@ class _Divider:
             self._up_to.append(self._up_to[-1] | 1 << index)
         self._total = (self._up_to[stop - 1] & traits.weighted).bit_count()
         found = _bypasses(data, path, stop)
-        self._intervals = sorted(
-            (self._region(start, end, beside) for (start, end), beside in found.items()),
-            key=lambda item: (item.end - item.start, item.start),
-        )
+        spans = sorted(found, key=lambda span: (span[1] - span[0], span[0]))
+        self._intervals = [self._region(start, end, found[start, end]) for start, end in spans[:_MOST_INTERVALS]]
+        self._left_out = frozenset(end for _, end in spans[_MOST_INTERVALS:])
 
     def divide(self) -> Division:
         regions: list[Region] = []
@@ -105,7 +108,8 @@ class _Divider:
         regions.sort(key=lambda region: region.start)
         regions = [self._with_side_inputs(region, dropped) for region in regions]
         inside = {place for region in regions for place in range(region.start + 1, region.end + 1)}
-        return Division(regions=tuple(regions), long_merges=frozenset(interval.end for interval in dropped) - inside)
+        long_merges = {interval.end for interval in dropped} | self._left_out
+        return Division(regions=tuple(regions), long_merges=frozenset(long_merges - inside))
 
     def _with_side_inputs(self, region: Region, dropped: list[Region]) -> Region:
         """Add what lies beside the path on a long skip that joins inside of a region, as in a cell with two inputs."""

@@ -42,13 +42,18 @@ def overwriting(program: Program, graph: Graph, facts: Facts, keep: Collection[s
     producers = {name: nodes[step.node] for step in program.steps for name in step.outputs if name}
     readers = Counter(name for step in program.steps for name in step.inputs if name)
     single = {name for name in producers if readers[name] == 1 and name not in keep and name not in program.outputs}
-    free = {name for name in single if producers[name].is_op(*_LETS_GO)}
+    free = {name for name in single if producers[name].is_op(*_LETS_GO) or _picks_many(producers[name], facts)}
     # A convolution's derivative makes a gradient that nobody else holds.
     convolved = {step.inputs[0] for step in program.steps if nodes[step.node].is_op("Conv")}
     return replace(
         program,
         steps=tuple(_overwriting(step, nodes[step.node], free, single & convolved, facts) for step in program.steps),
     )
+
+
+def _picks_many(node: Node, facts: Facts) -> bool:
+    """Whether a node gathers by more than one index: one alone gives a view."""
+    return node.is_op("Gather") and len(facts[node.inputs[1]].shape or ()) > 0
 
 
 def _overwriting(step: Step, node: Node, free: Collection[str], convolved: Collection[str], facts: Facts) -> Step:

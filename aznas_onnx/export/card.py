@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from aznas_onnx.counts import format_count
 from aznas_onnx.searching import COMPLEXITY, Candidate, CountConvention, Study
@@ -41,7 +42,7 @@ def _lines(study: Study, one: Candidate, seed: int, relative_difference: float) 
         "are random, to start training from, and the score says how it compares with those candidates and no more."
     )
     yield from ("", "```", trial.genotype, "```", "")
-    yield from _table(("Count", "Value"), _counts(study, one))
+    yield from _table(("What it is", "Value"), (*_shapes(settings.space["options"]), *_counts(study, one)))
     yield ""
     yield from _table(("Proxy (higher is better)", "Value"), _proxies(one))
     yield from ("", "## Files", "")
@@ -58,6 +59,14 @@ def _lines(study: Study, one: Candidate, seed: int, relative_difference: float) 
     yield from ("", "## Where it comes from", "")
     yield from _table(("Setting", "Value"), _provenance(study))
     yield ""
+
+
+def _shapes(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Say what goes in and comes out, as far as the space has the options that every bundled one has."""
+    if "resolution" in options:
+        yield "Input", f"float32, batch x 3 x {options['resolution']} x {options['resolution']}"
+    if "num_classes" in options:
+        yield "Output", f"float32, batch x {options['num_classes']}: logits of the classes"
 
 
 def _counts(study: Study, one: Candidate) -> Iterator[tuple[str, str]]:
@@ -95,14 +104,16 @@ def _provenance(study: Study) -> Iterator[tuple[str, str]]:
 
 
 def _told(values: Mapping[str, object]) -> str:
-    return ", ".join(f"{name} {_plain(value)}" for name, value in values.items() if value not in ([], {}, None))
+    """Write settings in a row; those that are off go without saying."""
+    told = [pair for pair in values.items() if pair[1] is not False and pair[1] not in ([], {}, None)]
+    return ", ".join(f"{name} {_plain(value)}" for name, value in told)
 
 
 def _plain(value: object) -> str:
     return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
-def _table(header: tuple[str, str], rows: Iterator[tuple[str, str]]) -> Iterator[str]:
+def _table(header: tuple[str, str], rows: Iterable[tuple[str, str]]) -> Iterator[str]:
     yield f"| {header[0]} | {header[1]} |"
     yield "| :--- | :--- |"
     for left, right in rows:

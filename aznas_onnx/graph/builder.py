@@ -172,15 +172,15 @@ class GraphBuilder:
         """Add a Transpose."""
         return self.node("Transpose", x, name=name, perm=axes)
 
-    def split(self, x: str, name: str, parts: int, width: int) -> tuple[str, ...]:
-        """Add a Split of the last axis into equal parts, called ``<name>.0``, ``<name>.1``, ..."""
+    def split(self, x: str, name: str, parts: int, width: int, *, axis: int = -1) -> tuple[str, ...]:
+        """Add a Split of an axis, the last if none is given, into equal parts ``<name>.0``, ``<name>.1``, ..."""
         sizes = f"{parts}x{width}{_SPLIT_SUFFIX}"
         if sizes not in self._constants:
             self.constant(sizes, np.full(parts, width, dtype=np.int64))
         outputs = tuple(f"{name}.{part}" for part in range(parts))
         for output in outputs:
             self._claim(output)
-        self._add_node("Split", (x, sizes), outputs, name, {"axis": -1})
+        self._add_node("Split", (x, sizes), outputs, name, {"axis": axis})
         return outputs
 
     def gemm(self, x: str, name: str, in_features: int, out_features: int) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from aznas_onnx.graph.evaluate import Deferred, is_cheap
 from aznas_onnx.graph.facts import Fact, Facts
-from aznas_onnx.graph.ir import Array, Constant, Graph, Node
+from aznas_onnx.graph.ir import Array, Constant, Graph, Node, Origin
 
 __all__ = ["fold", "live_nodes"]
 
@@ -127,8 +127,11 @@ class _Folding:
             return False
         if not all(value is not None and _same(first, value) for value in values[1:]):
             return False
-        self.constants[name] = Constant.of(first, self._sources(node))
+        self.constants[name] = Constant.of(first, self._sources(node), self._origin(node))
         return True
+
+    def _origin(self, node: Node) -> Origin:
+        return Origin(node=node, inputs=tuple(self.constants.get(name) for name in node.inputs))
 
     def _is_constant(self, node: Node) -> bool:
         if node.op_type in _RANDOM or not node.inputs:
@@ -144,7 +147,8 @@ class _Folding:
 
     def _fold_symbolically(self, node: Node) -> None:
         """Make constants of known shape whose data is computed only if somebody asks."""
-        inputs = tuple(self.constants[name] if name else None for name in node.inputs)
+        origin = self._origin(node)
+        inputs = origin.inputs
         readable = all(constant is None or constant.read is not None for constant in inputs)
         sources = self._sources(node)
         for index, name in enumerate(node.outputs):
@@ -152,7 +156,9 @@ class _Folding:
                 fact = self._walks[0][name]
                 assert fact.shape is not None  # checked by _same_shape
                 read = Deferred.of(node, inputs, index, fact.elements) if readable else None
-                self.constants[name] = Constant(shape=fact.shape, dtype=fact.dtype, read=read, sources=sources)
+                self.constants[name] = Constant(
+                    shape=fact.shape, dtype=fact.dtype, read=read, sources=sources, origin=origin
+                )
 
 
 def _same(left: Array, right: Array) -> bool:

@@ -6,6 +6,7 @@ every operator's shape rule. The few operators that make up most of real graphs 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -27,6 +28,7 @@ _SAME_SHAPE_UNARY = frozenset(
     "Celu Softplus Softsign Mish Gelu Sin Cos Clip PRelu ThresholdedRelu Swish".split()
 )
 _WINDOWED = ("AveragePool", "ConvTranspose", "LpPool", "MaxPool")
+_QUANTISED = re.compile("^Q[A-Z]|Integer|NBits|Bnb4|Quantize")  # operators of ONNX Runtime on integers
 _BROADCASTING = frozenset("Add Sub Mul Div".split())
 
 
@@ -177,8 +179,7 @@ def _infer_by_schema(node: Node, inputs: Sequence[Fact | None]) -> list[Fact]:
     found = schema(node.op_type, node.version, node.domain)
     if found is None:
         raise UnsupportedOperatorError(
-            f"node {node.name!r} has operator {node.operator}, which is not known here; "
-            "export the model again with standard ONNX operators"
+            f"node {node.name!r} has operator {node.operator}, which is not known here; {_remedy(node)}"
         )
     types: dict[str, onnx.TypeProto] = {}
     data: dict[str, onnx.TensorProto] = {}
@@ -199,6 +200,17 @@ def _infer_by_schema(node: Node, inputs: Sequence[Fact | None]) -> list[Fact]:
             f"node {node.name!r} ({node.operator}) does not fit its inputs of shapes {shapes}: {reason}"
         ) from error
     return [_fact(node, outputs.get(name)) for name in node.outputs]
+
+
+def _remedy(node: Node) -> str:
+    """Say what to do about an operator of another domain."""
+    if node.domain == "com.microsoft.nchwc":
+        return "it is tied to one processor's memory layout: let ONNX Runtime optimise up to level extended only"
+    if node.domain == "com.microsoft" and _QUANTISED.search(node.op_type):
+        return "export the float model before quantisation"
+    if node.domain == "com.microsoft":
+        return "give the model as it was before ONNX Runtime's optimiser, or export it again"
+    return "export the model again with standard ONNX operators"
 
 
 def _fact(node: Node, proto: onnx.TypeProto | None) -> Fact:

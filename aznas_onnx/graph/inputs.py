@@ -79,11 +79,7 @@ def plan_inputs(graph: Graph, given: Mapping[str, tuple[int, ...]]) -> InputPlan
         raise SettingsError(f"--input names {unknown[0]!r}, but the inputs are {', '.join(map(repr, names))}")
     floats = [value for value in graph.inputs if value.dtype == np.float32]
     if not floats:
-        found = ", ".join(f"{value.name!r} ({value.dtype.name})" for value in graph.inputs) or "none"
-        raise ModelError(
-            f"no float input to feed Gaussian samples to (inputs: {found}); "
-            "export the network from its first float tensor"
-        )
+        raise ModelError(_without_floats(graph))
     primary = _primary(floats, given)
     if "" in given:
         given = {**{k: v for k, v in given.items() if k}, primary.name: given[""]}
@@ -111,6 +107,20 @@ def plan_inputs(graph: Graph, given: Mapping[str, tuple[int, ...]]) -> InputPlan
         batched=frozenset(batched),
         batch_is_free=not isinstance(first, int),
         warnings=tuple(warnings),
+    )
+
+
+def _without_floats(graph: Graph) -> str:
+    """Say what a network without float inputs is given instead, and how to export it."""
+    found = ", ".join(f"{value.name!r} ({value.dtype.name})" for value in graph.inputs) or "none"
+    sentence = f"no float input to feed Gaussian samples to (inputs: {found}); "
+    names = {value.name for value in graph.inputs}
+    looked_up = next((node for node in graph.nodes if node.is_op("Gather") and names & set(node.inputs[1:])), None)
+    if looked_up is None or looked_up.inputs[0] in names:
+        return sentence + "export the network from its first float tensor"
+    return sentence + (
+        f"node {looked_up.name!r} looks up token ids in a table: export the network from the embedded tokens on "
+        "(inputs_embeds instead of input_ids, where there is such an argument)"
     )
 
 

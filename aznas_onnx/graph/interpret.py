@@ -29,6 +29,7 @@ __all__ = ["interpret"]
 # Constants up to this size are looked at; integers (index tables) in full, floats only while they could be scalars,
 # scales or masks that decide what a node means.
 _SMALL_FLOAT_ELEMENTS = 4096
+_MOST_AXES = 64  # torch computes with no more
 _SCALARS = 64  # values up to this size are always remembered: shape arithmetic is made of them
 _RANDOM = frozenset(
     "RandomNormal RandomNormalLike RandomUniform RandomUniformLike Multinomial Bernoulli Dropout".split()
@@ -190,6 +191,10 @@ class _Walk:
         """Refuse a tensor that no network has; `what` starts the sentence."""
         if fact.shape is not None and any(size < 0 for size in fact.shape):
             raise ModelError(f"{what} a tensor of negative size {fact.shape}")
+        if fact.shape is not None and len(fact.shape) > _MOST_AXES:
+            raise ModelError(
+                f"{what} a tensor of {len(fact.shape)} axes, but at most {_MOST_AXES} can be computed with"
+            )
         if fact.elements > self._limits.tensor_elements:
             raise ModelError(
                 f"{what} a tensor of shape {fact.shape}, above the limit of {self._limits.tensor_elements:,} elements"

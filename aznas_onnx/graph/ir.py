@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["AttributeValue", "Constant", "Graph", "GraphInput", "Node"]
+__all__ = ["AttributeValue", "Constant", "Graph", "GraphInput", "Node", "Origin"]
 
 Array: TypeAlias = npt.NDArray[Any]
 AttributeValue: TypeAlias = "int | float | str | bytes | Array | tuple[Any, ...] | Graph"
@@ -79,12 +79,15 @@ class Constant:
     sources
         Root constants of the file (initialisers, Constant nodes) that this one was computed from, itself
         included if it is one; the place to look for what is a parameter.
+    origin
+        The node that made it, where it was folded; None for what the file holds.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     read: Callable[[], Array] | None = None
     sources: frozenset[str] = frozenset()
+    origin: Origin | None = None
 
     @property
     def elements(self) -> int:
@@ -100,9 +103,17 @@ class Constant:
         return self.dtype.kind == "f" or "float" in self.dtype.name
 
     @classmethod
-    def of(cls, array: Array, sources: frozenset[str] = frozenset()) -> Constant:
+    def of(cls, array: Array, sources: frozenset[str] = frozenset(), origin: Origin | None = None) -> Constant:
         """Wrap an array."""
-        return cls(shape=tuple(array.shape), dtype=array.dtype, read=lambda: array, sources=sources)
+        return cls(shape=tuple(array.shape), dtype=array.dtype, read=lambda: array, sources=sources, origin=origin)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Origin:
+    """A node that was folded, with the constants that it read; None where an input is omitted or is not among them."""
+
+    node: Node
+    inputs: tuple[Constant | None, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

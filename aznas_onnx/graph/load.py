@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -213,6 +214,10 @@ def _rename(nodes: Iterable[onnx.NodeProto], version: int) -> bool:
 
 
 def _checker_error(text: str, model: onnx.ModelProto, name: str) -> ModelError:
+    if "topologically sorted" in text:
+        read = re.search(r"input '(.*?)' of node", text)
+        through = f" through {read.group(1)!r}" if read else ""
+        return ModelError(f"{name} is not valid ONNX: its nodes form a cycle{through}, or read what nothing makes")
     if "No Op registered for" in text:
         version = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
         unknown: dict[str, str] = {}

@@ -6,6 +6,7 @@ do not mind that these have the wrong number of channels. Better said here, by n
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -19,6 +20,8 @@ __all__ = ["check_operands"]
 _Shape: TypeAlias = tuple[int, ...]
 _Shapes: TypeAlias = Sequence["_Shape | None"]
 
+_WINDOWED = frozenset(("AveragePool", "Conv", "ConvTranspose", "LpPool", "MaxPool"))
+_WIDEST_WINDOW = 2**16
 _MAY_BE_ENDLESS = frozenset(("start", "end", "starts", "ends"))  # the largest number stands for the end of an axis
 
 
@@ -31,6 +34,8 @@ def check_operands(node: Node, inputs: Sequence[Fact | None]) -> None:
         If they do not fit each other.
     """
     _check_integers(node)
+    _check_windows(node)
+    _check_indices(node, inputs)
     rule = _RULES.get(node.op_type) if not node.domain else None
     if rule is None or any(fact is not None and fact.shape is None for fact in inputs):
         return
@@ -51,6 +56,37 @@ def _check_integers(node: Node) -> None:
                 raise ModelError(
                     f"node {node.name!r} ({node.operator}) has attribute {name} of {number}, which is absurd"
                 )
+
+
+def _check_windows(node: Node) -> None:
+    """Refuse windows and pads beyond any image: runtimes pad, and walk over the padding, position by position."""
+    if node.domain or node.op_type not in _WINDOWED:
+        return
+    dilations: Any = node.attributes.get("dilations", ())
+    kernel: Any = node.attributes.get("kernel_shape", ())
+    pads: Any = node.attributes.get("pads", ())
+    widths = [size * step for size, step in itertools.zip_longest(kernel, dilations, fillvalue=1)]
+    widest = max((*widths, *pads), default=0)
+    if widest > _WIDEST_WINDOW:
+        raise ModelError(
+            f"node {node.name!r} ({node.operator}) has a window or padding of {widest:,} positions, "
+            f"above the limit of {_WIDEST_WINDOW:,}"
+        )
+
+
+def _check_indices(node: Node, inputs: Sequence[Fact | None]) -> None:
+    """Refuse indices that are known and point outside: no runtime would run them."""
+    if not node.is_op("Gather") or len(inputs) != 2 or inputs[0] is None or inputs[1] is None:
+        return
+    shape, indices, axis = inputs[0].shape, inputs[1].value, _integer(node, "axis", 0)
+    if indices is None or not shape or not indices.size or not -len(shape) <= axis < len(shape):
+        return
+    lowest, highest, size = int(indices.min()), int(indices.max()), shape[axis]
+    if lowest < -size or highest >= size:
+        raise ModelError(
+            f"node {node.name!r} ({node.operator}) takes element {highest if highest >= size else lowest} "
+            f"of an axis of {size}"
+        )
 
 
 def _integer(node: Node, name: str, default: int) -> int:

@@ -23,13 +23,14 @@ from aznas_onnx.graph.model import Model
 from aznas_onnx.graph.precision import to_float32
 from aznas_onnx.graph.rewrite import canonicalise, decompose, restore_normalisation
 
-__all__ = ["BLOCKS_KEY", "declared_blocks", "prepare", "specialise"]
+__all__ = ["BLOCKS_KEY", "declared_blocks", "named", "prepare", "specialise"]
 
 BLOCKS_KEY = "aznas.blocks"  # metadata key: JSON list of the tensors that are the primary blocks' outputs, in order
 _PROBE_BATCH = 13  # the second batch size that a graph is walked at; a size that no window or head count has
 
 _READ_SHAPES = frozenset("Shape Size".split())
 _MESSAGE_LENGTH = 1000
+_MOST_BLOCKS = 4096
 
 
 def prepare(
@@ -65,12 +66,12 @@ def prepare(
         If the model cannot be read, is invalid, or does not fit its shapes.
     """
     name = source_name(source)
-    with _named(name):
+    with named(name):
         return _prepare(source, name, input_shapes or {}, keep_graph, limits or Limits())
 
 
 @contextmanager
-def _named(name: str) -> Iterator[None]:
+def named(name: str) -> Iterator[None]:
     """Make every error name the model in one printable sentence: the names in a file are a stranger's text."""
     try:
         yield
@@ -172,7 +173,7 @@ def specialise(model: Model, batch_size: int, limits: Limits | None = None) -> M
             f"{model.name}: the model works at batch size {plan.declared_batch} only ({model.fixed_batch}); "
             f"score it with --batch-size {plan.declared_batch}"
         )
-    with _named(model.name):
+    with named(model.name):
         graph, facts = interpret(model.graph, batch_size, plan.shapes(batch_size), limits or Limits())
         if not _is_folded(graph, facts):
             graph, facts = fold(graph, facts, protected=declared_blocks(graph.metadata))
@@ -194,7 +195,7 @@ def declared_blocks(metadata: Mapping[str, str]) -> tuple[str, ...]:
     Raises
     ------
     ModelError
-        If the entry is not a JSON list of strings.
+        If the entry is not a JSON list of strings, or of too many.
     """
     text = metadata.get(BLOCKS_KEY)
     if text is None:
@@ -205,4 +206,6 @@ def declared_blocks(metadata: Mapping[str, str]) -> tuple[str, ...]:
         raise ModelError(f"metadata {BLOCKS_KEY!r} is not JSON; a list of tensor names was expected") from error
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ModelError(f"metadata {BLOCKS_KEY!r} is not a list of tensor names")
+    if len(names) > _MOST_BLOCKS:
+        raise ModelError(f"metadata {BLOCKS_KEY!r} names {len(names):,} blocks, above the limit of {_MOST_BLOCKS:,}")
     return tuple(names)

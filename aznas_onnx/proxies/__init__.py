@@ -7,6 +7,7 @@ from aznas_onnx.proxies.blockwise import BLOCKWISE
 from aznas_onnx.proxies.complexity import MACS
 from aznas_onnx.proxies.evidence import BlockEvidence, Evidence, Measured, Outcome
 from aznas_onnx.proxies.expressivity import EXPRESSIVITY
+from aznas_onnx.proxies.idle import IDLE_BLOCKS
 from aznas_onnx.proxies.literature import GROUPS, LITERATURE
 from aznas_onnx.proxies.measurement import Measurement, value
 from aznas_onnx.proxies.progressivity import PROGRESSIVITY
@@ -42,7 +43,7 @@ BEST = (
 )
 
 PROXIES = ProxyRegistry(
-    (*AZ, *BLOCKWISE, *STRUCTURAL, *LITERATURE),
+    (*AZ, *BLOCKWISE, *STRUCTURAL, IDLE_BLOCKS, *LITERATURE),
     groups={
         "az": tuple(proxy.name for proxy in AZ),
         "best": BEST,

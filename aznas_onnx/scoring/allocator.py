@@ -12,7 +12,7 @@ __all__ = ["keep_freed_memory"]
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _KEPT_BYTES = 2**30
-_REUSED_BYTES = 2**23
+_REUSED_BYTES = 2**25  # the most that glibc allows
 
 
 @lru_cache(maxsize=1)
@@ -21,8 +21,7 @@ def keep_freed_memory() -> None:
 
     By default glibc asks the kernel for every large block anew and gives it back at once, and the kernel clears each
     page again as it is touched: with feature maps of some megabytes that took up to half of the time of a pass. Blocks
-    above 8 MiB are still handled so, because keeping them costs memory: they leave holes that others do not fit. At
-    most a gigabyte stays with the process after it was freed.
+    above 32 MiB are still handled so. At most a gigabyte stays with the process after it was freed.
 
     The variables that glibc itself reads (``MALLOC_TRIM_THRESHOLD_``, ``MALLOC_MMAP_THRESHOLD_``) take precedence.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -10,6 +11,7 @@ from aznas_onnx.blocks import Blocks
 from aznas_onnx.convert import compile_program
 from aznas_onnx.convert.reuse import overwriting
 from aznas_onnx.graph import Limits, Model, specialise
+from aznas_onnx.graph.tables import spread_out
 from aznas_onnx.initialise import WeightSource, plan_weights
 from aznas_onnx.proxies import BlockEvidence
 from aznas_onnx.proxies.blockpass import BlockPass, signs_of
@@ -62,6 +64,9 @@ class Runner:
         if device.type == "cpu":
             keep_freed_memory()
         sized = specialise(model, batch_size, limits or Limits())
+        if blocks.is_transformer:
+            graph, facts = spread_out(sized.graph, sized.facts)
+            sized = replace(sized, graph=graph, facts=facts)
         self._device = device
         self._feeds = FeedSource(sized, device)
         self._weights = plan_weights(sized.graph, sized.facts, is_transformer=blocks.is_transformer)

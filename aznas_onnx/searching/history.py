@@ -20,7 +20,14 @@ from typing import Any
 
 from aznas_onnx.results import ProxyValue, Status
 from aznas_onnx.searching.budget import Cost
-from aznas_onnx.searching.database import StudyError, connect, create_or_check, explained, transaction
+from aznas_onnx.searching.database import (
+    StudyError,
+    connect,
+    create_or_check,
+    explained,
+    read_settings,
+    transaction,
+)
 from aznas_onnx.searching.liveness import HEARTBEAT_S, Writer
 from aznas_onnx.searching.settings import StudySettings
 from aznas_onnx.searching.trial import Origin, Proposal, Trial
@@ -70,14 +77,18 @@ class History:
         Raises
         ------
         StudyError
-            If the file holds a study and `resume` is False or the settings differ, or cannot be used.
+            If the file holds a study and `resume` is False or the settings differ, or cannot be used. A study that has
+            no candidate yet, and that no living process writes to, is none: its settings are replaced.
         """
         connection = connect(path)
         try:
             stored = create_or_check(connection, path, settings)
-            if stored is not None:
+            if stored is not None and not _begins_anew(connection, path, settings):
                 _check_resumable(path, stored, settings, resume)
-            return cls(connection, path, settings)
+            history = cls(connection, path, settings)
+            with explained(path):  # until this process had signed in, another could begin anew
+                _check_resumable(path, read_settings(connection, path), settings, resume=True)
+            return history
         except BaseException:
             connection.close()
             raise
@@ -98,6 +109,10 @@ class History:
             contextlib.closing(self._connection),
         ):  # what is recorded stays recorded
             self._connection.execute("DELETE FROM claims WHERE writer = ?", (self._writer,))
+            self._connection.execute(  # one that recorded nothing need not be remembered
+                "DELETE FROM writers WHERE id = :id AND NOT EXISTS (SELECT 1 FROM trials WHERE writer = :id)",
+                {"id": self._writer},
+            )
 
     def new_trials(self) -> list[Trial]:
         """Return the trials recorded since the last call, by this process or another, in the order of recording."""
@@ -233,6 +248,21 @@ def read_software(connection: sqlite3.Connection) -> tuple[dict[str, str], ...]:
     """Return the versions of Python and the main packages that wrote to an open study, each combination once."""
     rows = connection.execute("SELECT software FROM writers GROUP BY software ORDER BY min(id)").fetchall()
     return tuple(json.loads(row[0]) for row in rows)
+
+
+def _begins_anew(connection: sqlite3.Connection, path: Path | None, settings: StudySettings) -> bool:
+    """Give the file these settings if it holds nothing but those of a search that found nothing to score."""
+    with explained(path), transaction(connection):
+        if connection.execute("SELECT 1 FROM trials LIMIT 1").fetchone():
+            return False
+        writers = connection.execute("SELECT host, process, seen_at FROM writers").fetchall()
+        if any(Writer(host=host, process=process, seen=seen).is_alive() for host, process, seen in writers):
+            return False
+        connection.execute("DELETE FROM writers")
+        connection.execute("DELETE FROM latencies")
+        connection.execute("DELETE FROM claims")
+        connection.execute("UPDATE study SET settings = ?", (json.dumps(settings.as_json()),))
+        return True
 
 
 def _check_resumable(path: Path | None, stored: StudySettings, asked: StudySettings, resume: bool) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from aznas_onnx import spaces
 from aznas_onnx.errors import SettingsError
-from aznas_onnx.spaces import Space
+from aznas_onnx.spaces import Space, rehearse
 
 __all__ = ["describe_space", "find_space", "space_again", "space_maker"]
 
@@ -26,12 +26,13 @@ def find_space(
     Raises
     ------
     SettingsError
-        If there is no such space, or it is made already and takes no options.
+        If there is no such space, it makes an obvious mistake, or it is made already and takes no options.
     """
     if not isinstance(space, Space):
         return spaces.get(space, **options), space
     if options:
         raise SettingsError(f"space {space.name!r} is made already; options go with the name of a space")
+    rehearse(space)
     is_bundled = type(space).__module__.startswith(spaces.__name__)
     return space, space.name if is_bundled else None
 

@@ -23,6 +23,8 @@ class Progress:
         Number and genotype of the best so far, or None.
     rate
         Candidates recorded a second since this session began.
+    drawn
+        Genotypes drawn so far for the next candidate, where this is told while they are drawn; else 0.
     """
 
     done: int
@@ -31,6 +33,7 @@ class Progress:
     tries: int
     best: tuple[int, str] | None
     rate: float
+    drawn: int = 0
 
     @property
     def acceptance_rate(self) -> float:

@@ -16,12 +16,13 @@ from aznas_onnx.searching.budget import LABELS, Budget, Cost, CountConvention
 from aznas_onnx.searching.population import Population
 from aznas_onnx.searching.settings import Strategy, StudySettings
 from aznas_onnx.searching.trial import Origin, Proposal
-from aznas_onnx.spaces import Space
+from aznas_onnx.spaces import Space, blamed, quote
 
 __all__ = ["Exhausted", "Proposer"]
 
 G = TypeVar("G", bound=Hashable)
 
+_TRIES, _FEW_TRIES = 20_000, 2_000
 _EARLY = 10  # so many candidates are mutated from the start of the space
 _MOST_TOO_SLOW = 500  # a candidate is given up after so many measurements: each takes a good part of a second
 _STARTS = 100  # a space that draws its start gets so many chances to draw one within budget
@@ -49,8 +50,9 @@ class Proposer(Generic[G]):
     settings
         Budget, strategy, seed and top-k.
     max_tries
-        Give up on a candidate after so many genotypes. Evolution draws the second half of them at random from the
-        space, in case everything near its parents is known or over budget.
+        Give up on a candidate after so many genotypes; by default 20,000, or 2,000 where the space counts what the
+        budget limits by building each network. Evolution draws the second half of them at random from the space, in
+        case everything near its parents is known or over budget.
     measure
         Returns the milliseconds of a genotype's network; needed where the budget limits them.
 
@@ -64,20 +66,28 @@ class Proposer(Generic[G]):
         self,
         space: Space[G],
         settings: StudySettings,
-        max_tries: int,
+        max_tries: int | None = None,
         measure: Callable[[str], float] | None = None,
     ) -> None:
-        if max_tries < 1:
+        if max_tries is not None and max_tries < 1:
             raise SettingsError(f"{max_tries} tries for a candidate are too few; at least 1 is needed")
         self._space = space
         self._settings = settings
-        self._max_tries = max_tries
+        self._is_slow = _counts_by_building(space, settings)
+        self._max_tries = max_tries or (_FEW_TRIES if self._is_slow else _TRIES)
         self._measure = measure
-        self._start = self._choose_start()
+        with blamed(space, "give a start"):
+            self._start = self._choose_start()
         if settings.count is CountConvention.PAPER and space.paper_flops(self._start) is None:
             raise SettingsError(f"the paper counts no FLOPs in space {space.name!r}; use --count graph")
 
-    def propose(self, number: int, population: Population, taken: Collection[str] = ()) -> Proposal | Exhausted:
+    def propose(
+        self,
+        number: int,
+        population: Population,
+        taken: Collection[str] = (),
+        watch: Callable[[int], None] | None = None,
+    ) -> Proposal | Exhausted:
         """Return candidate `number`.
 
         Parameters
@@ -86,6 +96,8 @@ class Proposer(Generic[G]):
             The candidates recorded so far.
         taken
             Genotypes that are being scored and must not be proposed either.
+        watch
+            Called for each genotype drawn, with their number.
         """
         rng = _generator(self._settings.seed, _PROPOSAL_STREAM, number)
         origin = self._origin(number, population)
@@ -93,11 +105,14 @@ class Proposer(Generic[G]):
         refused = _Refusals()
         tries = 0
         for tries in range(1, self._max_tries + 1):
+            if watch is not None:
+                watch(tries)
             if 2 * tries > self._max_tries + 1:
                 origin = Origin.SAMPLE
-            parent, genotype = self._draw(origin, population, parents, rng)
-            broken = self._broken_limit(genotype, refused)
-            text = "" if broken else self._space.format(genotype)
+            with blamed(self._space, "give a candidate"):
+                parent, genotype = self._draw(origin, population, parents, rng)
+                broken = self._broken_limit(genotype, refused)
+                text = "" if broken else self._space.format(genotype)
             if broken or text in population.genotypes or text in taken:
                 refused.reasons[broken or _KNOWN] += 1
                 continue
@@ -106,9 +121,12 @@ class Proposer(Generic[G]):
                 if len(refused.latencies_ms) == _MOST_TOO_SLOW:
                     break
                 continue
-            cost = replace(Cost.of(self._space, genotype), latency_ms=latency_ms)
+            with blamed(self._space, f"count {quote(text)}"):
+                cost = replace(Cost.of(self._space, genotype), latency_ms=latency_ms)
             return Proposal(number=number, genotype=text, origin=origin, parent=parent, cost=cost, tries=tries)
         told = refused.told(self._settings.budget)
+        if self._is_slow and tries == _FEW_TRIES:
+            told += "; the space builds every network to count it, so more were not tried"
         return Exhausted(reason=f"no new candidate of {self._space.name} in {tries:,} tries: {told}")
 
     def _latency_ms(self, text: str) -> float | None:
@@ -196,6 +214,15 @@ class _Refusals:
         if self.reasons[_KNOWN]:
             parts.append(f"{self.reasons[_KNOWN]:,} were known already")
         return ", ".join(parts)
+
+
+def _counts_by_building(space: Space[G], settings: StudySettings) -> bool:
+    """Whether the budget limits a count for which the space has no formula."""
+    for name, limit in settings.budget.limits():
+        by_graph = name != "macs" or settings.count is CountConvention.GRAPH
+        if by_graph and not limit.is_open and getattr(type(space), name) is getattr(Space, name):
+            return True
+    return False
 
 
 def _generator(seed: int, *stream: int) -> np.random.Generator:

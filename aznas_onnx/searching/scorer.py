@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from aznas_onnx.results import ProxyScores
-from aznas_onnx.spaces import Space
+from aznas_onnx.spaces import Space, drawn
 
 __all__ = ["ModelScorer"]
 
@@ -55,7 +55,7 @@ class ModelScorer:
         """Build the network and score it."""
         from aznas_onnx.scoring import score
 
-        model = self._space.source(self._space.parse(genotype))
+        model = drawn(self._space, self._space.parse(genotype))
         return replace(score(model, **self._options), model=genotype)
 
     @cached_property

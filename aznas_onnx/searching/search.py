@@ -56,7 +56,7 @@ def search(
     aggregate: Aggregation | str = Aggregation.LOG_RANK,
     scorer: Scorer | None = None,
     make_executor: Callable[[Scorer], Executor] | None = None,
-    max_tries: int = 20_000,
+    max_tries: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Study:
     """Search a space for the networks with the best AZ-NAS scores (Algorithm 1 of the paper).
@@ -103,7 +103,8 @@ def search(
     make_executor
         Makes the executor from the scorer, instead of `workers`.
     max_tries
-        Genotypes to draw for one candidate until one is within budget and new.
+        Genotypes to draw for one candidate until one is within budget and new; by default 20,000, or 2,000 where the
+        space counts what the budget limits by building each network.
     on_progress
         Called with the state of the search a few times a second at most.
 

@@ -56,6 +56,8 @@ class Session:
         self._pending: dict[int, Proposal] = {}
         self._exhausted: str | None = None
         self._lowest_free = 0
+        self._began = self._reported = time.monotonic()
+        self._found = 0
 
     def run(self) -> str | None:
         """Search; return why it ended early, or None.
@@ -63,23 +65,25 @@ class Session:
         Raises
         ------
         StudyError
-            If the first candidates all fail, or the budget admits none.
+            If the first candidates or all of them fail, or the budget admits none.
         """
         self._population.update(self._history.new_trials())
-        began, found, reported = time.monotonic(), len(self._population), 0.0
+        self._began, self._reported, self._found = time.monotonic(), 0.0, len(self._population)
         while self._submit() or self._others_are_busy():
             if self._pending:
                 self._collect()
             else:
                 time.sleep(_LOOK_AGAIN_S)
             self._population.update(self._history.new_trials())
-            now = time.monotonic()
-            if now - reported >= _REPORT_EVERY_S:
-                reported = now
-                self._report(began, found)
-        self._report(began, found)
+            self._report_now_and_then()
+        self._report()
         if self._exhausted is not None and not len(self._population):
             raise StudyError(f"the search finds nothing to score: {self._exhausted}")
+        if not self._population.n_ranked:  # too few for `_HOPELESS`
+            failed = self._history.trials()
+            raise StudyError(
+                f"none of {len(failed):,} candidates could be scored; the last one: {failed[-1].reason or 'unknown'}"
+            )
         return self._exhausted
 
     def _submit(self) -> bool:
@@ -89,7 +93,8 @@ class Session:
             number = self._next_number(claims)
             if number >= self._iterations:
                 break
-            proposal = self._proposer.propose(number, self._population, set(claims.values()))
+            taken = set(claims.values())
+            proposal = self._proposer.propose(number, self._population, taken, self._report_now_and_then)
             if isinstance(proposal, Exhausted):
                 self._exhausted = proposal.reason
             elif self._history.claim(proposal):
@@ -133,17 +138,24 @@ class Session:
             proposal=proposal, status=scores.status, reason=scores.reason, proxies=proxies, elapsed_s=scores.elapsed_s
         )
 
-    def _report(self, began: float, found: int) -> None:
+    def _report_now_and_then(self, drawn: int = 0) -> None:
+        now = time.monotonic()
+        if now - self._reported >= _REPORT_EVERY_S:
+            self._reported = now
+            self._report(drawn)
+
+    def _report(self, drawn: int = 0) -> None:
         if self._on_progress is None:
             return
-        elapsed_s = time.monotonic() - began
+        elapsed_s = time.monotonic() - self._began
         self._on_progress(
             Progress(
                 done=len(self._population),
                 iterations=self._iterations,
                 failed=self._population.failed,
                 tries=self._population.tries,
+                drawn=drawn,
                 best=self._population.best(),
-                rate=(len(self._population) - found) / elapsed_s if elapsed_s > 0 else 0.0,
+                rate=(len(self._population) - self._found) / elapsed_s if elapsed_s > 0 else 0.0,
             )
         )

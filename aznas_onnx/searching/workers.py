@@ -10,7 +10,7 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
@@ -179,6 +179,4 @@ def _work(connection: Connection, scorer: Scorer, threads: int) -> None:
     with contextlib.suppress(EOFError, OSError):
         while True:
             _, genotype = connection.recv()
-            scores = evaluate(scorer, genotype)
-            # Read-only mappings cannot be pickled.
-            connection.send(replace(scores, proxies=dict(scores.proxies), profile_s=dict(scores.profile_s)))
+            connection.send(evaluate(scorer, genotype))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from aznas_onnx.blocks import BlockKind, find_blocks
-from aznas_onnx.errors import SettingsError, UnknownNameError
+from aznas_onnx.errors import ModelError, SettingsError, UnknownNameError
 from aznas_onnx.graph import Model, prepare
 from tests.blocks.sketch import Sketch, found
 from tests.graph.builders import network, weights
@@ -107,6 +107,11 @@ def test_patterns_take_the_place_of_declared_blocks() -> None:
 def test_a_declared_block_that_does_not_exist_is_an_error() -> None:
     with pytest.raises(UnknownNameError, match="declares block 'z', but no node makes that tensor"):
         find_blocks(declaring(["b", "z"]))
+
+
+def test_more_blocks_than_any_network_has_are_refused() -> None:
+    with pytest.raises(ModelError, match=r"names 5,000 blocks, above the limit of 4,096"):
+        declaring(["b"] * 5000)
 
 
 def test_whether_it_is_a_transformer_does_not_depend_on_who_names_the_blocks() -> None:

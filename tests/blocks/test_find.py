@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from aznas_onnx.blocks import find_blocks
+from aznas_onnx.errors import ModelError
 from aznas_onnx.graph import prepare
 from tests.blocks.sketch import Sketch, found
 from tests.graph.builders import network, weights
@@ -26,6 +27,21 @@ def test_nodes_are_those_between_a_block_and_the_ones_before() -> None:
     assert [block.index for block in blocks] == list(range(len(blocks)))
     assert len({block.name for block in blocks}) == len(blocks)
     assert all(block.reason for block in blocks)
+
+
+def test_a_block_without_elements_is_refused() -> None:
+    proto = network(
+        "z = Slice (x, three, three, two)  y = Relu (z)", constants={"three": np.array([3]), "two": np.array([2])}
+    )
+    with pytest.raises(ModelError, match=r"block 'network' ends in tensor 'y' of shape .*, which has no elements"):
+        find_blocks(prepare(proto))
+
+
+def test_a_block_of_integers_is_refused() -> None:
+    body = "y = QuantizeLinear (x, scale, zero)"
+    proto = network(body, constants={"scale": np.float32(0.1), "zero": np.int8(0)})
+    with pytest.raises(ModelError, match="ends in tensor 'y' of type int8; only floats can be scored"):
+        find_blocks(prepare(proto))
 
 
 def test_blocks_are_named_after_the_modules_of_their_weights() -> None:

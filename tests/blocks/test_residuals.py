@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from aznas_onnx.blocks import BlockKind, find_blocks
+from aznas_onnx.blocks import BlockKind, find_blocks, regions
 from tests.blocks.sketch import Sketch, found, kinds
 
 
@@ -17,6 +18,20 @@ def test_a_residual_block_ends_after_its_relu_and_the_stem_after_its_pooling() -
     assert blocks[0].output.startswith("maxpool")
     assert "one of them is the identity" in blocks[1].reason
     assert "one of them projects the input" in blocks[2].reason
+
+
+def test_beyond_the_limit_the_longest_intervals_are_long_skips(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a lattice, which has one for every two of its nodes, does not take for ever."""
+    net = Sketch()
+    x = first = net.conv(net.input, 8)
+    for _ in range(3):
+        x = net.residual(x)
+    model = net.classify(net.residual(net.add(x, first)))
+    whole = found(model)
+    monkeypatch.setattr(regions, "_MOST_INTERVALS", 4)
+    assert found(model) == whole
+    monkeypatch.setattr(regions, "_MOST_INTERVALS", 0)
+    assert "residual" not in kinds(found(model))
 
 
 def test_a_linear_bottleneck_is_not_activated_by_what_comes_after_it() -> None:

@@ -11,13 +11,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from aznas_onnx.cli.main import run
-from aznas_onnx.cli.search_progress import told
+from aznas_onnx.cli.search_progress import shown_progress, told
 from aznas_onnx.results import ProxyScores, ProxyValue, Status
 from aznas_onnx.searching import Progress, Study, gauge
 from aznas_onnx.searching.scorer import ModelScorer
@@ -71,7 +72,10 @@ def test_the_table_names_the_best_and_what_to_do_next(scoring: Scoring, capsys: 
     assert [line.split()[:2] for line in lines[2:4]] == [[str(one.rank), str(one.trial.number)] for one in best]
     assert f"Best: {best[0].trial.genotype}" in lines
     assert "To get it as ONNX with weights: aznas export run.db -o winners/" in lines
-    assert "30 candidates of nb201 within the budget (MACs at most 150M)" in lines[5]
+    assert "30 candidates of nb201 within the budget (MACs at most 150M); " in lines[5]
+    assert "of the draws were new and within it. MACs: multiply-adds of one sample." in lines[5]
+    search("--db", "free.db")
+    assert "30 candidates of nb201, without a budget; " in capsys.readouterr().out
 
 
 def test_json(scoring: Scoring, capsys: pytest.CaptureFixture[str]) -> None:
@@ -245,6 +249,22 @@ def trials(path: Path) -> int:
 
 def test_progress_in_words() -> None:
     state = Progress(done=30, iterations=120, failed=2, tries=60, best=(7, "x"), rate=1.5)
-    assert told(state) == "1.5/s, 0:01:00 left, 50% of draws accepted, 2 failed, best is trial 7"
+    assert told(state) == "1.5/s, 0:01:00 left, 50% accepted, 2 failed, best: trial 7"
     first = Progress(done=0, iterations=120, failed=0, tries=0, best=None, rate=0.0)
-    assert told(first) == "0/s, 0% of draws accepted"
+    assert told(first) == "0/s, 0% accepted"
+    drawing = replace(state, drawn=12_345)
+    assert told(drawing) == "1.5/s, 0:01:00 left, 50% accepted, 2 failed, 12,345 draws for the next"
+
+
+def test_progress_fits_80_columns() -> None:
+    from rich.console import Console
+
+    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
+    state = Progress(done=50_000, iterations=100_000, failed=0, tries=100_000, best=(49_999, "x"), rate=1.8)
+    with shown_progress(console, 100_000) as show:
+        show(state)
+    assert isinstance(console.file, io.StringIO)
+    lines = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", console.file.getvalue()).replace("\r", "\n").splitlines()
+    line = next(line for line in lines if line.startswith("searching"))
+    assert len(line) <= 80
+    assert line.endswith(f"50000/100000 {told(state)}")

@@ -101,6 +101,9 @@ def test_the_card_says_what_a_stranger_must_know(study: Study) -> None:
         "| space | nb201 (resolution 16, num_classes 7) |",
         "| budget | MACs at most 30M |",
         "differ by 2.0e-07",
+        "| Input | float32, batch x 3 x 16 x 16 |",
+        "| Output | float32, batch x 7: logits of the classes |",
+        "| strategy | evolution, top-k 16, seed 0 |",
     ):
         assert line in card
 

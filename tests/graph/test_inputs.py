@@ -6,7 +6,7 @@ from onnx import TensorProto, helper
 
 from aznas_onnx.errors import ModelError, SettingsError
 from aznas_onnx.graph import InputPlan, prepare
-from tests.graph.builders import network
+from tests.graph.builders import network, weights
 
 
 def plan(model: onnx.ModelProto, **given: tuple[int, ...]) -> InputPlan:
@@ -75,6 +75,12 @@ def test_no_float_input() -> None:
         plan(network("y = Cast <to = 1> (x)", input_type=TensorProto.INT64))
     with pytest.raises(ModelError, match=r"no float input .* \(inputs: none\)"):
         plan(network("y = RandomNormal <shape = [1, 3]> ()", {}))
+
+
+def test_token_ids() -> None:
+    model = network("e = Gather (table, x)  y = Relu (e)", {"x": (1, 8)}, {"table": weights(100, 4)}, input_type=7)
+    with pytest.raises(ModelError, match=r"node 'Gather_0' looks up token ids in a table: .* from the embedded tokens"):
+        plan(model)
 
 
 def test_an_input_of_text() -> None:

@@ -259,6 +259,13 @@ def test_a_tensor_that_doubles_a_hundred_times() -> None:
         prepare(network(f"{body}  y = Relu (c100)"))
 
 
+def test_a_tensor_of_more_axes_than_anything_computes_with() -> None:
+    with pytest.raises(ModelError, match="a tensor of 66 axes, but at most 64"):
+        prepare(network("y = Unsqueeze (x, axes)", constants={"axes": np.arange(62)}))
+    with pytest.raises(ModelError, match="input 'x' is a tensor of 70 axes"):
+        prepare(network("y = Relu (x)", {"x": (1,) * 70}))
+
+
 def test_values_that_are_no_tensors_are_named() -> None:
     body = "s = SequenceConstruct (x, x)  i = Constant <value_int = 0> ()  y = SequenceAt (s, i)"
     with pytest.raises(UnsupportedOperatorError, match=r"SequenceConstruct.* makes a sequence"):
@@ -299,3 +306,22 @@ def test_large_tables_of_floats_stay_symbolic_and_index_tables_do_not() -> None:
     assert facts.shape("a") == (2**17, 8)
     assert facts.value("a") is None
     assert facts.value("b") is not None
+
+
+@pytest.mark.parametrize(
+    ("operator", "remedy"),
+    [
+        ("com.microsoft.QLinearAdd", "export the float model before quantisation"),
+        ("com.microsoft.MatMulNBits", "export the float model before quantisation"),
+        ("com.microsoft.BeamSearch", "as it was before ONNX Runtime's optimiser"),
+        ("com.microsoft.nchwc.Conv", "up to level extended only"),
+        ("org.example.Relu", "with standard ONNX operators"),
+    ],
+)
+def test_an_operator_of_another_domain_is_named_with_a_remedy(operator: str, remedy: str) -> None:
+    domain, _, op_type = operator.rpartition(".")
+    model = network("y = Relu (x)")
+    model.graph.node[0].domain, model.graph.node[0].op_type = domain, op_type
+    model.opset_import.add(domain=domain, version=1)
+    with pytest.raises(UnsupportedOperatorError, match=f"operator {domain}::{op_type}, which is not known .* {remedy}"):
+        prepare(model)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import pytest
 
 from aznas_onnx.errors import ModelError
@@ -46,6 +47,28 @@ Shapes = Mapping[str, tuple[int, ...]]
 def test_operands_that_onnx_itself_lets_pass(body: str, shapes: Shapes, reason: str) -> None:
     model = network(body, constants={name: weights(*shape) for name, shape in shapes.items()})
     with pytest.raises(ModelError, match=reason):
+        prepare(model, keep_graph=True)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "y = MaxPool <kernel_shape = [1000001, 3], pads = [500000, 1, 500000, 1]> (x)",
+        "y = Conv <pads = [1000001, 0, 0, 0]> (x, w)",
+        "y = Conv <dilations = [1, 1000001], pads = [0, 1000000, 0, 1000000]> (x, w)",
+        "y = AveragePool <kernel_shape = [101, 1], dilations = [10001, 1], pads = [50, 0, 50, 0]> (x)",
+    ],
+)
+def test_windows_beyond_any_image(body: str) -> None:
+    """Runtimes walk over the padding: such a file would take hours, for a handful of numbers."""
+    with pytest.raises(ModelError, match=r"has a window or padding of .* positions, above the limit of 65,536"):
+        prepare(network(body, opset=19, constants={"w": weights(4, 3, 3, 3)}), keep_graph=True)
+
+
+@pytest.mark.parametrize(("index", "element"), [(8, "8"), (-9, "-9"), (2**40, "1099511627776")])
+def test_an_index_outside_of_its_axis(index: int, element: str) -> None:
+    model = network("y = Gather <axis = 3> (x, i)", constants={"i": np.array([0, index])})
+    with pytest.raises(ModelError, match=f"takes element {element} of an axis of 8"):
         prepare(model, keep_graph=True)
 
 

@@ -102,20 +102,51 @@ def test_of_two_results_for_one_candidate_the_first_stands(path: Path) -> None:
         assert other.new_trials() == [trial(0)]
 
 
+def with_a_trial(path: Path, **changes: Any) -> None:
+    with opened(path, **changes) as history:
+        history.record(trial(0))
+
+
 def test_a_study_is_not_added_to_by_accident(path: Path) -> None:
-    opened(path).close()
+    with_a_trial(path)
     with pytest.raises(StudyError, match=r"run\.db already holds a study; add --resume"):
         opened(path)
 
 
 def test_a_study_is_not_resumed_with_other_settings(path: Path) -> None:
-    opened(path, budget=Budget(macs=Limit(None, 600))).close()
+    with_a_trial(path, budget=Budget(macs=Limit(None, 600)))
     with pytest.raises(StudyError) as caught:
         opened(path, resume=True, budget=Budget(macs=Limit(None, 450)), seed=4)
     assert str(caught.value) == (
         f"{path} cannot be resumed with other settings: in the file budget.macs is at most 600, not at most 450; "
         "seed is 0, not 4; give the settings of the file, or name another one"
     )
+
+
+def test_a_study_without_a_candidate_is_begun_anew(path: Path) -> None:
+    """A search that found nothing to score, because of a slip in its budget, need not be cleared away by hand."""
+    opened(path, budget=Budget(macs=Limit(None, 6))).close()
+    with opened(path, budget=Budget(macs=Limit(None, 600))) as history:
+        with pytest.raises(StudyError, match="add --resume"):  # its writer lives
+            opened(path)
+        history.record(trial(0))
+    assert Study.open(path).settings.budget == Budget(macs=Limit(None, 600))
+    assert len(Study.open(path).software) == 1
+
+
+def test_of_two_that_begin_anew_at_once_one_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sign_in = History._sign_in
+
+    def late(history: History) -> int:
+        monkeypatch.setattr(History, "_sign_in", sign_in)
+        others.append(opened(path, seed=7))
+        return sign_in(history)
+
+    others: list[History] = []
+    monkeypatch.setattr(History, "_sign_in", late)
+    with pytest.raises(StudyError, match="in the file seed is 7, not 0"):
+        opened(path)
+    others[0].close()
 
 
 def test_resuming_starts_what_is_not_there(path: Path) -> None:
@@ -253,7 +284,7 @@ def record_many(history: History) -> None:
 
 
 def test_versions_are_kept_for_provenance(path: Path) -> None:
-    opened(path).close()
+    with_a_trial(path)
     opened(path, resume=True).close()
     (software,) = Study.open(path).software
     assert {"python", "numpy", "onnx"} <= set(software)

@@ -9,6 +9,7 @@ from aznas_onnx.results import Status
 from aznas_onnx.searching import Budget, CountConvention, Limit, Origin, Proposal, Strategy, Trial
 from aznas_onnx.searching.population import Population
 from aznas_onnx.searching.proposing import Exhausted, Proposer
+from aznas_onnx.spaces import Space
 from tests.searching.fakes import DigitSpace, FakeScorer, PaperDigits, settings
 
 TRIES = 500
@@ -132,6 +133,40 @@ def test_where_the_neighbours_of_the_start_are_over_budget_the_space_is_sampled(
     proposal = proposed(proposer(budget=budget, max_tries=5000), 0, Population())
     assert proposal.origin is Origin.SAMPLE
     assert proposal.tries > 2500
+
+
+class UncountedDigits(DigitSpace):
+    """Has no formula for its parameters, as most spaces of one's own; counting them is slow."""
+
+    params = Space.params
+
+    def _counts(self, genotype: object) -> tuple[int, int, int]:
+        return (1, 10**6, 1)
+
+
+@pytest.mark.parametrize(
+    ("budget", "count", "tries"),
+    [
+        (Budget(params=Limit(None, 5)), CountConvention.GRAPH, "2,000"),
+        (Budget(layers=Limit(99, None)), CountConvention.GRAPH, "20,000"),  # of which there is a formula
+        (Budget(macs=Limit(None, 0), params=Limit(None, 5)), CountConvention.GRAPH, "2,000"),
+    ],
+)
+def test_a_space_that_builds_networks_to_count_them_is_given_up_sooner(
+    budget: Budget, count: CountConvention, tries: str
+) -> None:
+    one = Proposer(UncountedDigits(), settings(budget=budget, count=count))
+    found = one.propose(0, Population())
+    assert isinstance(found, Exhausted)
+    assert found.reason.startswith(f"no new candidate of digits in {tries} tries")
+    assert ("builds every network to count it" in found.reason) is (tries == "2,000")
+
+
+def test_the_draws_for_one_candidate_can_be_watched() -> None:
+    seen: list[int] = []
+    found = proposer(budget=Budget(macs=Limit(73_000)), max_tries=30).propose(0, Population(), (), seen.append)
+    assert isinstance(found, Exhausted)
+    assert seen == list(range(1, 31))
 
 
 def test_tries_are_counted() -> None:

@@ -79,6 +79,12 @@ def test_a_search_in_which_everything_fails_ends_soon(tmp_path: Path) -> None:
     assert len(Study.open(tmp_path / "run.db").trials) == 10
 
 
+@pytest.mark.parametrize("changes", [{"iterations": 3}, {"space": DigitSpace(length=1), "max_tries": 1}])
+def test_a_short_search_in_which_everything_fails_names_no_winner(changes: dict[str, Any]) -> None:
+    with pytest.raises(StudyError, match=r"none of \d candidates could be scored; the last one: ValueError: this one"):
+        searched(scorer=FakeScorer(failing=""), **changes)
+
+
 def test_a_budget_that_admits_nothing_ends_the_search() -> None:
     with pytest.raises(StudyError, match="finds nothing to score: no new candidate of digits in 50 tries"):
         searched(budget=Budget(macs=Limit(73_000)), max_tries=50)

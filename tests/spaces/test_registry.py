@@ -115,6 +115,35 @@ def test_an_installed_package_offers_spaces(monkeypatch: pytest.MonkeyPatch) -> 
     assert get("nb201").name == "nb201"
 
 
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """A folder for `sys.path` with what pip leaves there of a package that offers a space."""
+    (tmp_path / "their_package").mkdir()
+    (tmp_path / "their_package" / "__init__.py").write_text("")
+    (tmp_path / "their_package" / "space.py").write_text(_A_SPACE)
+    info = tmp_path / "their_package-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-package\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{ENTRY_POINT_GROUP}]\ntheirs = their_package.space:Mine\n")
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_an_installed_package_is_searched_by_name(installed: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+
+    def aznas(*arguments: str) -> str:
+        command = [sys.executable, "-m", "aznas_onnx", *arguments]
+        return subprocess.run(command, env=environment, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+
+    assert "installed space (from their-package)" in aznas("spaces")
+    size = ["--resolution", "8", "--batch-size", "2"]
+    aznas("search", "--space", "theirs", *size, "--iterations", "4", "--workers", "2", "--db", "run.db")
+    assert "1-trial-" in aznas("export", "run.db", "-o", "winners")
+    card = next((tmp_path / "winners").glob("*/README.md")).read_text()
+    assert "| space | mine (resolution 8, num_classes 10) |" in card
+
+
 @pytest.mark.parametrize("target", ["no_such_package:Space", "aznas_onnx.spaces.nb201:Missing"])
 def test_an_installed_space_that_fails_to_load(monkeypatch: pytest.MonkeyPatch, target: str) -> None:
     offer(monkeypatch, ("theirs", target))

@@ -14,6 +14,9 @@ onnxslim                 weight and bias by its output or its own name: ``NAME_w
 TensorFlow and Keras     output ``.../batchnorm/mul_1:0`` or ``.../batchnorm/add_1:0``, weight ``.../merged_input:0``;
                          after a genuine bias the output is ``.../BiasAdd:0``
 
+ONNX Runtime and onnxslim also multiply a factor per channel into the weights: a layer scale, mostly. ONNX Runtime calls
+them ``ConvMulFusion_W_`` and their old name, onnxslim by the output of the Mul. The bias then says nothing.
+
 ONNX Runtime, onnxslim and dynamo store equal constants once, under the name of any of them, so the name of a bias that
 several nodes read says nothing. Before training all biases of one size are equal; then the weight's name decides.
 """
@@ -23,7 +26,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-__all__ = ["Names", "folded_by", "is_genuine", "names_batch_normalisation", "root"]
+__all__ = ["Names", "folded_by", "holds_factor", "is_genuine", "names_batch_normalisation", "root"]
 
 _BATCH_NORM = re.compile(r"batch_?norm", re.IGNORECASE)
 _TORCHSCRIPT = re.compile(r"^onnx::Conv(Transpose)?_\d+$")
@@ -34,6 +37,8 @@ _TENSORFLOW_WEIGHT = re.compile(r"/merged_input(:\d+)?$")
 # A bias that PyTorch's module has, or that was an Add of its own (in Paddle; merged by ONNX Runtime; by onnxslim),
 # which no folding leaves.
 _GENUINE_BIAS = re.compile(r"\.bias$|^p2o\.pd_op\.|ConvAddFusion|(^|/)Add([._]\d+)?(_output_0)?_bias$")
+_FACTOR = re.compile(r"^ConvMulFusion_W_")
+_OUTPUT_OF_FACTOR = re.compile(r"(^|/)Mul([._]\d+)?(_output_0)?$")
 # What tools append when they store a constant in another type.
 _STORED = re.compile(r"(_quantized|_DequantizeLinear_Output|_fp16|_float16)$")
 
@@ -75,8 +80,17 @@ class Names:
     shares_bias: bool = False
 
 
+def holds_factor(names: Names) -> bool:
+    """Whether a tool multiplied a factor per channel into the weights of a layer."""
+    if _FACTOR.match(names.weight):
+        return True
+    return names.weight == f"{names.output}_weight" and bool(_OUTPUT_OF_FACTOR.search(names.output))
+
+
 def folded_by(names: Names) -> str:
     """Return who folded normalisation into a layer, judged by its names; empty where they do not say so."""
+    if holds_factor(names):
+        return "PyTorch's TorchScript exporter" if _TORCHSCRIPT.match(_FACTOR.sub("", names.weight)) else ""
     if _TORCHSCRIPT.match(names.bias) or (names.shares_bias and _TORCHSCRIPT.match(names.weight)):
         return "PyTorch's TorchScript exporter"
     if _DYNAMO_OUTPUT.match(names.output) or (names.bias and names.bias == f"{names.weight}_bias"):

@@ -11,7 +11,8 @@ Which convolutions were normalised is decided in this order:
    (:mod:`aznas_onnx.graph.rewrite.evidence`).
 3. With no word from names, structure. A bias on a feature map that feeds further layers is taken for a folded
    normalisation, unless the graph keeps normalisation operators of its own, or has genuine biases and no mark of
-   folding: both show that nothing was folded.
+   folding: both show that nothing was folded. A layer that a factor was multiplied into (a layer scale) lost its names
+   to that; the marks of others say nothing of it, and a genuine bias anywhere speaks against it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from dataclasses import dataclass, replace
 from aznas_onnx.graph.ir import Constant, Node
 from aznas_onnx.graph.rewrite.batchnorm import add_batch_normalisation
 from aznas_onnx.graph.rewrite.editor import Editor
-from aznas_onnx.graph.rewrite.evidence import Names, folded_by, is_genuine, root
+from aznas_onnx.graph.rewrite.evidence import Names, folded_by, holds_factor, is_genuine, root
 from aznas_onnx.graph.rewrite.rewriting import plural
 
 __all__ = ["restore_folded"]
@@ -49,10 +50,15 @@ def restore_folded(editor: Editor) -> tuple[str, ...]:
     """Put batch normalisation back; return what was done in words for the user."""
     layers = list(_layers(editor))
     by_name = [folded_by(layer.names) for layer in layers]
-    silent_means_folded = _silence_means_folded(editor, layers, by_name)
+    has_genuine = any(
+        not by and is_genuine(layer.names) and _may_be_folded(editor, layer)
+        for layer, by in zip(layers, by_name, strict=True)
+    )
+    silent_means_folded = not _keeps_normalisation(editor) and (any(by_name) or not has_genuine)
     restored: Counter[tuple[str, str]] = Counter()
     for layer, by in zip(layers, by_name, strict=True):
-        if not by and silent_means_folded and not is_genuine(layer.names) and _may_be_folded(editor, layer):
+        silent = not by and silent_means_folded and not (has_genuine and holds_factor(layer.names))
+        if silent and not is_genuine(layer.names) and _may_be_folded(editor, layer):
             by = _ASSUMED
         if by and not _is_normalised(editor, layer.node):
             _restore(editor, layer)
@@ -61,16 +67,6 @@ def restore_folded(editor: Editor) -> tuple[str, ...]:
         f"normalisation restored after {plural(count, kind)} ({by if by == _ASSUMED else f'folded by {by}'})"
         for (kind, by), count in restored.items()
     )
-
-
-def _silence_means_folded(editor: Editor, layers: list[_Layer], by_name: list[str]) -> bool:
-    """Whether layers whose names say nothing are taken for folded.
-
-    Not in a graph that keeps normalisation operators, nor in one with genuine biases and no mark of folding.
-    """
-    if _keeps_normalisation(editor):
-        return False
-    return any(by_name) or not any(is_genuine(layer.names) and _may_be_folded(editor, layer) for layer in layers)
 
 
 def _layers(editor: Editor) -> Iterator[_Layer]:

@@ -21,6 +21,8 @@ from aznas_onnx.graph.rewrite.rewriting import Rewrite
 
 __all__ = ["REWRITES", "permutation", "slice_window"]
 
+_MOST_OPERANDS = 4096  # a tensor joined with itself, and that again with itself, is two to some power of them
+
 
 def permutation(editor: Editor, node: Node) -> tuple[int, ...] | None:
     """Return the order of axes that a Transpose makes; None where the rank is not known."""
@@ -190,6 +192,8 @@ def _flat(editor: Editor, node: Node) -> str | None:
         inner = editor.producer(name)
         nested = inner is not None and inner.is_op("Concat") and inner.attributes.get("axis") == axis
         operands.extend(inner.inputs if inner is not None and nested and editor.is_private(name) else (name,))
+        if len(operands) > _MOST_OPERANDS:
+            return "it would join too many tensors"
     if len(operands) == len(node.inputs):
         return "it joins nothing that was joined for it alone"
     editor.update(node, inputs=tuple(operands))

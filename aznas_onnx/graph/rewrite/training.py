@@ -13,9 +13,11 @@ from aznas_onnx.graph.rewrite.rewriting import Rewrite
 
 __all__ = ["REWRITES"]
 
+_SPARE_OUTPUTS = ("BatchNormalization", "Dropout", "GRU", "LSTM", "LayerNormalization", "MaxPool", "RNN")
+
 
 def _drop_unread_outputs(editor: Editor, node: Node) -> str | None:
-    """Cut trailing outputs that nobody reads: running statistics, dropout masks, pooling indices."""
+    """Cut trailing outputs that nobody reads: running statistics, dropout masks, pooling indices, final states."""
     kept = len(node.outputs)
     while kept > 1 and not (node.outputs[kept - 1] and _is_read(editor, node.outputs[kept - 1])):
         kept -= 1
@@ -69,5 +71,5 @@ def _is_random_mask(editor: Editor, name: str) -> bool:
 
 REWRITES: tuple[Rewrite, ...] = (
     Rewrite(operators=("Mul",), attempt=_keep_branch),
-    Rewrite(operators=("BatchNormalization", "Dropout", "LayerNormalization", "MaxPool"), attempt=_drop_unread_outputs),
+    Rewrite(operators=_SPARE_OUTPUTS, attempt=_drop_unread_outputs),
 )

@@ -17,6 +17,7 @@ from tests.graph.rewrite.running import Rewritten, check_facts, computes_the_sam
 MAP = {"x": ("N", 3, 8, 8)}
 TORCHSCRIPT = "PyTorch's TorchScript exporter"
 DYNAMO = "PyTorch's dynamo exporter"
+FACTOR = "ConvMulFusion_Mul_B_gamma"
 
 
 def restored(model: onnx.ModelProto, protected: tuple[str, ...] = ()) -> Rewritten:
@@ -103,6 +104,24 @@ def test_names_of_folded_convolutions(names: dict[str, str], by: str) -> None:
     assert operators(result.graph) == RESTORED
     assert result.changes == (f"normalisation restored after 2 convolutions (folded by {by})",)
     assert computes_the_same(result.graph, model)
+
+
+@pytest.mark.parametrize(
+    ("names", "by"),
+    [
+        ({"w": "conv1.weight", "b": "conv1.bias", "w2": "ConvMulFusion_W_conv2.weight", "b2": FACTOR}, ""),
+        ({"w": "conv1.weight", "b": "conv1.bias", "w2": "d/Mul_output_0_weight", "d": "d/Mul_output_0"}, ""),
+        ({"b": "ConvBnFusion_BN_B_bn1.bias", "w2": "ConvMulFusion_W_conv2.weight", "b2": FACTOR}, _ASSUMED),
+        ({"w": "conv1.weight", "b": "conv1.bias", "w2": "ConvMulFusion_W_onnx::Conv_13", "b2": FACTOR}, TORCHSCRIPT),
+    ],
+)
+def test_a_layer_scale_that_a_tool_multiplied_into_the_weights(names: dict[str, str], by: str) -> None:
+    """Its names are lost to that: a genuine bias elsewhere says that nothing else happened to it."""
+    result = restored(two_convolutions(names))
+    second = [node for node in result.graph.nodes if node.is_op("Conv")][1]
+    reader = result.graph.consumers[second.outputs[0]][0]
+    assert reader.op_type == ("BatchNormalization" if by else "Relu")
+    assert any(by in change for change in result.changes) == bool(by)
 
 
 @pytest.mark.parametrize(

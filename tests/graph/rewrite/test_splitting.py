@@ -73,6 +73,13 @@ def test_a_concatenation_for_another_one_alone_is_part_of_it() -> None:
     assert computes_the_same(result.graph, model)
 
 
+def test_a_tensor_joined_with_itself_again_and_again_is_not_written_out() -> None:
+    """Flat, it would be a list of two to the power of 25 tensors."""
+    body = "c0 = Relu (x)  " + "  ".join(f"c{i + 1} = Concat <axis = 1> (c{i}, c{i})" for i in range(25))
+    result = canonical(network(f"{body}  y = Relu (c25)", {"x": ("N", 1, 1, 1)}))
+    assert max(len(node.inputs) for node in result.graph.nodes) <= splitting._MOST_OPERANDS
+
+
 def test_dense_concatenations_are_nested() -> None:
     """torchvision's DenseNet joins all features of a block anew for each layer."""
     model = network(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 
 from aznas_onnx.graph.rewrite.editor import Editor
@@ -32,6 +33,17 @@ def test_before_version_14_the_outputs_ask_for_training_mode() -> None:
 def test_a_mask_that_nobody_reads() -> None:
     model = network("d, mask = Dropout (x, ratio, yes)  y = Relu (d)", MAP, CONSTANTS)
     assert operators(canonical(model).graph) == ["Relu"]
+
+
+@pytest.mark.parametrize(("operator", "gates"), [("LSTM", 4), ("GRU", 3), ("RNN", 1)])
+def test_final_states_that_nobody_reads(operator: str, gates: int) -> None:
+    """TorchScript names them, dynamo does not; the last output before them is the feature map."""
+    constants = {"w": weights(1, 5 * gates, 6), "r": weights(1, 5 * gates, 5)}
+    states = ", h, c" if operator == "LSTM" else ", h"
+    model = network(f"o{states} = {operator} <hidden_size = 5> (x, w, r)  y = Relu (o)", {"x": (3, "N", 6)}, constants)
+    assert decomposed(model)[0].nodes[0].outputs == ("o",)
+    model.graph.output.append(onnx.ValueInfoProto(name="h"))
+    assert decomposed(model)[0].nodes[0].outputs == ("o", "h")
 
 
 def test_indices_that_are_read_stay() -> None:

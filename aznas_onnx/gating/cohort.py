@@ -1,0 +1,128 @@
+"""Eq. 12 for one network beside another, in a cohort around the baseline, or in a population. Never imports torch.
+
+A ranking of two networks knows only who is ahead in what: it cannot tell a difference in the last digit from one by
+half. So the baseline gets a cohort to be ranked in: alternatives around it, whose proxies spread as they do within one
+search space and budget. The baseline stands in the middle of them, at rank share 1/2. A network that is ``d`` away in
+some proxy, in units of that spread, stands at the share Phi(d) of a normal distribution, and Eq. 12 becomes
+
+    sum over proxies of ln(Phi(d) / Phi(0))
+
+which is 0 for an equal network, gains at most ln 2 for each proxy that is better, and loses without limit for one
+that is worse: as in the paper, one very bad rank costs more than several good ones earn.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
+
+from aznas_onnx.gating.population import Population
+
+__all__ = ["SPREADS", "Spread", "difference", "log_rank_scores", "percentile", "population_score", "terms"]
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How a proxy varies between networks of one space: a standard deviation, on the scale where it is even."""
+
+    scale: Callable[[float], float]
+    deviation: float
+
+    def between(self, value: float, other: float) -> float:
+        """Return how far a value lies above another, in standard deviations."""
+        return (self.scale(value) - self.scale(other)) / self.deviation
+
+
+def _log(value: float) -> float:
+    return math.log(max(value, 1e-9))
+
+
+def _below_best(value: float) -> float:
+    """Return trainability, which is 0 at best and has a long tail below, on a logarithmic scale."""
+    return -math.log1p(max(-value, 0.0))
+
+
+# What benchmarks/gate_spreads.py prints for the bundled convolutional populations, rounded: 0.17 to 0.23 for
+# expressivity, 0.19 to 0.56 for progressivity, 0.07 to 0.22 for trainability. Multiply-adds spread by 1.07 over all of
+# NAS-Bench-201, and by 0.14 in the windows of the mbv2 populations, which cut them off; half of the former is taken.
+SPREADS: Mapping[str, Spread] = MappingProxyType(
+    {
+        "expressivity": Spread(_log, 0.2),
+        "progressivity": Spread(float, 0.4),
+        "trainability": Spread(_below_best, 0.15),
+        "macs": Spread(_log, 0.5),
+    }
+)
+"""Of each proxy that two networks can be compared by."""
+
+
+def terms(candidate: Mapping[str, float], baseline: Mapping[str, float]) -> dict[str, float]:
+    """Return what each proxy adds to the difference of two networks' scores: ln(Phi(d) / Phi(0)).
+
+    Examples
+    --------
+    >>> terms({"macs": 1e9}, {"macs": 1e9})
+    {'macs': 0.0}
+    """
+    from scipy.stats import norm
+
+    return {
+        name: float(norm.logcdf(SPREADS[name].between(value, baseline[name]))) + math.log(2)
+        for name, value in candidate.items()
+    }
+
+
+def difference(candidate: Mapping[str, float], baseline: Mapping[str, float]) -> float:
+    """Return by how much a network's score is above another's, in a cohort around the other."""
+    return math.fsum(terms(candidate, baseline).values())
+
+
+def population_score(values: Mapping[str, float], population: Population) -> float:
+    """Return the AZ score (Eq. 12) that a network has in a population: the sum of ln(rank share) over proxies.
+
+    The network is ranked with the members; values between two members get a rank between theirs, so that the score does
+    not jump where noise moves a value past a member.
+    """
+    total = 0.0
+    for name, value in values.items():
+        total += math.log(_share(value, np.sort(population.column(name))))
+    return total
+
+
+def log_rank_scores(population: Population, proxies: tuple[str, ...]) -> Floats:
+    """Return the AZ score of each member among the members and one more, (n_members,)."""
+    scores = np.zeros(len(population.members))
+    for name in proxies:
+        column = np.asarray(population.column(name))
+        ordered = np.sort(column)
+        scores += np.log([_share(value, ordered) for value in column])
+    return scores
+
+
+def percentile(score: float, scores: Floats) -> float:
+    """Return the share of a population's scores, in percent, that a score is not below; ties count half."""
+    below, equal = float(np.sum(scores < score)), float(np.sum(scores == score))
+    return 100 * (below + equal / 2) / len(scores)
+
+
+def _share(value: float, ordered: Floats) -> float:
+    """Return a rank share in (0, 1): the place among ordered values, interpolated between neighbours."""
+    n = len(ordered)
+    if not math.isfinite(value):
+        return 0.5 / n
+    finite = ordered[np.isfinite(ordered)]
+    missing = n - len(finite)
+    if len(finite) == 0:
+        return (n - 0.5) / n
+    places = missing + np.arange(len(finite)) + 0.5
+    unique, first = np.unique(finite, return_index=True)
+    counts = np.diff(np.append(first, len(finite)))
+    middles = places[first] + (counts - 1) / 2
+    return float(np.interp(value, unique, middles, left=missing + 0.5, right=n - 0.5)) / n

@@ -1,0 +1,132 @@
+"""The candidate beside a baseline: what is broken in it, and by how much its score is lower. Never imports torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from aznas_onnx.gating.cohort import difference, terms
+from aznas_onnx.gating.draws import Draws
+from aznas_onnx.gating.evidence import Estimate, Verdict, jackknife
+from aznas_onnx.gating.noisy import Decide, NoisyCheck
+from aznas_onnx.gating.policy import Policy
+from aznas_onnx.gating.result import Check
+from aznas_onnx.proxies.idle import IDLE_BLOCKS, IDLE_SENTENCE
+
+__all__ = ["BaselineCheck"]
+
+_TOLD = 3  # of the proxies that made a difference, so many
+_WORTH_TELLING = -0.05
+_SAME = 0.005
+_MANY_SEEDS = 6
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(slots=True, kw_only=True)
+class BaselineCheck(NoisyCheck):
+    """That the candidate is not worse than a baseline."""
+
+    baseline: Draws
+    policy: Policy
+
+    def run(self, decide_on: Decide) -> list[Check]:
+        """Return what is broken in the candidate, if anything; else the comparison of scores."""
+        broken = self._broken()
+        if broken:
+            return broken
+        names = self._compared()
+        if not names:
+            reason = f"nothing can be compared with {self.baseline.model}: no proxy applies to both"
+            return [self._check(Verdict.INCONCLUSIVE, reason)]
+        draws: dict[str, Floats] = {}
+        for name in names:
+            draws[f"c:{name}"], draws[f"b:{name}"] = self.candidate.values(name), self.baseline.values(name)
+
+        def score(means: Mapping[str, float]) -> float:
+            return difference({n: means[f"c:{n}"] for n in names}, {n: means[f"b:{n}"] for n in names})
+
+        estimate = jackknife(score, draws)
+        verdict = decide_on(estimate, -self.policy.tolerance)
+        return [self._check(verdict, self._told(estimate, verdict, names), estimate)]
+
+    def _broken(self) -> list[Check]:
+        """Return a rejection for what the candidate lacks and the baseline has: a proxy, or work in each block."""
+        by_reason: dict[str, list[str]] = {}
+        for name in self.policy.proxies:
+            if self.candidate.applies(name) and self.baseline.applies(name) and self._is_lost(name):
+                by_reason.setdefault(self.candidate.reason(name), []).append(name)
+        reasons = [
+            f"{reason}: no {' and no '.join(names)}, which {self.baseline.model} has"
+            for reason, names in by_reason.items()
+        ]
+        idle, usual = (float(np.nanmedian(draws.values(IDLE_BLOCKS.name))) for draws in (self.candidate, self.baseline))
+        if idle > usual and not reasons:
+            named = [warning for warning in self.candidate.warnings if IDLE_SENTENCE in warning]
+            reasons.append(f"{named[0]} ({self.baseline.model} has {usual:g} such blocks)")
+        return [self._check(Verdict.REJECT, reason, rule="defined") for reason in reasons]
+
+    def _is_lost(self, name: str) -> bool:
+        """Whether the baseline has a proxy under every seed, and the candidate under none, or under half of many."""
+        lost, kept = self.candidate.n_missing(name), self.baseline.n_missing(name) == 0
+        seeds = self.candidate.seeds
+        return kept and (lost == seeds or (seeds >= _MANY_SEEDS and 2 * lost >= seeds))
+
+    def _compared(self) -> list[str]:
+        """Return the proxies that both have."""
+        names = []
+        for name in self.policy.proxies:
+            ones = (self.candidate, self.baseline)
+            applying = [draws.applies(name) for draws in ones]
+            lacking = [
+                draws.model
+                for draws, applies in zip(ones, applying, strict=True)
+                if applies and draws.n_missing(name) == draws.seeds
+            ]
+            if all(applying) and not lacking:
+                names.append(name)
+            elif any(applying):
+                who = " and ".join(lacking) or next(d.model for d, a in zip(ones, applying, strict=True) if not a)
+                self.warn(f"{name} takes no part in the comparison with {self.baseline.model}: {who} has none")
+        return names
+
+    def _told(self, estimate: Estimate, verdict: Verdict, names: Sequence[str]) -> str:
+        value = estimate.value
+        amount = f"{abs(value):.2f} {'above' if value >= 0 else 'below'} {self.baseline.model}"
+        noise = f"±{estimate.stderr:.2g} over {estimate.seeds} seeds"
+        tolerated = f"{self.policy.tolerance:g} below is tolerated"
+        if verdict is Verdict.PASS:
+            same = abs(value) < _SAME
+            return f"AZ score {f'equal to {self.baseline.model}' if same else amount} ({noise}; {tolerated})"
+        means = [{n: float(np.nanmean(draws.values(n))) for n in names} for draws in (self.candidate, self.baseline)]
+        parts = sorted((part, name) for name, part in terms(*means).items() if part < _WORTH_TELLING)
+        drivers = ", ".join(_change(name, means[0][name], means[1][name]) for _, name in parts[:_TOLD])
+        told = drivers or "no one proxy"
+        if verdict is Verdict.REJECT:
+            return f"AZ score {amount} ({noise}; {tolerated}): {told}"
+        return f"AZ score {amount}, too noisy to tell whether it is within the tolerance ({noise}; {tolerated}): {told}"
+
+    def _check(
+        self, verdict: Verdict, reason: str, estimate: Estimate | None = None, rule: str = "baseline_score"
+    ) -> Check:
+        return Check(
+            rule=rule,
+            verdict=verdict,
+            reason=reason,
+            against=self.baseline.model,
+            value=None if estimate is None else estimate.value,
+            limit=None if estimate is None else -self.policy.tolerance,
+            stderr=None if estimate is None or not math.isfinite(estimate.stderr) else estimate.stderr,
+        )
+
+
+def _change(name: str, value: float, before: float) -> str:
+    """Return what became of a proxy, in words: ``MACs -75 %``, ``trainability -0.12 to -0.48``."""
+    if name in ("macs", "expressivity") and before > 0:
+        noun = "MACs" if name == "macs" else name
+        return f"{noun} {100 * (value / before - 1):+.0f} %"
+    return f"{name} {before:.2f} to {value:.2f}"

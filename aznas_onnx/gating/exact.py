@@ -1,0 +1,126 @@
+"""The checks that need no score: budgets, shortcuts, latency. Never imports torch."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from aznas_onnx.counts import format_bytes, format_count
+from aznas_onnx.gating.evidence import Verdict
+from aznas_onnx.gating.facts import Facts
+from aznas_onnx.gating.policy import Policy
+from aznas_onnx.gating.result import Check
+from aznas_onnx.latency import Stopwatch
+
+__all__ = ["Latencies", "budget_checks", "latency_checks", "measure_latencies", "shortcut_checks"]
+
+_ROUNDS = 5
+
+
+def budget_checks(facts: Facts, policy: Policy) -> list[Check]:
+    """Compare counts with their budgets."""
+    budgets = (
+        ("max_macs", "MACs", facts.macs, policy.max_macs, format_count),
+        ("max_params", "parameters", facts.params, policy.max_params, format_count),
+        ("max_activation_bytes", "of activations", facts.activation_bytes, policy.max_activation_bytes, format_bytes),
+    )
+    checks = []
+    for rule, noun, value, limit, show in budgets:
+        if limit is not None:
+            told, allowed = show(value), show(limit)
+            if told == allowed and value != limit:
+                told, allowed = f"{value:,}", f"{limit:,}"
+            verdict = Verdict.PASS if value <= limit else Verdict.REJECT
+            word = "within" if verdict is Verdict.PASS else "over"
+            reason = f"{told} {noun}, {word} the budget of {allowed}"
+            checks.append(Check(rule=rule, verdict=verdict, reason=reason, value=value, limit=limit))
+    return checks
+
+
+def shortcut_checks(candidate: Facts, baselines: Sequence[Facts], policy: Policy) -> list[Check]:
+    """Look for skip connections that are gone.
+
+    The proxies do not: they judge block by block, and a plain block can look better than a residual one. What counts is
+    the shortest way through the network, in layers with weights, beside the longest.
+    """
+    checks = []
+    for baseline in baselines if policy.min_shortcuts else ():
+        if not baseline.shortcuts:
+            continue
+        kept = candidate.shortcuts / baseline.shortcuts
+        verdict = Verdict.PASS if kept >= policy.min_shortcuts else Verdict.REJECT
+        paths = f"the shortest path takes {candidate.shortest} of {candidate.depth} layers"
+        beside = f"in {baseline.model} {baseline.shortest} of {baseline.depth}"
+        what = "skip connections are kept" if verdict is Verdict.PASS else "skip connections are missing"
+        checks.append(
+            Check(
+                rule="shortcuts",
+                verdict=verdict,
+                reason=f"{what}: {paths}, {beside}",
+                against=baseline.model,
+                value=kept,
+                limit=policy.min_shortcuts,
+            )
+        )
+    return checks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latencies:
+    """Milliseconds of one sample of a model, one for each round."""
+
+    model: str
+    rounds_ms: tuple[float, ...]
+
+    @property
+    def median_ms(self) -> float:
+        """The median of the rounds."""
+        return statistics.median(self.rounds_ms)
+
+
+def measure_latencies(facts: Sequence[Facts]) -> list[Latencies]:
+    """Measure models in turns, so that what else the machine does meets all of them alike.
+
+    Raises
+    ------
+    ModelError
+        If ONNX Runtime cannot run one.
+    """
+    watches = [(one, Stopwatch(one.model, one.run_shapes)) for one in facts]
+    rounds: list[list[float]] = [[] for _ in facts]
+    for _ in range(_ROUNDS):
+        for taken, (one, watch) in zip(rounds, watches, strict=True):
+            taken.append(watch.measure_ms() / one.run_batch)
+    return [Latencies(model=one.model, rounds_ms=tuple(taken)) for one, taken in zip(facts, rounds, strict=True)]
+
+
+def latency_checks(candidate: Latencies, baselines: Sequence[Latencies], policy: Policy) -> list[Check]:
+    """Compare latencies with their limits, round by round."""
+    checks = []
+    if policy.max_latency is not None:
+        limit = policy.max_latency
+        reason = f"{candidate.median_ms:.3g} ms a sample, {{}} {limit:g} ms"
+        checks.append(_of_rounds("max_latency", candidate.rounds_ms, limit, reason, None))
+    for baseline in baselines if policy.max_latency_ratio is not None else ():
+        limit = policy.max_latency_ratio or 0.0
+        pairs = zip(candidate.rounds_ms, baseline.rounds_ms, strict=True)
+        ratios = tuple(mine / theirs for mine, theirs in pairs)
+        reason = (
+            f"{candidate.median_ms:.3g} ms a sample, {statistics.median(ratios):.2f} times {baseline.model} "
+            f"({baseline.median_ms:.3g} ms); {{}} {limit:g} times"
+        )
+        checks.append(_of_rounds("max_latency_ratio", ratios, limit, reason, baseline.model))
+    return checks
+
+
+def _of_rounds(rule: str, rounds: Sequence[float], limit: float, reason: str, against: str | None) -> Check:
+    """Reject what is over the limit in every round, and leave open what is so in most only: that may be the machine."""
+    median = statistics.median(rounds)
+    if median <= limit:
+        verdict, word = Verdict.PASS, "allowed are"
+    elif min(rounds) > limit:
+        verdict, word = Verdict.REJECT, "more than the allowed"
+    else:
+        verdict, word = Verdict.INCONCLUSIVE, "too noisy to tell from the allowed"
+    return Check(rule=rule, verdict=verdict, reason=reason.format(word), against=against, value=median, limit=limit)

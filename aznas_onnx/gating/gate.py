@@ -1,0 +1,228 @@
+"""`az.gate`: whether a candidate is good enough to take the place of what is shipped."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+from aznas_onnx.errors import SettingsError
+from aznas_onnx.gating.bundled import find_population
+from aznas_onnx.gating.comparing import BaselineCheck
+from aznas_onnx.gating.draws import Draws
+from aznas_onnx.gating.evidence import Verdict, looks
+from aznas_onnx.gating.exact import Latencies, budget_checks, latency_checks, measure_latencies, shortcut_checks
+from aznas_onnx.gating.facts import Facts
+from aznas_onnx.gating.floors import FloorCheck
+from aznas_onnx.gating.noisy import NoisyCheck, decider
+from aznas_onnx.gating.placing import ReferenceCheck
+from aznas_onnx.gating.policy import COMPARED, Policy
+from aznas_onnx.gating.population import PopulationSettings
+from aznas_onnx.gating.result import Check, Compared, GateResult
+from aznas_onnx.proxies.idle import IDLE_BLOCKS
+
+__all__ = ["gate"]
+
+_DEFAULT_EFFORT = "balanced"
+
+OnStage = Callable[[str], None]
+
+
+def gate(
+    candidate: str | os.PathLike[str], policy: Policy | None = None, *, on_stage: OnStage | None = None, **rules: Any
+) -> GateResult:
+    """Decide whether a candidate passes the rules of a policy.
+
+    Counts and structure are compared exactly. Scores are compared under the same seeds, and with their noise: seeds are
+    added until every comparison is decided, one has rejected, or the policy's most are used.
+
+    Parameters
+    ----------
+    candidate
+        Path of an ONNX file. Its weights are not used.
+    policy
+        The rules; or give them as keyword arguments.
+    on_stage
+        Told in words what is being done.
+    rules
+        As for :class:`Policy`.
+
+    Returns
+    -------
+    GateResult
+        The verdict with each check's reason.
+
+    Raises
+    ------
+    ModelError
+        If the candidate or a baseline cannot be read or scored.
+    SettingsError
+        If a rule is not accepted, there is none, or a reference was scored in another way.
+
+    Examples
+    --------
+    >>> import aznas_onnx as az
+    >>> az.gate("candidate.onnx", baseline=["shipped.onnx"], max_macs=2_000_000_000).passed  # doctest: +SKIP
+    True
+    """
+    if policy is not None and rules:
+        raise SettingsError("the rules of the gate are given twice; give a policy or keyword arguments")
+    policy = Policy(**rules) if policy is None else policy
+    if policy.demands_nothing:
+        raise SettingsError(
+            "the gate has no rule; give a baseline, a reference, a budget such as max_macs, or the floor of a proxy"
+        )
+    return _Gate(os.fspath(candidate), policy, on_stage or (lambda stage: None)).run()
+
+
+class _Gate:
+    def __init__(self, candidate: str, policy: Policy, tell: OnStage) -> None:
+        self._policy, self._tell = policy, tell
+        tell("reading")
+        self._facts = [Facts.of(path, policy) for path in (candidate, *policy.baseline)]
+        self._populations = [find_population(reference) for reference in policy.reference]
+        self._scoring = self._settings() if policy.needs_scores else {}
+        self._warnings: list[str] = []
+
+    def run(self) -> GateResult:
+        began = time.perf_counter()
+        candidate, *baselines = self._facts
+        policy = self._policy
+        checks = [*budget_checks(candidate, policy), *shortcut_checks(candidate, baselines, policy)]
+        latencies = self._latencies()
+        if latencies:
+            checks += latency_checks(latencies[0], latencies[1:], policy)
+        draws: list[Draws] = []
+        if policy.needs_scores:
+            draws = [Draws(one.model, self._scoring, policy.seed) for one in self._facts]
+            checks += self._score(draws, is_rejected=any(check.verdict is Verdict.REJECT for check in checks))
+        return GateResult(
+            candidate=candidate.model,
+            checks=tuple(checks),
+            models=tuple(self._compared(latencies, draws)),
+            policy=policy,
+            seeds=draws[0].seeds if draws else 0,
+            settings=MappingProxyType(self._scoring),
+            warnings=tuple(dict.fromkeys((*self._doubts(draws), *self._warnings))),
+            elapsed_s=time.perf_counter() - began,
+        )
+
+    def _score(self, draws: Sequence[Draws], *, is_rejected: bool) -> list[Check]:
+        """Add seeds until all is decided, or something is rejected, so that more can change nothing."""
+        policy = self._policy
+        candidate, *baselines = draws
+        noisy: list[NoisyCheck] = [
+            *(BaselineCheck(candidate=candidate, baseline=baseline, policy=policy) for baseline in baselines),
+            *(
+                ReferenceCheck(candidate=candidate, population=population, min_percentile=policy.min_percentile)
+                for population in self._populations
+            ),
+            *(FloorCheck(candidate=candidate, proxy=name, floor=floor) for name, floor in policy.floors.items()),
+        ]
+        numbers = looks(policy.min_seeds, policy.max_seeds)
+        decide = decider(policy.confidence, n_looks=len(numbers), n_checks=len(noisy))
+        found: list[list[Check]] = []
+        for seeds in numbers:
+            for one in draws:
+                self._tell(f"scoring {one.model}, {seeds} seeds")
+                one.extend(seeds)
+            found = [check.run(decide) for check in noisy]
+            verdicts = {check.verdict for checks in found for check in checks}
+            if is_rejected or Verdict.REJECT in verdicts or Verdict.INCONCLUSIVE not in verdicts:
+                break
+        self._warnings += [warning for check in noisy for warning in check.warnings]
+        told = [check for checks in found for check in checks]
+        if candidate.seeds < numbers[-1]:
+            told = [_left_open(check) if check.verdict is Verdict.INCONCLUSIVE else check for check in told]
+        return told
+
+    def _settings(self) -> dict[str, Any]:
+        """Return the arguments of scoring: those of the references where there are any."""
+        policy = self._policy
+        effort, batch_size = policy.effort, policy.batch_size
+        if self._populations:
+            first = self._populations[0].settings
+            effort = first.effort if effort is None else effort
+            batch_size = first.batch_size if batch_size is None else batch_size
+        only = {one.only_batch for one in self._facts if one.only_batch is not None}
+        if batch_size is None and len(only) == 1:
+            (batch_size,) = only  # the others leave it open, and so all are scored alike
+        from aznas_onnx.scoring import ScoreSettings
+
+        settings = ScoreSettings.of(
+            effort=effort or _DEFAULT_EFFORT,
+            batch_size=batch_size,
+            device=policy.device,
+            seeds=policy.max_seeds,
+            seed=policy.seed,
+            proxies=tuple(dict.fromkeys((*COMPARED, IDLE_BLOCKS.name, *policy.floors))),
+            blocks=policy.blocks,
+            input_shapes=policy.input_shapes,
+            keep_graph=policy.keep_graph,
+        )
+        for one in self._facts:
+            if one.only_batch not in (None, settings.batch_size):
+                raise SettingsError(
+                    f"{one.model} works at batch size {one.only_batch} only, and {settings.batch_size} is asked for; "
+                    f"export it with an open batch, or set the batch size to {one.only_batch} for all"
+                )
+        self._refuse_other_settings(settings)
+        described = settings.as_dict()
+        return {key: value for key, value in described.items() if key not in ("seeds", "seed", "as_published")}
+
+    def _refuse_other_settings(self, settings: Any) -> None:
+        candidate = self._facts[0]
+        given = PopulationSettings(
+            effort=settings.effort.value,
+            batch_size=settings.batch_size,
+            input_shape=candidate.input_shape,
+            keep_graph=settings.keep_graph,
+            as_published=settings.as_published,
+        )
+        for population in self._populations:
+            population.settings.refuse_others(given, name=population.name, of=candidate.model)
+
+    def _latencies(self) -> list[Latencies]:
+        policy = self._policy
+        if policy.max_latency is None and policy.max_latency_ratio is None:
+            return []
+        self._tell("measuring latency")
+        return measure_latencies(self._facts if policy.max_latency_ratio is not None else self._facts[:1])
+
+    def _doubts(self, draws: Sequence[Draws]) -> list[str]:
+        """Return what to doubt about each model, and about comparing them."""
+        candidate, *baselines = self._facts
+        found = [
+            f"{candidate.model} takes {_size(candidate)} and {one.model} {_size(one)}: each is judged at its own input"
+            for one in baselines
+            if one.input_shape != candidate.input_shape
+        ]
+        for index, one in enumerate(self._facts):
+            warnings = dict.fromkeys((*one.warnings, *(draws[index].warnings if draws else ())))
+            found += [warning if one.model in warning else f"{one.model}: {warning}" for warning in warnings]
+        return found
+
+    def _compared(self, latencies: Sequence[Latencies], draws: Sequence[Draws]) -> list[Compared]:
+        taken: Mapping[str, float] = {one.model: one.median_ms for one in latencies}
+        return [
+            Compared(
+                model=one.model,
+                macs=one.macs,
+                params=one.params,
+                activation_bytes=one.activation_bytes,
+                proxies=MappingProxyType(draws[index].means() if draws else {}),
+                latency_ms=taken.get(one.model),
+            )
+            for index, one in enumerate(self._facts)
+        ]
+
+
+def _left_open(check: Check) -> Check:
+    return replace(check, reason=f"{check.reason}; not pursued, since the candidate is rejected anyway")
+
+
+def _size(facts: Facts) -> str:
+    return "x".join(map(str, facts.input_shape))

@@ -1,0 +1,172 @@
+"""What a gate demands: a policy, checked when it is made. Never imports torch."""
+
+from __future__ import annotations
+
+import enum
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+
+from aznas_onnx.errors import SettingsError
+from aznas_onnx.proxies import PROXIES
+
+__all__ = ["COMPARED", "Inconclusive", "Policy"]
+
+COMPARED = ("expressivity", "progressivity", "trainability", "macs")
+"""The proxies that a comparison with a baseline may use: those of AZ-NAS, whose usual spread is known."""
+
+
+class Inconclusive(str, enum.Enum):
+    """What becomes of a candidate that the noise leaves undecided."""
+
+    PASS = "pass"  # with a warning
+    REJECT = "reject"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """The rules of a gate.
+
+    Attributes
+    ----------
+    baseline
+        Paths of the models that the candidate must not be worse than.
+    reference
+        Names or paths of the populations in which it must have its place.
+    min_percentile
+        The least percentile of the AZ score in each population.
+    tolerance
+        By how much the AZ score may fall below a baseline's, in a cohort around that baseline.
+    min_shortcuts
+        The least share of a baseline's shortcuts past layers that the candidate must keep; 0 for none.
+    proxies
+        What makes up the AZ score that baselines are compared by.
+    max_macs, max_params, max_activation_bytes
+        Budgets for one sample; None for none.
+    max_latency
+        Milliseconds of one sample in ONNX Runtime on one thread of this machine's CPU.
+    max_latency_ratio
+        The candidate's latency over that of each baseline, measured in turns.
+    floors
+        The least value of single proxies, by name; any registered proxy may be named.
+    inconclusive
+        What becomes of a candidate that the noise leaves undecided.
+    confidence
+        Of a decision that depends on random draws: it is wrong at most this seldom.
+    min_seeds, max_seeds
+        Draws of weights and input: the first decision is tried after the fewest, and the last after the most.
+    seed
+        The first seed.
+    effort, batch_size, device
+        As for :func:`aznas_onnx.scoring.score`; None for an effort means that of the references, else balanced.
+    blocks, input_shapes, keep_graph
+        As for :func:`aznas_onnx.scoring.score`, for candidate and baselines alike.
+    """
+
+    baseline: tuple[str, ...] = ()
+    reference: tuple[str, ...] = ()
+    min_percentile: float = 10.0
+    tolerance: float = 0.5
+    min_shortcuts: float = 0.5
+    proxies: tuple[str, ...] = COMPARED
+    max_macs: int | None = None
+    max_params: int | None = None
+    max_activation_bytes: int | None = None
+    max_latency: float | None = None
+    max_latency_ratio: float | None = None
+    floors: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    inconclusive: Inconclusive = Inconclusive.PASS
+    confidence: float = 0.99
+    min_seeds: int = 2
+    max_seeds: int = 8
+    seed: int = 0
+    effort: str | None = None
+    batch_size: int | None = None
+    device: str = "auto"
+    blocks: tuple[str, ...] = ()
+    input_shapes: Mapping[str, Sequence[int]] = field(default_factory=lambda: MappingProxyType({}))
+    keep_graph: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("baseline", "reference", "proxies", "blocks"):
+            object.__setattr__(self, name, _names(getattr(self, name)))
+        for name in ("floors", "input_shapes"):
+            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
+        object.__setattr__(self, "inconclusive", _meaning(self.inconclusive))
+        _within("min_percentile", self.min_percentile, 0, 100)
+        _within("tolerance", self.tolerance, 0, math.inf)
+        _within("min_shortcuts", self.min_shortcuts, 0, 1)
+        _within("confidence", self.confidence, 0.5, 0.9999)
+        for name in ("max_latency", "max_latency_ratio"):
+            limit = getattr(self, name)
+            if limit is not None and not (math.isfinite(limit) and limit > 0):
+                raise SettingsError(f"{name} is {limit:g}; a number above 0 is accepted")
+        for name in ("max_macs", "max_params", "max_activation_bytes"):
+            limit = getattr(self, name)
+            if limit is not None and limit < 0:
+                raise SettingsError(f"{name} is {limit:,}; a count of 0 or more is accepted")
+        self._check_seeds()
+        self._check_names()
+
+    def _check_seeds(self) -> None:
+        if not 2 <= self.min_seeds <= self.max_seeds:
+            raise SettingsError(
+                f"the seeds go from {self.min_seeds} to {self.max_seeds}; two or more are needed to see the noise, and "
+                "the most must not be less than the fewest"
+            )
+
+    def _check_names(self) -> None:
+        unknown = [name for name in self.proxies if name not in COMPARED]
+        if unknown or not self.proxies:
+            found = f"{unknown[0]!r} is not one" if unknown else "none is named"
+            raise SettingsError(
+                f"a baseline is compared by {', '.join(COMPARED)}, and {found}; other proxies may have a floor"
+            )
+        PROXIES.resolve(self.floors)
+        for name, floor in self.floors.items():
+            if not math.isfinite(floor):
+                raise SettingsError(f"the floor of {name} is {floor}; a finite number is accepted")
+        if self.max_latency_ratio is not None and not self.baseline:
+            raise SettingsError("max_latency_ratio compares with a baseline, and none is named")
+
+    @property
+    def demands_nothing(self) -> bool:
+        """Whether every candidate would pass."""
+        return not (self.baseline or self.reference or self.floors or self.has_budget)
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether anything is limited that needs no score."""
+        limits = (self.max_macs, self.max_params, self.max_activation_bytes, self.max_latency)
+        return any(limit is not None for limit in limits)
+
+    @property
+    def needs_scores(self) -> bool:
+        """Whether the candidate must be scored, which takes torch."""
+        return bool(self.baseline or self.reference or self.floors)
+
+    @classmethod
+    def keys(cls) -> tuple[str, ...]:
+        """Return the names of all rules, as a policy file has them."""
+        return tuple(one.name for one in fields(cls))
+
+
+def _names(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> tuple[str, ...]:
+    """Return one name or path, or several, as a tuple of texts."""
+    return (os.fspath(given),) if isinstance(given, str | os.PathLike) else tuple(os.fspath(one) for one in given)
+
+
+def _meaning(given: Inconclusive | str) -> Inconclusive:
+    try:
+        return Inconclusive(given)
+    except ValueError as error:
+        known = " or ".join(repr(choice.value) for choice in Inconclusive)
+        raise SettingsError(f"inconclusive is {given!r}; {known} is accepted") from error
+
+
+def _within(name: str, value: float, least: float, most: float) -> None:
+    if not (math.isfinite(value) and least <= value <= most):
+        accepted = f"{least:g} or more" if math.isinf(most) else f"{least:g} to {most:g}"
+        raise SettingsError(f"{name} is {value:g}; {accepted} is accepted")

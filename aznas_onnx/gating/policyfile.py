@@ -1,0 +1,170 @@
+"""Where a repository keeps the rules of its gate: ``aznas.toml``, or ``[tool.aznas.gate]`` of ``pyproject.toml``."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from aznas_onnx.counts import parse_count
+from aznas_onnx.errors import SettingsError
+from aznas_onnx.gating.policy import Inconclusive, Policy
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["find_policy_file", "read_policy"]
+
+_OWN, _SHARED = "aznas.toml", "pyproject.toml"
+
+
+def find_policy_file(folder: Path) -> Path | None:
+    """Return the policy that holds in a folder: its own, or that of the nearest folder above inside the repository.
+
+    In one folder ``aznas.toml`` comes before ``pyproject.toml``, which counts only if it has the table.
+    """
+    for place in (folder, *folder.parents):
+        if (place / _OWN).is_file():
+            return place / _OWN
+        if (place / _SHARED).is_file() and _table(place / _SHARED) is not None:
+            return place / _SHARED
+        if (place / ".git").exists():
+            return None
+    return None
+
+
+def read_policy(path: Path) -> dict[str, Any]:
+    """Read the rules of a file, as arguments of :class:`Policy`.
+
+    Paths of models and references are taken from the file's own folder, so that a gate does the same wherever it is
+    started.
+
+    Raises
+    ------
+    SettingsError
+        If the file cannot be read, has no such table, or has a rule or a value that is not accepted.
+    """
+    table = _table(path)
+    if table is None:
+        where = "[gate]" if path.name != _SHARED else "[tool.aznas.gate]"
+        raise SettingsError(f"{path} has no table {where}; that is where the rules of the gate are read from")
+    rules: dict[str, Any] = {}
+    for key, value in table.items():
+        name = key.replace("-", "_")
+        if name not in _READERS:
+            close = difflib.get_close_matches(name, _READERS, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(_READERS)}"
+            raise SettingsError(f"{path} has a rule {key!r}, which does not exist; {hint}")
+        try:
+            rules[name] = _READERS[name](value)
+        except (TypeError, ValueError) as error:
+            raise SettingsError(f"{path}: {key} is {value!r}; {error}") from error
+    if "baseline" in rules:
+        rules["baseline"] = tuple(str(path.parent / one) for one in rules["baseline"])
+    if "reference" in rules:
+        rules["reference"] = tuple(
+            str(path.parent / one) if one.endswith(".json") else one for one in rules["reference"]
+        )
+    return rules
+
+
+def _table(path: Path) -> Mapping[str, Any] | None:
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or "it is no text"
+        raise SettingsError(f"policy {path} cannot be read: {reason}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"policy {path} is not TOML: {error}") from error
+    found: Any = document
+    for key in ("tool", "aznas", "gate") if path.name == _SHARED else ("gate",):
+        found = found.get(key) if isinstance(found, dict) else None
+    if found is not None and not isinstance(found, dict):
+        raise SettingsError(f"policy {path}: gate is no table")
+    return found
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise TypeError("a text in quotes is accepted")
+    return value
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return (_text(value),)
+    if not isinstance(value, list) or not value:
+        raise TypeError("a text in quotes, or a list of them, is accepted")
+    return tuple(_text(one) for one in value)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError("a number is accepted")
+    return float(value)
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError("a whole number is accepted")
+    return value
+
+
+def _count(value: Any) -> int:
+    return parse_count(value) if isinstance(value, str) else _whole(value)
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError("true or false is accepted")
+    return value
+
+
+def _floors(value: Any) -> dict[str, float]:
+    if not isinstance(value, dict):
+        raise TypeError("a table of proxies and numbers is accepted")
+    return {name: _number(floor) for name, floor in value.items()}
+
+
+def _shapes(value: Any) -> dict[str, tuple[int, ...]]:
+    if not isinstance(value, dict) or not all(isinstance(shape, list) for shape in value.values()):
+        raise TypeError("a table of inputs and lists of sizes is accepted")
+    return {name: tuple(_whole(size) for size in shape) for name, shape in value.items()}
+
+
+def _inconclusive(value: Any) -> Inconclusive:
+    if value not in [choice.value for choice in Inconclusive]:
+        raise ValueError('"pass" or "reject" is accepted')
+    return Inconclusive(value)
+
+
+_READERS: Mapping[str, Callable[[Any], Any]] = {
+    "baseline": _texts,
+    "reference": _texts,
+    "min_percentile": _number,
+    "tolerance": _number,
+    "min_shortcuts": _number,
+    "proxies": _texts,
+    "max_macs": _count,
+    "max_params": _count,
+    "max_activation_bytes": _count,
+    "max_latency": _number,
+    "max_latency_ratio": _number,
+    "floors": _floors,
+    "inconclusive": _inconclusive,
+    "confidence": _number,
+    "min_seeds": _whole,
+    "max_seeds": _whole,
+    "seed": _whole,
+    "effort": _text,
+    "batch_size": _whole,
+    "device": _text,
+    "blocks": _texts,
+    "input_shapes": _shapes,
+    "keep_graph": _flag,
+}
+assert set(_READERS) == set(Policy.keys())

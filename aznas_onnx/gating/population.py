@@ -1,0 +1,254 @@
+"""A stored population of scored networks, which a single score can be placed in. Never imports torch."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from aznas_onnx.errors import SettingsError
+from aznas_onnx.results import ProxyScores, Status
+
+__all__ = ["SCHEMA", "Member", "Population", "PopulationSettings"]
+
+SCHEMA = "aznas.reference/1"
+_FEWEST = 2
+_DIGITS = 9  # float32 has no more, and counts up to a billion stay exact
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PopulationSettings:
+    """What the scores of a population depend on; a network is comparable with it where all of these are the same.
+
+    Attributes
+    ----------
+    effort, batch_size, keep_graph, as_published
+        As for :func:`aznas_onnx.scoring.score`.
+    input_shape
+        Of one sample, without the batch.
+    """
+
+    effort: str
+    batch_size: int
+    input_shape: tuple[int, ...]
+    keep_graph: bool = False
+    as_published: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the settings as JSON writes them."""
+        return {
+            "effort": self.effort,
+            "batch_size": self.batch_size,
+            "input_shape": list(self.input_shape),
+            "keep_graph": self.keep_graph,
+            "as_published": self.as_published,
+        }
+
+    def as_scoring(self) -> dict[str, Any]:
+        """Return them as arguments of :func:`aznas_onnx.scoring.score`."""
+        return {key: value for key, value in self.as_json().items() if key != "input_shape"}
+
+    def refuse_others(self, other: PopulationSettings, *, name: str, of: str) -> None:
+        """Refuse what was scored, or is to be scored, in another way.
+
+        Raises
+        ------
+        SettingsError
+            Names each setting that differs, and the remedy.
+        """
+        mine, theirs = self.as_json(), other.as_json()
+        differing = [key for key in mine if mine[key] != theirs[key]]
+        if not differing:
+            return
+        told = ", ".join(f"{_told(key)} {_shown(theirs[key])} and not {_shown(mine[key])}" for key in differing)
+        if differing == ["input_shape"]:
+            remedy = "export the network for that input, or build a reference at its own with `aznas reference build`"
+        else:
+            remedy = "leave these options out to score as the reference was, or build another reference with them"
+        raise SettingsError(f"{of} does not compare with reference {name!r}: it has {told}; {remedy}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One network of a population.
+
+    Attributes
+    ----------
+    model
+        Its name, or its genotype.
+    values
+        Proxies by name; None where a proxy has no finite value, left out where it does not apply.
+    params
+        Trainable parameters.
+    """
+
+    model: str
+    values: Mapping[str, float | None]
+    params: int
+
+    @classmethod
+    def of(cls, scores: ProxyScores) -> Member:
+        """Return what a population keeps of a score."""
+        values = {
+            name: None if value.mean is None else float(f"{value.mean:.{_DIGITS}g}")
+            for name, value in scores.proxies.items()
+            if value.applies
+        }
+        return cls(model=scores.model, values=MappingProxyType(values), params=scores.params or 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Population:
+    """Scored networks, and how they were scored.
+
+    Attributes
+    ----------
+    name
+        What people call it.
+    description
+        One line: what the networks are.
+    command
+        What made the file.
+    settings
+        How its networks were scored.
+    members
+        At least two.
+    seeds
+        Draws that each member's values are means of.
+    software
+        Versions that computed it.
+    """
+
+    name: str
+    description: str
+    command: str
+    settings: PopulationSettings
+    members: tuple[Member, ...]
+    seeds: int = 1
+    software: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    def __post_init__(self) -> None:
+        if len(self.members) < _FEWEST:
+            raise SettingsError(
+                f"reference {self.name!r} has {len(self.members)} networks; {_FEWEST} or more are needed"
+            )
+
+    @property
+    def proxies(self) -> tuple[str, ...]:
+        """The proxies that every member has."""
+        first, *others = self.members
+        return tuple(name for name in first.values if all(name in other.values for other in others))
+
+    def column(self, proxy: str) -> list[float]:
+        """Return the values of a proxy; minus infinity where a member has none."""
+        values = [member.values[proxy] for member in self.members]
+        return [-math.inf if value is None else value for value in values]
+
+    def joined(self, scores: Iterable[ProxyScores]) -> Population:
+        """Return the population with further networks; one that has the name of a member takes its place."""
+        members = {member.model: member for member in self.members}
+        members.update((one.model, Member.of(one)) for one in scores if one.status is Status.OK)
+        return replace(self, members=tuple(members.values()))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the population as plain values, in the layout ``aznas.reference/1``."""
+        return {
+            "schema": SCHEMA,
+            "name": self.name,
+            "description": self.description,
+            "command": self.command,
+            "settings": self.settings.as_json(),
+            "seeds": self.seeds,
+            "software": dict(self.software),
+            "members": [{"model": member.model, **member.values, "params": member.params} for member in self.members],
+        }
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write the population to a file, one network a line, in place of what was there.
+
+        Raises
+        ------
+        SettingsError
+            If the file cannot be written.
+        """
+        document = self.as_json()
+        members = ",\n".join(f"    {json.dumps(member)}" for member in document.pop("members"))
+        head = json.dumps(document, indent=2, ensure_ascii=False).removesuffix("\n}")
+        target = Path(path)
+        part = target.with_name(f"{target.name}.part")
+        try:
+            part.write_text(f'{head},\n  "members": [\n{members}\n  ]\n}}\n', encoding="utf-8")
+            part.replace(target)  # an interruption leaves the old file or the new one
+        except OSError as error:
+            raise SettingsError(f"reference {path} cannot be written: {error.strerror or error}") from error
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> Population:
+        """Read a file that :meth:`write` wrote.
+
+        Raises
+        ------
+        SettingsError
+            If it cannot be read, or is no reference.
+        """
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = (error.strerror if isinstance(error, OSError) else None) or "it is no text"
+            raise SettingsError(f"reference {os.fspath(path)} cannot be read: {reason}") from error
+        return cls.parse(text, os.fspath(path))
+
+    @classmethod
+    def parse(cls, text: str, origin: str) -> Population:
+        """Read a population from JSON; `origin` is what messages call it.
+
+        Raises
+        ------
+        SettingsError
+            If it is no reference, or one of another schema.
+        """
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise SettingsError(f"{origin} is no reference: it is not JSON ({error})") from error
+        schema = data.get("schema") if isinstance(data, dict) else None
+        if schema != SCHEMA:
+            found = "no schema" if schema is None else f"schema {schema!r}"
+            raise SettingsError(f"{origin} is no reference: it has {found}, and {SCHEMA!r} was expected")
+        try:
+            settings = {**data["settings"], "input_shape": tuple(data["settings"]["input_shape"])}
+            return cls(
+                name=str(data["name"]),
+                description=str(data["description"]),
+                command=str(data["command"]),
+                settings=PopulationSettings(**settings),
+                members=tuple(_member(fields) for fields in data["members"]),
+                seeds=int(data["seeds"]),
+                software=MappingProxyType(dict(data["software"])),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            if isinstance(error, SettingsError):
+                raise
+            raise SettingsError(f"{origin} is a damaged reference ({type(error).__name__}: {error})") from error
+
+
+def _member(fields: Mapping[str, Any]) -> Member:
+    values = {
+        name: None if value is None else float(value)
+        for name, value in fields.items()
+        if name not in ("model", "params")
+    }
+    return Member(model=str(fields["model"]), values=MappingProxyType(values), params=int(fields["params"]))
+
+
+def _told(key: str) -> str:
+    return key.replace("_", " ")
+
+
+def _shown(value: Any) -> str:
+    return "x".join(map(str, value)) if isinstance(value, list) else str(value).lower()

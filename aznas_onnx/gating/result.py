@@ -1,0 +1,123 @@
+"""What a gate hands out. Never imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from aznas_onnx.gating.evidence import Verdict
+from aznas_onnx.gating.policy import Inconclusive, Policy
+
+__all__ = ["Check", "Compared", "GateResult"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One rule, applied.
+
+    Attributes
+    ----------
+    rule
+        Which: ``max_macs``, ``baseline_score``, ``floor`` and so on; stable, for scripts.
+    verdict
+        What it says.
+    reason
+        One sentence for a reviewer, whatever the verdict.
+    against
+        The baseline, reference or proxy that it is about; None for a budget.
+    value, limit
+        What was found, and what decides; None where they are no numbers.
+    stderr
+        Standard error of `value` over seeds; None for an exact one.
+    """
+
+    rule: str
+    verdict: Verdict
+    reason: str
+    against: str | None = None
+    value: float | None = None
+    limit: float | None = None
+    stderr: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """The numbers of the candidate, or of a baseline.
+
+    Attributes
+    ----------
+    model
+        Its path.
+    macs, params, activation_bytes
+        Of one sample.
+    proxies
+        Means over seeds, of those that were scored; None where there is no finite value.
+    latency_ms
+        None where nobody asked.
+    """
+
+    model: str
+    macs: int
+    params: int
+    activation_bytes: int
+    proxies: Mapping[str, float | None] = field(default_factory=lambda: MappingProxyType({}))
+    latency_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateResult:
+    """A gate's decision and what it rests on.
+
+    Attributes
+    ----------
+    candidate
+        Its path.
+    checks
+        Every rule that was applied, in the order in which they are told.
+    models
+        The candidate, then the baselines.
+    policy
+        The rules.
+    seeds
+        Draws that were made; 0 where nothing was scored.
+    settings
+        What the scores depend on; empty where nothing was scored.
+    warnings
+        What to doubt.
+    elapsed_s
+        Wall-clock seconds.
+    """
+
+    candidate: str
+    checks: tuple[Check, ...]
+    models: tuple[Compared, ...]
+    policy: Policy
+    seeds: int = 0
+    settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    warnings: tuple[str, ...] = ()
+    elapsed_s: float = 0.0
+
+    @property
+    def verdict(self) -> Verdict:
+        """Reject if any check does; else inconclusive if any is; else pass."""
+        found = {check.verdict for check in self.checks}
+        return next((one for one in (Verdict.REJECT, Verdict.INCONCLUSIVE) if one in found), Verdict.PASS)
+
+    @property
+    def passed(self) -> bool:
+        """Whether the candidate may go through, by what the policy makes of an inconclusive result."""
+        return not any(self.fails(check) for check in self.checks)
+
+    def fails(self, check: Check) -> bool:
+        """Whether a check by itself keeps the candidate out."""
+        if check.verdict is Verdict.INCONCLUSIVE:
+            return self.policy.inconclusive is Inconclusive.REJECT
+        return check.verdict is Verdict.REJECT
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """The sentences of the checks that decided: those that reject, else those that are inconclusive."""
+        verdict = self.verdict
+        return tuple(check.reason for check in self.checks if check.verdict is verdict is not Verdict.PASS)

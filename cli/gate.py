@@ -1,0 +1,255 @@
+"""`aznas gate`: reject a candidate that is worse than what is shipped, or over budget."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aznas_onnx.cli.exits import BAD_INPUT, DONE, REJECTED
+from aznas_onnx.cli.options import batch_size_option, blocks_option, input_option, read_count
+from aznas_onnx.cli.reference import complete_reference
+from aznas_onnx.cli.text import printable
+from aznas_onnx.errors import AznasError
+
+if TYPE_CHECKING:
+    from aznas_onnx.gating import GateResult, Policy
+
+__all__ = ["gate"]
+
+
+def _read_floors(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, float]:
+    """Return the floors given as ``PROXY=NUMBER``, by name.
+
+    Raises
+    ------
+    click.BadParameter
+        If a text is none.
+    """
+    floors = {}
+    for value in values:
+        name, _, number = value.rpartition("=")
+        try:
+            floors[name] = float(number)
+        except ValueError as error:
+            raise click.BadParameter(f"{value!r} is not PROXY=NUMBER, such as trainability=-0.5") from error
+        if not name:
+            raise click.BadParameter(f"{value!r} names no proxy; write PROXY=NUMBER, such as trainability=-0.5")
+    return floors
+
+
+def _split(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...]:
+    return () if value is None else tuple(name.strip() for name in value.split(",") if name.strip())
+
+
+_positive = click.FloatRange(min=0, min_open=True)
+
+
+@click.command(short_help="Reject a candidate that is worse than what is shipped.")
+@click.argument("candidate", metavar="CANDIDATE.onnx", type=click.Path())
+@click.option(
+    "--baseline", multiple=True, metavar="SHIPPED.onnx", help="What it must not be worse than. May be repeated."
+)
+@click.option(
+    "--reference",
+    multiple=True,
+    metavar="NAME|REF.json",
+    shell_complete=complete_reference,
+    help="A population that it must have its place in (`aznas reference show`). May be repeated.",
+)
+@click.option(
+    "--min-percentile", type=click.FloatRange(0, 100), metavar="P", help="The least place in it.  [default: 10]"
+)
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(min=0),
+    help="By how much the AZ score may be below a baseline's.  [default: 0.5]",
+)
+@click.option(
+    "--min-shortcuts",
+    type=click.FloatRange(0, 1),
+    metavar="SHARE",
+    help="The share of a baseline's shortcuts past layers to keep; 0 for any.  [default: 0.5]",
+)
+@click.option(
+    "--proxies", metavar="LIST", callback=_split, help="What to compare baselines by.  [default: all of AZ-NAS]"
+)
+@click.option("--max-macs", metavar="N", callback=read_count, help="Budget: multiply-adds of one sample, such as 600M.")
+@click.option("--max-params", metavar="N", callback=read_count, help="Budget: trainable parameters, such as 5.9M.")
+@click.option("--max-activation-bytes", metavar="N", callback=read_count, help="Budget: of one sample in float32.")
+@click.option(
+    "--max-latency",
+    type=_positive,
+    metavar="MS",
+    help="Budget: of one sample in ONNX Runtime on one thread of this CPU.",
+)
+@click.option(
+    "--max-latency-ratio", type=_positive, metavar="X", help="Budget: over each baseline's, measured in turns."
+)
+@click.option(
+    "--floor",
+    "floors",
+    multiple=True,
+    metavar="PROXY=NUMBER",
+    callback=_read_floors,
+    help="The least value of a proxy.",
+)
+@click.option(
+    "--inconclusive",
+    type=click.Choice(["pass", "reject"]),
+    help="What becomes of a candidate that the noise leaves undecided.  [default: pass]",
+)
+@click.option("--confidence", type=click.FloatRange(0.5, 0.9999), help="Of decisions over noise.  [default: 0.99]")
+@click.option("--min-seeds", type=click.IntRange(min=2), help="Draws before the first decision.  [default: 2]")
+@click.option("--max-seeds", type=click.IntRange(min=2), help="Draws before the last one.  [default: 8]")
+@click.option("--seed", type=click.IntRange(min=0), help="The first of the seeds.  [default: 0]")
+@click.option(
+    "--effort",
+    type=click.Choice(["paper", "balanced", "fast", "auto"]),
+    help="How to estimate.  [default: the reference's, else balanced]",
+)
+@batch_size_option
+@click.option("--device", metavar="auto|cpu|cuda[:i]|mps", help="Where to compute.  [default: auto]")
+@input_option
+@blocks_option
+@click.option("--keep-graph", is_flag=True, default=None, help="Leave folded normalisation folded.")
+@click.option(
+    "--policy",
+    "policy_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.toml",
+    help="Rules; options override them.  [default: aznas.toml or pyproject.toml, here or above]",
+)
+@click.option("--no-policy", is_flag=True, help="Follow the options alone, whatever file there is.")
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["table", "json", "md"]),
+    default="table",
+    show_default=True,
+    help="How the result is written to stdout.",
+)
+@click.option(
+    "--junit",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.xml",
+    help="Write the checks as JUnit XML, too.",
+)
+@click.option(
+    "--code-quality",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.json",
+    help="Write what was rejected as a GitLab code quality report, too.",
+)
+def gate(
+    candidate: str,
+    policy_file: Path | None,
+    no_policy: bool,
+    output_format: str,
+    junit: Path | None,
+    code_quality: Path | None,
+    **options: Any,
+) -> int:
+    """Decide whether a candidate may take the place of what is shipped.
+
+    Budgets are compared exactly. Scores are compared under the same random draws, with their noise: seeds are added
+    until the decision is clear. A candidate that differs in its weights or its exporter alone is equal.
+
+    Rules come from [gate] in aznas.toml, or [tool.aznas.gate] in pyproject.toml, and from options, which come first.
+    In GitHub Actions the reasons become annotations and a step summary.
+
+    \b
+    Examples:
+      aznas gate candidate.onnx --baseline shipped.onnx
+      aznas gate candidate.onnx --baseline shipped.onnx --max-macs 600M --max-latency-ratio 1.1
+      aznas gate candidate.onnx --reference mbv2-600M --min-percentile 50
+      aznas gate candidate.onnx                                  by the repository's aznas.toml
+
+    Exit status: 0 passed, 1 rejected, 2 bad usage or a file that cannot be read or scored, 130 interrupted.
+    """
+    reports = {"junit": junit, "code_quality": code_quality}
+    from aznas_onnx.cli.render_ci import write_failure
+
+    try:
+        policy, origin = _policy(options, policy_file, no_policy=no_policy)
+        result = _decide(candidate, policy)
+        _report(result, output_format, origin, reports)
+    except (AznasError, click.ClickException) as error:
+        write_failure(candidate, _message(error), output_format, os.environ, **reports)
+        raise
+    except Exception as error:  # noqa: BLE001 - a bug: Python would exit with 1, and that would say "rejected"
+        reason = f"internal error ({type(error).__name__}: {error}); please report it"
+        write_failure(candidate, reason, output_format, os.environ, **reports)
+        traceback.print_exc()
+        return BAD_INPUT
+    return DONE if result.passed else REJECTED
+
+
+def _message(error: Exception) -> str:
+    return error.format_message() if isinstance(error, click.ClickException) else str(error)
+
+
+def _report(result: GateResult, output_format: str, origin: str, reports: dict[str, Path | None]) -> None:
+    from aznas_onnx.cli.console import forget_stdout, results
+    from aznas_onnx.cli.render_ci import write_reports
+    from aznas_onnx.cli.render_gate import render_gate
+
+    for warning in result.warnings:
+        click.echo(f"warning: {printable(warning)}", err=True)
+    if result.verdict.value == "inconclusive" and result.passed:
+        click.echo(f"warning: undecided, and passed by the policy: {printable(result.reasons[0])}", err=True)
+    write_reports(result, os.environ, **reports)
+    try:
+        render_gate(result, output_format, results(), origin=origin)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough; the status must still be that of the verdict
+        forget_stdout()
+
+
+def _policy(options: dict[str, Any], policy_file: Path | None, *, no_policy: bool) -> tuple[Policy, str]:
+    """Return the rules of file and options, and where they come from."""
+    from aznas_onnx.gating import Inconclusive, Policy, find_policy_file, read_policy
+
+    if no_policy and policy_file is not None:
+        raise click.UsageError("--policy names a file and --no-policy wants none; give one of the two")
+    path = policy_file or (None if no_policy else find_policy_file(Path.cwd()))
+    rules = {} if path is None else read_policy(_relative(path))
+    given = {name: value for name, value in options.items() if value not in (None, (), {})}
+    if "floors" in given:
+        given["floors"] = {**rules.get("floors", {}), **given["floors"]}
+    if "inconclusive" in given:
+        given["inconclusive"] = Inconclusive(given["inconclusive"])
+    origin = "options" if path is None else printable(os.path.relpath(path))
+    return Policy(**{**rules, **given}), origin
+
+
+def _relative(path: Path) -> Path:
+    """Return the path as seen from here where it lies below, so that names in results stay short."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+def _decide(candidate: str, policy: Policy) -> GateResult:
+    from aznas_onnx.gating import gate as decide
+
+    with _stages() as tell:
+        return decide(candidate, policy, on_stage=tell)
+
+
+@contextmanager
+def _stages() -> Iterator[Callable[[str], None]]:
+    """Show what is being done, on a terminal."""
+    from aznas_onnx.cli.console import diagnostics
+
+    console = diagnostics()
+    if not console.is_terminal:
+        yield lambda stage: None
+        return
+    with console.status("reading") as status:
+        yield lambda stage: status.update(printable(stage).replace("[", r"\["))

@@ -1,0 +1,179 @@
+"""How `aznas gate` shows its result to people and to scripts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from aznas_onnx.cli.tables import Column, print_table, print_trimmed, proxy_title, write_markdown
+from aznas_onnx.cli.text import plural, printable
+from aznas_onnx.counts import format_bytes, format_count
+from aznas_onnx.gating import COMPARED, Compared, GateResult, Verdict
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["failure_document", "gate_document", "headline", "render_gate", "write_summary"]
+
+_MARKS = {Verdict.PASS: "pass", Verdict.REJECT: "REJECT", Verdict.INCONCLUSIVE: "unclear"}
+_STYLES = {Verdict.PASS: "green", Verdict.REJECT: "bold red", Verdict.INCONCLUSIVE: "yellow"}
+_PROXIES = tuple(name for name in COMPARED if name != "macs")
+
+
+def render_gate(result: GateResult, output_format: str, console: Console, *, origin: str) -> None:
+    """Write a result to a console; `origin` says where its rules come from."""
+    if output_format == "json":
+        console.file.write(json.dumps(gate_document(result), indent=2, allow_nan=False) + "\n")
+    elif output_format == "md":
+        write_summary(result, console.file)
+    else:
+        _print(result, console, origin)
+
+
+def headline(result: GateResult) -> str:
+    """Return the decision in one line."""
+    name = result.candidate
+    if result.verdict is Verdict.PASS:
+        return f"{name} passes ({plural(len(result.checks), 'check')})"
+    if result.verdict is Verdict.REJECT:
+        return f"{name} is rejected: {result.reasons[0]}"
+    meaning = "and passes by the policy" if result.passed else "and is rejected by the policy"
+    return f"{name} is undecided {meaning}: {result.reasons[0]}"
+
+
+def gate_document(result: GateResult) -> dict[str, Any]:
+    """Return a result as plain values, in the layout ``aznas.gate/1``."""
+    return {
+        "schema": "aznas.gate/1",
+        "candidate": result.candidate,
+        "status": "ok",
+        "verdict": result.verdict.value,
+        "passed": result.passed,
+        "reasons": list(result.reasons),
+        "checks": [
+            {
+                "rule": check.rule,
+                "against": check.against,
+                "verdict": check.verdict.value,
+                "reason": check.reason,
+                "value": check.value,
+                "limit": check.limit,
+                "stderr": check.stderr,
+            }
+            for check in result.checks
+        ],
+        "models": [_model_document(model) for model in result.models],
+        "seeds": result.seeds,
+        "settings": {key: _plain(value) for key, value in result.settings.items()},
+        "warnings": list(result.warnings),
+        "seconds": round(result.elapsed_s, 3),
+    }
+
+
+def failure_document(candidate: str, reason: str) -> dict[str, Any]:
+    """Return what scripts get where there is no decision: the same layout, with status failed and verdict null."""
+    return {
+        "schema": "aznas.gate/1",
+        "candidate": candidate,
+        "status": "failed",
+        "verdict": None,
+        "passed": False,
+        "reasons": [reason],
+        "checks": [],
+        "models": [],
+        "seeds": 0,
+        "settings": {},
+        "warnings": [],
+        "seconds": 0.0,
+    }
+
+
+def write_summary(result: GateResult, stream: Any) -> None:
+    """Write a result as Markdown: the decision, each check with its reason, and the numbers."""
+    stream.write(f"### {_MARKS[result.verdict]}: {_code(result.candidate)}\n\n")
+    columns = (
+        Column(title="Check", is_number=False),
+        Column(title="Verdict", is_number=False),
+        Column(title="Reason", is_number=False),
+    )
+    rows = [(check.rule, _MARKS[check.verdict], check.reason) for check in result.checks]
+    write_markdown(stream, columns, rows)
+    stream.write("\n")
+    write_markdown(stream, _columns(narrow=False), (_cells(model) for model in result.models))
+    stream.write(f"\n{_legend(result)}\n")
+
+
+def _code(text: str) -> str:
+    return f"`{printable(text).replace('`', '')}`"
+
+
+def _plain(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _model_document(model: Compared) -> dict[str, Any]:
+    return {
+        "model": model.model,
+        "macs": model.macs,
+        "params": model.params,
+        "activation_bytes": model.activation_bytes,
+        "latency_ms": None if model.latency_ms is None else round(model.latency_ms, 4),
+        "proxies": {name: value for name, value in model.proxies.items() if name != "macs"},
+    }
+
+
+def _print(result: GateResult, console: Console, origin: str) -> None:
+    console.print(
+        printable(headline(result)), style=_STYLES[result.verdict], markup=False, highlight=False, soft_wrap=True
+    )
+    console.print()
+    for check in result.checks:
+        style = "" if check.verdict is Verdict.PASS else _STYLES[check.verdict]
+        line = f"  {_MARKS[check.verdict]:<8}{check.rule:<22}{printable(check.reason)}"
+        console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+    console.print()
+    narrow = console.width < 118
+    print_table(console, _columns(narrow=narrow), (_cells(model) for model in result.models))
+    console.print()
+    print_trimmed(console, f"{_legend(result)} Rules: {printable(origin)}.", style="dim")
+
+
+def _columns(*, narrow: bool) -> list[Column]:
+    return [
+        Column(title="Model", is_number=False, is_name=True),
+        *(Column(title=proxy_title(name, narrow=narrow)) for name in _PROXIES),
+        Column(title="MACs"),
+        Column(title="Params"),
+        Column(title="Activations"),
+        Column(title="ms"),
+    ]
+
+
+def _cells(model: Compared) -> list[str]:
+    return [
+        model.model,
+        *(_value(model.proxies, name) for name in _PROXIES),
+        format_count(model.macs),
+        format_count(model.params),
+        format_bytes(model.activation_bytes),
+        "" if model.latency_ms is None else f"{model.latency_ms:.3g}",
+    ]
+
+
+def _value(proxies: Mapping[str, float | None], name: str) -> str:
+    if name not in proxies:
+        return "n/a" if proxies else ""
+    value = proxies[name]
+    return "none" if value is None else f"{value:.3f}"
+
+
+def _legend(result: GateResult) -> str:
+    parts = ["MACs: multiply-adds of one sample."]
+    if result.seeds:
+        settings = result.settings
+        parts.append(
+            f"Effort {settings['effort']}, batch {settings['batch_size']}, {plural(result.seeds, 'paired seed')}."
+        )
+    parts.append(f"{result.elapsed_s:.0f} s.")
+    return " ".join(parts)

@@ -1,0 +1,286 @@
+"""`aznas gate`: statuses, overrides, and what the systems that run it are told. Deciding itself is replaced."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+import aznas_onnx.gating
+from aznas_onnx.cli.main import run
+from aznas_onnx.cli.render_ci import code_quality_document, junit_document
+from aznas_onnx.gating import Check, Compared, GateResult, Inconclusive, Policy, Verdict
+from tests.gating.networks import residual
+
+Rules = dict[str, Any]
+
+
+def result(*verdicts: Verdict, **rules: Any) -> GateResult:
+    """A result whose checks have these verdicts."""
+    told = {
+        Verdict.PASS: "AZ score equal to shipped.onnx (±0 over 2 seeds; 0.5 below is tolerated)",
+        Verdict.REJECT: "39.45M MACs, over the budget of 30M",
+        Verdict.INCONCLUSIVE: "12 ms a sample, too noisy to tell from 10 ms",
+    }
+    proxies = MappingProxyType({"expressivity": 38.6, "trainability": None, "macs": 1.5e8, "idle_blocks": 0.0})
+    numbers: dict[str, Any] = {"macs": 148_100_000, "params": 11_230_000, "activation_bytes": 2_689_424}
+    return GateResult(
+        candidate="models/new.onnx",
+        checks=tuple(
+            Check(
+                rule=f"rule_{index}", verdict=verdict, reason=told[verdict], against="shipped.onnx" if index else None
+            )
+            for index, verdict in enumerate(verdicts)
+        ),
+        models=(
+            Compared(model="models/new.onnx", proxies=proxies, **numbers),
+            Compared(model="shipped.onnx", proxies=proxies, latency_ms=12.34, **numbers),
+        ),
+        policy=Policy(baseline=("shipped.onnx",), **rules),
+        seeds=2,
+        settings=MappingProxyType({"effort": "balanced", "batch_size": 16, "input_shapes": {}}),
+        warnings=("a doubt",),
+        elapsed_s=4.2,
+    )
+
+
+@pytest.fixture
+def decided(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
+    """Replace the decision by what a test puts here, and keep the policy that was decided by."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".git").mkdir()
+    for variable in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "GITHUB_OUTPUT"):
+        monkeypatch.delenv(variable, raising=False)
+    state: dict[str, Any] = {"result": result(Verdict.PASS)}
+
+    def decide(candidate: str, policy: Policy, **_: Any) -> GateResult:
+        state["policy"] = policy
+        if isinstance(state["result"], Exception):
+            raise state["result"]
+        return state["result"]
+
+    monkeypatch.setattr(aznas_onnx.gating, "gate", decide)
+    return state
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status"),
+    [
+        (result(Verdict.PASS, Verdict.PASS), 0),
+        (result(Verdict.PASS, Verdict.REJECT), 1),
+        (result(Verdict.INCONCLUSIVE), 0),
+        (result(Verdict.INCONCLUSIVE, inconclusive=Inconclusive.REJECT), 1),
+    ],
+    ids=["pass", "reject", "undecided", "undecided and rejected"],
+)
+def test_the_status_says_what_was_decided(decided: dict[str, Any], outcome: GateResult, status: int) -> None:
+    decided["result"] = outcome
+    assert run(["gate", "new.onnx", "--baseline", "shipped.onnx"]) == status
+
+
+def test_undecided_and_passed_is_warned_of(decided: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    decided["result"] = result(Verdict.INCONCLUSIVE)
+    assert run(["gate", "new.onnx", "--baseline", "shipped.onnx"]) == 0
+    assert capsys.readouterr().err == (
+        "warning: a doubt\nwarning: undecided, and passed by the policy: 12 ms a sample, too noisy to tell from 10 ms\n"
+    )
+
+
+def test_options_override_the_policy_file(decided: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "aznas.toml").write_text(
+        "[gate]\nbaseline = 'a.onnx'\nmax-macs = '1G'\nmax-params = '5M'\n[gate.floors]\nmacs = 1\ntrainability = -1\n"
+    )
+    assert (
+        run(["gate", "new.onnx", "--max-macs", "600M", "--floor", "trainability=-0.5", "--inconclusive", "reject"]) == 0
+    )
+    policy = decided["policy"]
+    assert (policy.baseline, policy.max_macs, policy.max_params) == (("a.onnx",), 600_000_000, 5_000_000)
+    assert (policy.floors, policy.inconclusive) == ({"macs": 1.0, "trainability": -0.5}, Inconclusive.REJECT)
+    assert run(["gate", "new.onnx", "--no-policy", "--max-macs", "600M"]) == 0
+    assert decided["policy"] == Policy(max_macs=600_000_000)
+
+
+def test_the_table_has_the_decision_first_and_a_line_for_each_check(
+    decided: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    decided["result"] = result(Verdict.REJECT, Verdict.PASS)
+    assert run(["gate", "new.onnx", "--baseline", "shipped.onnx"]) == 1
+    assert (
+        capsys.readouterr().out
+        == """\
+models/new.onnx is rejected: 39.45M MACs, over the budget of 30M
+
+  REJECT  rule_0                39.45M MACs, over the budget of 30M
+  pass    rule_1                AZ score equal to shipped.onnx (±0 over 2 seeds; 0.5 below is tolerated)
+
+Model            Expressivity  Progressivity  Trainability    MACs  Params  Activations    ms
+─────────────────────────────────────────────────────────────────────────────────────────────
+models/new.onnx        38.600            n/a          none  148.1M  11.23M     2.56 MiB
+shipped.onnx           38.600            n/a          none  148.1M  11.23M     2.56 MiB  12.3
+
+MACs: multiply-adds of one sample. Effort balanced, batch 16, 2 paired seeds. 4 s. Rules: options.
+"""
+    )
+
+
+def test_json_has_the_fields_that_scripts_rely_on(decided: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    decided["result"] = result(Verdict.PASS, Verdict.REJECT)
+    assert run(["gate", "new.onnx", "--baseline", "shipped.onnx", "--format", "json"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert document["schema"] == "aznas.gate/1"
+    assert (document["status"], document["verdict"], document["passed"]) == ("ok", "reject", False)
+    assert document["reasons"] == ["39.45M MACs, over the budget of 30M"]
+    assert document["checks"][1] == {
+        "rule": "rule_1",
+        "against": "shipped.onnx",
+        "verdict": "reject",
+        "reason": "39.45M MACs, over the budget of 30M",
+        "value": None,
+        "limit": None,
+        "stderr": None,
+    }
+    assert document["models"][1]["proxies"] == {"expressivity": 38.6, "trainability": None, "idle_blocks": 0.0}
+    assert (document["models"][1]["latency_ms"], document["seeds"], document["seconds"]) == (12.34, 2, 4.2)
+
+
+def test_junit_has_a_case_for_each_check() -> None:
+    suites = ElementTree.fromstring(junit_document(result(Verdict.PASS, Verdict.REJECT, Verdict.INCONCLUSIVE)))
+    counts = {key: suites.get(key) for key in ("tests", "failures", "errors", "skipped")}
+    assert counts == {"tests": "3", "failures": "1", "errors": "0", "skipped": "1"}
+    assert [case.get("name") for case in suites.iter("testcase")] == [
+        "rule_0",
+        "rule_1 (shipped.onnx)",
+        "rule_2 (shipped.onnx)",
+    ]
+    (failure,) = (one for one in suites.iter("failure") if one.get("type") == "reject")
+    assert failure.get("message") == "39.45M MACs, over the budget of 30M"
+
+
+def test_what_is_undecided_is_skipped_in_junit_where_it_passes() -> None:
+    suites = ElementTree.fromstring(junit_document(result(Verdict.PASS, Verdict.INCONCLUSIVE)))
+    assert (suites.get("failures"), suites.get("skipped")) == ("0", "1")
+
+
+def test_gitlab_gets_an_issue_for_each_rejection_with_a_fingerprint_that_stays() -> None:
+    issues = code_quality_document(result(Verdict.PASS, Verdict.REJECT))
+    (issue,) = issues
+    assert issue["location"] == {"path": "models/new.onnx", "lines": {"begin": 1}}
+    assert (issue["severity"], issue["check_name"]) == ("blocker", "aznas gate: rule_1")
+    assert issue["fingerprint"] == code_quality_document(result(Verdict.REJECT, Verdict.REJECT))[1]["fingerprint"]
+    assert code_quality_document(result(Verdict.PASS)) == []
+
+
+def in_github(monkeypatch: pytest.MonkeyPatch, folder: Path) -> tuple[Path, Path]:
+    summary, output = folder / "summary.md", folder / "output.txt"
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    monkeypatch.setenv("GITHUB_OUTPUT", str(output))
+    return summary, output
+
+
+def test_github_gets_annotations_a_summary_and_the_verdict(
+    decided: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summary, output = in_github(monkeypatch, tmp_path)
+    decided["result"] = result(Verdict.REJECT, Verdict.INCONCLUSIVE, Verdict.PASS)
+    assert run(["gate", "models/new.onnx", "--baseline", "shipped.onnx"]) == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("::")]
+    assert lines == [
+        "::error file=models/new.onnx,title=aznas gate%3A rule_0::models/new.onnx: 39.45M MACs, over the budget of 30M",
+        "::warning file=models/new.onnx,title=aznas gate%3A rule_1::models/new.onnx: 12 ms a sample, too noisy to tell "
+        "from 10 ms",
+    ]
+    assert output.read_text() == "verdict=reject\n"
+    assert summary.read_text().startswith("### REJECT: `models/new.onnx`\n\n| Check | Verdict | Reason |\n")
+    assert "| rule_0 | REJECT | 39.45M MACs, over the budget of 30M |" in summary.read_text()
+
+
+def test_names_cannot_write_commands_of_their_own(
+    decided: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    in_github(monkeypatch, tmp_path)
+    assert run(["gate", "a\n::error::hacked", "--baseline", "100%.onnx", "--policy", "gone.toml"]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("::")]
+    assert len(lines) == 1
+
+
+def test_a_bad_candidate_is_status_2_and_everybody_is_told_so(
+    decided: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.undo()  # the real gate
+    monkeypatch.chdir(tmp_path)
+    summary, output = in_github(monkeypatch, tmp_path)
+    (tmp_path / "bad.onnx").write_bytes(b"no protobuf at all")
+    options = ["--format", "json", "--junit", "junit.xml", "--code-quality", "quality.json", "--max-macs", "5"]
+    assert run(["gate", "bad.onnx", *options]) == 2
+    captured = capsys.readouterr()
+    document = json.loads(captured.out)
+    assert (document["status"], document["verdict"], document["passed"]) == ("failed", None, False)
+    assert document["reasons"][0].startswith("bad.onnx")
+    assert "aznas: bad.onnx" in captured.err
+    assert "::error file=bad.onnx,title=aznas gate could not decide::bad.onnx" in captured.err
+    assert "Traceback" not in captured.err
+    assert summary.read_text().startswith("### no decision: `bad.onnx`\n\nThe gate could not decide: bad.onnx")
+    assert output.read_text() == "verdict=error\n"
+    suites = ElementTree.parse(tmp_path / "junit.xml").getroot()
+    assert (suites.get("failures"), suites.get("errors")) == ("0", "1")
+    (issue,) = json.loads((tmp_path / "quality.json").read_text())
+    assert issue["check_name"] == "aznas gate: error"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["new.onnx"], "the gate has no rule"),
+        (["gone.onnx", "--max-macs", "5"], "gone.onnx"),
+        (["new.onnx", "--baseline", "gone.onnx"], "gone.onnx"),
+        (["new.onnx", "--reference", "mbv3"], "there is no reference 'mbv3'"),
+        (["new.onnx", "--floor", "trainability"], "'trainability' is not PROXY=NUMBER"),
+        (["new.onnx", "--max-macs", "many"], "'many' is not a count"),
+        (["new.onnx", "--max-macs", "5", "--policy", "gone.toml"], "policy gone.toml cannot be read"),
+        (["new.onnx", "--max-macs", "5", "--policy", "a.toml", "--no-policy"], "give one of the two"),
+        (["new.onnx", "--max-macs", "5", "--junit", "no/such/folder.xml"], "cannot be written"),
+        ([], "Missing argument"),
+    ],
+)
+def test_bad_usage_is_status_2_with_a_sentence(
+    arguments: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".git").mkdir()
+    residual(tmp_path / "new.onnx")
+    assert run(["gate", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_bug_is_status_2_because_1_would_say_rejected(
+    decided: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    decided["result"] = ZeroDivisionError("oops")
+    assert run(["gate", "new.onnx", "--max-macs", "5", "--format", "json"]) == 2
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["reasons"] == ["internal error (ZeroDivisionError: oops); please report it"]
+    assert "Traceback" in captured.err
+
+
+def test_a_reader_that_has_seen_enough_does_not_turn_a_rejection_into_success(tmp_path: Path) -> None:
+    model = residual(tmp_path / "net.onnx")
+    read, write = os.pipe()
+    os.close(read)
+    code = (
+        f"import sys; from aznas_onnx.cli.main import run; sys.exit(run(['gate', {str(model)!r}, '--max-macs', '1']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], stdout=write, stderr=subprocess.PIPE, check=False, cwd=tmp_path)
+    os.close(write)
+    assert done.returncode == 1, done.stderr

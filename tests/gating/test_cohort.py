@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import math
+from types import MappingProxyType
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aznas_onnx.gating.cohort import (
+    SPREADS,
+    difference,
+    log_rank_scores,
+    percentile,
+    population_score,
+    terms,
+)
+from aznas_onnx.gating.population import Member, Population, PopulationSettings
+from aznas_onnx.ranking import aggregate
+
+BASELINE = {"expressivity": 40.0, "progressivity": -0.5, "trainability": -0.3, "macs": 1e9}
+
+
+def population(*rows: tuple[float, float]) -> Population:
+    members = [
+        Member(model=str(index), values=MappingProxyType({"expressivity": first, "macs": second}), params=1)
+        for index, (first, second) in enumerate(rows)
+    ]
+    return Population(
+        name="test",
+        description="made by hand",
+        command="",
+        settings=PopulationSettings(effort="fast", batch_size=4, input_shape=(3, 8, 8)),
+        members=tuple(members),
+    )
+
+
+def test_an_equal_network_scores_0() -> None:
+    assert difference(BASELINE, BASELINE) == 0.0
+
+
+@pytest.mark.parametrize("name", list(SPREADS))
+def test_one_worse_proxy_costs_without_limit_and_one_better_gains_at_most_ln_2(name: str) -> None:
+    worse = {"expressivity": 1.0, "progressivity": -9.0, "trainability": -50.0, "macs": 1e5}
+    better = {"expressivity": 4000.0, "progressivity": 9.0, "trainability": 0.0, "macs": 1e15}
+    assert difference({**BASELINE, name: worse[name]}, BASELINE) < -10
+    assert 0 < difference({**BASELINE, name: better[name]}, BASELINE) <= math.log(2)
+
+
+def test_one_bad_proxy_is_not_made_up_for_by_three_good_ones() -> None:
+    candidate = {"expressivity": 80.0, "progressivity": 2.0, "trainability": 0.0, "macs": 1e8}
+    assert difference(candidate, BASELINE) < -2
+
+
+def test_a_fifth_fewer_multiply_adds_alone_are_tolerated_and_a_third_fewer_are_not() -> None:
+    assert difference({**BASELINE, "macs": 0.8e9}, BASELINE) > -0.5
+    assert difference({**BASELINE, "macs": 0.66e9}, BASELINE) < -0.5
+
+
+@given(
+    st.fixed_dictionaries(
+        {
+            "expressivity": st.floats(1, 500),
+            "progressivity": st.floats(-3, 1),
+            "trainability": st.floats(-20, 0),
+            "macs": st.floats(1e6, 1e11),
+        }
+    ),
+    st.sampled_from(list(SPREADS)),
+    st.floats(1.001, 3),
+)
+def test_the_score_rises_with_every_proxy(values: dict[str, float], name: str, factor: float) -> None:
+    raised = {**values, name: values[name] * factor if values[name] > 0 else values[name] / factor}
+    assert terms(raised, BASELINE)[name] >= terms(values, BASELINE)[name]
+    assert difference(raised, BASELINE) >= difference(values, BASELINE)
+
+
+def test_members_have_the_order_that_eq_12_gives_them() -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((40, 2))
+    drawn = population(*[(float(a), float(b)) for a, b in rows])
+    ours, theirs = log_rank_scores(drawn, ("expressivity", "macs")), aggregate(rows)
+    # Rank shares are taken at the middle of a rank and not at its end, which weighs the lowest ranks a little more.
+    assert np.corrcoef(ours, theirs)[0, 1] > 0.98
+    assert np.argmax(ours) == np.argmax(theirs)
+
+
+def test_a_network_between_two_members_has_a_score_between_theirs() -> None:
+    drawn = population((1.0, 10.0), (2.0, 20.0), (3.0, 30.0))
+    scores = [population_score({"expressivity": x, "macs": 10 * x}, drawn) for x in (1.0, 1.5, 2.0, 2.9, 3.0)]
+    assert scores == sorted(scores)
+    assert len(set(scores)) == 5
+
+
+def test_ties_and_missing_values_share_a_rank() -> None:
+    drawn = population((-math.inf, 5.0), (1.0, 5.0), (1.0, 5.0), (2.0, 5.0))
+    scores = log_rank_scores(drawn, ("expressivity", "macs"))
+    assert scores[1] == scores[2]
+    assert scores[0] < scores[1] < scores[3]
+    missing, lowest, tied = (population_score({"expressivity": x}, drawn) for x in (-math.inf, 0.0, 1.0))
+    assert missing < lowest < tied
+
+
+@pytest.mark.parametrize(("score", "expected"), [(-9.0, 0.0), (1.0, 12.5), (2.5, 50.0), (4.0, 87.5), (9.0, 100.0)])
+def test_percentiles_count_ties_half(score: float, expected: float) -> None:
+    assert percentile(score, np.array([1.0, 2.0, 3.0, 4.0])) == expected
