@@ -150,7 +150,7 @@ def _write_csv(report: ScoreReport, console: Console) -> None:
 def _print_table(report: ScoreReport, console: Console) -> None:
     narrow = console.width < _WIDE
     others = (_OTHER_COLUMNS if narrow else _OTHER_WIDE_COLUMNS) + (_PERCENTILE_COLUMN if report.places else 0)
-    shown = proxies_with_room(_shown_proxies(report), console.width, others)
+    shown = proxies_with_room(_shown_proxies(report), console.width, others, narrow=narrow)
     rows = (_cells(report, index, shown, narrow=narrow) for index in report.best_first)
     print_table(console, _columns(report, shown, narrow=narrow), rows)
     console.print()

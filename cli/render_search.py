@@ -41,8 +41,9 @@ def render_study(
         write_markdown(console.file, _columns(study, shown), (_cells(study, one, shown) for one in best))
         console.file.writelines(f"\n{line}\n" for line in _notes(study, best, code="`"))
     else:
-        shown = proxies_with_room(_proxies(best), console.width, _OTHER_COLUMNS)
-        columns = _columns(study, shown, narrow=console.width < _WIDE)
+        narrow = console.width < _WIDE
+        shown = proxies_with_room(_proxies(best), console.width, _OTHER_COLUMNS, narrow=narrow)
+        columns = _columns(study, shown, narrow=narrow)
         print_table(console, columns, (_cells(study, one, shown) for one in best))
         console.print()
         hidden = [name for name in _proxies(best) if name not in shown]

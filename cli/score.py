@@ -88,10 +88,11 @@ def score(
     """
     from aznas_onnx.cli.console import diagnostics, results
     from aznas_onnx.cli.render_score import render_profile, render_scores
+    from aznas_onnx.proxies import PROXIES
 
     settings["input_shapes"] = input_shapes
-    if reference is not None and aggregation != "log-rank":
-        raise click.UsageError("a --reference ranks by log-rank (Eq. 12); leave --aggregate out, or the reference")
+    if reference is not None and (aggregation != "log-rank" or PROXIES.weights(settings["proxies"] or ())):
+        raise click.UsageError("a --reference ranks by log-rank (Eq. 12), each proxy once; leave it out, or the rest")
     population = None if reference is None else _scored_alike(ctx, reference, models, settings)
     scored: list[ProxyScores] = []
     interrupted = False

@@ -33,7 +33,7 @@ _DIVIDED = {
     "activations": "activa-\ntions",
     "receptive": "recep-\ntive",
 }
-_PROXY_WIDTH = 9  # of a column of a proxy with a divided title
+_PROXY_WIDTH, _WIDE_PROXY_WIDTH = 9, 16  # of a column of a proxy, with a divided title and without
 
 
 def proxy_title(name: str, *, narrow: bool) -> str:
@@ -43,7 +43,7 @@ def proxy_title(name: str, *, narrow: bool) -> str:
     return title.capitalize()
 
 
-def proxies_with_room(names: Sequence[str], width: int, others: int) -> list[str]:
+def proxies_with_room(names: Sequence[str], width: int, others: int, *, narrow: bool) -> list[str]:
     """Return the proxies that a table on a console can show: all, or the first of them.
 
     Parameters
@@ -54,8 +54,11 @@ def proxies_with_room(names: Sequence[str], width: int, others: int) -> list[str
         Of the console.
     others
         What the other columns take.
+    narrow
+        Whether titles are divided.
     """
-    return list(names[: max((width - others) // _PROXY_WIDTH, 3)])
+    one = _PROXY_WIDTH if narrow else _WIDE_PROXY_WIDTH
+    return list(names[: max((width - others) // one, 3)])
 
 
 def print_table(console: Console, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:

@@ -10,6 +10,8 @@ from rich.console import Console
 
 from aznas_onnx.cli.options import OutputFormat
 from aznas_onnx.cli.render_score import render_profile, render_scores
+from aznas_onnx.ranking import rank
+from aznas_onnx.results import ProxyValue
 from tests.cli.samples import report, scores
 
 
@@ -124,3 +126,19 @@ def test_a_profile_adds_up_what_all_models_took() -> None:
     assert ["backward", "1000.0", "67%"] in words
     assert ["forward", "500.0", "33%"] in words
     assert words[-1] == ["all", "1500.0"]
+
+
+@pytest.mark.parametrize(("width", "hidden"), [(80, True), (140, True), (250, False)])
+def test_proxies_without_room_are_named_instead_of_crushed(width: int, hidden: bool) -> None:
+    names = ("expressivity", "depth", "shortest_path", "mean_path", "spatial_depth", "layers", "paths", "bottleneck")
+    values = {name: ProxyValue(mean=12.0) for name in names}
+    one = dataclasses.replace(report(), scores=(scores("a.onnx", proxies=values),), proxies=names, ranking=rank([]))
+    one = dataclasses.replace(one, ranking=rank(one.scores))
+    stream = io.StringIO()
+    render_scores(one, OutputFormat.TABLE, Console(file=stream, width=width, markup=False))
+    text = " ".join(stream.getvalue().split())
+    assert ("No room for" in text) == hidden
+    assert "higher is better, but of shortest_path." in text
+    assert " 12 " in text  # depth is a whole number
+    shown = text[: text.index("Proxies:")]
+    assert shown.count("12") == len(names) if not hidden else shown.count("12") >= 3

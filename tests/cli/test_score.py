@@ -210,3 +210,9 @@ def test_weights_and_aggregation_make_the_score(capsys: pytest.CaptureFixture[st
 def test_a_bad_weight_is_a_sentence(proxies: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["score", "net.onnx", "--proxies", proxies]) == 2
     assert "the weight of proxy 'macs' is" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", [["--proxies", "az,macs:2"], ["--aggregate", "linear"]])
+def test_a_reference_ranks_in_one_way_only(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["score", "net.onnx", "--reference", "nb201", *options]) == 2
+    assert "each proxy once" in capsys.readouterr().err
