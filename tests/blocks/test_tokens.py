@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
 
 from aznas_onnx.blocks import BlockKind, find_blocks
 from aznas_onnx.graph import prepare
@@ -79,7 +78,7 @@ def test_heads_that_follow_each_other_inside_of_a_residual_are_no_blocks() -> No
     for layer in range(2):  # as in EfficientViT: each head attends on a quarter of the channels, and feeds the next
         net.net.constant(f"sizes{layer}", np.full(4, 4))
         parts = tuple(f"part{layer}{at}" for at in range(4))
-        net.net._nodes.append(onnx.helper.make_node("Split", (x, f"sizes{layer}"), parts, axis=1, name=f"split{layer}"))
+        net.net._add_node("Split", (x, f"sizes{layer}"), parts, f"split{layer}", {"axis": 1})
         done: list[str] = []
         for at, part in enumerate(parts):
             net.width[part] = 4
