@@ -51,6 +51,7 @@ class Editor:
         self._updated: dict[Node, Node] = {}
         self._names = {node.name for node in graph.nodes} | set(self._producers) | set(self._constants)
         self._names.update(value.name for value in graph.inputs)
+        self._counts: dict[str, int] = {}  # how often each name was asked for, so that none is counted up anew
         self.modified = False
         for node in graph.nodes:
             self._register(node)
@@ -187,11 +188,12 @@ class Editor:
 
     def unique(self, hint: str) -> str:
         """Return a name that nothing has yet, and take it."""
-        name, count = hint, 1
+        name, count = hint, self._counts.get(hint, 1)
         while name in self._names:
             count += 1
             name = f"{hint}#{count}"
         self._names.add(name)
+        self._counts[hint] = count
         return name
 
     def add_constant(self, constant: Constant, hint: str) -> str:
