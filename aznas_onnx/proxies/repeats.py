@@ -71,8 +71,12 @@ def _signature(
         weight = weights.get(name)
         if weight is not None:
             return ("weight", weight.law, weight.parameter, weight.shape)
-        is_fixed = name in graph.constants or not name
-        return ("constant", name) if is_fixed else ("outside", facts[name].shape)
+        if not name:
+            return ("omitted",)
+        if name not in graph.constants:
+            return ("outside", facts[name].shape)
+        value = facts.value(name)  # exporters name the bounds of each ReLU6 anew
+        return ("constant", name) if value is None else ("constant", _hashable(value))
 
     described = []
     for node in nodes:
