@@ -2,7 +2,7 @@
 
 Networks stack copies of a block. With random weights the Jacobians of copies differ by chance and, slowly, by depth.
 The last of a stack is the one to measure: its input has become what the stack makes of it. On NAS-Bench-201 the last
-of five ranks the cells as well as all five do (docs/benchmarks.md), and the first clearly worse.
+of five ranks the cells as well as all five do (docs/fidelity.md), and the first clearly worse.
 """
 
 from __future__ import annotations
