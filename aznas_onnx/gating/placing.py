@@ -95,7 +95,7 @@ class ReferenceCheck(NoisyCheck):
         """Return what is broken in the candidate, if anything; else the comparison of percentiles."""
         population = self.population
         names = [name for name in population.proxies if self.candidate.applies(name)]
-        for name in set(population.proxies) - set(names):
+        for name in (name for name in population.proxies if name not in names):
             self.warn(f"{name} takes no part in the comparison with {population.name}: {self.candidate.model} has none")
         missing = {name: self.candidate.missing(name) for name in names}
         lost = [name for name, reason in missing.items() if reason]
