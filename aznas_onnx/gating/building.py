@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-import onnx
-
-from aznas_onnx.errors import ModelError, SettingsError
+from aznas_onnx.errors import AznasError, ModelError, SettingsError
 from aznas_onnx.gating.population import Member, Population, PopulationSettings
-from aznas_onnx.inspection import inspect
+from aznas_onnx.gating.reading import SampleInput, common_input_shape
+from aznas_onnx.gating.sampling import draw
 from aznas_onnx.results import ProxyScores, Status
 from aznas_onnx.searching import Budget
-from aznas_onnx.spaces import Space
+from aznas_onnx.spaces import Space, drawn
 
-__all__ = [
-    "add_models",
-    "build_from_models",
-    "build_from_space",
-    "check_comparable",
-    "draw",
-    "sample_input_shape",
-]
+__all__ = ["add_models", "build_from_models", "build_from_space", "check_comparable"]
 
-_TRIES_EACH = 2000  # genotypes drawn for each one that is within budget
 Source = str | os.PathLike[str]
 OnResult = Callable[[ProxyScores], None]
 
@@ -56,9 +45,10 @@ def build_from_models(
     Raises
     ------
     SettingsError
-        If fewer than two can be scored, or their inputs differ.
+        If fewer than two can be scored, or their inputs, or the batch sizes that they work at, differ.
     """
-    settings, shape = _settings(scoring), _common_shape(sources, scoring)
+    settings = _settings(scoring)
+    shape = common_input_shape(((os.fspath(source), source) for source in sources), settings.batch_size, scoring)
     scores = _score(sources, scoring, on_result)
     return _population(
         scores,
@@ -99,11 +89,12 @@ def check_comparable(population: Population, sources: Sequence[Source], **scorin
     settings = _settings(scoring)
     for source in sources:
         try:
-            shape = sample_input_shape(source, scoring.get("input_shapes"))
+            found = SampleInput.of(source, scoring)
         except ModelError:
             continue
-        given = replace(settings, input_shape=shape)
+        given = replace(settings, input_shape=found.shape)
         population.settings.refuse_others(given, name=population.name, of=os.fspath(source))
+        found.refuse_other_batch(settings.batch_size, of=os.fspath(source))
 
 
 def build_from_space(
@@ -135,48 +126,18 @@ def build_from_space(
     """
     genotypes = draw(space, budget, sample, sample_seed)
     settings = _settings(scoring)
-    first = space.build(genotypes[0])
-    models = ((space.format(genotype), space.source(genotype)) for genotype in genotypes)
-    scores = _score_named(models, scoring, on_result)
+    scores: list[ProxyScores] = []
+    shape: tuple[int, ...] = ()
+    for name_of_one, genotype in genotypes.items():
+        one, found = _score_drawn(space, name_of_one, genotype, settings.batch_size, scoring, shape)
+        shape = shape or found
+        scores.append(one)
+        if on_result is not None:
+            on_result(one)
     described = f"{space.name}, {budget}" if str(budget) != "no limits" else space.name
-    shape = sample_input_shape(first)
     return _population(
         scores, replace(settings, input_shape=shape), name=name, command=command, description=described, scoring=scoring
     )
-
-
-def draw(space: Space[Any], budget: Budget, sample: int, seed: int) -> list[Any]:
-    """Draw different genotypes within a budget, as :meth:`Space.sample` draws them.
-
-    Raises
-    ------
-    SettingsError
-        If so many are not found.
-    """
-    rng = np.random.default_rng(seed)
-    found: dict[str, Any] = {}
-    tries = 0
-    while len(found) < sample:
-        tries += 1
-        if tries > _TRIES_EACH * sample:
-            raise SettingsError(
-                f"only {len(found)} different networks of {space.name} were found within {budget} in {tries:,} draws; "
-                f"ask for fewer than {sample}, or widen the budget"
-            )
-        genotype = space.sample(rng)
-        counts = {"macs": space.macs, "params": space.params, "layers": space.layers}
-        limits = [(counts[name], limit) for name, limit in budget.limits() if not limit.is_open]
-        if all(limit.admits(count(genotype)) for count, limit in limits):
-            found.setdefault(space.format(genotype), genotype)
-    return list(found.values())
-
-
-def sample_input_shape(
-    source: Source | onnx.ModelProto, input_shapes: Mapping[str, Sequence[int]] | None = None
-) -> tuple[int, ...]:
-    """Return the shape of one sample of the input that carries the samples."""
-    inspection = inspect(source, input_shapes=input_shapes)
-    return inspection.inputs[inspection.sample_input]
 
 
 def _settings(scoring: Mapping[str, Any]) -> PopulationSettings:
@@ -193,35 +154,29 @@ def _settings(scoring: Mapping[str, Any]) -> PopulationSettings:
     )
 
 
-def _common_shape(sources: Sequence[Source], scoring: Mapping[str, Any]) -> tuple[int, ...]:
-    kinds: dict[tuple[int, ...], str] = {}
-    for source in sources:
-        with suppress(ModelError):  # scoring says why that one cannot be read
-            kinds.setdefault(sample_input_shape(source, scoring.get("input_shapes")), os.fspath(source))
-    if len(kinds) > 1:
-        told = " and ".join(f"{'x'.join(map(str, shape))} ({source})" for shape, source in list(kinds.items())[:2])
-        raise SettingsError(f"the networks of a reference must have one input size, and these have {told}")
-    return next(iter(kinds), ())
-
-
 def _score(sources: Sequence[Source], scoring: Mapping[str, Any], on_result: OnResult | None) -> list[ProxyScores]:
     from aznas_onnx.scoring import score_many
 
     return score_many(sources, on_result=on_result, **scoring)
 
 
-def _score_named(
-    models: Iterator[tuple[str, Any]], scoring: Mapping[str, Any], on_result: OnResult | None
-) -> list[ProxyScores]:
+def _score_drawn(
+    space: Space[Any], text: str, genotype: Any, batch_size: int, scoring: Mapping[str, Any], shape: tuple[int, ...]
+) -> tuple[ProxyScores, tuple[int, ...]]:
+    """Score one network of a space, and return its input too; one that cannot be built, or does not compare, failed."""
     from aznas_onnx.scoring import score_many
 
-    found = []
-    for name, model in models:
-        (scores,) = score_many([model], **scoring)
-        found.append(replace(scores, model=name))
-        if on_result is not None:
-            on_result(found[-1])
-    return found
+    try:
+        model = drawn(space, genotype)
+        found = SampleInput.of(model, scoring)
+        found.refuse_other_batch(batch_size, of=text)
+        if shape and found.shape != shape:
+            taken, usual = ("x".join(map(str, one)) for one in (found.shape, shape))
+            raise SettingsError(f"{text} takes {taken}, and the networks before it {usual}")
+    except AznasError as error:
+        return ProxyScores(model=text, status=Status.FAILED, reason=str(error)), ()
+    (scores,) = score_many([model], **scoring)
+    return replace(scores, model=text), found.shape
 
 
 def _population(

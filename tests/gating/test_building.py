@@ -1,0 +1,113 @@
+"""Populations from a space of one's own that makes mistakes, and from networks that do not compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from aznas_onnx.cli.main import run
+
+SPACE = """\
+from aznas_onnx.graph.builder import GraphBuilder
+from aznas_onnx.spaces import GenotypeError, Space, choose
+
+class Tiny(Space[int]):
+    name = "tiny"
+    default_resolution = 8
+    draws = 0
+
+    def sample(self, rng):
+        self.draws += 1
+        return choose((8, 16, 24), rng)
+
+    def mutate(self, genotype, rng, changes=1):
+        return genotype
+
+    def parse(self, text):
+        return int(text)
+
+    def format(self, genotype):
+        return str(genotype)
+
+    def validate(self, genotype):
+        if genotype not in (8, 16, 24):
+            raise GenotypeError(f"{genotype!r} is none of 8, 16, 24")
+
+    def build(self, genotype):
+        net = GraphBuilder(self.name)
+        x = net.image_input(3, self.resolution)
+        for name, before in (("a", 3), ("b", genotype)):
+            x = net.relu(net.conv_bn(x, name, before, genotype, kernel=3), f"{name}.relu")
+            net.declare_block(x)
+        return net.model(net.classifier(x, "head", genotype, num_classes=4))
+
+SPACE = Tiny
+"""
+
+BUILD = ["reference", "build", "-o", "ours.json", "--effort", "fast"]
+FROM_SPACE = [*BUILD, "--space", "tiny.py", "--sample", "3"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write_space(folder: Path, old: str = "", new: str = "") -> None:
+    assert old in SPACE
+    (folder / "tiny.py").write_text(SPACE.replace(old, new) if old else SPACE)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "self.draws += 1",
+            "self.draws += 1; assert self.draws < 8",  # after the rehearsal
+            "space 'tiny' fails to draw a sample: AssertionError: (",
+        ),
+        (
+            "    def build(",
+            "    def macs(self, genotype):\n        return 1 // 0\n\n    def build(",
+            "space 'tiny' fails to count '",
+        ),
+        (
+            "net = GraphBuilder(self.name)",
+            "return self.missing",
+            "space 'tiny' fails to build '",
+        ),
+        ("return net.model(", "return str(", "space 'tiny': build() gives a str; an onnx.ModelProto is needed"),
+    ],
+)
+def test_a_mistake_in_a_space_of_ones_own_is_a_sentence(
+    old: str, new: str, message: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_space(folder, old, new)
+    assert run([*FROM_SPACE, "--flops", "1:1G"]) == 2
+    captured = capsys.readouterr().err
+    assert message in captured
+    assert ("tiny.py, line " in captured) == ("fails to" in captured)
+    assert not Path("ours.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "net = GraphBuilder(self.name)",
+            "net = GraphBuilder({8: 'a', 24: 'b'}[genotype])",
+            "aznas: space 'tiny' fails to build '16': KeyError: 16 (",
+        ),
+        ("(3, self.resolution)", "(3, 8 + genotype % 16)", "aznas: 16 takes 3x8x8, and the networks before it 3x16x16"),
+    ],
+)
+def test_a_network_of_a_space_that_does_not_compare_is_left_out_with_its_reason(
+    old: str, new: str, message: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_space(folder, old, new)
+    assert run(FROM_SPACE) == 3
+    captured = capsys.readouterr()
+    assert captured.out == "ours.json: 2 networks of tiny\n"
+    assert message in captured.err
