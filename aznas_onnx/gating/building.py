@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -15,10 +16,27 @@ from aznas_onnx.results import ProxyScores, Status
 from aznas_onnx.searching import Budget
 from aznas_onnx.spaces import Space, drawn
 
-__all__ = ["add_models", "build_from_models", "build_from_space", "check_comparable"]
+__all__ = ["BuildInterrupted", "add_models", "build_from_models", "build_from_space", "check_comparable"]
 
 Source = str | os.PathLike[str]
 OnResult = Callable[[ProxyScores], None]
+
+
+class BuildInterrupted(KeyboardInterrupt):
+    """Scoring was interrupted after some networks.
+
+    Attributes
+    ----------
+    population
+        What was scored until then; for :func:`add_models`, with what was there before.
+    scored
+        How many networks were tried.
+    """
+
+    def __init__(self, population: Population, scored: int) -> None:
+        super().__init__()
+        self.population = population
+        self.scored = scored
 
 
 def build_from_models(
@@ -46,18 +64,23 @@ def build_from_models(
     ------
     SettingsError
         If fewer than two can be scored, or their inputs, or the batch sizes that they work at, differ.
+    BuildInterrupted
+        At Ctrl-C, if two or more were scored.
     """
     settings = _settings(scoring)
     shape = common_input_shape(((os.fspath(source), source) for source in sources), settings.batch_size, scoring)
-    scores = _score(sources, scoring, on_result)
-    return _population(
-        scores,
-        replace(settings, input_shape=shape),
-        name=name,
-        command=command,
-        description="networks of one's own",
-        scoring=scoring,
-    )
+
+    def make(scores: Sequence[ProxyScores]) -> Population:
+        return _population(
+            scores,
+            replace(settings, input_shape=shape),
+            name=name,
+            command=command,
+            description="networks of one's own",
+            scoring=scoring,
+        )
+
+    return make(_score(sources, scoring, on_result, make))
 
 
 def add_models(
@@ -69,10 +92,12 @@ def add_models(
     ------
     SettingsError
         If their input is not the population's.
+    BuildInterrupted
+        At Ctrl-C, if one or more were scored.
     """
     scoring = {**population.settings.as_scoring(), "seeds": population.seeds, **others}
     check_comparable(population, sources, **scoring)
-    scores = _score(sources, scoring, on_result)
+    scores = _score(sources, scoring, on_result, population.joined)
     return population.joined(scores), tuple(scores)
 
 
@@ -123,21 +148,32 @@ def build_from_space(
     ------
     SettingsError
         If the space has too few within budget.
+    BuildInterrupted
+        At Ctrl-C, if two or more were scored.
     """
     genotypes = draw(space, budget, sample, sample_seed)
     settings = _settings(scoring)
     scores: list[ProxyScores] = []
     shape: tuple[int, ...] = ()
-    for name_of_one, genotype in genotypes.items():
-        one, found = _score_drawn(space, name_of_one, genotype, settings.batch_size, scoring, shape)
-        shape = shape or found
-        scores.append(one)
-        if on_result is not None:
-            on_result(one)
-    described = f"{space.name}, {budget}" if str(budget) != "no limits" else space.name
-    return _population(
-        scores, replace(settings, input_shape=shape), name=name, command=command, description=described, scoring=scoring
-    )
+
+    def make(scores: Sequence[ProxyScores]) -> Population:
+        return _population(
+            scores,
+            replace(settings, input_shape=shape),
+            name=name,
+            command=command,
+            description=f"{space.name}, {budget}" if str(budget) != "no limits" else space.name,
+            scoring=scoring,
+        )
+
+    with _kept(scores, make):
+        for text, genotype in genotypes.items():
+            one, found = _score_drawn(space, text, genotype, settings.batch_size, scoring, shape)
+            shape = shape or found
+            scores.append(one)
+            if on_result is not None:
+                on_result(one)
+    return make(scores)
 
 
 def _settings(scoring: Mapping[str, Any]) -> PopulationSettings:
@@ -154,10 +190,39 @@ def _settings(scoring: Mapping[str, Any]) -> PopulationSettings:
     )
 
 
-def _score(sources: Sequence[Source], scoring: Mapping[str, Any], on_result: OnResult | None) -> list[ProxyScores]:
+def _score(
+    sources: Sequence[Source],
+    scoring: Mapping[str, Any],
+    on_result: OnResult | None,
+    make: Callable[[Sequence[ProxyScores]], Population],
+) -> list[ProxyScores]:
     from aznas_onnx.scoring import score_many
 
-    return score_many(sources, on_result=on_result, **scoring)
+    scores: list[ProxyScores] = []
+
+    def keep(one: ProxyScores) -> None:
+        scores.append(one)
+        if on_result is not None:
+            on_result(one)
+
+    with _kept(scores, make):
+        score_many(sources, on_result=keep, **scoring)
+    return scores
+
+
+@contextmanager
+def _kept(scores: Sequence[ProxyScores], make: Callable[[Sequence[ProxyScores]], Population]) -> Iterator[None]:
+    """Let an interruption carry the population that is made of the scores until then, as far as there is one."""
+    try:
+        yield
+    except KeyboardInterrupt as interruption:
+        if not any(one.status is Status.OK for one in scores):
+            raise
+        try:
+            population = make(scores)
+        except SettingsError:  # too few
+            raise interruption from None
+        raise BuildInterrupted(population, len(scores)) from None
 
 
 def _score_drawn(

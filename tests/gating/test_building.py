@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import aznas_onnx.scoring.models
 from aznas_onnx.cli.main import run
+from aznas_onnx.gating import Population
+from aznas_onnx.results import ProxyScores
+from tests.gating.networks import residual
 
 SPACE = """\
 from aznas_onnx.graph.builder import GraphBuilder
@@ -111,3 +117,60 @@ def test_a_network_of_a_space_that_does_not_compare_is_left_out_with_its_reason(
     captured = capsys.readouterr()
     assert captured.out == "ours.json: 2 networks of tiny\n"
     assert message in captured.err
+
+
+@pytest.fixture
+def interrupted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let Ctrl-C be pressed while the network is scored whose number a test puts here."""
+    real, left = aznas_onnx.scoring.models._score_or_fail, [-1]
+
+    def score(*arguments: Any) -> ProxyScores:
+        if left[0] == 0:
+            signal.raise_signal(signal.SIGINT)
+        left[0] -= 1
+        return real(*arguments)
+
+    monkeypatch.setattr(aznas_onnx.scoring.models, "_score_or_fail", score)
+    return left
+
+
+@pytest.mark.parametrize("arguments", [["a.onnx", "b.onnx", "c.onnx"], ["--space", "tiny.py", "--sample", "3"]])
+def test_an_interruption_keeps_what_was_scored(
+    arguments: list[str], folder: Path, interrupted: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_space(folder)
+    for name in "abc":
+        residual(folder / f"{name}.onnx", width=4, depth=2)
+    interrupted[0] = 2
+    assert run([*BUILD, *arguments]) == 130
+    captured = capsys.readouterr()
+    assert captured.out.startswith("ours.json: 2 networks of ")
+    assert captured.err == "aznas: interrupted after 2 of 3 networks; those that were scored are kept\n"
+    kept = Population.read("ours.json")
+    assert len(kept.members) == 2
+    assert kept.settings.input_shape[0] == 3
+    assert kept.command.endswith("  # interrupted after 2 of 3")
+
+
+def test_an_interruption_before_two_were_scored_writes_nothing(
+    folder: Path, interrupted: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_space(folder)
+    interrupted[0] = 1
+    assert run(FROM_SPACE) == 130
+    assert capsys.readouterr().err.strip() == "aznas: interrupted"
+    assert not Path("ours.json").exists()
+
+
+def test_an_interrupted_addition_keeps_what_was_there_and_what_was_scored(
+    folder: Path, interrupted: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in "abcd":
+        residual(folder / f"{name}.onnx", width=4, depth=2)
+    assert run([*BUILD, "a.onnx", "b.onnx"]) == 0
+    interrupted[0] = 1
+    assert run(["reference", "add", "ours.json", "c.onnx", "d.onnx"]) == 130
+    captured = capsys.readouterr()
+    assert captured.out.endswith("ours.json: 3 networks\n")
+    assert captured.err == "aznas: interrupted after 1 of 2 networks; those that were scored are kept\n"
+    assert [member.model for member in Population.read("ours.json").members] == ["a.onnx", "b.onnx", "c.onnx"]
