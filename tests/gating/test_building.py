@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import aznas_onnx.scoring.models
 from aznas_onnx.cli.main import run
 from aznas_onnx.gating import Population
 from aznas_onnx.results import ProxyScores
-from tests.gating.networks import residual
+from tests.gating.networks import fix_batch, residual
 
 SPACE = """\
 from aznas_onnx.graph.builder import GraphBuilder
@@ -174,3 +175,47 @@ def test_an_interrupted_addition_keeps_what_was_there_and_what_was_scored(
     assert captured.out.endswith("ours.json: 3 networks\n")
     assert captured.err == "aznas: interrupted after 1 of 2 networks; those that were scored are kept\n"
     assert [member.model for member in Population.read("ours.json").members] == ["a.onnx", "b.onnx", "c.onnx"]
+
+
+def test_a_network_of_another_batch_size_is_refused_before_anything_is_scored(
+    folder: Path, interrupted: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in "abcd":
+        residual(folder / f"{name}.onnx", width=4, depth=2)
+    fix_batch(folder / "c.onnx", 2)
+    fix_batch(folder / "d.onnx", 4)
+    said = "c.onnx works at batch size 2 only, and the reference is scored at 4; export it with an open batch"
+    assert run([*BUILD, "a.onnx", "b.onnx", "d.onnx"]) == 0  # 4 is what fast means
+    before = Path("ours.json").read_bytes()
+    capsys.readouterr()
+    interrupted[0] = 0
+    for arguments in (
+        [*BUILD, "a.onnx", "b.onnx", "c.onnx"],
+        ["reference", "add", "ours.json", "c.onnx"],
+        ["score", "c.onnx", "--reference", "ours.json"],
+    ):
+        assert run(arguments) == 2
+        assert said in capsys.readouterr().err
+    assert Path("ours.json").read_bytes() == before
+
+
+def test_networks_that_work_at_one_batch_size_make_a_reference_of_that_size(folder: Path) -> None:
+    for name in "ab":
+        fix_batch(residual(folder / f"{name}.onnx", width=4, depth=2), 2)
+    assert run([*BUILD, "a.onnx", "b.onnx", "--batch-size", "2"]) == 0
+    assert Population.read("ours.json").settings.batch_size == 2
+
+
+def test_what_is_to_be_doubted_is_told_for_each_network(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = aznas_onnx.scoring.models._score_or_fail
+
+    def score(source: Any, *arguments: Any) -> ProxyScores:
+        return replace(real(source, *arguments), warnings=("a doubt",) if source == "b.onnx" else ())
+
+    monkeypatch.setattr(aznas_onnx.scoring.models, "_score_or_fail", score)
+    for name in "ab":
+        residual(folder / f"{name}.onnx", width=4, depth=2)
+    assert run([*BUILD, "a.onnx", "b.onnx"]) == 0
+    assert capsys.readouterr().err == "warning: b.onnx: a doubt\n"
