@@ -95,14 +95,15 @@ def add_models(
     BuildInterrupted
         At Ctrl-C, if one or more were scored.
     """
-    scoring = {**population.settings.as_scoring(), "seeds": population.seeds, **others}
+    own = {"seeds": population.seeds, "proxies": population.proxies}
+    scoring = {**population.settings.as_scoring(), **own, **others}
     check_comparable(population, sources, **scoring)
     scores = _score(sources, scoring, on_result, population.joined)
     return population.joined(scores), tuple(scores)
 
 
 def check_comparable(population: Population, sources: Sequence[Source], **scoring: Any) -> None:
-    """Refuse networks, or settings of scoring, that do not compare with a population.
+    """Refuse networks, settings of scoring, or proxies, that do not compare with a population.
 
     A network that cannot be read is not refused here: scoring it says why.
 
@@ -111,7 +112,15 @@ def check_comparable(population: Population, sources: Sequence[Source], **scorin
     SettingsError
         Says what differs, and the remedy.
     """
+    from aznas_onnx.proxies import PROXIES
+
     settings = _settings(scoring)
+    asked = [proxy.name for proxy in PROXIES.resolve(scoring.get("proxies") or population.proxies)]
+    if not set(asked) & set(population.proxies):
+        raise SettingsError(
+            f"{', '.join(asked)} cannot be placed in reference {population.name!r}, which holds "
+            f"{', '.join(population.proxies)}; ask for one or more of these"
+        )
     for source in sources:
         try:
             found = SampleInput.of(source, scoring)
@@ -187,6 +196,7 @@ def _settings(scoring: Mapping[str, Any]) -> PopulationSettings:
         input_shape=(),
         keep_graph=settings.keep_graph,
         as_published=settings.as_published,
+        blocks=settings.blocks,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import aznas_onnx.scoring.models
 from aznas_onnx.cli.main import run
 from aznas_onnx.gating import Population
+from aznas_onnx.gating.building import build_from_models
 from aznas_onnx.results import ProxyScores
 from tests.gating.networks import fix_batch, residual
 
@@ -219,3 +221,27 @@ def test_what_is_to_be_doubted_is_told_for_each_network(
         residual(folder / f"{name}.onnx", width=4, depth=2)
     assert run([*BUILD, "a.onnx", "b.onnx"]) == 0
     assert capsys.readouterr().err == "warning: b.onnx: a doubt\n"
+
+
+def test_a_reference_of_other_proxies_is_added_to_and_placed_in_by_these(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in "abc":
+        residual(folder / f"{name}.onnx", width=4 + ord(name) % 3, depth=2)
+    options = {"effort": "fast", "device": "cpu", "proxies": ["layers", "macs"], "blocks": ["blocks.*.relu"]}
+    build_from_models(["a.onnx", "b.onnx"], name="ours", **options).write("ours.json")
+    assert Population.read("ours.json").settings.blocks == ("blocks.*.relu",)
+
+    assert run(["reference", "add", "ours.json", "c.onnx"]) == 0
+    assert Population.read("ours.json").proxies == ("layers", "macs")
+    capsys.readouterr()
+    assert run(["score", "c.onnx", "--reference", "ours.json", "--format", "json"]) == 0
+    (model,) = json.loads(capsys.readouterr().out)["models"]
+    assert set(model["percentiles"]) == {"layers", "macs"}
+
+    for arguments, said in {
+        ("--proxies", "trainability"): "trainability cannot be placed in reference 'ours', which holds layers, macs",
+        ("--blocks", "stem.relu"): "it has blocks stem.relu and not blocks.*.relu; leave these options out",
+    }.items():
+        assert run(["score", "c.onnx", "--reference", "ours.json", *arguments]) == 2
+        assert said in capsys.readouterr().err

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
+import pytest
+
+from aznas_onnx.errors import SettingsError
 from aznas_onnx.gating.draws import Draws
 from aznas_onnx.gating.evidence import Verdict
 from aznas_onnx.gating.placing import ReferenceCheck
@@ -40,3 +43,9 @@ def test_proxies_that_take_no_part_are_told_in_the_order_of_the_population() -> 
     (decided,) = check.run(lambda estimate, limit: Verdict.PASS)
     assert decided.rule == "min_percentile"
     assert [warning.partition(" ")[0] for warning in check.warnings] == ["zeta", "alpha", "mid", "beta", "omega"]
+
+
+def test_a_population_of_other_proxies_than_were_scored_is_refused() -> None:
+    check = ReferenceCheck(candidate=drawn(macs=9.0), population=population("naswot"), min_percentile=10)
+    with pytest.raises(SettingsError, match=r"'ours' cannot judge new.onnx: it holds naswot only, and none of these"):
+        check.run(lambda estimate, limit: Verdict.PASS)
