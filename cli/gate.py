@@ -242,7 +242,7 @@ def _policy(options: dict[str, Any], policy_file: Path | None, *, no_policy: boo
             given[table] = {**rules.get(table, {}), **given[table]}
     if "inconclusive" in given:
         given["inconclusive"] = Inconclusive(given["inconclusive"])
-    origin = "options" if path is None else printable(os.path.relpath(path))
+    origin = "options" if path is None else printable(_from_here(path))
     return Policy(**{**rules, **given}), origin
 
 
@@ -250,6 +250,14 @@ def _relative(path: Path) -> Path:
     """Return the path as seen from here where it lies below, so that names in results stay short."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+def _from_here(path: Path) -> str:
+    """Return the path as seen from here, or as it is on another drive, from which no relative path leads."""
+    try:
+        return os.path.relpath(path)
+    except ValueError:
+        return os.fspath(path)
 
 
 def _decide(candidate: str, policy: Policy) -> GateResult:

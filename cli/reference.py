@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aznas_onnx.cli.exits import DONE, SOME_FAILED
+from aznas_onnx.cli.exits import DONE, INTERRUPTED, SOME_FAILED
 from aznas_onnx.cli.options import (
     OutputFormat,
     batch_size_option,
@@ -95,45 +95,54 @@ def build(
 ) -> int:
     """Score networks, or a sample of a space, and keep the scores with the settings that they depend on.
 
-    Exit status: 0 done, 2 bad usage or nothing scored, 3 some were not scored.
+    Exit status: 0 done, 2 bad usage or nothing scored, 3 some were not scored, 130 interrupted (what was scored until
+    then is kept).
     """
     limits = {key: settings.pop(key) for key in ("macs", "params", "layers")}
     if bool(models) == bool(space):
         raise SettingsError("a reference is built from networks or from a --space; give one of the two")
-    from aznas_onnx.gating.building import build_from_models, build_from_space
+    from aznas_onnx.gating.building import BuildInterrupted, build_from_models, build_from_space
 
     command = f"aznas {shlex.join(sys.argv[1:])}"
     name = name or output.stem
-    with _progress(len(models) or sample) as show:
-        if space is None:
-            population = build_from_models(models, name=name, command=command, on_result=show, **settings)
-        else:
-            from aznas_onnx.searching import Budget, Limit
-            from aznas_onnx.spaces import get
+    total = len(models) or sample
+    tried: int | None = None
+    try:
+        with _progress(total) as show:
+            if space is None:
+                population = build_from_models(models, name=name, command=command, on_result=show, **settings)
+            else:
+                from aznas_onnx.searching import Budget, Limit
+                from aznas_onnx.spaces import get
 
-            options = {"resolution": resolution, "num_classes": classes}
-            budget = Budget(
-                macs=Limit(*(limits["macs"] or ())),
-                params=Limit(*(limits["params"] or ())),
-                layers=Limit(*(limits["layers"] or ())),
-            )
-            drawn_from = get(space, **{key: value for key, value in options.items() if value is not None})
-            population = build_from_space(
-                drawn_from,
-                budget,
-                sample,
-                name=name,
-                sample_seed=sample_seed,
-                command=command,
-                on_result=show,
-                **settings,
-            )
+                options = {"resolution": resolution, "num_classes": classes}
+                budget = Budget(
+                    macs=Limit(*(limits["macs"] or ())),
+                    params=Limit(*(limits["params"] or ())),
+                    layers=Limit(*(limits["layers"] or ())),
+                )
+                drawn_from = get(space, **{key: value for key, value in options.items() if value is not None})
+                population = build_from_space(
+                    drawn_from,
+                    budget,
+                    sample,
+                    name=name,
+                    sample_seed=sample_seed,
+                    command=command,
+                    on_result=show,
+                    **settings,
+                )
+    except BuildInterrupted as interruption:
+        population, tried = interruption.population, interruption.scored
+        population = replace(population, command=f"{command}  # interrupted after {tried} of {total}")
     if description:
         population = replace(population, description=description)
     population.write(output)
     scored = len(population.members)
     click.echo(f"{printable(str(output))}: {plural(scored, 'network')} of {population.description}")
-    return DONE if scored == (len(models) or sample) else SOME_FAILED
+    if tried is not None:
+        return _told_interrupted(tried, total)
+    return DONE if scored == total else SOME_FAILED
 
 
 @reference.command()
@@ -147,15 +156,21 @@ def add(name: str, models: tuple[str, ...], **settings: Any) -> int:
     A network that is there already under the same name is replaced. What the population was scored with decides:
     effort, batch size and seeds are not asked for.
 
-    Exit status: 0 done, 2 bad usage or nothing scored, 3 some were not scored.
+    Exit status: 0 done, 2 bad usage or nothing scored, 3 some were not scored, 130 interrupted (what was scored until
+    then is kept).
     """
     from aznas_onnx.gating import Population
-    from aznas_onnx.gating.building import add_models
+    from aznas_onnx.gating.building import BuildInterrupted, add_models
     from aznas_onnx.results import Status
 
     population = Population.read(name)
-    with _progress(len(models)) as show:
-        joined, scores = add_models(population, models, on_result=show, **settings)
+    try:
+        with _progress(len(models)) as show:
+            joined, scores = add_models(population, models, on_result=show, **settings)
+    except BuildInterrupted as interruption:
+        interruption.population.write(name)
+        click.echo(f"{printable(name)}: {plural(len(interruption.population.members), 'network')}")
+        return _told_interrupted(interruption.scored, len(models))
     added = sum(one.status is Status.OK for one in scores)
     if not added:
         raise SettingsError("none of the networks could be scored; the reference stays as it was")
@@ -180,9 +195,16 @@ def show(name: str | None, output_format: OutputFormat) -> int:
     return DONE
 
 
+def _told_interrupted(tried: int, total: int) -> int:
+    click.echo(
+        f"aznas: interrupted after {tried} of {plural(total, 'network')}; those that were scored are kept", err=True
+    )
+    return INTERRUPTED
+
+
 @contextmanager
 def _progress(total: int) -> Iterator[Callable[[ProxyScores], None]]:
-    """Show how far scoring has come, and say of each network that fails why."""
+    """Show how far scoring has come, and say of each network what is to be doubted, or why it fails."""
     from aznas_onnx.cli.console import diagnostics
     from aznas_onnx.cli.progress import shown
     from aznas_onnx.results import Status
@@ -200,6 +222,9 @@ def _progress(total: int) -> Iterator[Callable[[ProxyScores], None]]:
         def count(scores: ProxyScores) -> None:
             nonlocal done
             done += 1
+            for warning in scores.warnings:
+                told = warning if scores.model in warning else f"{scores.model}: {warning}"
+                click.echo(f"warning: {printable(told)}", err=True)
             if scores.status is Status.FAILED:
                 reason = scores.reason or ""
                 told = reason if scores.model in reason else f"{scores.model}: {reason}"

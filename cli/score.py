@@ -145,8 +145,18 @@ def _scored_alike(ctx: click.Context, name: str, models: Sequence[str], settings
     population = find_population(name)
     own = population.settings.as_scoring()
     settings |= {key: own[key] for key in own if ctx.get_parameter_source(key) is ParameterSource.DEFAULT}
+    if ctx.get_parameter_source("proxies") is ParameterSource.DEFAULT:
+        settings["proxies"] = _proxies_for(population)
     check_comparable(population, models, **settings)
     return population
+
+
+def _proxies_for(population: Population) -> tuple[str, ...] | None:
+    """Return the proxies to score by where none were asked for: None, the usual ones, if they are all that it takes."""
+    from aznas_onnx.proxies import AZ
+
+    usual = {proxy.name for proxy in AZ}
+    return None if usual.issuperset(population.proxies) else population.proxies
 
 
 def _rank(

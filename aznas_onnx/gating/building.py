@@ -4,32 +4,39 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-import onnx
-
-from aznas_onnx.errors import ModelError, SettingsError
+from aznas_onnx.errors import AznasError, ModelError, SettingsError
 from aznas_onnx.gating.population import Member, Population, PopulationSettings
-from aznas_onnx.inspection import inspect
+from aznas_onnx.gating.reading import SampleInput, common_input_shape
+from aznas_onnx.gating.sampling import draw
 from aznas_onnx.results import ProxyScores, Status
 from aznas_onnx.searching import Budget
-from aznas_onnx.spaces import Space
+from aznas_onnx.spaces import Space, drawn
 
-__all__ = [
-    "add_models",
-    "build_from_models",
-    "build_from_space",
-    "check_comparable",
-    "draw",
-    "sample_input_shape",
-]
+__all__ = ["BuildInterrupted", "add_models", "build_from_models", "build_from_space", "check_comparable"]
 
-_TRIES_EACH = 2000  # genotypes drawn for each one that is within budget
 Source = str | os.PathLike[str]
 OnResult = Callable[[ProxyScores], None]
+
+
+class BuildInterrupted(KeyboardInterrupt):
+    """Scoring was interrupted after some networks.
+
+    Attributes
+    ----------
+    population
+        What was scored until then; for :func:`add_models`, with what was there before.
+    scored
+        How many networks were tried.
+    """
+
+    def __init__(self, population: Population, scored: int) -> None:
+        super().__init__()
+        self.population = population
+        self.scored = scored
 
 
 def build_from_models(
@@ -56,18 +63,24 @@ def build_from_models(
     Raises
     ------
     SettingsError
-        If fewer than two can be scored, or their inputs differ.
+        If fewer than two can be scored, or their inputs, or the batch sizes that they work at, differ.
+    BuildInterrupted
+        At Ctrl-C, if two or more were scored.
     """
-    settings, shape = _settings(scoring), _common_shape(sources, scoring)
-    scores = _score(sources, scoring, on_result)
-    return _population(
-        scores,
-        replace(settings, input_shape=shape),
-        name=name,
-        command=command,
-        description="networks of one's own",
-        scoring=scoring,
-    )
+    settings = _settings(scoring)
+    shape = common_input_shape(((os.fspath(source), source) for source in sources), settings.batch_size, scoring)
+
+    def make(scores: Sequence[ProxyScores]) -> Population:
+        return _population(
+            scores,
+            replace(settings, input_shape=shape),
+            name=name,
+            command=command,
+            description="networks of one's own",
+            scoring=scoring,
+        )
+
+    return make(_score(sources, scoring, on_result, make))
 
 
 def add_models(
@@ -79,15 +92,18 @@ def add_models(
     ------
     SettingsError
         If their input is not the population's.
+    BuildInterrupted
+        At Ctrl-C, if one or more were scored.
     """
-    scoring = {**population.settings.as_scoring(), "seeds": population.seeds, **others}
+    own = {"seeds": population.seeds, "proxies": population.proxies}
+    scoring = {**population.settings.as_scoring(), **own, **others}
     check_comparable(population, sources, **scoring)
-    scores = _score(sources, scoring, on_result)
+    scores = _score(sources, scoring, on_result, population.joined)
     return population.joined(scores), tuple(scores)
 
 
 def check_comparable(population: Population, sources: Sequence[Source], **scoring: Any) -> None:
-    """Refuse networks, or settings of scoring, that do not compare with a population.
+    """Refuse networks, settings of scoring, or proxies, that do not compare with a population.
 
     A network that cannot be read is not refused here: scoring it says why.
 
@@ -96,14 +112,23 @@ def check_comparable(population: Population, sources: Sequence[Source], **scorin
     SettingsError
         Says what differs, and the remedy.
     """
+    from aznas_onnx.proxies import PROXIES
+
     settings = _settings(scoring)
+    asked = [proxy.name for proxy in PROXIES.resolve(scoring.get("proxies") or population.proxies)]
+    if not set(asked) & set(population.proxies):
+        raise SettingsError(
+            f"{', '.join(asked)} cannot be placed in reference {population.name!r}, which holds "
+            f"{', '.join(population.proxies)}; ask for one or more of these"
+        )
     for source in sources:
         try:
-            shape = sample_input_shape(source, scoring.get("input_shapes"))
+            found = SampleInput.of(source, scoring)
         except ModelError:
             continue
-        given = replace(settings, input_shape=shape)
+        given = replace(settings, input_shape=found.shape)
         population.settings.refuse_others(given, name=population.name, of=os.fspath(source))
+        found.refuse_other_batch(settings.batch_size, of=os.fspath(source))
 
 
 def build_from_space(
@@ -132,51 +157,32 @@ def build_from_space(
     ------
     SettingsError
         If the space has too few within budget.
+    BuildInterrupted
+        At Ctrl-C, if two or more were scored.
     """
     genotypes = draw(space, budget, sample, sample_seed)
     settings = _settings(scoring)
-    first = space.build(genotypes[0])
-    models = ((space.format(genotype), space.source(genotype)) for genotype in genotypes)
-    scores = _score_named(models, scoring, on_result)
-    described = f"{space.name}, {budget}" if str(budget) != "no limits" else space.name
-    shape = sample_input_shape(first)
-    return _population(
-        scores, replace(settings, input_shape=shape), name=name, command=command, description=described, scoring=scoring
-    )
+    scores: list[ProxyScores] = []
+    shape: tuple[int, ...] = ()
 
+    def make(scores: Sequence[ProxyScores]) -> Population:
+        return _population(
+            scores,
+            replace(settings, input_shape=shape),
+            name=name,
+            command=command,
+            description=f"{space.name}, {budget}" if str(budget) != "no limits" else space.name,
+            scoring=scoring,
+        )
 
-def draw(space: Space[Any], budget: Budget, sample: int, seed: int) -> list[Any]:
-    """Draw different genotypes within a budget, as :meth:`Space.sample` draws them.
-
-    Raises
-    ------
-    SettingsError
-        If so many are not found.
-    """
-    rng = np.random.default_rng(seed)
-    found: dict[str, Any] = {}
-    tries = 0
-    while len(found) < sample:
-        tries += 1
-        if tries > _TRIES_EACH * sample:
-            raise SettingsError(
-                f"only {len(found)} different networks of {space.name} were found within {budget} in {tries:,} draws; "
-                f"ask for fewer than {sample}, or widen the budget"
-            )
-        genotype = space.sample(rng)
-        counts = {"macs": space.macs, "params": space.params, "layers": space.layers}
-        limits = [(counts[name], limit) for name, limit in budget.limits() if not limit.is_open]
-        if all(limit.admits(count(genotype)) for count, limit in limits):
-            found.setdefault(space.format(genotype), genotype)
-    return list(found.values())
-
-
-def sample_input_shape(
-    source: Source | onnx.ModelProto, input_shapes: Mapping[str, Sequence[int]] | None = None
-) -> tuple[int, ...]:
-    """Return the shape of one sample of the input that carries the samples."""
-    inspection = inspect(source, input_shapes=input_shapes)
-    return inspection.inputs[inspection.sample_input]
+    with _kept(scores, make):
+        for text, genotype in genotypes.items():
+            one, found = _score_drawn(space, text, genotype, settings.batch_size, scoring, shape)
+            shape = shape or found
+            scores.append(one)
+            if on_result is not None:
+                on_result(one)
+    return make(scores)
 
 
 def _settings(scoring: Mapping[str, Any]) -> PopulationSettings:
@@ -190,38 +196,62 @@ def _settings(scoring: Mapping[str, Any]) -> PopulationSettings:
         input_shape=(),
         keep_graph=settings.keep_graph,
         as_published=settings.as_published,
+        blocks=settings.blocks,
     )
 
 
-def _common_shape(sources: Sequence[Source], scoring: Mapping[str, Any]) -> tuple[int, ...]:
-    kinds: dict[tuple[int, ...], str] = {}
-    for source in sources:
-        with suppress(ModelError):  # scoring says why that one cannot be read
-            kinds.setdefault(sample_input_shape(source, scoring.get("input_shapes")), os.fspath(source))
-    if len(kinds) > 1:
-        told = " and ".join(f"{'x'.join(map(str, shape))} ({source})" for shape, source in list(kinds.items())[:2])
-        raise SettingsError(f"the networks of a reference must have one input size, and these have {told}")
-    return next(iter(kinds), ())
-
-
-def _score(sources: Sequence[Source], scoring: Mapping[str, Any], on_result: OnResult | None) -> list[ProxyScores]:
-    from aznas_onnx.scoring import score_many
-
-    return score_many(sources, on_result=on_result, **scoring)
-
-
-def _score_named(
-    models: Iterator[tuple[str, Any]], scoring: Mapping[str, Any], on_result: OnResult | None
+def _score(
+    sources: Sequence[Source],
+    scoring: Mapping[str, Any],
+    on_result: OnResult | None,
+    make: Callable[[Sequence[ProxyScores]], Population],
 ) -> list[ProxyScores]:
     from aznas_onnx.scoring import score_many
 
-    found = []
-    for name, model in models:
-        (scores,) = score_many([model], **scoring)
-        found.append(replace(scores, model=name))
+    scores: list[ProxyScores] = []
+
+    def keep(one: ProxyScores) -> None:
+        scores.append(one)
         if on_result is not None:
-            on_result(found[-1])
-    return found
+            on_result(one)
+
+    with _kept(scores, make):
+        score_many(sources, on_result=keep, **scoring)
+    return scores
+
+
+@contextmanager
+def _kept(scores: Sequence[ProxyScores], make: Callable[[Sequence[ProxyScores]], Population]) -> Iterator[None]:
+    """Let an interruption carry the population that is made of the scores until then, as far as there is one."""
+    try:
+        yield
+    except KeyboardInterrupt as interruption:
+        if not any(one.status is Status.OK for one in scores):
+            raise
+        try:
+            population = make(scores)
+        except SettingsError:  # too few
+            raise interruption from None
+        raise BuildInterrupted(population, len(scores)) from None
+
+
+def _score_drawn(
+    space: Space[Any], text: str, genotype: Any, batch_size: int, scoring: Mapping[str, Any], shape: tuple[int, ...]
+) -> tuple[ProxyScores, tuple[int, ...]]:
+    """Score one network of a space, and return its input too; one that cannot be built, or does not compare, failed."""
+    from aznas_onnx.scoring import score_many
+
+    try:
+        model = drawn(space, genotype)
+        found = SampleInput.of(model, scoring)
+        found.refuse_other_batch(batch_size, of=text)
+        if shape and found.shape != shape:
+            taken, usual = ("x".join(map(str, one)) for one in (found.shape, shape))
+            raise SettingsError(f"{text} takes {taken}, and the networks before it {usual}")
+    except AznasError as error:
+        return ProxyScores(model=text, status=Status.FAILED, reason=str(error)), ()
+    (scores,) = score_many([model], **scoring)
+    return replace(scores, model=text), found.shape
 
 
 def _population(

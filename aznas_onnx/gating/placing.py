@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from aznas_onnx.errors import SettingsError
 from aznas_onnx.gating.cohort import log_rank_scores, percentile, population_score
 from aznas_onnx.gating.evidence import Verdict, jackknife
 from aznas_onnx.gating.noisy import Decide, NoisyCheck
@@ -92,11 +93,23 @@ class ReferenceCheck(NoisyCheck):
     min_percentile: float
 
     def run(self, decide_on: Decide) -> list[Check]:
-        """Return what is broken in the candidate, if anything; else the comparison of percentiles."""
+        """Return what is broken in the candidate, if anything; else the comparison of percentiles.
+
+        Raises
+        ------
+        SettingsError
+            If the candidate has none of the population's proxies.
+        """
         population = self.population
         names = [name for name in population.proxies if self.candidate.applies(name)]
-        for name in set(population.proxies) - set(names):
+        for name in (name for name in population.proxies if name not in names):
             self.warn(f"{name} takes no part in the comparison with {population.name}: {self.candidate.model} has none")
+        if not names:
+            raise SettingsError(
+                f"reference {population.name!r} cannot judge {self.candidate.model}: it holds "
+                f"{', '.join(population.proxies)} only, and none of these is there for the network; "
+                "build a reference with the proxies that the gate compares"
+            )
         missing = {name: self.candidate.missing(name) for name in names}
         lost = [name for name, reason in missing.items() if reason]
         if lost:

@@ -31,6 +31,8 @@ class PopulationSettings:
         As for :func:`aznas_onnx.scoring.score`.
     input_shape
         Of one sample, without the batch.
+    blocks
+        Patterns that name the primary blocks; empty where they were found.
     """
 
     effort: str
@@ -38,6 +40,7 @@ class PopulationSettings:
     input_shape: tuple[int, ...]
     keep_graph: bool = False
     as_published: bool = False
+    blocks: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return the settings as JSON writes them."""
@@ -47,7 +50,14 @@ class PopulationSettings:
             "input_shape": list(self.input_shape),
             "keep_graph": self.keep_graph,
             "as_published": self.as_published,
+            "blocks": list(self.blocks),
         }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> PopulationSettings:
+        """Read what :meth:`as_json` gave."""
+        lists = {"input_shape": tuple(data["input_shape"]), "blocks": tuple(data.get("blocks", ()))}
+        return cls(**{**data, **lists})
 
     def as_scoring(self) -> dict[str, Any]:
         """Return them as arguments of :func:`aznas_onnx.scoring.score`."""
@@ -65,7 +75,9 @@ class PopulationSettings:
         differing = [key for key in mine if mine[key] != theirs[key]]
         if not differing:
             return
-        told = ", ".join(f"{_told(key)} {_shown(theirs[key])} and not {_shown(mine[key])}" for key in differing)
+        told = ", ".join(
+            f"{_told(key)} {_shown(key, theirs[key])} and not {_shown(key, mine[key])}" for key in differing
+        )
         if differing == ["input_shape"]:
             remedy = "export the network for that input, or build a reference at its own with `aznas reference build`"
         else:
@@ -136,6 +148,10 @@ class Population:
         if len(self.members) < _FEWEST:
             raise SettingsError(
                 f"reference {self.name!r} has {len(self.members)} networks; {_FEWEST} or more are needed"
+            )
+        if not self.proxies:
+            raise SettingsError(
+                f"the networks of reference {self.name!r} have no proxy in common; score all of them by the same ones"
             )
 
     @property
@@ -221,12 +237,11 @@ class Population:
             found = "no schema" if schema is None else f"schema {schema!r}"
             raise SettingsError(f"{origin} is no reference: it has {found}, and {SCHEMA!r} was expected")
         try:
-            settings = {**data["settings"], "input_shape": tuple(data["settings"]["input_shape"])}
             return cls(
                 name=str(data["name"]),
                 description=str(data["description"]),
                 command=str(data["command"]),
-                settings=PopulationSettings(**settings),
+                settings=PopulationSettings.from_json(data["settings"]),
                 members=tuple(_member(fields) for fields in data["members"]),
                 seeds=int(data["seeds"]),
                 software=MappingProxyType(dict(data["software"])),
@@ -250,5 +265,7 @@ def _told(key: str) -> str:
     return key.replace("_", " ")
 
 
-def _shown(value: Any) -> str:
-    return "x".join(map(str, value)) if isinstance(value, list) else str(value).lower()
+def _shown(key: str, value: Any) -> str:
+    if isinstance(value, list):
+        return ("x" if key == "input_shape" else ", ").join(map(str, value)) or "none"
+    return str(value).lower()

@@ -93,6 +93,21 @@ def test_undecided_and_passed_is_warned_of(decided: dict[str, Any], capsys: pyte
     )
 
 
+def test_a_policy_on_another_drive_is_named_by_its_whole_path(
+    decided: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "rules.toml"
+    path.write_text('[gate]\nmax-macs = "1G"\n')
+
+    def refuse(*_: Any) -> str:
+        raise ValueError("path is on mount 'D:', start on mount 'C:'")
+
+    monkeypatch.setattr(os.path, "relpath", refuse)
+    monkeypatch.setenv("COLUMNS", "500")
+    assert run(["gate", "new.onnx", "--policy", str(path)]) == 0
+    assert str(path) in capsys.readouterr().out
+
+
 def test_options_override_the_policy_file(decided: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "aznas.toml").write_text(
         "[gate]\nbaseline = 'a.onnx'\nmax-macs = '1G'\nmax-params = '5M'\n[gate.floors]\nmacs = 1\ntrainability = -1\n"

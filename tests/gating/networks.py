@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import onnx
+from onnx import helper, numpy_helper
 
 from aznas_onnx.graph.builder import GraphBuilder
 
@@ -19,4 +21,19 @@ def residual(path: Path, *, width: int = 8, depth: int = 4, skips: bool = True, 
         y = net.conv_bn(y, f"{name}.b", width, width, kernel=3)
         x = net.relu(net.add(x, y, f"{name}.add") if skips else y, f"{name}.relu")
     onnx.save(net.model(net.classifier(x, "head", width, num_classes=4)), path)
+    return path
+
+
+def fix_batch(path: Path, batch_size: int) -> Path:
+    """Make a network work at one batch size only: its output is joined with a constant for so many samples."""
+    model = onnx.load(path)
+    graph = model.graph
+    graph.input[0].type.tensor_type.shape.dim[0].dim_value = batch_size
+    (output,) = graph.output
+    classes = output.type.tensor_type.shape.dim[1].dim_value
+    graph.initializer.append(numpy_helper.from_array(np.zeros((batch_size, classes), np.float32), "rows"))
+    graph.node.append(helper.make_node("Concat", [output.name, "rows"], ["joined"], "joined", axis=1))
+    del graph.output[:]
+    graph.output.append(helper.make_tensor_value_info("joined", onnx.TensorProto.FLOAT, (batch_size, 2 * classes)))
+    onnx.save(model, path)
     return path

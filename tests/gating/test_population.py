@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -35,6 +36,9 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     path = tmp_path / "ours.json"
     population().write(path)
     assert Population.read(path) == population()
+    with_blocks = replace(population(), settings=replace(SETTINGS, blocks=("*/add",)))
+    with_blocks.write(path)
+    assert Population.read(path) == with_blocks
     assert len(path.read_text().splitlines()) < 40  # a line for each network, for a diff that people can read
     assert list(tmp_path.iterdir()) == [path]
 
@@ -57,11 +61,12 @@ def test_new_scores_join_and_replace_those_of_the_same_name() -> None:
         ({"effort": "paper"}, "it has effort paper and not balanced; leave these options out"),
         ({"input_shape": (3, 64, 64)}, "it has input shape 3x64x64 and not 3x32x32; export the network for that input"),
         ({"batch_size": 4, "keep_graph": True}, "batch size 4 and not 16, keep graph true and not false"),
+        ({"blocks": ("*/add", "stem")}, "it has blocks */add, stem and not none; leave these options out"),
     ],
 )
 def test_what_was_scored_in_another_way_is_refused_with_the_remedy(changes: dict[str, Any], message: str) -> None:
     SETTINGS.refuse_others(SETTINGS, name="ours", of="net.onnx")
-    with pytest.raises(SettingsError, match=message) as caught:
+    with pytest.raises(SettingsError, match=re.escape(message)) as caught:
         SETTINGS.refuse_others(replace(SETTINGS, **changes), name="ours", of="net.onnx")
     assert str(caught.value).startswith("net.onnx does not compare with reference 'ours'")
 
@@ -85,6 +90,12 @@ def test_a_file_that_is_no_reference_is_a_sentence(text: str, message: str, tmp_
 def test_a_reference_of_one_network_is_refused() -> None:
     with pytest.raises(SettingsError, match="has 1 networks; 2 or more are needed"):
         replace(population(), members=(member("a", 1.0),))
+
+
+def test_networks_without_a_common_proxy_are_no_reference() -> None:
+    other = Member(model="d", values=MappingProxyType({"naswot": 1.0}), params=7)
+    with pytest.raises(SettingsError, match="'ours' have no proxy in common"):
+        replace(population(), members=(*population().members, other))
 
 
 def test_an_unknown_name_suggests_one() -> None:

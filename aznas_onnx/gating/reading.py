@@ -1,0 +1,94 @@
+"""What decides whether the scores of networks compare: their input, and a batch size that a file may insist on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aznas_onnx.errors import ModelError, SettingsError
+from aznas_onnx.graph import Source, prepare
+
+__all__ = ["SampleInput", "common_input_shape"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleInput:
+    """The input of a network that carries the samples.
+
+    Attributes
+    ----------
+    shape
+        Of one sample.
+    only_batch
+        The batch size that the network works at, where it works at one only.
+    """
+
+    shape: tuple[int, ...]
+    only_batch: int | None = None
+
+    @classmethod
+    def of(cls, source: Source, scoring: Mapping[str, Any]) -> SampleInput:
+        """Read a network as it would be scored with these arguments of :func:`aznas_onnx.scoring.score`.
+
+        Raises
+        ------
+        ModelError
+            If it cannot be read.
+        """
+        model = prepare(
+            source, input_shapes=scoring.get("input_shapes"), keep_graph=bool(scoring.get("keep_graph", False))
+        )
+        plan = model.inputs
+        shape = plan.sample_shapes[plan.primary]
+        return cls(
+            shape=shape[1:] if plan.primary in plan.batched else shape,
+            only_batch=plan.declared_batch if model.fixed_batch else None,
+        )
+
+    def refuse_other_batch(self, batch_size: int, *, of: str) -> None:
+        """Refuse a network that would be scored at its own batch size and not at this one.
+
+        Raises
+        ------
+        SettingsError
+            Names it and the remedy.
+        """
+        if self.only_batch not in (None, batch_size):
+            raise SettingsError(
+                f"{of} works at batch size {self.only_batch} only, and the reference is scored at {batch_size}; "
+                f"export it with an open batch, or build a reference at batch size {self.only_batch}"
+            )
+
+
+def common_input_shape(
+    sources: Iterable[tuple[str, Source]], batch_size: int, scoring: Mapping[str, Any]
+) -> tuple[int, ...]:
+    """Return the shape of one sample that all networks take; those that cannot be read are left to scoring.
+
+    Parameters
+    ----------
+    sources
+        Names and networks.
+    batch_size
+        What they are to be scored at.
+    scoring
+        Arguments of :func:`aznas_onnx.scoring.score`.
+
+    Raises
+    ------
+    SettingsError
+        If their inputs differ, or one works at another batch size only.
+    """
+    kinds: dict[tuple[int, ...], str] = {}
+    for name, source in sources:
+        try:
+            found = SampleInput.of(source, scoring)
+        except ModelError:  # scoring says why that one cannot be read
+            continue
+        found.refuse_other_batch(batch_size, of=name)
+        kinds.setdefault(found.shape, name)
+    if len(kinds) > 1:
+        told = " and ".join(f"{'x'.join(map(str, shape))} ({name})" for shape, name in list(kinds.items())[:2])
+        raise SettingsError(f"the networks of a reference must have one input size, and these have {told}")
+    return next(iter(kinds), ())
