@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from aznas_onnx.cli.exits import BAD_INPUT, DONE, REJECTED
 from aznas_onnx.cli.options import batch_size_option, blocks_option, input_option, read_count
 from aznas_onnx.cli.reference import complete_reference
 from aznas_onnx.cli.text import printable
-from aznas_onnx.errors import AznasError
+from aznas_onnx.errors import AznasError, SettingsError
 
 if TYPE_CHECKING:
     from aznas_onnx.gating import GateResult, Policy
@@ -243,7 +243,19 @@ def _policy(options: dict[str, Any], policy_file: Path | None, *, no_policy: boo
     if "inconclusive" in given:
         given["inconclusive"] = Inconclusive(given["inconclusive"])
     origin = "options" if path is None else printable(_from_here(path))
-    return Policy(**{**rules, **given}), origin
+    if path is not None:
+        _check_file(rules, origin)
+    return Policy.of({**rules, **given}), origin
+
+
+def _check_file(rules: Mapping[str, Any], origin: str) -> None:
+    """Say of a mistake in the file that it is there; what is wrong beside it is in the options."""
+    from aznas_onnx.gating import Policy
+
+    try:
+        Policy(**rules)
+    except SettingsError as error:
+        raise SettingsError(f"policy {origin}: {error}") from error
 
 
 def _relative(path: Path) -> Path:

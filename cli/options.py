@@ -111,7 +111,10 @@ format_option = click.option(
 
 
 def _split_names(ctx: click.Context, param: click.Parameter, value: str | None) -> list[str] | None:
-    return None if value is None else [name.strip() for name in value.split(",") if name.strip()]
+    names = None if value is None else [name.strip() for name in value.split(",") if name.strip()]
+    if names == []:
+        raise click.BadParameter("no proxy is named; `aznas proxies` lists them")
+    return names
 
 
 seeds_option = click.option(

@@ -16,7 +16,7 @@ from aznas_onnx.cli.tables import (
 )
 from aznas_onnx.cli.text import plural, printable
 from aznas_onnx.counts import format_bytes, format_count
-from aznas_onnx.gating import COMPARED, Compared, GateResult, Verdict
+from aznas_onnx.gating import COMPARED, Compared, GateResult, Policy, Verdict
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -74,6 +74,7 @@ def gate_document(result: GateResult) -> dict[str, Any]:
         "models": [_model_document(model) for model in result.models],
         "seeds": result.seeds,
         "settings": {key: _plain(value) for key, value in result.settings.items()},
+        "policy": {name: _plain(getattr(result.policy, name)) for name in Policy.names()},
         "warnings": list(result.warnings),
         "seconds": round(result.elapsed_s, 3),
     }
@@ -92,6 +93,7 @@ def failure_document(candidate: str, reason: str) -> dict[str, Any]:
         "models": [],
         "seeds": 0,
         "settings": {},
+        "policy": {},
         "warnings": [],
         "seconds": 0.0,
     }
@@ -109,7 +111,11 @@ def write_summary(result: GateResult, stream: Any) -> None:
     write_markdown(stream, columns, rows)
     stream.write("\n")
     shown = _shown(result)
-    write_markdown(stream, _columns(shown, narrow=False), (_cells(model, shown) for model in result.models))
+    write_markdown(
+        stream,
+        _columns(shown, narrow=False, has_latency=_has_latency(result)),
+        (_cells(model, shown, has_latency=_has_latency(result)) for model in result.models),
+    )
     stream.write(f"\n{_legend(result)}\n")
 
 
@@ -118,7 +124,9 @@ def _code(text: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    return dict(value) if isinstance(value, Mapping) else value
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    return list(value) if isinstance(value, (tuple, list)) else value
 
 
 def _model_document(model: Compared) -> dict[str, Any]:
@@ -144,37 +152,51 @@ def _print(result: GateResult, console: Console, origin: str) -> None:
     console.print()
     narrow = console.width < 118
     shown = proxies_with_room(_shown(result), console.width, _OTHER_COLUMNS, narrow=narrow)
-    print_table(console, _columns(shown, narrow=narrow), (_cells(model, shown) for model in result.models))
+    print_table(
+        console,
+        _columns(shown, narrow=narrow, has_latency=_has_latency(result)),
+        (_cells(model, shown, has_latency=_has_latency(result)) for model in result.models),
+    )
     console.print()
     print_trimmed(console, f"{_legend(result)} Rules: {printable(origin)}.", style="dim")
 
 
 def _shown(result: GateResult) -> list[str]:
-    """Return the proxies that have a column: what was compared, and always those of AZ-NAS."""
+    """Return the proxies that have a column: what was compared, and those of AZ-NAS; none where nothing was scored."""
+    if not result.seeds:
+        return []
     names = dict.fromkeys((*COMPARED, *result.policy.compared))
     return [name for name in names if name not in _COUNTS]
 
 
-def _columns(shown: Sequence[str], *, narrow: bool) -> list[Column]:
+def _has_latency(result: GateResult) -> bool:
+    return any(model.latency_ms is not None for model in result.models)
+
+
+def _columns(shown: Sequence[str], *, narrow: bool, has_latency: bool) -> list[Column]:
     return [
         Column(title="Model", is_number=False, is_name=True),
         *(Column(title=proxy_title(name, narrow=narrow)) for name in shown),
         Column(title="MACs"),
         Column(title="Params"),
         Column(title="Activations"),
-        Column(title="ms"),
+        *((Column(title="ms"),) if has_latency else ()),
     ]
 
 
-def _cells(model: Compared, shown: Sequence[str]) -> list[str]:
+def _cells(model: Compared, shown: Sequence[str], *, has_latency: bool) -> list[str]:
     return [
         model.model,
         *(_value(model.proxies, name) for name in shown),
         format_count(model.macs),
         format_count(model.params),
         format_bytes(model.activation_bytes),
-        "" if model.latency_ms is None else f"{model.latency_ms:.3g}",
+        *((_milliseconds(model),) if has_latency else ()),
     ]
+
+
+def _milliseconds(model: Compared) -> str:
+    return "" if model.latency_ms is None else f"{model.latency_ms:.3g}"
 
 
 def _value(proxies: Mapping[str, float | None], name: str) -> str:

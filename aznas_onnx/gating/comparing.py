@@ -116,7 +116,7 @@ class BaselineCheck(NoisyCheck):
         told = drivers or "no one proxy"
         if verdict is Verdict.REJECT:
             return f"{self._score} {amount} ({noise}; {tolerated}): {told}"
-        doubt = "too noisy to tell whether it is within the tolerance"
+        doubt = "not certain yet whether that is within the tolerance"
         return f"{self._score} {amount}, {doubt} ({noise}; {tolerated}): {told}"
 
     def _check(
@@ -139,4 +139,4 @@ def _change(name: str, value: float, before: float) -> str:
         noun = "MACs" if name == "macs" else name
         return f"{noun} {100 * (value / before - 1):+.0f} %"
     digits = ".2f" if max(abs(before), abs(value)) < 1e3 else ".3g"
-    return f"{name} {before:{digits}} to {value:{digits}}"
+    return f"{name} from {before:{digits}} to {value:{digits}}"

@@ -70,7 +70,7 @@ def gate(
     """
     if policy is not None and rules:
         raise SettingsError("the rules of the gate are given twice; give a policy or keyword arguments")
-    policy = Policy(**rules) if policy is None else policy
+    policy = Policy.of(rules) if policy is None else policy
     if policy.demands_nothing:
         raise SettingsError(
             "the gate has no rule; give a baseline, a reference, a budget such as max_macs, or the floor of a proxy"
@@ -221,7 +221,7 @@ class _Gate:
 
 
 def _left_open(check: Check) -> Check:
-    return replace(check, reason=f"{check.reason}; not pursued, since the candidate is rejected anyway")
+    return replace(check, reason=f"{check.reason}; no more seeds, since the candidate is rejected anyway")
 
 
 def _size(facts: Facts) -> str:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
+from typing import Any
 
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.gating.spreads import SPREADS
@@ -18,6 +19,14 @@ __all__ = ["COMPARED", "Inconclusive", "Policy"]
 
 COMPARED = ("expressivity", "progressivity", "trainability", "macs")
 """The proxies that a baseline is compared by where the policy names no others: those of AZ-NAS."""
+
+
+_COMPARES_WITH = {
+    "min_percentile": "reference",
+    "tolerance": "baseline",
+    "min_shortcuts": "baseline",
+    "aggregate": "baseline",
+}
 
 
 class Inconclusive(str, enum.Enum):
@@ -164,6 +173,20 @@ class Policy:
         assembly = self.assembly
         return tuple(proxy.name for proxy in PROXIES.resolve(self.proxies) if assembly.weight(proxy.name))
 
+    @classmethod
+    def of(cls, rules: Mapping[str, Any]) -> Policy:
+        """Make a policy of rules by name, and refuse those that would do nothing.
+
+        Raises
+        ------
+        SettingsError
+            If a rule is not accepted, or compares with something that no other rule names.
+        """
+        for name, needed in _COMPARES_WITH.items():
+            if name in rules and not rules.get(needed):
+                raise SettingsError(f"{name} compares with a {needed}, and none is named; name one, or drop the rule")
+        return cls(**rules)
+
     @property
     def demands_nothing(self) -> bool:
         """Whether every candidate would pass."""
@@ -181,7 +204,7 @@ class Policy:
         return bool(self.baseline or self.reference or self.floors)
 
     @classmethod
-    def keys(cls) -> tuple[str, ...]:
+    def names(cls) -> tuple[str, ...]:
         """Return the names of all rules, as a policy file has them."""
         return tuple(one.name for one in fields(cls))
 

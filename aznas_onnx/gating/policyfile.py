@@ -171,4 +171,4 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "input_shapes": _shapes,
     "keep_graph": _flag,
 }
-assert set(_READERS) == set(Policy.keys())
+assert set(_READERS) == set(Policy.names())

@@ -100,7 +100,7 @@ def test_other_proxies_weights_and_aggregation_decide_where_the_policy_names_the
     assert "synflow" in scripted.options["proxies"]
     (reason,) = result.reasons
     assert reason.startswith("score ")
-    assert reason.endswith("synflow 1e+40 to 1e+10")
+    assert reason.endswith("synflow from 1e+40 to 1e+10")
     weighted = decide(proxies=("az", "synflow:2")).checks[-1].value
     assert weighted == pytest.approx(2 * (result.checks[-1].value or 0.0))
     assert decide(proxies=("synflow",), aggregate="linear", tolerance=0.2).verdict is Verdict.REJECT
@@ -141,7 +141,7 @@ def test_what_stays_undecided_is_as_the_policy_says(scripted: Scripted, meaning:
     scripted.draws["new"] = lambda seed: usual(seed + 1000, noise=3.0)
     result = decide(inconclusive=meaning, max_seeds=4)
     assert (result.verdict, result.passed, result.seeds) == (Verdict.INCONCLUSIVE, passed, 4)
-    assert "too noisy to tell" in result.reasons[0]
+    assert "not certain yet" in result.reasons[0]
 
 
 def test_a_proxy_that_the_candidate_lacks_is_a_rejection_with_its_reason(scripted: Scripted) -> None:
@@ -201,7 +201,7 @@ def test_a_rejection_by_budget_spends_no_further_seeds(scripted: Scripted) -> No
     scripted.draws["new"] = lambda seed: usual(seed + 1000, noise=3.0)
     result = decide(max_macs=1, max_seeds=64)
     assert result.seeds == 2
-    assert result.checks[-1].reason.endswith("not pursued, since the candidate is rejected anyway")
+    assert result.checks[-1].reason.endswith("no more seeds, since the candidate is rejected anyway")
     assert "not pursued" not in decide(max_seeds=4).checks[-1].reason
 
 

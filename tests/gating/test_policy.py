@@ -107,6 +107,20 @@ def test_a_rule_that_makes_no_sense_is_refused(rules: dict[str, Any], message: s
         Policy(**rules)
 
 
+@pytest.mark.parametrize(
+    ("rules", "needed"),
+    [
+        ({"max_macs": 1, "min_percentile": 10.0}, "min_percentile compares with a reference"),
+        ({"max_macs": 1, "tolerance": 0.1}, "tolerance compares with a baseline"),
+        ({"max_macs": 1, "min_shortcuts": 1.0, "reference": ("nb201",)}, "min_shortcuts compares with a baseline"),
+        ({"max_macs": 1, "aggregate": "linear"}, "aggregate compares with a baseline"),
+    ],
+)
+def test_a_rule_that_would_do_nothing_is_refused(rules: dict[str, Any], needed: str) -> None:
+    with pytest.raises(SettingsError, match=needed):
+        Policy.of(rules)
+
+
 def test_a_floor_needs_a_proxy_that_exists() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'trainability'"):
         Policy(floors={"trainabilty": 0.0})
