@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
@@ -56,5 +57,5 @@ class _Value:
         if found is None:
             return Outcome.inapplicable(f"{self.measurement} were not measured")
         if found.reason is not None:
-            return Outcome.inapplicable(found.reason)
+            return Outcome(value=math.nan, reason=found.reason, applies=found.is_lost)
         return Outcome.of(found.values[self.key])

@@ -396,7 +396,7 @@ def measure(network: Network, seed: int, measurements: Iterable[Measurement], cl
     """Make measurements of a network under a seed, each of its own weights.
 
     One that is not defined for the network, or that torch cannot do (an operator without a second derivative), is a
-    reason and no error.
+    reason and no error; so is one that fails on this network's numbers, which then rank it lowest.
     """
     instance = Instance(network, seed)
     results = {}
@@ -415,7 +415,12 @@ def _measure(measurement: Measurement, instance: Instance) -> Measured:
         if is_out_of_memory(error):
             raise
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        return Measured(reason=f"torch cannot compute it here: {lines[0]}")
+        return Measured(reason=f"torch cannot compute it here: {lines[0]}", is_lost=not _is_unsupported(error))
+
+
+def _is_unsupported(error: RuntimeError) -> bool:
+    """Whether torch has no such computation, whatever the numbers; a spectrum that does not converge is a number's."""
+    return isinstance(error, NotImplementedError) or "not implemented" in str(error)
 
 
 def _as(tensor: Tensor, dtype: torch.dtype) -> Tensor:

@@ -32,7 +32,10 @@ def measure_tangent_kernel(instance: Instance) -> Measured:
         gradients = gradients_of(sums[index], parameters, keep_graph=True)
         rows.append(torch.cat([gradient.flatten() for gradient in gradients if gradient is not None]))
     jacobian = torch.stack(rows)
-    spectrum = torch.linalg.eigvalsh(torch.mm(jacobian, jacobian.t()).cpu().double())
+    kernel = torch.mm(jacobian, jacobian.t()).cpu().double()
+    if not bool(kernel.isfinite().all()):
+        return Measured(values={"condition": math.nan})
+    spectrum = torch.linalg.eigvalsh(kernel)
     condition = (spectrum[-1] / spectrum[0]).item() if spectrum[0] > 0 else math.inf
     return Measured(values={"condition": condition})
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from aznas_onnx.graph import prepare
-from aznas_onnx.proxies import PROXIES, Evidence
+from aznas_onnx.proxies import PROXIES, Evidence, Measurement
+from aznas_onnx.proxies import value as value_of_measurement
 from aznas_onnx.proxies.literature import LITERATURE
 from aznas_onnx.proxies.network import Instance, Network, as_pytorch_makes_them, measure, standard_normal
 from aznas_onnx.timing import Clock
@@ -227,3 +228,45 @@ def test_vkdnw(instance):
     found = outcomes(textbook.model(), ["vkdnw", "vkdnw_entropy"])
     assert found["vkdnw_entropy"].value == pytest.approx(entropy, rel=1e-3)
     assert found["vkdnw"].value == pytest.approx(4 + entropy, rel=1e-3)
+
+
+OVERFLOWS = """
+    a = Conv <pads = [1, 1, 1, 1]> (x, w0)
+    b = Exp (a)
+    c = Exp (b)
+    d = Exp (c)
+    e = Conv <pads = [1, 1, 1, 1]> (d, w1)
+    f = Relu (e)
+    g = GlobalAveragePool (f)
+    h = Flatten (g)
+    y = Gemm (h, w2)
+"""
+
+
+@pytest.mark.parametrize("name", ["near", "meco", "te_nas_ntk", "jacov", "vkdnw", "snip"])
+def test_a_network_that_overflows_has_no_value_and_is_not_left_out(name):
+    constants = {"w0": weights(8, 3, 3, 3), "w1": weights(8, 8, 3, 3), "w2": weights(8, 5)}
+    outcome = outcomes(network(OVERFLOWS, {"x": ("n", 3, 8, 8)}, constants), [name])[name]
+    assert outcome.applies
+    assert not math.isfinite(outcome.value)
+    assert outcome.reason
+
+
+@pytest.mark.parametrize(
+    ("error", "applies"),
+    [
+        (torch.linalg.LinAlgError("the algorithm failed to converge"), True),
+        (RuntimeError("the shapes do not match"), True),
+        (RuntimeError("derivative for aten::f is not implemented"), False),
+        (NotImplementedError("no kernel"), False),
+    ],
+)
+def test_what_fails_on_numbers_ranks_lowest_and_what_torch_lacks_does_not_apply(error, applies):
+    def fails(instance):
+        raise error
+
+    measurement = Measurement(name="own", run=fails)
+    measured = measure(network_of(textbook.model()), SEED, [measurement], Clock(is_running=False))
+    outcome = value_of_measurement("own", "x")(Evidence(blocks=(), macs=1, params=1, measured=measured))
+    assert outcome.applies is applies
+    assert "torch cannot compute it here" in outcome.reason
