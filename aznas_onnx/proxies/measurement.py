@@ -32,6 +32,11 @@ class Measurement:
     name: str
     run: Callable[[Instance], Measured] | str
 
+    @property
+    def is_built_in(self) -> bool:
+        """Whether it comes with this package."""
+        return isinstance(self.run, str) and self.run.startswith(f"{__name__.partition('.')[0]}.")
+
     def measure(self, instance: Instance) -> Measured:
         """Return the result; a measurement that does not apply says why in it."""
         if callable(self.run):

@@ -22,6 +22,7 @@ from aznas_onnx.graph.ir import Node
 from aznas_onnx.graph.roles import Role
 from aznas_onnx.initialise import Stream, WeightSource, generator, plan_weights
 from aznas_onnx.initialise.plan import Law, Weight
+from aznas_onnx.own_files import place, summary
 from aznas_onnx.proxies.blockpass import is_out_of_memory
 from aznas_onnx.proxies.evidence import Measured
 from aznas_onnx.proxies.feeds import FeedSource
@@ -392,35 +393,59 @@ def gradients_of(
     return list(found)
 
 
-def measure(network: Network, seed: int, measurements: Iterable[Measurement], clock: Clock) -> Mapping[str, Measured]:
+def measure(
+    network: Network,
+    seed: int,
+    measurements: Iterable[Measurement],
+    clock: Clock,
+    owners: Mapping[str, str] = MappingProxyType({}),
+) -> Mapping[str, Measured]:
     """Make measurements of a network under a seed, each of its own weights.
 
     One that is not defined for the network, or that torch cannot do (an operator without a second derivative), is a
     reason and no error; so is one that fails on this network's numbers, which then rank it lowest.
+
+    Parameters
+    ----------
+    network, seed
+        What is measured, and under which seed.
+    measurements
+        What to measure.
+    clock
+        Told of each.
+    owners
+        By measurement: the user's own proxy that needs it. What such a one raises is its own fault and loses its value.
     """
     instance = Instance(network, seed)
     results = {}
     for measurement in measurements:
         with clock.phase(measurement.name):
-            results[measurement.name] = _measure(measurement, instance)
+            results[measurement.name] = _measure(measurement, instance, owners.get(measurement.name))
     return MappingProxyType(results)
 
 
-def _measure(measurement: Measurement, instance: Instance) -> Measured:
+def _measure(measurement: Measurement, instance: Instance, owner: str | None) -> Measured:
     try:
         return measurement.measure(instance)
     except (InapplicableError, ModelError) as error:
         return Measured(reason=str(error))
-    except RuntimeError as error:
+    except Exception as error:
         if is_out_of_memory(error):
+            raise
+        is_numerical = isinstance(error, torch.linalg.LinAlgError)
+        if owner is not None and not is_numerical and not _is_unsupported(error):
+            return Measured(reason=f"proxy {owner!r} fails: {summary(error)} ({place(error)})", is_lost=True)
+        if not isinstance(error, RuntimeError):
             raise
         lines = str(error).strip().splitlines() or [type(error).__name__]
         return Measured(reason=f"torch cannot compute it here: {lines[0]}", is_lost=not _is_unsupported(error))
 
 
-def _is_unsupported(error: RuntimeError) -> bool:
+def _is_unsupported(error: Exception) -> bool:
     """Whether torch has no such computation, whatever the numbers; a spectrum that does not converge is a number's."""
-    return isinstance(error, NotImplementedError) or "not implemented" in str(error)
+    return isinstance(error, NotImplementedError) or (
+        isinstance(error, RuntimeError) and "not implemented" in str(error)
+    )
 
 
 def _as(tensor: Tensor, dtype: torch.dtype) -> Tensor:
