@@ -17,10 +17,10 @@ import torch
 from aznas_onnx.convert import Program, Step, compile_program
 from aznas_onnx.convert.program import run_step
 from aznas_onnx.errors import AznasError, ModelError
-from aznas_onnx.graph import Limits, Model, specialise
+from aznas_onnx.graph import Limits, Model
 from aznas_onnx.graph.ir import Node
 from aznas_onnx.graph.roles import Role
-from aznas_onnx.initialise import Stream, WeightSource, generator, plan_weights
+from aznas_onnx.initialise import Stream, WeightSource, generator, sized_and_planned
 from aznas_onnx.initialise.plan import Law, Weight
 from aznas_onnx.own_files import place, summary
 from aznas_onnx.proxies.blockpass import is_out_of_memory
@@ -109,8 +109,8 @@ class Network:
         self.batch_size = batch_size
         self.device = device
         self._model = model
-        self._limits = limits or Limits()
-        self._sized: dict[int, Model] = {}
+        self._limits = limits
+        self._sized: dict[int, tuple[Model, Mapping[str, Weight]]] = {}
         self._compiled: dict[tuple[int, torch.dtype, bool], Compiled] = {}
 
     def at(
@@ -138,8 +138,7 @@ class Network:
         if key not in self._compiled:
             if dtype is torch.float64 and self.device.type == "mps":
                 raise InapplicableError("it needs double precision, which Apple's GPUs do not have; use the CPU")
-            sized = self._sized_model(size)
-            plan = plan_weights(sized.graph, sized.facts, is_transformer=self.is_transformer)
+            sized, plan = self._sized_model(size)
             program = compile_program(
                 sized.graph,
                 sized.facts,
@@ -151,12 +150,12 @@ class Network:
             self._compiled[key] = Compiled(model=sized, program=program, plan=plan, device=self.device, dtype=dtype)
         return self._compiled[key]
 
-    def _sized_model(self, size: int) -> Model:
+    def _sized_model(self, size: int) -> tuple[Model, Mapping[str, Weight]]:
         if size not in self._sized:
             own = self._model.inputs.declared_batch
             if self._model.fixed_batch and size != own:
                 raise InapplicableError(f"it needs a batch of {size}, and the file works at batch size {own} only")
-            self._sized[size] = specialise(self._model, size, self._limits)
+            self._sized[size] = sized_and_planned(self._model, size, self._limits, is_transformer=self.is_transformer)
         return self._sized[size]
 
 
