@@ -44,6 +44,7 @@ __all__ = [
     "measure",
     "require_gradients",
     "standard_normal",
+    "wide",
 ]
 
 T = TypeVar("T")
@@ -346,6 +347,11 @@ def as_pytorch_makes_them(weight: Weight) -> Weight:
 def standard_normal(weight: Weight) -> Weight:
     """Draw a convolution's or linear layer's weight from the standard normal distribution."""
     return replace(weight, law=Law.NORMAL, parameter=1.0) if is_layer_weight(weight) else weight
+
+
+def wide(tensor: Tensor) -> Tensor:
+    """Return a tensor in double precision, on its device where that has it; Apple's GPUs do not, hence the CPU."""
+    return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()
 
 
 def require_gradients(compiled: Compiled, weights: Weights, which: Callable[[Weight], bool]) -> list[Tensor]:

@@ -14,6 +14,7 @@ from aznas_onnx.proxies.network import (
     is_layer_weight,
     is_weight_or_scale,
     require_gradients,
+    wide,
 )
 
 __all__ = ["measure_agreement", "measure_tangent_kernel"]
@@ -32,7 +33,7 @@ def measure_tangent_kernel(instance: Instance) -> Measured:
         gradients = gradients_of(sums[index], parameters, keep_graph=True)
         rows.append(torch.cat([gradient.flatten() for gradient in gradients if gradient is not None]))
     jacobian = torch.stack(rows)
-    kernel = torch.mm(jacobian, jacobian.t()).cpu().double()
+    kernel = wide(torch.mm(jacobian, jacobian.t())).cpu()
     if not bool(kernel.isfinite().all()):
         return Measured(values={"condition": math.nan})
     spectrum = torch.linalg.eigvalsh(kernel)
@@ -64,5 +65,5 @@ def measure_agreement(instance: Instance) -> Measured:
         for total, gradient in zip(totals, gradients, strict=True):
             if gradient is not None:
                 total += gradient.sign()
-    agreement = torch.stack([total.abs().sum(dtype=torch.float64) for total in totals]).sum()
+    agreement = torch.stack([wide(total.abs()).sum() for total in totals]).sum()
     return Measured(values={"gradsign": agreement.item()})

@@ -8,7 +8,7 @@ import torch
 
 from aznas_onnx.initialise import Stream, generator
 from aznas_onnx.proxies.evidence import Measured
-from aznas_onnx.proxies.network import InapplicableError, Instance, Seen
+from aznas_onnx.proxies.network import InapplicableError, Instance, Seen, wide
 
 __all__ = ["measure_correlations", "measure_ranks"]
 
@@ -41,10 +41,10 @@ def measure_correlations(instance: Instance) -> Measured:
         ):
             return
         if not bool(output[0].isfinite().all()):
-            found.append(torch.full((), math.nan, dtype=torch.float64, device=output.device))
+            found.append(wide(torch.full((), math.nan, device=output.device)))
             return
         # A channel that is constant has no correlation with any.
-        correlation = torch.corrcoef(output[0].flatten(1).double()).nan_to_num(0.0, 0.0, 0.0)
+        correlation = torch.corrcoef(wide(output[0].flatten(1))).nan_to_num(0.0, 0.0, 0.0)
         if correlation.dim() == 2:
             found.append(torch.linalg.eigvalsh(correlation)[0])
 

@@ -12,7 +12,7 @@ from aznas_onnx.graph import prepare
 from aznas_onnx.proxies import PROXIES, Evidence, Measurement
 from aznas_onnx.proxies import value as value_of_measurement
 from aznas_onnx.proxies.literature import LITERATURE
-from aznas_onnx.proxies.network import Instance, Network, as_pytorch_makes_them, measure, standard_normal
+from aznas_onnx.proxies.network import Instance, Network, as_pytorch_makes_them, measure, standard_normal, wide
 from aznas_onnx.timing import Clock
 from tests.graph.builders import network, weights
 from tests.proxies.literature import reference as textbook
@@ -270,3 +270,29 @@ def test_what_fails_on_numbers_ranks_lowest_and_what_torch_lacks_does_not_apply(
     outcome = value_of_measurement("own", "x")(Evidence(blocks=(), macs=1, params=1, measured=measured))
     assert outcome.applies is applies
     assert "torch cannot compute it here" in outcome.reason
+
+
+@pytest.mark.parametrize(("device", "where"), [("cpu", "cpu"), ("mps", "cpu"), ("cuda", "cuda")])
+def test_double_precision_is_asked_of_a_device_that_has_it(device, where):
+    """A stand-in for a tensor on a device that is not here: what is called on it, in which order."""
+
+    class Tensor:
+        def __init__(self, on):
+            self.device = torch.device(on)
+
+        def cpu(self):
+            return Tensor("cpu")
+
+        def double(self):
+            if self.device.type == "mps":
+                raise TypeError("the MPS framework doesn't support float64")
+            return self
+
+    assert wide(Tensor(device)).device.type == where
+
+
+def test_no_measurement_asks_for_double_precision_in_another_way(repository):
+    for path in (repository / "aznas_onnx" / "proxies" / "literature").glob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert ".double()" not in text, path.name
+        assert ".to(torch.float64)" not in text, path.name
