@@ -64,7 +64,7 @@ class Proxy:
     cost
         What it takes, in words.
     fidelity
-        ``"as published"``, or what was adapted.
+        ``"as published"``, or what was adapted; empty where nobody says.
     """
 
     name: str
@@ -79,7 +79,7 @@ class Proxy:
     origin: str = ""
     requires: str = ""
     cost: str = ""
-    fidelity: str = "as published"
+    fidelity: str = ""
 
     @property
     def passes(self) -> str:

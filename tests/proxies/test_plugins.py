@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from aznas_onnx.errors import SettingsError
-from aznas_onnx.proxies import AZ, ProxyRegistry
+from aznas_onnx.proxies import AZ, PROXIES, ProxyRegistry
 
 SOURCE = """
 from aznas_onnx.proxies import Direction, Need, Outcome, Proxy
@@ -39,6 +39,12 @@ def file(tmp_path: Path) -> Path:
 def test_a_name_with_a_file_loads_and_registers(registry, file):
     assert [proxy.name for proxy in registry.resolve(["macs", f"{file}:SIZE"])] == ["macs", "size"]
     assert registry["size"].description == "parameters and multiply-adds"
+
+
+def test_a_proxy_that_says_nothing_of_its_fidelity_claims_none(registry, file):
+    assert registry.load(f"{file}:SIZE").fidelity == ""
+    assert {PROXIES[name].fidelity for name in PROXIES.groups["az"]} == {"as published"}
+    assert all(proxy.fidelity for proxy in PROXIES.values() if PROXIES.is_built_in(proxy.name))
 
 
 def test_loading_again_is_no_conflict(registry, file):
