@@ -258,7 +258,8 @@ class ProxyRegistry(Mapping[str, Proxy]):
                 if own not in self._proxies:
                     raise self._unknown(own)
                 if own not in found or given is not None or factor is not None:
-                    found[own] = (self._proxies[own], (1.0 if given is None else given) * (factor or 1.0))
+                    factors = [one for one in (given, factor) if one is not None]  # 0 is a weight, too
+                    found[own] = (self._proxies[own], math.prod(factors, start=1.0))
         return found
 
     def _unknown(self, name: str) -> UnknownNameError:

@@ -52,6 +52,20 @@ def test_loading_again_is_no_conflict(registry, file):
     assert registry.load(f"{file}:SIZE") is first
 
 
+def test_one_file_may_be_spelled_in_two_ways(registry, file, monkeypatch):
+    first = registry.load(f"{file}:SIZE")
+    monkeypatch.chdir(file.parent)
+    assert registry.load("mine.py:SIZE") is first
+    assert registry.load("./mine.py:SIZE") is first
+    assert registry.reference("size") == f"{file.resolve()}:SIZE"
+
+
+def test_a_member_of_a_group_may_weigh_nothing():
+    registry = ProxyRegistry(AZ, groups={"some": ("macs:0", "trainability:2")})
+    assert registry.weights(["some"]) == {"macs": 0.0, "trainability": 2.0}
+    assert registry.weights(["some:3"]) == {"macs": 0.0, "trainability": 6.0}
+
+
 def test_a_changed_file_replaces_what_it_gave(registry, file):
     registry.load(f"{file}:SIZE")
     file.write_text(SOURCE.replace("parameters and", "of both,"))
