@@ -12,6 +12,7 @@ from aznas_onnx.graph import prepare
 from aznas_onnx.proxies import PROXIES, Evidence, Measurement
 from aznas_onnx.proxies import value as value_of_measurement
 from aznas_onnx.proxies.literature import LITERATURE
+from aznas_onnx.proxies.literature.kernel import _gram
 from aznas_onnx.proxies.network import Instance, Network, as_pytorch_makes_them, measure, standard_normal, wide
 from aznas_onnx.timing import Clock
 from tests.graph.builders import network, weights
@@ -174,6 +175,28 @@ def test_tangent_kernel(instance):
     reference = module(instance, as_pytorch_makes_them)
     expected = textbook.tangent_condition(reference, batch(instance)[0])
     assert value("te_nas_ntk") == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_kernel_is_summed_layer_by_layer(monkeypatch):
+    """No tensor has the gradients of all layers of all samples."""
+    source = torch.Generator().manual_seed(1)
+    shapes = ((3, 4), (7,), (2, 5))
+    samples = [[torch.randn(shape, generator=source) for shape in shapes] for _ in range(6)]
+    for one in samples:
+        one.insert(1, None)  # a weight that the output does not depend on
+    rows = [torch.cat([gradient.flatten() for gradient in one if gradient is not None]) for one in samples]
+    expected = torch.stack(rows) @ torch.stack(rows).t()
+    sizes, stack = [], torch.stack
+
+    def watched(tensors):
+        sizes.append(len(tensors) * tensors[0].numel())
+        return stack(tensors)
+
+    monkeypatch.setattr(torch, "stack", watched)
+    found = _gram(samples, 4)
+    assert sorted(sizes) == [6 * 7, 6 * 10, 6 * 12]
+    assert samples == [[]] * 6
+    torch.testing.assert_close(found, expected)
 
 
 def test_zen(instance):
