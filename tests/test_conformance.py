@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import onnx
 import pytest
 import torch
 
@@ -114,4 +115,15 @@ def test_a_caller_that_records_no_gradients_is_no_fault_of_the_proxy():
 
 
 def test_the_networks_differ_in_what_they_lack():
-    assert len(sample_networks()) == 5
+    networks = sample_networks()
+    operators = {name: {node.op_type for node in model.graph.node} for name, model in networks.items()}
+    assert "Relu" in operators["a convolutional network"]
+    assert "Conv" in operators["a convolutional network"]
+    assert "Relu" not in operators["a transformer's layer"]
+    assert "LayerNormalization" in operators["a transformer's layer"]
+    assert "Gemm" in operators["a convolutional network"]
+    assert "Gemm" not in operators["a network without classes"]
+    assert not {value.data_type for value in networks["a network without weights"].graph.initializer} & {
+        onnx.TensorProto.FLOAT
+    }
+    assert "Conv" not in operators["a perceptron"]

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from aznas_onnx.graph import prepare
+from aznas_onnx.initialise import Stream, generator
 from aznas_onnx.proxies import PROXIES, Evidence, Measurement
 from aznas_onnx.proxies import value as value_of_measurement
 from aznas_onnx.proxies.literature import LITERATURE
@@ -226,10 +227,15 @@ def test_meco(instance):
     assert value("meco") == pytest.approx(expected, rel=1e-5)
 
 
-def test_near_is_the_sum_of_effective_ranks(instance):
-    # Nine layers with channels, whose effective rank is between 1 and the number of channels.
-    widths = [4, 4, 4, 4, 4, 4, 6, 6, 6, 5]
-    assert len(widths) < value("near") < sum(widths)
+def test_near(instance):
+    host = torch.device("cpu")
+
+    def start(number: int, places: int) -> int:
+        source = generator(SEED, Stream.POSITION, number, host)
+        return int(torch.randint(places, (), generator=source, device=host))
+
+    expected = textbook.near(module(instance), batch(instance)[0], start)
+    assert value("near") == pytest.approx(expected, rel=1e-5)
 
 
 def test_near_of_one_layer_is_the_effective_rank_of_its_output():
