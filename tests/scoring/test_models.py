@@ -249,6 +249,7 @@ def test_one_broken_model_does_not_stop_the_others(tmp_path):
         MemoryError(),
         torch.OutOfMemoryError("CUDA out of memory."),
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"),
+        RuntimeError("[enforce fail] data. DefaultCPUAllocator: not enough memory: you tried to allocate 1 bytes."),
     ],
 )
 def test_running_out_of_memory_is_a_failure_with_a_remedy(monkeypatch, failure):
