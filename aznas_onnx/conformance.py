@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 import onnx
 import torch
 
+from aznas_onnx.errors import AznasError
 from aznas_onnx.graph.builder import GraphBuilder
-from aznas_onnx.proxies import PROXIES, Proxy
+from aznas_onnx.proxies import PROXIES, Evidence, Measured, Outcome, Proxy
+from aznas_onnx.proxies.network import Instance
 from aznas_onnx.results import ProxyScores, ProxyValue, Status
 from aznas_onnx.scoring import score
 
@@ -118,10 +121,11 @@ def _no_trace(proxy: Proxy) -> None:
     model = _convolutional()
     before = score(model, batch_size=_BATCH, device="cpu").proxies
     random, precision = torch.random.get_rng_state(), torch.get_default_dtype()
+    records = torch.is_grad_enabled()
     _value(proxy, model, "no trace")
     _require(bool((torch.random.get_rng_state() == random).all()), proxy, "no trace", "torch's random state changed")
     _require(torch.get_default_dtype() is precision, proxy, "no trace", "torch's default precision changed")
-    _require(torch.is_grad_enabled(), proxy, "no trace", "torch's gradient mode changed")
+    _require(torch.is_grad_enabled() == records, proxy, "no trace", "torch's gradient mode changed")
     after = score(model, batch_size=_BATCH, device="cpu").proxies
     _require(
         all(_same(before[name], after[name]) for name in before), proxy, "no trace", "the proxies of AZ-NAS changed"
@@ -140,13 +144,42 @@ CHECKS: Mapping[str, Callable[[Proxy], None]] = {
 
 
 def _value(proxy: Proxy, model: onnx.ModelProto, check: str) -> ProxyValue:
-    with PROXIES.holding(proxy):
+    raised: list[Exception] = []
+    with PROXIES.holding(_watched(proxy, raised)):
         try:
             result: ProxyScores = score(model, proxies=[proxy.name], batch_size=_BATCH, device="cpu", seed=1)
         except Exception as error:
             raise ConformanceError(f"{proxy.name}: {check}: it raises {type(error).__name__}: {error}") from error
+    for error in raised:  # scoring takes it for a lost value
+        raise ConformanceError(f"{proxy.name}: {check}: it raises {type(error).__name__}: {error}") from error
     _require(result.status is Status.OK, proxy, check, str(result.reason))
     return result.proxies[proxy.name]
+
+
+def _watched(proxy: Proxy, raised: list[Exception]) -> Proxy:
+    """Return the proxy, which notes what it and its measurement raise, but for reasons and torch's limits."""
+
+    def evaluate(evidence: Evidence) -> Outcome:
+        try:
+            return proxy.evaluate(evidence)
+        except Exception as error:
+            raised.append(error)
+            raise
+
+    measurement = proxy.measurement
+    if measurement is None or measurement.is_built_in:
+        return replace(proxy, evaluate=evaluate)
+
+    def run(instance: Instance) -> Measured:
+        try:
+            return measurement.measure(instance)
+        except (AznasError, RuntimeError):
+            raise
+        except Exception as error:
+            raised.append(error)
+            raise
+
+    return replace(proxy, evaluate=evaluate, measurement=replace(measurement, run=run))
 
 
 def _require(holds: bool, proxy: Proxy, check: str, found: str) -> None:

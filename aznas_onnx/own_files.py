@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import sys
+import traceback
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 
 from aznas_onnx.errors import SettingsError
 
-__all__ = ["execute", "summary"]
+__all__ = ["execute", "place", "summary"]
+
+_OURS = str(Path(__file__).parent)
 
 
 def execute(path: Path, kind: str) -> ModuleType:
@@ -51,6 +54,19 @@ def _execute(path: Path, kind: str, changed_ns: int) -> ModuleType:
         del sys.modules[name]
         raise SettingsError(f"{kind} file {path} fails to load: {summary(error)}") from error
     return module
+
+
+def place(error: Exception) -> str:
+    """Return where an error arose: the innermost line outside this package and what is installed beside it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    strange = [
+        frame
+        for frame in frames
+        if not frame.filename.startswith(_OURS)
+        and not {"site-packages", "dist-packages"} & {*Path(frame.filename).parts}
+    ]
+    last = (strange or frames)[-1]
+    return f"{last.filename}, line {last.lineno}"
 
 
 def summary(error: Exception) -> str:

@@ -114,6 +114,7 @@ def rank(
     proxies: Iterable[str] | None = None,
     aggregation: Aggregation | str = Aggregation.LOG_RANK,
     weights: Mapping[str, float] | None = None,
+    directions: Mapping[str, Direction] | None = None,
 ) -> Ranking:
     """Rank candidates by their proxies.
 
@@ -132,6 +133,8 @@ def rank(
         ``"log-rank"`` (Eq. 12) or ``"linear"``.
     weights
         By proxy: how often its rank counts; default what `proxies` say, else once. One of weight 0 takes no part.
+    directions
+        By proxy: which way it points, where it need not be registered, as a study or a scores file says.
 
     Returns
     -------
@@ -141,7 +144,7 @@ def rank(
     Raises
     ------
     UnknownNameError
-        If a proxy is not registered.
+        If a proxy is not registered and has no direction.
     SettingsError
         If the aggregation has no such name.
     """
@@ -156,7 +159,8 @@ def rank(
     ranks: list[int | None] = [None] * len(scores)
     order: tuple[int, ...] = ()
     if len(scored) >= 2 and names:
-        values = np.array([[_comparable(column[name], name) for name in names] for column in columns])
+        signs = {name: PROXIES.sign(name, directions or {}) for name in names}
+        values = np.array([[_comparable(column[name], signs[name]) for name in names] for column in columns])
         combined = aggregate(values, assembly.aggregation, [assembly.weight(name) for name in names])
         for index, value, place in zip(scored, combined, _competition_ranks(combined), strict=True):
             az_scores[index], ranks[index] = float(value), int(place)
@@ -258,12 +262,9 @@ def _taking_part(
     return tuple(taking_part), tuple(warnings)
 
 
-def _comparable(value: ProxyValue, name: str) -> float:
+def _comparable(value: ProxyValue, sign: int) -> float:
     """Return a proxy so that higher is better and no value is lowest."""
-    if value.mean is None:
-        return -np.inf
-    lower_is_better = name in PROXIES and PROXIES[name].direction is Direction.LOWER_IS_BETTER
-    return -value.mean if lower_is_better else value.mean
+    return -np.inf if value.mean is None else sign * value.mean
 
 
 def _competition_ranks(values: Floats) -> npt.NDArray[np.int64]:

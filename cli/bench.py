@@ -200,10 +200,16 @@ def _evaluate(
     from aznas_onnx.cli.bench_progress import shown_resampling
     from aznas_onnx.cli.console import diagnostics, results
     from aznas_onnx.cli.render_bench import BenchReport, render_bench
+    from aznas_onnx.proxies import directions_of
 
     with shown_resampling(diagnostics(), resamples) as show:
         evaluation = evaluate(
-            run.records(), measured, **assembly, bootstrap=Bootstrap(resamples=resamples), on_resample=show
+            run.records(),
+            measured,
+            **assembly,
+            directions=directions_of(run.settings["scoring"]),
+            bootstrap=Bootstrap(resamples=resamples),
+            on_resample=show,
         )
     for warning in evaluation.warnings:
         click.echo(f"warning: {printable(warning)}", err=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import onnx
 import pytest
 import torch
 
@@ -95,5 +96,34 @@ def test_a_proxy_that_does_not_say_why_it_has_no_value_still_gets_a_reason():
     CHECKS["a number or a status"](without)
 
 
+def test_a_proxy_whose_own_sum_raises_fails_though_scoring_goes_on():
+    broken = Proxy(
+        name="mine",
+        description="of a test",
+        equation="none",
+        direction=Direction.HIGHER_IS_BETTER,
+        needs=Need.GRAPH,
+        evaluate=lambda evidence: Outcome(value=1 / 0),
+    )
+    with pytest.raises(ConformanceError, match=r"mine: .*: it raises ZeroDivisionError"):
+        CHECKS["a number or a status"](broken)
+
+
+def test_a_caller_that_records_no_gradients_is_no_fault_of_the_proxy():
+    with torch.no_grad():
+        CHECKS["no trace"](PROXIES["macs"])
+
+
 def test_the_networks_differ_in_what_they_lack():
-    assert len(sample_networks()) == 5
+    networks = sample_networks()
+    operators = {name: {node.op_type for node in model.graph.node} for name, model in networks.items()}
+    assert "Relu" in operators["a convolutional network"]
+    assert "Conv" in operators["a convolutional network"]
+    assert "Relu" not in operators["a transformer's layer"]
+    assert "LayerNormalization" in operators["a transformer's layer"]
+    assert "Gemm" in operators["a convolutional network"]
+    assert "Gemm" not in operators["a network without classes"]
+    assert not {value.data_type for value in networks["a network without weights"].graph.initializer} & {
+        onnx.TensorProto.FLOAT
+    }
+    assert "Conv" not in operators["a perceptron"]

@@ -12,6 +12,7 @@ from aznas_onnx.benching.correlation import Bootstrap, Interval, interval, resam
 from aznas_onnx.benching.evaluation import measurements, proxy_table
 from aznas_onnx.benching.records import Record
 from aznas_onnx.benching.truth import Truth
+from aznas_onnx.proxies import Direction
 from aznas_onnx.ranking import aggregate
 
 __all__ = ["Comparison", "Contender", "compare"]
@@ -47,8 +48,24 @@ class Comparison:
     contenders: tuple[Contender, ...]
 
 
-def compare(runs: Sequence[Sequence[Record]], truth: Truth, bootstrap: Bootstrap | None = None) -> Comparison | None:
+def compare(
+    runs: Sequence[Sequence[Record]],
+    truth: Truth,
+    bootstrap: Bootstrap | None = None,
+    directions: Sequence[Mapping[str, Direction]] | None = None,
+) -> Comparison | None:
     """Compare ways to score by Kendall's tau, on what all of them scored.
+
+    Parameters
+    ----------
+    runs
+        The records of each way.
+    truth
+        The measured architectures.
+    bootstrap
+        How to make confidence intervals.
+    directions
+        Of each way: which way the proxies point that need not be registered.
 
     Returns
     -------
@@ -61,7 +78,8 @@ def compare(runs: Sequence[Sequence[Record]], truth: Truth, bootstrap: Bootstrap
     if len(shared) < 2:
         return None
     chosen = [[run[arch] for arch in shared] for run in scored]
-    tables = [proxy_table(records)[2] for records in chosen]
+    kept = directions or [{}] * len(runs)
+    tables = [proxy_table(records, directions=own)[2] for records, own in zip(chosen, kept, strict=True)]
     ends = np.cumsum([table.shape[1] for table in tables])
 
     def predict(drawn: Floats) -> Floats:

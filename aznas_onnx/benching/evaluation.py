@@ -112,6 +112,7 @@ def evaluate(
     *,
     aggregation: Aggregation | str = Aggregation.LOG_RANK,
     weights: Mapping[str, float] | None = None,
+    directions: Mapping[str, Direction] | None = None,
     bootstrap: Bootstrap | None = None,
     is_whole: bool = True,
     on_resample: Callable[[int], None] | None = None,
@@ -129,6 +130,8 @@ def evaluate(
         Of the overall score.
     weights
         By proxy: how often it counts wherever it is combined with others; once by default, and 0 to leave it out.
+    directions
+        By proxy: which way it points, where it need not be registered; see :attr:`Scores.directions`.
     bootstrap
         How to make confidence intervals; 200 resamples by default.
     is_whole
@@ -147,7 +150,7 @@ def evaluate(
     if len(scored) < 2:
         raise SettingsError(f"{len(scored)} of {len(records)} architectures are scored; 2 or more can be compared")
     measured = measurements(scored, truth)
-    names, warnings, table = proxy_table(scored, weights)
+    names, warnings, table = proxy_table(scored, weights, directions)
     factors = {name: (weights or {}).get(name, 1.0) for name in names}
     predictors = [_overall(factors, chosen), *(_predictors(factors) if is_whole else ())]
     values = np.column_stack([table, *(_counts(scored, name) for name in BASELINES)])
@@ -204,7 +207,9 @@ def measurements(scored: Sequence[Record], truth: Truth) -> Floats:
 
 
 def proxy_table(
-    scored: Sequence[Record], weights: Mapping[str, float] | None = None
+    scored: Sequence[Record],
+    weights: Mapping[str, float] | None = None,
+    directions: Mapping[str, Direction] | None = None,
 ) -> tuple[tuple[str, ...], tuple[str, ...], Floats]:
     """Return the proxies that all records have, what was left out and why, and their values; none of weight 0.
 
@@ -219,19 +224,17 @@ def proxy_table(
         If no proxy is left.
     """
     known = [ProxyScores(model=one.arch, status=Status.OK, proxies=one.proxies) for one in scored]
-    ranking = rank(known, weights=weights)
+    ranking = rank(known, weights=weights, directions=directions)
     if not ranking.proxies:
         raise SettingsError(f"no proxy can be compared over all architectures: {'; '.join(ranking.warnings)}")
-    rows = [[_value(record, name) for name in ranking.proxies] for record in scored]
+    signs = {name: PROXIES.sign(name, directions or {}) for name in ranking.proxies}
+    rows = [[_value(record, name, signs[name]) for name in ranking.proxies] for record in scored]
     return ranking.proxies, ranking.warnings, np.array(rows, dtype=np.float64)
 
 
-def _value(record: Record, name: str) -> float:
+def _value(record: Record, name: str, sign: int) -> float:
     mean = record.proxies[name].mean
-    if mean is None:
-        return -np.inf
-    lower_is_better = name in PROXIES and PROXIES[name].direction is Direction.LOWER_IS_BETTER
-    return -mean if lower_is_better else mean
+    return -np.inf if mean is None else sign * mean
 
 
 def _counts(scored: Sequence[Record], name: str) -> Floats:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Collection, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from aznas_onnx import spaces
@@ -12,13 +12,13 @@ from aznas_onnx.benching.sampling import choose_archs
 from aznas_onnx.benching.scorefile import Scores
 from aznas_onnx.benching.truth import Truth
 from aznas_onnx.errors import AznasError
-from aznas_onnx.proxies import PROXIES
+from aznas_onnx.proxies import OWN_PROXIES, PROXIES
 
 __all__ = ["bench_command", "run_label"]
 
 _NAMES = {"seed": "score-seed"}  # where an option is not called as the setting
 _USUAL = {"seed": 0, "seeds": 1}
-_UNSAID = ("resolution", "proxies", "input_shapes", "blocks")
+_UNSAID = ("resolution", "proxies", "input_shapes", "blocks", OWN_PROXIES)
 
 
 def bench_command(scores: Scores, *, truth: Path, measured: Truth, path: Path, archs: Collection[str]) -> str:
@@ -82,9 +82,19 @@ def _scoring_words(scoring: Mapping[str, Any]) -> Iterator[str]:
         if key in _UNSAID or value is None or value is False or value == _USUAL.get(key):
             continue
         yield from (option,) if value is True else (option, str(value))
+    own = scoring.get(OWN_PROXIES, {})
     usual = [proxy.name for proxy in PROXIES.resolve(["az"])]
     if scoring.get("proxies", usual) != usual:
-        yield from ("--proxies", ",".join(scoring["proxies"]))
+        yield from ("--proxies", ",".join(_proxy(name, own.get(name, {})) for name in scoring["proxies"]))
+
+
+def _proxy(name: str, own: Mapping[str, Any]) -> str:
+    """Return what loads a proxy: its file without its folders, where it has one."""
+    reference = own.get("reference")
+    if reference is None:
+        return name
+    file, _, attribute = str(reference).rpartition(":")
+    return f"{PurePath(file).name}:{attribute}"
 
 
 def _space_words(scores: Scores) -> Iterator[str]:

@@ -79,7 +79,11 @@ def write_report(
         runs.append(_read(Path(file), label, Path(truth), measured, bootstrap, is_first=not runs))
     _check_runs(runs)
     say("comparing")
-    comparison = compare([run.records for run in runs], measured, bootstrap) if len(runs) > 1 else None
+    comparison = (
+        compare([run.records for run in runs], measured, bootstrap, [run.scores.directions for run in runs])
+        if len(runs) > 1
+        else None
+    )
     written = _draw(runs, measured, comparison, target.with_suffix("")) if with_plots else []
     invocation = ["aznas", "report", *(_argument(run, label) for run, label in zip(runs, names, strict=True))]
     invocation += ["--truth", Path(truth).name, *(word for name in metrics or () for word in ("--metric", name))]
@@ -109,7 +113,7 @@ def _read(
         path=path,
         scores=scores,
         records=records,
-        evaluation=evaluate(records, measured, bootstrap=bootstrap, is_whole=is_first),
+        evaluation=evaluate(records, measured, directions=scores.directions, bootstrap=bootstrap, is_whole=is_first),
         command=command,
     )
 
@@ -140,7 +144,7 @@ def _draw(runs: Sequence[ReportedRun], measured: Truth, comparison: Comparison |
         raise SettingsError(f"{folder} cannot be written: {error.strerror or error}") from error
     scored = in_order_of(measured, (record for record in first.records if record.reason is None))
     values = measurements(scored, measured)
-    _, _, table = proxy_table(scored)
+    _, _, table = proxy_table(scored, directions=first.scores.directions)
     paper = paper_columns(first.space, measured.columns)
     names = ["rank-scatter", "ablation", *(["proxy-correlation"] if len(first.evaluation.proxies) > 1 else [])]
     paths = {name: folder / f"{name}.png" for name in names}

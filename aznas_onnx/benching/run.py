@@ -16,7 +16,7 @@ from aznas_onnx.benching.scorefile import ScoreFile
 from aznas_onnx.benching.scoring import Scored, score_archs
 from aznas_onnx.benching.software import software_versions
 from aznas_onnx.benching.truth import Truth, read_truth
-from aznas_onnx.proxies import PROXIES
+from aznas_onnx.proxies import PROXIES, directions_of
 from aznas_onnx.ranking import Aggregation
 from aznas_onnx.searching.executors import Executor, Scorer
 from aznas_onnx.searching.origin import describe_space, find_space, space_maker
@@ -212,4 +212,11 @@ def bench(
     )
     run.score(on_progress)
     weights = PROXIES.weights(scoring.get("proxies") or ())
-    return evaluate(run.records(), measured, aggregation=aggregation, weights=weights, bootstrap=bootstrap)
+    return evaluate(
+        run.records(),
+        measured,
+        aggregation=aggregation,
+        weights=weights,
+        directions=directions_of(run.settings["scoring"]),
+        bootstrap=bootstrap,
+    )

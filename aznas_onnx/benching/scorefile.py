@@ -13,6 +13,7 @@ from typing import IO, Any
 
 from aznas_onnx.benching.records import Record, decode, encode
 from aznas_onnx.errors import SettingsError
+from aznas_onnx.proxies import Direction, directions_of, without_references
 
 __all__ = ["ScoreFile", "Scores", "read_scores"]
 
@@ -39,6 +40,11 @@ class Scores:
     selection: Mapping[str, Any]
     software: Mapping[str, str]
     records: Mapping[str, Record]
+
+    @property
+    def directions(self) -> Mapping[str, Direction]:
+        """Which way the proxies that are not built in point."""
+        return directions_of(self.settings["scoring"])
 
 
 def read_scores(path: str | os.PathLike[str]) -> Scores:
@@ -181,13 +187,14 @@ def _check_settings(path: Path, found: Mapping[str, Any], wanted: Mapping[str, A
 
 
 def _compared(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out where the space was found: scores may be continued from another folder."""
+    """Leave out where the space and proxies were found: scores may be continued from another folder."""
     space = {key: value for key, value in settings["space"].items() if key != "reference"}
-    return {**settings, "space": space}
+    return {**settings, "space": space, "scoring": without_references(settings["scoring"])}
 
 
 def _differences(path: str, found: Any, wanted: Any) -> Iterator[str]:
-    if isinstance(found, Mapping) and isinstance(wanted, Mapping):
+    if found != wanted and all(value is None or isinstance(value, Mapping) for value in (found, wanted)):
+        found, wanted = found or {}, wanted or {}
         for key in dict.fromkeys([*found, *wanted]):
             yield from _differences(f"{path}.{key}" if path else str(key), found.get(key), wanted.get(key))
     elif found != wanted:

@@ -2,6 +2,7 @@
 
 from aznas_onnx.initialise.draw import WeightSource, draw
 from aznas_onnx.initialise.plan import Law, Weight, neutral_inputs, plan_weights
+from aznas_onnx.initialise.sized import sized_and_planned
 from aznas_onnx.initialise.streams import Stream, generator, rademacher
 
 __all__ = [
@@ -14,4 +15,5 @@ __all__ = [
     "neutral_inputs",
     "plan_weights",
     "rademacher",
+    "sized_and_planned",
 ]

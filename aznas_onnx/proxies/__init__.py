@@ -10,12 +10,14 @@ from aznas_onnx.proxies.expressivity import EXPRESSIVITY
 from aznas_onnx.proxies.idle import IDLE_BLOCKS
 from aznas_onnx.proxies.literature import GROUPS, LITERATURE
 from aznas_onnx.proxies.measurement import Measurement, value
+from aznas_onnx.proxies.own import OWN_PROXIES, describe_own, directions_of, without_references
 from aznas_onnx.proxies.progressivity import PROGRESSIVITY
 from aznas_onnx.proxies.registry import Direction, Need, Proxy, ProxyRegistry
 from aznas_onnx.proxies.structural import STRUCTURAL
 from aznas_onnx.proxies.trainability import TRAINABILITY
 
 __all__ = [
+    "OWN_PROXIES",
     "PROXIES",
     "BlockEvidence",
     "Direction",
@@ -26,7 +28,10 @@ __all__ = [
     "Outcome",
     "Proxy",
     "ProxyRegistry",
+    "describe_own",
+    "directions_of",
     "value",
+    "without_references",
 ]
 
 AZ = (EXPRESSIVITY, PROGRESSIVITY, TRAINABILITY, MACS)

@@ -142,9 +142,14 @@ def signs_of(seed: int) -> Signs:
     return make
 
 
+_NO_MEMORY = ("can't allocate memory", "not enough memory")  # torch's own words, the latter on Windows
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an allocation failed; on a CPU torch raises a plain RuntimeError for that."""
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return any(words in str(error) for words in _NO_MEMORY)
 
 
 @torch.no_grad()

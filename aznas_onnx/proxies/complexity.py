@@ -21,4 +21,5 @@ MACS = Proxy(
     evaluate=_evaluate,
     origin="AZ-NAS: Lee and Ham, CVPR 2024",
     cost="no pass: they are counted anyway",
+    fidelity="as published",
 )

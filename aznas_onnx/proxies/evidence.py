@@ -56,11 +56,15 @@ class Measured:
     values
         Numbers by name; any float.
     reason
-        Why it does not apply to this network, in words for the user; then there are no values.
+        Why there are no values, in words for the user.
+    is_lost
+        Whether the measurement is defined for this network and failed on it, so that its proxies rank the network
+        lowest; with a reason and without this it is not defined.
     """
 
     values: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     reason: str | None = None
+    is_lost: bool = False
 
     def __post_init__(self) -> None:
         if bool(self.values) == (self.reason is not None):

@@ -42,4 +42,5 @@ EXPRESSIVITY = Proxy(
     evaluate=_evaluate,
     origin="AZ-NAS: Lee and Ham, CVPR 2024",
     cost="the forward half of the pass of AZ-NAS",
+    fidelity="as published",
 )

@@ -40,4 +40,5 @@ IDLE_BLOCKS = Proxy(
     evaluate=_evaluate,
     origin="this project",
     cost="the forward pass of expressivity",
+    fidelity="this project's own",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
@@ -31,6 +32,11 @@ class Measurement:
     name: str
     run: Callable[[Instance], Measured] | str
 
+    @property
+    def is_built_in(self) -> bool:
+        """Whether it comes with this package."""
+        return isinstance(self.run, str) and self.run.startswith(f"{__name__.partition('.')[0]}.")
+
     def measure(self, instance: Instance) -> Measured:
         """Return the result; a measurement that does not apply says why in it."""
         if callable(self.run):
@@ -56,5 +62,5 @@ class _Value:
         if found is None:
             return Outcome.inapplicable(f"{self.measurement} were not measured")
         if found.reason is not None:
-            return Outcome.inapplicable(found.reason)
+            return Outcome(value=math.nan, reason=found.reason, applies=found.is_lost)
         return Outcome.of(found.values[self.key])

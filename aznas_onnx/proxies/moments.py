@@ -266,8 +266,8 @@ def _krylov_gram(matrix: Tensor) -> Tensor:
     tiny = torch.finfo(torch.float32).tiny
     scale = matrix.norm().clamp_min(tiny)
     matrix = matrix / scale  # squares of a vanishing gradient would underflow
-    source = torch.Generator().manual_seed(0)
-    vector = torch.randn(matrix.shape[1], generator=source).to(matrix.device)
+    source = torch.Generator("cpu").manual_seed(0)
+    vector = torch.randn(matrix.shape[1], generator=source, device="cpu").to(matrix.device)
     basis = matrix.new_empty(_KRYLOV_STEPS, matrix.shape[1])
     for step in range(_KRYLOV_STEPS):
         basis[step] = vector / vector.norm().clamp_min(tiny)

@@ -17,11 +17,12 @@ import torch
 from aznas_onnx.convert import Program, Step, compile_program
 from aznas_onnx.convert.program import run_step
 from aznas_onnx.errors import AznasError, ModelError
-from aznas_onnx.graph import Limits, Model, specialise
+from aznas_onnx.graph import Limits, Model
 from aznas_onnx.graph.ir import Node
 from aznas_onnx.graph.roles import Role
-from aznas_onnx.initialise import Stream, WeightSource, generator, plan_weights
+from aznas_onnx.initialise import Stream, WeightSource, generator, sized_and_planned
 from aznas_onnx.initialise.plan import Law, Weight
+from aznas_onnx.own_files import place, summary
 from aznas_onnx.proxies.blockpass import is_out_of_memory
 from aznas_onnx.proxies.evidence import Measured
 from aznas_onnx.proxies.feeds import FeedSource
@@ -43,6 +44,7 @@ __all__ = [
     "measure",
     "require_gradients",
     "standard_normal",
+    "wide",
 ]
 
 T = TypeVar("T")
@@ -108,8 +110,8 @@ class Network:
         self.batch_size = batch_size
         self.device = device
         self._model = model
-        self._limits = limits or Limits()
-        self._sized: dict[int, Model] = {}
+        self._limits = limits
+        self._sized: dict[int, tuple[Model, Mapping[str, Weight]]] = {}
         self._compiled: dict[tuple[int, torch.dtype, bool], Compiled] = {}
 
     def at(
@@ -137,8 +139,7 @@ class Network:
         if key not in self._compiled:
             if dtype is torch.float64 and self.device.type == "mps":
                 raise InapplicableError("it needs double precision, which Apple's GPUs do not have; use the CPU")
-            sized = self._sized_model(size)
-            plan = plan_weights(sized.graph, sized.facts, is_transformer=self.is_transformer)
+            sized, plan = self._sized_model(size)
             program = compile_program(
                 sized.graph,
                 sized.facts,
@@ -150,12 +151,12 @@ class Network:
             self._compiled[key] = Compiled(model=sized, program=program, plan=plan, device=self.device, dtype=dtype)
         return self._compiled[key]
 
-    def _sized_model(self, size: int) -> Model:
+    def _sized_model(self, size: int) -> tuple[Model, Mapping[str, Weight]]:
         if size not in self._sized:
             own = self._model.inputs.declared_batch
             if self._model.fixed_batch and size != own:
                 raise InapplicableError(f"it needs a batch of {size}, and the file works at batch size {own} only")
-            self._sized[size] = specialise(self._model, size, self._limits)
+            self._sized[size] = sized_and_planned(self._model, size, self._limits, is_transformer=self.is_transformer)
         return self._sized[size]
 
 
@@ -348,6 +349,11 @@ def standard_normal(weight: Weight) -> Weight:
     return replace(weight, law=Law.NORMAL, parameter=1.0) if is_layer_weight(weight) else weight
 
 
+def wide(tensor: Tensor) -> Tensor:
+    """Return a tensor in double precision, on its device where that has it; Apple's GPUs do not, hence the CPU."""
+    return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()
+
+
 def require_gradients(compiled: Compiled, weights: Weights, which: Callable[[Weight], bool]) -> list[Tensor]:
     """Make leaves of some weights and return them.
 
@@ -392,30 +398,59 @@ def gradients_of(
     return list(found)
 
 
-def measure(network: Network, seed: int, measurements: Iterable[Measurement], clock: Clock) -> Mapping[str, Measured]:
+def measure(
+    network: Network,
+    seed: int,
+    measurements: Iterable[Measurement],
+    clock: Clock,
+    owners: Mapping[str, str] = MappingProxyType({}),
+) -> Mapping[str, Measured]:
     """Make measurements of a network under a seed, each of its own weights.
 
     One that is not defined for the network, or that torch cannot do (an operator without a second derivative), is a
-    reason and no error.
+    reason and no error; so is one that fails on this network's numbers, which then rank it lowest.
+
+    Parameters
+    ----------
+    network, seed
+        What is measured, and under which seed.
+    measurements
+        What to measure.
+    clock
+        Told of each.
+    owners
+        By measurement: the user's own proxy that needs it. What such a one raises is its own fault and loses its value.
     """
     instance = Instance(network, seed)
     results = {}
     for measurement in measurements:
         with clock.phase(measurement.name):
-            results[measurement.name] = _measure(measurement, instance)
+            results[measurement.name] = _measure(measurement, instance, owners.get(measurement.name))
     return MappingProxyType(results)
 
 
-def _measure(measurement: Measurement, instance: Instance) -> Measured:
+def _measure(measurement: Measurement, instance: Instance, owner: str | None) -> Measured:
     try:
         return measurement.measure(instance)
     except (InapplicableError, ModelError) as error:
         return Measured(reason=str(error))
-    except RuntimeError as error:
+    except Exception as error:
         if is_out_of_memory(error):
             raise
+        is_numerical = isinstance(error, torch.linalg.LinAlgError)
+        if owner is not None and not is_numerical and not _is_unsupported(error):
+            return Measured(reason=f"proxy {owner!r} fails: {summary(error)} ({place(error)})", is_lost=True)
+        if not isinstance(error, RuntimeError):
+            raise
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        return Measured(reason=f"torch cannot compute it here: {lines[0]}")
+        return Measured(reason=f"torch cannot compute it here: {lines[0]}", is_lost=not _is_unsupported(error))
+
+
+def _is_unsupported(error: Exception) -> bool:
+    """Whether torch has no such computation, whatever the numbers; a spectrum that does not converge is a number's."""
+    return isinstance(error, NotImplementedError) or (
+        isinstance(error, RuntimeError) and "not implemented" in str(error)
+    )
 
 
 def _as(tensor: Tensor, dtype: torch.dtype) -> Tensor:

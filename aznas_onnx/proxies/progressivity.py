@@ -31,5 +31,6 @@ PROGRESSIVITY = Proxy(
     evaluate=_evaluate,
     origin="AZ-NAS: Lee and Ham, CVPR 2024",
     cost="that of expressivity, which it shares",
+    fidelity="as published",
     for_transformers=False,
 )

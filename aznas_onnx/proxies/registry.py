@@ -8,6 +8,8 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
 
 from aznas_onnx.errors import SettingsError, UnknownNameError
 from aznas_onnx.proxies.evidence import Evidence, Outcome
@@ -62,7 +64,7 @@ class Proxy:
     cost
         What it takes, in words.
     fidelity
-        ``"as published"``, or what was adapted.
+        ``"as published"``, or what was adapted; empty where nobody says.
     """
 
     name: str
@@ -77,7 +79,7 @@ class Proxy:
     origin: str = ""
     requires: str = ""
     cost: str = ""
-    fidelity: str = "as published"
+    fidelity: str = ""
 
     @property
     def passes(self) -> str:
@@ -94,6 +96,9 @@ class Proxy:
     def is_exact(self) -> bool:
         """Whether it is the same under every seed: it follows from the graph."""
         return self.needs is Need.GRAPH and self.measurement is None
+
+
+_NOTHING_KEPT: Mapping[str, Direction] = MappingProxyType({})
 
 
 class ProxyRegistry(Mapping[str, Proxy]):
@@ -113,6 +118,7 @@ class ProxyRegistry(Mapping[str, Proxy]):
         self.groups = dict(groups)
         for proxy in proxies:
             self.register(proxy)
+        self._built_in = frozenset(self._proxies)
 
     def __getitem__(self, name: str) -> Proxy:
         return self._proxies[name]
@@ -151,11 +157,46 @@ class ProxyRegistry(Mapping[str, Proxy]):
         from aznas_onnx.proxies.plugins import load  # which knows what a Proxy is
 
         proxy = load(reference)
-        if self._loaded.get(proxy.name) != reference and (proxy.name in self._proxies or proxy.name in self.groups):
+        file, _, attribute = reference.rpartition(":")
+        lasting = f"{Path(file).resolve()}:{attribute}"  # however the path is spelled
+        if self._loaded.get(proxy.name) != lasting and (proxy.name in self._proxies or proxy.name in self.groups):
             raise SettingsError(f"{reference} defines a proxy {proxy.name!r}, and there is one of that name already")
-        self._loaded[proxy.name] = reference
+        self._loaded[proxy.name] = lasting
         self._proxies[proxy.name] = proxy
         return proxy
+
+    def reference(self, name: str) -> str | None:
+        """Return ``FILE.py:NAME`` of a proxy that was loaded, with the whole path; None for any other."""
+        return self._loaded.get(name)
+
+    def is_built_in(self, name: str) -> bool:
+        """Whether a proxy comes with this registry, and was not added later."""
+        return name in self._built_in
+
+    def sign(self, name: str, kept: Mapping[str, Direction] = _NOTHING_KEPT) -> int:
+        """Return 1 for a proxy of which higher values are better, -1 for one of which lower values are.
+
+        Parameters
+        ----------
+        name
+            Of the proxy.
+        kept
+            What a study or a scores file says of proxies that are not built in; it comes before what is registered.
+
+        Raises
+        ------
+        UnknownNameError
+            If nothing says which way it points.
+        """
+        direction = kept.get(name)
+        if direction is None:
+            if name not in self._proxies:
+                raise UnknownNameError(
+                    f"nothing says whether higher or lower values of proxy {name!r} are better; "
+                    "load it with PROXIES.load('FILE.py:NAME'), or score again by that name"
+                )
+            direction = self._proxies[name].direction
+        return -1 if direction is Direction.LOWER_IS_BETTER else 1
 
     @contextmanager
     def holding(self, proxy: Proxy) -> Iterator[None]:
@@ -217,7 +258,8 @@ class ProxyRegistry(Mapping[str, Proxy]):
                 if own not in self._proxies:
                     raise self._unknown(own)
                 if own not in found or given is not None or factor is not None:
-                    found[own] = (self._proxies[own], (1.0 if given is None else given) * (factor or 1.0))
+                    factors = [one for one in (given, factor) if one is not None]  # 0 is a weight, too
+                    found[own] = (self._proxies[own], math.prod(factors, start=1.0))
         return found
 
     def _unknown(self, name: str) -> UnknownNameError:

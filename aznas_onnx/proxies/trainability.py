@@ -43,4 +43,5 @@ TRAINABILITY = Proxy(
     evaluate=_evaluate,
     origin="AZ-NAS: Lee and Ham, CVPR 2024",
     cost="the pass of AZ-NAS: one forward and one backward",
+    fidelity="as published",
 )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from numbers import Real
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -16,7 +18,8 @@ from aznas_onnx.errors import AznasError, SettingsError
 from aznas_onnx.flops import Costs, count
 from aznas_onnx.graph import Limits, Model, Source, prepare
 from aznas_onnx.graph.load import source_name
-from aznas_onnx.proxies import PROXIES, BlockEvidence, Evidence, Measured, Need, Proxy
+from aznas_onnx.own_files import place, summary
+from aznas_onnx.proxies import PROXIES, BlockEvidence, Evidence, Measured, Need, Outcome, Proxy
 from aznas_onnx.proxies.blockpass import is_out_of_memory
 from aznas_onnx.results import ProxyScores, ProxyValue, Status
 from aznas_onnx.scoring.device import resolve_device
@@ -314,7 +317,12 @@ def _measure_whole(
             limits=limits,
         )
     seeds = range(settings.seed, settings.seed + settings.seeds)
-    return [measure(network, seed, wanted.values(), clock) for seed in seeds]
+    owners = {
+        proxy.measurement.name: proxy.name
+        for proxy in proxies
+        if proxy.measurement is not None and not PROXIES.is_built_in(proxy.name) and not proxy.measurement.is_built_in
+    }
+    return [measure(network, seed, wanted.values(), clock, owners) for seed in seeds]
 
 
 def _structure(model: Model, costs: Costs, proxies: Sequence[Proxy], clock: Clock) -> Structure | None:
@@ -333,10 +341,26 @@ def _evaluate(proxies: Sequence[Proxy], evidence: Sequence[Evidence]) -> tuple[d
         if evidence[0].is_transformer and not proxy.for_transformers:
             values[proxy.name] = inapplicable(proxy)
             continue
-        outcomes = [proxy.evaluate(seed_evidence) for seed_evidence in evidence]
+        outcomes = [_outcome(proxy, seed_evidence) for seed_evidence in evidence]
         values[proxy.name] = value_of(proxy, outcomes)
         doubts += warnings_of(proxy, outcomes)
     return values, doubts
+
+
+def _outcome(proxy: Proxy, evidence: Evidence) -> Outcome:
+    """Evaluate a proxy; one of the user's own that raises has no value, and the model keeps its others."""
+    if PROXIES.is_built_in(proxy.name):
+        return proxy.evaluate(evidence)
+    try:
+        found: object = proxy.evaluate(evidence)
+    except Exception as error:  # noqa: BLE001 - a stranger's proxy may raise anything
+        return Outcome(value=math.nan, reason=f"proxy {proxy.name!r} fails: {summary(error)} ({place(error)})")
+    if not isinstance(found, Outcome) or not isinstance(found.value, Real):
+        kind = type(found.value if isinstance(found, Outcome) else found).__name__
+        return Outcome(
+            value=math.nan, reason=f"proxy {proxy.name!r}: evaluate() gives a {kind}; an Outcome of a float is needed"
+        )
+    return found
 
 
 def _uncounted(costs: Costs) -> list[str]:

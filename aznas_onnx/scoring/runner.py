@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 
 import torch
@@ -11,9 +10,8 @@ import torch
 from aznas_onnx.blocks import Blocks
 from aznas_onnx.convert import compile_program
 from aznas_onnx.convert.reuse import overwriting
-from aznas_onnx.graph import Limits, Model, specialise
-from aznas_onnx.graph.tables import spread_out
-from aznas_onnx.initialise import WeightSource, plan_weights
+from aznas_onnx.graph import Limits, Model
+from aznas_onnx.initialise import WeightSource, sized_and_planned
 from aznas_onnx.proxies import BlockEvidence
 from aznas_onnx.proxies.blockpass import BlockPass, signs_of
 from aznas_onnx.proxies.feeds import FeedSource
@@ -64,13 +62,9 @@ class Runner:
     ) -> None:
         if device.type == "cpu":
             keep_freed_memory()
-        sized = specialise(model, batch_size, limits or Limits())
-        if blocks.is_transformer:
-            graph, facts = spread_out(sized.graph, sized.facts)
-            sized = replace(sized, graph=graph, facts=facts)
+        sized, self._weights = sized_and_planned(model, batch_size, limits, is_transformer=blocks.is_transformer)
         self._device = device
         self._feeds = FeedSource(sized, device)
-        self._weights = plan_weights(sized.graph, sized.facts, is_transformer=blocks.is_transformer)
         # BatchNormalization always uses the statistics of the batch. The published code runs transformers in eval
         # mode, which for them switches off dropout only; those that do have BatchNormalization would otherwise not
         # normalise at all, because there are no running statistics to use.

@@ -20,7 +20,8 @@ class Scorer(Protocol):
     def describe(self) -> Mapping[str, Any]:
         """Return everything that decides what the scores are, as JSON values.
 
-        A study is resumed only with a scorer that describes itself as the first one did.
+        A study is resumed only with a scorer that describes itself as the first one did. A scorer whose proxies are not
+        registered says which way they point: ``{"own_proxies": {NAME: {"direction": "lower is better"}}}``.
         """
         ...
 

@@ -26,9 +26,12 @@ class Population:
     ----------
     assembly
         How ranks become a score.
+    directions
+        By proxy: which way it points, where it is not built in.
     """
 
-    def __init__(self, assembly: Assembly | None = None) -> None:
+    def __init__(self, assembly: Assembly | None = None, directions: Mapping[str, Direction] | None = None) -> None:
+        self._directions = directions or {}
         self._assembly = assembly or Assembly()
         self.numbers: set[int] = set()
         self.genotypes: set[str] = set()
@@ -57,7 +60,7 @@ class Population:
         if not scored:
             return
         self._agree_on_proxies([trial.proxies for trial in scored])
-        rows = [_ranked_values(trial.proxies, self._names) for trial in scored]
+        rows = [self._ranked_values(trial.proxies) for trial in scored]
         if len(rows) == 1:
             self._board.add(rows[0])
         else:
@@ -76,6 +79,10 @@ class Population:
         """Return number and genotype of the best candidate, or None where there is none yet."""
         return self._ranked[int(self._board.best(1)[0])] if self._ranked else None
 
+    def _ranked_values(self, proxies: Mapping[str, ProxyValue]) -> npt.NDArray[np.float64]:
+        """Return the named proxies so that higher is better, shape (n_proxies,); NaN, which ranks lowest, if none."""
+        return np.array([PROXIES.sign(name, self._directions) * _number(proxies[name]) for name in self._names])
+
     def _agree_on_proxies(self, scored: Sequence[Mapping[str, ProxyValue]]) -> None:
         """Leave out, for good, a proxy that a candidate lacks or that does not apply to it."""
         if not self._ranked:
@@ -88,14 +95,5 @@ class Population:
                 self._names.remove(name)
 
 
-def _ranked_values(proxies: Mapping[str, ProxyValue], names: Sequence[str]) -> npt.NDArray[np.float64]:
-    """Return the named proxies so that higher is better, shape (n_proxies,); NaN, which ranks lowest, where none."""
-    return np.array([_sign(name) * _number(proxies[name]) for name in names])
-
-
 def _number(value: ProxyValue) -> float:
     return math.nan if value.mean is None else value.mean
-
-
-def _sign(name: str) -> int:
-    return -1 if name in PROXIES and PROXIES[name].direction is Direction.LOWER_IS_BETTER else 1

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
+from aznas_onnx.proxies import OWN_PROXIES, PROXIES, describe_own
 from aznas_onnx.results import ProxyScores
 from aznas_onnx.spaces import Space, drawn
 
@@ -35,11 +36,16 @@ class ModelScorer:
     def describe(self) -> Mapping[str, Any]:
         """Return the options of scoring, their defaults filled in, and the size of the images.
 
+        Of proxies that are not built in it says where they are, which way they point and what their code is.
         Of the device only the kind counts: two processes may score one study on two GPUs.
         """
         from aznas_onnx.scoring import ScoreSettings, resolve_device
 
-        described = ScoreSettings.of(**self._options).as_dict()
+        settings = ScoreSettings.of(**self._options)
+        described = settings.as_dict()
+        own = describe_own(PROXIES.resolve(settings.proxies), PROXIES)
+        if own:  # only then, so that studies from before are resumed
+            described[OWN_PROXIES] = own
         described["device"] = resolve_device(described["device"]).type
         described["resolution"] = self._space.resolution
         return described

@@ -52,7 +52,7 @@ class Session:
         self._executor = executor
         self._iterations = iterations
         self._on_progress = on_progress
-        self._population = Population(history.settings.assembly)
+        self._population = Population(history.settings.assembly, history.settings.directions)
         self._pending: dict[int, Proposal] = {}
         self._exhausted: str | None = None
         self._lowest_free = 0

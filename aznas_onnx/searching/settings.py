@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aznas_onnx.errors import SettingsError
+from aznas_onnx.proxies import Direction, directions_of, without_references
 from aznas_onnx.ranking import Assembly
 from aznas_onnx.searching.budget import Budget, CountConvention
 
@@ -59,6 +60,11 @@ class StudySettings:
         if self.seed < 0:
             raise SettingsError(f"the seed is {self.seed}; it must not be negative")
 
+    @property
+    def directions(self) -> Mapping[str, Direction]:
+        """Which way the proxies that are not built in point."""
+        return directions_of(self.scoring)
+
     def as_json(self) -> dict[str, Any]:
         """Return the settings as JSON values."""
         return {
@@ -93,13 +99,14 @@ class StudySettings:
 
 
 def _compared(data: dict[str, Any]) -> dict[str, Any]:
-    """Leave out where the space was found: a study may be resumed from another folder."""
+    """Leave out where the space and proxies were found: a study may be resumed from another folder."""
     space = {key: value for key, value in data["space"].items() if key != "reference"}
-    return {"assembly": Assembly().as_json(), **data, "space": space}
+    return {"assembly": Assembly().as_json(), **data, "space": space, "scoring": without_references(data["scoring"])}
 
 
 def _differences(path: str, here: Any, there: Any) -> Iterator[str]:
-    if isinstance(here, Mapping) and isinstance(there, Mapping):
+    if here != there and all(value is None or isinstance(value, Mapping) for value in (here, there)):
+        here, there = here or {}, there or {}
         for key in dict.fromkeys([*here, *there]):
             yield from _differences(f"{path}.{key}" if path else str(key), here.get(key), there.get(key))
     elif here != there:

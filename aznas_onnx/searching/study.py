@@ -138,7 +138,12 @@ class Study:
         """All trials that did not fail, the best first."""
         scored = [trial for trial in self.trials if trial.status is Status.OK]
         assembly = self.settings.assembly
-        ranking = rank([_scores(trial) for trial in scored], aggregation=assembly.aggregation, weights=assembly.weights)
+        ranking = rank(
+            [_scores(trial) for trial in scored],
+            aggregation=assembly.aggregation,
+            weights=assembly.weights,
+            directions=self.settings.directions,
+        )
         if not ranking.order:  # one candidate alone has no score, and is the best
             return [Candidate(trial=trial, az_score=None, rank=1) for trial in scored]
         ranked = []

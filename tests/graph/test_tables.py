@@ -13,6 +13,7 @@ from aznas_onnx.graph import Model, prepare, specialise
 from aznas_onnx.graph.builder import GraphBuilder
 from aznas_onnx.graph.tables import spread_out
 from aznas_onnx.initialise import draw, plan_weights
+from aznas_onnx.proxies.network import Network
 
 INDEX = np.array([[0, 1, 2], [1, 0, 1], [2, 1, 0]])
 
@@ -60,3 +61,11 @@ def test_a_constant_that_does_not_know_its_origin_stays_as_it_is() -> None:
     constants = {name: replace(constant, origin=None) for name, constant in model.graph.constants.items()}
     graph = replace(model.graph, constants=constants)
     assert spread_out(graph, model.facts)[0] is graph
+
+
+def test_a_measurement_of_the_whole_network_draws_the_same_tables() -> None:
+    network = Network(with_tables(), is_transformer=True, batch_size=2, device=torch.device("cpu"))
+    compiled = network.at()
+    tables = {name: weight.shape for name, weight in compiled.plan.items() if name.startswith("table")}
+    assert tables == {"table0": (3, 4), "table1": (3, 4)}
+    assert [node.op_type for node in compiled.model.graph.nodes].count("Gather") == 2

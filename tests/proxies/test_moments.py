@@ -161,3 +161,15 @@ def test_one_matrix_that_is_not_finite_leaves_the_others_alone():
     assert first.tolist() == [1.0, 2.0]
     assert second.isnan().all()
     assert third.tolist() == [3.0]
+
+
+def test_the_largest_eigenvalue_does_not_depend_on_the_default_device():
+    matrix = torch.randn(20, 12, generator=torch.Generator().manual_seed(5))
+    expected = _krylov_gram(matrix)
+    before = torch.get_default_device()
+    torch.set_default_device("meta")  # whatever is made there has no values
+    try:
+        found = _krylov_gram(matrix)
+    finally:
+        torch.set_default_device(None if before.type == "cpu" else before)
+    assert torch.equal(found, expected)

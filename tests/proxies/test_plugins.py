@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from aznas_onnx.errors import SettingsError
-from aznas_onnx.proxies import AZ, ProxyRegistry
+from aznas_onnx.proxies import AZ, PROXIES, ProxyRegistry
 
 SOURCE = """
 from aznas_onnx.proxies import Direction, Need, Outcome, Proxy
@@ -41,9 +41,29 @@ def test_a_name_with_a_file_loads_and_registers(registry, file):
     assert registry["size"].description == "parameters and multiply-adds"
 
 
+def test_a_proxy_that_says_nothing_of_its_fidelity_claims_none(registry, file):
+    assert registry.load(f"{file}:SIZE").fidelity == ""
+    assert {PROXIES[name].fidelity for name in PROXIES.groups["az"]} == {"as published"}
+    assert all(proxy.fidelity for proxy in PROXIES.values() if PROXIES.is_built_in(proxy.name))
+
+
 def test_loading_again_is_no_conflict(registry, file):
     first = registry.load(f"{file}:SIZE")
     assert registry.load(f"{file}:SIZE") is first
+
+
+def test_one_file_may_be_spelled_in_two_ways(registry, file, monkeypatch):
+    first = registry.load(f"{file}:SIZE")
+    monkeypatch.chdir(file.parent)
+    assert registry.load("mine.py:SIZE") is first
+    assert registry.load("./mine.py:SIZE") is first
+    assert registry.reference("size") == f"{file.resolve()}:SIZE"
+
+
+def test_a_member_of_a_group_may_weigh_nothing():
+    registry = ProxyRegistry(AZ, groups={"some": ("macs:0", "trainability:2")})
+    assert registry.weights(["some"]) == {"macs": 0.0, "trainability": 2.0}
+    assert registry.weights(["some:3"]) == {"macs": 0.0, "trainability": 6.0}
 
 
 def test_a_changed_file_replaces_what_it_gave(registry, file):

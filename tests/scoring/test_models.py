@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
 import numpy as np
 import onnx
@@ -248,6 +249,7 @@ def test_one_broken_model_does_not_stop_the_others(tmp_path):
         MemoryError(),
         torch.OutOfMemoryError("CUDA out of memory."),
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"),
+        RuntimeError("[enforce fail] data. DefaultCPUAllocator: not enough memory: you tried to allocate 1 bytes."),
     ],
 )
 def test_running_out_of_memory_is_a_failure_with_a_remedy(monkeypatch, failure):
@@ -346,3 +348,40 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(SettingsError, match="'mps' is not available"):
         resolve_device("mps")
+
+
+# ---- a bug in a proxy of one's own --------------------------------------------------------------------------------
+
+BUGGY = """
+from aznas_onnx.proxies import Direction, Measurement, Need, Outcome, Proxy, value
+
+def divides(evidence):
+    return Outcome(value=1 / 0)
+
+def indexes(instance):
+    return [][3]
+
+COMMON = dict(description="", equation="", direction=Direction.HIGHER_IS_BETTER, needs=Need.GRAPH)
+DIVIDES = Proxy(name="divides", evaluate=divides, **COMMON)
+INDEXES = Proxy(name="indexes", evaluate=value("bug", "x"), measurement=Measurement(name="bug", run=indexes), **COMMON)
+NUMBER = Proxy(name="gives_a_number", evaluate=lambda evidence: 3.0, **COMMON)
+"""
+
+
+@pytest.mark.parametrize(
+    ("attribute", "name", "message"),
+    [
+        ("DIVIDES", "divides", r"proxy 'divides' fails: ZeroDivisionError: division by zero \(.*mine\.py, line 5\)"),
+        ("INDEXES", "indexes", r"proxy 'indexes' fails: IndexError: list index out of range \(.*mine\.py, line 8\)"),
+        ("NUMBER", "gives_a_number", r"evaluate\(\) gives a float; an Outcome of a float is needed"),
+    ],
+)
+def test_a_bug_in_a_proxy_of_ones_own_loses_its_value_only(tmp_path, attribute, name, message):
+    file = tmp_path / "mine.py"
+    file.write_text(BUGGY)
+    [found] = score_many([residual()], proxies=["macs", f"{file}:{attribute}"], batch_size=2, device="cpu")
+    assert found.status is Status.OK
+    assert found.proxies["macs"].mean is not None
+    assert found.proxies[name].mean is None
+    assert found.proxies[name].applies
+    assert re.search(message, found.proxies[name].reason)

@@ -22,8 +22,8 @@ def study(*rows: tuple[float, float | None, int]) -> Study:
         )
         status = Status.FAILED if first < 0 else Status.OK
         proxies = {
-            "a": ProxyValue(mean=first),
-            "b": ProxyValue(mean=second, reason=None if second is not None else "none"),
+            "expressivity": ProxyValue(mean=first),
+            "macs": ProxyValue(mean=second, reason=None if second is not None else "none"),
         }
         trials.append(
             Trial(

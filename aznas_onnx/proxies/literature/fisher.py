@@ -7,7 +7,7 @@ import torch
 from aznas_onnx.graph.roles import Role
 from aznas_onnx.initialise import Stream, generator
 from aznas_onnx.proxies.evidence import Measured
-from aznas_onnx.proxies.network import Compiled, InapplicableError, Instance, Seen, Weights, gradients_of
+from aznas_onnx.proxies.network import Compiled, InapplicableError, Instance, Seen, Weights, gradients_of, wide
 
 __all__ = ["measure_fisher"]
 
@@ -68,10 +68,10 @@ def measure_fisher(instance: Instance) -> Measured:
     if not shifts:
         raise InapplicableError("it needs a convolution or a linear layer, and the network has none")
     none = torch.zeros_like(shifts[0])
-    total = torch.zeros(len(shifts), len(shifts), dtype=torch.float64, device=logits.device)
+    total = wide(torch.zeros(len(shifts), len(shifts), device=logits.device))
     for direction in _directions(logits, instance):
         gradients = gradients_of(logits, shifts, direction, keep_graph=True)
-        rows = torch.stack([none if gradient is None else gradient for gradient in gradients], dim=1).double()
+        rows = wide(torch.stack([none if gradient is None else gradient for gradient in gradients], dim=1))
         total += torch.mm(rows.t(), rows) / len(logits)
     if not bool(total.isfinite().all()):
         return Measured(values={"entropy": float("nan"), "layers_and_entropy": float("nan")})

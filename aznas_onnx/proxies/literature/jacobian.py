@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from aznas_onnx.proxies.evidence import Measured
-from aznas_onnx.proxies.network import InapplicableError, Instance, gradients_of
+from aznas_onnx.proxies.network import InapplicableError, Instance, gradients_of, wide
 
 __all__ = ["measure_jacobian"]
 
@@ -23,7 +23,7 @@ def measure_jacobian(instance: Instance) -> Measured:
     gradient = gradients_of(logits.sum(), [samples])[0]
     if gradient is None:
         raise InapplicableError("the output does not depend on the input")
-    correlation = torch.corrcoef(gradient.flatten(1).double().cpu())
+    correlation = torch.corrcoef(wide(gradient.flatten(1)).cpu())
     if not bool(correlation.isfinite().all()):
         return Measured(values={"jacov": float("nan")})
     spectrum = torch.linalg.eigvalsh(correlation).clamp_min(0.0) + _OFFSET

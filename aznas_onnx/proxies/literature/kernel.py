@@ -14,6 +14,7 @@ from aznas_onnx.proxies.network import (
     is_layer_weight,
     is_weight_or_scale,
     require_gradients,
+    wide,
 )
 
 __all__ = ["measure_agreement", "measure_tangent_kernel"]
@@ -27,14 +28,29 @@ def measure_tangent_kernel(instance: Instance) -> Measured:
     weights = instance.weights(compiled, as_pytorch_makes_them)
     parameters = require_gradients(compiled, weights, is_weight_or_scale)
     sums = instance.logits(compiled, weights, instance.feeds(compiled)).sum(dim=1)
-    rows = []
-    for index in range(len(sums)):
-        gradients = gradients_of(sums[index], parameters, keep_graph=True)
-        rows.append(torch.cat([gradient.flatten() for gradient in gradients if gradient is not None]))
-    jacobian = torch.stack(rows)
-    spectrum = torch.linalg.eigvalsh(torch.mm(jacobian, jacobian.t()).cpu().double())
+    samples = [gradients_of(total, parameters, keep_graph=True) for total in sums]
+    kernel = wide(_gram(samples, len(parameters))).cpu()
+    if not bool(kernel.isfinite().all()):
+        return Measured(values={"condition": math.nan})
+    spectrum = torch.linalg.eigvalsh(kernel)
     condition = (spectrum[-1] / spectrum[0]).item() if spectrum[0] > 0 else math.inf
     return Measured(values={"condition": condition})
+
+
+def _gram(samples: list[list[Tensor | None]], layers: int) -> Tensor:
+    """Return the inner products of the samples' gradients, (samples, samples), added up layer by layer.
+
+    The gradients are used up: only one layer's are ever copied, and they are gone after it.
+    """
+    total: Tensor | None = None
+    for _ in range(layers):
+        rows = [gradient.flatten() for gradient in (one.pop() for one in samples) if gradient is not None]
+        if rows:  # a weight that the output does not depend on has a gradient for no sample
+            layer = torch.stack(rows)
+            product = torch.mm(layer, layer.t())
+            total = product if total is None else total.add_(product)
+    assert total is not None  # gradients_of refuses an output that depends on no weight
+    return total
 
 
 def measure_agreement(instance: Instance) -> Measured:
@@ -61,5 +77,5 @@ def measure_agreement(instance: Instance) -> Measured:
         for total, gradient in zip(totals, gradients, strict=True):
             if gradient is not None:
                 total += gradient.sign()
-    agreement = torch.stack([total.abs().sum(dtype=torch.float64) for total in totals]).sum()
+    agreement = torch.stack([wide(total.abs()).sum() for total in totals]).sum()
     return Measured(values={"gradsign": agreement.item()})

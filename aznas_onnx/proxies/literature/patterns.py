@@ -7,7 +7,7 @@ import torch
 
 from aznas_onnx.graph.ir import Node
 from aznas_onnx.proxies.evidence import Measured
-from aznas_onnx.proxies.network import Compiled, InapplicableError, Instance, Seen
+from aznas_onnx.proxies.network import Compiled, InapplicableError, Instance, Seen, wide
 
 __all__ = ["is_switch", "measure_patterns"]
 
@@ -32,7 +32,7 @@ class _Patterns:
     def __init__(self, compiled: Compiled) -> None:
         self._compiled = compiled
         self._samples = compiled.model.facts.batch_size
-        self.agreement = torch.zeros(self._samples, self._samples, dtype=torch.float64, device=compiled.device)
+        self.agreement = wide(torch.zeros(self._samples, self._samples, device=compiled.device))
         self.units = 0
         self.codes: list[Tensor] = []
         self._places = _places(self._samples, compiled.device)
@@ -44,7 +44,7 @@ class _Patterns:
         active = (entering > 0).reshape(self._samples, -1).to(torch.float32)
         units = active.shape[1]
         # Two samples agree where both are active or neither is; sums of ones are exact in float32 up to 2**24.
-        both = torch.mm(active, active.t()).to(torch.float64)
+        both = wide(torch.mm(active, active.t()))
         either = both.diagonal()[:, None] + both.diagonal()[None, :] - both
         readers = self._readers(seen.node)
         self.agreement += (both + (units - either)) * readers

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from aznas_onnx.initialise import Stream, generator
 from aznas_onnx.proxies.evidence import Measured
-from aznas_onnx.proxies.network import InapplicableError, Instance, Seen
+from aznas_onnx.proxies.network import InapplicableError, Instance, Seen, wide
 
 __all__ = ["measure_correlations", "measure_ranks"]
 
@@ -38,7 +40,11 @@ def measure_correlations(instance: Instance) -> Measured:
             or output[0, 0].numel() < 2
         ):
             return
-        correlation = torch.corrcoef(output[0].flatten(1).double()).nan_to_num(0.0, 0.0, 0.0)
+        if not bool(output[0].isfinite().all()):
+            found.append(wide(torch.full((), math.nan, device=output.device)))
+            return
+        # A channel that is constant has no correlation with any.
+        correlation = torch.corrcoef(wide(output[0].flatten(1))).nan_to_num(0.0, 0.0, 0.0)
         if correlation.dim() == 2:
             found.append(torch.linalg.eigvalsh(correlation)[0])
 
@@ -61,6 +67,9 @@ def measure_ranks(instance: Instance) -> Measured:
         is_layer = node.is_op(*_LAYERS, *_NORMALISATIONS) and any(name in compiled.plan for name in node.inputs)
         if (is_layer or node.is_op(*_ACTIVATIONS)) and output.dim() in (2, 3, 4):
             rows = _square(output, instance.seed, len(ranks))
+            if not bool(rows.isfinite().all()):
+                ranks.append(torch.full((), math.nan, device=rows.device))
+                return
             spectrum = torch.linalg.svdvals(rows)
             shares = spectrum / spectrum.sum().clamp_min(torch.finfo(spectrum.dtype).tiny)
             ranks.append(torch.special.entr(shares).sum().exp())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import onnx
@@ -226,6 +226,28 @@ def meco(module: Reference, x: Tensor) -> float:
     for output in outputs_of(module, x, (nn.Conv2d, nn.BatchNorm2d, nn.ReLU)):
         correlation = np.corrcoef(output[0].flatten(1).double().numpy())
         score += float(np.linalg.eigvalsh(correlation)[0])
+    return score
+
+
+def near(module: Reference, x: Tensor, start: Callable[[int, int], int]) -> float:
+    """Sum the effective ranks of square matrices of samples times channels, from place `start(number, places)` on.
+
+    In order of the forward pass: what each layer, normalisation and switch hands on.
+    """
+    score = 0.0
+    kinds = (nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.Linear)
+    for number, output in enumerate(outputs_of(module, x, kinds)):
+        channels = output.shape[1]
+        if output.dim() == 4:  # every position of every sample is one
+            rows = np.array([output[n, :, i, j].numpy() for n, i, j in np.ndindex(len(output), *output.shape[2:])])
+        else:
+            rows = output.numpy()
+        spare = len(rows) - channels
+        first = start(number, spare + 1) if spare > 0 else 0
+        singular = np.linalg.svd(rows[first : first + channels].astype(np.float64), compute_uv=False)
+        shares = singular / singular.sum()
+        shares = shares[shares > 0]
+        score += float(np.exp(-np.sum(shares * np.log(shares))))
     return score
 
 

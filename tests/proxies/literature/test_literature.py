@@ -9,9 +9,12 @@ import pytest
 import torch
 
 from aznas_onnx.graph import prepare
-from aznas_onnx.proxies import PROXIES, Evidence
+from aznas_onnx.initialise import Stream, generator
+from aznas_onnx.proxies import PROXIES, Evidence, Measurement
+from aznas_onnx.proxies import value as value_of_measurement
 from aznas_onnx.proxies.literature import LITERATURE
-from aznas_onnx.proxies.network import Instance, Network, as_pytorch_makes_them, measure, standard_normal
+from aznas_onnx.proxies.literature.kernel import _gram
+from aznas_onnx.proxies.network import Instance, Network, as_pytorch_makes_them, measure, standard_normal, wide
 from aznas_onnx.timing import Clock
 from tests.graph.builders import network, weights
 from tests.proxies.literature import reference as textbook
@@ -175,6 +178,28 @@ def test_tangent_kernel(instance):
     assert value("te_nas_ntk") == pytest.approx(expected, rel=1e-3)
 
 
+def test_the_kernel_is_summed_layer_by_layer(monkeypatch):
+    """No tensor has the gradients of all layers of all samples."""
+    source = torch.Generator().manual_seed(1)
+    shapes = ((3, 4), (7,), (2, 5))
+    samples = [[torch.randn(shape, generator=source) for shape in shapes] for _ in range(6)]
+    for one in samples:
+        one.insert(1, None)  # a weight that the output does not depend on
+    rows = [torch.cat([gradient.flatten() for gradient in one if gradient is not None]) for one in samples]
+    expected = torch.stack(rows) @ torch.stack(rows).t()
+    sizes, stack = [], torch.stack
+
+    def watched(tensors):
+        sizes.append(len(tensors) * tensors[0].numel())
+        return stack(tensors)
+
+    monkeypatch.setattr(torch, "stack", watched)
+    found = _gram(samples, 4)
+    assert sorted(sizes) == [6 * 7, 6 * 10, 6 * 12]
+    assert samples == [[]] * 6
+    torch.testing.assert_close(found, expected)
+
+
 def test_zen(instance):
     expected = textbook.zen(module(instance, standard_normal), batch(instance)[0], batch(instance, 1)[0])
     assert value("zen") == pytest.approx(expected, rel=1e-5)
@@ -202,10 +227,15 @@ def test_meco(instance):
     assert value("meco") == pytest.approx(expected, rel=1e-5)
 
 
-def test_near_is_the_sum_of_effective_ranks(instance):
-    # Nine layers with channels, whose effective rank is between 1 and the number of channels.
-    widths = [4, 4, 4, 4, 4, 4, 6, 6, 6, 5]
-    assert len(widths) < value("near") < sum(widths)
+def test_near(instance):
+    host = torch.device("cpu")
+
+    def start(number: int, places: int) -> int:
+        source = generator(SEED, Stream.POSITION, number, host)
+        return int(torch.randint(places, (), generator=source, device=host))
+
+    expected = textbook.near(module(instance), batch(instance)[0], start)
+    assert value("near") == pytest.approx(expected, rel=1e-5)
 
 
 def test_near_of_one_layer_is_the_effective_rank_of_its_output():
@@ -227,3 +257,71 @@ def test_vkdnw(instance):
     found = outcomes(textbook.model(), ["vkdnw", "vkdnw_entropy"])
     assert found["vkdnw_entropy"].value == pytest.approx(entropy, rel=1e-3)
     assert found["vkdnw"].value == pytest.approx(4 + entropy, rel=1e-3)
+
+
+OVERFLOWS = """
+    a = Conv <pads = [1, 1, 1, 1]> (x, w0)
+    b = Exp (a)
+    c = Exp (b)
+    d = Exp (c)
+    e = Conv <pads = [1, 1, 1, 1]> (d, w1)
+    f = Relu (e)
+    g = GlobalAveragePool (f)
+    h = Flatten (g)
+    y = Gemm (h, w2)
+"""
+
+
+@pytest.mark.parametrize("name", ["near", "meco", "te_nas_ntk", "jacov", "vkdnw", "snip"])
+def test_a_network_that_overflows_has_no_value_and_is_not_left_out(name):
+    constants = {"w0": weights(8, 3, 3, 3), "w1": weights(8, 8, 3, 3), "w2": weights(8, 5)}
+    outcome = outcomes(network(OVERFLOWS, {"x": ("n", 3, 8, 8)}, constants), [name])[name]
+    assert outcome.applies
+    assert not math.isfinite(outcome.value)
+    assert outcome.reason
+
+
+@pytest.mark.parametrize(
+    ("error", "applies"),
+    [
+        (torch.linalg.LinAlgError("the algorithm failed to converge"), True),
+        (RuntimeError("the shapes do not match"), True),
+        (RuntimeError("derivative for aten::f is not implemented"), False),
+        (NotImplementedError("no kernel"), False),
+    ],
+)
+def test_what_fails_on_numbers_ranks_lowest_and_what_torch_lacks_does_not_apply(error, applies):
+    def fails(instance):
+        raise error
+
+    measurement = Measurement(name="own", run=fails)
+    measured = measure(network_of(textbook.model()), SEED, [measurement], Clock(is_running=False))
+    outcome = value_of_measurement("own", "x")(Evidence(blocks=(), macs=1, params=1, measured=measured))
+    assert outcome.applies is applies
+    assert "torch cannot compute it here" in outcome.reason
+
+
+@pytest.mark.parametrize(("device", "where"), [("cpu", "cpu"), ("mps", "cpu"), ("cuda", "cuda")])
+def test_double_precision_is_asked_of_a_device_that_has_it(device, where):
+    """A stand-in for a tensor on a device that is not here: what is called on it, in which order."""
+
+    class Tensor:
+        def __init__(self, on):
+            self.device = torch.device(on)
+
+        def cpu(self):
+            return Tensor("cpu")
+
+        def double(self):
+            if self.device.type == "mps":
+                raise TypeError("the MPS framework doesn't support float64")
+            return self
+
+    assert wide(Tensor(device)).device.type == where
+
+
+def test_no_measurement_asks_for_double_precision_in_another_way(repository):
+    for path in (repository / "aznas_onnx" / "proxies" / "literature").glob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert ".double()" not in text, path.name
+        assert ".to(torch.float64)" not in text, path.name
