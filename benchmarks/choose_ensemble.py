@@ -9,7 +9,8 @@ Cells that are the same network are in the same half, which a hash of the networ
 four proxies of AZ-NAS, adds one proxy after the other, and after each addition exchanges added ones as long as that
 helps; what it maximises is the mean of Kendall's tau over the columns, over all cells of the first half and over its
 unique ones. Every proxy counts once: there are no weights to fit. Of all sizes the smallest set is chosen that comes
-within 0.002 of the best, on the first half. The second half is never looked at before that.
+within 0.002 of the best, on the first half. The second half takes no part in that; what there was to choose from was
+decided by people who had seen cells of both (docs/proxies.md).
 """
 
 from __future__ import annotations

@@ -24,24 +24,24 @@ if TYPE_CHECKING:
 __all__ = ["gate"]
 
 
-def _read_floors(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, float]:
-    """Return the floors given as ``PROXY=NUMBER``, by name.
+def _read_numbers(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, float]:
+    """Return the numbers given as ``PROXY=NUMBER``, by name.
 
     Raises
     ------
     click.BadParameter
         If a text is none.
     """
-    floors = {}
+    numbers = {}
     for value in values:
         name, _, number = value.rpartition("=")
         try:
-            floors[name] = float(number)
+            numbers[name] = float(number)
         except ValueError as error:
             raise click.BadParameter(f"{value!r} is not PROXY=NUMBER, such as trainability=-0.5") from error
         if not name:
             raise click.BadParameter(f"{value!r} names no proxy; write PROXY=NUMBER, such as trainability=-0.5")
-    return floors
+    return numbers
 
 
 def _split(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...]:
@@ -78,7 +78,23 @@ _positive = click.FloatRange(min=0, min_open=True)
     help="The share of a baseline's shortcuts past layers to keep; 0 for any.  [default: 0.5]",
 )
 @click.option(
-    "--proxies", metavar="LIST", callback=_split, help="What to compare baselines by.  [default: all of AZ-NAS]"
+    "--proxies",
+    metavar="LIST",
+    callback=_split,
+    help="What to compare baselines by, such as az,synflow:0.5; `aznas proxies` lists all.  [default: az]",
+)
+@click.option(
+    "--aggregate",
+    type=click.Choice(["log-rank", "linear"]),
+    help="How their rank shares are combined.  [default: log-rank]",
+)
+@click.option(
+    "--spread",
+    "spreads",
+    multiple=True,
+    metavar="PROXY=NUMBER",
+    callback=_read_numbers,
+    help="The deviation of a proxy of your own between alternatives.",
 )
 @click.option("--max-macs", metavar="N", callback=read_count, help="Budget: multiply-adds of one sample, such as 600M.")
 @click.option("--max-params", metavar="N", callback=read_count, help="Budget: trainable parameters, such as 5.9M.")
@@ -97,7 +113,7 @@ _positive = click.FloatRange(min=0, min_open=True)
     "floors",
     multiple=True,
     metavar="PROXY=NUMBER",
-    callback=_read_floors,
+    callback=_read_numbers,
     help="The least value of a proxy.",
 )
 @click.option(
@@ -221,8 +237,9 @@ def _policy(options: dict[str, Any], policy_file: Path | None, *, no_policy: boo
     path = policy_file or (None if no_policy else find_policy_file(Path.cwd()))
     rules = {} if path is None else read_policy(_relative(path))
     given = {name: value for name, value in options.items() if value not in (None, (), {})}
-    if "floors" in given:
-        given["floors"] = {**rules.get("floors", {}), **given["floors"]}
+    for table in ("floors", "spreads"):
+        if table in given:
+            given[table] = {**rules.get(table, {}), **given[table]}
     if "inconclusive" in given:
         given["inconclusive"] = Inconclusive(given["inconclusive"])
     origin = "options" if path is None else printable(os.path.relpath(path))

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from aznas_onnx.cli.tables import Column, print_table, print_trimmed, proxy_title, write_markdown
+from aznas_onnx.cli.tables import (
+    Column,
+    print_table,
+    print_trimmed,
+    proxies_with_room,
+    proxy_title,
+    write_markdown,
+)
 from aznas_onnx.cli.text import plural, printable
 from aznas_onnx.counts import format_bytes, format_count
 from aznas_onnx.gating import COMPARED, Compared, GateResult, Verdict
@@ -18,7 +25,8 @@ __all__ = ["failure_document", "gate_document", "headline", "render_gate", "writ
 
 _MARKS = {Verdict.PASS: "pass", Verdict.REJECT: "REJECT", Verdict.INCONCLUSIVE: "unclear"}
 _STYLES = {Verdict.PASS: "green", Verdict.REJECT: "bold red", Verdict.INCONCLUSIVE: "yellow"}
-_PROXIES = tuple(name for name in COMPARED if name != "macs")
+_COUNTS = ("macs", "params")  # shown as counts for every model
+_OTHER_COLUMNS = 60  # what names and counts take
 
 
 def render_gate(result: GateResult, output_format: str, console: Console, *, origin: str) -> None:
@@ -100,7 +108,8 @@ def write_summary(result: GateResult, stream: Any) -> None:
     rows = [(check.rule, _MARKS[check.verdict], check.reason) for check in result.checks]
     write_markdown(stream, columns, rows)
     stream.write("\n")
-    write_markdown(stream, _columns(narrow=False), (_cells(model) for model in result.models))
+    shown = _shown(result)
+    write_markdown(stream, _columns(shown, narrow=False), (_cells(model, shown) for model in result.models))
     stream.write(f"\n{_legend(result)}\n")
 
 
@@ -134,15 +143,22 @@ def _print(result: GateResult, console: Console, origin: str) -> None:
         console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
     console.print()
     narrow = console.width < 118
-    print_table(console, _columns(narrow=narrow), (_cells(model) for model in result.models))
+    shown = proxies_with_room(_shown(result), console.width, _OTHER_COLUMNS, narrow=narrow)
+    print_table(console, _columns(shown, narrow=narrow), (_cells(model, shown) for model in result.models))
     console.print()
     print_trimmed(console, f"{_legend(result)} Rules: {printable(origin)}.", style="dim")
 
 
-def _columns(*, narrow: bool) -> list[Column]:
+def _shown(result: GateResult) -> list[str]:
+    """Return the proxies that have a column: what was compared, and always those of AZ-NAS."""
+    names = dict.fromkeys((*COMPARED, *result.policy.compared))
+    return [name for name in names if name not in _COUNTS]
+
+
+def _columns(shown: Sequence[str], *, narrow: bool) -> list[Column]:
     return [
         Column(title="Model", is_number=False, is_name=True),
-        *(Column(title=proxy_title(name, narrow=narrow)) for name in _PROXIES),
+        *(Column(title=proxy_title(name, narrow=narrow)) for name in shown),
         Column(title="MACs"),
         Column(title="Params"),
         Column(title="Activations"),
@@ -150,10 +166,10 @@ def _columns(*, narrow: bool) -> list[Column]:
     ]
 
 
-def _cells(model: Compared) -> list[str]:
+def _cells(model: Compared, shown: Sequence[str]) -> list[str]:
     return [
         model.model,
-        *(_value(model.proxies, name) for name in _PROXIES),
+        *(_value(model.proxies, name) for name in shown),
         format_count(model.macs),
         format_count(model.params),
         format_bytes(model.activation_bytes),
@@ -165,7 +181,7 @@ def _value(proxies: Mapping[str, float | None], name: str) -> str:
     if name not in proxies:
         return "n/a" if proxies else ""
     value = proxies[name]
-    return "none" if value is None else f"{value:.3f}"
+    return "none" if value is None else f"{value:.3f}" if abs(value) < 1e6 else f"{value:.3g}"
 
 
 def _legend(result: GateResult) -> str:

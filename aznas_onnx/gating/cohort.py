@@ -14,57 +14,37 @@ that is worse: as in the paper, one very bad rank costs more than several good o
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
 
 from aznas_onnx.gating.population import Population
+from aznas_onnx.gating.spreads import spread_of
+from aznas_onnx.ranking import Aggregation, Assembly
 
-__all__ = ["SPREADS", "Spread", "difference", "log_rank_scores", "percentile", "population_score", "terms"]
+__all__ = ["difference", "log_rank_scores", "percentile", "population_score", "terms"]
 
 Floats = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """How a proxy varies between networks of one space: a standard deviation, on the scale where it is even."""
+def terms(
+    candidate: Mapping[str, float],
+    baseline: Mapping[str, float],
+    assembly: Assembly | None = None,
+    deviations: Mapping[str, float] | None = None,
+) -> dict[str, float]:
+    """Return what each proxy adds to the difference of two networks' scores.
 
-    scale: Callable[[float], float]
-    deviation: float
-
-    def between(self, value: float, other: float) -> float:
-        """Return how far a value lies above another, in standard deviations."""
-        return (self.scale(value) - self.scale(other)) / self.deviation
-
-
-def _log(value: float) -> float:
-    return math.log(max(value, 1e-9))
-
-
-def _below_best(value: float) -> float:
-    """Return trainability, which is 0 at best and has a long tail below, on a logarithmic scale."""
-    return -math.log1p(max(-value, 0.0))
-
-
-# What benchmarks/gate_spreads.py prints for the bundled convolutional populations, rounded: 0.17 to 0.23 for
-# expressivity, 0.19 to 0.56 for progressivity, 0.07 to 0.22 for trainability. Multiply-adds spread by 1.07 over all of
-# NAS-Bench-201, and by 0.14 in the windows of the mbv2 populations, which cut them off; half of the former is taken.
-SPREADS: Mapping[str, Spread] = MappingProxyType(
-    {
-        "expressivity": Spread(_log, 0.2),
-        "progressivity": Spread(float, 0.4),
-        "trainability": Spread(_below_best, 0.15),
-        "macs": Spread(_log, 0.5),
-    }
-)
-"""Of each proxy that two networks can be compared by."""
-
-
-def terms(candidate: Mapping[str, float], baseline: Mapping[str, float]) -> dict[str, float]:
-    """Return what each proxy adds to the difference of two networks' scores: ln(Phi(d) / Phi(0)).
+    Parameters
+    ----------
+    candidate, baseline
+        Proxies by name, as they are; those that are lower for better networks count the other way round.
+    assembly
+        Weights, and how rank shares are combined: ``w * ln(Phi(d) / Phi(0))`` for log-rank, which is the default, and
+        ``w * (Phi(d) - Phi(0))`` for linear.
+    deviations
+        Of proxies that are not built in, or instead of the usual ones.
 
     Examples
     --------
@@ -73,15 +53,26 @@ def terms(candidate: Mapping[str, float], baseline: Mapping[str, float]) -> dict
     """
     from scipy.stats import norm
 
-    return {
-        name: float(norm.logcdf(SPREADS[name].between(value, baseline[name]))) + math.log(2)
-        for name, value in candidate.items()
-    }
+    assembly = assembly or Assembly()
+    found = {}
+    for name, value in candidate.items():
+        distance = spread_of(name, deviations or {}).between(value, baseline[name])
+        if assembly.aggregation is Aggregation.LOG_RANK:
+            term = float(norm.logcdf(distance)) + math.log(2)
+        else:
+            term = float(norm.cdf(distance)) - 0.5
+        found[name] = assembly.weight(name) * term
+    return found
 
 
-def difference(candidate: Mapping[str, float], baseline: Mapping[str, float]) -> float:
-    """Return by how much a network's score is above another's, in a cohort around the other."""
-    return math.fsum(terms(candidate, baseline).values())
+def difference(
+    candidate: Mapping[str, float],
+    baseline: Mapping[str, float],
+    assembly: Assembly | None = None,
+    deviations: Mapping[str, float] | None = None,
+) -> float:
+    """Return by how much a network scores above another, in a cohort around the other: the sum of :func:`terms`."""
+    return math.fsum(terms(candidate, baseline, assembly, deviations).values())
 
 
 def population_score(values: Mapping[str, float], population: Population) -> float:

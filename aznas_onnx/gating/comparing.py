@@ -13,7 +13,7 @@ from aznas_onnx.gating.cohort import difference, terms
 from aznas_onnx.gating.draws import Draws
 from aznas_onnx.gating.evidence import Estimate, Verdict, jackknife
 from aznas_onnx.gating.noisy import Decide, NoisyCheck
-from aznas_onnx.gating.policy import Policy
+from aznas_onnx.gating.policy import COMPARED, Policy
 from aznas_onnx.gating.result import Check
 from aznas_onnx.proxies.idle import IDLE_BLOCKS, IDLE_SENTENCE
 
@@ -48,7 +48,8 @@ class BaselineCheck(NoisyCheck):
             draws[f"c:{name}"], draws[f"b:{name}"] = self.candidate.values(name), self.baseline.values(name)
 
         def score(means: Mapping[str, float]) -> float:
-            return difference({n: means[f"c:{n}"] for n in names}, {n: means[f"b:{n}"] for n in names})
+            mine, theirs = ({name: means[f"{which}:{name}"] for name in names} for which in "cb")
+            return difference(mine, theirs, self.policy.assembly, self.policy.spreads)
 
         estimate = jackknife(score, draws)
         verdict = decide_on(estimate, -self.policy.tolerance)
@@ -57,7 +58,7 @@ class BaselineCheck(NoisyCheck):
     def _broken(self) -> list[Check]:
         """Return a rejection for what the candidate lacks and the baseline has: a proxy, or work in each block."""
         by_reason: dict[str, list[str]] = {}
-        for name in self.policy.proxies:
+        for name in self.policy.compared:
             if self.candidate.applies(name) and self.baseline.applies(name) and self._is_lost(name):
                 by_reason.setdefault(self.candidate.reason(name), []).append(name)
         reasons = [
@@ -79,7 +80,7 @@ class BaselineCheck(NoisyCheck):
     def _compared(self) -> list[str]:
         """Return the proxies that both have."""
         names = []
-        for name in self.policy.proxies:
+        for name in self.policy.compared:
             ones = (self.candidate, self.baseline)
             applying = [draws.applies(name) for draws in ones]
             lacking = [
@@ -94,6 +95,10 @@ class BaselineCheck(NoisyCheck):
                 self.warn(f"{name} takes no part in the comparison with {self.baseline.model}: {who} has none")
         return names
 
+    @property
+    def _score(self) -> str:
+        return "AZ score" if set(self.policy.compared) <= set(COMPARED) else "score"
+
     def _told(self, estimate: Estimate, verdict: Verdict, names: Sequence[str]) -> str:
         value = estimate.value
         amount = f"{abs(value):.2f} {'above' if value >= 0 else 'below'} {self.baseline.model}"
@@ -101,14 +106,18 @@ class BaselineCheck(NoisyCheck):
         tolerated = f"{self.policy.tolerance:g} below is tolerated"
         if verdict is Verdict.PASS:
             same = abs(value) < _SAME
-            return f"AZ score {f'equal to {self.baseline.model}' if same else amount} ({noise}; {tolerated})"
-        means = [{n: float(np.nanmean(draws.values(n))) for n in names} for draws in (self.candidate, self.baseline)]
-        parts = sorted((part, name) for name, part in terms(*means).items() if part < _WORTH_TELLING)
-        drivers = ", ".join(_change(name, means[0][name], means[1][name]) for _, name in parts[:_TOLD])
+            return f"{self._score} {f'equal to {self.baseline.model}' if same else amount} ({noise}; {tolerated})"
+        mine, theirs = (
+            {name: float(np.nanmean(draws.values(name))) for name in names} for draws in (self.candidate, self.baseline)
+        )
+        changes = terms(mine, theirs, self.policy.assembly, self.policy.spreads)
+        parts = sorted((part, name) for name, part in changes.items() if part < _WORTH_TELLING)
+        drivers = ", ".join(_change(name, mine[name], theirs[name]) for _, name in parts[:_TOLD])
         told = drivers or "no one proxy"
         if verdict is Verdict.REJECT:
-            return f"AZ score {amount} ({noise}; {tolerated}): {told}"
-        return f"AZ score {amount}, too noisy to tell whether it is within the tolerance ({noise}; {tolerated}): {told}"
+            return f"{self._score} {amount} ({noise}; {tolerated}): {told}"
+        doubt = "too noisy to tell whether it is within the tolerance"
+        return f"{self._score} {amount}, {doubt} ({noise}; {tolerated}): {told}"
 
     def _check(
         self, verdict: Verdict, reason: str, estimate: Estimate | None = None, rule: str = "baseline_score"
@@ -129,4 +138,5 @@ def _change(name: str, value: float, before: float) -> str:
     if name in ("macs", "expressivity") and before > 0:
         noun = "MACs" if name == "macs" else name
         return f"{noun} {100 * (value / before - 1):+.0f} %"
-    return f"{name} {before:.2f} to {value:.2f}"
+    digits = ".2f" if max(abs(before), abs(value)) < 1e3 else ".3g"
+    return f"{name} {before:{digits}} to {value:{digits}}"

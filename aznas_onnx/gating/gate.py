@@ -158,7 +158,7 @@ class _Gate:
             device=policy.device,
             seeds=policy.max_seeds,
             seed=policy.seed,
-            proxies=tuple(dict.fromkeys((*COMPARED, IDLE_BLOCKS.name, *policy.floors))),
+            proxies=tuple(dict.fromkeys((*COMPARED, *policy.compared, IDLE_BLOCKS.name, *policy.floors))),
             blocks=policy.blocks,
             input_shapes=policy.input_shapes,
             keep_graph=policy.keep_graph,

@@ -10,12 +10,14 @@ from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 
 from aznas_onnx.errors import SettingsError
+from aznas_onnx.gating.spreads import SPREADS
 from aznas_onnx.proxies import PROXIES
+from aznas_onnx.ranking import Aggregation, Assembly
 
 __all__ = ["COMPARED", "Inconclusive", "Policy"]
 
 COMPARED = ("expressivity", "progressivity", "trainability", "macs")
-"""The proxies that a comparison with a baseline may use: those of AZ-NAS, whose usual spread is known."""
+"""The proxies that a baseline is compared by where the policy names no others: those of AZ-NAS."""
 
 
 class Inconclusive(str, enum.Enum):
@@ -42,7 +44,13 @@ class Policy:
     min_shortcuts
         The least share of a baseline's shortcuts past layers that the candidate must keep; 0 for none.
     proxies
-        What makes up the AZ score that baselines are compared by.
+        What makes up the score that baselines are compared by: names of proxies or groups, with weights
+        (``synflow:0.5``), or ``FILE.py:NAME``.
+    aggregate
+        How their rank shares are combined: ``"log-rank"`` (Eq. 12) or ``"linear"``.
+    spreads
+        By name of a proxy: its standard deviation between networks that are alternatives to each other. Needed for
+        proxies that are not built in.
     max_macs, max_params, max_activation_bytes
         Budgets for one sample; None for none.
     max_latency
@@ -71,6 +79,8 @@ class Policy:
     tolerance: float = 0.5
     min_shortcuts: float = 0.5
     proxies: tuple[str, ...] = COMPARED
+    aggregate: str = Aggregation.LOG_RANK.value
+    spreads: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     max_macs: int | None = None
     max_params: int | None = None
     max_activation_bytes: int | None = None
@@ -118,18 +128,41 @@ class Policy:
             )
 
     def _check_names(self) -> None:
-        unknown = [name for name in self.proxies if name not in COMPARED]
-        if unknown or not self.proxies:
-            found = f"{unknown[0]!r} is not one" if unknown else "none is named"
-            raise SettingsError(
-                f"a baseline is compared by {', '.join(COMPARED)}, and {found}; other proxies may have a floor"
-            )
-        PROXIES.resolve(self.floors)
-        for name, floor in self.floors.items():
-            if not math.isfinite(floor):
-                raise SettingsError(f"the floor of {name} is {floor}; a finite number is accepted")
+        names = self.compared
+        if not names:
+            raise SettingsError("no proxy is named to compare with a baseline; name one or more, such as az")
+        for name, spread in self.spreads.items():
+            PROXIES.resolve([name])
+            if not (math.isfinite(spread) and spread > 0):
+                raise SettingsError(f"the spread of {name} is {spread:g}; a number above 0 is accepted")
+        for name in names:
+            if name not in SPREADS and name not in self.spreads:
+                raise SettingsError(
+                    f"how much {name} differs between networks is not known; say so in spreads, such as {name} = 0.3: "
+                    "its standard deviation between networks that you would call alternatives"
+                )
+        self._check_floors()
         if self.max_latency_ratio is not None and not self.baseline:
             raise SettingsError("max_latency_ratio compares with a baseline, and none is named")
+
+    def _check_floors(self) -> None:
+        for name, floor in self.floors.items():
+            if name not in PROXIES:
+                named = ", ".join(proxy.name for proxy in PROXIES.resolve([name]))
+                raise SettingsError(f"a floor is for a single proxy by its name, and {name!r} stands for {named}")
+            if not math.isfinite(floor):
+                raise SettingsError(f"the floor of {name} is {floor}; a finite number is accepted")
+
+    @property
+    def assembly(self) -> Assembly:
+        """Weights and aggregation of the comparison with a baseline."""
+        return Assembly.of(self.proxies, self.aggregate)
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """The proxies that a baseline is compared by, in full: those that count."""
+        assembly = self.assembly
+        return tuple(proxy.name for proxy in PROXIES.resolve(self.proxies) if assembly.weight(proxy.name))
 
     @property
     def demands_nothing(self) -> bool:

@@ -40,8 +40,8 @@ def find_policy_file(folder: Path) -> Path | None:
 def read_policy(path: Path) -> dict[str, Any]:
     """Read the rules of a file, as arguments of :class:`Policy`.
 
-    Paths of models and references are taken from the file's own folder, so that a gate does the same wherever it is
-    started.
+    Paths of models, references and proxies are taken from the file's own folder, so that a gate does the same wherever
+    it is started.
 
     Raises
     ------
@@ -69,6 +69,8 @@ def read_policy(path: Path) -> dict[str, Any]:
         rules["reference"] = tuple(
             str(path.parent / one) if one.endswith(".json") else one for one in rules["reference"]
         )
+    if "proxies" in rules:
+        rules["proxies"] = tuple(str(path.parent / one) if ".py:" in one else one for one in rules["proxies"])
     return rules
 
 
@@ -124,10 +126,10 @@ def _flag(value: Any) -> bool:
     return value
 
 
-def _floors(value: Any) -> dict[str, float]:
+def _numbers(value: Any) -> dict[str, float]:
     if not isinstance(value, dict):
         raise TypeError("a table of proxies and numbers is accepted")
-    return {name: _number(floor) for name, floor in value.items()}
+    return {name: _number(number) for name, number in value.items()}
 
 
 def _shapes(value: Any) -> dict[str, tuple[int, ...]]:
@@ -149,12 +151,14 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "tolerance": _number,
     "min_shortcuts": _number,
     "proxies": _texts,
+    "aggregate": _text,
+    "spreads": _numbers,
     "max_macs": _count,
     "max_params": _count,
     "max_activation_bytes": _count,
     "max_latency": _number,
     "max_latency_ratio": _number,
-    "floors": _floors,
+    "floors": _numbers,
     "inconclusive": _inconclusive,
     "confidence": _number,
     "min_seeds": _whole,

@@ -73,7 +73,7 @@ class BlockPass:
         self._blocks = tuple(blocks)
         self._constants = {name: tensor for name, tensor in program.constants.items() if name not in drawn}
         self._stages = stages_of(program, blocks, frozenset(drawn))
-        self._stand_ins = {} if find_stand_ins is None else find_stand_ins(self._stages)
+        self.stand_ins = {} if find_stand_ins is None else find_stand_ins(self._stages)
 
     def measure(
         self, feeds: Mapping[str, Tensor], weights: WeightSource | None, signs: Signs | None
@@ -101,7 +101,7 @@ class BlockPass:
             if weights is not None:
                 with self._clock.phase("draw weights"):
                     environment.update((name, weights.draw(name)) for name in stage.weights)
-            if previous is None or signs is None or stage.block.index in self._stand_ins:
+            if previous is None or signs is None or stage.block.index in self.stand_ins:
                 with self._clock.phase("forward"):
                     _run(stage, environment)
             else:
@@ -113,7 +113,7 @@ class BlockPass:
             previous = stage
         with self._clock.phase("spectra"):
             found = measuring.finish(self._blocks)
-        return found if signs is None else _shared(found, self._blocks, self._stand_ins)
+        return found if signs is None else _shared(found, self._blocks, self.stand_ins)
 
 
 def _shared(

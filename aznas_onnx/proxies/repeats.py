@@ -2,7 +2,7 @@
 
 Networks stack copies of a block. With random weights the Jacobians of copies differ by chance and, slowly, by depth.
 The last of a stack is the one to measure: its input has become what the stack makes of it. On NAS-Bench-201 the last
-of five ranks the cells as well as all five do (docs/benchmarks.md), and the first clearly worse.
+of five ranks the cells as well as all five do (docs/fidelity.md), and the first clearly worse.
 """
 
 from __future__ import annotations
@@ -71,8 +71,12 @@ def _signature(
         weight = weights.get(name)
         if weight is not None:
             return ("weight", weight.law, weight.parameter, weight.shape)
-        is_fixed = name in graph.constants or not name
-        return ("constant", name) if is_fixed else ("outside", facts[name].shape)
+        if not name:
+            return ("omitted",)
+        if name not in graph.constants:
+            return ("outside", facts[name].shape)
+        value = facts.value(name)  # exporters name the bounds of each ReLU6 anew
+        return ("constant", name) if value is None else ("constant", _hashable(value))
 
     described = []
     for node in nodes:

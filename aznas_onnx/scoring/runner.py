@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -91,6 +92,11 @@ class Runner:
             find_stand_ins=find if share_repeats else None,
             clock=clock,
         )
+
+    @property
+    def stand_ins(self) -> Mapping[int, int]:
+        """Which blocks share another's Jacobian: from the index of each to that of the block that is measured."""
+        return self._pass.stand_ins
 
     def measure(self, seed: int, *, gradients: bool) -> tuple[BlockEvidence, ...]:
         """Draw weights, input and, where `gradients` are asked for, output gradients; run the pass."""

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aznas_onnx.gating import COMPARED
 from aznas_onnx.gating.cohort import (
-    SPREADS,
     difference,
     log_rank_scores,
     percentile,
@@ -17,7 +17,13 @@ from aznas_onnx.gating.cohort import (
     terms,
 )
 from aznas_onnx.gating.population import Member, Population, PopulationSettings
-from aznas_onnx.ranking import aggregate
+from aznas_onnx.gating.spreads import SPREADS, spread_of
+from aznas_onnx.proxies import AZ
+from aznas_onnx.proxies.blockwise import BLOCKWISE
+from aznas_onnx.proxies.idle import IDLE_BLOCKS
+from aznas_onnx.proxies.literature import LITERATURE
+from aznas_onnx.proxies.structural import STRUCTURAL
+from aznas_onnx.ranking import Assembly, aggregate
 
 BASELINE = {"expressivity": 40.0, "progressivity": -0.5, "trainability": -0.3, "macs": 1e9}
 
@@ -40,12 +46,39 @@ def test_an_equal_network_scores_0() -> None:
     assert difference(BASELINE, BASELINE) == 0.0
 
 
-@pytest.mark.parametrize("name", list(SPREADS))
+@pytest.mark.parametrize("name", list(COMPARED))
 def test_one_worse_proxy_costs_without_limit_and_one_better_gains_at_most_ln_2(name: str) -> None:
     worse = {"expressivity": 1.0, "progressivity": -9.0, "trainability": -50.0, "macs": 1e5}
     better = {"expressivity": 4000.0, "progressivity": 9.0, "trainability": 0.0, "macs": 1e15}
     assert difference({**BASELINE, name: worse[name]}, BASELINE) < -10
     assert 0 < difference({**BASELINE, name: better[name]}, BASELINE) <= math.log(2)
+
+
+def test_every_built_in_proxy_has_a_spread() -> None:
+    built_in = (*AZ, *BLOCKWISE, *STRUCTURAL, *LITERATURE, IDLE_BLOCKS)
+    assert set(SPREADS) == {proxy.name for proxy in built_in}
+    assert all(spread.deviation > 0 for spread in SPREADS.values())
+
+
+def test_lower_values_of_a_proxy_that_is_better_low_count_as_better() -> None:
+    assert spread_of("te_nas_ntk", {}).between(10.0, 20.0) > 0 > spread_of("synflow", {}).between(10.0, 20.0)
+    assert difference({"te_nas_ntk": 10.0}, {"te_nas_ntk": 20.0}) > 0
+
+
+def test_a_deviation_that_is_given_comes_first() -> None:
+    candidate, baseline = {"macs": 1.0}, {"macs": 2.0}
+    assert difference(candidate, baseline, deviations={"macs": 100.0}) == pytest.approx(
+        math.log(0.4960106 / 0.5), rel=1e-4
+    )
+
+
+def test_weights_multiply_and_linear_adds_shares() -> None:
+    candidate = {**BASELINE, "macs": 0.66e9}
+    plain = difference(candidate, BASELINE)
+    assert difference(candidate, BASELINE, Assembly.of(["az", "macs:2"])) == pytest.approx(2 * plain)
+    assert difference(candidate, BASELINE, Assembly.of(["az", "macs:0"])) == 0.0
+    linear = difference(candidate, BASELINE, Assembly.of(["az"], "linear"))
+    assert linear == pytest.approx(math.exp(plain) / 2 - 0.5)
 
 
 def test_one_bad_proxy_is_not_made_up_for_by_three_good_ones() -> None:
@@ -67,7 +100,7 @@ def test_a_fifth_fewer_multiply_adds_alone_are_tolerated_and_a_third_fewer_are_n
             "macs": st.floats(1e6, 1e11),
         }
     ),
-    st.sampled_from(list(SPREADS)),
+    st.sampled_from(list(COMPARED)),
     st.floats(1.001, 3),
 )
 def test_the_score_rises_with_every_proxy(values: dict[str, float], name: str, factor: float) -> None:

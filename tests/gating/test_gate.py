@@ -91,6 +91,35 @@ def test_a_worse_network_is_rejected_with_what_is_worse_first(scripted: Scripted
     assert reason.endswith("MACs -80 %, expressivity -25 %")
 
 
+def test_other_proxies_weights_and_aggregation_decide_where_the_policy_names_them(scripted: Scripted) -> None:
+    scripted.draws["shipped"] = lambda seed: {**usual(seed), "synflow": 1e40}
+    scripted.draws["new"] = lambda seed: {**usual(seed), "synflow": 1e10}
+    assert decide().verdict is Verdict.PASS
+    assert decide(proxies=("az", "synflow:0")).verdict is Verdict.PASS
+    result = decide(proxies=("az", "synflow"))
+    assert "synflow" in scripted.options["proxies"]
+    (reason,) = result.reasons
+    assert reason.startswith("score ")
+    assert reason.endswith("synflow 1e+40 to 1e+10")
+    weighted = decide(proxies=("az", "synflow:2")).checks[-1].value
+    assert weighted == pytest.approx(2 * (result.checks[-1].value or 0.0))
+    assert decide(proxies=("synflow",), aggregate="linear", tolerance=0.2).verdict is Verdict.REJECT
+
+
+def test_a_proxy_of_ones_own_needs_a_deviation(scripted: Scripted, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from aznas_onnx.proxies import Direction, Need, Outcome, Proxy\n"
+        "def evaluate(evidence): return Outcome.of(1.0)\n"
+        "MINE = Proxy(name='gate_test_proxy', description='d', equation='e', direction=Direction.LOWER_IS_BETTER,"
+        " needs=Need.GRAPH, evaluate=evaluate)\n"
+    )
+    scripted.draws["shipped"] = lambda seed: {**usual(seed), "gate_test_proxy": 1.0}
+    scripted.draws["new"] = lambda seed: {**usual(seed), "gate_test_proxy": 9.0}
+    with pytest.raises(SettingsError, match=r"say so in spreads, such as gate_test_proxy = 0\.3"):
+        decide(proxies=("az", "mine.py:MINE"))
+    assert decide(proxies=("az", "mine.py:MINE"), spreads={"gate_test_proxy": 2.0}).verdict is Verdict.REJECT
+
+
 def test_seeds_are_added_until_noise_allows_a_decision_and_are_the_same_for_both(scripted: Scripted) -> None:
     scripted.draws["new"] = lambda seed: usual(seed + 1000, noise=0.02)
     scripted.draws["shipped"] = lambda seed: usual(seed, noise=0.02)
