@@ -26,7 +26,10 @@ from aznas_onnx.graph.facts import Fact
 from aznas_onnx.graph.ir import Constant, Node
 from aznas_onnx.graph.large import LargeValues
 
-__all__ = ["BatchRepair", "Repair", "lost_batch"]
+__all__ = ["USUAL_PROBE", "BatchRepair", "Repair", "lost_batch", "probe_batch"]
+
+USUAL_PROBE = 13  # the second batch size that a graph is walked at; a size that no window or head count has
+_OTHER_PROBES = (17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97)
 
 
 @dataclass(slots=True)
@@ -68,6 +71,17 @@ class Repair:
         if axis + 1 < len(values):
             parts.append(self.vector(f"{prefix}/after", values[axis + 1 :]))
         return self.node("Concat", node, parts, f"{prefix}/target", axis=0)
+
+
+def probe_batch(facts: Mapping[str, Fact]) -> int:
+    """Return a batch size for the second walk that divides no size of the first.
+
+    A multiple of it is then an axis that follows the batch. 65 tokens, those of 64 patches and a class token, are not
+    to be taken for five batches of 13. Where every candidate divides something, the usual one.
+    """
+    sizes = {size for fact in facts.values() for size in fact.shape or () if size}
+    fits = (probe for probe in (USUAL_PROBE, *_OTHER_PROBES) if all(size % probe for size in sizes))
+    return next(fits, USUAL_PROBE)
 
 
 def lost_batch(

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from aznas_onnx.errors import AznasError, ModelError
-from aznas_onnx.graph.batch import lost_batch
+from aznas_onnx.graph.batch import USUAL_PROBE, lost_batch, probe_batch
 from aznas_onnx.graph.facts import Facts
 from aznas_onnx.graph.fold import fold
 from aznas_onnx.graph.inputs import InputPlan, plan_inputs
@@ -26,7 +26,6 @@ from aznas_onnx.graph.rewrite import canonicalise, decompose, restore_normalisat
 __all__ = ["BLOCKS_KEY", "declared_blocks", "named", "prepare", "specialise"]
 
 BLOCKS_KEY = "aznas.blocks"  # metadata key: JSON list of the tensors that are the primary blocks' outputs, in order
-_PROBE_BATCH = 13  # the second batch size that a graph is walked at; a size that no window or head count has
 
 _READ_SHAPES = frozenset("Shape Size".split())
 _MESSAGE_LENGTH = 1000
@@ -98,9 +97,9 @@ def _prepare(
     fixed_batch = ""
     if isinstance(source, Graph) and not any(node.op_type in _READ_SHAPES for node in graph.nodes):
         # What was drawn here has no batch size in it: one walk says it all.
-        graph, facts = interpret(graph, _PROBE_BATCH, plan.shapes(_PROBE_BATCH), limits)
+        graph, facts = interpret(graph, USUAL_PROBE, plan.shapes(USUAL_PROBE), limits)
         graph, facts = fold(graph, facts, protected=declared)
-        batch = _PROBE_BATCH
+        batch = USUAL_PROBE
     else:
         graph, facts, fixed_batch = _freed(graph, plan, limits, declared)
     _check_computes(graph, plan.primary)
@@ -129,7 +128,8 @@ def _freed(graph: Graph, plan: InputPlan, limits: Limits, declared: Collection[s
     batch = plan.declared_batch
     graph, facts = interpret(graph, batch, plan.shapes(batch), limits)
     try:
-        repaired, probe = interpret(graph, _PROBE_BATCH, plan.shapes(_PROBE_BATCH), limits, facts)
+        size = probe_batch(facts)
+        repaired, probe = interpret(graph, size, plan.shapes(size), limits, facts)
         if repaired is not graph:
             graph, facts = interpret(repaired, batch, plan.shapes(batch), limits)
         fixed_batch = lost_batch(graph.nodes, facts, probe, graph.outputs)

@@ -11,7 +11,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("family", ["residual", "cells"])
+@pytest.mark.parametrize("family", ["residual", "cells", "transformer"])
 def test_no_re_export_is_rejected_and_every_damaged_network_is(
     family: str, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

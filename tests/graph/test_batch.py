@@ -9,7 +9,9 @@ import pytest
 
 from aznas_onnx.errors import ModelError
 from aznas_onnx.graph import prepare, specialise
+from aznas_onnx.graph.batch import _OTHER_PROBES, USUAL_PROBE, probe_batch
 from aznas_onnx.graph.emit import emit
+from aznas_onnx.graph.facts import Fact
 from tests.graph.builders import network, weights
 
 Array = npt.NDArray[np.float32]
@@ -242,6 +244,23 @@ def test_states_for_several_rows_a_sample_are_repeated(state: str) -> None:
     numbers = {"one": [1], "two": [2], "five": [5], "rows": [4, 2, 3], "back": [1, 4, 5]}
     constants.update({name: np.array(value) for name, value in numbers.items()})
     check(network(body, {"x": (1, 4, 6)}, constants))
+
+
+def sized(*shape: int) -> dict[str, Fact]:
+    return {"x": Fact(dtype=np.dtype(np.float32), shape=shape)}
+
+
+def test_the_probe_divides_no_size() -> None:
+    assert probe_batch(sized(1, 64, 768)) == USUAL_PROBE
+    assert probe_batch(sized(1, 65, 64)) == 17
+    assert probe_batch(sized(USUAL_PROBE, 17, 0, 19)) == 23
+    assert probe_batch(sized(*(USUAL_PROBE, *_OTHER_PROBES))) == USUAL_PROBE
+
+
+def test_a_batch_of_the_usual_probe_is_found_all_the_same() -> None:
+    """Walked twice at one size, nothing would follow the batch."""
+    model = network("y = Reshape (x, s)", {"x": (USUAL_PROBE, 4, 6)}, {"s": np.array([USUAL_PROBE, 24])})
+    check(model)
 
 
 def test_an_open_batch_needs_no_repair() -> None:

@@ -10,7 +10,8 @@ PyTorch, dynamo          output ``getitem_3`` (of the batch norm's tuple; a plai
                          module had no bias, bias ``conv1.weight_bias``; it removes a bias that is all zero
 Paddle                   nothing: it does not fold, and its genuine biases are ``p2o.pd_op.reshape.0.0``
 ONNX Runtime             bias ``ConvBnFusion_BN_B_...``, weight ``ConvBnFusion_W_...``
-onnxslim                 weight and bias by its output or its own name: ``NAME_weight``, ``NAME_bias``
+onnxslim                 weight and bias by its output or its own name: ``NAME_weight``, ``NAME_bias``; it folds into
+                         convolutions only, and gives a linear layer that it makes of MatMul and Add such a weight, too
 TensorFlow and Keras     output ``.../batchnorm/mul_1:0`` or ``.../batchnorm/add_1:0``, weight ``.../merged_input:0``;
                          after a genuine bias the output is ``.../BiasAdd:0``
 
@@ -71,6 +72,8 @@ class Names:
         The roots of its constants; `bias` is empty where there is none, or where its name says nothing.
     shares_bias
         Whether other nodes read the same bias, so that its name is that of any of them.
+    is_linear
+        Whether it is a linear layer, and no convolution.
     """
 
     node: str
@@ -78,6 +81,7 @@ class Names:
     weight: str
     bias: str
     shares_bias: bool = False
+    is_linear: bool = False
 
 
 def holds_factor(names: Names) -> bool:
@@ -97,7 +101,7 @@ def folded_by(names: Names) -> str:
         return "PyTorch's dynamo exporter"
     if _ORT.search(names.bias) or _ORT.search(names.weight):
         return "ONNX Runtime"
-    if names.weight in (f"{names.output}_weight", f"{names.node}_weight"):
+    if not names.is_linear and names.weight in (f"{names.output}_weight", f"{names.node}_weight"):
         return "onnxslim"
     if _TENSORFLOW_WEIGHT.search(names.weight):
         return "TensorFlow"

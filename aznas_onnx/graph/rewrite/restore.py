@@ -62,7 +62,7 @@ def restore_folded(editor: Editor) -> tuple[str, ...]:
             by = _ASSUMED
         if by and not _is_normalised(editor, layer.node):
             _restore(editor, layer)
-            restored["linear layer" if layer.node.is_op("Gemm") else "convolution", by] += 1
+            restored["linear layer" if layer.names.is_linear else "convolution", by] += 1
     return tuple(
         f"normalisation restored after {plural(count, kind)} ({by if by == _ASSUMED else f'folded by {by}'})"
         for (kind, by), count in restored.items()
@@ -82,6 +82,7 @@ def _layers(editor: Editor) -> Iterator[_Layer]:
             weight=root(node.inputs[1], weight.sources),
             bias="" if bias is None or shares_bias else root(node.inputs[2], bias.sources),
             shares_bias=shares_bias,
+            is_linear=node.is_op("Gemm"),
         )
         yield _Layer(node, names, _channels(node, weight))
 

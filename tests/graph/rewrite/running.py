@@ -12,6 +12,7 @@ import onnx
 import onnxruntime
 
 from aznas_onnx.graph import Facts, Graph, Limits
+from aznas_onnx.graph.batch import probe_batch
 from aznas_onnx.graph.evaluate import evaluate
 from aznas_onnx.graph.fold import fold
 from aznas_onnx.graph.inputs import plan_inputs
@@ -24,7 +25,6 @@ from aznas_onnx.graph.rewrite.rewriting import Attempt
 
 __all__ = ["Rewritten", "canonical", "computes_the_same", "decomposed", "folded", "operators", "outcome", "run"]
 
-PROBE_BATCH = 13
 Array = npt.NDArray[Any]
 
 
@@ -48,7 +48,8 @@ def folded(model: onnx.ModelProto, protected: Collection[str] = ()) -> tuple[Gra
     graph, _ = decomposed(model)
     plan, limits = plan_inputs(graph, {}), Limits()
     graph, facts = interpret(graph, plan.declared_batch, plan.shapes(plan.declared_batch), limits)
-    graph, probe = interpret(graph, PROBE_BATCH, plan.shapes(PROBE_BATCH), limits, facts)
+    size = probe_batch(facts)
+    graph, probe = interpret(graph, size, plan.shapes(size), limits, facts)
     graph, facts = interpret(graph, plan.declared_batch, plan.shapes(plan.declared_batch), limits)
     return fold(graph, probe, facts, protected=protected)
 

@@ -66,6 +66,16 @@ def test_the_scale_of_attention_is_on_its_queries(body: str) -> None:
     assert computes_the_same(result.graph, model)
 
 
+@pytest.mark.parametrize("tokens", [13, 65, 17 * 13])
+def test_tokens_whose_number_looks_like_a_batch(tokens: int) -> None:
+    """A ViT has 65 tokens for 64 patches: five times the batch size at which graphs are usually walked."""
+    body = "r = Reshape (x, rows)  g = Gemm (r, w, b)  y = Reshape (g, many)"
+    model = network(body, {"x": ("N", tokens, 2, 4)}, {**CONSTANTS, "many": np.array([-1, tokens, 4])})
+    result = canonical(model)
+    assert operators(result.graph) == ["Reshape", "MatMul", "Add"]
+    assert computes_the_same(result.graph, model)
+
+
 def test_the_weight_keeps_its_root() -> None:
     body = "r = Reshape (x, rows)  g = Gemm <transB = 1> (r, wt)  a = Relu (g)  h = Gemm (a, w2)  y = Reshape (h, back)"
     graph = canonical(network(body, TOKENS, CONSTANTS)).graph

@@ -227,6 +227,35 @@ def test_transposed_convolutions_and_linear_layers_with_marks() -> None:
     assert computes_the_same(result.graph, model)
 
 
+SLIM_LAYER = "fc/MatMul_output_0"
+
+
+@pytest.mark.parametrize("ending", ["y = Softmax (f2)", "r = Relu (f2)  y = Gemm (r, fc4, fc_b)"])
+def test_a_linear_layer_that_onnxslim_made_was_not_normalised(ending: str) -> None:
+    """It makes MatMul and Add one Gemm and names the weight as that of a folded convolution, but folds into no Gemm."""
+    body = f"""
+        c = Conv (x, w, b)
+        p = GlobalAveragePool (c)
+        f = Flatten (p)
+        f2 = Gemm <transB = 1> (f, fc, fc_b)
+        {ending}
+    """
+    model = two_convolutions(
+        {"w": "c_weight", "b": "c_bias", "fc": f"{SLIM_LAYER}_weight", "fc_b": "fc.bias"},
+        {"fc": weights(4, 4), "fc4": weights(4, 2), "fc_b": weights(4)} if "fc4" not in ending else
+        {"fc": weights(2, 4), "fc4": weights(2, 2), "fc_b": weights(2)},
+        body,
+    )  # fmt: skip
+    for node in model.graph.node:
+        if node.output[0] == "f2":
+            node.name = SLIM_LAYER
+    result = restored(model)
+    assert operators(result.graph)[:2] == ["Conv", "BatchNormalization"]
+    assert operators(result.graph).count("BatchNormalization") == 1
+    assert result.changes == ("normalisation restored after 1 convolution (folded by onnxslim)",)
+    assert computes_the_same(result.graph, model)
+
+
 def test_what_storage_adds_to_a_name_is_ignored() -> None:
     assert root("b", frozenset({"conv.weight_bias_quantized"})) == "conv.weight_bias"
     assert root("sum", frozenset({"a", "b"})) == "sum"
