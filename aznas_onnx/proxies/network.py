@@ -437,7 +437,7 @@ def _measure(measurement: Measurement, instance: Instance, owner: str | None) ->
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        is_numerical = isinstance(error, torch.linalg.LinAlgError)
+        is_numerical = isinstance(error, torch.linalg.LinAlgError)  # type: ignore[attr-defined]
         if owner is not None and not is_numerical and not _is_unsupported(error):
             return Measured(reason=f"proxy {owner!r} fails: {summary(error)} ({place(error)})", is_lost=True)
         if not isinstance(error, RuntimeError):

@@ -355,12 +355,12 @@ def _outcome(proxy: Proxy, evidence: Evidence) -> Outcome:
         found: object = proxy.evaluate(evidence)
     except Exception as error:  # noqa: BLE001 - a stranger's proxy may raise anything
         return Outcome(value=math.nan, reason=f"proxy {proxy.name!r} fails: {summary(error)} ({place(error)})")
-    if not isinstance(found, Outcome) or not isinstance(found.value, Real):
-        kind = type(found.value if isinstance(found, Outcome) else found).__name__
-        return Outcome(
-            value=math.nan, reason=f"proxy {proxy.name!r}: evaluate() gives a {kind}; an Outcome of a float is needed"
-        )
-    return found
+    number: object = found.value if isinstance(found, Outcome) else None
+    if isinstance(found, Outcome) and isinstance(number, Real):
+        return found
+    kind = f"an Outcome of {number!r}" if isinstance(found, Outcome) else f"a {type(found).__name__}"
+    reason = f"proxy {proxy.name!r}: evaluate() gives {kind}; an Outcome of a float is needed"
+    return Outcome(value=math.nan, reason=reason)
 
 
 def _uncounted(costs: Costs) -> list[str]:
