@@ -15,6 +15,8 @@ from aznas_onnx.results import ProxyScores, ProxyValue, Status
 from tests.cli.samples import scores
 
 SETTINGS = PopulationSettings(effort="balanced", batch_size=16, input_shape=(3, 32, 32))
+_ROUNDING = {"trainability": 1e-2}  # near its best, 0, it is a small difference, which the number of threads changes
+_SLOW = ("autoformer-small", "autoformer-base")
 
 
 def member(name: str, value: float | None) -> Member:
@@ -120,15 +122,19 @@ def test_no_population_lies_about_that_is_not_listed(repository: Path) -> None:
     assert stored == {bundled.name for bundled in BUNDLED}
 
 
-def test_the_first_network_of_a_shipped_population_still_has_its_score() -> None:
+@pytest.mark.parametrize(
+    "name", [pytest.param(one.name, marks=[pytest.mark.slow] * (one.name in _SLOW)) for one in BUNDLED]
+)
+def test_the_first_network_of_a_shipped_population_still_has_its_score(name: str) -> None:
     from aznas_onnx.scoring import score
     from aznas_onnx.spaces import get
 
-    found = find_population("nb201")
-    first, space = found.members[0], get("nb201")
-    fresh = score(space.build(space.parse(first.model)), device="cpu", **found.settings.as_scoring())
-    for name, value in first.values.items():
-        assert fresh.proxies[name].mean == pytest.approx(value, rel=1e-3), name
+    found = find_population(name)
+    first, space = found.members[0], get(name.partition("-")[0] if name.startswith("mbv2") else name)
+    fresh = score(space.source(space.parse(first.model)), device="cpu", **found.settings.as_scoring())
+    assert fresh.params == first.params
+    for proxy, value in first.values.items():
+        assert fresh.proxies[proxy].mean == pytest.approx(value, rel=_ROUNDING.get(proxy, 1e-4)), proxy
 
 
 def test_places_of_the_best_and_the_worst() -> None:
