@@ -15,7 +15,8 @@ from aznas_onnx.results import ProxyScores, ProxyValue, Status
 from tests.cli.samples import scores
 
 SETTINGS = PopulationSettings(effort="balanced", batch_size=16, input_shape=(3, 32, 32))
-_SLOW = ("autoformer-small", "autoformer-base")
+_ROUNDING = {"trainability": 1e-2}  # the number of threads changes it by up to 0.3 %; with as many as built it, by 1e-9
+_SLOW = ("autoformer-small",)
 
 
 def member(name: str, value: float | None) -> Member:
@@ -133,7 +134,7 @@ def test_the_first_network_of_a_shipped_population_still_has_its_score(name: str
     fresh = score(space.source(space.parse(first.model)), device="cpu", **found.settings.as_scoring())
     assert fresh.params == first.params
     for proxy, value in first.values.items():
-        assert fresh.proxies[proxy].mean == pytest.approx(value, rel=1e-3), proxy
+        assert fresh.proxies[proxy].mean == pytest.approx(value, rel=_ROUNDING.get(proxy, 1e-4)), proxy
 
 
 def test_places_of_the_best_and_the_worst() -> None:
