@@ -61,6 +61,11 @@ BUNDLED = (
         description="AutoFormer-Small at 224x224, 21M to 24M parameters",
         arguments=f"--space autoformer-small --params 21M:24M --sample 64 {_FAST}",
     ),
+    BundledPopulation(
+        name="autoformer-base",
+        description="AutoFormer-Base at 224x224, 52M to 56.5M parameters",
+        arguments=f"--space autoformer-base --params 52M:56.5M --sample 40 {_FAST}",
+    ),
 )
 """What ships with the package. Fewer networks where one takes longer to score."""
 

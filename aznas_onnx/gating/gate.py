@@ -150,6 +150,7 @@ class _Gate:
         only = {one.only_batch for one in self._facts if one.only_batch is not None}
         if batch_size is None and len(only) == 1:
             (batch_size,) = only  # the others leave it open, and so all are scored alike
+        placed = [name for population in self._populations for name in population.proxies]
         from aznas_onnx.scoring import ScoreSettings
 
         settings = ScoreSettings.of(
@@ -158,7 +159,7 @@ class _Gate:
             device=policy.device,
             seeds=policy.max_seeds,
             seed=policy.seed,
-            proxies=tuple(dict.fromkeys((*COMPARED, *policy.compared, IDLE_BLOCKS.name, *policy.floors))),
+            proxies=tuple(dict.fromkeys((*COMPARED, *policy.compared, *placed, IDLE_BLOCKS.name, *policy.floors))),
             blocks=policy.blocks,
             input_shapes=policy.input_shapes,
             keep_graph=policy.keep_graph,
@@ -181,6 +182,7 @@ class _Gate:
             input_shape=candidate.input_shape,
             keep_graph=settings.keep_graph,
             as_published=settings.as_published,
+            blocks=settings.blocks,
         )
         for population in self._populations:
             population.settings.refuse_others(given, name=population.name, of=candidate.model)

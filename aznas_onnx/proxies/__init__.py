@@ -36,7 +36,7 @@ __all__ = [
 
 AZ = (EXPRESSIVITY, PROGRESSIVITY, TRAINABILITY, MACS)
 
-# Chosen on one half of 5,000 cells of NAS-Bench-201, and better than any published on the other (docs/proxies.md):
+# Chosen on cells of NAS-Bench-201, and better than any published on others that were scored later (docs/proxies.md):
 # benchmarks/choose_ensemble.py. None of the five costs another pass.
 BEST = (
     *(proxy.name for proxy in AZ),
