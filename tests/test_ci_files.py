@@ -194,6 +194,7 @@ def test_policies_of_the_documentation_are_accepted(repository: Path, tmp_path: 
     text = (repository / "docs" / "ci.md").read_text(encoding="utf-8")
     policies = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
     assert len(policies) >= 2
+    (tmp_path / "mine.py").write_bytes((repository / "examples" / "own_proxy.py").read_bytes())
     for policy in policies:
         name = "pyproject.toml" if "[tool.aznas.gate]" in policy else "aznas.toml"
         (tmp_path / name).write_text(policy, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""How often the gate is wrong, on few networks and seeds: benchmarks/gate_trials.py does it on more."""
+"""How often the gate is wrong, on few networks and one seed: benchmarks/gate_trials.py does it on more."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def test_no_re_export_is_rejected_and_every_damaged_network_is(
     monkeypatch.syspath_prepend(str(repository / "benchmarks"))
     trials: Any = importlib.import_module("gate_trials")
     paths = trials.write_networks(family, tmp_path)
-    rows = [trials.run(trial, paths) for number in range(3) for trial in trials.trials(family, paths, number)]
+    rows = [trials.run(trial, paths) for trial in trials.trials(family, paths, 0)]
     kinds = {kind: [row for row in rows if row["kind"] == kind] for kind in ("same", "redrawn", "damaged")}
-    assert (len(kinds["same"]), len(kinds["redrawn"]), len(kinds["damaged"])) == (21, 3, 30)
+    assert (len(kinds["same"]), len(kinds["redrawn"]), len(kinds["damaged"])) == (7, 1, 10)
     assert [row for row in (*kinds["same"], *kinds["redrawn"]) if row["verdict"] == "reject"] == []
     assert [row for row in kinds["same"] if row["verdict"] != "pass"] == []
     assert [row for row in kinds["damaged"] if row["verdict"] != "reject"] == []
