@@ -87,6 +87,10 @@ class ProxyScores:
     warnings: tuple[str, ...] = ()
     profile_s: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
 
+    def named(self, sentence: str) -> str:
+        """Return a sentence about this model, such as its reason or a warning, so that it names the model once."""
+        return sentence if self.model in sentence else f"{self.model}: {sentence}"
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel between processes, which read-only mappings do not."""
         values = {one.name: getattr(self, one.name) for one in fields(self)}

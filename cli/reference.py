@@ -223,12 +223,9 @@ def _progress(total: int) -> Iterator[Callable[[ProxyScores], None]]:
             nonlocal done
             done += 1
             for warning in scores.warnings:
-                told = warning if scores.model in warning else f"{scores.model}: {warning}"
-                click.echo(f"warning: {printable(told)}", err=True)
+                click.echo(f"warning: {printable(scores.named(warning))}", err=True)
             if scores.status is Status.FAILED:
-                reason = scores.reason or ""
-                told = reason if scores.model in reason else f"{scores.model}: {reason}"
-                click.echo(f"aznas: {printable(told)}", err=True)
+                click.echo(f"aznas: {printable(scores.named(scores.reason or ''))}", err=True)
             tell(done)
 
         yield count

@@ -192,6 +192,4 @@ def _report_trouble(scored: Sequence[ProxyScores], report: ScoreReport | None, *
         click.echo(f"warning: {printable(warning)}", err=True)
     for one in scored:
         if one.status is Status.FAILED:
-            reason = one.reason or ""
-            sentence = reason if one.model in reason else f"{one.model}: {reason}"
-            click.echo(f"aznas: {printable(sentence)}", err=True)
+            click.echo(f"aznas: {printable(one.named(one.reason or ''))}", err=True)

@@ -59,6 +59,14 @@ class Costs:
                 found[node.operator] = found.get(node.operator, 0) + 1
         return found
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Which operators the MACs leave out, a sentence for each."""
+        return tuple(
+            f"the multiply-adds of {number} {operator} nodes are unknown and left out of macs"
+            for operator, number in self.unsupported.items()
+        )
+
     def of(self, nodes: Collection[str]) -> Costs:
         """Return the costs of those nodes whose names are in `nodes`: a block's, say."""
         wanted = frozenset(nodes)

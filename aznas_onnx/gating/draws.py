@@ -57,8 +57,7 @@ class Draws:
         first = self._first_seed + self.seeds
         (scores,) = score_many([self.model], seeds=more, seed=first, **self._scoring)
         if scores.status is Status.FAILED:
-            reason = scores.reason or "it cannot be scored"
-            raise ModelError(reason if self.model in reason else f"{self.model}: {reason}")
+            raise ModelError(scores.named(scores.reason or "it cannot be scored"))
         for name, value in scores.proxies.items():
             # An exact proxy has one value, whatever the seed.
             drawn = value.per_seed if len(value.per_seed) == more else (_exact(value),) * more

@@ -63,11 +63,6 @@ class Facts:
         structure = measure_structure(model, costs)
         plan = model.inputs
         batch = 1 if plan.batch_is_free else plan.declared_batch
-        shape = plan.sample_shapes[plan.primary]
-        uncounted = tuple(
-            f"the multiply-adds of {number} {operator} nodes are unknown and left out of macs"
-            for operator, number in costs.unsupported.items()
-        )
         return cls(
             model=os.fspath(source),
             macs=costs.macs,
@@ -75,12 +70,12 @@ class Facts:
             activation_bytes=costs.activation_bytes,
             depth=structure.depth,
             shortest=structure.shortest_path,
-            input_shape=shape[1:] if plan.primary in plan.batched else shape,
+            input_shape=plan.sample_shape,
             run_shapes=plan.shapes(batch),
             run_batch=batch,
             only_batch=plan.declared_batch if model.fixed_batch else None,
             changes=model.changes,
-            warnings=(*model.warnings, *uncounted),
+            warnings=(*model.warnings, *costs.warnings),
         )
 
     @property

@@ -40,9 +40,8 @@ class SampleInput:
             source, input_shapes=scoring.get("input_shapes"), keep_graph=bool(scoring.get("keep_graph", False))
         )
         plan = model.inputs
-        shape = plan.sample_shapes[plan.primary]
         return cls(
-            shape=shape[1:] if plan.primary in plan.batched else shape,
+            shape=plan.sample_shape,
             only_batch=plan.declared_batch if model.fixed_batch else None,
         )
 

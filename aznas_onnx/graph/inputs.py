@@ -44,6 +44,12 @@ class InputPlan:
     batch_is_free: bool
     warnings: tuple[str, ...] = ()
 
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Shape of one sample of the input that carries the samples."""
+        shape = self.sample_shapes[self.primary]
+        return shape[1:] if self.primary in self.batched else shape
+
     def shapes(self, batch_size: int) -> dict[str, tuple[int, ...]]:
         """Return every input's shape at a batch size."""
         return {

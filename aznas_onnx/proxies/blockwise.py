@@ -7,10 +7,9 @@ import math
 from aznas_onnx.proxies.evidence import Evidence, Outcome
 from aznas_onnx.proxies.expressivity import unmeasurable_features
 from aznas_onnx.proxies.registry import Direction, Need, Proxy
+from aznas_onnx.proxies.trainability import SIGMA_OFFSET
 
 __all__ = ["BLOCKWISE"]
-
-_SIGMA_OFFSET = 1e-6  # that of trainability
 
 
 def _bottleneck(evidence: Evidence) -> Outcome:
@@ -33,7 +32,7 @@ def _gain(evidence: Evidence) -> Outcome:
         return Outcome(value=math.nan, reason="no block's Jacobian was measured, and gradients pass between two blocks")
     if not all(map(math.isfinite, measured)):
         return Outcome(value=-math.inf, reason="the gradient of a block is not finite")
-    return Outcome.of(math.fsum(math.log(sigma + _SIGMA_OFFSET) for sigma in measured) / len(measured))
+    return Outcome.of(math.fsum(math.log(sigma + SIGMA_OFFSET) for sigma in measured) / len(measured))
 
 
 BLOCKWISE = (

@@ -7,9 +7,9 @@ import math
 from aznas_onnx.proxies.evidence import BlockEvidence, Evidence, Outcome
 from aznas_onnx.proxies.registry import Direction, Need, Proxy
 
-__all__ = ["TRAINABILITY"]
+__all__ = ["SIGMA_OFFSET", "TRAINABILITY"]
 
-_SIGMA_OFFSET = 1e-6  # of the published code: a block that lets nothing through scores about -1e6
+SIGMA_OFFSET = 1e-6  # of the published code: a block that lets nothing through scores about -1e6
 
 
 def _evaluate(evidence: Evidence) -> Outcome:
@@ -31,7 +31,7 @@ def _evaluate(evidence: Evidence) -> Outcome:
 def _score(block: BlockEvidence) -> float:
     """Eq. 11: 0 where the spectral norm is 1, equally low for s and 1/s."""
     sigma = block.sigma or 0.0
-    return -sigma - 1.0 / (sigma + _SIGMA_OFFSET) + 2.0
+    return -sigma - 1.0 / (sigma + SIGMA_OFFSET) + 2.0
 
 
 TRAINABILITY = Proxy(

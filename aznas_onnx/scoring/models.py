@@ -251,7 +251,7 @@ def _score(
         blocks=len(found.blocks),
         elapsed_s=time.perf_counter() - started,
         changes=model.changes,
-        warnings=tuple(dict.fromkeys((*model.warnings, *substitutions, *found.warnings, *_uncounted(costs), *doubts))),
+        warnings=tuple(dict.fromkeys((*model.warnings, *substitutions, *found.warnings, *costs.warnings, *doubts))),
         profile_s=clock.elapsed_s,
     )
 
@@ -361,11 +361,3 @@ def _outcome(proxy: Proxy, evidence: Evidence) -> Outcome:
     kind = f"an Outcome of {number!r}" if isinstance(found, Outcome) else f"a {type(found).__name__}"
     reason = f"proxy {proxy.name!r}: evaluate() gives {kind}; an Outcome of a float is needed"
     return Outcome(value=math.nan, reason=reason)
-
-
-def _uncounted(costs: Costs) -> list[str]:
-    """Say which operators the MACs leave out."""
-    return [
-        f"the multiply-adds of {number} {operator} nodes are unknown and left out of macs"
-        for operator, number in costs.unsupported.items()
-    ]
