@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 
+from aznas_onnx.convert.attributes import number
+from aznas_onnx.convert.large_maps import LetInputGo, NormaliseAndRectify
 from aznas_onnx.convert.program import Program, Step
 from aznas_onnx.graph.facts import Facts
 from aznas_onnx.graph.ir import Graph, Node
@@ -19,9 +21,12 @@ __all__ = ["overwriting"]
 # Operators that make a tensor of their own, whose values their derivative does not need.
 _LETS_GO = frozenset("Add BatchNormalization Conv Gemm MatMul".split())
 _LARGE_BYTES = 2**23  # what a call from the backward pass into Python is worth
+_HUGE_BYTES = 2**25  # what going through a map in pieces is worth: glibc keeps no larger blocks
 
 
-def overwriting(program: Program, graph: Graph, facts: Facts, keep: Collection[str]) -> Program:
+def overwriting(
+    program: Program, graph: Graph, facts: Facts, keep: Collection[str], *, spares_large: bool = True
+) -> Program:
     """Return a program in which ReLUs and sums overwrite an input that nothing else needs.
 
     Parameters
@@ -32,11 +37,14 @@ def overwriting(program: Program, graph: Graph, facts: Facts, keep: Collection[s
         Shapes of the graph's tensors.
     keep
         Tensors that are wanted after the run, beside the program's outputs.
+    spares_large
+        Whether to keep fewer of the largest feature maps (:mod:`~aznas_onnx.convert.large_maps`); for a CPU.
 
     Returns
     -------
     Program
-        With the same results and derivatives. Whoever looks at the tensors between the steps must not use it.
+        With the same results and derivatives, but for the rounding of derivatives by large maps. Whoever looks at the
+        tensors between the steps must not use it.
     """
     nodes = {node.name: node for node in graph.nodes}
     producers = {name: nodes[step.node] for step in program.steps for name in step.outputs if name}
@@ -45,10 +53,8 @@ def overwriting(program: Program, graph: Graph, facts: Facts, keep: Collection[s
     free = {name for name in single if producers[name].is_op(*_LETS_GO) or _picks_many(producers[name], facts)}
     # A convolution's derivative makes a gradient that nobody else holds.
     convolved = {step.inputs[0] for step in program.steps if nodes[step.node].is_op("Conv")}
-    return replace(
-        program,
-        steps=tuple(_overwriting(step, nodes[step.node], free, single & convolved, facts) for step in program.steps),
-    )
+    steps = tuple(_overwriting(step, nodes[step.node], free, single & convolved, facts) for step in program.steps)
+    return replace(program, steps=_sparing_large(steps, nodes, free, facts) if spares_large else steps)
 
 
 def _picks_many(node: Node, facts: Facts) -> bool:
@@ -68,6 +74,28 @@ def _overwriting(step: Step, node: Node, free: Collection[str], convolved: Colle
         if made.shape is not None and made.shape == read.shape and made.dtype.kind == "f":
             return replace(step, run=_add_to)
     return step
+
+
+def _sparing_large(
+    steps: Sequence[Step], nodes: Mapping[str, Node], free: Collection[str], facts: Facts
+) -> tuple[Step, ...]:
+    """Let convolutions go of huge inputs; join normalisations with the ReLUs that overwrite huge maps both ways."""
+    made = {step.outputs[0]: step for step in steps if nodes[step.node].is_op("BatchNormalization")}
+    changed: dict[str, Step] = {}
+    absorbed: set[str] = set()
+    for step in steps:
+        if not step.inputs or facts[step.inputs[0]].size_bytes < _HUGE_BYTES:
+            continue
+        if nodes[step.node].is_op("Conv"):
+            changed[step.node] = replace(step, run=LetInputGo(step.run))
+        normalisation = made.get(step.inputs[0]) if step.run is _relu_both_ways else None
+        # One that uses the statistics of the batch, and hands out none of them, reads no others.
+        if normalisation is not None and len(normalisation.inputs) == 3 and len(normalisation.outputs) == 1:
+            epsilon = number(nodes[normalisation.node], "epsilon", 1e-5)
+            run = NormaliseAndRectify(epsilon, overwrites=normalisation.inputs[0] in free)
+            changed[step.node] = replace(step, run=run, inputs=normalisation.inputs)
+            absorbed.add(normalisation.node)
+    return tuple(changed.get(step.node, step) for step in steps if step.node not in absorbed)
 
 
 class _ReluBothWays(torch.autograd.Function):

@@ -96,14 +96,14 @@ def jacobian_gram(g_in: Tensor, g_out: Tensor, matching: Matching, *, with_signa
     is_identity = torch.full((), may_be_identity, device=g_in.device)
     if samples < min(width_in, width_out):
         gram = _gram_of_samples(_joined(matching.offsets_in(g_in)), _joined(matching.offsets_out(g_out)))
-        equal = (g_in == g_out).all() if may_be_identity else is_identity
+        equal = _equal(g_in, g_out) if may_be_identity else is_identity
         signal = _signal(gram.diagonal().sum(), g_in, width_in * width_out / samples) if with_signal else None
         return JacobianGram(gram, signal, equal)
     jacobian = g_in.new_zeros(width_in, width_out)
     size = min(_piece_size(g_in), _piece_size(g_out))
     for piece_in, piece_out in zip(torch.split(g_in, size), torch.split(g_out, size), strict=True):
         if may_be_identity:
-            is_identity = is_identity & (piece_in == piece_out).all()
+            is_identity = is_identity & _equal(piece_in, piece_out)
             # Nearly always settled by the first piece; asking is free where there is no device to wait for.
             may_be_identity = g_in.device.type != "cpu" or bool(is_identity)
         _add_products(jacobian, matching.offsets_in(piece_in), matching.offsets_out(piece_out))
@@ -112,6 +112,13 @@ def jacobian_gram(g_in: Tensor, g_out: Tensor, matching: Matching, *, with_signa
     tall = solvable(jacobian if width_in >= width_out else jacobian.t())
     gram = _krylov_gram(tall) if tall.shape[1] >= _KRYLOV_WIDTH else _symmetric_product(tall)
     return JacobianGram(gram, signal, is_identity)
+
+
+def _equal(one: Tensor, other: Tensor) -> Tensor:
+    """Return whether two tensors are equal, a 0-d bool; the first sample nearly always tells a CPU."""
+    if one.device.type == "cpu":
+        return torch.tensor(torch.equal(one[:1], other[:1]) and torch.equal(one, other))
+    return (one == other).all()
 
 
 def spectra(matrices: Sequence[Tensor]) -> list[Tensor]:

@@ -5,34 +5,51 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+from collections.abc import Callable
 from functools import lru_cache
 
 __all__ = ["keep_freed_memory"]
 
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
-_KEPT_BYTES = 2**30
+_M_MMAP_MAX = -4
+_KEPT_BYTES = 2**31 - 1  # the most that the call takes
 _REUSED_BYTES = 2**25  # the most that glibc allows
+_ALL_REUSED_BYTES = 2**27
+_USUAL_MAPPINGS = 65536
 
 
-@lru_cache(maxsize=1)
-def keep_freed_memory() -> None:
+def keep_freed_memory(largest_bytes: int) -> None:
     """Let tensors reuse the memory of freed ones, for the rest of the process.
 
     By default glibc asks the kernel for every large block anew and gives it back at once, and the kernel clears each
-    page again as it is touched: with feature maps of some megabytes that took up to half of the time of a pass. Blocks
-    above 32 MiB are still handled so. At most a gigabyte stays with the process after it was freed.
+    page again as it is touched: with feature maps of some megabytes that took up to half of the time of a pass. Now
+    blocks up to 32 MiB are kept, and all of them where none is above 128 MiB. Between blocks that are kept there are
+    gaps, which for larger ones would cost more memory than the time is worth. At most two gigabytes stay with the
+    process after they were freed.
 
-    The variables that glibc itself reads (``MALLOC_TRIM_THRESHOLD_``, ``MALLOC_MMAP_THRESHOLD_``) take precedence.
+    The variables that glibc itself reads (``MALLOC_MMAP_MAX_`` and others) take precedence.
+
+    Parameters
+    ----------
+    largest_bytes
+        Size of the largest tensor of the work at hand.
     """
-    if platform.libc_ver()[0] != "glibc":
+    set_option = _mallopt()
+    if set_option is None:
         return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:
-        return
+    mappings = 0 if largest_bytes <= _ALL_REUSED_BYTES else _USUAL_MAPPINGS
     for option, value, variable in (
         (_M_MMAP_THRESHOLD, _REUSED_BYTES, "MALLOC_MMAP_THRESHOLD_"),
         (_M_TRIM_THRESHOLD, _KEPT_BYTES, "MALLOC_TRIM_THRESHOLD_"),
+        (_M_MMAP_MAX, mappings, "MALLOC_MMAP_MAX_"),
     ):
         if variable not in os.environ:
-            mallopt(option, value)
+            set_option(option, value)
+
+
+@lru_cache(maxsize=1)
+def _mallopt() -> Callable[[int, int], int] | None:
+    if platform.libc_ver()[0] != "glibc":
+        return None
+    return getattr(ctypes.CDLL(None), "mallopt", None)

@@ -60,9 +60,10 @@ class Runner:
         share_repeats: bool = False,
         clock: Clock | None = None,
     ) -> None:
-        if device.type == "cpu":
-            keep_freed_memory()
         sized, self._weights = sized_and_planned(model, batch_size, limits, is_transformer=blocks.is_transformer)
+        if device.type == "cpu":
+            made = (sized.facts[name] for node in sized.graph.nodes for name in node.outputs if name)
+            keep_freed_memory(max((fact.size_bytes for fact in made), default=0))
         self._device = device
         self._feeds = FeedSource(sized, device)
         # BatchNormalization always uses the statistics of the batch. The published code runs transformers in eval
@@ -79,7 +80,7 @@ class Runner:
         )
         find = partial(stand_ins, graph=sized.graph, facts=sized.facts, weights=self._weights)
         self._pass = BlockPass(
-            overwriting(program, sized.graph, sized.facts, wanted),
+            overwriting(program, sized.graph, sized.facts, wanted, spares_large=device.type == "cpu"),
             blocks.blocks,
             drawn=self._weights,
             debias=debias,

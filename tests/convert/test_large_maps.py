@@ -1,0 +1,155 @@
+"""Steps for large feature maps: the results and derivatives of the plain ones, in less memory."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from aznas_onnx.convert import compile_program, reuse
+from aznas_onnx.convert.large_maps import LetInputGo, NormaliseAndRectify
+from aznas_onnx.convert.program import Program, run_step
+from aznas_onnx.convert.reuse import overwriting
+from aznas_onnx.graph import prepare, specialise
+from aznas_onnx.graph.builder import GraphBuilder
+from aznas_onnx.initialise import draw, plan_weights
+
+CPU = torch.device("cpu")
+EPSILON = 1e-3
+
+
+def maps(*shape: int, memory_format: torch.memory_format, seed: int = 0) -> Tensor:
+    source = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=source).mul_(3.0).add_(2.0).contiguous(memory_format=memory_format)
+
+
+def both(
+    x: Tensor, gradient: Tensor, scale: Tensor, bias: Tensor
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Return result and derivative of the two plain steps, and of the one."""
+    leaf = x.clone().requires_grad_()
+    plain = torch.relu(torch.batch_norm(leaf, scale, bias, None, None, True, 0.0, EPSILON, True))
+    (expected,) = torch.autograd.grad(plain, leaf, gradient.clone())
+    leaf = x.clone().requires_grad_()
+    joined = NormaliseAndRectify(EPSILON, overwrites=True)(leaf, scale, bias)
+    (found,) = torch.autograd.grad(joined, leaf, gradient.clone())
+    return (plain.detach(), expected), (joined.detach(), found)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("shape", [(3, 5, 7, 9), (2, 64, 96, 96), (4, 1, 8, 8), (7, 300, 1, 1)])
+def test_one_step_computes_what_the_two_do(shape: tuple[int, ...], memory_format: torch.memory_format) -> None:
+    x = maps(*shape, memory_format=memory_format)
+    gradient = maps(*shape, memory_format=memory_format, seed=1)
+    scale, bias = torch.linspace(-1.0, 2.0, shape[1]), torch.linspace(-0.5, 0.5, shape[1])
+    plain, joined = both(x, gradient, scale, bias)
+    assert torch.equal(plain[0], joined[0])
+    # Where rounding alone decides whether a value is positive, the derivative may go either way.
+    differs = ~torch.isclose(plain[1], joined[1], rtol=1e-4, atol=1e-4)
+    assert differs.sum() <= 1e-5 * x.numel()
+
+
+@pytest.mark.parametrize("kept", [torch.contiguous_format, torch.channels_last])
+def test_a_gradient_in_another_memory_order_is_taken(kept: torch.memory_format) -> None:
+    other = torch.channels_last if kept is torch.contiguous_format else torch.contiguous_format
+    x, gradient = maps(3, 8, 9, 9, memory_format=kept), maps(3, 8, 9, 9, memory_format=other, seed=1)
+    plain, joined = both(x, gradient, torch.ones(8), torch.zeros(8))
+    torch.testing.assert_close(joined[1], plain[1], rtol=1e-4, atol=1e-5)
+
+
+def test_without_a_derivative_the_input_is_overwritten_where_that_is_allowed() -> None:
+    x = maps(2, 4, 6, 6, memory_format=torch.channels_last)
+    scale, bias = torch.ones(4), torch.zeros(4)
+    expected = torch.relu(torch.batch_norm(x, scale, bias, None, None, True, 0.0, EPSILON, True))
+    before = x.clone()
+    assert torch.equal(NormaliseAndRectify(EPSILON, overwrites=False)(x, scale, bias), expected)
+    assert torch.equal(x, before)
+    found = NormaliseAndRectify(EPSILON, overwrites=True)(x, scale, bias)
+    assert torch.equal(found, expected)
+    assert found.data_ptr() == x.data_ptr()
+
+
+def convolve(x: Tensor, weight: Tensor) -> Tensor:
+    return torch.conv2d(x, weight, None, 2, 1)
+
+
+@pytest.mark.parametrize(("run", "holds"), [(convolve, True), (LetInputGo(convolve), False)])
+def test_a_convolution_lets_its_input_go(run: Callable[[Tensor, Tensor], Tensor], holds: bool) -> None:
+    leaf = maps(2, 4, 8, 8, memory_format=torch.channels_last).requires_grad_()
+    weight = torch.randn(6, 4, 3, 3)
+    x = leaf * 2.0
+    result = run(x, weight)
+    held = weakref.ref(x)
+    del x
+    gc.collect()
+    assert (held() is not None) is holds
+    gradient = torch.randn_like(result)
+    (expected,) = torch.autograd.grad(convolve(leaf * 2.0, weight), leaf, gradient)
+    (found,) = torch.autograd.grad(result, leaf, gradient)
+    assert torch.equal(expected, found)
+
+
+def test_a_weight_that_wants_a_derivative_keeps_the_input() -> None:
+    weight = torch.randn(6, 4, 3, 3, requires_grad=True)
+    x = torch.randn(2, 4, 8, 8, requires_grad=True)
+    expected = torch.autograd.grad(torch.conv2d(x, weight).sum(), (x, weight))
+    found = torch.autograd.grad(LetInputGo(torch.conv2d)(x, weight).sum(), (x, weight))
+    assert all(map(torch.equal, expected, found))
+
+
+def inverted_residual() -> tuple[Program, Program]:
+    """Return an inverted residual block, plain and overwriting."""
+    net = GraphBuilder("block")
+    x = net.conv(net.image_input(3, 16), "stem", 3, 8, kernel=3)
+    y = net.relu(net.batch_norm(net.conv(x, "expand", 8, 24, kernel=1), "bn1", 24), "relu1")
+    y = net.relu(net.batch_norm(net.conv(y, "depthwise", 24, 24, kernel=3, groups=24), "bn2", 24), "relu2")
+    y = net.add(net.batch_norm(net.conv(y, "project", 24, 8, kernel=1), "bn3", 8), x, "sum")
+    net.declare_block(y)
+    model = specialise(prepare(net.model(net.classifier(y, "head", 8, num_classes=3))), 4)
+    weights = draw(plan_weights(model.graph, model.facts, is_transformer=False), seed=0, device=CPU)
+    plain = compile_program(model.graph, model.facts, weights, device=CPU, training=True)
+    return plain, overwriting(plain, model.graph, model.facts, {y})
+
+
+def derivative(program: Program) -> Tensor:
+    environment = {**program.constants, "input": maps(4, 3, 16, 16, memory_format=torch.channels_last)}
+    leaf = None
+    for step in program.steps:
+        run_step(step, environment)
+        if leaf is None:
+            leaf = environment[step.outputs[0]] = environment[step.outputs[0]].detach().requires_grad_()
+    assert leaf is not None
+    (found,) = torch.autograd.grad(environment[program.outputs[0]].square().sum(), leaf)
+    return found
+
+
+def test_a_block_has_the_same_derivative_in_fewer_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reuse, "_LARGE_BYTES", 0)
+    monkeypatch.setattr(reuse, "_HUGE_BYTES", 0)
+    plain, joined = inverted_residual()
+    assert len(plain.steps) - len(joined.steps) == 2
+    runs = [step.run for step in joined.steps]
+    assert sum(isinstance(run, NormaliseAndRectify) for run in runs) == 2
+    assert sum(isinstance(run, LetInputGo) for run in runs) == 4
+    torch.testing.assert_close(derivative(joined), derivative(plain), rtol=1e-4, atol=1e-5)
+
+
+def test_small_maps_are_left_alone() -> None:
+    plain, overwrites = inverted_residual()
+    assert len(plain.steps) == len(overwrites.steps)
+    assert not any(isinstance(step.run, (LetInputGo, NormaliseAndRectify)) for step in overwrites.steps)
+
+
+def test_it_sees_a_hair_of_difference() -> None:
+    """The comparison of the first test can fail: a bias that is off by a thousandth is seen."""
+    x = maps(3, 5, 16, 16, memory_format=torch.channels_last)
+    gradient = maps(3, 5, 16, 16, memory_format=torch.channels_last, seed=1)
+    scale = torch.ones(5)
+    plain, _ = both(x, gradient, scale, torch.zeros(5))
+    _, off = both(x, gradient, scale * 1.001, torch.zeros(5))
+    assert np.count_nonzero(~torch.isclose(plain[1], off[1], rtol=1e-4, atol=1e-4)) > 100
