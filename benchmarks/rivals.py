@@ -18,7 +18,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,8 @@ def main() -> int:
     score.add_argument("--truth", type=Path, required=True)
     score.add_argument("--sample", type=int, default=1000)
     score.add_argument("--batch-size", type=int, default=32)
+    score.add_argument("--resolution", type=int, default=32, help="of the random images: 4 for linear regions")
+    score.add_argument("--seeds", type=int, default=1, help="how many scores to take the mean of")
     score.add_argument("--proxies", required=True)
     cost = commands.add_parser("cost")
     cost.add_argument("--sample", type=int, default=8)
@@ -78,7 +80,8 @@ def main() -> int:
     table.add_argument("--truth", type=Path, required=True)
     arguments = parser.parse_args()
     if arguments.command == "score":
-        score_cells(arguments.out, arguments.truth, arguments.sample, arguments.batch_size, arguments.proxies)
+        options = {"batch_size": arguments.batch_size, "seeds": arguments.seeds, "device": "cpu", "profile": True}
+        score_cells(arguments, arguments.proxies.split(","), options)
     elif arguments.command == "cost":
         print("\n".join(costs(arguments.sample, arguments.effort, arguments.proxies.split(","))))
     else:
@@ -86,21 +89,20 @@ def main() -> int:
     return 0
 
 
-def score_cells(out: Path, truth: Path, sample: int, batch_size: int, proxies: str) -> None:
+def score_cells(arguments: argparse.Namespace, proxies: Sequence[str], options: Mapping[str, Any]) -> None:
     """Score the cells that a file does not hold yet."""
-    space = az.spaces.get("nb201")
-    with truth.open(newline="") as file:
-        archs = choose_archs([row["arch"] for row in csv.DictReader(file)], space, sample=sample)
+    out, space = arguments.out, az.spaces.get("nb201", resolution=arguments.resolution)
+    with arguments.truth.open(newline="") as file:
+        archs = choose_archs([row["arch"] for row in csv.DictReader(file)], space, sample=arguments.sample)
     known = {record["arch"] for record in read(out)} if out.exists() else set()
     with out.open("a") as file:
         for arch in archs:
             if arch in known:
                 continue
-            model = space.build(space.parse(arch))
-            result = az.score(model, proxies=proxies.split(","), batch_size=batch_size, device="cpu", profile=True)
+            result = az.score(space.build(space.parse(arch)), proxies=proxies, **options)
             values = {name: value.mean for name, value in result.proxies.items()}
             missing = {name: value.reason for name, value in result.proxies.items() if value.mean is None}
-            record = {"arch": arch, "batch_size": batch_size, **values, "missing": missing}
+            record = {"arch": arch, "batch_size": options["batch_size"], **values, "missing": missing}
             record["profile_s"] = {name: round(seconds, 5) for name, seconds in result.profile_s.items()}
             file.write(json.dumps(record) + "\n")
             file.flush()

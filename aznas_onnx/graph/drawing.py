@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from types import MappingProxyType
@@ -114,12 +114,39 @@ class Drawing:
     def _node_protos(self) -> Iterator[onnx.NodeProto]:
         for step in self.steps:
             if isinstance(step, WeightFill):
-                value = helper.make_tensor("", onnx.TensorProto.FLOAT, (1,), (step.fill,))
-                yield helper.make_node("ConstantOfShape", (step.shape_name,), (step.name,), name=step.name, value=value)
-            else:
-                yield helper.make_node(
-                    step.op_type, step.inputs, step.outputs, name=step.name, **dict[str, Any](step.attributes)
+                yield onnx.NodeProto(
+                    op_type="ConstantOfShape",
+                    input=(step.shape_name,),
+                    output=(step.name,),
+                    name=step.name,
+                    attribute=(_fill_attribute(step.fill),),
                 )
+            else:
+                yield onnx.NodeProto(
+                    op_type=step.op_type,
+                    input=step.inputs,
+                    output=step.outputs,
+                    name=step.name,
+                    attribute=[_attribute(*item) for item in sorted(step.attributes.items())],
+                )
+
+
+@lru_cache(maxsize=64)
+def _fill_attribute(value: float) -> onnx.AttributeProto:
+    return helper.make_attribute("value", helper.make_tensor("", onnx.TensorProto.FLOAT, (1,), (value,)))
+
+
+def _attribute(name: str, value: AttributeValue) -> onnx.AttributeProto:
+    kinds = tuple(map(type, value)) if isinstance(value, tuple) else (type(value),)
+    if isinstance(value, Hashable):
+        return _written(name, kinds, value)
+    return helper.make_attribute(name, value)
+
+
+@lru_cache(maxsize=1024)
+def _written(name: str, kinds: tuple[type, ...], value: Hashable) -> onnx.AttributeProto:
+    """Write an attribute, once for all nodes that have it; `kinds` tells 1 from 1.0, which are equal."""
+    return helper.make_attribute(name, value)
 
 
 def declared(blocks: Sequence[str], metadata: Mapping[str, str] | None) -> dict[str, str]:

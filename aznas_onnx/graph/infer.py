@@ -18,6 +18,7 @@ from onnx import helper, numpy_helper
 from aznas_onnx.errors import ModelError, UnsupportedOperatorError
 from aznas_onnx.graph.facts import Fact
 from aznas_onnx.graph.ir import Graph, Node
+from aznas_onnx.graph.operands import check_operands
 from aznas_onnx.graph.windows import pooled_sizes, transposed_sizes
 
 __all__ = ["infer", "node_proto", "schema"]
@@ -61,13 +62,16 @@ def infer(node: Node, inputs: Sequence[Fact | None]) -> list[Fact]:
     UnsupportedOperatorError
         If ONNX has no schema for the operator.
     ModelError
-        If the inputs do not fit the operator.
+        If the inputs do not fit the operator or each other.
     """
     if not node.domain:
         first = inputs[0] if inputs else None
         if node.op_type in _SAME_SHAPE_UNARY and first is not None and len(node.outputs) == 1:
+            check_operands(node, inputs)
             return [Fact(first.shape, first.dtype)]
         if node.op_type in _BROADCASTING:
+            if node.attributes:  # of old versions
+                check_operands(node, inputs)
             return [_broadcast(node, inputs)]
     key = _signature(node, inputs)
     if key is None:
@@ -89,8 +93,8 @@ _inferred: dict[tuple[object, ...], list[Fact]] = {}
 
 def _signature(node: Node, inputs: Sequence[Fact | None]) -> tuple[object, ...] | None:
     """Return all that the outputs' facts depend on, hashable; None for a node with subgraphs or tensors inside."""
-    attributes = tuple(node.attributes.items())
-    if any(isinstance(value, (Graph, np.ndarray)) for _, value in attributes):
+    attributes = _attribute_key(node.attributes)
+    if attributes is None:
         return None
     operands = tuple(
         None
@@ -102,19 +106,37 @@ def _signature(node: Node, inputs: Sequence[Fact | None]) -> tuple[object, ...] 
         )
         for fact in inputs
     )
-    key = (node.op_type, node.version, node.domain, tuple(map(bool, node.outputs)), attributes, operands)
+    return (node.op_type, node.version, node.domain, tuple(map(bool, node.outputs)), attributes, operands)
+
+
+def _attribute_key(attributes: Mapping[str, Any]) -> tuple[object, ...] | None:
+    """Return attributes as something to compare by value, once for all copies of a node; None for tensors, graphs."""
+    known = _attribute_keys.get(id(attributes))
+    if known is not None and known[0] is attributes:
+        return known[1]
+    if any(isinstance(value, (Graph, np.ndarray)) for value in attributes.values()):
+        return None
+    key = tuple(attributes.items())
     try:
         hash(key)
-    except TypeError:  # a list of tensors or graphs
+    except TypeError:  # a list of tensors
         return None
+    if len(_attribute_keys) > _REMEMBERED:
+        _attribute_keys.clear()
+    _attribute_keys[id(attributes)] = (attributes, key)
     return key
 
 
+_attribute_keys: dict[int, tuple[Mapping[str, Any], tuple[object, ...]]] = {}
+
+
 def _infer_anew(node: Node, inputs: Sequence[Fact | None]) -> list[Fact]:
-    if node.is_op("Range"):
-        inputs = [_as_scalar(fact) for fact in inputs]
-    inferred = _infer_by_schema(node, inputs)
-    return _correct_windows(node, inputs, inferred) if node.is_op(*_WINDOWED) else inferred
+    given = [_as_scalar(fact) for fact in inputs] if node.is_op("Range") else inputs
+    inferred = _infer_by_schema(node, given)
+    if node.is_op(*_WINDOWED):
+        inferred = _correct_windows(node, given, inferred)
+    check_operands(node, inputs)
+    return inferred
 
 
 def _as_scalar(fact: Fact | None) -> Fact | None:

@@ -22,7 +22,6 @@ from aznas_onnx.graph.facts import Fact, Facts
 from aznas_onnx.graph.infer import infer
 from aznas_onnx.graph.ir import Array, Constant, Graph, Node
 from aznas_onnx.graph.limits import Limits
-from aznas_onnx.graph.operands import check_operands
 
 __all__ = ["interpret"]
 
@@ -142,7 +141,8 @@ class _Walk:
         self.nodes.append(node)
         for name, fact in zip(node.outputs, self._outputs(node), strict=False):
             if name:
-                self.check_size(f"node {node.name!r} ({node.operator}) makes", fact)
+                if fact.shape is None or not self._is_usual(fact.shape):
+                    self.check_size(f"node {node.name!r} ({node.operator}) makes", fact)
                 self.facts[name] = fact
 
     def _outputs(self, node: Node) -> Sequence[Fact]:
@@ -155,13 +155,15 @@ class _Walk:
         first = inputs[0] if inputs else None
         if node.is_op("Shape", "Size") and first is not None and first.shape is not None:
             return [_known(_shape_value(node, first.shape))]
-        if node.op_type not in _RANDOM and all(f is None or f.value is not None for f in inputs):
-            computed = self._compute(node, inputs)
-            if computed is not None:
-                return computed
-        outputs = infer(node, inputs)
-        check_operands(node, inputs)
-        return outputs
+        if node.op_type not in _RANDOM:
+            for fact in inputs:
+                if fact is not None and fact.value is None:
+                    break
+            else:
+                computed = self._compute(node, inputs)
+                if computed is not None:
+                    return computed
+        return infer(node, inputs)
 
     def _compute(self, node: Node, inputs: Sequence[Fact | None]) -> list[Fact] | None:
         """Return the outputs of a node whose inputs are known, or None where that is too large or not possible."""
@@ -186,6 +188,15 @@ class _Walk:
             return Fact(constant.shape, constant.dtype)
         assert constant.read is not None  # or it would not be cheap
         return Fact(constant.shape, constant.dtype, constant.read())
+
+    def _is_usual(self, shape: tuple[int, ...]) -> bool:
+        """Whether a shape is above suspicion."""
+        count = 1
+        for size in shape:
+            if size < 0:
+                return False
+            count *= size
+        return count <= self._limits.tensor_elements and len(shape) <= _MOST_AXES
 
     def check_size(self, what: str, fact: Fact) -> None:
         """Refuse a tensor that no network has; `what` starts the sentence."""

@@ -100,7 +100,8 @@ class Constant:
     @property
     def is_float(self) -> bool:
         """Whether the dtype is a floating-point type (bfloat16 and float8 included)."""
-        return self.dtype.kind == "f" or "float" in self.dtype.name
+        kind = self.dtype.kind
+        return kind == "f" or (kind not in "iub" and "float" in self.dtype.name)
 
     @classmethod
     def of(cls, array: Array, sources: frozenset[str] = frozenset(), origin: Origin | None = None) -> Constant:

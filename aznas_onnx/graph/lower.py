@@ -17,7 +17,7 @@ from aznas_onnx.errors import ModelError
 from aznas_onnx.graph.ir import Array, AttributeValue, Constant, Graph, GraphInput, Node
 from aznas_onnx.graph.limits import Limits
 from aznas_onnx.graph.load import subgraphs
-from aznas_onnx.graph.tensors import read_tensor
+from aznas_onnx.graph.tensors import is_external, read_tensor
 
 __all__ = ["lower", "with_filled_weights"]
 
@@ -77,9 +77,15 @@ def with_filled_weights(graph: Graph, limits: Limits) -> Graph:
     the walk says what is wrong with it.
     """
     constants = dict(graph.constants)
+    shapes: dict[str, tuple[int, ...] | None] = {}
     nodes = []
     for node in graph.nodes:
-        filled = _filled(node, graph, limits) if node.is_op("ConstantOfShape") else None
+        filled = None
+        if node.is_op("ConstantOfShape") and len(node.outputs) == 1:
+            name = node.input(0)
+            if name not in shapes:
+                shapes[name] = _shape_in(graph.constants.get(name), limits)
+            filled = _filled(node, shapes[name])
         if filled is None:
             nodes.append(node)
         else:
@@ -87,15 +93,17 @@ def with_filled_weights(graph: Graph, limits: Limits) -> Graph:
     return replace(graph, nodes=tuple(nodes), constants=MappingProxyType(constants))
 
 
-def _filled(node: Node, graph: Graph, limits: Limits) -> Constant | None:
-    given = graph.constants.get(node.input(0))
+def _shape_in(given: Constant | None, limits: Limits) -> tuple[int, ...] | None:
+    """Return the shape that an initialiser holds; None where it holds none that a tensor can have."""
     if given is None or given.read is None or given.dtype != np.int64 or len(given.shape) != 1:
         return None
-    if not 0 < given.elements <= _MAX_AXES or len(node.outputs) != 1:
-        return None
-    shape = tuple(given.read().tolist())
+    shape = tuple(given.read().tolist()) if 0 < given.elements <= _MAX_AXES else ()
+    return shape if shape and min(shape) >= 0 and math.prod(shape) <= limits.tensor_elements else None
+
+
+def _filled(node: Node, shape: tuple[int, ...] | None) -> Constant | None:
     fill: Any = node.attributes.get("value", _ZERO)
-    if min(shape) < 0 or math.prod(shape) > limits.tensor_elements or fill.size != 1:
+    if shape is None or fill.size != 1:
         return None
     return Constant(
         shape=shape,
@@ -110,6 +118,7 @@ class _GraphLowering:
         self._versions = versions
         self._folder = folder
         self._limits = limits
+        self._scalars: dict[bytes, Array] = {}
 
     def lower(self, proto: onnx.GraphProto, metadata: dict[str, str], *, in_body: bool = False) -> Graph:
         constants = {tensor.name: self._constant(tensor, tensor.name) for tensor in proto.initializer}
@@ -152,27 +161,41 @@ class _GraphLowering:
         )
 
     def _attribute(self, proto: onnx.AttributeProto) -> AttributeValue:
-        kind = onnx.AttributeProto
+        kind, found = onnx.AttributeProto, proto.type
         if proto.ref_attr_name:
             raise ModelError(
                 f"attribute {proto.name!r} refers to {proto.ref_attr_name!r}, which only the body of a function may do"
             )
-        if proto.type == kind.GRAPH:
+        if found == kind.INT:
+            return int(proto.i)
+        if found == kind.INTS:
+            return tuple(proto.ints)
+        if found == kind.FLOAT:
+            return float(proto.f)
+        if found == kind.FLOATS:
+            return tuple(proto.floats)
+        if found == kind.GRAPH:
             return self.lower(proto.g, {}, in_body=True)
-        if proto.type == kind.GRAPHS:
+        if found == kind.GRAPHS:
             return tuple(self.lower(graph, {}, in_body=True) for graph in proto.graphs)
-        if proto.type == kind.TENSOR:
-            return read_tensor(proto.t, self._folder)
-        if proto.type == kind.STRING:
+        if found == kind.TENSOR:
+            return self._tensor(proto.t)
+        if found == kind.STRING:
             return _text(proto.s)
-        if proto.type == kind.STRINGS:
+        if found == kind.STRINGS:
             return tuple(_text(text) for text in proto.strings)
-        if proto.type not in (kind.INT, kind.FLOAT, kind.INTS, kind.FLOATS):
-            raise ModelError(
-                f"attribute {proto.name!r} has a type that no network needs; numbers, text and tensors are accepted"
-            )
-        value: Any = onnx.helper.get_attribute_value(proto)
-        return value if isinstance(value, (int, float)) else tuple(value)
+        raise ModelError(
+            f"attribute {proto.name!r} has a type that no network needs; numbers, text and tensors are accepted"
+        )
+
+    def _tensor(self, proto: onnx.TensorProto) -> Array:
+        """Read a tensor; of the many equal small ones that fill weights, once."""
+        if is_external(proto) or math.prod(proto.dims) > 1 or proto.data_type == onnx.TensorProto.STRING:
+            return read_tensor(proto, self._folder)
+        key = proto.SerializeToString(deterministic=True)
+        if key not in self._scalars:
+            self._scalars[key] = read_tensor(proto, self._folder)
+        return self._scalars[key]
 
     def _constant(self, tensor: onnx.TensorProto, name: str) -> Constant:
         return Constant(

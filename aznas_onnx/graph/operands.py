@@ -33,8 +33,9 @@ def check_operands(node: Node, inputs: Sequence[Fact | None]) -> None:
     ModelError
         If they do not fit each other.
     """
-    _check_integers(node)
-    _check_windows(node)
+    if node.attributes:
+        _check_integers(node)
+        _check_windows(node)
     _check_indices(node, inputs)
     rule = _RULES.get(node.op_type) if not node.domain else None
     if rule is None or any(fact is not None and fact.shape is None for fact in inputs):

@@ -39,10 +39,12 @@ def in_order(model: onnx.ModelProto) -> onnx.ModelProto:
     nodes = model.graph.node
     made: dict[str, int] = {}
     for index, node in enumerate(nodes):
-        made.update((name, index) for name in node.output if name)
-    needs = [{made[name] for name in _read(node) if name in made} for node in nodes]
-    if all(max(needed, default=-1) < index for index, needed in enumerate(needs)):
+        for name in node.output:
+            if name:
+                made[name] = index
+    if all(made.get(name, -1) < index for index, node in enumerate(nodes) for name in _read(node)):
         return model
+    needs = [{made[name] for name in _read(node) if name in made} for node in nodes]
     order = _order(needs)
     if len(order) < len(nodes):
         return model

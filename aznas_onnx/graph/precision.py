@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -40,6 +41,7 @@ def _convert(graph: Graph) -> Graph:
     )
 
 
+@lru_cache(maxsize=64)
 def _is_other_float(dtype: np.dtype[Any]) -> bool:
     return dtype.name in _FLOATS.values()
 

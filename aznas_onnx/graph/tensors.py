@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import onnx
@@ -67,17 +68,23 @@ def size_bytes(tensor: onnx.TensorProto) -> int:
     ModelError
         If the type is unknown or a dimension negative.
     """
-    if any(size < 0 for size in tensor.dims):
-        raise ModelError(f"tensor {tensor.name!r} has a negative dimension {tuple(tensor.dims)}")
-    elements = int(math.prod(tensor.dims))
+    shape = tuple(tensor.dims)
+    if shape and min(shape) < 0:
+        raise ModelError(f"tensor {tensor.name!r} has a negative dimension {shape}")
+    elements: int = math.prod(shape)
     if tensor.data_type == onnx.TensorProto.STRING:
         return elements
     if tensor.data_type in _BITS:
         return (elements * _BITS[tensor.data_type] + 7) // 8
     try:
-        return elements * int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
+        return elements * _item_bytes(tensor.data_type)
     except KeyError as error:
         raise ModelError(f"tensor {tensor.name!r} has an unknown data type {tensor.data_type}") from error
+
+
+@lru_cache(maxsize=64)
+def _item_bytes(data_type: int) -> int:
+    return int(onnx.helper.tensor_dtype_to_np_dtype(data_type).itemsize)
 
 
 def check_tensor(tensor: onnx.TensorProto, folder: Path | None) -> None:
