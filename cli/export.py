@@ -70,10 +70,14 @@ def export(
 
     Exit status: 0 done, 2 bad usage or bad input.
     """
+    from aznas_onnx.results import Status
     from aznas_onnx.searching import Study
 
     study = Study.open(study_file)
     chosen = _chosen(study, best, trials, pareto)
+    ranked = sum(trial.status is not Status.FAILED for trial in study.trials)
+    if best is not None and best > ranked:
+        click.echo(f"warning: --best {best}: the study has {plural(ranked, 'scored candidate')}", err=True)
 
     from aznas_onnx.export import export_winners  # torch, once there is something to write
 
@@ -99,8 +103,9 @@ def export(
 
 def _line(one: Exported, n_candidates: int) -> str:
     cost = one.candidate.trial.cost
+    replaced = " (in place of an earlier export)" if one.replaces_earlier else ""
     return (
-        f"{printable(str(one.folder))}: rank {one.candidate.rank} of {plural(n_candidates, 'candidate')}, "
+        f"{printable(str(one.folder))}{replaced}: rank {one.candidate.rank} of {plural(n_candidates, 'candidate')}, "
         f"{format_count(cost.macs)} MACs (multiply-adds), {format_count(cost.params)} parameters"
     )
 

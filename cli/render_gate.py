@@ -210,8 +210,7 @@ def _legend(result: GateResult) -> str:
     parts = ["MACs: multiply-adds of one sample."]
     if result.seeds:
         settings = result.settings
-        parts.append(
-            f"Effort {settings['effort']}, batch {settings['batch_size']}, {plural(result.seeds, 'paired seed')}."
-        )
+        pairs = "paired seed" if len(result.models) > 1 else "seed"
+        parts.append(f"Effort {settings['effort']}, batch {settings['batch_size']}, {plural(result.seeds, pairs)}.")
     parts.append(f"{result.elapsed_s:.0f} s.")
     return " ".join(parts)

@@ -134,6 +134,11 @@ def search(
             study = Study.open(db)
         except StudyError:  # it had not begun yet
             raise KeyboardInterrupt from None
+    if settings["resume"] and len(study.trials) > settings["iterations"]:
+        already = plural(len(study.trials), "candidate")
+        click.echo(
+            f"warning: the study has {already} already, so --iterations {settings['iterations']} adds none", err=True
+        )
     _report_trouble(study, settings["iterations"], interrupted)
     if study.trials or output_format is not OutputFormat.TABLE:
         render_study(study, best, output_format, results(), interrupted=interrupted)

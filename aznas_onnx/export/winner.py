@@ -36,11 +36,14 @@ class Exported:
         Where it lies: ``model.onnx``, ``weights.pt``, ``genotype.txt``, ``scores.json`` and ``README.md``.
     relative_difference
         Between ONNX Runtime's output and torch's: largest absolute difference over largest absolute output.
+    replaces_earlier
+        Whether the folder was there already.
     """
 
     candidate: Candidate
     folder: Path
     relative_difference: float
+    replaces_earlier: bool = False
 
 
 def export_winners(
@@ -87,6 +90,7 @@ def _export(study: Study, one: Candidate, parent: Path, seed: int, space: Space[
     scores = _scores(study, one, seed)
     card = model_card(study, one, seed=seed, relative_difference=difference)
     try:
+        replaces_earlier = folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
         onnx.save(model, folder / "model.onnx")
         torch.save(network.state_dict(), folder / "weights.pt")
@@ -95,7 +99,7 @@ def _export(study: Study, one: Candidate, parent: Path, seed: int, space: Space[
         (folder / "README.md").write_text(card, encoding="utf-8")
     except OSError as error:
         raise SettingsError(f"{folder} cannot be written: {error.strerror or error}") from error
-    return Exported(candidate=one, folder=folder, relative_difference=difference)
+    return Exported(candidate=one, folder=folder, relative_difference=difference, replaces_earlier=replaces_earlier)
 
 
 def _checked(model: onnx.ModelProto, network: TrainableNetwork, name: str, seed: int) -> float:

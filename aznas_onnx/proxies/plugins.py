@@ -30,8 +30,11 @@ def load(reference: str) -> Proxy:
     path, _, attribute = reference.rpartition(":") if not reference.endswith(_SUFFIX) else (reference, "", "")
     if not attribute:
         raise SettingsError(f"proxy file {reference!r} needs the name of its proxy; write {reference}:NAME")
-    found = getattr(execute(Path(path), "proxy"), attribute, None)
+    module = execute(Path(path), "proxy")
+    found = getattr(module, attribute, None)
     if not isinstance(found, Proxy):
         kind = "nothing" if found is None else f"a {type(found).__name__}"
-        raise SettingsError(f"{attribute} in proxy file {path} is {kind}; an aznas_onnx.proxies.Proxy is needed")
+        there = [name for name, value in vars(module).items() if isinstance(value, Proxy)]
+        remedy = f"the file has {', '.join(there)}" if there else "an aznas_onnx.proxies.Proxy is needed"
+        raise SettingsError(f"{attribute} in proxy file {path} is {kind}; {remedy}")
     return found

@@ -265,8 +265,8 @@ class ProxyRegistry(Mapping[str, Proxy]):
     def _unknown(self, name: str) -> UnknownNameError:
         known = [*self._proxies, *self.groups]
         near = difflib.get_close_matches(name, known, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        return UnknownNameError(f"there is no proxy {name!r} (there are {', '.join(known)}){hint}")
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+        return UnknownNameError(f"there is no proxy {name!r}; {hint}")
 
 
 def _is_reference(name: str) -> bool:

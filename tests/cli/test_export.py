@@ -57,6 +57,17 @@ def test_a_line_for_each_network(run_db: Study, capsys: pytest.CaptureFixture[st
     assert line.startswith(f"winners/1-trial-{number}: rank 1 of 12 candidates, ")
 
 
+def test_an_export_in_place_of_an_earlier_one_says_so(run_db: Study, capsys: pytest.CaptureFixture[str]) -> None:
+    for seen in (False, True):
+        assert run(["export", "run.db", "-o", "winners"]) == 0
+        assert ("(in place of an earlier export)" in capsys.readouterr().out) is seen
+
+
+def test_more_than_there_are_says_how_many_there_are(run_db: Study, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["export", "run.db", "--best", "13", "-o", "winners"]) == 0
+    assert capsys.readouterr().err.strip() == "warning: --best 13: the study has 12 scored candidates"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

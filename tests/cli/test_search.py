@@ -109,6 +109,13 @@ def test_a_resumed_search_scores_only_what_is_missing(scoring: Scoring, capsys: 
     assert Study.open("other.db").trials == Study.open("run.db").trials
 
 
+def test_fewer_than_there_are_adds_none_and_says_so(scoring: Scoring, capsys: pytest.CaptureFixture[str]) -> None:
+    search("--db", "run.db", "--top-k", "16")
+    search("--db", "run.db", "--resume", "--top-k", "16", "--iterations", "20")
+    assert "the study has 30 candidates already, so --iterations 20 adds none" in capsys.readouterr().err
+    assert len(scoring.scored) == 30
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -75,8 +75,9 @@ def test_a_changed_file_replaces_what_it_gave(registry, file):
 @pytest.mark.parametrize(
     ("text", "attribute", "message"),
     [
-        (SOURCE, "NOT_ONE", "is a int; an aznas_onnx.proxies.Proxy is needed"),
-        (SOURCE, "ABSENT", "is nothing"),
+        (SOURCE, "NOT_ONE", "is a int; the file has SIZE"),
+        (SOURCE, "ABSENT", "is nothing; the file has SIZE"),
+        ("SIZE = 1", "SIZE", "is a int; an aznas_onnx.proxies.Proxy is needed"),
         ("1 / 0", "SIZE", "fails to load: ZeroDivisionError"),
         (SOURCE.replace('"size"', '"macs"'), "SIZE", "there is one of that name already"),
     ],
