@@ -19,15 +19,19 @@ import math
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
+import torch
 from scipy.stats import kendalltau, spearmanr
 
 import aznas_onnx as az
 from aznas_onnx.benching.sampling import choose_archs
 from aznas_onnx.proxies import PROXIES, Direction
+from aznas_onnx.proxies.feeds import FeedSource
 from aznas_onnx.ranking import Aggregation, aggregate
 
 AZ = ("expressivity", "progressivity", "trainability", "macs")
@@ -69,6 +73,7 @@ def main() -> int:
     score.add_argument("--batch-size", type=int, default=32)
     score.add_argument("--resolution", type=int, default=32, help="of the random images: 4 for linear regions")
     score.add_argument("--seeds", type=int, default=1, help="how many scores to take the mean of")
+    score.add_argument("--natural", action="store_true", help="random images with the spectrum of photographs")
     score.add_argument("--proxies", required=True)
     cost = commands.add_parser("cost")
     cost.add_argument("--sample", type=int, default=8)
@@ -81,7 +86,8 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.command == "score":
         options = {"batch_size": arguments.batch_size, "seeds": arguments.seeds, "device": "cpu", "profile": True}
-        score_cells(arguments, arguments.proxies.split(","), options)
+        with mock.patch.object(FeedSource, "_gaussian", photographs) if arguments.natural else nullcontext():
+            score_cells(arguments, arguments.proxies.split(","), options)
     elif arguments.command == "cost":
         print("\n".join(costs(arguments.sample, arguments.effort, arguments.proxies.split(","))))
     else:
@@ -106,6 +112,16 @@ def score_cells(arguments: argparse.Namespace, proxies: Sequence[str], options: 
             record["profile_s"] = {name: round(seconds, 5) for name, seconds in result.profile_s.items()}
             file.write(json.dumps(record) + "\n")
             file.flush()
+
+
+def photographs(feeds: FeedSource, shape: tuple[int, ...], source: torch.Generator) -> torch.Tensor:
+    """Draw images of unit variance whose amplitude falls with frequency, as in photographs, in nearly grey colours."""
+    noise = torch.randn(shape, generator=source)
+    frequency = torch.hypot(torch.fft.fftfreq(shape[2])[:, None], torch.fft.fftfreq(shape[3])[None, :])
+    smooth = torch.fft.ifft2(torch.fft.fft2(noise) / frequency.clamp_min(1 / max(shape[2:]))).real
+    grey = smooth.mean(dim=1, keepdim=True) * shape[1] ** 0.5
+    images = 0.9 * grey + 0.3 * smooth
+    return (images / images.std()).contiguous(memory_format=torch.channels_last)
 
 
 def costs(sample: int, effort: str, proxies: Sequence[str]) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-from collections.abc import Callable
 from functools import lru_cache
 
 __all__ = ["keep_freed_memory"]
@@ -25,8 +24,8 @@ def keep_freed_memory(largest_bytes: int) -> None:
     By default glibc asks the kernel for every large block anew and gives it back at once, and the kernel clears each
     page again as it is touched: with feature maps of some megabytes that took up to half of the time of a pass. Now
     blocks up to 32 MiB are kept, and all of them where none is above 128 MiB. Between blocks that are kept there are
-    gaps, which for larger ones would cost more memory than the time is worth. At most two gigabytes stay with the
-    process after they were freed.
+    gaps, which for larger ones would cost more memory than the time is worth; before work with such large ones, what
+    was kept is given back. At most two gigabytes stay with the process after they were freed.
 
     The variables that glibc itself reads (``MALLOC_MMAP_MAX_`` and others) take precedence.
 
@@ -35,21 +34,21 @@ def keep_freed_memory(largest_bytes: int) -> None:
     largest_bytes
         Size of the largest tensor of the work at hand.
     """
-    set_option = _mallopt()
-    if set_option is None:
+    library = _glibc()
+    if library is None:
         return
-    mappings = 0 if largest_bytes <= _ALL_REUSED_BYTES else _USUAL_MAPPINGS
+    is_large = largest_bytes > _ALL_REUSED_BYTES
     for option, value, variable in (
         (_M_MMAP_THRESHOLD, _REUSED_BYTES, "MALLOC_MMAP_THRESHOLD_"),
         (_M_TRIM_THRESHOLD, _KEPT_BYTES, "MALLOC_TRIM_THRESHOLD_"),
-        (_M_MMAP_MAX, mappings, "MALLOC_MMAP_MAX_"),
+        (_M_MMAP_MAX, _USUAL_MAPPINGS if is_large else 0, "MALLOC_MMAP_MAX_"),
     ):
         if variable not in os.environ:
-            set_option(option, value)
+            library.mallopt(option, value)
+    if is_large:
+        library.malloc_trim(0)
 
 
 @lru_cache(maxsize=1)
-def _mallopt() -> Callable[[int, int], int] | None:
-    if platform.libc_ver()[0] != "glibc":
-        return None
-    return getattr(ctypes.CDLL(None), "mallopt", None)
+def _glibc() -> ctypes.CDLL | None:
+    return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None
