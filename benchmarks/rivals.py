@@ -71,7 +71,7 @@ def main() -> int:
     score.add_argument("--truth", type=Path, required=True)
     score.add_argument("--sample", type=int, default=1000)
     score.add_argument("--batch-size", type=int, default=32)
-    score.add_argument("--resolution", type=int, default=32, help="of the random images: 4 for linear regions")
+    score.add_argument("--resolution", type=int, default=32, help="that networks are built for")
     score.add_argument("--seeds", type=int, default=1, help="how many scores to take the mean of")
     score.add_argument("--natural", action="store_true", help="random images with the spectrum of photographs")
     score.add_argument("--proxies", required=True)
@@ -100,7 +100,11 @@ def score_cells(arguments: argparse.Namespace, proxies: Sequence[str], options: 
     out, space = arguments.out, az.spaces.get("nb201", resolution=arguments.resolution)
     with arguments.truth.open(newline="") as file:
         archs = choose_archs([row["arch"] for row in csv.DictReader(file)], space, sample=arguments.sample)
-    known = {record["arch"] for record in read(out)} if out.exists() else set()
+    settings = {**options, "resolution": arguments.resolution, "natural": arguments.natural, "proxies": list(proxies)}
+    records = read(out) if out.exists() else []
+    if any(record.get("settings", settings) != settings for record in records):
+        sys.exit(f"{out} was begun with other settings: {records[0]['settings']}")
+    known = {record["arch"] for record in records}
     with out.open("a") as file:
         for arch in archs:
             if arch in known:
@@ -109,6 +113,7 @@ def score_cells(arguments: argparse.Namespace, proxies: Sequence[str], options: 
             values = {name: value.mean for name, value in result.proxies.items()}
             missing = {name: value.reason for name, value in result.proxies.items() if value.mean is None}
             record = {"arch": arch, "batch_size": options["batch_size"], **values, "missing": missing}
+            record["settings"] = settings
             record["profile_s"] = {name: round(seconds, 5) for name, seconds in result.profile_s.items()}
             file.write(json.dumps(record) + "\n")
             file.flush()

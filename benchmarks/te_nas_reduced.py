@@ -1,12 +1,12 @@
 """TE-NAS as its authors measure NAS-Bench-201: on stand-ins for the network, much smaller than the network itself.
 
-    python benchmarks/te_nas_reduced.py score OUT.jsonl --truth accuracies.csv --sample 300
-    python benchmarks/te_nas_reduced.py table OUT.jsonl --truth accuracies.csv
+    python benchmarks/te_nas_reduced.py OUT.jsonl --truth accuracies.csv --sample 300
 
 Their kernel is that of a network of 3, 6 and 12 channels with one cell a stage; their regions are those of a single
 cell of one channel without stem, counted over 1,000 images of 3x3 pixels at a time. An ONNX file holds the network
 alone, so `te_nas_ntk` and `te_nas_regions` measure that. This says what the same two proxies make of the stand-ins:
-whether it is them or the proxies that make the difference to Table 1. It goes on where it was stopped.
+whether it is them or the proxies that make the difference to Table 1. It goes on where it was stopped, and prints the
+table of all that was scored.
 """
 
 from __future__ import annotations
@@ -32,21 +32,19 @@ KERNEL_BATCH, REGION_BATCH = 32, 1000
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["score", "table"])
     parser.add_argument("scores", type=Path)
     parser.add_argument("--truth", type=Path, required=True)
     parser.add_argument("--sample", type=int, default=300)
     arguments = parser.parse_args()
     with arguments.truth.open(newline="") as file:
         accuracy = {entry["arch"]: [float(entry[name]) for name in COLUMNS] for entry in csv.DictReader(file)}
-    if arguments.command == "score":
-        archs = choose_archs(list(accuracy), az.spaces.get("nb201"), sample=arguments.sample)
-        known = {record["arch"] for record in read(arguments.scores)} if arguments.scores.exists() else set()
-        with arguments.scores.open("a") as file:
-            for arch in archs:
-                if arch not in known:
-                    file.write(json.dumps({"arch": arch, **measured(arch)}) + "\n")
-                    file.flush()
+    archs = choose_archs(list(accuracy), az.spaces.get("nb201"), sample=arguments.sample)
+    known = {record["arch"] for record in read(arguments.scores)} if arguments.scores.exists() else set()
+    with arguments.scores.open("a") as file:
+        for arch in archs:
+            if arch not in known:
+                file.write(json.dumps({"arch": arch, **measured(arch)}) + "\n")
+                file.flush()
     records = read(arguments.scores)
     truth = np.array([accuracy[record["arch"]] for record in records])
     print("| Proxy | Cells | Batch | tau | rho | Published tau | Published rho |\n|---|---:|---:|---|---|---|---|")

@@ -70,14 +70,13 @@ def export(
 
     Exit status: 0 done, 2 bad usage or bad input.
     """
-    from aznas_onnx.results import Status
     from aznas_onnx.searching import Study
 
     study = Study.open(study_file)
     chosen = _chosen(study, best, trials, pareto)
-    ranked = sum(trial.status is not Status.FAILED for trial in study.trials)
-    if best is not None and best > ranked:
-        click.echo(f"warning: --best {best}: the study has {plural(ranked, 'scored candidate')}", err=True)
+    if best is not None and len(study.best(best)) < best:
+        there_are = plural(len(study.best(best)), "scored candidate")
+        click.echo(f"warning: --best {best}: the study has {there_are}", err=True)
 
     from aznas_onnx.export import export_winners  # torch, once there is something to write
 
@@ -94,6 +93,7 @@ def export(
                 "trial": one.candidate.trial.number,
                 "genotype": one.candidate.trial.genotype,
                 "relative_difference": one.relative_difference,
+                "replaces_earlier": one.replaces_earlier,
             }
             for one in written
         ]

@@ -125,6 +125,11 @@ def search(
     if db is None:
         db = Path(f"{get(space, **settings['space_options']).name}-{time.strftime('%Y%m%d-%H%M%S')}.db")
         click.echo(f"study: {printable(str(db))}", err=True)
+    if settings["resume"] and db.exists():
+        scored = len(Study.open(db).trials)
+        if scored > settings["iterations"]:
+            already = f"the study has {plural(scored, 'candidate')} already"
+            click.echo(f"warning: {already}, so --iterations {settings['iterations']} adds none", err=True)
     interrupted = False
     try:
         study = _search(space, db, settings)
@@ -134,11 +139,6 @@ def search(
             study = Study.open(db)
         except StudyError:  # it had not begun yet
             raise KeyboardInterrupt from None
-    if settings["resume"] and len(study.trials) > settings["iterations"]:
-        already = plural(len(study.trials), "candidate")
-        click.echo(
-            f"warning: the study has {already} already, so --iterations {settings['iterations']} adds none", err=True
-        )
     _report_trouble(study, settings["iterations"], interrupted)
     if study.trials or output_format is not OutputFormat.TABLE:
         render_study(study, best, output_format, results(), interrupted=interrupted)

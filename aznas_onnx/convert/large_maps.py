@@ -3,7 +3,7 @@
 Without them, a convolution, its normalisation and its ReLU keep two maps and make two more on the way back: the
 convolution behind holds its input, although the derivative by the input does not read it, and the normalisation's
 derivative is a new map. With them it is one map that is kept, and the gradient is overwritten. That also spares the
-time in which the kernel clears the pages of new maps, which for large ones is most of a pass. On a CPU only.
+time in which the kernel clears the pages of new maps. On a CPU only.
 """
 
 from __future__ import annotations
@@ -77,19 +77,21 @@ class NormaliseAndRectify:
     """
 
     def __init__(self, epsilon: float, *, overwrites: bool) -> None:
-        self.epsilon = epsilon
+        self._epsilon = epsilon
         self._overwrites = overwrites
 
     def __call__(self, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
         """Return the rectified, normalised input: (batch, channels, ...)."""
+        if scale.requires_grad or bias.requires_grad:  # computed from the block's input
+            return torch.batch_norm(x, scale, bias, None, None, True, 0.0, self._epsilon, True).relu_()
         if x.requires_grad:
-            result: Tensor = _Function.apply(x, scale, bias, self.epsilon)
+            result: Tensor = _Function.apply(x, scale, bias, self._epsilon)
             return result
         if self._overwrites and _as_matrix(x) is not None:
             statistics = x.new_empty(x.shape[1]), x.new_empty(x.shape[1])
-            torch.native_batch_norm(x, scale, bias, None, None, True, 0.0, self.epsilon, out=(x, *statistics))
+            torch.native_batch_norm(x, scale, bias, None, None, True, 0.0, self._epsilon, out=(x, *statistics))
             return x.relu_()
-        return torch.batch_norm(x, scale, bias, None, None, True, 0.0, self.epsilon, True).relu_()
+        return torch.batch_norm(x, scale, bias, None, None, True, 0.0, self._epsilon, True).relu_()
 
 
 class _Function(torch.autograd.Function):
@@ -151,37 +153,53 @@ def _overwrite(gradient: _Matrix, x: _Matrix, scale: Tensor, bias: Tensor, mean:
     With c = x - mean and d the gradient where the normalised value is positive, sums over a channel's n values:
     scale / std * (d - sum(d) / n - c * sum(d * c) / (n * variance)), which is linear in d and x.
     """
-    rows, columns = x.values.shape
-    channels = len(mean)
-    repeats = rows // channels if x.by_row else 1
     slope = scale * inverse_std
+    total, product = _rectify_and_sum(gradient, x, mean, slope, bias)
+    count = x.values.numel() // len(mean)
+    by_x = -slope.double() * inverse_std.double() ** 2 * product / count
+    offset = -slope.double() * total / count - by_x * mean.double()
+    vectors = [_Spread(x, vector.to(slope.dtype)) for vector in (slope, by_x, offset)]
+    for piece in _pieces(x):
+        values, d = x.values[piece], gradient.values[piece]
+        by_d, factor, constant = (vector[piece] for vector in vectors)
+        torch.addcmul(constant, d, by_d, out=d)
+        d.addcmul_(values, factor)
 
-    def spread(channel_values: Tensor) -> Tensor:
-        return channel_values.repeat(repeats).unsqueeze(1) if x.by_row else channel_values
 
-    size = max(1, _PIECE_BYTES // (columns * x.values.element_size()))
-    pieces = [slice(first, first + size) for first in range(0, rows, size)]
-    sums = x.values.new_empty(2, rows) if x.by_row else x.values.new_empty(2, len(pieces), channels)
-    buffers = x.values.new_empty(2, min(size, rows), columns)
-    means, slopes, biases = spread(mean), spread(slope), spread(bias)
+def _rectify_and_sum(gradient: _Matrix, x: _Matrix, mean: Tensor, slope: Tensor, bias: Tensor) -> Tensor:
+    """Set the gradient to zero where the ReLU is; return the sums of it and of it times x - mean: (2, channels)."""
+    pieces = _pieces(x)
+    rows, columns = x.values.shape
+    sums = x.values.new_empty(2, rows) if x.by_row else x.values.new_empty(2, len(pieces), columns)
+    buffers = x.values.new_empty(2, min(pieces[0].stop, rows), columns)
+    vectors = [_Spread(x, vector) for vector in (mean, slope, bias)]
     for number, piece in enumerate(pieces):
         values, d = x.values[piece], gradient.values[piece]
         centred, normalised = buffers[:, : len(values)]
-        mean_, slope_, bias_ = (v[piece] if x.by_row else v for v in (means, slopes, biases))
-        torch.sub(values, mean_, out=centred)
-        torch.addcmul(bias_, centred, slope_, out=normalised)
+        middle, factor, shift = (vector[piece] for vector in vectors)
+        torch.sub(values, middle, out=centred)
+        torch.addcmul(shift, centred, factor, out=normalised)
         torch.ops.aten.threshold_backward.grad_input(d, normalised, 0, grad_input=d)
         axis, place = (1, piece) if x.by_row else (0, number)
         torch.sum(d, axis, out=sums[0, place])
         torch.sum(centred.mul_(d), axis, out=sums[1, place])
+    return sums.view(2, -1, len(mean)).double().sum(1)
 
-    total, product = sums.view(2, -1, channels).double().sum(1)
-    count = x.values.numel() // channels
-    by_x = -slope.double() * inverse_std.double() ** 2 * product / count
-    offset = spread((-slope.double() * total / count - by_x * mean.double()).to(slope.dtype))
-    factors = spread(by_x.to(slope.dtype))
-    for piece in pieces:
-        values, d = x.values[piece], gradient.values[piece]
-        offset_, slope_, factor = (v[piece] if x.by_row else v for v in (offset, slopes, factors))
-        torch.addcmul(offset_, d, slope_, out=d)
-        d.addcmul_(values, factor)
+
+def _pieces(x: _Matrix) -> list[slice]:
+    """Return the rows of each piece that stays in the cache."""
+    rows, columns = x.values.shape
+    length = max(1, _PIECE_BYTES // (columns * x.values.element_size()))
+    return [slice(first, first + length) for first in range(0, rows, length)]
+
+
+class _Spread:
+    """A number for each channel, as what broadcasts over some rows of a matrix."""
+
+    def __init__(self, matrix: _Matrix, vector: Tensor) -> None:
+        self._by_row = matrix.by_row
+        repeats = len(matrix.values) // len(vector)
+        self._vector = vector.repeat(repeats).unsqueeze(1) if matrix.by_row else vector
+
+    def __getitem__(self, rows: slice) -> Tensor:
+        return self._vector[rows] if self._by_row else self._vector

@@ -21,7 +21,7 @@ __all__ = ["overwriting"]
 # Operators that make a tensor of their own, whose values their derivative does not need.
 _LETS_GO = frozenset("Add BatchNormalization Conv Gemm MatMul".split())
 _LARGE_BYTES = 2**23  # what a call from the backward pass into Python is worth
-_HUGE_BYTES = 2**25  # what going through a map in pieces is worth: glibc keeps no larger blocks
+_HUGE_BYTES = 2**25  # what going through a map in pieces is worth
 
 
 def overwriting(
@@ -90,10 +90,10 @@ def _sparing_large(
             changed[step.node] = replace(step, run=LetInputGo(step.run))
         normalisation = made.get(step.inputs[0]) if step.run is _relu_both_ways else None
         # One that uses the statistics of the batch, and hands out none of them, reads no others.
-        if normalisation is not None and len(normalisation.inputs) == 3 and len(normalisation.outputs) == 1:
+        if normalisation is not None and len(normalisation.inputs) == 3 and not any(normalisation.outputs[1:]):
             epsilon = number(nodes[normalisation.node], "epsilon", 1e-5)
             run = NormaliseAndRectify(epsilon, overwrites=normalisation.inputs[0] in free)
-            changed[step.node] = replace(step, run=run, inputs=normalisation.inputs)
+            changed[step.node] = replace(step, run=run, inputs=normalisation.inputs, absorbed=(normalisation.node,))
             absorbed.add(normalisation.node)
     return tuple(changed.get(step.node, step) for step in steps if step.node not in absorbed)
 

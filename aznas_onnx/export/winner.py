@@ -37,7 +37,7 @@ class Exported:
     relative_difference
         Between ONNX Runtime's output and torch's: largest absolute difference over largest absolute output.
     replaces_earlier
-        Whether the folder was there already.
+        Whether an earlier export lay there.
     """
 
     candidate: Candidate
@@ -90,7 +90,7 @@ def _export(study: Study, one: Candidate, parent: Path, seed: int, space: Space[
     scores = _scores(study, one, seed)
     card = model_card(study, one, seed=seed, relative_difference=difference)
     try:
-        replaces_earlier = folder.exists()
+        replaces_earlier = (folder / "model.onnx").exists()
         folder.mkdir(parents=True, exist_ok=True)
         onnx.save(model, folder / "model.onnx")
         torch.save(network.state_dict(), folder / "weights.pt")

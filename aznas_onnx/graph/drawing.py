@@ -12,7 +12,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -138,9 +138,10 @@ def _fill_attribute(value: float) -> onnx.AttributeProto:
 
 def _attribute(name: str, value: AttributeValue) -> onnx.AttributeProto:
     kinds = tuple(map(type, value)) if isinstance(value, tuple) else (type(value),)
-    if isinstance(value, Hashable):
-        return _written(name, kinds, value)
-    return helper.make_attribute(name, value)
+    try:
+        return _written(name, kinds, cast("Hashable", value))
+    except TypeError:  # arrays, and lists of tensors
+        return helper.make_attribute(name, value)
 
 
 @lru_cache(maxsize=1024)
@@ -155,8 +156,8 @@ def declared(blocks: Sequence[str], metadata: Mapping[str, str] | None) -> dict[
 
 
 def plain_attributes(attributes: Mapping[str, Any]) -> Mapping[str, AttributeValue]:
-    """Return attributes as ONNX would give them back: lists as tuples, numbers in single precision."""
-    return MappingProxyType({name: _plain(value) for name, value in attributes.items()})
+    """Return attributes as ONNX would give them back: lists as tuples, numbers in single precision, None left out."""
+    return MappingProxyType({name: _plain(value) for name, value in attributes.items() if value is not None})
 
 
 def _plain(value: Any) -> AttributeValue:

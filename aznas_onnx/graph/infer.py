@@ -7,9 +7,9 @@ every operator's shape rule. The few operators that make up most of real graphs 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import onnx
@@ -22,6 +22,8 @@ from aznas_onnx.graph.operands import check_operands
 from aznas_onnx.graph.windows import pooled_sizes, transposed_sizes
 
 __all__ = ["infer", "node_proto", "schema"]
+
+T = TypeVar("T")
 
 _SAME_SHAPE_UNARY = frozenset(
     "Relu Sigmoid Tanh Erf Exp Log Sqrt Neg Abs Floor Ceil Round Reciprocal HardSwish HardSigmoid LeakyRelu Elu Selu "
@@ -81,6 +83,8 @@ def infer(node: Node, inputs: Sequence[Fact | None]) -> list[Fact]:
         if len(_inferred) > _REMEMBERED:
             _inferred.clear()
         known = _inferred[key] = _infer_anew(node, inputs)
+    elif node.op_type == "Gather":  # its indices are looked at, however many there are
+        check_operands(node, inputs)
     return list(known)
 
 
@@ -110,10 +114,11 @@ def _signature(node: Node, inputs: Sequence[Fact | None]) -> tuple[object, ...] 
 
 
 def _attribute_key(attributes: Mapping[str, Any]) -> tuple[object, ...] | None:
-    """Return attributes as something to compare by value, once for all copies of a node; None for tensors, graphs."""
-    known = _attribute_keys.get(id(attributes))
-    if known is not None and known[0] is attributes:
-        return known[1]
+    """Return attributes as something to compare by value; None for tensors and graphs."""
+    return _KEYS.of(attributes, _make_attribute_key)
+
+
+def _make_attribute_key(attributes: Mapping[str, Any]) -> tuple[object, ...] | None:
     if any(isinstance(value, (Graph, np.ndarray)) for value in attributes.values()):
         return None
     key = tuple(attributes.items())
@@ -121,13 +126,28 @@ def _attribute_key(attributes: Mapping[str, Any]) -> tuple[object, ...] | None:
         hash(key)
     except TypeError:  # a list of tensors
         return None
-    if len(_attribute_keys) > _REMEMBERED:
-        _attribute_keys.clear()
-    _attribute_keys[id(attributes)] = (attributes, key)
     return key
 
 
-_attribute_keys: dict[int, tuple[Mapping[str, Any], tuple[object, ...]]] = {}
+class _ByIdentity(Generic[T]):
+    """What follows from immutable attributes, once for all walks over a node and for all its copies that share them."""
+
+    def __init__(self) -> None:
+        self._found: dict[int, tuple[Mapping[str, Any], T]] = {}
+
+    def of(self, attributes: Mapping[str, Any], make: Callable[[Mapping[str, Any]], T]) -> T:
+        """Return what was made of these attributes, or make it."""
+        known = self._found.get(id(attributes))
+        if known is not None and known[0] is attributes:
+            return known[1]
+        if len(self._found) > _REMEMBERED:
+            self._found.clear()
+        made = make(attributes)
+        self._found[id(attributes)] = (attributes, made)
+        return made
+
+
+_KEYS = _ByIdentity[tuple[object, ...] | None]()
 
 
 def _infer_anew(node: Node, inputs: Sequence[Fact | None]) -> list[Fact]:
@@ -260,24 +280,11 @@ def node_proto(node: Node) -> onnx.NodeProto:
     proto = onnx.NodeProto(op_type=node.op_type, name=node.name, domain=node.domain)
     proto.input.extend(node.inputs)
     proto.output.extend(node.outputs)
-    proto.attribute.extend(_attributes(node.attributes))
+    proto.attribute.extend(_WRITTEN.of(node.attributes, _write_attributes))
     return proto
 
 
-def _attributes(attributes: Mapping[str, Any]) -> list[onnx.AttributeProto]:
-    """Write attributes, once for all copies of a node: they share the same immutable mapping."""
-    key = id(attributes)
-    cached = _written.get(key)
-    if cached is not None and cached[0] is attributes:
-        return cached[1]
-    if len(_written) > 8192:
-        _written.clear()
-    protos = _write_attributes(attributes)
-    _written[key] = (attributes, protos)
-    return protos
-
-
-_written: dict[int, tuple[Mapping[str, Any], list[onnx.AttributeProto]]] = {}
+_WRITTEN = _ByIdentity[list[onnx.AttributeProto]]()
 
 
 def _write_attributes(attributes: Mapping[str, Any]) -> list[onnx.AttributeProto]:

@@ -76,7 +76,9 @@ def interpret(
         walk.repair = BatchRepair(reference, reference.batch_size, walk.facts, batch_size, walk.constants)
     for graph_input in graph.inputs:
         fact = Fact(tuple(input_shapes[graph_input.name]), graph_input.dtype)
-        walk.check_size(f"input {graph_input.name!r} is", fact)
+        objection = walk.objection(fact)
+        if objection:
+            raise ModelError(f"input {graph_input.name!r} is {objection}")
         walk.facts[graph_input.name] = fact
     walk.visit_all(graph.nodes)
     missing = [name for name in graph.outputs if name not in walk.facts]
@@ -141,8 +143,9 @@ class _Walk:
         self.nodes.append(node)
         for name, fact in zip(node.outputs, self._outputs(node), strict=False):
             if name:
-                if fact.shape is None or not self._is_usual(fact.shape):
-                    self.check_size(f"node {node.name!r} ({node.operator}) makes", fact)
+                objection = self.objection(fact)
+                if objection:
+                    raise ModelError(f"node {node.name!r} ({node.operator}) makes {objection}")
                 self.facts[name] = fact
 
     def _outputs(self, node: Node) -> Sequence[Fact]:
@@ -189,27 +192,16 @@ class _Walk:
         assert constant.read is not None  # or it would not be cheap
         return Fact(constant.shape, constant.dtype, constant.read())
 
-    def _is_usual(self, shape: tuple[int, ...]) -> bool:
-        """Whether a shape is above suspicion."""
-        count = 1
-        for size in shape:
-            if size < 0:
-                return False
-            count *= size
-        return count <= self._limits.tensor_elements and len(shape) <= _MOST_AXES
-
-    def check_size(self, what: str, fact: Fact) -> None:
-        """Refuse a tensor that no network has; `what` starts the sentence."""
-        if fact.shape is not None and any(size < 0 for size in fact.shape):
-            raise ModelError(f"{what} a tensor of negative size {fact.shape}")
-        if fact.shape is not None and len(fact.shape) > _MOST_AXES:
-            raise ModelError(
-                f"{what} a tensor of {len(fact.shape)} axes, but at most {_MOST_AXES} can be computed with"
-            )
+    def objection(self, fact: Fact) -> str:
+        """Say what tensor this would be that no network has; nothing where one may have it."""
+        shape = fact.shape or ()
+        if min(shape, default=0) < 0:
+            return f"a tensor of negative size {shape}"
+        if len(shape) > _MOST_AXES:
+            return f"a tensor of {len(shape)} axes, but at most {_MOST_AXES} can be computed with"
         if fact.elements > self._limits.tensor_elements:
-            raise ModelError(
-                f"{what} a tensor of shape {fact.shape}, above the limit of {self._limits.tensor_elements:,} elements"
-            )
+            return f"a tensor of shape {shape}, above the limit of {self._limits.tensor_elements:,} elements"
+        return ""
 
 
 def _shape_value(node: Node, shape: tuple[int, ...]) -> Array:

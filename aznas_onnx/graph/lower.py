@@ -195,6 +195,7 @@ class _GraphLowering:
         key = proto.SerializeToString(deterministic=True)
         if key not in self._scalars:
             self._scalars[key] = read_tensor(proto, self._folder)
+            self._scalars[key].flags.writeable = False  # nodes share it
         return self._scalars[key]
 
     def _constant(self, tensor: onnx.TensorProto, name: str) -> Constant:

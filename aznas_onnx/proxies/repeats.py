@@ -45,8 +45,8 @@ def stand_ins(stages: Sequence[Stage], graph: Graph, facts: Facts, weights: Mapp
     groups: dict[tuple[Any, ...], list[int]] = {}
     for before, stage in pairwise(stages):
         if stage.is_connected and not stage.is_constant:
-            steps = [nodes[step.node] for step in stage.steps]
-            key = _signature(before, stage, steps, facts, weights, graph)
+            computing = [nodes[name] for step in stage.steps for name in (*step.absorbed, step.node)]
+            key = _signature(before, stage, computing, facts, weights, graph)
             groups.setdefault(key, []).append(stage.block.index)
     return dict(pair for group in groups.values() for pair in _assigned(group))
 

@@ -5,48 +5,65 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
-__all__ = ["keep_freed_memory"]
+__all__ = ["freed_memory_kept"]
 
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _M_MMAP_MAX = -4
-_KEPT_BYTES = 2**31 - 1  # the most that the call takes
+_KEPT_BYTES = 2**30
+_MOST_KEPT_BYTES = 2**31 - 1  # the most that the call takes
 _REUSED_BYTES = 2**25  # the most that glibc allows
-_ALL_REUSED_BYTES = 2**27
-_USUAL_MAPPINGS = 65536
+_ALL_REUSED_BYTES = 2**27  # gaps between larger blocks cost more memory than the time is worth: measured on mbv2
+_USUAL_MAPPINGS = 65536  # glibc's default
 
 
-def keep_freed_memory(largest_bytes: int) -> None:
-    """Let tensors reuse the memory of freed ones, for the rest of the process.
+@contextmanager
+def freed_memory_kept(largest_bytes: int) -> Iterator[None]:
+    """Let tensors reuse the memory of freed ones.
 
     By default glibc asks the kernel for every large block anew and gives it back at once, and the kernel clears each
-    page again as it is touched: with feature maps of some megabytes that took up to half of the time of a pass. Now
-    blocks up to 32 MiB are kept, and all of them where none is above 128 MiB. Between blocks that are kept there are
-    gaps, which for larger ones would cost more memory than the time is worth; before work with such large ones, what
-    was kept is given back. At most two gigabytes stay with the process after they were freed.
+    page again as it is touched: with feature maps of some megabytes that took up to half of the time of a pass. From
+    the first time on, blocks up to 32 MiB are kept for the rest of the process, up to a gigabyte. Where the largest one
+    is above that, but not above 128 MiB, all are kept while the context lasts. After work with blocks above 32 MiB,
+    what was kept is given back.
 
-    The variables that glibc itself reads (``MALLOC_MMAP_MAX_`` and others) take precedence.
+    The variables that glibc itself reads (``MALLOC_MMAP_MAX_`` and others) take precedence. With another C library
+    nothing is done.
 
     Parameters
     ----------
     largest_bytes
-        Size of the largest tensor of the work at hand.
+        Size of the largest tensor of the work in the context.
     """
     library = _glibc()
     if library is None:
+        yield
         return
-    is_large = largest_bytes > _ALL_REUSED_BYTES
-    for option, value, variable in (
-        (_M_MMAP_THRESHOLD, _REUSED_BYTES, "MALLOC_MMAP_THRESHOLD_"),
-        (_M_TRIM_THRESHOLD, _KEPT_BYTES, "MALLOC_TRIM_THRESHOLD_"),
-        (_M_MMAP_MAX, _USUAL_MAPPINGS if is_large else 0, "MALLOC_MMAP_MAX_"),
-    ):
-        if variable not in os.environ:
-            library.mallopt(option, value)
-    if is_large:
+    _set(library, _M_MMAP_THRESHOLD, _REUSED_BYTES, "MALLOC_MMAP_THRESHOLD_")
+    _set(library, _M_TRIM_THRESHOLD, _KEPT_BYTES, "MALLOC_TRIM_THRESHOLD_")
+    if largest_bytes <= _REUSED_BYTES:
+        yield
+        return
+    keeps_all = largest_bytes <= _ALL_REUSED_BYTES
+    if keeps_all:
+        _set(library, _M_MMAP_MAX, 0, "MALLOC_MMAP_MAX_")
+        _set(library, _M_TRIM_THRESHOLD, _MOST_KEPT_BYTES, "MALLOC_TRIM_THRESHOLD_")
+    try:
+        yield
+    finally:
+        if keeps_all:
+            _set(library, _M_MMAP_MAX, _USUAL_MAPPINGS, "MALLOC_MMAP_MAX_")
+            _set(library, _M_TRIM_THRESHOLD, _KEPT_BYTES, "MALLOC_TRIM_THRESHOLD_")
         library.malloc_trim(0)
+
+
+def _set(library: ctypes.CDLL, option: int, value: int, variable: str) -> None:
+    if variable not in os.environ:
+        library.mallopt(option, value)
 
 
 @lru_cache(maxsize=1)

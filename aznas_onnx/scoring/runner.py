@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from functools import partial
 
 import torch
@@ -16,7 +17,7 @@ from aznas_onnx.proxies import BlockEvidence
 from aznas_onnx.proxies.blockpass import BlockPass, signs_of
 from aznas_onnx.proxies.feeds import FeedSource
 from aznas_onnx.proxies.repeats import stand_ins
-from aznas_onnx.scoring.allocator import keep_freed_memory
+from aznas_onnx.scoring.allocator import freed_memory_kept
 from aznas_onnx.timing import Clock
 
 __all__ = ["Runner"]
@@ -61,9 +62,7 @@ class Runner:
         clock: Clock | None = None,
     ) -> None:
         sized, self._weights = sized_and_planned(model, batch_size, limits, is_transformer=blocks.is_transformer)
-        if device.type == "cpu":
-            made = (sized.facts[name] for node in sized.graph.nodes for name in node.outputs if name)
-            keep_freed_memory(max((fact.size_bytes for fact in made), default=0))
+        self._largest_bytes = max((fact.size_bytes for fact in sized.facts.values()), default=0)
         self._device = device
         self._feeds = FeedSource(sized, device)
         # BatchNormalization always uses the statistics of the batch. The published code runs transformers in eval
@@ -96,4 +95,5 @@ class Runner:
     def measure(self, seed: int, *, gradients: bool) -> tuple[BlockEvidence, ...]:
         """Draw weights, input and, where `gradients` are asked for, output gradients; run the pass."""
         weights = WeightSource(self._weights, seed, self._device)
-        return self._pass.measure(self._feeds.draw(seed), weights, signs_of(seed) if gradients else None)
+        with freed_memory_kept(self._largest_bytes) if self._device.type == "cpu" else nullcontext():
+            return self._pass.measure(self._feeds.draw(seed), weights, signs_of(seed) if gradients else None)

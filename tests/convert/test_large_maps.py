@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from aznas_onnx.blocks import find_blocks
 from aznas_onnx.convert import compile_program, reuse
 from aznas_onnx.convert.large_maps import LetInputGo, NormaliseAndRectify
 from aznas_onnx.convert.program import Program, run_step
@@ -18,6 +19,7 @@ from aznas_onnx.convert.reuse import overwriting
 from aznas_onnx.graph import prepare, specialise
 from aznas_onnx.graph.builder import GraphBuilder
 from aznas_onnx.initialise import draw, plan_weights
+from aznas_onnx.scoring.runner import Runner
 
 CPU = torch.device("cpu")
 EPSILON = 1e-3
@@ -153,3 +155,33 @@ def test_it_sees_a_hair_of_difference() -> None:
     plain, _ = both(x, gradient, scale, torch.zeros(5))
     _, off = both(x, gradient, scale * 1.001, torch.zeros(5))
     assert np.count_nonzero(~torch.isclose(plain[1], off[1], rtol=1e-4, atol=1e-4)) > 100
+
+
+@pytest.mark.parametrize("of", ["scale", "bias"])
+def test_a_scale_that_is_computed_gets_its_derivative(of: str) -> None:
+    x = maps(3, 4, 6, 6, memory_format=torch.channels_last)
+    leaf = torch.linspace(0.5, 2.0, 4).requires_grad_()
+    operands = {"scale": torch.ones(4), "bias": torch.zeros(4), of: leaf}
+    joined = NormaliseAndRectify(EPSILON, overwrites=True)(x.clone(), operands["scale"], operands["bias"])
+    plain = torch.relu(torch.batch_norm(x, operands["scale"], operands["bias"], None, None, True, 0.0, EPSILON, True))
+    gradient = torch.randn_like(plain)
+    assert torch.equal(torch.autograd.grad(joined, leaf, gradient)[0], torch.autograd.grad(plain, leaf, gradient)[0])
+
+
+@pytest.mark.parametrize(("epsilons", "shared"), [((1e-5, 1e-5), {1: 2}), ((1e-5, 10.0), {})])
+def test_joined_steps_still_tell_blocks_apart(
+    monkeypatch: pytest.MonkeyPatch, epsilons: tuple[float, float], shared: dict[int, int]
+) -> None:
+    monkeypatch.setattr(reuse, "_LARGE_BYTES", 0)
+    monkeypatch.setattr(reuse, "_HUGE_BYTES", 0)
+    net = GraphBuilder("blocks")
+    x = net.conv(net.image_input(3, 16), "stem", 3, 8, kernel=3)
+    net.declare_block(x)
+    for number, epsilon in enumerate(epsilons):
+        start = net.conv(x, f"first{number}", 8, 8, kernel=1)
+        inner = net.relu(net.batch_norm(start, f"bn{number}", 8, epsilon=epsilon), f"relu{number}")
+        x = net.add(net.conv(inner, f"second{number}", 8, 8, kernel=3), start, f"sum{number}")
+        net.declare_block(x)
+    model = prepare(net.model(net.classifier(x, "head", 8, num_classes=3)))
+    runner = Runner(model, find_blocks(model), batch_size=4, device=CPU, share_repeats=True)
+    assert dict(runner.stand_ins) == shared

@@ -118,3 +118,24 @@ def test_values_that_do_not_fit(change: dict[str, np.ndarray | None], message: s
     with pytest.raises(SettingsError) as caught:
         fill_weights(model, {name: value for name, value in values.items() if value is not None})
     assert message in str(caught.value)
+
+
+def test_an_attribute_that_is_none_is_left_out() -> None:
+    net = GraphBuilder("leaky")
+    x = net.node("LeakyRelu", net.conv(net.image_input(3, 8), "conv", 3, 4, kernel=3), name="leaky", alpha=None)
+    model = net.model(net.classifier(x, "head", 4, num_classes=2))
+    (node,) = [node for node in model.graph.node if node.op_type == "LeakyRelu"]
+    assert not node.attribute
+
+
+def test_one_and_one_point_zero_stay_apart() -> None:
+    net = GraphBuilder("numbers")
+    x = net.conv(net.image_input(3, 8), "conv", 3, 4, kernel=3)
+    for number, value in enumerate((1, 1.0, 1)):
+        x = net.node("Elu", x, name=f"elu{number}", alpha=value)
+    kinds = [
+        node.attribute[0].type
+        for node in net.model(net.classifier(x, "head", 4, num_classes=2)).graph.node
+        if node.op_type == "Elu"
+    ]
+    assert kinds == [2, 1, 2]  # INT, FLOAT, INT

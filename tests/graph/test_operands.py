@@ -102,3 +102,14 @@ def test_the_largest_number_may_end_a_slice() -> None:
 )
 def test_operands_that_fit(body: str, shapes: Shapes) -> None:
     prepare(network(body, constants={name: weights(*shape) for name, shape in shapes.items()}), keep_graph=True)
+
+
+def test_many_indices_are_looked_at_each_time() -> None:
+    """Whatever was read before: facts are remembered by shapes, and of so many indices not by their values."""
+    for highest in (7, 8, 7, 8):
+        model = network("y = Gather <axis = 3> (x, i)", constants={"i": np.array([0] * 99 + [highest])})
+        if highest == 7:
+            prepare(model)
+        else:
+            with pytest.raises(ModelError, match="takes element 8 of an axis of 8"):
+                prepare(model)

@@ -9,9 +9,9 @@ import sys
 import pytest
 
 from aznas_onnx.scoring import allocator
-from aznas_onnx.scoring.allocator import keep_freed_memory
+from aznas_onnx.scoring.allocator import freed_memory_kept
 
-SMALL, LARGE = 2**20, 2**28
+SMALL, MEDIUM, LARGE = 2**20, 2**26, 2**28
 
 
 class Recorder:
@@ -38,43 +38,61 @@ def library(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     return recorder
 
 
-def test_the_blocks_of_small_maps_are_all_kept(library: Recorder) -> None:
-    keep_freed_memory(SMALL)
-    assert library.options[allocator._M_MMAP_MAX] == 0
+def test_up_to_32_mib_blocks_are_kept_for_good(library: Recorder) -> None:
+    with freed_memory_kept(SMALL):
+        assert library.options == {allocator._M_MMAP_THRESHOLD: 2**25, allocator._M_TRIM_THRESHOLD: 2**30}
     assert library.trimmed == 0
 
 
-def test_large_maps_are_the_kernels_and_get_what_was_kept(library: Recorder) -> None:
-    keep_freed_memory(SMALL)
-    keep_freed_memory(LARGE)
+def test_up_to_128_mib_all_are_kept_for_a_while(library: Recorder) -> None:
+    with freed_memory_kept(MEDIUM):
+        assert library.options[allocator._M_MMAP_MAX] == 0
+        assert library.trimmed == 0
     assert library.options[allocator._M_MMAP_MAX] == 65536
+    assert library.options[allocator._M_TRIM_THRESHOLD] == 2**30
     assert library.trimmed == 1
+
+
+def test_larger_ones_are_the_kernels(library: Recorder) -> None:
+    with freed_memory_kept(LARGE):
+        assert allocator._M_MMAP_MAX not in library.options
+    assert library.trimmed == 1
+
+
+def test_an_error_leaves_nothing_changed(library: Recorder) -> None:
+    with pytest.raises(RuntimeError), freed_memory_kept(MEDIUM):
+        raise RuntimeError
+    assert library.options[allocator._M_MMAP_MAX] == 65536
 
 
 def test_what_the_user_says_is_left_alone(library: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MALLOC_MMAP_MAX_", "65536")
-    keep_freed_memory(SMALL)
-    assert allocator._M_MMAP_MAX not in library.options
+    with freed_memory_kept(MEDIUM):
+        assert allocator._M_MMAP_MAX not in library.options
 
 
 def test_elsewhere_nothing_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(allocator, "_glibc", lambda: None)
-    keep_freed_memory(LARGE)
+    with freed_memory_kept(LARGE):
+        pass
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
 def test_a_large_tensor_is_not_cleared_again() -> None:
-    """The effect itself: filling a freed block of 64 MiB again touches pages that are there."""
+    """The effect itself: filling a freed block of 64 MiB again touches pages that are there, and later it does not."""
     code = f"""
 import resource, torch
-from aznas_onnx.scoring.allocator import keep_freed_memory
-keep_freed_memory({SMALL})
-faults = []
-for _ in range(3):
+from aznas_onnx.scoring.allocator import freed_memory_kept
+
+def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.empty(2**24).fill_(1.0)
-    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-print(faults[-1])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+with freed_memory_kept({MEDIUM}):
+    kept = [faults() for _ in range(3)][-1]
+print(kept, faults())
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 1000  # of 16,384 pages
+    kept, after = map(int, done.stdout.split())
+    assert kept < 1000 < 16_000 < after  # it has 16,384 pages
