@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -194,11 +195,28 @@ def _run_with_gradient(
 
 def _vector_jacobian_product(block: Block, output: Tensor, leaf: Tensor, g_out: Tensor) -> Tensor | None:
     try:
-        return torch.autograd.grad(output, leaf, g_out, allow_unused=True)[0]
+        return torch.autograd.grad(_Begin.apply(output, g_out), leaf, allow_unused=True)[0]
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise
         raise ModelError(f"block {block.name!r} cannot be differentiated: {_first_line(error)}") from error
+
+
+class _Begin(torch.autograd.Function):
+    """A scalar whose derivative is the given output gradient.
+
+    Giving it to ``torch.autograd.grad`` is the same, but to compare two shapes that imports sympy: half a second and
+    tens of megabytes in every process that scores.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, output: Tensor, g_out: Tensor) -> Tensor:
+        ctx.g_out = g_out
+        return output.new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, _: Tensor) -> tuple[Tensor, None]:
+        return ctx.g_out, None
 
 
 def _run_steps(stage: Stage, environment: dict[str, Tensor]) -> None:
