@@ -117,7 +117,8 @@ def jacobian_gram(g_in: Tensor, g_out: Tensor, matching: Matching, *, with_signa
 def _equal(one: Tensor, other: Tensor) -> Tensor:
     """Return whether two tensors are equal, a 0-d bool; the first sample nearly always tells a CPU."""
     if one.device.type == "cpu":
-        return torch.tensor(torch.equal(one[:1], other[:1]) and torch.equal(one, other))
+        is_equal = torch.equal(one[:1], other[:1]) and torch.equal(one, other)
+        return torch.full((), is_equal, device=one.device)
     return (one == other).all()
 
 
