@@ -195,7 +195,9 @@ def _run_with_gradient(
 
 def _vector_jacobian_product(block: Block, output: Tensor, leaf: Tensor, g_out: Tensor) -> Tensor | None:
     try:
-        return torch.autograd.grad(_Begin.apply(output, g_out), leaf, allow_unused=True)[0]
+        with torch.enable_grad():
+            start = _Begin.apply(output, g_out)
+        return torch.autograd.grad(start, leaf, allow_unused=True)[0]
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise
