@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aznas_onnx.cli.exits import BAD_INPUT, DONE, REJECTED
-from aznas_onnx.cli.options import batch_size_option, blocks_option, input_option, read_count
+from aznas_onnx.cli.options import batch_size_option, blocks_option, input_option, read_count, split_names
 from aznas_onnx.cli.reference import complete_reference
 from aznas_onnx.cli.text import printable
 from aznas_onnx.errors import AznasError, SettingsError
@@ -42,10 +42,6 @@ def _read_numbers(ctx: click.Context, param: click.Parameter, values: Sequence[s
         if not name:
             raise click.BadParameter(f"{value!r} names no proxy; write PROXY=NUMBER, such as trainability=-0.5")
     return numbers
-
-
-def _split(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...]:
-    return () if value is None else tuple(name.strip() for name in value.split(",") if name.strip())
 
 
 _positive = click.FloatRange(min=0, min_open=True)
@@ -80,7 +76,7 @@ _positive = click.FloatRange(min=0, min_open=True)
 @click.option(
     "--proxies",
     metavar="LIST",
-    callback=_split,
+    callback=split_names,
     help="What to compare baselines by, such as az,synflow:0.5; `aznas proxies` lists all.  [default: az]",
 )
 @click.option(

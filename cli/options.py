@@ -26,6 +26,7 @@ __all__ = [
     "read_count",
     "read_input_shapes",
     "seeds_option",
+    "split_names",
 ]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -110,9 +111,10 @@ format_option = click.option(
 )
 
 
-def _split_names(ctx: click.Context, param: click.Parameter, value: str | None) -> list[str] | None:
-    names = None if value is None else [name.strip() for name in value.split(",") if name.strip()]
-    if names == []:
+def split_names(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+    """Return the names of proxies that an option lists."""
+    names = None if value is None else tuple(name.strip() for name in value.split(",") if name.strip())
+    if names == ():
         raise click.BadParameter("no proxy is named; `aznas proxies` lists them")
     return names
 
@@ -134,7 +136,7 @@ device_option = click.option(
 proxies_option = click.option(
     "--proxies",
     metavar="LIST",
-    callback=_split_names,
+    callback=split_names,
     help="Proxies to compute, separated by commas; az stands for the four of AZ-NAS, `aznas proxies` lists all. "
     "NAME:WEIGHT counts one's rank WEIGHT times.  [default: az]",
 )

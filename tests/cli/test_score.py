@@ -104,7 +104,7 @@ def test_settings_reach_the_library_and_the_document(
             "effort": "paper",
             "batch_size": 8,
             "device": "cpu",
-            "proxies": ["macs", "trainability"],
+            "proxies": ("macs", "trainability"),
             "input_shapes": {"x": (1, 3, 8, 8)},
             "blocks": ("a*", "b"),
             "keep_graph": True,
