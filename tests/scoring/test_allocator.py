@@ -90,7 +90,7 @@ def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 with freed_memory_kept({MEDIUM}):
-    kept = [faults() for _ in range(3)][-1]
+    kept = min(faults() for _ in range(8))  # an aligned block does not always fit where one was
 print(kept, faults())
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
