@@ -95,4 +95,4 @@ print(kept, faults())
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     kept, after = map(int, done.stdout.split())
-    assert kept < 1000 < 16_000 < after  # it has 16,384 pages
+    assert 4 * kept < after  # 16,384 pages, or 32 large ones
