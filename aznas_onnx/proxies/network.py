@@ -7,7 +7,7 @@ tensors outside the program, so that whatever one does to its weights or to the 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, TypeVar, cast
@@ -19,9 +19,8 @@ from aznas_onnx.convert.program import run_step
 from aznas_onnx.errors import AznasError, ModelError
 from aznas_onnx.graph import Limits, Model
 from aznas_onnx.graph.ir import Node
-from aznas_onnx.graph.roles import Role
 from aznas_onnx.initialise import Stream, WeightSource, generator, sized_and_planned
-from aznas_onnx.initialise.plan import Law, Weight
+from aznas_onnx.initialise.plan import Weight
 from aznas_onnx.own_files import place, summary
 from aznas_onnx.proxies.blockpass import is_out_of_memory
 from aznas_onnx.proxies.evidence import Measured
@@ -36,14 +35,9 @@ __all__ = [
     "Network",
     "Seen",
     "Watch",
-    "as_pytorch_makes_them",
     "gradients_of",
-    "is_any_parameter",
-    "is_layer_weight",
-    "is_weight_or_scale",
     "measure",
     "require_gradients",
-    "standard_normal",
     "wide",
 ]
 
@@ -316,37 +310,6 @@ class Instance:
         """Return the network's (batch, classes) output."""
         name = compiled.logits
         return compiled.run(feeds, weights, [name])[name].flatten(1)
-
-
-def is_layer_weight(weight: Weight) -> bool:
-    """Whether a constant is the weight of a convolution or of a linear or recurrent layer."""
-    return weight.role.is_weight
-
-
-def is_any_parameter(weight: Weight) -> bool:
-    """Whether an optimiser would update a constant."""
-    return weight.role.is_trainable
-
-
-def is_weight_or_scale(weight: Weight) -> bool:
-    """Whether PyTorch would call a parameter ``weight``: layers', and the scales of normalisation."""
-    return weight.role.is_weight or weight.role is Role.NORM_SCALE
-
-
-def as_pytorch_makes_them(weight: Weight) -> Weight:
-    """Draw a convolution's or linear layer's weight as torch.nn makes it: uniform, up to 1 / sqrt(fan-in).
-
-    What published code measures that does not initialise at all. Transformers, and everything else, keep the
-    project's initialisation.
-    """
-    if is_layer_weight(weight) and weight.law is Law.NORMAL:
-        return replace(weight, law=Law.UNIFORM, parameter=weight.parameter / 2.0**0.5)
-    return weight
-
-
-def standard_normal(weight: Weight) -> Weight:
-    """Draw a convolution's or linear layer's weight from the standard normal distribution."""
-    return replace(weight, law=Law.NORMAL, parameter=1.0) if is_layer_weight(weight) else weight
 
 
 def wide(tensor: Tensor) -> Tensor:

@@ -7,15 +7,8 @@ import math
 import torch
 
 from aznas_onnx.proxies.evidence import Measured
-from aznas_onnx.proxies.network import (
-    Instance,
-    as_pytorch_makes_them,
-    gradients_of,
-    is_layer_weight,
-    is_weight_or_scale,
-    require_gradients,
-    wide,
-)
+from aznas_onnx.proxies.literature.weights import as_pytorch_makes_them, is_layer_weight, is_weight_or_scale
+from aznas_onnx.proxies.network import Instance, gradients_of, require_gradients, wide
 
 __all__ = ["measure_agreement", "measure_tangent_kernel"]
 

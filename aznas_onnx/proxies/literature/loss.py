@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 
 from aznas_onnx.proxies.evidence import Measured
-from aznas_onnx.proxies.network import InapplicableError, Instance, gradients_of, is_any_parameter, require_gradients
+from aznas_onnx.proxies.literature.weights import is_any_parameter
+from aznas_onnx.proxies.network import InapplicableError, Instance, gradients_of, require_gradients
 
 __all__ = ["LossGradients", "loss_gradients", "measure_sensitivity", "measure_signal_to_noise"]
 

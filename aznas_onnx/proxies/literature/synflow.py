@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from aznas_onnx.proxies.evidence import Measured
-from aznas_onnx.proxies.network import Instance, gradients_of, is_layer_weight, require_gradients
+from aznas_onnx.proxies.literature.weights import is_layer_weight
+from aznas_onnx.proxies.network import Instance, gradients_of, require_gradients
 
 __all__ = ["measure_synaptic_flow"]
 

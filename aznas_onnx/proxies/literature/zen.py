@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from aznas_onnx.proxies.evidence import Measured
-from aznas_onnx.proxies.network import Compiled, InapplicableError, Instance, Seen, standard_normal
+from aznas_onnx.proxies.literature.weights import standard_normal
+from aznas_onnx.proxies.network import Compiled, InapplicableError, Instance, Seen
 
 __all__ = ["measure_zen"]
 

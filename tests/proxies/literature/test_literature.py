@@ -14,7 +14,8 @@ from aznas_onnx.proxies import PROXIES, Evidence, Measurement
 from aznas_onnx.proxies import value as value_of_measurement
 from aznas_onnx.proxies.literature import LITERATURE
 from aznas_onnx.proxies.literature.kernel import _gram
-from aznas_onnx.proxies.network import Instance, Network, as_pytorch_makes_them, measure, standard_normal, wide
+from aznas_onnx.proxies.literature.weights import as_pytorch_makes_them, standard_normal
+from aznas_onnx.proxies.network import Instance, Network, measure, wide
 from aznas_onnx.timing import Clock
 from tests.graph.builders import network, weights
 from tests.proxies.literature import reference as textbook
