@@ -10,7 +10,7 @@ import torch
 
 from aznas_onnx.blocks import Blocks
 from aznas_onnx.convert import compile_program
-from aznas_onnx.convert.reuse import overwriting
+from aznas_onnx.convert.optimise import optimised
 from aznas_onnx.graph import Limits, Model
 from aznas_onnx.initialise import WeightSource, sized_and_planned
 from aznas_onnx.proxies import BlockEvidence
@@ -79,7 +79,7 @@ class Runner:
         )
         find = partial(stand_ins, graph=sized.graph, facts=sized.facts, weights=self._weights)
         self._pass = BlockPass(
-            overwriting(program, sized.graph, sized.facts, wanted, spares_large=device.type == "cpu"),
+            optimised(program, sized.graph, sized.facts, wanted, device),
             blocks.blocks,
             drawn=self._weights,
             debias=debias,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
 
-from aznas_onnx.convert import compile_program, reuse
+from aznas_onnx.convert import compile_program
+from aznas_onnx.convert.optimise import reuse
+from aznas_onnx.convert.optimise.reuse import overwriting
 from aznas_onnx.convert.program import Program, run_step
-from aznas_onnx.convert.reuse import overwriting
 from aznas_onnx.graph import prepare, specialise
 from aznas_onnx.graph.builder import GraphBuilder
 from aznas_onnx.initialise import draw, plan_weights
@@ -24,7 +27,7 @@ def drawn_at_random(seed: int) -> tuple[Program, Program, str]:
     made = [net.conv(net.image_input(3, 6), "stem", 3, WIDTH, kernel=3)]
     for at in range(12):
         x, other = (made[-1 - int(rng.integers(min(3, len(made))))] for _ in range(2))
-        kind = rng.choice(["relu", "add", "conv", "batch_norm", "sigmoid", "gather"])
+        kind = rng.choice(["relu", "add", "conv", "batch_norm", "sigmoid", "gather", "scale", "softmax", "mul"])
         if kind == "relu":
             made.append(net.relu(x, f"n{at}"))
         elif kind == "add":
@@ -33,6 +36,13 @@ def drawn_at_random(seed: int) -> tuple[Program, Program, str]:
             made.append(net.conv(x, f"n{at}", WIDTH, WIDTH, kernel=3))
         elif kind == "batch_norm":
             made.append(net.batch_norm(x, f"n{at}", WIDTH))
+        elif kind == "scale":
+            constant = net.constant(f"factor{at}", np.float32(rng.normal()))
+            made.append(net.node(rng.choice(["Mul", "Div"]), x, constant, name=f"n{at}"))
+        elif kind == "mul":  # its derivative reads what it multiplies
+            made.append(net.node("Mul", x, other, name=f"n{at}"))
+        elif kind == "softmax":
+            made.append(net.node("Softmax", x, name=f"n{at}", axis=-1))
         elif kind == "sigmoid":  # its derivative reads its output
             made.append(net.node("Sigmoid", x, name=f"n{at}"))
         else:
@@ -64,7 +74,7 @@ def run(program: Program, kept: str) -> list[torch.Tensor]:
     return [*(tensor.detach() for tensor in wanted), torch.zeros(()) if gradient is None else gradient]
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(80))
 @pytest.mark.parametrize("large_bytes", [0, 2**23])
 def test_random_networks_give_the_same_to_the_bit(monkeypatch, seed: int, large_bytes: int) -> None:
     monkeypatch.setattr(reuse, "_LARGE_BYTES", large_bytes)
@@ -73,10 +83,20 @@ def test_random_networks_give_the_same_to_the_bit(monkeypatch, seed: int, large_
         assert torch.equal(before, after)
 
 
-def test_some_of_them_do_overwrite() -> None:
-    changed = 0
-    for seed in range(40):
+def test_each_kind_overwrites_in_some_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reuse, "_LARGE_BYTES", 0)
+    changed: Counter[str] = Counter()
+    for seed in range(80):
         plain, overwrites, _ = drawn_at_random(seed)
         pairs = zip(plain.steps, overwrites.steps, strict=True)
-        changed += sum(before.run is not after.run for before, after in pairs)
-    assert changed >= 40
+        changed.update(after.run.__name__ for before, after in pairs if before.run is not after.run)
+    assert set(changed) == {
+        "relu_",
+        "_relu_both_ways",
+        "softmax_in_place",
+        "add_",
+        "_add_to_second",
+        "mul_",
+        "div_",
+    }
+    assert min(changed.values()) >= 3

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from aznas_onnx.blocks import find_blocks
-from aznas_onnx.convert import compile_program, reuse
-from aznas_onnx.convert.large_maps import LetInputGo, NormaliseAndRectify
+from aznas_onnx.convert import compile_program
+from aznas_onnx.convert.optimise import reuse
+from aznas_onnx.convert.optimise.large_maps import LetInputGo, NormaliseAndRectify, softmax_in_place
+from aznas_onnx.convert.optimise.reuse import overwriting
 from aznas_onnx.convert.program import Program, run_step
-from aznas_onnx.convert.reuse import overwriting
 from aznas_onnx.graph import prepare, specialise
 from aznas_onnx.graph.builder import GraphBuilder
 from aznas_onnx.initialise import draw, plan_weights
@@ -74,6 +75,24 @@ def test_without_a_derivative_the_input_is_overwritten_where_that_is_allowed() -
     found = NormaliseAndRectify(EPSILON, overwrites=True)(x, scale, bias)
     assert torch.equal(found, expected)
     assert found.data_ptr() == x.data_ptr()
+
+
+@pytest.mark.parametrize(
+    "shape", [(1,), (3, 1), (7, 5), (4, 33), (2, 3, 197, 197), (5, 1024), (2, 4099), (0, 4)], ids=str
+)
+def test_a_softmax_in_place_is_the_same_to_the_bit(shape: tuple[int, ...]) -> None:
+    x, gradient = (torch.randn(shape, generator=torch.Generator().manual_seed(at)) * 9 for at in range(2))
+    leaf = x.clone().requires_grad_()
+    expected = torch.softmax(leaf, -1)
+    (expected_gradient,) = torch.autograd.grad(expected, leaf, gradient)
+    leaf = x.clone().requires_grad_()
+    found = softmax_in_place(leaf * 1.0)
+    (found_gradient,) = torch.autograd.grad(found, leaf, gradient.clone())
+    assert torch.equal(found, expected)
+    assert torch.equal(found_gradient, expected_gradient)
+    overwritten = x.clone()
+    assert softmax_in_place(overwritten).data_ptr() == overwritten.data_ptr()
+    assert torch.equal(overwritten, expected)
 
 
 def convolve(x: Tensor, weight: Tensor) -> Tensor:

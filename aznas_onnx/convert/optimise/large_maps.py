@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-__all__ = ["LetInputGo", "NormaliseAndRectify"]
+__all__ = ["LetInputGo", "NormaliseAndRectify", "softmax_in_place"]
 
 Tensor = torch.Tensor
 
@@ -202,3 +202,29 @@ class _Spread:
 
     def __getitem__(self, rows: slice) -> Tensor:
         return self._vector[rows] if self._by_row else self._vector
+
+
+def softmax_in_place(x: Tensor) -> Tensor:
+    """Return the softmax over the last axis in place of the input; the derivative takes the place of the gradient.
+
+    Nobody but the step may hold either.
+    """
+    result: Tensor = _SoftmaxFunction.apply(x) if x.requires_grad else torch.softmax(x, -1, out=x)
+    return result
+
+
+class _SoftmaxFunction(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.mark_dirty(x)
+        torch.softmax(x, -1, out=x)
+        ctx.save_for_backward(x)
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (output,) = ctx.saved_tensors
+        found: Tensor = torch.ops.aten._softmax_backward_data.out(
+            gradient, output, -1, output.dtype, grad_input=gradient
+        )
+        return found

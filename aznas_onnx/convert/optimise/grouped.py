@@ -1,0 +1,202 @@
+"""Products with tables of relative positions, by groups of keys. Imports torch.
+
+AutoFormer's attention multiplies every query with an embedding of its distance to every key, ``q[l] . table[l, t]``,
+and the attention weights with such a table again. Written out, both cost as much as the attention itself, token by
+token, in a memory order that has to be undone. But the embedding is a sum of rows of small tables, one for the vertical
+and one for the horizontal distance, and for a given query all keys of one row of patches are at one vertical distance::
+
+    table[l, t]         = sum over the groups g that t is in of by_group[l, g]        197 keys, 30 groups
+    q[l] . table[l, t]  = (q[l] by_group[l]^T) members[t]^T
+
+so that groups are further columns of queries, keys and values, and the sums come with the products of attention.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+__all__ = ["GroupedLookUp", "MixWithPositions", "ScoresWithPositions"]
+
+Tensor = torch.Tensor
+Array = npt.NDArray[Any]
+
+_MULTIPLE = 16  # products with as many columns are up to twice as fast as with one fewer
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GroupedLookUp:
+    """For every pair of a query and a key a sum of rows of tables, one from each, looked up by groups of keys.
+
+    Attributes
+    ----------
+    rows
+        Integers, (queries, groups): the row of the joined tables, for each query and group of keys. The last groups
+        are there to fill up: theirs is the row behind the last, which is zero.
+    members
+        Floats, (keys, groups): 1 where a key is in a group, of which it is in one for each table.
+    """
+
+    rows: Tensor
+    members: Tensor
+
+    @classmethod
+    def of(cls, indices: Sequence[Array], table_rows: Sequence[int], device: torch.device) -> GroupedLookUp:
+        """Find the groups.
+
+        Parameters
+        ----------
+        indices
+            For each table, the row for every pair: integers, (queries, keys), negative ones counted from the end.
+        table_rows
+            How many rows each table has.
+        device
+            Where the tables are.
+        """
+        rows: list[Array] = []
+        members: list[Array] = []
+        offset = 0
+        for index, count in zip(indices, table_rows, strict=True):
+            found: dict[bytes, int] = {}
+            group = np.array([found.setdefault(column.tobytes(), len(found)) for column in index.T])
+            _, representatives = np.unique(group, return_index=True)
+            chosen = index[:, representatives].astype(np.int64)
+            rows.append(np.where(chosen < 0, chosen + count, chosen) + offset)
+            members.append(np.eye(len(found), dtype=np.float32)[group])
+            offset += count
+        missing = -sum(part.shape[1] for part in rows) % _MULTIPLE
+        rows.append(np.full((len(indices[0]), missing), offset))
+        members.append(np.zeros((indices[0].shape[1], missing), np.float32))
+        joined_rows, joined_members = np.concatenate(rows, axis=1), np.concatenate(members, axis=1)
+        return cls(torch.from_numpy(joined_rows).to(device), torch.from_numpy(joined_members).to(device))
+
+    @property
+    def groups(self) -> int:
+        """Number of groups of keys, with those that are there to fill up."""
+        return self.rows.shape[1]
+
+    def by_group(self, tables: Sequence[Tensor]) -> Tensor:
+        """Return the embedding of each query and group of keys, (queries, groups, width)."""
+        joined = torch.cat([*tables, tables[0].new_zeros(1, tables[0].shape[1])])
+        return joined.index_select(0, self.rows.flatten()).view(*self.rows.shape, -1)
+
+
+class ScoresWithPositions:
+    """Attention scores: the function of a step of ``(queries, keys, *tables)``.
+
+    With queries of (..., queries, width) and keys of (..., width, keys), both times `scale`, the scores of
+    (..., queries, keys) are ``scale * (queries keys + position_scale * queries table^T)``.
+    """
+
+    def __init__(self, look_up: GroupedLookUp, *, scale: float, position_scale: float) -> None:
+        self._look_up = look_up
+        self._scale = scale
+        self._position_scale = position_scale
+
+    def __call__(self, queries: Tensor, keys: Tensor, *tables: Tensor) -> Tensor:
+        """Return the scores."""
+        by_group = self._look_up.by_group(tables)
+        members = self._look_up.members
+        scores: Tensor = _Scores.apply(queries, keys, by_group, members, self._scale, self._position_scale)
+        return scores
+
+
+class MixWithPositions:
+    """Attention's sums over the keys: the function of a step of ``(weights, values, *tables)``.
+
+    With weights of (..., queries, keys) and values of (..., keys, width) these are the sums of the values, of
+    (..., queries, width), and those of the tables, query by query, of (queries, samples and heads, width).
+    """
+
+    def __init__(self, look_up: GroupedLookUp) -> None:
+        self._look_up = look_up
+
+    def __call__(self, weights: Tensor, values: Tensor, *tables: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both sums."""
+        sums: tuple[Tensor, Tensor] = _Mix.apply(weights, values, self._look_up.by_group(tables), self._look_up.members)
+        return sums
+
+
+class _Scores(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, queries: Tensor, keys: Tensor, by_group: Tensor, members: Tensor, scale: float, position_scale: float
+    ) -> Tensor:
+        width = queries.shape[-1]
+        wide = queries.new_empty(*queries.shape[:-1], width + len(members.T))
+        torch.mul(queries, scale, out=wide[..., :width])
+        by_query = torch.bmm(_by_query(wide[..., :width]), by_group.transpose(1, 2))
+        torch.mul(_by_head(by_query, wide), position_scale, out=wide[..., width:])
+        tall = _with_members(keys.transpose(-1, -2), members)
+        ctx.save_for_backward(wide, tall, by_group)
+        ctx.scale, ctx.position_scale = scale, position_scale
+        scores = wide.new_empty(*wide.shape[:-1], tall.shape[-2])  # no view, so that a later step may overwrite it
+        torch.bmm(_flat(wide), _flat(tall).transpose(1, 2), out=_flat(scores))
+        return scores
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        wide, tall, by_group = ctx.saved_tensors
+        width = by_group.shape[-1]
+        gradient = _flat(gradient)
+        by_queries = torch.bmm(gradient, _flat(tall)).view(wide.shape)
+        by_sums = _by_query(by_queries[..., width:] * ctx.position_scale)
+        by_queries = by_queries[..., :width] + _by_head(torch.bmm(by_sums, by_group), wide)
+        by_keys = torch.bmm(gradient.transpose(1, 2), _flat(wide)[..., :width])
+        by_keys = by_keys.view(*tall.shape[:-1], width).transpose(-1, -2)
+        by_table = None
+        if ctx.needs_input_grad[2]:
+            by_table = torch.bmm(by_sums.transpose(1, 2), _by_query(wide[..., :width]))
+        return by_queries.mul_(ctx.scale), by_keys, by_table, None, None, None
+
+
+class _Mix(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, weights: Tensor, values: Tensor, by_group: Tensor, members: Tensor) -> tuple[Tensor, Tensor]:
+        width = values.shape[-1]
+        tall = _with_members(values, members)
+        wide = torch.bmm(_flat(weights), _flat(tall)).view(*weights.shape[:-1], -1)
+        shares = _by_query(wide[..., width:])
+        ctx.save_for_backward(weights, tall, by_group, shares)
+        return wide[..., :width].contiguous(), torch.bmm(shares, by_group)
+
+    @staticmethod
+    def backward(ctx: Any, by_mixed: Tensor, by_shift: Tensor) -> tuple[Tensor | None, ...]:
+        weights, tall, by_group, shares = ctx.saved_tensors
+        width = by_group.shape[-1]
+        wide = tall.new_empty(*weights.shape[:-1], tall.shape[-1])
+        wide[..., :width] = by_mixed
+        wide[..., width:] = _by_head(torch.bmm(by_shift, by_group.transpose(1, 2)), wide)
+        by_weights = torch.bmm(_flat(wide), _flat(tall).transpose(1, 2)).view(weights.shape)
+        by_values = torch.bmm(_flat(weights).transpose(1, 2), _flat(wide)[..., :width])
+        by_table = torch.bmm(shares.transpose(1, 2), by_shift) if ctx.needs_input_grad[2] else None
+        return by_weights, by_values.view(*tall.shape[:-1], width), by_table, None
+
+
+def _with_members(x: Tensor, members: Tensor) -> Tensor:
+    """Return keys or values, (..., keys, width), with a column for each group of keys."""
+    width = x.shape[-1]
+    tall = x.new_empty(*x.shape[:-1], width + members.shape[1])
+    tall[..., :width] = x
+    tall[..., width:] = members
+    return tall
+
+
+def _flat(x: Tensor) -> Tensor:
+    """Return (samples and heads, rows, columns)."""
+    return x.reshape(-1, *x.shape[-2:])
+
+
+def _by_query(x: Tensor) -> Tensor:
+    """Return (samples, heads, queries, width) as (queries, samples and heads, width)."""
+    return x.movedim(-2, 0).reshape(x.shape[-2], -1, x.shape[-1])
+
+
+def _by_head(x: Tensor, like: Tensor) -> Tensor:
+    """Undo :func:`_by_query` for a tensor whose leading axes are those of `like`."""
+    return x.view(len(x), *like.shape[:-2], -1).movedim(0, -2)
