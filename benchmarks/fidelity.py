@@ -5,8 +5,9 @@
 Each line of the reference names an architecture (`arch` as text, or `genotype` as an object), the batch size and
 resolution it was scored at, and expressivity, progressivity and trainability, either once or in a list of `runs`. Ours
 are computed at the same batch size and resolution, as published (a singular covariance has no expressivity), and
-averaged over finite values. Reported are Spearman's rho over the networks that both sides give a finite value, how
-often they disagree on that, and the difference of the means beside its spread. Scores are appended as they are made,
+averaged over finite values. Reported are Spearman's rho and Pearson's r over the networks that both sides give a finite
+value, how often they disagree on that, and the difference of the means beside its spread. Where networks are tied
+within noise, rho depends on the noise and r does not. Scores are appended as they are made,
 and an interrupted run goes on where it was.
 """
 
@@ -23,7 +24,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.progress import track
-from scipy.stats import spearmanr
+from scipy.stats import pearsonr, spearmanr
 
 from aznas_onnx import spaces
 from aznas_onnx.scoring import score
@@ -47,7 +48,7 @@ def main() -> int:
             file.write(json.dumps(done[-1]) + "\n")
             file.flush()
     print(f"{len(entries)} networks, {arguments.seeds} seeds")
-    print(f"{'proxy':14} {'rho':>6} {'both':>5} {'only ours':>9} {'only theirs':>11} {'mean diff':>10} {'spread':>7}")
+    print(f"{'proxy':14} {'rho':>6} {'r':>6} {'both':>5} {'only ours':>9} {'only theirs':>11}  mean diff  spread")
     for name in PROXIES:
         if any(name in one for one in (entries[0], *entries[0].get("runs", ()))):
             print(line(name, [theirs(entry, name) for entry in entries], [one[name] for one in done]))
@@ -80,10 +81,11 @@ def line(name: str, theirs: list[list[float | None]], ours: list[list[float | No
     only_theirs = sum(a is not None and b is None for a, b in pairs)
     difference = both[:, 1] - both[:, 0]
     rho = spearmanr(both[:, 0], both[:, 1]).statistic
+    r = pearsonr(both[:, 0], both[:, 1]).statistic
     spread = both[:, 0].std()
     return (
-        f"{name:14} {rho:6.3f} {len(both):5} {only_ours:9} {only_theirs:11} {difference.mean():10.4f} {spread:7.3f}"
-        f"   (difference: standard deviation {difference.std():.4f})"
+        f"{name:14} {rho:6.3f} {r:6.3f} {len(both):5} {only_ours:9} {only_theirs:11} {difference.mean():10.4f} "
+        f"{spread:7.3f}   (difference: standard deviation {difference.std():.4f})"
     )
 
 

@@ -152,4 +152,5 @@ def _relu_both_ways(x: torch.Tensor) -> torch.Tensor:
 
 
 def _add_to_second(term: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
-    return total.add_(term)
+    # A sum is laid out as its first operand; what follows, random signs included, goes by that.
+    return total.add_(term) if term.stride() == total.stride() else torch.add(term, total)
