@@ -128,7 +128,7 @@ def inspect(
         ),
         nodes=_inspect_nodes(model, costs, block_of),
         costs=costs,
-        outside=costs.of([node.name for node in model.graph.nodes if node.name not in block_of]),
+        outside=costs.of([node.node for node in costs.nodes if node.node not in block_of]),
         is_transformer=found.is_transformer,
         changes=model.changes,
         warnings=(*model.warnings, *found.warnings),
@@ -137,6 +137,7 @@ def inspect(
 
 def _inspect_nodes(model: Model, costs: Costs, block_of: Mapping[str, str]) -> tuple[InspectedNode, ...]:
     first_output = {node.name: next(filter(None, node.outputs), "") for node in model.graph.nodes}
+    first_output.update((look_up.node, name) for name, look_up in model.inputs.look_ups.items())
     return tuple(
         InspectedNode(cost=cost, shape=_sample_shape(model, first_output[cost.node]), block=block_of.get(cost.node))
         for cost in costs.nodes

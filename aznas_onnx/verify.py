@@ -18,6 +18,7 @@ from onnx import numpy_helper
 
 from aznas_onnx.errors import AznasError, ModelError
 from aznas_onnx.graph import Document, InputPlan, Limits, prepare, specialise
+from aznas_onnx.graph.inputs import NO_PADDING
 from aznas_onnx.graph.load import load, source_name
 from aznas_onnx.graph.prepare import named
 
@@ -121,7 +122,11 @@ def _verify(
         use_running_statistics(filled)
     filled.graph.name = filled.graph.name or Path(source_name(source)).stem
     feeds = _feeds(filled, plan, batch_size, rng)
-    expected = _run_onnxruntime(filled, feeds, plan, batch_size)
+    embedding = onnx.ModelProto()
+    embedding.CopyFrom(filled)
+    embedding.graph.output.extend(_embedded(filled, plan))
+    expected = _run_onnxruntime(embedding, feeds, plan, batch_size)
+    feeds.update((name, expected.pop(name)) for name in plan.look_ups)  # here, the network begins at these
     actual = _run_here(filled, feeds, batch_size, input_shapes, limits)
     output, difference = _largest_difference(expected, actual)
     precision = _precision(proto)
@@ -230,12 +235,26 @@ def _feeds(
     model: onnx.ModelProto, plan: InputPlan, batch_size: int, rng: np.random.Generator
 ) -> dict[str, npt.NDArray[Any]]:
     types = {value.name: value.type.tensor_type.elem_type for value in model.graph.input}
+    shapes = plan.shapes(batch_size)
     feeds = {}
-    for name, shape in plan.shapes(batch_size).items():
+    for name in shapes.keys() - plan.look_ups.keys():
         dtype = onnx.helper.tensor_dtype_to_np_dtype(types[name])
         is_sample = name in plan.batched and (dtype.kind == "f" or dtype.name == "bfloat16")
-        feeds[name] = (rng.standard_normal(shape) if is_sample else np.ones(shape)).astype(dtype)
+        values = rng.standard_normal(shapes[name]) if is_sample else np.full(shapes[name], plan.fills.get(name, 1))
+        feeds[name] = values.astype(dtype)
+    for look_up in plan.look_ups.values():
+        first = min(NO_PADDING, look_up.rows - 1)
+        ids = rng.integers(first, look_up.rows, shapes[look_up.ids])
+        feeds[look_up.ids] = ids.astype(feeds[look_up.ids].dtype)
     return feeds
+
+
+def _embedded(model: onnx.ModelProto, plan: InputPlan) -> Iterator[onnx.ValueInfoProto]:
+    """Yield outputs for what is looked up by ids."""
+    types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    for name, look_up in plan.look_ups.items():
+        kind = types.get(look_up.table, onnx.TensorProto.FLOAT)
+        yield onnx.helper.make_tensor_value_info(name, kind, None)
 
 
 def _run_onnxruntime(

@@ -9,7 +9,7 @@ from aznas_onnx.flops.costs import Costs, CountStatus, NodeCost
 from aznas_onnx.flops.handlers import COUNTED, ZERO
 from aznas_onnx.flops.parameters import parameters
 from aznas_onnx.graph.facts import Facts
-from aznas_onnx.graph.ir import Node
+from aznas_onnx.graph.ir import LookUp, Node
 from aznas_onnx.graph.model import Model
 
 __all__ = ["count"]
@@ -29,11 +29,11 @@ def count(model: Model) -> Costs:
     Returns
     -------
     Costs
-        One entry per node, in graph order. Convolution, linear, matrix product, attention and recurrent operators
-        are counted, the padding that a convolution reads included; bias, normalisation, activation, pooling and
-        data movement are zero by declaration. Any other operator is listed as unsupported with zero MACs, as is a
-        counted one whose shapes depend on data. Activation bytes are those of the outputs in float32; views
-        (Reshape and the like) have none.
+        One entry per node, in graph order, behind the look-ups that inputs take the place of. Convolution, linear,
+        matrix product, attention and recurrent operators are counted, the padding that a convolution reads included;
+        bias, normalisation, activation, pooling and data movement are zero by declaration. Any other operator is listed
+        as unsupported with zero MACs, as is a counted one whose shapes depend on data. Activation bytes are those of
+        the outputs in float32; views (Reshape and the like) have none.
 
     Examples
     --------
@@ -44,7 +44,24 @@ def count(model: Model) -> Costs:
     """
     params = parameters(model.graph, model.facts)
     batched = _batched_tensors(model)
-    return Costs(nodes=tuple(_node_cost(node, model.facts, batched, params) for node in model.graph.nodes))
+    replaced = tuple(_look_up_cost(model, name, look_up) for name, look_up in model.inputs.look_ups.items())
+    return Costs(nodes=(*replaced, *(_node_cost(node, model.facts, batched, params) for node in model.graph.nodes)))
+
+
+def _look_up_cost(model: Model, name: str, look_up: LookUp) -> NodeCost:
+    """Return the cost of a look-up that an input takes the place of; the table counts where nobody else reads it."""
+    fact = model.facts[name]
+    tied = any(look_up.table in constant.sources for constant in model.graph.constants.values())
+    first = next(other for other in model.inputs.look_ups.values() if other.table == look_up.table)
+    counts = first is look_up and not tied
+    return NodeCost(
+        node=look_up.node,
+        operator="Gather",
+        status=CountStatus.ZERO,
+        macs=0,
+        params=look_up.rows * model.facts.shape(name)[-1] if counts else 0,
+        activation_bytes=fact.size_bytes // model.facts.batch_size,
+    )
 
 
 def _batched_tensors(model: Model) -> frozenset[str]:

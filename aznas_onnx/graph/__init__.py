@@ -2,7 +2,7 @@
 
 from aznas_onnx.graph.facts import Fact, Facts
 from aznas_onnx.graph.inputs import InputPlan
-from aznas_onnx.graph.ir import Constant, Graph, GraphInput, Node
+from aznas_onnx.graph.ir import Constant, Graph, GraphInput, LookUp, Node
 from aznas_onnx.graph.limits import Limits
 from aznas_onnx.graph.load import Document, Source
 from aznas_onnx.graph.model import Model
@@ -17,6 +17,7 @@ __all__ = [
     "GraphInput",
     "InputPlan",
     "Limits",
+    "LookUp",
     "Model",
     "Node",
     "Source",

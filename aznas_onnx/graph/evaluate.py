@@ -231,6 +231,15 @@ def _gather(node: Node, inputs: _Inputs) -> Array:
     return np.asarray(np.take(_need(inputs, 0), _need(inputs, 1).astype(np.int64), axis=axis))
 
 
+def _gather_elements(node: Node, inputs: _Inputs) -> Array:
+    axis: Any = node.attributes.get("axis", 0)
+    value, index = _need(inputs, 0), _need(inputs, 1).astype(np.int64)
+    axis %= value.ndim
+    # The index may be smaller on the other axes; the reference implementation fails there, and beyond 32 rows.
+    window = tuple(slice(None) if at == axis else slice(size) for at, size in enumerate(index.shape))
+    return np.asarray(np.take_along_axis(value[window], index, axis))
+
+
 def _concat(node: Node, inputs: _Inputs) -> Array:
     axis: Any = node.attributes.get("axis", 0)
     return np.concatenate([value for value in inputs if value is not None], axis=axis)
@@ -311,6 +320,7 @@ _SIMPLE: Mapping[str, Callable[[Node, _Inputs], Any]] = {
     "Squeeze": _squeeze,
     "Unsqueeze": _unsqueeze,
     "Gather": _gather,
+    "GatherElements": _gather_elements,
     "Concat": _concat,
     "Slice": _slice,
     "Cast": _cast,
@@ -325,13 +335,12 @@ _SIMPLE: Mapping[str, Callable[[Node, _Inputs], Any]] = {
 _PROPORTIONAL = frozenset(_SIMPLE) | frozenset(
     """
     Abs Acos Acosh ArgMax ArgMin Asin Asinh Atan Atanh BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor CastLike
-    Celu Clip Compress Cos Cosh CumSum DepthToSpace DequantizeLinear Elu Erf Exp EyeLike Flatten GatherElements
-    GatherND Gelu GreaterOrEqual HannWindow HammingWindow BlackmanWindow HardSigmoid HardSwish IsInf IsNaN
-    LayerNormalization LeakyRelu LessOrEqual Log LogSoftmax MatMul Max Mean Min Mish Mod NonZero OneHot PRelu Pad
-    Pow QuantizeLinear Reciprocal ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin
-    ReduceProd ReduceSum ReduceSumSquare Relu Round Scatter ScatterElements ScatterND Selu Shape Sigmoid Sign Sin
-    Sinh Size Softmax Softplus Softsign SpaceToDepth Split Sum Tan Tanh ThresholdedRelu Tile TopK Trilu Unique Where
-    Xor
+    Celu Clip Compress Cos Cosh CumSum DepthToSpace DequantizeLinear Elu Erf Exp EyeLike Flatten GatherND Gelu
+    GreaterOrEqual HannWindow HammingWindow BlackmanWindow HardSigmoid HardSwish IsInf IsNaN LayerNormalization
+    LeakyRelu LessOrEqual Log LogSoftmax MatMul Max Mean Min Mish Mod NonZero OneHot PRelu Pad Pow QuantizeLinear
+    Reciprocal ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum
+    ReduceSumSquare Relu Round Scatter ScatterElements ScatterND Selu Shape Sigmoid Sign Sin Sinh Size Softmax
+    Softplus Softsign SpaceToDepth Split Sum Tan Tanh ThresholdedRelu Tile TopK Trilu Unique Where Xor
     """.split()
 )
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import numpy as np
 
 from aznas_onnx.errors import ModelError, SettingsError
-from aznas_onnx.graph.ir import Graph, GraphInput
+from aznas_onnx.graph.ir import Graph, GraphInput, LookUp
 
 __all__ = ["InputPlan", "plan_inputs"]
+
+NO_PADDING = 2  # the first token id that networks do not take for padding and leave out of attention
+_IN_WORDS = {0: "zeros", 1: "ones", 2: "twos"}
 
 FREE_BATCH = (
     2  # the reference batch of a model that leaves it open; above 1 so that no axis of size 1 is mistaken for it
@@ -24,7 +28,7 @@ class InputPlan:
     Attributes
     ----------
     primary
-        The input that carries the samples: the largest float input.
+        The input that carries the samples: the largest float input. It may be one that takes the place of a look-up.
     declared_batch
         The batch size that the file is written for; :data:`FREE_BATCH` where it leaves it open.
     sample_shapes
@@ -33,6 +37,10 @@ class InputPlan:
         Whether the file leaves the batch size open.
     batched
         Inputs whose axis 0 is the batch.
+    fills
+        What an input of integers, which carries no samples, is filled with.
+    look_ups
+        The look-ups that inputs take the place of.
     warnings
         What was assumed.
     """
@@ -42,6 +50,8 @@ class InputPlan:
     sample_shapes: Mapping[str, tuple[int, ...]]
     batched: frozenset[str]
     batch_is_free: bool
+    fills: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    look_ups: Mapping[str, LookUp] = field(default_factory=lambda: MappingProxyType({}))
     warnings: tuple[str, ...] = ()
 
     @property
@@ -63,7 +73,8 @@ def plan_inputs(graph: Graph, given: Mapping[str, tuple[int, ...]]) -> InputPlan
 
     The rule: the largest float input of rank 2 or more carries the samples, and its axis 0 is the batch. Other
     inputs share the batch if their axis 0 is written in the same way; an input of fixed shape beside a free batch
-    is a constant that the exporter leaked.
+    is a constant that the exporter leaked. A symbol that a given shape gives a size has it in other inputs, too. What
+    takes the place of a look-up has the shape of its ids and one more axis.
 
     Parameters
     ----------
@@ -79,7 +90,7 @@ def plan_inputs(graph: Graph, given: Mapping[str, tuple[int, ...]]) -> InputPlan
     SettingsError
         If a given shape names no input or contradicts the file.
     """
-    names = [value.name for value in graph.inputs]
+    names = [value.name for value in graph.inputs if value.replaces is None]
     unknown = sorted(set(given) - set(names) - {""})
     if unknown:
         raise SettingsError(f"--input names {unknown[0]!r}, but the inputs are {', '.join(map(repr, names))}")
@@ -88,46 +99,77 @@ def plan_inputs(graph: Graph, given: Mapping[str, tuple[int, ...]]) -> InputPlan
         raise ModelError(_without_floats(graph))
     primary = _primary(floats, given)
     if "" in given:
-        given = {**{k: v for k, v in given.items() if k}, primary.name: given[""]}
+        carrier = primary.name if primary.replaces is None else primary.replaces.ids
+        given = {**{k: v for k, v in given.items() if k}, carrier: given[""]}
     _check_axes(primary, given)
     texts = [value.name for value in graph.inputs if value.dtype.kind not in "fiub"]
     if texts:
         raise ModelError(f"input {texts[0]!r} holds neither numbers nor booleans; only these can be fed")
+    inputs = _with_known_symbols(graph.inputs, given)
     first = _dimensions(primary, given)[0]
     declared_batch = first if isinstance(first, int) and first > 0 else FREE_BATCH
     shapes: dict[str, tuple[int, ...]] = {}
+    fills = _fills(graph)
     batched, warnings = set(), []
-    for value in graph.inputs:
+    replaced = {value.replaces.ids for value in graph.inputs if value.replaces is not None}
+    for value in inputs:
         dimensions = _dimensions(value, given)
-        follows = value is primary or (bool(dimensions) and _same_batch(dimensions[0], first))
+        follows = value.name == primary.name or (bool(dimensions) and _same_batch(dimensions[0], first))
         if follows:
             batched.add(value.name)
             dimensions = (declared_batch, *dimensions[1:])
         shapes[value.name] = _complete(value, dimensions, primary, names)
-        if value is not primary:
-            warnings.append(_assumption(value, follows))
+        if value.replaces is None and value.name not in (primary.name, *replaced):
+            warnings.append(_assumption(value, follows, fills))
     return InputPlan(
         primary=primary.name,
         declared_batch=declared_batch,
         sample_shapes=shapes,
         batched=frozenset(batched),
         batch_is_free=not isinstance(first, int),
+        fills=MappingProxyType(fills),
+        look_ups=MappingProxyType({value.name: value.replaces for value in graph.inputs if value.replaces is not None}),
         warnings=tuple(warnings),
     )
 
 
 def _without_floats(graph: Graph) -> str:
-    """Say what a network without float inputs is given instead, and how to export it."""
     found = ", ".join(f"{value.name!r} ({value.dtype.name})" for value in graph.inputs) or "none"
-    sentence = f"no float input to feed Gaussian samples to (inputs: {found}); "
-    names = {value.name for value in graph.inputs}
-    looked_up = next((node for node in graph.nodes if node.is_op("Gather") and names & set(node.inputs[1:])), None)
-    if looked_up is None or looked_up.inputs[0] in names:
-        return sentence + "export the network from its first float tensor"
-    return sentence + (
-        f"node {looked_up.name!r} looks up token ids in a table: export the network from the embedded tokens on "
-        "(inputs_embeds instead of input_ids, where there is such an argument)"
+    return (
+        f"no float input to feed Gaussian samples to (inputs: {found}), and no table that one of them is looked up in; "
+        "export the network from its first float tensor"
     )
+
+
+def _fills(graph: Graph) -> dict[str, int]:
+    """Choose what each input of integers is filled with.
+
+    Masks and the like with ones. Ids with 2, because networks take 0 or 1 for padding and leave it out of attention;
+    what else is looked up, such as the type of a token, with 0, which every table has.
+    """
+    fills = {value.name: 1 for value in graph.inputs if value.dtype.kind in "iu"}
+    roots = {name: name for name in fills}
+    for node in graph.nodes:
+        if node.is_op("Cast", "Identity") and node.inputs[0] in roots:
+            roots[node.outputs[0]] = roots[node.inputs[0]]
+        elif node.is_op("Gather") and node.inputs[1] in roots:
+            fills[roots[node.inputs[1]]] = 0
+    for value in graph.inputs:
+        if value.replaces is not None:
+            fills[value.replaces.ids] = min(NO_PADDING, value.replaces.rows - 1)
+    return fills
+
+
+def _with_known_symbols(inputs: Sequence[GraphInput], given: Mapping[str, tuple[int, ...]]) -> list[GraphInput]:
+    """Return the inputs with sizes for the symbols that the given shapes give one."""
+    sizes: dict[int | str | None, int] = {}
+    for value in inputs:
+        found = zip(value.shape or (), given.get(value.name, ()), strict=False)
+        sizes.update((symbol, size) for symbol, size in found if isinstance(symbol, str))
+    return [
+        value if value.shape is None else replace(value, shape=tuple(sizes.get(size, size) for size in value.shape))
+        for value in inputs
+    ]
 
 
 def _check_axes(primary: GraphInput, given: Mapping[str, tuple[int, ...]]) -> None:
@@ -147,10 +189,10 @@ def _same_batch(dimension: int | str | None, first: int | str | None) -> bool:
     return dimension == first if isinstance(first, int) else not isinstance(dimension, int)
 
 
-def _assumption(value: GraphInput, follows: bool) -> str:
+def _assumption(value: GraphInput, follows: bool, fills: Mapping[str, int]) -> str:
     if value.dtype == np.float32 and follows:
         return f"input {value.name!r} is fed Gaussian samples too"
-    filled = "ones" if value.dtype != np.bool_ else "true"
+    filled = "true" if value.dtype == np.bool_ else _IN_WORDS[fills.get(value.name, 1)]
     return f"input {value.name!r} ({value.dtype.name}) carries no samples and is filled with {filled}"
 
 
@@ -164,7 +206,9 @@ def _primary(floats: list[GraphInput], given: Mapping[str, tuple[int, ...]]) -> 
 
 
 def _dimensions(value: GraphInput, given: Mapping[str, tuple[int, ...]]) -> tuple[int | str | None, ...]:
-    shape = given.get(value.name, value.shape)
+    shape: Sequence[int | str | None] | None = given.get(value.name, value.shape)
+    if value.replaces is not None and value.replaces.ids in given and value.shape is not None:
+        shape = (*given[value.replaces.ids], value.shape[-1])
     return () if shape is None else tuple(d if not isinstance(d, int) or d > 0 else None for d in shape)
 
 

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["AttributeValue", "Constant", "Graph", "GraphInput", "Node", "Origin"]
+__all__ = ["AttributeValue", "Constant", "Graph", "GraphInput", "LookUp", "Node", "Origin"]
 
 Array: TypeAlias = npt.NDArray[Any]
 AttributeValue: TypeAlias = "int | float | str | bytes | Array | tuple[Any, ...] | Graph"
@@ -118,16 +118,35 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LookUp:
+    """What an input of floats takes the place of: a node that looked up an input of integers in a table.
+
+    Attributes
+    ----------
+    node, ids, table
+        Names of the node, the input and the constant.
+    rows
+        How many different ids there are.
+    """
+
+    node: str
+    ids: str
+    table: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GraphInput:
     """An input of the graph: its name, dtype and declared shape.
 
     A dimension is an integer, a symbol, or None where the file says nothing; the shape is None where even the
-    rank is unknown.
+    rank is unknown. Where the input takes the place of a look-up, its shape is that of the ids and one more axis.
     """
 
     name: str
     dtype: np.dtype[Any]
     shape: tuple[int | str | None, ...] | None
+    replaces: LookUp | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

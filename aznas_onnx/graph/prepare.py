@@ -22,6 +22,7 @@ from aznas_onnx.graph.lower import lower, with_filled_weights
 from aznas_onnx.graph.model import Model
 from aznas_onnx.graph.precision import to_float32
 from aznas_onnx.graph.rewrite import canonicalise, decompose, restore_normalisation
+from aznas_onnx.graph.tokens import from_embedded_tokens
 
 __all__ = ["BLOCKS_KEY", "declared_blocks", "named", "prepare", "specialise"]
 
@@ -146,7 +147,8 @@ def _typed(source: Source, name: str, keep_graph: bool, limits: Limits) -> tuple
     proto, folder = load(source, limits)
     graph, changes = to_float32(with_filled_weights(lower(proto, folder, name, limits), limits))
     graph, decomposed = decompose(graph, keep_quantisation=keep_graph)
-    return graph, folder, (*changes, *decomposed)
+    graph, cut = from_embedded_tokens(graph)
+    return graph, folder, (*changes, *decomposed, *cut)
 
 
 def _check_computes(graph: Graph, primary: str) -> None:

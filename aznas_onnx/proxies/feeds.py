@@ -29,7 +29,7 @@ class FeedSource:
         self._shapes = sized.inputs.shapes(sized.facts.batch_size)
         self._dtypes = {name: sized.facts[name].dtype for name in self._shapes}
         leaked = [name for name in self._shapes if name not in self._batched]
-        self._neutral = neutral_inputs(sized.graph, leaked)
+        self._neutral = {**sized.inputs.fills, **neutral_inputs(sized.graph, leaked)}
 
     def draw(self, seed: int, number: int = 0, *, ones: bool = False) -> dict[str, Tensor]:
         """Draw standard normal samples; inputs that carry none get a neutral value.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -131,6 +132,21 @@ def test_a_constant_that_costs_too_much_is_not_cheap_and_not_computed() -> None:
 def test_the_work_of_a_vendors_operator_is_unknown() -> None:
     other = Node(op_type="Add", domain="vendor", version=1, name="n", inputs=("a",), outputs=("y",))
     assert not Deferred.of(other, (Constant.of(weights(2)),), 0, 2).is_cheap
+
+
+@pytest.mark.parametrize(
+    ("index", "axis", "expected"),
+    [
+        (np.array([[1, -1, 0]]), 0, [[3, 1 + 3 * 49, 2]]),  # fewer rows than the table
+        (np.array([[2, 0], [1, 1]]), 1, [[2, 0], [4, 4]]),
+    ],
+)
+def test_single_elements_of_a_table_with_many_rows(index: Array, axis: int, expected: list[list[int]]) -> None:
+    """The reference implementation goes wrong on such tables."""
+    table = np.arange(150).reshape(50, 3)
+    gather = replace(node("GatherElements", "a", "b"), attributes={"axis": axis})
+    (found,) = evaluate(gather, [table, index])
+    np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from onnx import TensorProto, helper
 
 from aznas_onnx.errors import ModelError, SettingsError
 from aznas_onnx.graph import InputPlan, prepare
-from tests.graph.builders import network, weights
+from tests.graph.builders import network
 
 
 def plan(model: onnx.ModelProto, **given: tuple[int, ...]) -> InputPlan:
@@ -77,10 +77,9 @@ def test_no_float_input() -> None:
         plan(network("y = RandomNormal <shape = [1, 3]> ()", {}))
 
 
-def test_token_ids() -> None:
-    model = network("e = Gather (table, x)  y = Relu (e)", {"x": (1, 8)}, {"table": weights(100, 4)}, input_type=7)
-    with pytest.raises(ModelError, match=r"node 'Gather_0' looks up token ids in a table: .* from the embedded tokens"):
-        plan(model)
+def test_symbols_have_one_size() -> None:
+    model = network("y = Mul (x, z)", {"x": ("N", "C", "T"), "z": ("N", 1, "T")})
+    assert plan(model, x=(1, 3, 16)).shapes(4) == {"x": (4, 3, 16), "z": (4, 1, 16)}
 
 
 def test_an_input_of_text() -> None:

@@ -1,0 +1,76 @@
+"""Networks that read token ids, from their embedded tokens on.
+
+Samples are Gaussian, and a network that looks ids up in a table has no input that could be fed any. With random weights
+its first features are rows of a Gaussian table, so the look-up gives way to an input of floats in its place::
+
+    tokens = Gather(table, input_ids)    (batch, tokens) -> (batch, tokens, width)
+    tokens                               an input of floats, (batch, tokens, width)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from aznas_onnx.graph.ir import Constant, Graph, GraphInput, LookUp, Node
+
+__all__ = ["from_embedded_tokens"]
+
+
+def from_embedded_tokens(graph: Graph) -> tuple[Graph, tuple[str, ...]]:
+    """Return a graph with inputs for what it looks up by token ids, and what was changed, in words.
+
+    Only a graph whose inputs of floats have fewer axes than embedded tokens is changed, and only look-ups in its
+    largest table.
+    """
+    found = list(_look_ups(graph))
+    if not found:
+        return graph, ()
+    largest = max((table for _, _, table in found), key=lambda table: table.elements)
+    tokens = {name: value for name, value, table in found if table is largest}
+    axes = max(map(_rank, tokens.values()))
+    if any(value.dtype.kind == "f" and _rank(value) >= axes for value in graph.inputs):
+        return graph, ()
+    nodes = tuple(node for node in graph.nodes if tokens.keys().isdisjoint(node.outputs))
+    ids = dict.fromkeys(repr(value.replaces.ids) for value in tokens.values() if value.replaces is not None)
+    size = " x ".join(f"{length:,}" for length in largest.shape)
+    change = f"scored from the embedded tokens on, instead of looking up {' and '.join(ids)} in a table of {size}"
+    return replace(graph, nodes=nodes, inputs=(*graph.inputs, *tokens.values())), (change,)
+
+
+def _look_ups(graph: Graph) -> Iterator[tuple[str, GraphInput, Constant]]:
+    """Yield what is looked up in tables by inputs, cast or not: the tensor, the input in its place, and the table."""
+    ids = {value.name: value for value in graph.inputs if value.dtype.kind in "iu" and value.shape}
+    tables = {name: (name, constant) for name, constant in graph.constants.items()}
+    for node in graph.nodes:
+        if node.is_op("Cast", "Identity"):
+            if node.inputs[0] in ids:
+                ids[node.outputs[0]] = ids[node.inputs[0]]
+            if node.inputs[0] in tables:
+                tables[node.outputs[0]] = tables[node.inputs[0]]
+        elif node.is_op("Reshape") and node.inputs[0] in ids and _axes_made(node, graph) == _rank(ids[node.inputs[0]]):
+            ids[node.outputs[0]] = ids[node.inputs[0]]  # GPT-2 makes sure that there is one axis beside the batch
+        elif node.is_op("Gather") and node.inputs[0] in tables and node.inputs[1] in ids:
+            name, table = tables[node.inputs[0]]
+            read = ids[node.inputs[1]]
+            if table.is_float and len(table.shape) == 2 and node.attributes.get("axis", 0) == 0:
+                rows, width = table.shape
+                look_up = LookUp(node=node.name, ids=read.name, table=name, rows=rows)
+                shape = (*(read.shape or ()), width)
+                made = node.outputs[0]
+                yield made, GraphInput(name=made, dtype=np.dtype(np.float32), shape=shape, replaces=look_up), table
+
+
+def _axes_made(reshape: Node, graph: Graph) -> int | None:
+    """Return how many axes a Reshape makes, where its target is written out."""
+    target = reshape.inputs[1]
+    if target in graph.constants:
+        return graph.constants[target].elements
+    maker = graph.producers.get(target)
+    return len(maker.inputs) if maker is not None and maker.is_op("Concat") else None
+
+
+def _rank(value: GraphInput) -> int:
+    return len(value.shape or ())
