@@ -4,7 +4,8 @@
     python benchmarks/text_networks.py FOLDER    writes the files to FOLDER and prints the table
 
 Nine architectures of Hugging Face's transformers, small and with random weights: nothing is downloaded. Each is
-exported twice; the two files should have the same blocks and scores, as far as the exporters keep shared weights shared.
+exported twice; the two files should have the same blocks and scores, as far as the exporters keep shared weights
+shared.
 """
 
 from __future__ import annotations
@@ -58,9 +59,8 @@ def main() -> int:
     arguments.folder.mkdir(parents=True, exist_ok=True)
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
-    print(
-        "| network | exporter | difference | blocks | params | expressivity | trainability |\n|---|---|---|---|---|---|---|"
-    )
+    print("| network | exporter | difference | blocks | params | expressivity | trainability |")
+    print("|---|---|---|---|---|---|---|")
     failed = 0
     for name in NETWORKS:
         for exporter in ("TorchScript", "dynamo"):
