@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from aznas_onnx.convert.attributes import integer, number
+from aznas_onnx.convert.optimise.activations import OverwritesGradient
 from aznas_onnx.convert.optimise.grouped import ScoresWithPositions
 from aznas_onnx.convert.optimise.large_maps import LetInputGo, NormaliseAndRectify, softmax_in_place
 from aznas_onnx.convert.program import Program, Step
@@ -35,7 +36,7 @@ _HUGE_BYTES = 2**25  # what going through a map in pieces is worth
 def overwriting(
     program: Program, graph: Graph, facts: Facts, keep: Collection[str], *, spares_large: bool = True
 ) -> Program:
-    """Return a program in which ReLUs, sums and large Softmaxes overwrite an input that nothing else needs.
+    """Return a program in which steps overwrite an input, or a gradient, that nothing else needs.
 
     Parameters
     ----------
@@ -99,7 +100,7 @@ def _sparing_large(
 ) -> tuple[Step, ...]:
     """Let convolutions go of huge inputs; join normalisations with the ReLUs that overwrite huge maps both ways.
 
-    A Softmax overwrites a large input both ways, too.
+    A Softmax overwrites a large input both ways, too, and some activations the gradient.
     """
     made = {step.outputs[0]: step for step in steps if nodes[step.node].is_op("BatchNormalization")}
     changed: dict[str, Step] = {}
@@ -107,8 +108,12 @@ def _sparing_large(
     for step in steps:
         if not step.inputs or facts[step.inputs[0]].size_bytes < _LARGE_BYTES:
             continue
-        if step.inputs[0] in free and step.outputs[0] in own_gradient and _is_over_last_axis(nodes[step.node], facts):
-            changed[step.node] = replace(step, run=softmax_in_place)
+        if step.outputs[0] in own_gradient:
+            activation = OverwritesGradient.of(nodes[step.node])
+            if activation is not None:
+                changed[step.node] = replace(step, run=activation)
+            elif step.inputs[0] in free and _is_over_last_axis(nodes[step.node], facts):
+                changed[step.node] = replace(step, run=softmax_in_place)
         if facts[step.inputs[0]].size_bytes < _HUGE_BYTES:
             continue
         if nodes[step.node].is_op("Conv"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,11 +25,13 @@ WIDTH = 4
 def drawn_at_random(seed: int) -> tuple[Program, Program, str]:
     """Draw a network whose every tensor may be read again, compiled without and with overwriting, and one inside."""
     rng = np.random.default_rng(seed)
-    net = GraphBuilder("random")
+    net = GraphBuilder("random", opset=20)
     made = [net.conv(net.image_input(3, 6), "stem", 3, WIDTH, kernel=3)]
-    for at in range(12):
+    for at in range(16):
         x, other = (made[-1 - int(rng.integers(min(3, len(made))))] for _ in range(2))
-        kind = rng.choice(["relu", "add", "conv", "batch_norm", "sigmoid", "gather", "scale", "softmax", "mul"])
+        kind = rng.choice(
+            ["relu", "add", "conv", "batch_norm", "sigmoid", "gather", "scale", "softmax", "mul", "Gelu", "HardSwish"]
+        )
         if kind == "relu":
             made.append(net.relu(x, f"n{at}"))
         elif kind == "add":
@@ -41,6 +45,8 @@ def drawn_at_random(seed: int) -> tuple[Program, Program, str]:
             made.append(net.node(rng.choice(["Mul", "Div"]), x, constant, name=f"n{at}"))
         elif kind == "mul":  # its derivative reads what it multiplies
             made.append(net.node("Mul", x, other, name=f"n{at}"))
+        elif kind in ("Gelu", "HardSwish"):
+            made.append(net.node(kind, x, name=f"n{at}"))
         elif kind == "softmax":
             made.append(net.node("Softmax", x, name=f"n{at}", axis=-1))
         elif kind == "sigmoid":  # its derivative reads its output
@@ -83,20 +89,25 @@ def test_random_networks_give_the_same_to_the_bit(monkeypatch, seed: int, large_
         assert torch.equal(before, after)
 
 
+def name_of(run: Callable[..., Any]) -> str:
+    return getattr(run, "__name__", type(run).__name__)
+
+
 def test_each_kind_overwrites_in_some_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reuse, "_LARGE_BYTES", 0)
     changed: Counter[str] = Counter()
-    for seed in range(80):
+    for seed in range(150):
         plain, overwrites, _ = drawn_at_random(seed)
         pairs = zip(plain.steps, overwrites.steps, strict=True)
-        changed.update(after.run.__name__ for before, after in pairs if before.run is not after.run)
+        changed.update(name_of(after.run) for before, after in pairs if before.run is not after.run)
     assert set(changed) == {
         "relu_",
         "_relu_both_ways",
         "softmax_in_place",
         "add_",
         "_add_to_second",
+        "OverwritesGradient",
         "mul_",
         "div_",
     }
-    assert min(changed.values()) >= 3
+    assert min(changed.values()) >= 2
