@@ -126,7 +126,11 @@ def _verify(
     embedding.CopyFrom(filled)
     embedding.graph.output.extend(_embedded(filled, plan))
     expected = _run_onnxruntime(embedding, feeds, plan, batch_size)
-    feeds.update((name, expected.pop(name)) for name in plan.look_ups)  # here, the network begins at these
+    for name, shape in plan.shapes(batch_size).items():
+        if name in plan.look_ups:  # here, the network begins at these
+            feeds[name] = expected.pop(name)
+            if feeds[name].shape != shape:
+                raise ModelError(f"{name!r} has shape {shape} here, but {feeds[name].shape} in ONNX Runtime")
     actual = _run_here(filled, feeds, batch_size, input_shapes, limits)
     output, difference = _largest_difference(expected, actual)
     precision = _precision(proto)

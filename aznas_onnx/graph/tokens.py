@@ -50,12 +50,12 @@ def _look_ups(graph: Graph) -> Iterator[tuple[str, GraphInput, Constant]]:
                 ids[node.outputs[0]] = ids[node.inputs[0]]
             if node.inputs[0] in tables:
                 tables[node.outputs[0]] = tables[node.inputs[0]]
-        elif node.is_op("Reshape") and node.inputs[0] in ids and _axes_made(node, graph) == _rank(ids[node.inputs[0]]):
+        elif node.is_op("Reshape") and node.inputs[0] in ids and _keeps_shape(node, ids[node.inputs[0]], graph):
             ids[node.outputs[0]] = ids[node.inputs[0]]  # GPT-2 makes sure that there is one axis beside the batch
         elif node.is_op("Gather") and node.inputs[0] in tables and node.inputs[1] in ids:
             name, table = tables[node.inputs[0]]
             read = ids[node.inputs[1]]
-            if table.is_float and len(table.shape) == 2 and node.attributes.get("axis", 0) == 0:
+            if table.is_float and len(table.shape) == 2 and table.elements and node.attributes.get("axis", 0) == 0:
                 rows, width = table.shape
                 look_up = LookUp(node=node.name, ids=read.name, table=name, rows=rows)
                 shape = (*(read.shape or ()), width)
@@ -63,13 +63,19 @@ def _look_ups(graph: Graph) -> Iterator[tuple[str, GraphInput, Constant]]:
                 yield made, GraphInput(name=made, dtype=np.dtype(np.float32), shape=shape, replaces=look_up), table
 
 
-def _axes_made(reshape: Node, graph: Graph) -> int | None:
-    """Return how many axes a Reshape makes, where its target is written out."""
-    target = reshape.inputs[1]
-    if target in graph.constants:
-        return graph.constants[target].elements
-    maker = graph.producers.get(target)
-    return len(maker.inputs) if maker is not None and maker.is_op("Concat") else None
+def _keeps_shape(reshape: Node, ids: GraphInput, graph: Graph) -> bool:
+    """Whether a Reshape of ids makes what they are already, as far as its target is written out."""
+    target = graph.constants.get(reshape.inputs[1])
+    shape = ids.shape or ()
+    if target is None:
+        maker = graph.producers.get(reshape.inputs[1])
+        return maker is not None and maker.is_op("Concat") and len(maker.inputs) == len(shape)
+    if target.read is None or target.elements != len(shape):
+        return False
+    first, *others = target.read().reshape(-1).tolist()
+    return first in (-1, 0, shape[0]) and all(
+        made in (-1, 0, size) for made, size in zip(others, shape[1:], strict=True)
+    )
 
 
 def _rank(value: GraphInput) -> int:

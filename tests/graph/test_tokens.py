@@ -120,12 +120,20 @@ def test_ids_and_table_on_their_way(body: str) -> None:
     [
         "e = Gather <axis = 1> (table, ids)  y = Relu (e)",  # selects columns
         "i = Reshape (ids, flat)  e = Gather (table, i)  y = Relu (e)",  # other axes than the ids have
+        "i = Reshape (ids, other)  e = Gather (table, i)  y = Relu (e)",
         "e = Gather (cube, ids)  y = Relu (e)",
+        "e = Gather (empty, ids)  y = Relu (e)",
         "e = GatherElements (table, ids)  y = Relu (e)",
     ],
 )
 def test_other_look_ups_are_refused(body: str) -> None:
-    constants = {**TABLES, "flat": np.array([-1]), "cube": weights(4, 4, 4)}
+    constants = {
+        **TABLES,
+        "flat": np.array([-1]),
+        "other": np.array([3, -1]),
+        "empty": weights(0, 4),
+        "cube": weights(4, 4, 4),
+    }
     with pytest.raises(ModelError, match=r"no float input .* and no table that one of them is looked up in"):
         prepare(network(body, {"ids": (1, TOKENS)}, constants, input_type=TensorProto.INT64))
 
