@@ -7,10 +7,9 @@ the second way, which needs no protobuf and no checks of what a stranger might h
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -18,6 +17,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from aznas_onnx.graph.fills import filled
 from aznas_onnx.graph.ir import Array, AttributeValue, Constant, Graph, GraphInput, Node
 from aznas_onnx.graph.prepare import BLOCKS_KEY
 
@@ -26,7 +26,6 @@ __all__ = ["SHAPE_SUFFIX", "Drawing", "WeightFill", "declared", "plain_attribute
 SHAPE_SUFFIX = ".weight_shape"  # of the initialisers that hold the shapes of weights
 _IR_VERSION = 9  # of ONNX 1.15, the first with opset 20: old enough for every ONNX Runtime that this package accepts
 _BATCH = "batch"
-_SMALL_ELEMENTS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,15 +169,11 @@ def _weight(weight: WeightFill) -> Constant:
     return Constant(
         shape=weight.shape,
         dtype=np.dtype(np.float32),
-        read=partial(_small_fill if math.prod(weight.shape) <= _SMALL_ELEMENTS else _fill, weight.shape, weight.fill),
+        read=filled(weight.shape, _scalar(weight.fill)),
         sources=frozenset({weight.name}),
     )
 
 
-def _fill(shape: tuple[int, ...], value: float) -> Array:
-    filled = np.full(shape, value, dtype=np.float32)
-    filled.flags.writeable = False
-    return filled
-
-
-_small_fill = lru_cache(maxsize=4096)(_fill)  # the walks look at small constants, each of them
+@lru_cache(maxsize=64)
+def _scalar(value: float) -> Array:
+    return np.array(value, dtype=np.float32)

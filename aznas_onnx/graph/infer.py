@@ -21,7 +21,7 @@ from aznas_onnx.graph.ir import Graph, Node
 from aznas_onnx.graph.operands import check_operands
 from aznas_onnx.graph.windows import pooled_sizes, transposed_sizes
 
-__all__ = ["infer", "node_proto", "schema"]
+__all__ = ["attribute_key", "infer", "node_proto", "schema"]
 
 T = TypeVar("T")
 
@@ -97,7 +97,7 @@ _inferred: dict[tuple[object, ...], list[Fact]] = {}
 
 def _signature(node: Node, inputs: Sequence[Fact | None]) -> tuple[object, ...] | None:
     """Return all that the outputs' facts depend on, hashable; None for a node with subgraphs or tensors inside."""
-    attributes = _attribute_key(node.attributes)
+    attributes = attribute_key(node.attributes)
     if attributes is None:
         return None
     operands = tuple(
@@ -113,20 +113,25 @@ def _signature(node: Node, inputs: Sequence[Fact | None]) -> tuple[object, ...] 
     return (node.op_type, node.version, node.domain, tuple(map(bool, node.outputs)), attributes, operands)
 
 
-def _attribute_key(attributes: Mapping[str, Any]) -> tuple[object, ...] | None:
+def attribute_key(attributes: Mapping[str, Any]) -> tuple[object, ...] | None:
     """Return attributes as something to compare by value; None for tensors and graphs."""
-    return _KEYS.of(attributes, _make_attribute_key)
+    return _KEYS.of(attributes, _make_key)
 
 
-def _make_attribute_key(attributes: Mapping[str, Any]) -> tuple[object, ...] | None:
+def _make_key(attributes: Mapping[str, Any]) -> tuple[object, ...] | None:
     if any(isinstance(value, (Graph, np.ndarray)) for value in attributes.values()):
         return None
-    key = tuple(attributes.items())
+    key = tuple((name, _kind(value), value) for name, value in attributes.items())
     try:
         hash(key)
     except TypeError:  # a list of tensors
         return None
     return key
+
+
+def _kind(value: Any) -> object:
+    """Return what tells values apart that are equal but differ in type, as 1 and 1.0."""
+    return tuple(map(type, value)) if isinstance(value, tuple) else type(value)
 
 
 class _ByIdentity(Generic[T]):

@@ -109,7 +109,7 @@ def _prepare(
         graph, facts, restored = restore_normalisation(graph, facts, protected=declared)
     axes = channel_axes(graph, facts)
     if facts.batch_size != batch:
-        graph, facts = interpret(graph, batch, plan.shapes(batch), limits)
+        graph, facts = interpret(graph, batch, plan.shapes(batch), limits, facts)
     return Model(
         name=Path(name).stem if folder is not None else name,
         path=Path(name) if folder is not None else None,
@@ -129,7 +129,7 @@ def _freed(graph: Graph, plan: InputPlan, limits: Limits, declared: Collection[s
     graph, facts = interpret(graph, batch, plan.shapes(batch), limits)
     try:
         size = probe_batch(facts)
-        repaired, probe = interpret(graph, size, plan.shapes(size), limits, facts)
+        repaired, probe = interpret(graph, size, plan.shapes(size), limits, facts, repair=True)
         if repaired is not graph:
             graph, facts = interpret(repaired, batch, plan.shapes(batch), limits)
         fixed_batch = lost_batch(graph.nodes, facts, probe, graph.outputs)
@@ -174,7 +174,7 @@ def specialise(model: Model, batch_size: int, limits: Limits | None = None) -> M
             f"score it with --batch-size {plan.declared_batch}"
         )
     with named(model.name):
-        graph, facts = interpret(model.graph, batch_size, plan.shapes(batch_size), limits or Limits())
+        graph, facts = interpret(model.graph, batch_size, plan.shapes(batch_size), limits or Limits(), model.facts)
         if not _is_folded(graph, facts):
             graph, facts = fold(graph, facts, protected=declared_blocks(graph.metadata))
     return replace(model, graph=graph, facts=facts)
