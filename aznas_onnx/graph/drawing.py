@@ -21,11 +21,12 @@ from aznas_onnx.graph.fills import filled
 from aznas_onnx.graph.ir import Array, AttributeValue, Constant, Graph, GraphInput, Node
 from aznas_onnx.graph.prepare import BLOCKS_KEY
 
-__all__ = ["SHAPE_SUFFIX", "Drawing", "WeightFill", "declared", "plain_attributes"]
+__all__ = ["SHAPE_SUFFIX", "Drawing", "WeightFill", "declared", "drawn_node"]
 
 SHAPE_SUFFIX = ".weight_shape"  # of the initialisers that hold the shapes of weights
 _IR_VERSION = 9  # of ONNX 1.15, the first with opset 20: old enough for every ONNX Runtime that this package accepts
 _BATCH = "batch"
+_REMEMBERED = 8192  # steps that are written once; a search space of cells has some thousands
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ class Drawing:
         constants = {name: Constant.of(value, frozenset({name})) for name, value in self.constants.items()}
         for step in self.steps:
             if isinstance(step, WeightFill):
-                constants[step.name] = _weight(step)
+                constants[step.name] = _weight_constant(step)
         return Graph(
             name=self.name,
             inputs=tuple(
@@ -112,22 +113,31 @@ class Drawing:
 
     def _node_protos(self) -> Iterator[onnx.NodeProto]:
         for step in self.steps:
-            if isinstance(step, WeightFill):
-                yield onnx.NodeProto(
-                    op_type="ConstantOfShape",
-                    input=(step.shape_name,),
-                    output=(step.name,),
-                    name=step.name,
-                    attribute=(_fill_attribute(step.fill),),
-                )
-            else:
-                yield onnx.NodeProto(
-                    op_type=step.op_type,
-                    input=step.inputs,
-                    output=step.outputs,
-                    name=step.name,
-                    attribute=[_attribute(*item) for item in sorted(step.attributes.items())],
-                )
+            yield _weight_proto(step) if isinstance(step, WeightFill) else _node_proto(step)
+
+
+# The networks of a search have most of their steps in common, which are written once. Who is given such a message
+# copies it into a graph.
+@lru_cache(maxsize=_REMEMBERED)
+def _weight_proto(step: WeightFill) -> onnx.NodeProto:
+    return onnx.NodeProto(
+        op_type="ConstantOfShape",
+        input=(step.shape_name,),
+        output=(step.name,),
+        name=step.name,
+        attribute=(_fill_attribute(step.fill),),
+    )
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _node_proto(step: Node) -> onnx.NodeProto:
+    return onnx.NodeProto(
+        op_type=step.op_type,
+        input=step.inputs,
+        output=step.outputs,
+        name=step.name,
+        attribute=[_attribute(*item) for item in sorted(step.attributes.items())],
+    )
 
 
 @lru_cache(maxsize=64)
@@ -136,15 +146,14 @@ def _fill_attribute(value: float) -> onnx.AttributeProto:
 
 
 def _attribute(name: str, value: AttributeValue) -> onnx.AttributeProto:
-    kinds = tuple(map(type, value)) if isinstance(value, tuple) else (type(value),)
     try:
-        return _written(name, kinds, cast("Hashable", value))
+        return _written(name, _kinds(value), cast("Hashable", value))
     except TypeError:  # arrays, and lists of tensors
         return helper.make_attribute(name, value)
 
 
 @lru_cache(maxsize=1024)
-def _written(name: str, kinds: tuple[type, ...], value: Hashable) -> onnx.AttributeProto:
+def _written(name: str, kinds: object, value: Hashable) -> onnx.AttributeProto:
     """Write an attribute, once for all nodes that have it; `kinds` tells 1 from 1.0, which are equal."""
     return helper.make_attribute(name, value)
 
@@ -154,9 +163,57 @@ def declared(blocks: Sequence[str], metadata: Mapping[str, str] | None) -> dict[
     return {**(metadata or {}), **({BLOCKS_KEY: json.dumps(list(blocks))} if blocks else {})}
 
 
-def plain_attributes(attributes: Mapping[str, Any]) -> Mapping[str, AttributeValue]:
-    """Return attributes as ONNX would give them back: lists as tuples, numbers in single precision, None left out."""
-    return MappingProxyType({name: _plain(value) for name, value in attributes.items() if value is not None})
+def drawn_node(
+    op_type: str,
+    version: int,
+    inputs: tuple[str, ...],
+    outputs: tuple[str, ...],
+    name: str,
+    attributes: Mapping[str, Any],
+) -> Node:
+    """Return a node whose attributes are as ONNX would give them back; equal nodes of several networks are one."""
+    given = tuple((key, _kinds(value), value) for key, value in attributes.items() if value is not None)
+    try:
+        return _equal_node(op_type, version, inputs, outputs, name, given)
+    except TypeError:  # lists and arrays
+        return _equal_node.__wrapped__(op_type, version, inputs, outputs, name, given)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _equal_node(
+    op_type: str,
+    version: int,
+    inputs: tuple[str, ...],
+    outputs: tuple[str, ...],
+    name: str,
+    attributes: tuple[tuple[str, object, Any], ...],
+) -> Node:
+    return Node(
+        op_type=op_type,
+        version=version,
+        inputs=inputs,
+        outputs=outputs,
+        name=name,
+        attributes=_plain_attributes(attributes),
+    )
+
+
+def _plain_attributes(given: tuple[tuple[str, object, Any], ...]) -> Mapping[str, AttributeValue]:
+    """Return attributes with lists as tuples and numbers in single precision; those that are equal are one mapping."""
+    try:
+        return _equal_attributes(given)
+    except TypeError:
+        return _equal_attributes.__wrapped__(given)
+
+
+@lru_cache(maxsize=1024)
+def _equal_attributes(given: tuple[tuple[str, object, Any], ...]) -> Mapping[str, AttributeValue]:
+    return MappingProxyType({name: _plain(value) for name, _, value in given})
+
+
+def _kinds(value: Any) -> object:
+    """Return what tells values apart that are equal but of different types, as 1 and 1.0."""
+    return tuple(map(type, value)) if isinstance(value, tuple) else type(value)
 
 
 def _plain(value: Any) -> AttributeValue:
@@ -165,7 +222,8 @@ def _plain(value: Any) -> AttributeValue:
     return tuple(map(_plain, value)) if isinstance(value, (list, tuple)) else value
 
 
-def _weight(weight: WeightFill) -> Constant:
+@lru_cache(maxsize=_REMEMBERED)
+def _weight_constant(weight: WeightFill) -> Constant:
     return Constant(
         shape=weight.shape,
         dtype=np.dtype(np.float32),

@@ -61,8 +61,9 @@ def live_nodes(nodes: Sequence[Node], wanted: Collection[str]) -> list[Node]:
     needed = set(wanted)
     live = []
     for node in reversed(nodes):
-        if any(name in needed for name in node.outputs if name):
-            needed.update(name for name in node.inputs if name)
+        needed.discard("")  # what is omitted is nobody's
+        if not needed.isdisjoint(node.outputs):
+            needed.update(node.inputs)
             live.append(node)
     return live[::-1]
 
@@ -72,7 +73,10 @@ def _restrict(graph: Graph, facts: Facts) -> Facts:
     kept = {name: facts[name] for name in names}
     for name, constant in graph.constants.items():
         known = facts.get(name)
-        kept[name] = Fact(constant.shape, constant.dtype, None if known is None else known.value)
+        if known is not None and known.shape == constant.shape and known.dtype == constant.dtype:
+            kept[name] = known
+        else:
+            kept[name] = Fact(constant.shape, constant.dtype, None if known is None else known.value)
     return Facts(kept, facts.batch_size)
 
 
@@ -97,8 +101,10 @@ class _Folding:
         self.nodes.append(node)
 
     def _resolved(self, node: Node) -> Node:
+        if self._alias.keys().isdisjoint(node.inputs):
+            return node
         inputs = tuple(self._alias.get(name, name) for name in node.inputs)
-        return node if inputs == node.inputs else replace(node, inputs=inputs)
+        return replace(node, inputs=inputs)
 
     def _sources(self, node: Node) -> frozenset[str]:
         names = node.inputs[:1] if node.op_type in _DATA_OPERAND else node.inputs
@@ -121,11 +127,11 @@ class _Folding:
         return values.size > 0 and bool((values == values[0]).all())
 
     def _fold_value(self, node: Node, name: str) -> bool:
-        values = [walk.value(name) for walk in self._walks]
-        first = values[0]
+        first = self._walks[0].value(name)
         if first is None or node.op_type in _RANDOM:
             return False
-        if not all(value is not None and _same(first, value) for value in values[1:]):
+        others = (walk.value(name) for walk in self._walks[1:])
+        if not all(value is not None and _same(first, value) for value in others):
             return False
         self.constants[name] = Constant.of(first, self._sources(node), self._origin(node))
         return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -105,8 +106,13 @@ def _shape_in(given: Constant | None, limits: Limits) -> tuple[int, ...] | None:
 
 def _filled(node: Node, shape: tuple[int, ...] | None) -> Constant | None:
     fill: Any = node.attributes.get("value", _ZERO)
-    if shape is None or fill.size != 1:
-        return None
+    return None if shape is None or fill.size != 1 else _weight(node, shape)
+
+
+@lru_cache(maxsize=4096)
+def _weight(node: Node, shape: tuple[int, ...]) -> Constant:
+    """Return the constant that a node makes; the networks of a search have nodes and weights in common."""
+    fill: Any = node.attributes.get("value", _ZERO)
     return Constant(
         shape=shape,
         dtype=fill.dtype,

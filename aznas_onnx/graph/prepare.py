@@ -153,7 +153,7 @@ def _check_computes(graph: Graph, primary: str) -> None:
     """Refuse a model without a path of nodes from the samples to an output."""
     reached = {primary}
     for node in graph.nodes:
-        if any(name in reached for name in node.inputs):
+        if not reached.isdisjoint(node.inputs):
             reached.update(node.outputs)
     if not any(name in reached and name in graph.producers for name in graph.outputs):
         raise ModelError(f"no output is computed from input {primary!r}: there is nothing to score")
@@ -182,9 +182,9 @@ def specialise(model: Model, batch_size: int, limits: Limits | None = None) -> M
 
 def _is_folded(graph: Graph, facts: Facts) -> bool:
     """Whether every node computes on activations, and what it makes is not known."""
+    fixed = {"", *graph.constants}
     return all(
-        any(name and name not in graph.constants for name in node.inputs)
-        and all(facts.value(name) is None for name in node.outputs)
+        not fixed.issuperset(node.inputs) and all(facts.value(name) is None for name in node.outputs)
         for node in graph.nodes
     )
 

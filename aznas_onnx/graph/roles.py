@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 
 import numpy as np
@@ -119,9 +120,10 @@ def uses(graph: Graph, facts: Facts) -> Iterator[Use]:
         Of that graph; small values are looked up there before a constant is read.
     """
     analysis = _Analysis(graph, facts)
+    constants = dict(graph.constants)
     for node in graph.nodes:
         for index, name in enumerate(node.inputs):
-            constant = graph.constants.get(name)
+            constant = constants.get(name)
             if constant is not None and constant.is_float and constant.elements > 1:
                 yield Use(node=node, index=index, name=name, role=analysis.role(node, index, name, constant))
 
@@ -150,7 +152,10 @@ class _Analysis:
     def __init__(self, graph: Graph, facts: Facts) -> None:
         self._graph = graph
         self._facts = facts
-        self._raw = _raw_tensors(graph)
+
+    @cached_property
+    def _raw(self) -> frozenset[str]:
+        return _raw_tensors(self._graph)
 
     def role(self, node: Node, index: int, name: str, constant: Constant) -> Role:
         role = self._role(node, index, constant, depth=0)

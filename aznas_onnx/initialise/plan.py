@@ -216,7 +216,7 @@ def _preprocessing(graph: Graph, leaked: Collection[str] = ()) -> Iterator[tuple
     """Yield the operands of elementwise arithmetic on the raw input, with the value that makes each neutral."""
     raw = {value.name for value in graph.inputs if value.name not in leaked}
     for node in graph.nodes:
-        if not any(name in raw for name in node.inputs):
+        if raw.isdisjoint(node.inputs):
             continue
         if node.is_op("Transpose", "Identity"):
             raw.update(node.outputs)
