@@ -83,7 +83,7 @@ class Drawing:
                 shape = np.array(step.shape, dtype=np.int64)
                 initializers[step.shape_name] = numpy_helper.from_array(shape, step.shape_name)
         graph = helper.make_graph(
-            list(self._node_protos()),
+            [],
             self.name,
             [helper.make_tensor_value_info(name, float_type, (_BATCH, *shape)) for name, shape in self.inputs],
             [helper.make_tensor_value_info(self.output, float_type, (_BATCH, self.num_outputs))],
@@ -91,6 +91,7 @@ class Drawing:
         )
         opset = helper.make_opsetid("", self.opset)
         model = helper.make_model(graph, ir_version=_IR_VERSION, opset_imports=[opset], producer_name="aznas-onnx")
+        model.graph.node.extend(self._node_protos())
         helper.set_model_props(model, dict(self.metadata))
         return model
 

@@ -16,6 +16,7 @@ __all__ = ["fold", "live_nodes"]
 
 _BLANK_ELEMENTS = 2**20  # larger constants are not looked at
 _RANDOM = frozenset("RandomNormal RandomNormalLike RandomUniform RandomUniformLike Multinomial Bernoulli".split())
+_PASSING_ON = frozenset("Cast CastLike Dropout Identity".split())
 # The operand that carries the data, where the other operands only select or scale it: a folded weight is still the
 # parameter it was made from, not its index table.
 _DATA_OPERAND = frozenset(
@@ -45,15 +46,34 @@ def fold(graph: Graph, *walks: Facts, protected: Collection[str] = ()) -> tuple[
     facts
         The first walk's facts for what remains.
     """
-    folding = _Folding(graph, walks, {*protected, *graph.outputs})
-    for node in graph.nodes:
-        folding.visit(node)
-    nodes = live_nodes(folding.nodes, {*graph.outputs, *protected})
-    used = {name for node in nodes for name in node.inputs} | set(graph.outputs) | set(protected)
-    roots = {source for name in used if name in folding.constants for source in folding.constants[name].sources}
-    constants = {name: constant for name, constant in folding.constants.items() if name in used or name in roots}
-    folded = replace(graph, nodes=tuple(nodes), constants=MappingProxyType(constants))
+    wanted = {*protected, *graph.outputs}
+    nodes: Sequence[Node] = graph.nodes
+    constants = graph.constants
+    if not _computes_throughout(graph, walks[0], wanted):
+        folding = _Folding(graph, walks, wanted)
+        for node in graph.nodes:
+            folding.visit(node)
+        nodes, constants = live_nodes(folding.nodes, wanted), folding.constants
+    used = {name for node in nodes for name in node.inputs} | wanted
+    if nodes is graph.nodes and used.issuperset(constants):
+        return graph, walks[0]
+    roots = {source for name in used if name in constants for source in constants[name].sources}
+    kept = {name: constant for name, constant in constants.items() if name in used or name in roots}
+    folded = replace(graph, nodes=tuple(nodes), constants=MappingProxyType(kept))
     return folded, _restrict(folded, walks[0])
+
+
+def _computes_throughout(graph: Graph, facts: Facts, wanted: Collection[str]) -> bool:
+    """Whether every node computes on the input something that is read, and none passes its input on unchanged."""
+    read = {name for node in graph.nodes for name in node.inputs}
+    read.update(wanted)
+    fixed = {"", *graph.constants}
+    return all(
+        node.op_type not in _PASSING_ON
+        and not fixed.issuperset(node.inputs)
+        and all(name and name in read and facts.value(name) is None for name in node.outputs)
+        for node in graph.nodes
+    )
 
 
 def live_nodes(nodes: Sequence[Node], wanted: Collection[str]) -> list[Node]:

@@ -115,7 +115,7 @@ def _signature(node: Node, inputs: Sequence[Fact | None]) -> tuple[object, ...] 
 
 def attribute_key(attributes: Mapping[str, Any]) -> tuple[object, ...] | None:
     """Return attributes as something to compare by value; None for tensors and graphs."""
-    return _KEYS.of(attributes, _make_key)
+    return _KEYS.of(attributes, _make_key) if attributes else ()
 
 
 def _make_key(attributes: Mapping[str, Any]) -> tuple[object, ...] | None:

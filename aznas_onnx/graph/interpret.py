@@ -108,6 +108,7 @@ class _Walk:
         self.facts: dict[str, Fact] = {}
         self._shared: dict[Callable[[], Array] | None, Fact] = {}
         self._inferred: dict[tuple[object, ...], Sequence[Fact]] = {}
+        self._admitted: set[Fact] = set()
         self._add_facts(self.constants)
 
     def follow(self, facts: Mapping[str, Fact] | None) -> bool:
@@ -158,10 +159,15 @@ class _Walk:
         self.nodes.append(node)
         for name, fact in zip(node.outputs, self._outputs(node), strict=False):
             if name:
-                objection = self.objection(fact)
-                if objection:
-                    raise ModelError(f"node {node.name!r} ({node.operator}) makes {objection}")
+                if fact not in self._admitted:
+                    self._admit(node, fact)
                 self.facts[name] = fact
+
+    def _admit(self, node: Node, fact: Fact) -> None:
+        objection = self.objection(fact)
+        if objection:
+            raise ModelError(f"node {node.name!r} ({node.operator}) makes {objection}")
+        self._admitted.add(fact)
 
     def _outputs(self, node: Node) -> Sequence[Fact]:
         try:

@@ -23,6 +23,8 @@ def rebatched(
 ) -> dict[str, Fact] | None:
     """Return what a walk at another batch size would find out about the nodes' outputs.
 
+    Each admitted node has one.
+
     Parameters
     ----------
     graph, known
@@ -45,16 +47,16 @@ def rebatched(
     moved: dict[Fact, Fact] = {}  # nodes share facts
     for node in graph.nodes:
         rule = None if node.domain else _RULES.get(node.op_type)
-        if rule is None or not rule(node, tensors):
+        output = node.outputs[0] if len(node.outputs) == 1 else ""
+        if rule is None or not output or not rule(node, tensors):
             return None
-        for name in node.outputs:
-            fact = known[name]
+        fact = known[output]
+        if fact not in moved:
             if not fact.shape or fact.shape[0] != known.batch_size or fact.value is not None:
                 return None
-            if fact not in moved:
-                moved[fact] = Fact((batch_size, *fact.shape[1:]), fact.dtype)
-            found[name] = moved[fact]
-            tensors.batched.add(name)
+            moved[fact] = Fact((batch_size, *fact.shape[1:]), fact.dtype)
+        found[output] = moved[fact]
+        tensors.batched.add(output)
     return found
 
 
@@ -67,7 +69,7 @@ class _Tensors:
         self._facts = facts
 
     def shape(self, name: str) -> tuple[int, ...]:
-        return self._facts[name].shape or ()
+        return (self._facts[name].shape or ()) if name else ()
 
     def broadcasts(self, name: str, rank: int) -> bool:
         """Whether an operand gives its elements to samples one by one, or the same to all, in a result of a rank."""
@@ -86,16 +88,16 @@ _Rule: TypeAlias = Callable[[Node, _Tensors], bool]
 
 
 def _sample_by_sample(node: Node, tensors: _Tensors) -> bool:
-    """Operators that give one tensor, and apply constants to each sample of the first operand."""
-    batched = tensors.batched
-    return len(node.outputs) == 1 and node.inputs[0] in batched and batched.isdisjoint(node.inputs[1:])
+    """Operators that apply constants to each sample of the first operand."""
+    return node.inputs[0] in tensors.batched and tensors.batched.isdisjoint(node.inputs[1:])
 
 
 def _elementwise(node: Node, tensors: _Tensors) -> bool:
     """Arithmetic of tensors aligned from the right; old versions say by an attribute that they align otherwise."""
+    if node.attributes or tensors.batched.isdisjoint(node.inputs):
+        return False
     rank = max(len(tensors.shape(name)) for name in node.inputs)
-    is_batched = any(name in tensors.batched for name in node.inputs)
-    return not node.attributes and is_batched and all(tensors.broadcasts(name, rank) for name in node.inputs)
+    return all(tensors.broadcasts(name, rank) for name in node.inputs)
 
 
 def _behind_the_batch(default: int) -> _Rule:
@@ -141,7 +143,7 @@ def _reshape(node: Node, tensors: _Tensors) -> bool:
 
 def _concat(node: Node, tensors: _Tensors) -> bool:
     axis, rank = node.attributes.get("axis", 1), len(tensors.shape(node.inputs[0]))
-    return isinstance(axis, int) and axis % rank != 0 and all(name in tensors.batched for name in node.inputs)
+    return isinstance(axis, int) and tensors.batched.issuperset(node.inputs) and axis % rank != 0
 
 
 _RULES: Mapping[str, _Rule] = {

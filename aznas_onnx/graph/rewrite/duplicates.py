@@ -22,6 +22,9 @@ def merge_duplicates(editor: Editor) -> int:
 
     PyTorch's dynamo exporter does so, its TorchScript exporter does not.
     """
+    nodes = list(editor.nodes())
+    if len({(node.op_type, node.inputs) for node in nodes}) == len(nodes):
+        return 0
     first: dict[tuple[str, tuple[str, ...]], list[_Known]] = {}
     merged = 0
     for node in editor.nodes():
