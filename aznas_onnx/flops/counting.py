@@ -83,5 +83,9 @@ def _macs(node: Node, facts: Facts) -> tuple[CountStatus, int]:
 def _output_bytes(node: Node, facts: Facts) -> int:
     if not node.domain and node.op_type in _VIEWS:
         return 0
-    outputs = [facts[name] for name in node.outputs if name]
-    return sum(fact.size_bytes for fact in outputs if fact.value is None)  # a known value is shape arithmetic
+    total = 0
+    for name in node.outputs:
+        fact = facts[name] if name else None
+        if fact is not None and fact.value is None:  # a known value is shape arithmetic
+            total += fact.size_bytes
+    return total

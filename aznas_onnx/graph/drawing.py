@@ -100,7 +100,7 @@ class Drawing:
         constants = {name: Constant.of(value, frozenset({name})) for name, value in self.constants.items()}
         for step in self.steps:
             if isinstance(step, WeightFill):
-                constants[step.name] = _weight_constant(step)
+                constants[step.name] = filled(step.name, step.shape, _scalar(step.fill))
         return Graph(
             name=self.name,
             inputs=tuple(
@@ -221,16 +221,6 @@ def _plain(value: Any) -> AttributeValue:
     if isinstance(value, float):
         return float(np.float32(value))
     return tuple(map(_plain, value)) if isinstance(value, (list, tuple)) else value
-
-
-@lru_cache(maxsize=_REMEMBERED)
-def _weight_constant(weight: WeightFill) -> Constant:
-    return Constant(
-        shape=weight.shape,
-        dtype=np.dtype(np.float32),
-        read=filled(weight.shape, _scalar(weight.fill)),
-        sources=frozenset({weight.name}),
-    )
 
 
 @lru_cache(maxsize=64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,8 @@ import numpy.typing as npt
 from aznas_onnx.errors import ModelError
 
 __all__ = ["Fact", "Facts"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,7 +62,13 @@ class Facts(Mapping[str, Fact]):
     def __contains__(self, name: object) -> bool:
         return name in self._facts
 
-    def get(self, name: str, default: Any = None) -> Any:
+    @overload
+    def get(self, name: str, /) -> Fact | None: ...
+
+    @overload
+    def get(self, name: str, default: Fact | T, /) -> Fact | T: ...
+
+    def get(self, name: str, default: object = None, /) -> object:
         """Return what is known about a tensor, or `default`."""
         return self._facts.get(name, default)
 

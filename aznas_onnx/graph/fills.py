@@ -9,22 +9,27 @@ from typing import Any
 
 import numpy as np
 
-from aznas_onnx.graph.ir import Array
+from aznas_onnx.graph.ir import Array, Constant
 
 __all__ = ["filled"]
 
 _SMALL_ELEMENTS = 4096
+_LONGEST_NAME = 256
 
 
-def filled(shape: tuple[int, ...], value: Array) -> Callable[[], Array]:
-    """Return what makes the data of a constant of a shape that holds the one element of `value` throughout.
+def filled(name: str, shape: tuple[int, ...], value: Array) -> Constant:
+    """Return a constant of a shape that holds the one element of `value` throughout, and is its own root.
 
-    The data is read-only. Small constants of equal shape and value share it, and what is returned: the walks look at
-    each of them.
+    Its data is read-only. Equal constants are one, whichever network has them, and small ones of equal shape and value
+    share what reads them: the walks look at each.
     """
-    if math.prod(shape) > _SMALL_ELEMENTS or value.dtype.hasobject:
-        return partial(_fill, shape, value)
-    return _small(shape, value.dtype, value.tobytes())
+    if value.dtype.hasobject or len(name) > _LONGEST_NAME:
+        return _constant(name, shape, value.dtype, partial(_fill, shape, value))
+    return _equal(name, shape, value.dtype, value.tobytes())
+
+
+def _constant(name: str, shape: tuple[int, ...], dtype: np.dtype[Any], read: Callable[[], Array]) -> Constant:
+    return Constant(shape=shape, dtype=dtype, read=read, sources=frozenset({name}))
 
 
 def _fill(shape: tuple[int, ...], value: Array) -> Array:
@@ -33,8 +38,17 @@ def _fill(shape: tuple[int, ...], value: Array) -> Array:
     return made
 
 
+# Values are told apart by their bytes: 0.0 is not -0.0 there, and what is no number is equal to itself.
+
+
+@lru_cache(maxsize=8192)
+def _equal(name: str, shape: tuple[int, ...], dtype: np.dtype[Any], content: bytes) -> Constant:
+    is_small = math.prod(shape) <= _SMALL_ELEMENTS
+    read = _small(shape, dtype, content) if is_small else partial(_fill, shape, np.frombuffer(content, dtype))
+    return _constant(name, shape, dtype, read)
+
+
 @lru_cache(maxsize=1024)
 def _small(shape: tuple[int, ...], dtype: np.dtype[Any], content: bytes) -> Callable[[], Array]:
-    """Keyed by bytes, which tell 0.0 from -0.0 and are equal where the value is no number."""
     made = _fill(shape, np.frombuffer(content, dtype))
     return lambda: made

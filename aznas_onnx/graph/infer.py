@@ -21,7 +21,7 @@ from aznas_onnx.graph.ir import Graph, Node
 from aznas_onnx.graph.operands import check_operands
 from aznas_onnx.graph.windows import pooled_sizes, transposed_sizes
 
-__all__ = ["attribute_key", "infer", "node_proto", "schema"]
+__all__ = ["infer", "node_proto", "schema"]
 
 T = TypeVar("T")
 
@@ -97,7 +97,7 @@ _inferred: dict[tuple[object, ...], list[Fact]] = {}
 
 def _signature(node: Node, inputs: Sequence[Fact | None]) -> tuple[object, ...] | None:
     """Return all that the outputs' facts depend on, hashable; None for a node with subgraphs or tensors inside."""
-    attributes = attribute_key(node.attributes)
+    attributes = _attribute_key(node.attributes)
     if attributes is None:
         return None
     operands = tuple(
@@ -113,7 +113,7 @@ def _signature(node: Node, inputs: Sequence[Fact | None]) -> tuple[object, ...] 
     return (node.op_type, node.version, node.domain, tuple(map(bool, node.outputs)), attributes, operands)
 
 
-def attribute_key(attributes: Mapping[str, Any]) -> tuple[object, ...] | None:
+def _attribute_key(attributes: Mapping[str, Any]) -> tuple[object, ...] | None:
     """Return attributes as something to compare by value; None for tensors and graphs."""
     return _KEYS.of(attributes, _make_key) if attributes else ()
 

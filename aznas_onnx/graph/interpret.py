@@ -19,7 +19,7 @@ from aznas_onnx.graph.batch import BatchRepair
 from aznas_onnx.graph.control_flow import resolve
 from aznas_onnx.graph.evaluate import evaluate, is_affordable, is_cheap
 from aznas_onnx.graph.facts import Fact, Facts
-from aznas_onnx.graph.infer import attribute_key, infer
+from aznas_onnx.graph.infer import infer
 from aznas_onnx.graph.ir import Array, Constant, Graph, Node
 from aznas_onnx.graph.limits import Limits
 from aznas_onnx.graph.rebatch import rebatched
@@ -34,6 +34,7 @@ _SCALARS = 64  # values up to this size are always remembered: shape arithmetic 
 _RANDOM = frozenset(
     "RandomNormal RandomNormalLike RandomUniform RandomUniformLike Multinomial Bernoulli Dropout".split()
 )
+_SHAPES = frozenset(("Shape", "Size"))
 _CONTROL_FLOW = frozenset(("If", "Loop", "Scan"))
 
 
@@ -177,7 +178,7 @@ class _Walk:
                 f"node {node.name!r} ({node.operator}) reads {error.args[0]!r}, which nothing makes"
             ) from error
         first = inputs[0] if inputs else None
-        if node.is_op("Shape", "Size") and first is not None and first.shape is not None:
+        if node.op_type in _SHAPES and not node.domain and first is not None and first.shape is not None:
             return [_known(_shape_value(node, first.shape))]
         if node.op_type not in _RANDOM:
             for fact in inputs:
@@ -190,11 +191,10 @@ class _Walk:
         return self._infer(node, inputs)
 
     def _infer(self, node: Node, inputs: Sequence[Fact | None]) -> Sequence[Fact]:
-        """Infer the outputs of a node, once for all that have its operator, its attributes and its very operands."""
-        attributes = attribute_key(node.attributes)
-        if attributes is None:
+        """Infer the outputs of a node, once for all of one output that share its attributes and its very operands."""
+        if len(node.outputs) != 1:
             return infer(node, inputs)
-        key = (node.op_type, node.domain, node.version, attributes, tuple(map(bool, node.outputs)), *inputs)
+        key = (node.op_type, node.domain, node.version, id(node.attributes), *inputs)  # the walk keeps its nodes
         known = self._inferred.get(key)
         if known is None:
             known = self._inferred[key] = infer(node, inputs)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -83,16 +82,16 @@ def with_filled_weights(graph: Graph, limits: Limits) -> Graph:
     shapes: dict[str, tuple[int, ...] | None] = {}
     nodes = []
     for node in graph.nodes:
-        filled = None
+        made = None
         if node.is_op("ConstantOfShape") and len(node.outputs) == 1:
             name = node.input(0)
             if name not in shapes:
                 shapes[name] = _shape_in(graph.constants.get(name), limits)
-            filled = _filled(node, shapes[name])
-        if filled is None:
+            made = _filled(node, shapes[name])
+        if made is None:
             nodes.append(node)
         else:
-            constants[node.outputs[0]] = filled
+            constants[node.outputs[0]] = made
     return replace(graph, nodes=tuple(nodes), constants=MappingProxyType(constants))
 
 
@@ -106,19 +105,7 @@ def _shape_in(given: Constant | None, limits: Limits) -> tuple[int, ...] | None:
 
 def _filled(node: Node, shape: tuple[int, ...] | None) -> Constant | None:
     fill: Any = node.attributes.get("value", _ZERO)
-    return None if shape is None or fill.size != 1 else _weight(node, shape)
-
-
-@lru_cache(maxsize=4096)
-def _weight(node: Node, shape: tuple[int, ...]) -> Constant:
-    """Return the constant that a node makes; the networks of a search have nodes and weights in common."""
-    fill: Any = node.attributes.get("value", _ZERO)
-    return Constant(
-        shape=shape,
-        dtype=fill.dtype,
-        read=filled(shape, fill),
-        sources=frozenset(node.outputs),
-    )
+    return None if shape is None or fill.size != 1 else filled(node.outputs[0], shape, fill)
 
 
 class _GraphLowering:

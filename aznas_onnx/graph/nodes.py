@@ -7,7 +7,6 @@ change what is remembered of it. Only small nodes are remembered, and only so ma
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -97,15 +96,18 @@ def typed(plain: PlainNode, version: int) -> Node:
         name=proto.name,
         inputs=plain.inputs,
         outputs=plain.outputs,
-        attributes=_attributes(proto),
+        attributes=_attributes(tuple(attribute.SerializeToString() for attribute in proto.attribute)),
     )
 
 
-def _attributes(proto: onnx.NodeProto) -> Mapping[str, AttributeValue]:
+@lru_cache(maxsize=1024)
+def _attributes(contents: tuple[bytes, ...]) -> Mapping[str, AttributeValue]:
+    """Decode attributes; nodes share those that are equal."""
+    attributes = [onnx.AttributeProto.FromString(content) for content in contents]
     return MappingProxyType(
         {
             attribute.name: _tensor(attribute.t) if attribute.type == _KIND.TENSOR else plain_value(attribute)
-            for attribute in proto.attribute
+            for attribute in attributes
         }
     )
 
@@ -150,15 +152,7 @@ def _text(content: bytes) -> str | bytes:
 
 
 def _tensor(proto: onnx.TensorProto) -> Array:
-    """Read a tensor that lies in its node; of the many equal ones of one element that fill weights, once."""
-    if math.prod(proto.dims) > 1 or proto.data_type == onnx.TensorProto.STRING:
-        return read_tensor(proto, None)
-    return _scalar(proto.SerializeToString(deterministic=True))
-
-
-@lru_cache(maxsize=256)
-def _scalar(content: bytes) -> Array:
-    """Read a small tensor; nodes share it."""
-    array = read_tensor(onnx.TensorProto.FromString(content), None)
-    array.flags.writeable = False
+    """Read a tensor that lies in its node."""
+    array = read_tensor(proto, None)
+    array.flags.writeable = False  # nodes share it
     return array

@@ -147,7 +147,7 @@ def _uses_of_unknown(graph: Graph) -> Iterator[Use]:
 
 def is_vector(constant: Constant) -> bool:
     """Whether a constant has one axis only, those of size one not counted."""
-    return sum(size != 1 for size in constant.shape) == 1
+    return len(constant.shape) - constant.shape.count(1) == 1
 
 
 def is_table(constant: Constant) -> bool:

@@ -69,7 +69,7 @@ def test_other_nodes_are_not_remembered(node: onnx.NodeProto) -> None:
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    for cache in (nodes._plain, nodes.typed, nodes._scalar):
+    for cache in (nodes._plain, nodes.typed, nodes._attributes):
         limit = cache.cache_info().maxsize
         assert limit is not None
         assert limit <= 8192
