@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import onnx
 from google.protobuf.message import DecodeError
@@ -26,7 +26,7 @@ from aznas_onnx.graph.tensors import (
     size_bytes,
 )
 
-__all__ = ["Document", "Source", "load", "source_name", "subgraphs"]
+__all__ = ["Document", "Loaded", "Source", "load", "source_name", "subgraphs"]
 
 _OUTLINE_BYTES = 1024  # tensors up to this size are shown to the checker
 
@@ -50,7 +50,25 @@ def source_name(source: Source) -> str:
     return os.fspath(source)
 
 
-def load(source: Document, limits: Limits) -> tuple[onnx.ModelProto, Path | None]:
+class Loaded(NamedTuple):
+    """A checked model.
+
+    Attributes
+    ----------
+    model
+        With external data left on disk, and its nodes in an order in which they can run.
+    folder
+        Where external data may lie; None for a model in memory.
+    nodes
+        What its nodes say, where they are plain.
+    """
+
+    model: onnx.ModelProto
+    folder: Path | None
+    nodes: Sequence[PlainNode | None]
+
+
+def load(source: Document, limits: Limits) -> Loaded:
     """Read and check a model.
 
     Parameters
@@ -59,13 +77,6 @@ def load(source: Document, limits: Limits) -> tuple[onnx.ModelProto, Path | None
         Path of an ONNX file, or a model in memory.
     limits
         What the file may ask for.
-
-    Returns
-    -------
-    model
-        With external data left on disk, and its nodes in an order in which they can run.
-    folder
-        Where external data may lie; None for a model in memory.
 
     Raises
     ------
@@ -81,9 +92,11 @@ def load(source: Document, limits: Limits) -> tuple[onnx.ModelProto, Path | None
     nodes = plain_nodes(model.graph.node)
     _check_outline(model, nodes, name, limits)
     _check_tensors(model, nodes, name, folder, limits)
-    model = in_order(model, nodes)
-    _check(model, nodes, name)
-    return model, folder
+    ordered = in_order(model, nodes)
+    if ordered is not model:
+        nodes = plain_nodes(ordered.graph.node)
+    _check(ordered, nodes, name)
+    return Loaded(ordered, folder, nodes)
 
 
 def _read(path: Path, limits: Limits) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -27,8 +27,23 @@ _ZERO = np.zeros(1, dtype=np.float32)
 _MAX_AXES = 16
 
 
-def lower(model: onnx.ModelProto, folder: Path | None, name: str, limits: Limits) -> Graph:
+def lower(
+    model: onnx.ModelProto,
+    folder: Path | None,
+    name: str,
+    limits: Limits,
+    nodes: Sequence[PlainNode | None] | None = None,
+) -> Graph:
     """Make the typed graph of a model: functions inlined, initialisers and Constant nodes as constants.
+
+    Parameters
+    ----------
+    model, folder, nodes
+        As loaded; what the nodes say is looked up where it is not given.
+    name
+        What messages call the model.
+    limits
+        What it may ask for.
 
     Raises
     ------
@@ -37,10 +52,12 @@ def lower(model: onnx.ModelProto, folder: Path | None, name: str, limits: Limits
     """
     if model.functions:
         _check_expansion(model, name, limits)
-        model = _inlined(model, name)
+        model, nodes = _inlined(model, name), None
     versions = {domain_of(entry.domain): entry.version for entry in model.opset_import}
     metadata = {entry.key: entry.value for entry in (*model.graph.metadata_props, *model.metadata_props)}
-    return _GraphLowering(versions, folder, limits).lower(model.graph, metadata)
+    return _GraphLowering(versions, folder, limits).lower(
+        model.graph, plain_nodes(model.graph.node) if nodes is None else nodes, metadata
+    )
 
 
 def _inlined(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
@@ -114,14 +131,21 @@ class _GraphLowering:
         self._folder = folder
         self._limits = limits
 
-    def lower(self, proto: onnx.GraphProto, metadata: dict[str, str], *, in_body: bool = False) -> Graph:
+    def lower(
+        self,
+        proto: onnx.GraphProto,
+        plain_ones: Sequence[PlainNode | None],
+        metadata: Mapping[str, str] = MappingProxyType({}),
+        *,
+        in_body: bool = False,
+    ) -> Graph:
         constants = {tensor.name: self._constant(tensor, tensor.name) for tensor in proto.initializer}
         for sparse in proto.sparse_initializer:
             constants[sparse.values.name] = self._sparse_constant(sparse, sparse.values.name)
         nodes: list[Node] = []
         taken: set[str] = set()
-        for index, (node_proto, plain) in enumerate(zip(proto.node, plain_nodes(proto.node), strict=True)):
-            if node_proto.op_type == "Constant" and node_proto.domain in ("", "ai.onnx"):
+        for index, (node_proto, plain) in enumerate(zip(proto.node, plain_ones, strict=True)):
+            if plain is None and node_proto.op_type == "Constant" and node_proto.domain in ("", "ai.onnx"):
                 output = node_proto.output[0]
                 if not node_proto.attribute:
                     raise ModelError(f"node {node_proto.name!r} (Constant) has no value")
@@ -136,7 +160,7 @@ class _GraphLowering:
             outputs=tuple(value.name for value in proto.output),
             nodes=tuple(nodes),
             constants=MappingProxyType(constants),
-            metadata=MappingProxyType(metadata),
+            metadata=MappingProxyType(dict(metadata)),
         )
 
     def _node(self, proto: onnx.NodeProto, plain: PlainNode | None) -> Node:
@@ -168,9 +192,9 @@ class _GraphLowering:
                 f"attribute {proto.name!r} refers to {proto.ref_attr_name!r}, which only the body of a function may do"
             )
         if found == kind.GRAPH:
-            return self.lower(proto.g, {}, in_body=True)
+            return self.lower(proto.g, plain_nodes(proto.g.node), in_body=True)
         if found == kind.GRAPHS:
-            return tuple(self.lower(graph, {}, in_body=True) for graph in proto.graphs)
+            return tuple(self.lower(graph, plain_nodes(graph.node), in_body=True) for graph in proto.graphs)
         return read_tensor(proto.t, self._folder) if found == kind.TENSOR else plain_value(proto)
 
     def _constant(self, tensor: onnx.TensorProto, name: str) -> Constant:

@@ -143,8 +143,8 @@ def _typed(source: Source, name: str, keep_graph: bool, limits: Limits) -> tuple
     """Return the typed graph in float32 and without composite operators, the file's folder, and what was changed."""
     if isinstance(source, Graph):
         return source, None, ()
-    proto, folder = load(source, limits)
-    graph, changes = to_float32(with_filled_weights(lower(proto, folder, name, limits), limits))
+    proto, folder, nodes = load(source, limits)
+    graph, changes = to_float32(with_filled_weights(lower(proto, folder, name, limits, nodes), limits))
     graph, decomposed = decompose(graph, keep_quantisation=keep_graph)
     return graph, folder, (*changes, *decomposed)
 
