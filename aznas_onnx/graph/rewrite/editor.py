@@ -46,14 +46,9 @@ class Editor:
         self._protected = {*protected, *graph.outputs}
         self._slots: list[list[Node]] = [[node] for node in graph.nodes]
         self._slot: dict[Node, int] = {node: index for index, node in enumerate(graph.nodes)}
-        self._producers: dict[str, Node] = {}
-        self._readers: dict[str, dict[Node, None]] = {}
-        self._by_operator: dict[str, dict[Node, None]] = {}
         self._updated: dict[Node, Node] = {}
         self._counts: dict[str, int] = {}  # how often each name was asked for, so that none is counted up anew
         self.modified = False
-        for node in graph.nodes:
-            self._register(node)
 
     # What there is
 
@@ -320,19 +315,38 @@ class Editor:
         names += [name for node in graph.nodes for name in node.outputs if name]
         return Facts({name: self._facts[name] for name in names}, self._batch_size)
 
-    # Book-keeping
+    # Book-keeping. What was never asked for, nor changed, is as in the graph.
+
+    @cached_property
+    def _by_operator(self) -> dict[str, dict[Node, None]]:
+        found: dict[str, dict[Node, None]] = {}
+        for node in self._graph.nodes:
+            found.setdefault(node.operator, {})[node] = None
+        return found
+
+    @cached_property
+    def _producers(self) -> dict[str, Node]:
+        return dict(self._graph.producers)
+
+    @cached_property
+    def _readers(self) -> dict[str, dict[Node, None]]:
+        found: dict[str, dict[Node, None]] = {}
+        for node in self._graph.nodes:
+            for name in node.inputs:
+                if name in found:
+                    found[name][node] = None
+                elif name:
+                    found[name] = {node: None}
+        return found
 
     def _register(self, node: Node) -> None:
         self._by_operator.setdefault(node.operator, {})[node] = None
         for name in node.outputs:
             if name:
                 self._producers[name] = node
-        readers = self._readers
         for name in node.inputs:
-            if name in readers:
-                readers[name][node] = None
-            elif name:
-                readers[name] = {node: None}
+            if name:
+                self._readers.setdefault(name, {})[node] = None
 
     def _unregister(self, node: Node) -> None:
         del self._slot[node]
