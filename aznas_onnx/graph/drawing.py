@@ -40,7 +40,11 @@ class WeightFill:
     @property
     def shape_name(self) -> str:
         """Name of the initialiser that holds the shape; weights of equal shapes share one."""
-        return "x".join(map(str, self.shape)) + SHAPE_SUFFIX
+        return _shape_name(self.shape)
+
+
+def _shape_name(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) + SHAPE_SUFFIX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -78,10 +82,10 @@ class Drawing:
         """Return the network as valid ONNX of a few kilobytes."""
         float_type = onnx.TensorProto.FLOAT
         initializers = {name: numpy_helper.from_array(value, name) for name, value in self.constants.items()}
-        for step in self.steps:
-            if isinstance(step, WeightFill) and step.shape_name not in initializers:
-                shape = np.array(step.shape, dtype=np.int64)
-                initializers[step.shape_name] = numpy_helper.from_array(shape, step.shape_name)
+        for shape in dict.fromkeys(step.shape for step in self.steps if isinstance(step, WeightFill)):
+            name = _shape_name(shape)
+            if name not in initializers:
+                initializers[name] = numpy_helper.from_array(np.array(shape, dtype=np.int64), name)
         graph = helper.make_graph(
             [],
             self.name,

@@ -68,10 +68,9 @@ def _computes_throughout(graph: Graph, facts: Facts, wanted: Collection[str]) ->
     read = {name for node in graph.nodes for name in node.inputs}
     read.update(wanted)
     fixed = {"", *graph.constants}
+    computed = {name for name, fact in facts.items() if fact.value is None and name in read}
     return all(
-        node.op_type not in _PASSING_ON
-        and not fixed.issuperset(node.inputs)
-        and all(name and name in read and facts.value(name) is None for name in node.outputs)
+        node.op_type not in _PASSING_ON and not fixed.issuperset(node.inputs) and computed.issuperset(node.outputs)
         for node in graph.nodes
     )
 

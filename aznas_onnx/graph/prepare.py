@@ -183,10 +183,8 @@ def specialise(model: Model, batch_size: int, limits: Limits | None = None) -> M
 def _is_folded(graph: Graph, facts: Facts) -> bool:
     """Whether every node computes on activations, and what it makes is not known."""
     fixed = {"", *graph.constants}
-    return all(
-        not fixed.issuperset(node.inputs) and all(facts.value(name) is None for name in node.outputs)
-        for node in graph.nodes
-    )
+    known = {name for name, fact in facts.items() if fact.value is not None}
+    return not any(fixed.issuperset(node.inputs) or not known.isdisjoint(node.outputs) for node in graph.nodes)
 
 
 def declared_blocks(metadata: Mapping[str, str]) -> tuple[str, ...]:
