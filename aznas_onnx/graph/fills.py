@@ -15,6 +15,7 @@ __all__ = ["filled"]
 
 _SMALL_ELEMENTS = 4096
 _LONGEST_NAME = 256
+_PLAIN = frozenset((int,))  # numpy's integers are equal to Python's, and not the same
 
 
 def filled(name: str, shape: tuple[int, ...], value: Array) -> Constant:
@@ -23,7 +24,7 @@ def filled(name: str, shape: tuple[int, ...], value: Array) -> Constant:
     Its data is read-only. Equal constants are one, whichever network has them, and small ones of equal shape and value
     share what reads them: the walks look at each.
     """
-    if value.dtype.hasobject or len(name) > _LONGEST_NAME:
+    if value.dtype.hasobject or len(name) > _LONGEST_NAME or not {*map(type, shape)} <= _PLAIN:
         return _constant(name, shape, value.dtype, partial(_fill, shape, value))
     return _equal(name, shape, value.dtype, value.tobytes())
 

@@ -54,5 +54,8 @@ def test_what_is_remembered_is_bounded() -> None:
         assert limit <= 8192
     long = "w" * 300
     assert filled(long, (2,), scalar(1)) is not filled(long, (2,), scalar(1))
+    assert type(content(filled("n", (2,), scalar(1))).shape[0]) is int
+    assert type(filled("n", (np.int64(2),), scalar(1)).shape[0]) is np.int64  # type: ignore[arg-type, comparison-overlap]
+    assert type(filled("n", (2,), scalar(1)).shape[0]) is int
     texts = np.array(["x"], dtype=object)
     assert content(filled("t", (2,), texts)).tolist() == ["x", "x"]
