@@ -110,7 +110,7 @@ def _verify(
     source: Document, batch_size: int, seed: int, input_shapes: Mapping[str, Sequence[int]] | None, limits: Limits
 ) -> Verification:
     plan = prepare(source, input_shapes=input_shapes, keep_graph=True, limits=limits).inputs
-    proto, folder = load(source, limits)
+    proto, folder, _ = load(source, limits)
     filled = onnx.ModelProto()
     filled.CopyFrom(proto)
     if folder is not None:

@@ -159,10 +159,11 @@ def _members(graph: Graph, outputs: Sequence[str]) -> list[list[Node]]:
         waiting = [output]
         while waiting:
             node = graph.producers.get(waiting.pop())
-            if node is not None and order[id(node)] not in claimed:
-                claimed.add(order[id(node)])
-                found[order[id(node)]] = node
-                waiting.extend(name for name in node.inputs if name)
+            at = -1 if node is None else order[id(node)]
+            if node is not None and at not in claimed:
+                claimed.add(at)
+                found[at] = node
+                waiting.extend(node.inputs)
         result.append([found[at] for at in sorted(found)])
     return result
 

@@ -27,7 +27,7 @@ def text(node: Node, name: str, default: str) -> str:
 def integers(node: Node, name: str) -> tuple[int, ...] | None:
     """Return a list of integers, or None where the attribute is absent."""
     value = node.attributes.get(name)
-    return None if value is None else tuple(int(item) for item in cast(Any, value))
+    return None if value is None else tuple(map(int, cast(Any, value)))
 
 
 def numbers(node: Node, name: str) -> tuple[float, ...] | None:

@@ -58,10 +58,13 @@ def compile_program(
     _check_inputs(graph)
     steps: list[Step] = []
     for node in reversed(graph.nodes):
-        if all(name in fixed or name not in context.read for name in node.outputs):
+        read = [name for name in node.outputs if name in context.read]
+        if fixed.issuperset(read):
             continue  # nobody reads it, or what is read is known already
         call = _convert(node, context)
-        outputs = tuple(name if name in context.read else "" for name in node.outputs)
+        outputs = node.outputs
+        if len(read) < len(outputs):
+            outputs = tuple(name if name in context.read else "" for name in node.outputs)
         steps.append(Step(node=node.name, run=call.run, inputs=call.inputs, outputs=outputs))
         context.read.update(call.inputs)
     steps.reverse()

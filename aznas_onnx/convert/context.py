@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,9 @@ from aznas_onnx.convert.dtypes import carrier, is_float, to_tensor
 from aznas_onnx.errors import UnsupportedOperatorError
 from aznas_onnx.graph.facts import Facts
 from aznas_onnx.graph.ir import Graph, Node
+
+if TYPE_CHECKING:
+    from aznas_onnx.convert.windows import Window
 
 __all__ = ["Call", "Context", "Converter", "unsupported"]
 
@@ -40,9 +43,11 @@ class Context:
         Names of the tensors that later nodes read, or that are outputs of the graph.
     training
         Whether BatchNormalization uses the statistics of the batch.
+    windows
+        The windows that were read so far, by all that they depend on; nodes with equal attributes share them.
     """
 
-    __slots__ = ("_drawn", "_facts", "_graph", "_loaded", "device", "dtype", "read", "training")
+    __slots__ = ("_drawn", "_facts", "_graph", "_loaded", "device", "dtype", "read", "training", "windows")
 
     def __init__(
         self,
@@ -62,6 +67,7 @@ class Context:
         self.dtype = dtype
         self.training = training
         self.read = set(graph.outputs)
+        self.windows: dict[tuple[object, ...], Window] = {}
 
     def is_read(self, name: str) -> bool:
         """Whether an output of a node is of use: a later node reads it, or the graph hands it out."""

@@ -64,12 +64,20 @@ def to_torch_pads(begin: tuple[int, ...], end: tuple[int, ...]) -> list[int]:
 
 def read_window(node: Node, context: Context, kernel: tuple[int, ...]) -> Window:
     """Read strides, dilations and pads of a convolution or pool; `auto_pad` needs the shape of input 0."""
+    shape = context.known_shape(node.inputs[0])
+    key = (id(node.attributes), kernel, shape)  # the context keeps the graph, and so the attributes
+    window = context.windows.get(key)
+    if window is None:
+        window = context.windows[key] = _read_window(node, context, kernel, (shape or ())[2:])
+    return window
+
+
+def _read_window(node: Node, context: Context, kernel: tuple[int, ...], sizes: tuple[int, ...]) -> Window:
     ones = (1,) * len(kernel)
     strides = integers(node, "strides") or ones
     dilations = integers(node, "dilations") or ones
     auto_pad = text(node, "auto_pad", "NOTSET")
     window = _padded(node, context, kernel, strides, dilations, auto_pad)
-    sizes = (context.known_shape(node.inputs[0]) or ())[2:]
     if sizes and min(window.output_sizes(sizes)) < 1:
         raise unsupported(
             node, f"has a window of {kernel} over an input of {sizes}", "the padded input must hold one window at least"

@@ -68,13 +68,13 @@ def _batched_tensors(model: Model) -> frozenset[str]:
     """Return the tensors that depend on an input with a batch axis; the work behind any other is not per sample."""
     found = set(model.inputs.batched)
     for node in model.graph.nodes:
-        if any(name in found for name in node.inputs):
+        if not found.isdisjoint(node.inputs):
             found.update(node.outputs)
     return frozenset(found)
 
 
 def _node_cost(node: Node, facts: Facts, batched: frozenset[str], params: Mapping[str, int]) -> NodeCost:
-    samples = facts.batch_size if any(name in batched for name in node.outputs) else 1
+    samples = 1 if batched.isdisjoint(node.outputs) else facts.batch_size
     status, macs = _macs(node, facts)
     return NodeCost(
         node=node.name,
@@ -100,5 +100,9 @@ def _macs(node: Node, facts: Facts) -> tuple[CountStatus, int]:
 def _output_bytes(node: Node, facts: Facts) -> int:
     if not node.domain and node.op_type in _VIEWS:
         return 0
-    outputs = [facts[name] for name in node.outputs if name]
-    return sum(fact.size_bytes for fact in outputs if fact.value is None)  # a known value is shape arithmetic
+    total = 0
+    for name in node.outputs:
+        fact = facts[name] if name else None
+        if fact is not None and fact.value is None:  # a known value is shape arithmetic
+            total += fact.size_bytes
+    return total

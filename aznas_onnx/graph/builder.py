@@ -18,7 +18,7 @@ import onnx
 from onnx import numpy_helper
 
 from aznas_onnx.errors import SettingsError
-from aznas_onnx.graph.drawing import SHAPE_SUFFIX, Drawing, WeightFill, declared, plain_attributes
+from aznas_onnx.graph.drawing import SHAPE_SUFFIX, Drawing, WeightFill, declared, drawn_node
 from aznas_onnx.graph.ir import Array, Node
 
 __all__ = ["GraphBuilder", "fill_weights", "weight_shapes"]
@@ -232,16 +232,7 @@ class GraphBuilder:
     def _add_node(
         self, op_type: str, inputs: Sequence[str], outputs: tuple[str, ...], name: str, attributes: Mapping[str, Any]
     ) -> None:
-        self._steps.append(
-            Node(
-                op_type=op_type,
-                version=self._opset,
-                inputs=tuple(inputs),
-                outputs=outputs,
-                name=name,
-                attributes=plain_attributes(attributes),
-            )
-        )
+        self._steps.append(drawn_node(op_type, self._opset, tuple(inputs), outputs, name, attributes))
 
     def _claim(self, name: str) -> None:
         if name in self._names:

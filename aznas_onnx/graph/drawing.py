@@ -7,10 +7,9 @@ the second way, which needs no protobuf and no checks of what a stranger might h
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -18,15 +17,16 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from aznas_onnx.graph.fills import filled
 from aznas_onnx.graph.ir import Array, AttributeValue, Constant, Graph, GraphInput, Node
 from aznas_onnx.graph.prepare import BLOCKS_KEY
 
-__all__ = ["SHAPE_SUFFIX", "Drawing", "WeightFill", "declared", "plain_attributes"]
+__all__ = ["SHAPE_SUFFIX", "Drawing", "WeightFill", "declared", "drawn_node"]
 
 SHAPE_SUFFIX = ".weight_shape"  # of the initialisers that hold the shapes of weights
 _IR_VERSION = 9  # of ONNX 1.15, the first with opset 20: old enough for every ONNX Runtime that this package accepts
 _BATCH = "batch"
-_SMALL_ELEMENTS = 4096
+_REMEMBERED = 8192  # steps that are written once; a search space of cells has some thousands
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,11 @@ class WeightFill:
     @property
     def shape_name(self) -> str:
         """Name of the initialiser that holds the shape; weights of equal shapes share one."""
-        return "x".join(map(str, self.shape)) + SHAPE_SUFFIX
+        return _shape_name(self.shape)
+
+
+def _shape_name(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) + SHAPE_SUFFIX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -78,12 +82,12 @@ class Drawing:
         """Return the network as valid ONNX of a few kilobytes."""
         float_type = onnx.TensorProto.FLOAT
         initializers = {name: numpy_helper.from_array(value, name) for name, value in self.constants.items()}
-        for step in self.steps:
-            if isinstance(step, WeightFill) and step.shape_name not in initializers:
-                shape = np.array(step.shape, dtype=np.int64)
-                initializers[step.shape_name] = numpy_helper.from_array(shape, step.shape_name)
+        for shape in dict.fromkeys(step.shape for step in self.steps if isinstance(step, WeightFill)):
+            name = _shape_name(shape)
+            if name not in initializers:
+                initializers[name] = numpy_helper.from_array(np.array(shape, dtype=np.int64), name)
         graph = helper.make_graph(
-            list(self._node_protos()),
+            [],
             self.name,
             [helper.make_tensor_value_info(name, float_type, (_BATCH, *shape)) for name, shape in self.inputs],
             [helper.make_tensor_value_info(self.output, float_type, (_BATCH, self.num_outputs))],
@@ -91,6 +95,7 @@ class Drawing:
         )
         opset = helper.make_opsetid("", self.opset)
         model = helper.make_model(graph, ir_version=_IR_VERSION, opset_imports=[opset], producer_name="aznas-onnx")
+        model.graph.node.extend(self._node_protos())
         helper.set_model_props(model, dict(self.metadata))
         return model
 
@@ -99,7 +104,7 @@ class Drawing:
         constants = {name: Constant.of(value, frozenset({name})) for name, value in self.constants.items()}
         for step in self.steps:
             if isinstance(step, WeightFill):
-                constants[step.name] = _weight(step)
+                constants[step.name] = filled(step.name, step.shape, _scalar(step.fill))
         return Graph(
             name=self.name,
             inputs=tuple(
@@ -113,22 +118,31 @@ class Drawing:
 
     def _node_protos(self) -> Iterator[onnx.NodeProto]:
         for step in self.steps:
-            if isinstance(step, WeightFill):
-                yield onnx.NodeProto(
-                    op_type="ConstantOfShape",
-                    input=(step.shape_name,),
-                    output=(step.name,),
-                    name=step.name,
-                    attribute=(_fill_attribute(step.fill),),
-                )
-            else:
-                yield onnx.NodeProto(
-                    op_type=step.op_type,
-                    input=step.inputs,
-                    output=step.outputs,
-                    name=step.name,
-                    attribute=[_attribute(*item) for item in sorted(step.attributes.items())],
-                )
+            yield _weight_proto(step) if isinstance(step, WeightFill) else _node_proto(step)
+
+
+# The networks of a search have most of their steps in common, which are written once. Who is given such a message
+# copies it into a graph.
+@lru_cache(maxsize=_REMEMBERED)
+def _weight_proto(step: WeightFill) -> onnx.NodeProto:
+    return onnx.NodeProto(
+        op_type="ConstantOfShape",
+        input=(step.shape_name,),
+        output=(step.name,),
+        name=step.name,
+        attribute=(_fill_attribute(step.fill),),
+    )
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _node_proto(step: Node) -> onnx.NodeProto:
+    return onnx.NodeProto(
+        op_type=step.op_type,
+        input=step.inputs,
+        output=step.outputs,
+        name=step.name,
+        attribute=[_attribute(*item) for item in sorted(step.attributes.items())],
+    )
 
 
 @lru_cache(maxsize=64)
@@ -137,15 +151,14 @@ def _fill_attribute(value: float) -> onnx.AttributeProto:
 
 
 def _attribute(name: str, value: AttributeValue) -> onnx.AttributeProto:
-    kinds = tuple(map(type, value)) if isinstance(value, tuple) else (type(value),)
     try:
-        return _written(name, kinds, cast("Hashable", value))
+        return _written(name, _kinds(value), cast("Hashable", value))
     except TypeError:  # arrays, and lists of tensors
         return helper.make_attribute(name, value)
 
 
 @lru_cache(maxsize=1024)
-def _written(name: str, kinds: tuple[type, ...], value: Hashable) -> onnx.AttributeProto:
+def _written(name: str, kinds: object, value: Hashable) -> onnx.AttributeProto:
     """Write an attribute, once for all nodes that have it; `kinds` tells 1 from 1.0, which are equal."""
     return helper.make_attribute(name, value)
 
@@ -155,9 +168,57 @@ def declared(blocks: Sequence[str], metadata: Mapping[str, str] | None) -> dict[
     return {**(metadata or {}), **({BLOCKS_KEY: json.dumps(list(blocks))} if blocks else {})}
 
 
-def plain_attributes(attributes: Mapping[str, Any]) -> Mapping[str, AttributeValue]:
-    """Return attributes as ONNX would give them back: lists as tuples, numbers in single precision, None left out."""
-    return MappingProxyType({name: _plain(value) for name, value in attributes.items() if value is not None})
+def drawn_node(
+    op_type: str,
+    version: int,
+    inputs: tuple[str, ...],
+    outputs: tuple[str, ...],
+    name: str,
+    attributes: Mapping[str, Any],
+) -> Node:
+    """Return a node whose attributes are as ONNX would give them back; equal nodes of several networks are one."""
+    given = tuple((key, _kinds(value), value) for key, value in attributes.items() if value is not None)
+    try:
+        return _equal_node(op_type, version, inputs, outputs, name, given)
+    except TypeError:  # lists and arrays
+        return _equal_node.__wrapped__(op_type, version, inputs, outputs, name, given)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _equal_node(
+    op_type: str,
+    version: int,
+    inputs: tuple[str, ...],
+    outputs: tuple[str, ...],
+    name: str,
+    attributes: tuple[tuple[str, object, Any], ...],
+) -> Node:
+    return Node(
+        op_type=op_type,
+        version=version,
+        inputs=inputs,
+        outputs=outputs,
+        name=name,
+        attributes=_plain_attributes(attributes),
+    )
+
+
+def _plain_attributes(given: tuple[tuple[str, object, Any], ...]) -> Mapping[str, AttributeValue]:
+    """Return attributes with lists as tuples and numbers in single precision; those that are equal are one mapping."""
+    try:
+        return _equal_attributes(given)
+    except TypeError:
+        return _equal_attributes.__wrapped__(given)
+
+
+@lru_cache(maxsize=1024)
+def _equal_attributes(given: tuple[tuple[str, object, Any], ...]) -> Mapping[str, AttributeValue]:
+    return MappingProxyType({name: _plain(value) for name, _, value in given})
+
+
+def _kinds(value: Any) -> object:
+    """Return what tells values apart that are equal but of different types, as 1 and 1.0."""
+    return tuple(map(type, value)) if isinstance(value, tuple) else type(value)
 
 
 def _plain(value: Any) -> AttributeValue:
@@ -166,19 +227,6 @@ def _plain(value: Any) -> AttributeValue:
     return tuple(map(_plain, value)) if isinstance(value, (list, tuple)) else value
 
 
-def _weight(weight: WeightFill) -> Constant:
-    return Constant(
-        shape=weight.shape,
-        dtype=np.dtype(np.float32),
-        read=partial(_small_fill if math.prod(weight.shape) <= _SMALL_ELEMENTS else _fill, weight.shape, weight.fill),
-        sources=frozenset({weight.name}),
-    )
-
-
-def _fill(shape: tuple[int, ...], value: float) -> Array:
-    filled = np.full(shape, value, dtype=np.float32)
-    filled.flags.writeable = False
-    return filled
-
-
-_small_fill = lru_cache(maxsize=4096)(_fill)  # the walks look at small constants, each of them
+@lru_cache(maxsize=64)
+def _scalar(value: float) -> Array:
+    return np.array(value, dtype=np.float32)

@@ -16,6 +16,7 @@ __all__ = ["fold", "live_nodes"]
 
 _BLANK_ELEMENTS = 2**20  # larger constants are not looked at
 _RANDOM = frozenset("RandomNormal RandomNormalLike RandomUniform RandomUniformLike Multinomial Bernoulli".split())
+_PASSING_ON = frozenset("Cast CastLike Dropout Identity".split())
 # The operand that carries the data, where the other operands only select or scale it: a folded weight is still the
 # parameter it was made from, not its index table.
 _DATA_OPERAND = frozenset(
@@ -45,15 +46,33 @@ def fold(graph: Graph, *walks: Facts, protected: Collection[str] = ()) -> tuple[
     facts
         The first walk's facts for what remains.
     """
-    folding = _Folding(graph, walks, {*protected, *graph.outputs})
-    for node in graph.nodes:
-        folding.visit(node)
-    nodes = live_nodes(folding.nodes, {*graph.outputs, *protected})
-    used = {name for node in nodes for name in node.inputs} | set(graph.outputs) | set(protected)
-    roots = {source for name in used if name in folding.constants for source in folding.constants[name].sources}
-    constants = {name: constant for name, constant in folding.constants.items() if name in used or name in roots}
-    folded = replace(graph, nodes=tuple(nodes), constants=MappingProxyType(constants))
+    wanted = {*protected, *graph.outputs}
+    nodes: Sequence[Node] = graph.nodes
+    constants = graph.constants
+    if not _computes_throughout(graph, walks[0], wanted):
+        folding = _Folding(graph, walks, wanted)
+        for node in graph.nodes:
+            folding.visit(node)
+        nodes, constants = live_nodes(folding.nodes, wanted), folding.constants
+    used = {name for node in nodes for name in node.inputs} | wanted
+    if nodes is graph.nodes and used.issuperset(constants):
+        return graph, walks[0]
+    roots = {source for name in used if name in constants for source in constants[name].sources}
+    kept = {name: constant for name, constant in constants.items() if name in used or name in roots}
+    folded = replace(graph, nodes=tuple(nodes), constants=MappingProxyType(kept))
     return folded, _restrict(folded, walks[0])
+
+
+def _computes_throughout(graph: Graph, facts: Facts, wanted: Collection[str]) -> bool:
+    """Whether every node computes on the input something that is read, and none passes its input on unchanged."""
+    read = {name for node in graph.nodes for name in node.inputs}
+    read.update(wanted)
+    fixed = {"", *graph.constants}
+    computed = {name for name, fact in facts.items() if fact.value is None and name in read}
+    return all(
+        node.op_type not in _PASSING_ON and not fixed.issuperset(node.inputs) and computed.issuperset(node.outputs)
+        for node in graph.nodes
+    )
 
 
 def live_nodes(nodes: Sequence[Node], wanted: Collection[str]) -> list[Node]:
@@ -61,8 +80,9 @@ def live_nodes(nodes: Sequence[Node], wanted: Collection[str]) -> list[Node]:
     needed = set(wanted)
     live = []
     for node in reversed(nodes):
-        if any(name in needed for name in node.outputs if name):
-            needed.update(name for name in node.inputs if name)
+        needed.discard("")  # what is omitted is nobody's
+        if not needed.isdisjoint(node.outputs):
+            needed.update(node.inputs)
             live.append(node)
     return live[::-1]
 
@@ -72,7 +92,10 @@ def _restrict(graph: Graph, facts: Facts) -> Facts:
     kept = {name: facts[name] for name in names}
     for name, constant in graph.constants.items():
         known = facts.get(name)
-        kept[name] = Fact(constant.shape, constant.dtype, None if known is None else known.value)
+        if known is not None and known.shape == constant.shape and known.dtype == constant.dtype:
+            kept[name] = known
+        else:
+            kept[name] = Fact(constant.shape, constant.dtype, None if known is None else known.value)
     return Facts(kept, facts.batch_size)
 
 
@@ -97,8 +120,10 @@ class _Folding:
         self.nodes.append(node)
 
     def _resolved(self, node: Node) -> Node:
+        if self._alias.keys().isdisjoint(node.inputs):
+            return node
         inputs = tuple(self._alias.get(name, name) for name in node.inputs)
-        return node if inputs == node.inputs else replace(node, inputs=inputs)
+        return replace(node, inputs=inputs)
 
     def _sources(self, node: Node) -> frozenset[str]:
         names = node.inputs[:1] if node.op_type in _DATA_OPERAND else node.inputs
@@ -121,11 +146,11 @@ class _Folding:
         return values.size > 0 and bool((values == values[0]).all())
 
     def _fold_value(self, node: Node, name: str) -> bool:
-        values = [walk.value(name) for walk in self._walks]
-        first = values[0]
+        first = self._walks[0].value(name)
         if first is None or node.op_type in _RANDOM:
             return False
-        if not all(value is not None and _same(first, value) for value in values[1:]):
+        others = (walk.value(name) for walk in self._walks[1:])
+        if not all(value is not None and _same(first, value) for value in others):
             return False
         self.constants[name] = Constant.of(first, self._sources(node), self._origin(node))
         return True

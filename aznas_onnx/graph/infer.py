@@ -115,18 +115,23 @@ def _signature(node: Node, inputs: Sequence[Fact | None]) -> tuple[object, ...] 
 
 def _attribute_key(attributes: Mapping[str, Any]) -> tuple[object, ...] | None:
     """Return attributes as something to compare by value; None for tensors and graphs."""
-    return _KEYS.of(attributes, _make_attribute_key)
+    return _KEYS.of(attributes, _make_key) if attributes else ()
 
 
-def _make_attribute_key(attributes: Mapping[str, Any]) -> tuple[object, ...] | None:
+def _make_key(attributes: Mapping[str, Any]) -> tuple[object, ...] | None:
     if any(isinstance(value, (Graph, np.ndarray)) for value in attributes.values()):
         return None
-    key = tuple(attributes.items())
+    key = tuple((name, _kind(value), value) for name, value in attributes.items())
     try:
         hash(key)
     except TypeError:  # a list of tensors
         return None
     return key
+
+
+def _kind(value: Any) -> object:
+    """Return what tells values apart that are equal but differ in type, as 1 and 1.0."""
+    return tuple(map(type, value)) if isinstance(value, tuple) else type(value)
 
 
 class _ByIdentity(Generic[T]):

@@ -7,7 +7,7 @@ depend on the batch; :mod:`aznas_onnx.graph.fold` and :mod:`aznas_onnx.graph.bat
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -22,6 +22,7 @@ from aznas_onnx.graph.facts import Fact, Facts
 from aznas_onnx.graph.infer import infer
 from aznas_onnx.graph.ir import Array, Constant, Graph, Node
 from aznas_onnx.graph.limits import Limits
+from aznas_onnx.graph.rebatch import rebatched
 
 __all__ = ["interpret"]
 
@@ -33,6 +34,7 @@ _SCALARS = 64  # values up to this size are always remembered: shape arithmetic 
 _RANDOM = frozenset(
     "RandomNormal RandomNormalLike RandomUniform RandomUniformLike Multinomial Bernoulli Dropout".split()
 )
+_SHAPES = frozenset(("Shape", "Size"))
 _CONTROL_FLOW = frozenset(("If", "Loop", "Scan"))
 
 
@@ -42,6 +44,8 @@ def interpret(
     input_shapes: Mapping[str, tuple[int, ...]],
     limits: Limits,
     reference: Facts | None = None,
+    *,
+    repair: bool = False,
 ) -> tuple[Graph, Facts]:
     """Walk a graph at one batch size.
 
@@ -56,8 +60,10 @@ def interpret(
     limits
         Bounds on tensors and on unrolled nodes.
     reference
-        Facts of an earlier walk at another batch size; given them, nodes that have that batch size baked in are
-        repaired.
+        What is known about `graph` at another batch size. Where all its nodes keep the batch in front, that says all
+        that a walk would.
+    repair
+        Repair nodes that have the batch size of `reference` baked in.
 
     Returns
     -------
@@ -72,7 +78,7 @@ def interpret(
         If shapes do not fit, or control flow depends on data.
     """
     walk = _Walk(graph, limits)
-    if reference is not None:
+    if reference is not None and repair:
         walk.repair = BatchRepair(reference, reference.batch_size, walk.facts, batch_size, walk.constants)
     for graph_input in graph.inputs:
         fact = Fact(tuple(input_shapes[graph_input.name]), graph_input.dtype)
@@ -80,7 +86,8 @@ def interpret(
         if objection:
             raise ModelError(f"input {graph_input.name!r} is {objection}")
         walk.facts[graph_input.name] = fact
-    walk.visit_all(graph.nodes)
+    if reference is None or not walk.follow(rebatched(graph, reference, batch_size, input_shapes)):
+        walk.visit_all(graph.nodes)
     missing = [name for name in graph.outputs if name not in walk.facts]
     if missing:
         raise ModelError(f"output {missing[0]!r} of the graph is made by no node")
@@ -100,7 +107,17 @@ class _Walk:
         self._unrolled = 0
         self._remembered = 0
         self.facts: dict[str, Fact] = {}
+        self._shared: dict[Callable[[], Array] | None, Fact] = {}
+        self._inferred: dict[tuple[object, ...], Sequence[Fact]] = {}
+        self._admitted: set[Fact] = set()
         self._add_facts(self.constants)
+
+    def follow(self, facts: Mapping[str, Fact] | None) -> bool:
+        """Take over what is known about all nodes' outputs; False, and nothing is done, where one must be refused."""
+        if facts is None or any(map(self.objection, dict.fromkeys(facts.values()))):
+            return False
+        self.facts.update(facts)
+        return True
 
     def visit_all(self, nodes: Iterable[Node]) -> None:
         for node in nodes:
@@ -143,10 +160,15 @@ class _Walk:
         self.nodes.append(node)
         for name, fact in zip(node.outputs, self._outputs(node), strict=False):
             if name:
-                objection = self.objection(fact)
-                if objection:
-                    raise ModelError(f"node {node.name!r} ({node.operator}) makes {objection}")
+                if fact not in self._admitted:
+                    self._admit(node, fact)
                 self.facts[name] = fact
+
+    def _admit(self, node: Node, fact: Fact) -> None:
+        objection = self.objection(fact)
+        if objection:
+            raise ModelError(f"node {node.name!r} ({node.operator}) makes {objection}")
+        self._admitted.add(fact)
 
     def _outputs(self, node: Node) -> Sequence[Fact]:
         try:
@@ -156,7 +178,7 @@ class _Walk:
                 f"node {node.name!r} ({node.operator}) reads {error.args[0]!r}, which nothing makes"
             ) from error
         first = inputs[0] if inputs else None
-        if node.is_op("Shape", "Size") and first is not None and first.shape is not None:
+        if node.op_type in _SHAPES and not node.domain and first is not None and first.shape is not None:
             return [_known(_shape_value(node, first.shape))]
         if node.op_type not in _RANDOM:
             for fact in inputs:
@@ -166,7 +188,17 @@ class _Walk:
                 computed = self._compute(node, inputs)
                 if computed is not None:
                     return computed
-        return infer(node, inputs)
+        return self._infer(node, inputs)
+
+    def _infer(self, node: Node, inputs: Sequence[Fact | None]) -> Sequence[Fact]:
+        """Infer the outputs of a node, once for all of one output that share its attributes and its very operands."""
+        if len(node.outputs) != 1:
+            return infer(node, inputs)
+        key = (node.op_type, node.domain, node.version, id(node.attributes), *inputs)  # the walk keeps its nodes
+        known = self._inferred.get(key)
+        if known is None:
+            known = self._inferred[key] = infer(node, inputs)
+        return known
 
     def _compute(self, node: Node, inputs: Sequence[Fact | None]) -> list[Fact] | None:
         """Return the outputs of a node whose inputs are known, or None where that is too large or not possible."""
@@ -186,6 +218,16 @@ class _Walk:
         return elements <= _SCALARS or self._remembered <= 8 * self._limits.folded_elements
 
     def _constant_fact(self, constant: Constant) -> Fact:
+        """Return the fact of a constant: one for all that share their data, so that repeated layers read the same."""
+        known = self._shared.get(constant.read)
+        if known is not None and (known.value is None or self._spend(constant.elements)):
+            return known
+        fact = self._constant_fact_anew(constant)
+        if constant.read is not None:
+            self._shared[constant.read] = fact
+        return fact
+
+    def _constant_fact_anew(self, constant: Constant) -> Fact:
         limit = _SMALL_FLOAT_ELEMENTS if constant.is_float else self._limits.folded_elements
         if constant.elements > limit or not is_cheap(constant) or not self._spend(constant.elements):
             return Fact(constant.shape, constant.dtype)

@@ -67,11 +67,11 @@ class _Walk:
 
     def visit(self, node: Node) -> None:
         rule = _inherit if node.domain else _RULES.get(node.op_type, _inherit)
-        shapes = [self._facts[name].shape if name else None for name in node.outputs]
-        for index, (name, shape) in enumerate(zip(node.outputs, shapes, strict=True)):
-            if name and shape is not None and self._facts[name].dtype.kind == "f":
-                axes = rule(self, node, shape, index)
-                self._axes[name] = axes if len(axes) == len(shape) else _unknown(shape)
+        for index, name in enumerate(node.outputs):
+            fact = self._facts[name] if name else None
+            if fact is not None and fact.shape is not None and fact.dtype.kind == "f":
+                axes = rule(self, node, fact.shape, index)
+                self._axes[name] = axes if len(axes) == len(fact.shape) else _unknown(fact.shape)
 
     def shape(self, name: str) -> tuple[int, ...]:
         return self._facts[name].shape or ()
@@ -104,6 +104,8 @@ class _Walk:
 
     def kind(self, axis: Axis) -> str:
         """Return the one kind of an axis's factors; unknown where it has none or several."""
+        if len(axis) == 1:
+            return self._answers.get(axis[0][0], axis[0][0])
         kinds = {self._answers.get(kind, kind) for kind, _ in axis}
         return kinds.pop() if len(kinds) == 1 else UNKNOWN
 
@@ -125,16 +127,20 @@ class _Walk:
         return CHANNEL
 
     def channels(self) -> dict[str, int]:
-        found: dict[str, int] = {}
-        for name, axes in self._axes.items():
-            holders = [
-                index
-                for index, axis in enumerate(axes)
-                if any(size > 1 and self._answers.get(kind, kind) == CHANNEL for kind, size in axis)
-            ]
-            if len(holders) == 1 and holders[0] > 0 and self.kind(axes[holders[0]]) == CHANNEL:
-                found[name] = holders[0]
-        return found
+        places: dict[Axes, int] = {}  # many tensors have equal axes
+        for axes in self._axes.values():
+            if axes not in places:
+                places[axes] = self._channel_axis(axes)
+        return {name: places[axes] for name, axes in self._axes.items() if places[axes]}
+
+    def _channel_axis(self, axes: Axes) -> int:
+        """Return the one axis that holds channels; 0, which is the batch, where there is none or several."""
+        holders = [
+            index
+            for index, axis in enumerate(axes)
+            if any(size > 1 and self._answers.get(kind, kind) == CHANNEL for kind, size in axis)
+        ]
+        return holders[0] if len(holders) == 1 and self.kind(axes[holders[0]]) == CHANNEL else 0
 
 
 _Rule: TypeAlias = Callable[[_Walk, Node, Sequence[int], int], Axes]
@@ -146,12 +152,16 @@ def _unknown(shape: Sequence[int]) -> Axes:
 
 def _resized(walk: _Walk, axes: Axes, shape: Sequence[int]) -> Axes:
     """Return `axes` for a tensor of the same rank, some of whose axes have other sizes."""
+    if len(axes) == len(shape) and all(map(_fits, axes, shape)):
+        return axes
     return tuple(
         axis if _size(axis) == size else axis_of(walk.kind(axis), size) for axis, size in zip(axes, shape, strict=False)
     )
 
 
 def _size(axis: Axis) -> int:
+    if len(axis) == 1:
+        return axis[0][1]
     product = 1
     for _, size in axis:
         product *= size
@@ -165,7 +175,9 @@ def _inherit(walk: _Walk, node: Node, shape: Sequence[int], index: int) -> Axes:
         axes = inputs[0]
         if len(axes) != len(shape):
             return ((),) * (len(shape) - len(axes)) + axes if len(axes) < len(shape) else _unknown(shape)
-        return axes if all(map(_fits, axes, shape)) else _resized(walk, axes, shape)
+        return _resized(walk, axes, shape)
+    if inputs and all(axes == inputs[0] for axes in inputs) and tuple(map(_size, inputs[0])) == tuple(shape):
+        return inputs[0]  # they agree, so there is nothing to settle
     result: list[Axis] = []
     for place, size in enumerate(shape, start=-len(shape)):
         found = [axes[place] for axes in inputs if len(axes) >= -place and _size(axes[place]) == size and axes[place]]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import onnx
 from google.protobuf.message import DecodeError
@@ -15,10 +15,18 @@ from google.protobuf.message import DecodeError
 from aznas_onnx.errors import ModelError, UnsupportedOperatorError
 from aznas_onnx.graph.ir import Graph
 from aznas_onnx.graph.limits import Limits
+from aznas_onnx.graph.nodes import PlainNode, plain_nodes
 from aznas_onnx.graph.order import in_order, subgraphs
-from aznas_onnx.graph.tensors import all_tensors, check_tensor, is_external, size_bytes
+from aznas_onnx.graph.tensors import (
+    check_tensor,
+    function_tensors,
+    is_external,
+    node_tensors,
+    own_tensors,
+    size_bytes,
+)
 
-__all__ = ["Document", "Source", "load", "source_name", "subgraphs"]
+__all__ = ["Document", "Loaded", "Source", "load", "source_name", "subgraphs"]
 
 _OUTLINE_BYTES = 1024  # tensors up to this size are shown to the checker
 
@@ -42,7 +50,25 @@ def source_name(source: Source) -> str:
     return os.fspath(source)
 
 
-def load(source: Document, limits: Limits) -> tuple[onnx.ModelProto, Path | None]:
+class Loaded(NamedTuple):
+    """A checked model.
+
+    Attributes
+    ----------
+    model
+        With external data left on disk, and its nodes in an order in which they can run.
+    folder
+        Where external data may lie; None for a model in memory.
+    nodes
+        What its nodes say, where they are plain.
+    """
+
+    model: onnx.ModelProto
+    folder: Path | None
+    nodes: Sequence[PlainNode | None]
+
+
+def load(source: Document, limits: Limits) -> Loaded:
     """Read and check a model.
 
     Parameters
@@ -51,13 +77,6 @@ def load(source: Document, limits: Limits) -> tuple[onnx.ModelProto, Path | None
         Path of an ONNX file, or a model in memory.
     limits
         What the file may ask for.
-
-    Returns
-    -------
-    model
-        With external data left on disk, and its nodes in an order in which they can run.
-    folder
-        Where external data may lie; None for a model in memory.
 
     Raises
     ------
@@ -70,11 +89,14 @@ def load(source: Document, limits: Limits) -> tuple[onnx.ModelProto, Path | None
     else:
         path = Path(source)
         model, folder = _parse(_read(path, limits), name), path.parent
-    _check_outline(model, name, limits)
-    _check_tensors(model, name, folder, limits)
-    model = in_order(model)
-    _check(model, name)
-    return model, folder
+    nodes = plain_nodes(model.graph.node)
+    _check_outline(model, nodes, name, limits)
+    _check_tensors(model, nodes, name, folder, limits)
+    ordered = in_order(model, nodes)
+    if ordered is not model:
+        nodes = plain_nodes(ordered.graph.node)
+    _check(ordered, nodes, name)
+    return Loaded(ordered, folder, nodes)
 
 
 def _read(path: Path, limits: Limits) -> bytes:
@@ -113,14 +135,14 @@ def _parse(content: bytes, name: str) -> onnx.ModelProto:
     return model
 
 
-def _check_outline(model: onnx.ModelProto, name: str, limits: Limits) -> None:
+def _check_outline(model: onnx.ModelProto, plain: Sequence[PlainNode | None], name: str, limits: Limits) -> None:
     if not model.HasField("graph") or not model.opset_import:
         raise ModelError(f"{name} is not an ONNX model: it has no graph or names no operator set")
     if not model.graph.node:
         raise ModelError(f"{name} has an empty graph: there is no node to score")
     if not model.graph.output:
         raise ModelError(f"{name} has no output: there is nothing to score")
-    nodes = _count_nodes(model.graph.node)
+    nodes = len(plain) + sum(_count_inside(node) for node in _not_plain(model, plain))
     if nodes > limits.nodes:
         raise ModelError(f"{name} has {nodes:,} nodes, above the limit of {limits.nodes:,}")
     newest = onnx.defs.onnx_opset_version()
@@ -132,25 +154,41 @@ def _check_outline(model: onnx.ModelProto, name: str, limits: Limits) -> None:
             )
 
 
-def _count_nodes(nodes: Iterable[onnx.NodeProto]) -> int:
-    """Return the number of nodes, those of branches and loop bodies included."""
-    return sum(1 + sum(_count_nodes(graph.node) for graph in subgraphs(node)) for node in nodes)
+def _not_plain(model: onnx.ModelProto, plain: Sequence[PlainNode | None]) -> list[onnx.NodeProto]:
+    """Return the nodes that may have graphs inside."""
+    return [node for node, known in zip(model.graph.node, plain, strict=True) if known is None]
 
 
-def _check_tensors(model: onnx.ModelProto, name: str, folder: Path | None, limits: Limits) -> None:
+def _count_inside(node: onnx.NodeProto) -> int:
+    """Return the number of nodes in branches and loop bodies."""
+    return sum(1 + _count_inside(inner) for graph in subgraphs(node) for inner in graph.node)
+
+
+def _check_tensors(
+    model: onnx.ModelProto, plain: Sequence[PlainNode | None], name: str, folder: Path | None, limits: Limits
+) -> None:
     total_bytes = 0
-    for count, tensor in enumerate(all_tensors(model)):
+    for count, tensor in enumerate(_tensors(model, plain)):
         if count >= limits.constants:
             raise ModelError(f"{name} has more than {limits.constants:,} constants, which is the limit")
-        total_bytes += size_bytes(tensor)
+        total_bytes += tensor if isinstance(tensor, int) else size_bytes(tensor)
         if total_bytes > limits.weight_bytes:
             raise ModelError(f"{name}: its constants take more than the limit of {limits.weight_bytes:,} bytes")
-        check_tensor(tensor, folder)
+        if not isinstance(tensor, int):
+            check_tensor(tensor, folder)
 
 
-def _check(model: onnx.ModelProto, name: str) -> None:
+def _tensors(model: onnx.ModelProto, plain: Sequence[PlainNode | None]) -> Iterator[onnx.TensorProto | int]:
+    """Yield every tensor of a model; of those that have been checked, in plain nodes, the bytes that they take."""
+    yield from own_tensors(model.graph)
+    for node, known in zip(model.graph.node, plain, strict=True):
+        yield from node_tensors(node) if known is None else known.tensor_bytes
+    yield from function_tensors(model)
+
+
+def _check(model: onnx.ModelProto, plain: Sequence[PlainNode | None], name: str) -> None:
     """Run the ONNX checker, and say in one sentence what it objects to."""
-    outline = _outline(model)
+    outline = _outline(model, plain)
     try:
         onnx.checker.check_model(outline)
     except onnx.checker.ValidationError as error:
@@ -159,7 +197,7 @@ def _check(model: onnx.ModelProto, name: str) -> None:
         raise ModelError(f"{name} is not valid ONNX: {_first_sentence(str(error))}") from error
 
 
-def _outline(model: onnx.ModelProto) -> onnx.ModelProto:
+def _outline(model: onnx.ModelProto, plain: Sequence[PlainNode | None]) -> onnx.ModelProto:
     """Copy a model without its large and its external tensors, which stand as inputs instead.
 
     The checker serialises what it is given: with the weights that takes most of the time of reading a model. All
@@ -174,7 +212,8 @@ def _outline(model: onnx.ModelProto) -> onnx.ModelProto:
     for field, value in model.graph.ListFields():
         if field.name in ("node", "input", "output", "sparse_initializer"):
             getattr(graph, field.name).extend(value)
-    _name_vendor(outline)
+    if model.functions or any(node is None or node.op_type in _VENDOR_OPERATORS for node in plain):
+        _name_vendor(outline)
     for value in (*graph.input, *graph.output):
         if value.type.HasField("tensor_type"):
             value.type.tensor_type.shape.SetInParent()  # a shape may be left open; the checker says it must be there

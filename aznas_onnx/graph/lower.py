@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -14,10 +14,12 @@ import onnx
 import onnx.inliner  # not imported by onnx itself
 
 from aznas_onnx.errors import ModelError
+from aznas_onnx.graph.fills import filled
 from aznas_onnx.graph.ir import Array, AttributeValue, Constant, Graph, GraphInput, Node
 from aznas_onnx.graph.limits import Limits
 from aznas_onnx.graph.load import subgraphs
-from aznas_onnx.graph.tensors import is_external, read_tensor
+from aznas_onnx.graph.nodes import PlainNode, domain_of, plain_nodes, plain_value, typed
+from aznas_onnx.graph.tensors import read_tensor
 
 __all__ = ["lower", "with_filled_weights"]
 
@@ -25,8 +27,23 @@ _ZERO = np.zeros(1, dtype=np.float32)
 _MAX_AXES = 16
 
 
-def lower(model: onnx.ModelProto, folder: Path | None, name: str, limits: Limits) -> Graph:
+def lower(
+    model: onnx.ModelProto,
+    folder: Path | None,
+    name: str,
+    limits: Limits,
+    nodes: Sequence[PlainNode | None] | None = None,
+) -> Graph:
     """Make the typed graph of a model: functions inlined, initialisers and Constant nodes as constants.
+
+    Parameters
+    ----------
+    model, folder, nodes
+        As loaded; what the nodes say is looked up where it is not given.
+    name
+        What messages call the model.
+    limits
+        What it may ask for.
 
     Raises
     ------
@@ -35,10 +52,12 @@ def lower(model: onnx.ModelProto, folder: Path | None, name: str, limits: Limits
     """
     if model.functions:
         _check_expansion(model, name, limits)
-        model = _inlined(model, name)
-    versions = {"" if entry.domain == "ai.onnx" else entry.domain: entry.version for entry in model.opset_import}
+        model, nodes = _inlined(model, name), None
+    versions = {domain_of(entry.domain): entry.version for entry in model.opset_import}
     metadata = {entry.key: entry.value for entry in (*model.graph.metadata_props, *model.metadata_props)}
-    return _GraphLowering(versions, folder, limits).lower(model.graph, metadata)
+    return _GraphLowering(versions, folder, limits).lower(
+        model.graph, plain_nodes(model.graph.node) if nodes is None else nodes, metadata
+    )
 
 
 def _inlined(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
@@ -80,16 +99,16 @@ def with_filled_weights(graph: Graph, limits: Limits) -> Graph:
     shapes: dict[str, tuple[int, ...] | None] = {}
     nodes = []
     for node in graph.nodes:
-        filled = None
+        made = None
         if node.is_op("ConstantOfShape") and len(node.outputs) == 1:
             name = node.input(0)
             if name not in shapes:
                 shapes[name] = _shape_in(graph.constants.get(name), limits)
-            filled = _filled(node, shapes[name])
-        if filled is None:
+            made = _filled(node, shapes[name])
+        if made is None:
             nodes.append(node)
         else:
-            constants[node.outputs[0]] = filled
+            constants[node.outputs[0]] = made
     return replace(graph, nodes=tuple(nodes), constants=MappingProxyType(constants))
 
 
@@ -103,14 +122,7 @@ def _shape_in(given: Constant | None, limits: Limits) -> tuple[int, ...] | None:
 
 def _filled(node: Node, shape: tuple[int, ...] | None) -> Constant | None:
     fill: Any = node.attributes.get("value", _ZERO)
-    if shape is None or fill.size != 1:
-        return None
-    return Constant(
-        shape=shape,
-        dtype=fill.dtype,
-        read=lambda: np.full(shape, fill.reshape(-1)[0], dtype=fill.dtype),
-        sources=frozenset(node.outputs),
-    )
+    return None if shape is None or fill.size != 1 else filled(node.outputs[0], shape, fill)
 
 
 class _GraphLowering:
@@ -118,22 +130,28 @@ class _GraphLowering:
         self._versions = versions
         self._folder = folder
         self._limits = limits
-        self._scalars: dict[bytes, Array] = {}
 
-    def lower(self, proto: onnx.GraphProto, metadata: dict[str, str], *, in_body: bool = False) -> Graph:
+    def lower(
+        self,
+        proto: onnx.GraphProto,
+        plain_ones: Sequence[PlainNode | None],
+        metadata: Mapping[str, str] = MappingProxyType({}),
+        *,
+        in_body: bool = False,
+    ) -> Graph:
         constants = {tensor.name: self._constant(tensor, tensor.name) for tensor in proto.initializer}
         for sparse in proto.sparse_initializer:
             constants[sparse.values.name] = self._sparse_constant(sparse, sparse.values.name)
         nodes: list[Node] = []
         taken: set[str] = set()
-        for index, node_proto in enumerate(proto.node):
-            if node_proto.op_type == "Constant" and node_proto.domain in ("", "ai.onnx"):
+        for index, (node_proto, plain) in enumerate(zip(proto.node, plain_ones, strict=True)):
+            if plain is None and node_proto.op_type == "Constant" and node_proto.domain in ("", "ai.onnx"):
                 output = node_proto.output[0]
                 if not node_proto.attribute:
                     raise ModelError(f"node {node_proto.name!r} (Constant) has no value")
                 constants[output] = self._constant_node(node_proto, output)
             else:
-                nodes.append(self._node(node_proto, index, taken))
+                nodes.append(self._named(self._node(node_proto, plain), index, taken))
                 taken.add(nodes[-1].name)
         inputs = tuple(_graph_input(value, in_body=in_body) for value in proto.input if value.name not in constants)
         return Graph(
@@ -142,23 +160,30 @@ class _GraphLowering:
             outputs=tuple(value.name for value in proto.output),
             nodes=tuple(nodes),
             constants=MappingProxyType(constants),
-            metadata=MappingProxyType(metadata),
+            metadata=MappingProxyType(dict(metadata)),
         )
 
-    def _node(self, proto: onnx.NodeProto, index: int, taken: Collection[str]) -> Node:
-        name = proto.name or f"{proto.op_type}_{index}"
-        while name in taken:
-            name = f"{name}#{index}"
-        domain = "" if proto.domain == "ai.onnx" else proto.domain
+    def _node(self, proto: onnx.NodeProto, plain: PlainNode | None) -> Node:
+        if plain is not None:
+            return typed(plain, self._versions.get(domain_of(plain.domain), 1))
+        domain = domain_of(proto.domain)
         return Node(
             op_type=proto.op_type,
             domain=domain,
             version=self._versions.get(domain, 1),
-            name=name,
+            name=proto.name,
             inputs=tuple(proto.input),
             outputs=tuple(proto.output),
             attributes=MappingProxyType({a.name: self._attribute(a) for a in proto.attribute}),
         )
+
+    @staticmethod
+    def _named(node: Node, index: int, taken: Collection[str]) -> Node:
+        """Return a node under a name that no other has."""
+        name = node.name or f"{node.op_type}_{index}"
+        while name in taken:
+            name = f"{name}#{index}"
+        return node if name == node.name else replace(node, name=name)
 
     def _attribute(self, proto: onnx.AttributeProto) -> AttributeValue:
         kind, found = onnx.AttributeProto, proto.type
@@ -166,37 +191,11 @@ class _GraphLowering:
             raise ModelError(
                 f"attribute {proto.name!r} refers to {proto.ref_attr_name!r}, which only the body of a function may do"
             )
-        if found == kind.INT:
-            return int(proto.i)
-        if found == kind.INTS:
-            return tuple(proto.ints)
-        if found == kind.FLOAT:
-            return float(proto.f)
-        if found == kind.FLOATS:
-            return tuple(proto.floats)
         if found == kind.GRAPH:
-            return self.lower(proto.g, {}, in_body=True)
+            return self.lower(proto.g, plain_nodes(proto.g.node), in_body=True)
         if found == kind.GRAPHS:
-            return tuple(self.lower(graph, {}, in_body=True) for graph in proto.graphs)
-        if found == kind.TENSOR:
-            return self._tensor(proto.t)
-        if found == kind.STRING:
-            return _text(proto.s)
-        if found == kind.STRINGS:
-            return tuple(_text(text) for text in proto.strings)
-        raise ModelError(
-            f"attribute {proto.name!r} has a type that no network needs; numbers, text and tensors are accepted"
-        )
-
-    def _tensor(self, proto: onnx.TensorProto) -> Array:
-        """Read a tensor; of the many equal small ones that fill weights, once."""
-        if is_external(proto) or math.prod(proto.dims) > 1 or proto.data_type == onnx.TensorProto.STRING:
-            return read_tensor(proto, self._folder)
-        key = proto.SerializeToString(deterministic=True)
-        if key not in self._scalars:
-            self._scalars[key] = read_tensor(proto, self._folder)
-            self._scalars[key].flags.writeable = False  # nodes share it
-        return self._scalars[key]
+            return tuple(self.lower(graph, plain_nodes(graph.node), in_body=True) for graph in proto.graphs)
+        return read_tensor(proto.t, self._folder) if found == kind.TENSOR else plain_value(proto)
 
     def _constant(self, tensor: onnx.TensorProto, name: str) -> Constant:
         return Constant(
@@ -236,14 +235,6 @@ class _GraphLowering:
             return dense
 
         return Constant(shape=shape, dtype=values.dtype, read=read, sources=frozenset({name}))
-
-
-def _text(content: bytes) -> str | bytes:
-    """Decode a string attribute; exporters write bytes that are no UTF-8 into attributes nobody reads."""
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError:
-        return content
 
 
 def _graph_input(value: onnx.ValueInfoProto, *, in_body: bool) -> GraphInput:

@@ -6,9 +6,11 @@ ONNX demands that order; ONNX Runtime does not, and its own fp16 converter write
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import onnx
+
+from aznas_onnx.graph.nodes import PlainNode
 
 __all__ = ["in_order", "subgraphs"]
 
@@ -22,13 +24,15 @@ def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
             yield from attribute.graphs
 
 
-def in_order(model: onnx.ModelProto) -> onnx.ModelProto:
+def in_order(model: onnx.ModelProto, plain: Sequence[PlainNode | None]) -> onnx.ModelProto:
     """Sort the nodes of a model's main graph.
 
     Parameters
     ----------
     model
         Stays as it is.
+    plain
+        What its nodes say, where they are plain.
 
     Returns
     -------
@@ -36,22 +40,20 @@ def in_order(model: onnx.ModelProto) -> onnx.ModelProto:
         The given one where its nodes are sorted already, or cannot be (a cycle, a name defined twice). Nodes keep their
         order where none of them waits for a later one.
     """
-    nodes = model.graph.node
-    made: dict[str, int] = {}
-    for index, node in enumerate(nodes):
-        for name in node.output:
-            if name:
-                made[name] = index
-    if all(made.get(name, -1) < index for index, node in enumerate(nodes) for name in _read(node)):
+    nodes = list(zip(model.graph.node, plain, strict=True))
+    reads = [tuple(_read(node)) if known is None else known.inputs for node, known in nodes]
+    makes = [tuple(node.output) if known is None else known.outputs for node, known in nodes]
+    made = {name: index for index, names in enumerate(makes) for name in names if name}
+    if all(made.get(name, -1) < index for index, names in enumerate(reads) for name in names):
         return model
-    needs = [{made[name] for name in _read(node) if name in made} for node in nodes]
+    needs = [{made[name] for name in names if name in made} for names in reads]
     order = _order(needs)
     if len(order) < len(nodes):
         return model
     ordered = onnx.ModelProto()
     ordered.CopyFrom(model)
     del ordered.graph.node[:]
-    ordered.graph.node.extend(nodes[index] for index in order)
+    ordered.graph.node.extend(nodes[index][0] for index in order)
     return ordered
 
 

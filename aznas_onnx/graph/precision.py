@@ -26,8 +26,8 @@ _TYPE_ATTRIBUTES = {"to", "dtype", "stash_type", "output_dtype", "softmax_precis
 
 def to_float32(graph: Graph) -> tuple[Graph, tuple[str, ...]]:
     """Return the graph with every float type made float32, and what was changed in words for the user."""
-    found = {c.dtype.name for c in graph.constants.values()} | {value.dtype.name for value in graph.inputs}
-    other = sorted(found & set(_FLOATS.values()))
+    found = {c.dtype for c in graph.constants.values()} | {value.dtype for value in graph.inputs}
+    other = sorted({dtype.name for dtype in found} & set(_FLOATS.values()))
     changed = _convert(graph)
     return changed, (f"{' and '.join(other)} tensors taken as float32",) if other else ()
 
@@ -63,6 +63,8 @@ def _constant(constant: Constant) -> Constant:
 
 
 def _node(node: Node) -> Node:
+    if not node.attributes:
+        return node
     changed = {key: new for key, value in node.attributes.items() if (new := _attribute(key, value)) is not value}
     if not changed:
         return node

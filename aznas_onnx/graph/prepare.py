@@ -110,7 +110,7 @@ def _prepare(
         graph, facts, restored = restore_normalisation(graph, facts, protected=declared)
     axes = channel_axes(graph, facts)
     if facts.batch_size != batch:
-        graph, facts = interpret(graph, batch, plan.shapes(batch), limits)
+        graph, facts = interpret(graph, batch, plan.shapes(batch), limits, facts)
     return Model(
         name=Path(name).stem if folder is not None else name,
         path=Path(name) if folder is not None else None,
@@ -130,7 +130,7 @@ def _freed(graph: Graph, plan: InputPlan, limits: Limits, declared: Collection[s
     graph, facts = interpret(graph, batch, plan.shapes(batch), limits)
     try:
         size = probe_batch(facts)
-        repaired, probe = interpret(graph, size, plan.shapes(size), limits, facts)
+        repaired, probe = interpret(graph, size, plan.shapes(size), limits, facts, repair=True)
         if repaired is not graph:
             graph, facts = interpret(repaired, batch, plan.shapes(batch), limits)
         fixed_batch = lost_batch(graph.nodes, facts, probe, graph.outputs)
@@ -144,8 +144,8 @@ def _typed(source: Source, name: str, keep_graph: bool, limits: Limits) -> tuple
     """Return the typed graph in float32 and without composite operators, the file's folder, and what was changed."""
     if isinstance(source, Graph):
         return source, None, ()
-    proto, folder = load(source, limits)
-    graph, changes = to_float32(with_filled_weights(lower(proto, folder, name, limits), limits))
+    proto, folder, nodes = load(source, limits)
+    graph, changes = to_float32(with_filled_weights(lower(proto, folder, name, limits, nodes), limits))
     graph, decomposed = decompose(graph, keep_quantisation=keep_graph)
     graph, cut = from_embedded_tokens(graph)
     return graph, folder, (*changes, *decomposed, *cut)
@@ -155,7 +155,7 @@ def _check_computes(graph: Graph, primary: str) -> None:
     """Refuse a model without a path of nodes from the samples to an output."""
     reached = {primary}
     for node in graph.nodes:
-        if any(name in reached for name in node.inputs):
+        if not reached.isdisjoint(node.inputs):
             reached.update(node.outputs)
     if not any(name in reached and name in graph.producers for name in graph.outputs):
         raise ModelError(f"no output is computed from input {primary!r}: there is nothing to score")
@@ -176,7 +176,7 @@ def specialise(model: Model, batch_size: int, limits: Limits | None = None) -> M
             f"score it with --batch-size {plan.declared_batch}"
         )
     with named(model.name):
-        graph, facts = interpret(model.graph, batch_size, plan.shapes(batch_size), limits or Limits())
+        graph, facts = interpret(model.graph, batch_size, plan.shapes(batch_size), limits or Limits(), model.facts)
         if not _is_folded(graph, facts):
             graph, facts = fold(graph, facts, protected=declared_blocks(graph.metadata))
     return replace(model, graph=graph, facts=facts)
@@ -184,11 +184,9 @@ def specialise(model: Model, batch_size: int, limits: Limits | None = None) -> M
 
 def _is_folded(graph: Graph, facts: Facts) -> bool:
     """Whether every node computes on activations, and what it makes is not known."""
-    return all(
-        any(name and name not in graph.constants for name in node.inputs)
-        and all(facts.value(name) is None for name in node.outputs)
-        for node in graph.nodes
-    )
+    fixed = {"", *graph.constants}
+    known = {name for name, fact in facts.items() if fact.value is not None}
+    return not any(fixed.issuperset(node.inputs) or not known.isdisjoint(node.outputs) for node in graph.nodes)
 
 
 def declared_blocks(metadata: Mapping[str, str]) -> tuple[str, ...]:

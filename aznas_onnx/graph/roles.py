@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from types import MappingProxyType
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -118,17 +120,34 @@ def uses(graph: Graph, facts: Facts) -> Iterator[Use]:
     facts
         Of that graph; small values are looked up there before a constant is read.
     """
-    analysis = _Analysis(graph, facts)
+    known = _uses.get(graph)
+    if known is None:
+        known = _uses[graph] = tuple(_uses_of_unknown(graph))
+    for use in known:
+        if use.role is Role.LINEAR_WEIGHT and facts.value(use.name) is not None and is_table(graph.constants[use.name]):
+            yield replace(use, role=Role.FIXED)  # an averaging or permutation matrix
+        else:
+            yield use
+
+
+# A graph is a value, and both who counts and who draws weights ask for its uses.
+_uses: WeakKeyDictionary[Graph, tuple[Use, ...]] = WeakKeyDictionary()
+
+
+def _uses_of_unknown(graph: Graph) -> Iterator[Use]:
+    """Yield each use as it is where no small values are known."""
+    analysis = _Analysis(graph)
+    constants = dict(graph.constants)
     for node in graph.nodes:
         for index, name in enumerate(node.inputs):
-            constant = graph.constants.get(name)
+            constant = constants.get(name)
             if constant is not None and constant.is_float and constant.elements > 1:
-                yield Use(node=node, index=index, name=name, role=analysis.role(node, index, name, constant))
+                yield Use(node=node, index=index, name=name, role=analysis.role(node, index, constant))
 
 
 def is_vector(constant: Constant) -> bool:
     """Whether a constant has one axis only, those of size one not counted."""
-    return sum(size != 1 for size in constant.shape) == 1
+    return len(constant.shape) - constant.shape.count(1) == 1
 
 
 def is_table(constant: Constant) -> bool:
@@ -147,19 +166,19 @@ def is_table(constant: Constant) -> bool:
 
 
 class _Analysis:
-    def __init__(self, graph: Graph, facts: Facts) -> None:
+    def __init__(self, graph: Graph) -> None:
         self._graph = graph
-        self._facts = facts
-        self._raw = _raw_tensors(graph)
 
-    def role(self, node: Node, index: int, name: str, constant: Constant) -> Role:
+    @cached_property
+    def _raw(self) -> frozenset[str]:
+        return _raw_tensors(self._graph)
+
+    def role(self, node: Node, index: int, constant: Constant) -> Role:
         role = self._role(node, index, constant, depth=0)
         if role is Role.POSITION and self._is_fixed(constant):
             return Role.FIXED
         if role is Role.CONV_WEIGHT and constant.shape[1] == 1 and is_table(constant):
             return Role.FIXED  # a blur or bilinear kernel, repeated for each channel
-        if role is Role.LINEAR_WEIGHT and self._facts.value(name) is not None and is_table(constant):
-            return Role.FIXED  # an averaging or permutation matrix
         return role
 
     def _is_fixed(self, constant: Constant) -> bool:

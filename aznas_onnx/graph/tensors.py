@@ -13,7 +13,15 @@ from onnx import numpy_helper
 from aznas_onnx.errors import ModelError
 from aznas_onnx.graph.ir import Array
 
-__all__ = ["all_tensors", "check_tensor", "is_external", "read_tensor", "size_bytes"]
+__all__ = [
+    "check_tensor",
+    "function_tensors",
+    "is_external",
+    "node_tensors",
+    "own_tensors",
+    "read_tensor",
+    "size_bytes",
+]
 
 # Types that pack several elements into a byte; numpy has one byte for each.
 _BITS = {
@@ -23,23 +31,15 @@ _BITS = {
 }
 
 
-def all_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Yield every tensor of a model, those in subgraphs and functions included."""
-    yield from _graph_tensors(model.graph)
-    for function in model.functions:
-        for node in function.node:
-            yield from _node_tensors(node)
-
-
-def _graph_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+def own_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Yield the tensors that a graph has beside those of its nodes."""
     yield from graph.initializer
     for sparse in graph.sparse_initializer:
         yield from (sparse.values, sparse.indices)
-    for node in graph.node:
-        yield from _node_tensors(node)
 
 
-def _node_tensors(node: onnx.NodeProto) -> Iterator[onnx.TensorProto]:
+def node_tensors(node: onnx.NodeProto) -> Iterator[onnx.TensorProto]:
+    """Yield the tensors of a node, those in graphs inside it included."""
     kind = onnx.AttributeProto
     for attribute in node.attribute:
         if attribute.type == kind.TENSOR:
@@ -53,6 +53,19 @@ def _node_tensors(node: onnx.NodeProto) -> Iterator[onnx.TensorProto]:
         elif attribute.type == kind.GRAPHS:
             for graph in attribute.graphs:
                 yield from _graph_tensors(graph)
+
+
+def function_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Yield the tensors in the functions of a model."""
+    for function in model.functions:
+        for node in function.node:
+            yield from node_tensors(node)
+
+
+def _graph_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from own_tensors(graph)
+    for node in graph.node:
+        yield from node_tensors(node)
 
 
 def is_external(tensor: onnx.TensorProto) -> bool:

@@ -133,12 +133,13 @@ def _plan(use: Use, graph: Graph, facts: Facts, is_transformer: bool, index: int
 def _law(use: Use, graph: Graph, is_transformer: bool) -> tuple[Law, float]:
     role = use.role
     shape = graph.constants[use.name].shape
-    if role is Role.BIAS and is_transformer and use.node.is_op("Conv"):
+    if is_transformer and role is Role.BIAS and use.node.is_op("Conv"):
         # PyTorch draws a convolution's bias from the same uniform distribution as its weight.
         weight = graph.constants.get(use.node.inputs[1])
         return (Law.CONSTANT, 0.0) if weight is None else (Law.UNIFORM, _inverse_root(math.prod(weight.shape[1:])))
-    if role in _VALUES:
-        return Law.CONSTANT, _VALUES[role]
+    value = _VALUES.get(role)
+    if value is not None:
+        return Law.CONSTANT, value
     if role is Role.POSITION:
         return Law.TRUNCATED_NORMAL, _POSITION_STD
     if role is Role.RECURRENT_WEIGHT:
@@ -195,10 +196,10 @@ def _contracted(node: Node, index: int, shape: tuple[int, ...]) -> int:
 
 def _is_shared_by_samples(node: Node, shape: tuple[int, ...], facts: Facts) -> bool:
     """Whether axis 0 of a constant is the batch: the model's author meant one for all samples."""
-    if not node.is_op(*_ALIGNED) or facts.batch_size == 1:
+    if len(shape) < 3 or not node.is_op(*_ALIGNED) or facts.batch_size == 1:
         return False
     output = facts[node.outputs[0]].shape
-    return output is not None and 2 < len(shape) == len(output) and shape[0] == output[0] == facts.batch_size
+    return output is not None and len(shape) == len(output) and shape[0] == output[0] == facts.batch_size
 
 
 def neutral_inputs(graph: Graph, leaked: Collection[str]) -> Mapping[str, float]:
@@ -216,7 +217,7 @@ def _preprocessing(graph: Graph, leaked: Collection[str] = ()) -> Iterator[tuple
     """Yield the operands of elementwise arithmetic on the raw input, with the value that makes each neutral."""
     raw = {value.name for value in graph.inputs if value.name not in leaked}
     for node in graph.nodes:
-        if not any(name in raw for name in node.inputs):
+        if raw.isdisjoint(node.inputs):
             continue
         if node.is_op("Transpose", "Identity"):
             raw.update(node.outputs)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from onnx import helper, numpy_helper, parser
@@ -20,11 +21,16 @@ from aznas_onnx.graph.lower import lower
 FLOAT = np.dtype(np.float32)
 
 
+def model(text: str, **constants: Any) -> onnx.ModelProto:
+    """Parse a model in ONNX's text form; arrays given by name become initialisers."""
+    made = parser.parse_model(f'<ir_version: 8, opset_import: ["" : 18]> {text}')
+    made.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
+    return made
+
+
 def read(text: str, **constants: Any) -> tuple[Graph, Facts]:
-    """Lower and interpret a model in ONNX's text form; arrays given by name become initialisers."""
-    model = parser.parse_model(f'<ir_version: 8, opset_import: ["" : 18]> {text}')
-    model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
-    graph = lower(model, None, "test", Limits())
+    """Lower and interpret a model."""
+    graph = lower(model(text, **constants), None, "test", Limits())
     shapes = {value.name: tuple(int(size or 0) for size in value.shape or ()) for value in graph.inputs}
     return interpret(graph, 2, shapes, Limits())
 
@@ -42,6 +48,24 @@ def one_node(node: Node, inputs: tuple[GraphInput, ...], **constants: Constant) 
 
 
 X = GraphInput(name="x", dtype=FLOAT, shape=(2, 3))
+
+
+# ---- windows ------------------------------------------------------------------------------------------------------
+def test_nodes_with_equal_attributes_have_windows_of_their_own() -> None:
+    padded = 'auto_pad = "SAME_UPPER", strides = [2, 2]'
+    text = f"""g (float[1, 1, 8, 8] x) => (float[1, 1, 2, 2] a, float[1, 1, 2, 2] b) {{
+        c = Conv <{padded}> (x, three)
+        d = Conv <{padded}> (x, five)
+        a = Conv <{padded}> (c, three)
+        b = Conv <{padded}> (d, five)
+    }}"""
+    kernels = {"three": np.ones((1, 1, 3, 3), np.float32), "five": np.ones((1, 1, 5, 5), np.float32)}
+    found = compiled(text, **kernels).run({"x": torch.ones(1, 1, 8, 8)})
+    session = onnxruntime.InferenceSession(model(text, **kernels).SerializeToString())
+    for name, expected in zip(
+        ("a", "b"), session.run(["a", "b"], {"x": np.ones((1, 1, 8, 8), np.float32)}), strict=True
+    ):
+        np.testing.assert_array_equal(found[name].numpy(), expected)
 
 
 # ---- constants ----------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import onnx
 import pytest
 
 from aznas_onnx.errors import SettingsError
+from aznas_onnx.graph import drawing
 from aznas_onnx.graph.builder import GraphBuilder, fill_weights, weight_shapes
 
 
@@ -139,3 +140,43 @@ def test_one_and_one_point_zero_stay_apart() -> None:
         if node.op_type == "Elu"
     ]
     assert kinds == [2, 1, 2]  # INT, FLOAT, INT
+
+
+def noted(**attributes: object) -> GraphBuilder:
+    net = GraphBuilder("noted")
+    net.node("Any", net.image_input(3, 8), name="y", **attributes)
+    return net
+
+
+def test_equal_steps_of_two_networks_are_one() -> None:
+    first, second = (small_network().finish("sum").graph() for _ in range(2))
+    assert all(ours is theirs for ours, theirs in zip(first.nodes, second.nodes, strict=True))
+    assert all(first.constants[name] is constant for name, constant in second.constants.items())
+
+
+@pytest.mark.parametrize("values", [(1, 1.0, True), ((1, 2), (1.0, 2.0)), ([1, 2], [1.0, 2.0]), ("1", 1)])
+def test_attributes_that_differ_in_type_are_told_apart(values: tuple[object, ...]) -> None:
+    for value in (*values, *values):
+        drawing_of = noted(value=value).finish("y")
+        (found,) = (node.attributes["value"] for node in drawing_of.graph().nodes)
+        (written,) = drawing_of.model().graph.node[0].attribute
+        wanted = tuple(value) if isinstance(value, list) else value
+        assert found == wanted
+        assert type(found) is type(wanted)
+        if isinstance(found, tuple) and isinstance(wanted, tuple):
+            assert list(map(type, found)) == list(map(type, wanted))
+        assert written == onnx.helper.make_attribute("value", value)
+
+
+def test_a_model_that_is_changed_changes_no_other() -> None:
+    changed = small_model()
+    for node in changed.graph.node:
+        node.name += "!"
+    assert not any(node.name.endswith("!") for node in small_model().graph.node)
+
+
+def test_what_is_remembered_of_drawings_is_bounded() -> None:
+    for cache in (drawing._equal_node, drawing._node_proto, drawing._weight_proto, drawing._equal_attributes):
+        limit = cache.cache_info().maxsize
+        assert limit is not None
+        assert limit <= 8192

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 
 from aznas_onnx.graph import Model, prepare, specialise
 from aznas_onnx.graph.evaluate import Deferred
+from aznas_onnx.graph.facts import Facts
+from aznas_onnx.graph.fold import fold
 from tests.graph.builders import network, weights
 
 
@@ -133,3 +137,20 @@ def test_a_copy_of_a_table_is_no_parameter() -> None:
     )
     sources = model.graph.constants["mask"].sources
     assert all(model.graph.constants[source].elements == 1 for source in sources)
+
+
+def test_a_graph_without_anything_to_fold_is_left_as_it_is() -> None:
+    model = prepared("a = Conv (x, w)  y = Relu (a)", w=weights(4, 3, 1, 1))
+    graph, facts = fold(model.graph, model.facts)
+    assert graph is model.graph
+    assert facts is model.facts
+
+
+def test_a_constant_that_nobody_reads_is_dropped() -> None:
+    model = prepared("a = Conv (x, w)  y = Relu (a)", w=weights(4, 3, 1, 1))
+    constants = {**model.graph.constants, "idle": model.graph.constants["w"]}
+    facts = Facts({**model.facts, "idle": model.facts["w"]}, model.facts.batch_size)
+    graph, kept = fold(replace(model.graph, constants=constants), facts)
+    assert set(graph.constants) == {"w"}
+    assert set(kept) == {"x", "w", "a", "y"}
+    assert graph.nodes == model.graph.nodes

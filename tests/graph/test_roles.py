@@ -5,6 +5,7 @@ import onnx
 import pytest
 
 from aznas_onnx.graph import prepare
+from aznas_onnx.graph.facts import Fact, Facts
 from aznas_onnx.graph.roles import Role, roles, uses
 from tests.graph.builders import network, weights
 
@@ -201,3 +202,10 @@ def test_scalars_have_no_role() -> None:
         "a = Conv (x, w)  y = Mul (a, half)", constants={"w": weights(4, 3, 1, 1), "half": np.float32([0.5])}
     )
     assert "half" not in roles_of(model)
+
+
+def test_what_is_known_of_values_is_asked_anew_for_each_facts() -> None:
+    model = prepare(network("y = MatMul (x, m)", {"x": (1, 32)}, {"m": np.kron(np.eye(4), np.ones((8, 8))) / 8}))
+    blind = Facts({name: Fact(fact.shape, fact.dtype) for name, fact in model.facts.items()}, 1)
+    expected = [Role.FIXED, Role.LINEAR_WEIGHT, Role.FIXED]
+    assert [roles(model.graph, facts)["m"] for facts in (model.facts, blind, model.facts)] == expected

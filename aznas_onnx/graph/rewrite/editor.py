@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -40,21 +41,14 @@ class Editor:
     def __init__(self, graph: Graph, facts: Facts | None = None, protected: Collection[str] = ()) -> None:
         self._graph = graph
         self._batch_size = 0 if facts is None else facts.batch_size
-        self._facts: dict[str, Fact] | None = None if facts is None else dict(facts)
+        self._facts: dict[str, Fact] | None = None if facts is None else dict(facts.items())
         self._constants = dict(graph.constants)
         self._protected = {*protected, *graph.outputs}
         self._slots: list[list[Node]] = [[node] for node in graph.nodes]
         self._slot: dict[Node, int] = {node: index for index, node in enumerate(graph.nodes)}
-        self._producers = {name: node for node in graph.nodes for name in node.outputs if name}
-        self._readers: dict[str, dict[Node, None]] = {}
-        self._by_operator: dict[str, dict[Node, None]] = {}
         self._updated: dict[Node, Node] = {}
-        self._names = {node.name for node in graph.nodes} | set(self._producers) | set(self._constants)
-        self._names.update(value.name for value in graph.inputs)
         self._counts: dict[str, int] = {}  # how often each name was asked for, so that none is counted up anew
         self.modified = False
-        for node in graph.nodes:
-            self._register(node)
 
     # What there is
 
@@ -85,6 +79,9 @@ class Editor:
             found = [node for operator in operators for node in self._by_operator.get(operator, ())]
             found.sort(key=self._slot.__getitem__)
         for node in found:
+            if node in self._slot:
+                yield node
+                continue
             current = self.current(node)
             if current is not None and (not operators or current.operator in operators):
                 yield current
@@ -185,6 +182,12 @@ class Editor:
         if self._facts is not None and like in self._facts:
             fact = self._facts[like]
             self._facts[name] = Fact(fact.shape, fact.dtype)
+
+    @cached_property
+    def _names(self) -> set[str]:
+        """The names that the graph had, and those that were taken since."""
+        outputs = (name for node in self._graph.nodes for name in node.outputs if name)
+        return {*outputs, *self._graph.constants, *(node.name for node in self._graph.nodes), *self.inputs}
 
     def unique(self, hint: str) -> str:
         """Return a name that nothing has yet, and take it."""
@@ -312,7 +315,29 @@ class Editor:
         names += [name for node in graph.nodes for name in node.outputs if name]
         return Facts({name: self._facts[name] for name in names}, self._batch_size)
 
-    # Book-keeping
+    # Book-keeping. What was never asked for, nor changed, is as in the graph.
+
+    @cached_property
+    def _by_operator(self) -> dict[str, dict[Node, None]]:
+        found: dict[str, dict[Node, None]] = {}
+        for node in self._graph.nodes:
+            found.setdefault(node.operator, {})[node] = None
+        return found
+
+    @cached_property
+    def _producers(self) -> dict[str, Node]:
+        return dict(self._graph.producers)
+
+    @cached_property
+    def _readers(self) -> dict[str, dict[Node, None]]:
+        found: dict[str, dict[Node, None]] = {}
+        for node in self._graph.nodes:
+            for name in node.inputs:
+                if name in found:
+                    found[name][node] = None
+                elif name:
+                    found[name] = {node: None}
+        return found
 
     def _register(self, node: Node) -> None:
         self._by_operator.setdefault(node.operator, {})[node] = None

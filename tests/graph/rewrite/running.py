@@ -49,7 +49,7 @@ def folded(model: onnx.ModelProto, protected: Collection[str] = ()) -> tuple[Gra
     plan, limits = plan_inputs(graph, {}), Limits()
     graph, facts = interpret(graph, plan.declared_batch, plan.shapes(plan.declared_batch), limits)
     size = probe_batch(facts)
-    graph, probe = interpret(graph, size, plan.shapes(size), limits, facts)
+    graph, probe = interpret(graph, size, plan.shapes(size), limits, facts, repair=True)
     graph, facts = interpret(graph, plan.declared_batch, plan.shapes(plan.declared_batch), limits)
     return fold(graph, probe, facts, protected=protected)
 
