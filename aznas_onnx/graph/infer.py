@@ -91,6 +91,7 @@ def infer(node: Node, inputs: Sequence[Fact | None]) -> list[Fact]:
 # Networks repeat their layers, and the networks of a space repeat each other's; what ONNX says of a node depends on
 # its operator, attributes, and the shapes and small values that it reads, and never on names.
 _REMEMBERED = 16384
+_REMEMBERED_BYTES = 4096  # of one attribute
 _VALUE_ELEMENTS = 64  # the rules for shapes read no larger operands
 _inferred: dict[tuple[object, ...], list[Fact]] = {}
 
@@ -114,12 +115,12 @@ def _signature(node: Node, inputs: Sequence[Fact | None]) -> tuple[object, ...] 
 
 
 def _attribute_key(attributes: Mapping[str, Any]) -> tuple[object, ...] | None:
-    """Return attributes as something to compare by value; None for tensors and graphs."""
+    """Return attributes as something to compare by value; None for tensors, graphs and what is large."""
     return _KEYS.of(attributes, _make_key) if attributes else ()
 
 
 def _make_key(attributes: Mapping[str, Any]) -> tuple[object, ...] | None:
-    if any(isinstance(value, (Graph, np.ndarray)) for value in attributes.values()):
+    if any(isinstance(value, np.ndarray) or not _is_small(value) for value in attributes.values()):
         return None
     key = tuple((name, _kind(value), value) for name, value in attributes.items())
     try:
@@ -135,7 +136,10 @@ def _kind(value: Any) -> object:
 
 
 class _ByIdentity(Generic[T]):
-    """What follows from immutable attributes, once for all walks over a node and for all its copies that share them."""
+    """What follows from immutable attributes, once for all walks over a node and for all its copies that share them.
+
+    Large ones are not remembered: they would outlive their network.
+    """
 
     def __init__(self) -> None:
         self._found: dict[int, tuple[Mapping[str, Any], T]] = {}
@@ -145,11 +149,21 @@ class _ByIdentity(Generic[T]):
         known = self._found.get(id(attributes))
         if known is not None and known[0] is attributes:
             return known[1]
-        if len(self._found) > _REMEMBERED:
-            self._found.clear()
         made = make(attributes)
-        self._found[id(attributes)] = (attributes, made)
+        if all(map(_is_small, attributes.values())):
+            if len(self._found) > _REMEMBERED:
+                self._found.clear()
+            self._found[id(attributes)] = (attributes, made)
         return made
+
+
+def _is_small(value: Any) -> bool:
+    if isinstance(value, np.ndarray):
+        return value.nbytes <= _REMEMBERED_BYTES
+    if isinstance(value, (str, bytes, tuple)):
+        is_short = len(value) <= _REMEMBERED_BYTES
+        return is_short and (not isinstance(value, tuple) or all(map(_is_small, value)))
+    return not isinstance(value, Graph)
 
 
 _KEYS = _ByIdentity[tuple[object, ...] | None]()

@@ -64,6 +64,7 @@ def _signature(
 ) -> tuple[Any, ...]:
     """Return all that the distribution of a block's Jacobian depends on but the distribution of its input."""
     numbers = {before.block.output: 0}
+    attributes: dict[int, Any] = {}  # nodes share what is equal
 
     def operand(name: str) -> tuple[Any, ...]:
         if name in numbers:
@@ -84,7 +85,10 @@ def _signature(
         for name in node.outputs:
             numbers[name] = len(numbers)
         shapes = tuple(facts[name].shape if name else None for name in node.outputs)
-        described.append((node.operator, node.version, _hashable(dict(node.attributes)), operands, shapes))
+        key = id(node.attributes)
+        if key not in attributes:
+            attributes[key] = _hashable(node.attributes)
+        described.append((node.operator, node.version, attributes[key], operands, shapes))
     ends = (before.block.channel_axis, stage.block.channel_axis, facts[before.block.output].shape)
     return (*ends, numbers[stage.block.output], *described)
 

@@ -60,6 +60,10 @@ def stages_of(program: Program, blocks: Sequence[Block], drawn: frozenset[str]) 
     divided = _divide(program, blocks)
     last_read = _last_reads(divided, blocks)
     dependent = _reached(program.inputs, program.steps)
+    ends: dict[int, list[str]] = {}
+    for name, (position, at) in last_read.items():
+        if at == _AFTER:
+            ends.setdefault(position, []).append(name)
     stages: list[Stage] = []
     seen: set[str] = set()
     for position, (block, steps) in enumerate(zip(blocks, divided, strict=True)):
@@ -73,7 +77,7 @@ def stages_of(program: Program, blocks: Sequence[Block], drawn: frozenset[str]) 
                 steps=steps,
                 weights=tuple(dict.fromkeys(weights)),
                 dropped=tuple(_dropped(step, (position, at), last_read) for at, step in enumerate(steps)),
-                dropped_last=tuple(name for name, place in last_read.items() if place == (position, _AFTER)),
+                dropped_last=tuple(ends.get(position, ())),
                 handed_on=tuple(name for name in touched if last_read.get(name, (0, 0))[0] > position),
                 is_connected=bool(previous) and block.output in _reached([previous], steps),
                 is_constant=block.output not in dependent,

@@ -69,10 +69,11 @@ class Runner:
         # mode, which for them switches off dropout only; those that do have BatchNormalization would otherwise not
         # normalise at all, because there are no running statistics to use.
         wanted = {block.output for block in blocks.blocks}
+        blank = {shape: torch.empty(shape, device="meta") for shape in {w.shape for w in self._weights.values()}}
         program = compile_program(
             sized.graph,
             sized.facts,
-            {name: torch.empty(weight.shape, device="meta") for name, weight in self._weights.items()},
+            {name: blank[weight.shape] for name, weight in self._weights.items()},
             device=device,
             training=True,
             also=wanted,

@@ -42,6 +42,8 @@ def with_grouped_positions(
     keep
         Tensors that are wanted after the run, beside the program's outputs.
     """
+    if not any(node.is_op("Gather") for node in graph.nodes):
+        return program
     joined = {step.node: step for step in _Search(program, graph, facts, keep, device).found()}
     if not joined:
         return program

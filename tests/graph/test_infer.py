@@ -1,0 +1,49 @@
+"""What is remembered of attributes is small."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from aznas_onnx.graph import Fact, Node
+from aznas_onnx.graph import infer as infer_module
+from aznas_onnx.graph.infer import infer, node_proto
+
+
+class Attributes(dict[str, Any]):
+    """A mapping that can be watched."""
+
+
+@pytest.mark.parametrize(
+    ("extra", "held"),
+    [
+        (1, True),
+        (np.zeros(4), True),
+        (np.zeros(5000), False),
+        ("text" * 5000, False),
+        (tuple(range(5000)), False),
+    ],
+    ids=["number", "small", "array", "text", "list"],
+)
+def test_large_attributes_do_not_outlive_their_node(extra: Any, held: bool) -> None:
+    attributes = Attributes(perm=(1, 0), extra=extra)
+    watched = weakref.ref(attributes)
+    node = Node(op_type="Own", inputs=("x",), outputs=("y",), version=13, name="n", attributes=attributes)
+    assert len(node_proto(node).attribute) == 2
+    infer_module._attribute_key(attributes)
+    del attributes, node
+    gc.collect()
+    assert (watched() is not None) is held
+
+
+def test_shapes_follow_from_the_attributes() -> None:
+    attributes = MappingProxyType({"perm": (1, 0)})
+    transpose = Node(op_type="Transpose", inputs=("x",), outputs=("y",), version=13, name="n", attributes=attributes)
+    for shape in ((2, 3), (4, 5)):
+        (found,) = infer(transpose, [Fact(shape, np.dtype(np.float32))])
+        assert found.shape == shape[::-1]
