@@ -37,7 +37,6 @@ class WeightSource:
     def __contains__(self, name: object) -> bool:
         return name in self._plan
 
-    @torch.no_grad()
     def draw(self, name: str) -> torch.Tensor:
         """Return a fresh tensor for a constant of the plan."""
         weight = self._plan[name]
@@ -58,7 +57,7 @@ class WeightSource:
             return tensor.uniform_(-weight.parameter, weight.parameter, generator=source)
         return torch.nn.init.trunc_normal_(
             tensor, std=weight.parameter, a=-TRUNCATED_AT, b=TRUNCATED_AT, generator=source
-        )
+        )  # in place, which needs no torch.no_grad(): it wants no derivative yet
 
 
 def draw(

@@ -42,11 +42,12 @@ def stand_ins(stages: Sequence[Stage], graph: Graph, facts: Facts, weights: Mapp
         the same shapes with weights from the same distributions, further along the network.
     """
     nodes = {node.name: node for node in graph.nodes}
+    attributes = _Attributes()
     groups: dict[tuple[Any, ...], list[int]] = {}
     for before, stage in pairwise(stages):
         if stage.is_connected and not stage.is_constant:
             computing = [nodes[name] for step in stage.steps for name in (*step.absorbed, step.node)]
-            key = _signature(before, stage, computing, facts, weights, graph)
+            key = _signature(before, stage, computing, facts, weights, graph, attributes)
             groups.setdefault(key, []).append(stage.block.index)
     return dict(pair for group in groups.values() for pair in _assigned(group))
 
@@ -59,12 +60,31 @@ def _assigned(group: Sequence[int]) -> Iterable[tuple[int, int]]:
         yield from ((other, measured) for other in others)
 
 
+class _Attributes:
+    """Attributes of nodes as something to compare by value; nodes share what is equal, so that few are looked at."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, Any] = {}
+
+    def of(self, node: Node) -> Any:
+        """Return the attributes of a node of the graph, which holds them."""
+        key = id(node.attributes)
+        if key not in self._known:
+            self._known[key] = _hashable(node.attributes)
+        return self._known[key]
+
+
 def _signature(
-    before: Stage, stage: Stage, nodes: Sequence[Node], facts: Facts, weights: Mapping[str, Weight], graph: Graph
+    before: Stage,
+    stage: Stage,
+    nodes: Sequence[Node],
+    facts: Facts,
+    weights: Mapping[str, Weight],
+    graph: Graph,
+    attributes: _Attributes,
 ) -> tuple[Any, ...]:
     """Return all that the distribution of a block's Jacobian depends on but the distribution of its input."""
     numbers = {before.block.output: 0}
-    attributes: dict[int, Any] = {}  # nodes share what is equal
 
     def operand(name: str) -> tuple[Any, ...]:
         if name in numbers:
@@ -85,18 +105,19 @@ def _signature(
         for name in node.outputs:
             numbers[name] = len(numbers)
         shapes = tuple(facts[name].shape if name else None for name in node.outputs)
-        key = id(node.attributes)
-        if key not in attributes:
-            attributes[key] = _hashable(node.attributes)
-        described.append((node.operator, node.version, attributes[key], operands, shapes))
+        described.append((node.operator, node.version, attributes.of(node), operands, shapes))
     ends = (before.block.channel_axis, stage.block.channel_axis, facts[before.block.output].shape)
     return (*ends, numbers[stage.block.output], *described)
 
 
 def _hashable(value: Any) -> Any:
     """Return an attribute as something to compare by value; a subgraph is equal to itself only."""
-    if isinstance(value, Mapping):
-        return tuple((key, _hashable(entry)) for key, entry in sorted(value.items()))
+    if isinstance(value, (int, float, str)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_hashable, value))
     if isinstance(value, np.ndarray):
         return (value.shape, value.dtype.str, value.tobytes())
-    return tuple(map(_hashable, value)) if isinstance(value, (list, tuple)) else value
+    if isinstance(value, Mapping):
+        return tuple((key, _hashable(entry)) for key, entry in sorted(value.items()))
+    return value
