@@ -255,10 +255,22 @@ def _feeds(
 
 def _embedded(model: onnx.ModelProto, plan: InputPlan) -> Iterator[onnx.ValueInfoProto]:
     """Yield outputs for what is looked up by ids."""
+    makers = {output: node for node in model.graph.node for output in node.output}
     types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
-    for name, look_up in plan.look_ups.items():
-        kind = types.get(look_up.table, onnx.TensorProto.FLOAT)
+    for name in plan.look_ups:
+        table = makers[name].input[0]
+        while table in makers and makers[table].op_type == "Identity":
+            table = makers[table].input[0]
+        kind = types[table] if table in types else _type_made(makers[table])
         yield onnx.helper.make_tensor_value_info(name, kind, None)
+
+
+def _type_made(node: onnx.NodeProto) -> int:
+    """Return the type of what a Cast or a Constant makes; others make single precision."""
+    for attribute in node.attribute:
+        if attribute.name in ("to", "value"):
+            return int(attribute.i) if node.op_type == "Cast" else int(attribute.t.data_type)
+    return int(onnx.TensorProto.FLOAT)
 
 
 def _run_onnxruntime(

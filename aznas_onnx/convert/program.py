@@ -18,8 +18,8 @@ class Step:
 
     A node with one output returns a tensor, one with several a tuple; outputs that nobody reads have the name
     ``""``. `run` is differentiable in its float inputs, keeps no state, and does not wait for the device, but for
-    the few operators whose entry in the operator table says so. `absorbed` names the nodes before `node`, if any,
-    that the step stands for, too.
+    the few operators whose entry in the operator table says so. `absorbed` names the other nodes, if any, that the
+    step stands for, too.
     """
 
     node: str

@@ -7,6 +7,7 @@ the second way, which needs no protobuf and no checks of what a stranger might h
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -217,8 +218,10 @@ def _equal_attributes(given: tuple[tuple[str, object, Any], ...]) -> Mapping[str
 
 
 def _kinds(value: Any) -> object:
-    """Return what tells values apart that are equal but of different types, as 1 and 1.0."""
-    return tuple(map(type, value)) if isinstance(value, tuple) else type(value)
+    """Return what tells values apart that are equal but not the same, as 1 and 1.0, or 0.0 and -0.0."""
+    if isinstance(value, tuple):
+        return tuple(map(_kinds, value))
+    return (float, math.copysign(1.0, value)) if type(value) is float else type(value)
 
 
 def _plain(value: Any) -> AttributeValue:

@@ -91,7 +91,7 @@ def infer(node: Node, inputs: Sequence[Fact | None]) -> list[Fact]:
 # Networks repeat their layers, and the networks of a space repeat each other's; what ONNX says of a node depends on
 # its operator, attributes, and the shapes and small values that it reads, and never on names.
 _REMEMBERED = 16384
-_REMEMBERED_BYTES = 4096  # of one attribute
+_REMEMBERED_BYTES = 4096  # of one node's attributes
 _VALUE_ELEMENTS = 64  # the rules for shapes read no larger operands
 _inferred: dict[tuple[object, ...], list[Fact]] = {}
 
@@ -120,7 +120,7 @@ def _attribute_key(attributes: Mapping[str, Any]) -> tuple[object, ...] | None:
 
 
 def _make_key(attributes: Mapping[str, Any]) -> tuple[object, ...] | None:
-    if any(isinstance(value, np.ndarray) or not _is_small(value) for value in attributes.values()):
+    if any(isinstance(value, (Graph, np.ndarray)) for value in attributes.values()) or not _are_small(attributes):
         return None
     key = tuple((name, _kind(value), value) for name, value in attributes.items())
     try:
@@ -150,20 +150,26 @@ class _ByIdentity(Generic[T]):
         if known is not None and known[0] is attributes:
             return known[1]
         made = make(attributes)
-        if all(map(_is_small, attributes.values())):
+        if _are_small(attributes):
             if len(self._found) > _REMEMBERED:
                 self._found.clear()
             self._found[id(attributes)] = (attributes, made)
         return made
 
 
-def _is_small(value: Any) -> bool:
+def _are_small(attributes: Mapping[str, Any]) -> bool:
+    return sum(len(name) + _size_bytes(value) for name, value in attributes.items()) <= _REMEMBERED_BYTES
+
+
+def _size_bytes(value: Any) -> int:
+    """Return about how much an attribute holds in memory; a graph is more than anybody would want to keep."""
     if isinstance(value, np.ndarray):
-        return value.nbytes <= _REMEMBERED_BYTES
-    if isinstance(value, (str, bytes, tuple)):
-        is_short = len(value) <= _REMEMBERED_BYTES
-        return is_short and (not isinstance(value, tuple) or all(map(_is_small, value)))
-    return not isinstance(value, Graph)
+        return value.nbytes
+    if isinstance(value, (str, bytes)):
+        return len(value)
+    if isinstance(value, tuple):
+        return sum(map(_size_bytes, value))
+    return _REMEMBERED_BYTES + 1 if isinstance(value, Graph) else 8
 
 
 _KEYS = _ByIdentity[tuple[object, ...] | None]()

@@ -14,6 +14,7 @@ from aznas_onnx.graph.ir import Graph, GraphInput, LookUp
 __all__ = ["InputPlan", "plan_inputs"]
 
 NO_PADDING = 2  # the first token id that networks do not take for padding and leave out of attention
+_SAME_VALUES = ("Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze")
 _IN_WORDS = {0: "zeros", 1: "ones", 2: "twos"}
 
 FREE_BATCH = (
@@ -150,7 +151,7 @@ def _fills(graph: Graph) -> dict[str, int]:
     fills = {value.name: 1 for value in graph.inputs if value.dtype.kind in "iu"}
     roots = {name: name for name in fills}
     for node in graph.nodes:
-        if node.is_op("Cast", "Identity") and node.inputs[0] in roots:
+        if node.is_op(*_SAME_VALUES) and node.inputs[0] in roots:
             roots[node.outputs[0]] = roots[node.inputs[0]]
         elif node.is_op("Gather") and node.inputs[1] in roots:
             fills[roots[node.inputs[1]]] = 0

@@ -53,11 +53,10 @@ class PlainNode:
 
 def plain_nodes(nodes: Iterable[onnx.NodeProto]) -> list[PlainNode | None]:
     """Return what the nodes of a graph say; None for constants, for large ones, and for those that are not plain."""
-    return [None if node.op_type in _UNLIKE else _remembered(node.SerializeToString()) for node in nodes]
-
-
-def _remembered(content: bytes) -> PlainNode | None:
-    return _plain(content) if len(content) <= _MOST_BYTES else None
+    return [
+        None if node.op_type in _UNLIKE or node.ByteSize() > _MOST_BYTES else _plain(node.SerializeToString())
+        for node in nodes
+    ]
 
 
 @lru_cache(maxsize=_MOST_NODES)

@@ -55,7 +55,12 @@ def _look_ups(graph: Graph) -> Iterator[tuple[str, GraphInput, Constant]]:
         elif node.is_op("Gather") and node.inputs[0] in tables and node.inputs[1] in ids:
             name, table = tables[node.inputs[0]]
             read = ids[node.inputs[1]]
-            if table.is_float and len(table.shape) == 2 and table.elements and node.attributes.get("axis", 0) == 0:
+            if (
+                table.is_float
+                and len(table.shape) == 2
+                and table.elements
+                and node.attributes.get("axis", 0) in (0, -2)
+            ):
                 rows, width = table.shape
                 look_up = LookUp(node=node.name, ids=read.name, table=name, rows=rows)
                 shape = (*(read.shape or ()), width)

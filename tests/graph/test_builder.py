@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import onnx
@@ -180,3 +181,8 @@ def test_what_is_remembered_of_drawings_is_bounded() -> None:
         limit = cache.cache_info().maxsize
         assert limit is not None
         assert limit <= 8192
+
+
+def test_zeros_of_both_signs_are_kept_apart() -> None:
+    nodes = [drawing.drawn_node("Elu", 6, ("x",), ("y",), "n", {"alpha": alpha}) for alpha in (0.0, -0.0)]
+    assert [math.copysign(1.0, node.attributes["alpha"]) for node in nodes] == [1.0, -1.0]

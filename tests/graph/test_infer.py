@@ -27,8 +27,9 @@ class Attributes(dict[str, Any]):
         (np.zeros(5000), False),
         ("text" * 5000, False),
         (tuple(range(5000)), False),
+        (("text" * 100,) * 100, False),
     ],
-    ids=["number", "small", "array", "text", "list"],
+    ids=["number", "small", "array", "text", "list", "list of texts"],
 )
 def test_large_attributes_do_not_outlive_their_node(extra: Any, held: bool) -> None:
     attributes = Attributes(perm=(1, 0), extra=extra)

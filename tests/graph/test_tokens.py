@@ -67,6 +67,23 @@ def test_ids_are_no_padding_types_are_in_their_table_and_masks_hide_nothing() ->
     assert feeds["e"].std() > 0.5
 
 
+@pytest.mark.parametrize("moves", ["k = Reshape (kinds, flat)", "k = Flatten <axis = 0> (kinds)"])
+def test_types_are_in_their_table_wherever_they_are_moved(moves: str) -> None:
+    embedded = "e = Gather (table, ids)  h = MatMul (e, w)"
+    body = f"{embedded}  {moves}  t = Gather (single, k)  s = ReduceMean (t)  y = Add (h, s)"
+    constants = {**TABLES, "single": weights(1, WIDTH), "flat": np.array([-1])}
+    model = network(body, {"ids": ("N", 6), "kinds": ("N", 6)}, constants, input_type=TensorProto.INT64)
+    assert dict(prepare(model).inputs.fills) == {"ids": 2, "kinds": 0}
+    assert verify(model).agrees
+
+
+def test_a_table_in_half_precision() -> None:
+    body = "t = Cast <to = 1> (half)  e = Gather <axis = -2> (t, ids)  y = MatMul (e, w)"
+    constants = {"half": TABLES["table"].astype(np.float16), "w": TABLES["w"]}
+    model = network(body, {"ids": ("N", 6)}, constants, input_type=TensorProto.INT64)
+    assert verify(model).agrees
+
+
 def test_a_shape_is_given_as_that_of_the_ids() -> None:
     model = reader(tokens="T")
     with pytest.raises(

@@ -13,6 +13,7 @@ so that groups are further columns of queries, keys and values, and the sums com
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,7 @@ __all__ = ["GroupedLookUp", "MixWithPositions", "ScoresWithPositions"]
 Tensor = torch.Tensor
 Array = npt.NDArray[Any]
 
+_LEAST_KEYS_A_GROUP = 2
 _MULTIPLE = 16  # products with as many columns are up to twice as fast as with one fewer
 
 
@@ -46,8 +48,8 @@ class GroupedLookUp:
     members: Tensor
 
     @classmethod
-    def of(cls, indices: Sequence[Array], table_rows: Sequence[int], device: torch.device) -> GroupedLookUp:
-        """Find the groups.
+    def of(cls, indices: Sequence[Array], table_rows: Sequence[int], device: torch.device) -> GroupedLookUp | None:
+        """Find the groups; None where they are so many that the look-ups themselves are as cheap.
 
         Parameters
         ----------
@@ -58,22 +60,22 @@ class GroupedLookUp:
         device
             Where the tables are.
         """
-        rows: list[Array] = []
-        members: list[Array] = []
-        offset = 0
-        for index, count in zip(indices, table_rows, strict=True):
-            found: dict[bytes, int] = {}
-            group = np.array([found.setdefault(column.tobytes(), len(found)) for column in index.T])
+        queries, keys = indices[0].shape
+        groups = [_groups(index) for index in indices]
+        counts = [int(group.max()) + 1 for group in groups]
+        width = math.ceil(sum(counts) / _MULTIPLE) * _MULTIPLE
+        if width * _LEAST_KEYS_A_GROUP > keys:
+            return None
+        rows = np.full((queries, width), sum(table_rows))
+        members = np.zeros((keys, width), np.float32)
+        first, offset = 0, 0
+        for index, group, count, size in zip(indices, groups, counts, table_rows, strict=True):
             _, representatives = np.unique(group, return_index=True)
             chosen = index[:, representatives].astype(np.int64)
-            rows.append(np.where(chosen < 0, chosen + count, chosen) + offset)
-            members.append(np.eye(len(found), dtype=np.float32)[group])
-            offset += count
-        missing = -sum(part.shape[1] for part in rows) % _MULTIPLE
-        rows.append(np.full((len(indices[0]), missing), offset))
-        members.append(np.zeros((indices[0].shape[1], missing), np.float32))
-        joined_rows, joined_members = np.concatenate(rows, axis=1), np.concatenate(members, axis=1)
-        return cls(torch.from_numpy(joined_rows).to(device), torch.from_numpy(joined_members).to(device))
+            rows[:, first : first + count] = np.where(chosen < 0, chosen + size, chosen) + offset
+            members[np.arange(keys), first + group] = 1.0
+            first, offset = first + count, offset + size
+        return cls(torch.from_numpy(rows).to(device), torch.from_numpy(members).to(device))
 
     @property
     def groups(self) -> int:
@@ -84,6 +86,12 @@ class GroupedLookUp:
         """Return the embedding of each query and group of keys, (queries, groups, width)."""
         joined = torch.cat([*tables, tables[0].new_zeros(1, tables[0].shape[1])])
         return joined.index_select(0, self.rows.flatten()).view(*self.rows.shape, -1)
+
+
+def _groups(index: Array) -> Array:
+    """Return the group of each key: those for which all queries have the same rows are in one."""
+    found: dict[bytes, int] = {}
+    return np.array([found.setdefault(column.tobytes(), len(found)) for column in index.T])
 
 
 class ScoresWithPositions:
@@ -163,7 +171,8 @@ class _Mix(torch.autograd.Function):
         wide = torch.bmm(_flat(weights), _flat(tall)).view(*weights.shape[:-1], -1)
         shares = _by_query(wide[..., width:])
         ctx.save_for_backward(weights, tall, by_group, shares)
-        return wide[..., :width].contiguous(), torch.bmm(shares, by_group)
+        mixed = wide[..., :width].clone(memory_format=torch.contiguous_format)  # no view, as above
+        return mixed, torch.bmm(shares, by_group)
 
     @staticmethod
     def backward(ctx: Any, by_mixed: Tensor, by_shift: Tensor) -> tuple[Tensor | None, ...]:

@@ -16,7 +16,7 @@ from aznas_onnx.graph.ir import Constant, Graph, Node
 __all__ = ["with_grouped_positions"]
 
 _INDEX_ELEMENTS = 2**22
-_LEAST_KEYS_A_GROUP = 2  # with fewer, the table itself is as cheap
+_MOST_NESTED = 4  # sums and transposes that make a table of look-ups
 
 
 def with_grouped_positions(
@@ -106,8 +106,8 @@ class _Search:
         by_head = [node for node in products if self._ranks(node) == {4}]
         mixes = {self._wiring.view(node.inputs[0]): node for node in by_head}
         for product in products:
-            table = self._table(product.inputs[1]) if self._ranks(product) == {3} else None
-            by_query = self._by_query(product.inputs[0]) if table is not None else None
+            by_query = self._by_query(product.inputs[0]) if self._ranks(product) == {3} else None
+            table = self._table(product.inputs[1]) if by_query is not None else None
             look_up = self._look_up(table) if table is not None and by_query is not None else None
             if table is None or by_query is None or look_up is None:
                 continue
@@ -131,6 +131,8 @@ class _Search:
         scores = wiring.maker(plain.name, "MatMul")
         if scores is None or len({wiring.shape(name) for name in (plain.name, bias, addition.outputs[0])}) > 1:
             return None
+        if not self._are_by_head(scores):
+            return None
         operands = (Scaled(name=scores.inputs[0]), wiring.scaled_from(scores.inputs[0]))
         queries = next((operand for operand in operands if wiring.view(operand.name) == by_query.view), None)
         if queries is None:
@@ -152,11 +154,12 @@ class _Search:
         self, product: Node, table: _Table, by_query: _ByQuery, look_up: GroupedLookUp, mix: Node | None
     ) -> Step | None:
         """Join the product of weights and values and that of weights and the table."""
-        if mix is None:
+        if mix is None or not self._are_by_head(mix) or not self._are_added(mix.outputs[0], product.outputs[0]):
             return None
-        weights, values = map(self._wiring.shape, mix.inputs)
+        if self._wiring.shape(mix.outputs[0])[-1] != self._wiring.shape(product.outputs[0])[-1]:
+            return None
         inputs, outputs = (*mix.inputs, *table.names), (mix.outputs[0], product.outputs[0])
-        if weights[:2] != values[:2] or not self._wiring.could_run_at(mix, inputs, outputs):
+        if not self._wiring.could_run_at(mix, inputs, outputs):
             return None
         return Step(
             node=mix.name,
@@ -166,11 +169,28 @@ class _Search:
             absorbed=self._wiring.in_order({*table.nodes, *by_query.nodes, product.name}),
         )
 
+    def _are_by_head(self, product: Node) -> bool:
+        """Whether both operands have the same samples and heads: none is shared by several."""
+        left, right = map(self._wiring.shape, product.inputs)
+        return len(left) == len(right) == 4 and left[:2] == right[:2]
+
+    def _are_added(self, *names: str) -> bool:
+        """Whether all that becomes of two tensors is their sum, but for their places in memory.
+
+        Otherwise what a block hands on might depend on one of them alone, and seem to depend on both.
+        """
+        sums = []
+        for name in names:
+            while (reader := self._wiring.only_reader(name, "Transpose", "Reshape")) is not None:
+                name = reader.outputs[0]
+            sums.append(self._wiring.only_reader(name, "Add"))
+        return sums[0] is not None and sums[0] is sums[1]
+
     # ---- their operands -----------------------------------------------------------------------------------------
-    def _table(self, name: str) -> _Table | None:
+    def _table(self, name: str, nested: int = 0) -> _Table | None:
         """Find the look-ups that a tensor of three axes is the sum of."""
         node = self._wiring.maker(name, "Gather", "Transpose", "Add")
-        if node is None:
+        if node is None or nested > _MOST_NESTED:
             return None
         if node.is_op("Gather"):
             is_rows = node.attributes.get("axis", 0) == 0 and self._ranks(node) == {2}
@@ -179,11 +199,11 @@ class _Search:
                 _Table(names=(table,), indices=(index,), is_transposed=False, nodes=(node.name,)) if is_rows else None
             )
         if node.is_op("Transpose"):
-            part = self._table(node.inputs[0]) if node.attributes.get("perm") == (0, 2, 1) else None
+            part = self._table(node.inputs[0], nested + 1) if node.attributes.get("perm") == (0, 2, 1) else None
             if part is None:
                 return None
             return replace(part, is_transposed=not part.is_transposed, nodes=(*part.nodes, node.name))
-        left, right = map(self._table, node.inputs)
+        left, right = (self._table(part, nested + 1) for part in node.inputs)
         if left is None or right is None or left.is_transposed != right.is_transposed:
             return None
         if self._wiring.shape(node.inputs[0]) != self._wiring.shape(node.inputs[1]):
@@ -201,9 +221,7 @@ class _Search:
         key = tuple(zip(table.indices, rows, strict=True))
         if key not in self._look_ups:
             indices = [index for index in map(self._index, table.indices) if index is not None]
-            found = GroupedLookUp.of(indices, rows, self._device) if len(indices) == len(rows) else None
-            is_worth_it = found is not None and found.groups * _LEAST_KEYS_A_GROUP <= indices[0].shape[1]
-            self._look_ups[key] = found if is_worth_it else None
+            self._look_ups[key] = GroupedLookUp.of(indices, rows, self._device) if len(indices) == len(rows) else None
         return self._look_ups[key]
 
     def _index(self, name: str) -> Array | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -25,32 +24,20 @@ def merge_duplicates(editor: Editor) -> int:
     nodes = list(editor.nodes())
     if len({(node.op_type, node.inputs) for node in nodes}) == len(nodes):
         return 0
-    first: dict[tuple[str, tuple[str, ...]], list[_Known]] = {}
+    first: dict[Hashable, str] = {}
     merged = 0
     for node in editor.nodes():
         if not node.inputs or len(editor.readers(node.inputs[0])) < 2:
             continue  # nobody else reads what it does
-        alike = first.setdefault((node.op_type, node.inputs), [])
-        known = next((known for known in alike if known.is_equal(node)), None) if alike else None
-        if known is None:
-            alike.append(_Known(node, node.outputs[0]))
-        elif known.output != node.outputs[0] and editor.substitute(node, known.output):
-            if editor.producer(known.output) is None:  # it gave its name up for that of an output
-                known.output = node.outputs[0]
+        key = _key(node)
+        if key is None:
+            continue
+        known = first.setdefault(key, node.outputs[0])
+        if known != node.outputs[0] and editor.substitute(node, known):
+            if editor.producer(known) is None:  # it gave its name up for that of an output
+                first[key] = node.outputs[0]
             merged += 1
     return merged
-
-
-@dataclass(slots=True)
-class _Known:
-    """A node, and what its output is called by now."""
-
-    node: Node
-    output: str
-
-    def is_equal(self, other: Node) -> bool:
-        key = _key(self.node)
-        return key is not None and key == _key(other)
 
 
 def _key(node: Node) -> Hashable | None:

@@ -12,8 +12,8 @@ from torch import Tensor
 from aznas_onnx.convert.optimise.grouped import GroupedLookUp, MixWithPositions, ScoresWithPositions
 
 CPU = torch.device("cpu")
-SAMPLES, HEADS, QUERIES, KEYS, WIDTH = 2, 3, 5, 8, 4
-INDICES = [np.arange(QUERIES)[:, None] + np.arange(KEYS) // 4, np.arange(QUERIES)[:, None] - np.arange(KEYS) % 4]
+SAMPLES, HEADS, QUERIES, KEYS, WIDTH = 2, 3, 5, 32, 4
+INDICES = [np.arange(QUERIES)[:, None] + np.arange(KEYS) // 16, np.arange(QUERIES)[:, None] - np.arange(KEYS) % 4]
 TABLE_ROWS = [6, 8]
 
 
@@ -31,7 +31,9 @@ def written_out(found: list[Tensor]) -> Tensor:
 
 
 def look_up() -> GroupedLookUp:
-    return GroupedLookUp.of(INDICES, TABLE_ROWS, CPU)
+    found = GroupedLookUp.of(INDICES, TABLE_ROWS, CPU)
+    assert found is not None
+    return found
 
 
 @given(st.data())
@@ -41,12 +43,19 @@ def test_groups_make_the_same_look_ups(data: st.DataObject) -> None:
     rows = [data.draw(st.integers(1, 4)) for _ in range(count)]
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
     indices = [rng.integers(-size, size, (queries, keys)) for size in rows]
-    found = GroupedLookUp.of(indices, rows, CPU)
+    found = GroupedLookUp.of([np.tile(index, 64) for index in indices], rows, CPU)
+    assert found is not None
     drawn_tables = [torch.from_numpy(rng.normal(size=(size, 3))) for size in rows]
     expected = sum(table[torch.from_numpy(index)] for table, index in zip(drawn_tables, indices, strict=True))
     looked_up = found.members.double() @ found.by_group(drawn_tables)
-    torch.testing.assert_close(looked_up, expected)
+    torch.testing.assert_close(looked_up, expected.tile(1, 64, 1) if isinstance(expected, Tensor) else expected)
     assert found.groups % 16 == 0
+
+
+def test_too_many_groups_are_not_worth_it() -> None:
+    """They are counted before anything is made of them."""
+    assert GroupedLookUp.of([np.arange(40)[None]], [40], CPU) is None
+    assert GroupedLookUp.of([np.arange(100_000)[None]], [100_000], CPU) is None
 
 
 def test_keys_at_one_distance_are_one_group() -> None:
@@ -99,8 +108,11 @@ def test_one_of_the_two_sums_may_go_unread() -> None:
         torch.testing.assert_close(mine, other)
 
 
-def test_what_they_return_may_be_overwritten() -> None:
-    queries, keys = drawn(1, 1, QUERIES, WIDTH, seed=0), drawn(1, 1, WIDTH, KEYS, seed=1)
-    scores = ScoresWithPositions(look_up(), scale=1.0, position_scale=1.0)(queries, keys, *tables())
-    mixed, shift = MixWithPositions(look_up())(scores.softmax(-1), drawn(1, 1, KEYS, WIDTH, seed=2), *tables())
+@pytest.mark.parametrize("number", [1, QUERIES])
+def test_what_they_return_may_be_overwritten(number: int) -> None:
+    found = GroupedLookUp.of([index[:number] for index in INDICES], TABLE_ROWS, CPU)
+    assert found is not None
+    queries, keys = drawn(1, 1, number, WIDTH, seed=0), drawn(1, 1, WIDTH, KEYS, seed=1)
+    scores = ScoresWithPositions(found, scale=1.0, position_scale=1.0)(queries, keys, *tables())
+    mixed, shift = MixWithPositions(found)(scores.softmax(-1), drawn(1, 1, KEYS, WIDTH, seed=2), *tables())
     assert all(tensor.mul_(2.0).requires_grad for tensor in (scores, mixed, shift))

@@ -34,6 +34,9 @@ class Written:
     look_up: str = "distance"  # or "random"
     perm: tuple[int, ...] = (1, 0, 2)  # of the product with the table
     table_first: bool = False  # of the two products with the weights
+    shared_keys: bool = False
+    joins: str = "Add"
+    nested: int = 0  # how often the table on values is added to itself
 
 
 def indices(kind: str) -> list[np.ndarray]:
@@ -67,7 +70,10 @@ def attention(written: Written) -> Model:
         for at, index in enumerate(indices(written.look_up)[: written.tables]):
             rows = net.weight(f"{name}.{at}", (DISTANCES, WIDTH))
             parts.append(net.node("Gather", rows, net.constant(f"{name}.i{at}", index), name=f"{name}.{at}.g", axis=0))
-        return parts[0] if len(parts) == 1 else net.add(*parts, f"{name}.table")
+        made = parts[0] if len(parts) == 1 else net.add(*parts, f"{name}.table")
+        for at in range(written.nested if name == "values" else 0):
+            made = net.add(made, made, f"{name}.table{at}")
+        return made
 
     def by_head(product: str, width: int) -> str:
         return net.reshape(
@@ -78,6 +84,8 @@ def attention(written: Written) -> Model:
         flat = net.transpose(tensor, f"{name}.by_query", (2, 0, 1, 3))
         return net.reshape(flat, f"{name}.by_query.flat", (TOKENS, -1, width))
 
+    if written.shared_keys:
+        k = net.node("ReduceMean", k, name="k.shared", axes=[1])
     scores = net.node("MatMul", scale(q) if written.scaled == "queries" else q, k, name="scores")
     keys_table = net.transpose(table("keys"), "keys.t", (0, 2, 1))
     bias = by_head(net.node("MatMul", by_query(q, "q", WIDTH), keys_table, name="bias"), TOKENS)
@@ -92,7 +100,12 @@ def attention(written: Written) -> Model:
 
     early = shifted() if written.table_first else ""
     mixed = net.node("MatMul", weights, v, name="mixed")
-    mixed = net.add(mixed, by_head(early or shifted(), WIDTH), "mixed_and_shifted")
+    shift = by_head(early or shifted(), WIDTH)
+    if written.joins == "Concat":
+        mixed = net.node("Concat", mixed, shift, name="mixed_and_shifted", axis=-1)
+        mixed = net.linear(mixed, "halved", 2 * WIDTH, WIDTH)
+    else:
+        mixed = net.add(mixed, shift, "mixed_and_shifted")
     y = net.reshape(net.transpose(mixed, "joined.t", (0, 2, 1, 3)), "joined", (0, TOKENS, inner))
     y = net.add(x, net.linear(y, "proj", inner, inner), "residual")
     net.declare_block(y)
@@ -161,6 +174,9 @@ def test_it_is_found_and_computes_the_same(written: Written) -> None:
     [
         (Written(look_up="random"), []),  # as many groups as keys
         (Written(perm=(0, 1, 2)), ["MixWithPositions"]),  # mixes queries with samples and heads: another network
+        (Written(shared_keys=True), ["MixWithPositions"]),  # of all heads
+        (Written(joins="Concat"), ["ScoresWithPositions"]),  # the two sums over the keys are no sum
+        (Written(nested=8), ["ScoresWithPositions"]),
     ],
     ids=repr,
 )
@@ -183,6 +199,10 @@ def test_something_else_is_left_alone(written: Written, found: list[str]) -> Non
         ("q.heads.t", "MixWithPositions"),
         ("w.by_query", "ScoresWithPositions"),
         ("w.by_query.flat", "ScoresWithPositions"),
+        ("mixed", "ScoresWithPositions"),
+        ("shift", "ScoresWithPositions"),
+        ("shift.t", "ScoresWithPositions"),
+        ("shift.h", "ScoresWithPositions"),
     ],
 )
 def test_nothing_is_joined_across_a_tensor_that_derivatives_are_taken_by(kept: str, left: str) -> None:
