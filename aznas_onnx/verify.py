@@ -246,10 +246,11 @@ def _feeds(
         is_sample = name in plan.batched and (dtype.kind == "f" or dtype.name == "bfloat16")
         values = rng.standard_normal(shapes[name]) if is_sample else np.full(shapes[name], plan.fills.get(name, 1))
         feeds[name] = values.astype(dtype)
+    rows: dict[str, int] = {}  # of the smallest table that ids are looked up in
     for look_up in plan.look_ups.values():
-        first = min(NO_PADDING, look_up.rows - 1)
-        ids = rng.integers(first, look_up.rows, shapes[look_up.ids])
-        feeds[look_up.ids] = ids.astype(feeds[look_up.ids].dtype)
+        rows[look_up.ids] = min(look_up.rows, rows.get(look_up.ids, look_up.rows))
+    for name, count in rows.items():
+        feeds[name] = rng.integers(min(NO_PADDING, count - 1), count, shapes[name]).astype(feeds[name].dtype)
     return feeds
 
 

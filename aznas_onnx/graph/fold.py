@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from aznas_onnx.errors import ModelError
 from aznas_onnx.graph.evaluate import Deferred, is_cheap
 from aznas_onnx.graph.facts import Fact, Facts
 from aznas_onnx.graph.ir import Array, Constant, Graph, Node, Origin
@@ -15,6 +16,8 @@ from aznas_onnx.graph.ir import Array, Constant, Graph, Node, Origin
 __all__ = ["fold", "live_nodes"]
 
 _BLANK_ELEMENTS = 2**20  # larger constants are not looked at
+_MATRIX_ELEMENTS = 2**26
+_FEW = 64  # numbers that tell a matrix that was drawn or trained from a blank one
 _RANDOM = frozenset("RandomNormal RandomNormalLike RandomUniform RandomUniformLike Multinomial Bernoulli".split())
 _PASSING_ON = frozenset("Cast CastLike Dropout Identity".split())
 # The operand that carries the data, where the other operands only select or scale it: a folded weight is still the
@@ -109,6 +112,9 @@ class _Folding:
 
     def visit(self, node: Node) -> None:
         node = self._resolved(node)
+        if node.is_op("Identity") and node.outputs[0] not in self._protected and self._is_shared(node.inputs[0]):
+            self._alias[node.outputs[0]] = node.inputs[0]
+            return
         if all(self._fold_value(node, name) for name in node.outputs if name):
             return
         if self._is_constant(node):
@@ -135,6 +141,19 @@ class _Folding:
         # ConstantOfShape how the zoo's abridged graphs do. Other tables come from shapes alone: nobody trains them.
         is_root = node.op_type == "ConstantOfShape" or (node.op_type == "Identity" and found == {node.inputs[0]})
         return frozenset({node.outputs[0]}) if is_root else found
+
+    def _is_shared(self, name: str) -> bool:
+        """Whether a constant is a matrix of different numbers: two that are equal are one, which two layers have."""
+        constant = self.constants.get(name)
+        if constant is None or sum(size > 1 for size in constant.shape) < 2 or constant.elements > _MATRIX_ELEMENTS:
+            return False
+        if not constant.is_float or constant.read is None or not is_cheap(constant):
+            return False
+        try:
+            first = constant.read().reshape(-1)[:_FEW]
+        except ModelError:  # data that is not there: nobody else needs it
+            return False
+        return np.unique(first).size > _FEW // 2
 
     def _is_blank(self, name: str) -> bool:
         """Whether a constant holds one value throughout: memory that was allocated to be assigned to."""

@@ -57,9 +57,11 @@ class InputPlan:
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
-        """Shape of one sample of the input that carries the samples."""
-        shape = self.sample_shapes[self.primary]
-        return shape[1:] if self.primary in self.batched else shape
+        """Shape of one sample of what carries the samples: of the ids, where a look-up gave way to an input."""
+        look_up = self.look_ups.get(self.primary)
+        name = self.primary if look_up is None else look_up.ids
+        shape = self.sample_shapes[name]
+        return shape[1:] if name in self.batched else shape
 
     def shapes(self, batch_size: int) -> dict[str, tuple[int, ...]]:
         """Return every input's shape at a batch size."""
@@ -93,8 +95,11 @@ def plan_inputs(graph: Graph, given: Mapping[str, tuple[int, ...]]) -> InputPlan
     """
     names = [value.name for value in graph.inputs if value.replaces is None]
     unknown = sorted(set(given) - set(names) - {""})
-    if unknown:
-        raise SettingsError(f"--input names {unknown[0]!r}, but the inputs are {', '.join(map(repr, names))}")
+    if unknown and len(unknown) == len(given):
+        found = ", ".join(map(repr, names))
+        raise SettingsError(
+            f"--input names {unknown[0]!r}, but the inputs are {found}; a shape without a name is that of the samples"
+        )
     floats = [value for value in graph.inputs if value.dtype == np.float32]
     if not floats:
         raise ModelError(_without_floats(graph))
@@ -111,7 +116,8 @@ def plan_inputs(graph: Graph, given: Mapping[str, tuple[int, ...]]) -> InputPlan
     declared_batch = first if isinstance(first, int) and first > 0 else FREE_BATCH
     shapes: dict[str, tuple[int, ...]] = {}
     fills = _fills(graph)
-    batched, warnings = set(), []
+    # Other networks of the same command may have it.
+    batched, warnings = set(), [f"--input names {name!r}, which this network does not have" for name in unknown]
     replaced = {value.replaces.ids for value in graph.inputs if value.replaces is not None}
     for value in inputs:
         dimensions = _dimensions(value, given)
@@ -227,7 +233,8 @@ def _complete(
     unknown = [axis for axis, size in enumerate(dimensions) if not isinstance(size, int)]
     if unknown or (not dimensions and declared is None):
         where = f"axis {unknown[0]}" if unknown else "every axis"
-        example = "x".join(str(d) if isinstance(d, int) else "224" for d in dimensions) or "1x3x224x224"
+        size = "128" if value.dtype.kind in "iu" else "224"
+        example = "x".join(str(d) if isinstance(d, int) else size for d in dimensions) or "1x3x224x224"
         raise ModelError(
             f"the size of input {value.name!r} is unknown on {where}; give it with --input {value.name}={example}"
         )

@@ -18,25 +18,28 @@ from aznas_onnx.graph.ir import Constant, Graph, GraphInput, LookUp, Node
 
 __all__ = ["from_embedded_tokens"]
 
+_KINDS = 16  # rows of a table of types, languages and the like
+
 
 def from_embedded_tokens(graph: Graph) -> tuple[Graph, tuple[str, ...]]:
     """Return a graph with inputs for what it looks up by token ids, and what was changed, in words.
 
-    Only a graph whose inputs of floats have fewer axes than embedded tokens is changed, and only look-ups in its
-    largest table.
+    Look-ups in small tables stay: what they tell apart are kinds of tokens, of which all are of one. But a graph
+    without inputs of floats has its largest table replaced in any case.
     """
     found = list(_look_ups(graph))
-    if not found:
+    kept = [entry for entry in found if entry[2].shape[0] > _KINDS]
+    if not kept and not any(value.dtype.kind == "f" for value in graph.inputs):
+        largest = max((table for _, _, table in found), key=lambda table: table.elements, default=None)
+        kept = [entry for entry in found if entry[2] is largest]
+    if not kept:
         return graph, ()
-    largest = max((table for _, _, table in found), key=lambda table: table.elements)
-    tokens = {name: value for name, value, table in found if table is largest}
-    axes = max(map(_rank, tokens.values()))
-    if any(value.dtype.kind == "f" and _rank(value) >= axes for value in graph.inputs):
-        return graph, ()
+    tokens = {name: value for name, value, _ in kept}
     nodes = tuple(node for node in graph.nodes if tokens.keys().isdisjoint(node.outputs))
     ids = dict.fromkeys(repr(value.replaces.ids) for value in tokens.values() if value.replaces is not None)
-    size = " x ".join(f"{length:,}" for length in largest.shape)
-    change = f"scored from the embedded tokens on, instead of looking up {' and '.join(ids)} in a table of {size}"
+    sizes = dict.fromkeys(" x ".join(f"{length:,}" for length in table.shape) for _, _, table in kept)
+    looked_up = f"{' and '.join(ids)} in {'a table' if len(sizes) == 1 else 'tables'} of {' and '.join(sizes)}"
+    change = f"scored from the embedded tokens on, instead of looking up {looked_up}"
     return replace(graph, nodes=nodes, inputs=(*graph.inputs, *tokens.values())), (change,)
 
 

@@ -154,3 +154,11 @@ def test_a_constant_that_nobody_reads_is_dropped() -> None:
     assert set(graph.constants) == {"w"}
     assert set(kept) == {"x", "w", "a", "y"}
     assert graph.nodes == model.graph.nodes
+
+
+def test_a_matrix_that_two_layers_share_is_one_weight() -> None:
+    """PyTorch's TorchScript exporter writes an Identity for each further use; of blank matrices it may mean another."""
+    body = "v = Identity (w)  a = MatMul (x, w)  b = Relu (a)  y = MatMul (b, v)"
+    for matrix, names in ((weights(8, 8), {"w"}), (np.zeros((8, 8), np.float32), {"w", "v"})):
+        graph = prepare(network(body, {"x": ("N", 5, 8)}, {"w": matrix})).graph
+        assert {node.inputs[1] for node in graph.nodes if node.op_type == "MatMul"} == names

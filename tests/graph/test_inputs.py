@@ -77,6 +77,13 @@ def test_no_float_input() -> None:
         plan(network("y = RandomNormal <shape = [1, 3]> ()", {}))
 
 
+def test_names_of_other_networks_are_passed_over() -> None:
+    model = network("y = Relu (x)", {"x": ("N", 3, "H", "W")})
+    found = plan(model, x=(1, 3, 32, 16), ids=(1, 128))
+    assert found.shapes(1) == {"x": (1, 3, 32, 16)}
+    assert found.warnings == ("--input names 'ids', which this network does not have",)
+
+
 def test_symbols_have_one_size() -> None:
     model = network("y = Mul (x, z)", {"x": ("N", "C", "T"), "z": ("N", 1, "T")})
     assert plan(model, x=(1, 3, 16)).shapes(4) == {"x": (4, 3, 16), "z": (4, 1, 16)}

@@ -87,7 +87,7 @@ def test_a_table_in_half_precision() -> None:
 def test_a_shape_is_given_as_that_of_the_ids() -> None:
     model = reader(tokens="T")
     with pytest.raises(
-        ModelError, match="the size of input 'ids' is unknown on axis 1; give it with --input ids=2x224"
+        ModelError, match="the size of input 'ids' is unknown on axis 1; give it with --input ids=2x128"
     ):
         prepare(model)
     for name in ("ids", ""):
@@ -108,6 +108,33 @@ def test_a_table_that_the_output_shares_is_not_counted_twice() -> None:
     body = "e = Gather (table, ids)  h = MatMul (e, w)  t = Transpose <perm = [1, 0]> (table)  y = MatMul (h, t)"
     model = prepare(network(body, {"ids": ("N", TOKENS)}, TABLES, input_type=TensorProto.INT64))
     assert count(model).params == TABLES["table"].size + TABLES["w"].size
+
+
+def test_tables_of_each_input_of_ids() -> None:
+    """What reads users and items, and a small table of kinds beside them, which stays."""
+    body = """
+        u = Gather (users, a)  i = Gather (table, b)  k = Gather (types, c)
+        s = Concat <axis = -1> (u, i)  h = MatMul (s, wide)  y = Add (h, k)
+    """
+    constants = {**TABLES, "users": weights(30, WIDTH), "wide": weights(2 * WIDTH, WIDTH)}
+    model = network(body, dict.fromkeys("abc", ("N", 6)), constants, input_type=TensorProto.INT64)
+    found = prepare(model)
+    assert set(found.inputs.look_ups) == {"u", "i"}
+    assert found.changes[0].endswith("looking up 'a' and 'b' in tables of 30 x 8 and 50 x 8")
+    assert dict(found.inputs.fills) == {"a": 2, "b": 2, "c": 0}
+    assert count(found).params == sum(constants[name].size for name in ("users", "table", "types", "wide"))
+    assert verify(model).agrees
+
+
+def test_one_input_in_two_tables_has_ids_of_the_smaller() -> None:
+    body = "e = Gather (table, ids)  f = Gather (small, ids)  h = Add (e, f)  y = MatMul (h, w)"
+    model = network(body, {"ids": ("N", 6)}, {**TABLES, "small": weights(20, WIDTH)}, input_type=TensorProto.INT64)
+    assert set(prepare(model).inputs.look_ups) == {"e", "f"}
+    assert verify(model, batch_size=9).agrees
+
+
+def test_networks_of_other_widths_have_one_input_shape() -> None:
+    assert prepare(reader()).inputs.sample_shape == (TOKENS,)
 
 
 def test_two_sequences_in_one_table() -> None:
@@ -162,10 +189,12 @@ def with_images(axes: tuple[int, ...]) -> Model:
     return prepare(model)
 
 
-def test_the_larger_input_carries_the_samples() -> None:
+def test_the_larger_input_carries_the_samples_and_tokens_are_drawn_in_any_case() -> None:
     assert with_images((1, 3, 8, 8)).inputs.primary == "x"
-    assert not with_images((1, 3, 8, 8)).changes
+    assert "input 'e' is fed Gaussian samples too" not in with_images((1, 3, 8, 8)).inputs.warnings
     assert with_images((1, 3)).inputs.primary == "e"
+    for axes in ((1, 3, 8, 8), (1, 3)):
+        assert set(with_images(axes).inputs.look_ups) == {"e"}
 
 
 def test_it_is_verified_scored_and_has_blocks() -> None:
