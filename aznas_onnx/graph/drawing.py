@@ -7,7 +7,6 @@ the second way, which needs no protobuf and no checks of what a stranger might h
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,7 +18,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from aznas_onnx.graph.fills import filled
-from aznas_onnx.graph.ir import Array, AttributeValue, Constant, Graph, GraphInput, Node
+from aznas_onnx.graph.ir import Array, AttributeValue, Constant, Graph, GraphInput, Node, kinds
 from aznas_onnx.graph.prepare import BLOCKS_KEY
 
 __all__ = ["SHAPE_SUFFIX", "Drawing", "WeightFill", "declared", "drawn_node"]
@@ -153,14 +152,14 @@ def _fill_attribute(value: float) -> onnx.AttributeProto:
 
 def _attribute(name: str, value: AttributeValue) -> onnx.AttributeProto:
     try:
-        return _written(name, _kinds(value), cast("Hashable", value))
+        return _written(name, kinds(value), cast("Hashable", value))
     except TypeError:  # arrays, and lists of tensors
         return helper.make_attribute(name, value)
 
 
 @lru_cache(maxsize=1024)
-def _written(name: str, kinds: object, value: Hashable) -> onnx.AttributeProto:
-    """Write an attribute, once for all nodes that have it; `kinds` tells 1 from 1.0, which are equal."""
+def _written(name: str, told_apart: object, value: Hashable) -> onnx.AttributeProto:
+    """Write an attribute, once for all nodes that have it; `told_apart` tells 1 from 1.0, which are equal."""
     return helper.make_attribute(name, value)
 
 
@@ -178,7 +177,7 @@ def drawn_node(
     attributes: Mapping[str, Any],
 ) -> Node:
     """Return a node whose attributes are as ONNX would give them back; equal nodes of several networks are one."""
-    given = tuple((key, _kinds(value), value) for key, value in attributes.items() if value is not None)
+    given = tuple((key, kinds(value), value) for key, value in attributes.items() if value is not None)
     try:
         return _equal_node(op_type, version, inputs, outputs, name, given)
     except TypeError:  # lists and arrays
@@ -215,13 +214,6 @@ def _plain_attributes(given: tuple[tuple[str, object, Any], ...]) -> Mapping[str
 @lru_cache(maxsize=1024)
 def _equal_attributes(given: tuple[tuple[str, object, Any], ...]) -> Mapping[str, AttributeValue]:
     return MappingProxyType({name: _plain(value) for name, _, value in given})
-
-
-def _kinds(value: Any) -> object:
-    """Return what tells values apart that are equal but not the same, as 1 and 1.0, or 0.0 and -0.0."""
-    if isinstance(value, tuple):
-        return tuple(map(_kinds, value))
-    return (float, math.copysign(1.0, value)) if type(value) is float else type(value)
 
 
 def _plain(value: Any) -> AttributeValue:

@@ -17,7 +17,7 @@ from onnx import helper, numpy_helper
 
 from aznas_onnx.errors import ModelError, UnsupportedOperatorError
 from aznas_onnx.graph.facts import Fact
-from aznas_onnx.graph.ir import Graph, Node
+from aznas_onnx.graph.ir import Graph, Node, kinds
 from aznas_onnx.graph.operands import check_operands
 from aznas_onnx.graph.windows import pooled_sizes, transposed_sizes
 
@@ -122,17 +122,12 @@ def _attribute_key(attributes: Mapping[str, Any]) -> tuple[object, ...] | None:
 def _make_key(attributes: Mapping[str, Any]) -> tuple[object, ...] | None:
     if any(isinstance(value, (Graph, np.ndarray)) for value in attributes.values()) or not _are_small(attributes):
         return None
-    key = tuple((name, _kind(value), value) for name, value in attributes.items())
+    key = tuple((name, kinds(value), value) for name, value in attributes.items())
     try:
         hash(key)
     except TypeError:  # a list of tensors
         return None
     return key
-
-
-def _kind(value: Any) -> object:
-    """Return what tells values apart that are equal but differ in type, as 1 and 1.0."""
-    return tuple(map(type, value)) if isinstance(value, tuple) else type(value)
 
 
 class _ByIdentity(Generic[T]):

@@ -118,7 +118,8 @@ def plan_inputs(graph: Graph, given: Mapping[str, tuple[int, ...]]) -> InputPlan
     fills = _fills(graph)
     # Other networks of the same command may have it.
     batched, warnings = set(), [f"--input names {name!r}, which this network does not have" for name in unknown]
-    replaced = {value.replaces.ids for value in graph.inputs if value.replaces is not None}
+    look_ups = {value.name: value.replaces for value in graph.inputs if value.replaces is not None}
+    ids = {look_up.ids for look_up in look_ups.values()}
     for value in inputs:
         dimensions = _dimensions(value, given)
         follows = value.name == primary.name or (bool(dimensions) and _same_batch(dimensions[0], first))
@@ -126,7 +127,7 @@ def plan_inputs(graph: Graph, given: Mapping[str, tuple[int, ...]]) -> InputPlan
             batched.add(value.name)
             dimensions = (declared_batch, *dimensions[1:])
         shapes[value.name] = _complete(value, dimensions, primary, names)
-        if value.replaces is None and value.name not in (primary.name, *replaced):
+        if value.name != primary.name and value.name not in look_ups and value.name not in ids:
             warnings.append(_assumption(value, follows, fills))
     return InputPlan(
         primary=primary.name,
@@ -135,7 +136,7 @@ def plan_inputs(graph: Graph, given: Mapping[str, tuple[int, ...]]) -> InputPlan
         batched=frozenset(batched),
         batch_is_free=not isinstance(first, int),
         fills=MappingProxyType(fills),
-        look_ups=MappingProxyType({value.name: value.replaces for value in graph.inputs if value.replaces is not None}),
+        look_ups=MappingProxyType(look_ups),
         warnings=tuple(warnings),
     )
 

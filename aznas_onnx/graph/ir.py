@@ -17,10 +17,18 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["AttributeValue", "Constant", "Graph", "GraphInput", "LookUp", "Node", "Origin"]
+__all__ = ["AttributeValue", "Constant", "Graph", "GraphInput", "LookUp", "Node", "Origin", "kinds"]
 
 Array: TypeAlias = npt.NDArray[Any]
 AttributeValue: TypeAlias = "int | float | str | bytes | Array | tuple[Any, ...] | Graph"
+
+
+def kinds(value: Any) -> object:
+    """Return what tells attributes apart that are equal but not the same, as 1 and 1.0, or 0.0 and -0.0."""
+    if isinstance(value, tuple):
+        return tuple(map(kinds, value))
+    return (float, math.copysign(1.0, value)) if type(value) is float else type(value)
+
 
 _NO_ATTRIBUTES: Mapping[str, AttributeValue] = MappingProxyType({})
 

@@ -77,11 +77,6 @@ class GroupedLookUp:
             first, offset = first + count, offset + size
         return cls(torch.from_numpy(rows).to(device), torch.from_numpy(members).to(device))
 
-    @property
-    def groups(self) -> int:
-        """Number of groups of keys, with those that are there to fill up."""
-        return self.rows.shape[1]
-
     def by_group(self, tables: Sequence[Tensor]) -> Tensor:
         """Return the embedding of each query and group of keys, (queries, groups, width)."""
         joined = torch.cat([*tables, tables[0].new_zeros(1, tables[0].shape[1])])

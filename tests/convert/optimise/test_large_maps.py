@@ -16,11 +16,12 @@ from aznas_onnx.convert import compile_program
 from aznas_onnx.convert.optimise import reuse
 from aznas_onnx.convert.optimise.large_maps import LetInputGo, NormaliseAndRectify, softmax_in_place
 from aznas_onnx.convert.optimise.reuse import overwriting
-from aznas_onnx.convert.program import Program, run_step
+from aznas_onnx.convert.program import Program
 from aznas_onnx.graph import prepare, specialise
 from aznas_onnx.graph.builder import GraphBuilder
 from aznas_onnx.initialise import draw, plan_weights
 from aznas_onnx.scoring.runner import Runner
+from tests.convert.optimise.running import output_and_derivative
 
 CPU = torch.device("cpu")
 EPSILON = 1e-3
@@ -138,15 +139,7 @@ def inverted_residual() -> tuple[Program, Program]:
 
 
 def derivative(program: Program) -> Tensor:
-    environment = {**program.constants, "input": maps(4, 3, 16, 16, memory_format=torch.channels_last)}
-    leaf = None
-    for step in program.steps:
-        run_step(step, environment)
-        if leaf is None:
-            leaf = environment[step.outputs[0]] = environment[step.outputs[0]].detach().requires_grad_()
-    assert leaf is not None
-    (found,) = torch.autograd.grad(environment[program.outputs[0]].square().sum(), leaf)
-    return found
+    return output_and_derivative(program, {"input": maps(4, 3, 16, 16, memory_format=torch.channels_last)})[1]
 
 
 def test_a_block_has_the_same_derivative_in_fewer_steps(monkeypatch: pytest.MonkeyPatch) -> None:

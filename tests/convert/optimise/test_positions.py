@@ -12,12 +12,12 @@ from aznas_onnx.convert import Program, compile_program
 from aznas_onnx.convert.optimise import optimised
 from aznas_onnx.convert.optimise.grouped import MixWithPositions, ScoresWithPositions
 from aznas_onnx.convert.optimise.positions import with_grouped_positions
-from aznas_onnx.convert.program import run_step
 from aznas_onnx.graph import Model, prepare, specialise
 from aznas_onnx.graph.builder import GraphBuilder
 from aznas_onnx.graph.tables import spread_out
 from aznas_onnx.initialise import draw, plan_weights
 from aznas_onnx.spaces import get
+from tests.convert.optimise.running import output_and_derivative
 
 CPU = torch.device("cpu")
 SIDE, HEADS, WIDTH = 6, 2, 4
@@ -122,20 +122,8 @@ def compiled(model: Model, keep: tuple[str, ...] = ()) -> Program:
 
 
 def result(program: Program) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the output and the derivative of a sum by the stem's output."""
-    environment = {
-        **program.constants,
-        "input": torch.randn(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1)),
-    }
-    leaf = None
-    for step in program.steps:
-        run_step(step, environment)
-        if leaf is None:
-            leaf = environment[step.outputs[0]] = environment[step.outputs[0]].detach().requires_grad_()
-    assert leaf is not None
-    output = environment[program.outputs[0]]
-    (gradient,) = torch.autograd.grad(output.square().sum(), leaf)
-    return output.detach(), gradient
+    images = torch.randn(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+    return output_and_derivative(program, {"input": images})
 
 
 def joined_in(program: Program) -> list[str]:
