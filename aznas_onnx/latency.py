@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 
 from aznas_onnx.errors import ModelError
+from aznas_onnx.runtime import onnxruntime
 
 __all__ = ["Stopwatch", "measure_ms"]
 
@@ -55,14 +56,13 @@ class Stopwatch:
     def __init__(
         self, model: onnx.ModelProto | str | os.PathLike[str], shapes: Mapping[str, Sequence[int]] | None = None
     ) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
+        runtime = onnxruntime()
+        options = runtime.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         content = model.SerializeToString() if isinstance(model, onnx.ModelProto) else os.fspath(model)
         try:
-            self._session: Any = onnxruntime.InferenceSession(content, options, ["CPUExecutionProvider"])
+            self._session: Any = runtime.InferenceSession(content, options, ["CPUExecutionProvider"])
             self._feeds = {
                 entry.name: _feed(entry, (shapes or {}).get(entry.name)) for entry in self._session.get_inputs()
             }

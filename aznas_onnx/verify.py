@@ -21,6 +21,7 @@ from aznas_onnx.graph import Document, InputPlan, Limits, prepare, specialise
 from aznas_onnx.graph.inputs import NO_PADDING
 from aznas_onnx.graph.load import load, source_name
 from aznas_onnx.graph.prepare import named
+from aznas_onnx.runtime import onnxruntime
 
 __all__ = ["Verification", "VerificationError", "fill_weights", "verify"]
 
@@ -277,9 +278,8 @@ def _type_made(node: onnx.NodeProto) -> int:
 def _run_onnxruntime(
     model: onnx.ModelProto, feeds: Mapping[str, npt.NDArray[Any]], plan: InputPlan, batch_size: int
 ) -> dict[str, npt.NDArray[Any]]:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
+    runtime = onnxruntime()
+    options = runtime.SessionOptions()
     options.log_severity_level = 4
     names = [output.name for output in model.graph.output]
     loose = onnx.ModelProto()
@@ -287,7 +287,7 @@ def _run_onnxruntime(
     for output in loose.graph.output:  # a file may declare a shape that holds at its own batch size only
         output.type.tensor_type.ClearField("shape")
     try:
-        session = onnxruntime.InferenceSession(loose.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        session = runtime.InferenceSession(loose.SerializeToString(), options, providers=["CPUExecutionProvider"])
         if not _runs_in_pieces(plan, batch_size):
             return dict(zip(names, session.run(names, dict(feeds)), strict=True))
         step = plan.declared_batch

@@ -101,9 +101,12 @@ def resized(path: Path, size: int, folder: Path) -> Path:
 def exports(network: Any, sample: Any, folder: Path) -> dict[str, Path]:
     """Write a torch network in every way that PyTorch, onnxslim and ONNX Runtime offer."""
     import onnx
-    import onnxruntime
     import onnxslim
     import torch
+
+    from aznas_onnx.runtime import onnxruntime
+
+    runtime = onnxruntime()
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     network.eval()
@@ -131,11 +134,11 @@ def exports(network: Any, sample: Any, folder: Path) -> dict[str, Path]:
         onnx.save(onnxslim.slim(onnx.load(source)), target)
 
     def optimise(source: Path, target: Path) -> None:
-        options = onnxruntime.SessionOptions()
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options = runtime.SessionOptions()
+        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         options.optimized_model_filepath = str(target)
         options.log_severity_level = 4
-        onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+        runtime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
 
     def halve(source: Path, target: Path) -> None:
         onnx.save(convert_float_to_float16(onnx.load(source), keep_io_types=True), target)

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 import torch.nn.functional as F
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from aznas_onnx.export import TrainableNetwork, export_winners
+from aznas_onnx.runtime import onnxruntime
 from aznas_onnx.searching import search
 
 RESOLUTION = 16  # of the short search; a network from elsewhere is trained at its own
@@ -98,7 +98,7 @@ def train(network: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) 
 
 
 def accuracy_in_onnxruntime(model: Path, images: torch.Tensor, labels: torch.Tensor) -> float:
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    session = onnxruntime().InferenceSession(model, providers=["CPUExecutionProvider"])
     (output,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})
     return float((output.argmax(axis=1) == labels.numpy()).mean())
 

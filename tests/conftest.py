@@ -10,6 +10,8 @@ from hypothesis import settings
 
 # Before torch is imported: xdist runs one worker per core, and more threads than cores only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Before onnxruntime is imported, which some tests do themselves.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 # A background job of a shell that is not interactive, as CI may be, ignores SIGINT, and so would the processes whose
 # answer to Ctrl-C is tested.

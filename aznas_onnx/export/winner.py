@@ -17,6 +17,7 @@ from aznas_onnx.errors import ModelError, SettingsError
 from aznas_onnx.export.card import model_card
 from aznas_onnx.export.network import TrainableNetwork
 from aznas_onnx.export.weights import initialised
+from aznas_onnx.runtime import onnxruntime
 from aznas_onnx.searching import Candidate, Study
 from aznas_onnx.spaces import Space
 
@@ -110,11 +111,9 @@ def _checked(model: onnx.ModelProto, network: TrainableNetwork, name: str, seed:
     ModelError
         If they differ, or one of them fails.
     """
-    import onnxruntime
-
     try:
         onnx.checker.check_model(model, full_check=True)
-        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        session = onnxruntime().InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions share no base class
         raise ModelError(f"{name}: the network is not valid ONNX: {error}") from error
     entry = session.get_inputs()[0]
