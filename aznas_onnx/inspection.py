@@ -15,10 +15,23 @@ __all__ = ["InspectedBlock", "InspectedNode", "Inspection", "inspect"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InspectedBlock:
-    """A primary block, the shape of its feature map for one sample (None where it depends on data), and its costs."""
+    """A primary block with its feature map and its costs.
+
+    Attributes
+    ----------
+    block
+        The block.
+    shape
+        Of its feature map for one sample; None where it depends on data.
+    channel_axis
+        The place of the channels in `shape`.
+    costs
+        Of its nodes.
+    """
 
     block: Block
     shape: tuple[int, ...] | None
+    channel_axis: int
     costs: Costs
 
 
@@ -122,10 +135,7 @@ def inspect(
         model=model.name if model.path is None else str(model.path),
         inputs=MappingProxyType(_input_shapes(model)),
         sample_input=model.inputs.primary,
-        blocks=tuple(
-            InspectedBlock(block=block, shape=_sample_shape(model, block.output), costs=costs.of(block.nodes))
-            for block in found.blocks
-        ),
+        blocks=tuple(_inspect_block(model, block, costs.of(block.nodes)) for block in found.blocks),
         nodes=_inspect_nodes(model, costs, block_of),
         costs=costs,
         outside=costs.of([node.node for node in costs.nodes if node.node not in block_of]),
@@ -133,6 +143,14 @@ def inspect(
         changes=model.changes,
         warnings=(*model.warnings, *found.warnings),
     )
+
+
+def _inspect_block(model: Model, block: Block, costs: Costs) -> InspectedBlock:
+    shape, whole = _sample_shape(model, block.output), model.facts[block.output].shape
+    dropped = (
+        shape is not None and whole is not None and len(shape) < len(whole) and block.batch_axis < block.channel_axis
+    )
+    return InspectedBlock(block=block, shape=shape, channel_axis=block.channel_axis - dropped, costs=costs)
 
 
 def _inspect_nodes(model: Model, costs: Costs, block_of: Mapping[str, str]) -> tuple[InspectedNode, ...]:
@@ -150,5 +168,13 @@ def _input_shapes(model: Model) -> dict[str, tuple[int, ...]]:
 
 
 def _sample_shape(model: Model, tensor: str) -> tuple[int, ...] | None:
-    fact = model.facts.get(tensor)
-    return None if fact is None or fact.shape is None else fact.shape[1:]
+    """Return a tensor's shape for one sample: without the batch, or with its share of an axis joined with it."""
+    fact, batch = model.facts.get(tensor), model.facts.batch_size
+    shape = None if fact is None else fact.shape
+    if not shape:
+        return shape
+    axis = model.layout.batch_axes.get(tensor)
+    if axis is None or shape[axis] % batch:
+        return shape[1:] if shape[0] == batch else shape
+    share = shape[axis] // batch
+    return (*shape[:axis], *((share,) if share > 1 else ()), *shape[axis + 1 :])

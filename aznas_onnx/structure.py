@@ -200,7 +200,7 @@ def _last(node: Node, attribute: str) -> int:
 
 def _layers(model: Model) -> Iterator[tuple[str, int]]:
     """Yield the name of each node that multiplies by weights, and its output channels."""
-    axes: Mapping[str, int] = model.channel_axes
+    axes: Mapping[str, int] = model.layout.channel_axes
     for use in uses(model.graph, model.facts):
         if use.role.is_weight:
             output = next(name for name in use.node.outputs if name)

@@ -73,7 +73,7 @@ def inspection_document(
                 "reason": row.block.reason,
                 "output": row.block.output,
                 "shape": _shape_list(row.shape),
-                "channel_axis": row.block.channel_axis - 1,
+                "channel_axis": row.channel_axis,
                 **_cost_fields(row.costs),
                 "nodes": list(row.block.nodes),
             }

@@ -220,7 +220,7 @@ class _Grouping:
         if len(clusters) < 2 or any(is_weighted(node, network.data.graph) for node in tail):
             return clusters
         last = clusters[-1].members[-1]
-        if self._kind(last) is not Kind.WEIGHT:
+        if self._kind(last) is not Kind.WEIGHT or self._items[last].nodes & network.traits.recurrent:
             return clusters
         following = self._items[last + 1 :]
         feature = any(item.kind is Kind.NORM for item in following)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from aznas_onnx.blocks.operators import is_weighted
 from aznas_onnx.graph.facts import Facts
@@ -15,7 +16,7 @@ __all__ = ["INPUT", "DataGraph", "data_graph", "main_path"]
 INPUT = -1  # stands for the graph's input where a node index is expected
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class DataGraph:
     """Nodes on paths from the samples to the output; constants, shape arithmetic and other inputs are left out.
 
@@ -47,13 +48,19 @@ class DataGraph:
         return self.model.facts
 
     def tensor(self, index: int) -> str:
-        """Return the tensor that a node makes, the largest where it makes several."""
+        """Return the tensor that a node makes and that is read, the largest where it makes several."""
         if index == INPUT:
             return self.model.inputs.primary
+        return max(self.made(index), key=lambda name: self.facts[name].elements)
+
+    def made(self, index: int) -> tuple[str, ...]:
+        """Return the tensors that a node makes and that the data graph reads."""
         outputs = self.nodes[index].outputs
-        if len(outputs) == 1:
-            return outputs[0]
-        return max((name for name in outputs if name), key=lambda name: self.facts[name].elements)
+        return outputs if len(outputs) == 1 else tuple(name for name in outputs if name in self._read)
+
+    @cached_property
+    def _read(self) -> frozenset[str]:
+        return frozenset((self.output, *(name for node in self.nodes for name in node.inputs if name)))
 
     def shape(self, index: int) -> tuple[int, ...]:
         """Return the shape of a node's output; empty where it depends on data."""
@@ -84,7 +91,7 @@ class DataGraph:
 
     def channels_of(self, tensor: str) -> int | None:
         """Return the width of a tensor, None where its channel axis is not known."""
-        axis = self.model.channel_axes.get(tensor)
+        axis = self.model.layout.channel_axes.get(tensor)
         shape = self.facts[tensor].shape or ()
         return shape[axis] if axis is not None and axis < len(shape) else None
 

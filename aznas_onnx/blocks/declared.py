@@ -36,7 +36,7 @@ def declared(model: Model, names: Sequence[str]) -> list[Declared]:
     for name in names:
         counts[name] = counts.get(name, 0) + 1
         label = name if counts[name] == 1 else f"{name} ({counts[name]})"
-        found.append(Declared(name=label, output=name, reason="declared by the model's metadata"))
+        found.append(Declared(name=label, output=name, reason="the model's metadata declares it"))
     return found
 
 
@@ -58,7 +58,7 @@ def matched(model: Model, patterns: Sequence[str]) -> list[Declared]:
             if key is not None:
                 hits += 1
                 groups.setdefault(key, []).append(node)
-                reasons.setdefault(key, f"matches --blocks {pattern!r}")
+                reasons.setdefault(key, f"--blocks {pattern!r} matches it")
         if not hits:
             every = [name for found in names.values() for name in found]
             raise UnknownNameError(

@@ -109,6 +109,7 @@ def _assemble(network: Network, parts: Sequence[Part]) -> Blocks:
             nodes=tuple(node.name for node in nodes),
             channel_axis=_channel_axis(network.data.model, output),
             reason=reason_for(network, part, kind),
+            batch_axis=_batch_axis(network.data.model, output),
         )
         for index, (name, kind, output, nodes, part) in enumerate(
             zip(block_names(named, kinds, graph), kinds, outputs, members, parts, strict=True)
@@ -122,10 +123,18 @@ def _assemble(network: Network, parts: Sequence[Part]) -> Blocks:
 
 
 def _kind(network: Network, part: Part) -> BlockKind:
+    if part.kind in (BlockKind.CONV, BlockKind.TRANSITION, BlockKind.HEAD) and _is_recurrent(network, part):
+        return BlockKind.RECURRENT
     if part.kind is not None:
         return part.kind
     assert part.region is not None, "a part without a kind has a region"
     return Inside(network, part.region).kind
+
+
+def _is_recurrent(network: Network, part: Part) -> bool:
+    """Whether all weights of a part are recurrent layers."""
+    weights = network.traits.weighted & sum(item.nodes for item in part.heavy)
+    return bool(weights) and not weights & ~network.traits.recurrent
 
 
 def _assemble_declared(model: Model, found: Sequence[Declared]) -> Blocks:
@@ -139,6 +148,7 @@ def _assemble_declared(model: Model, found: Sequence[Declared]) -> Blocks:
             nodes=tuple(node.name for node in nodes),
             channel_axis=_channel_axis(model, entry.output),
             reason=entry.reason,
+            batch_axis=_batch_axis(model, entry.output),
         )
         for index, (entry, nodes) in enumerate(zip(found, members, strict=True))
     )
@@ -170,10 +180,16 @@ def _members(graph: Graph, outputs: Sequence[str]) -> list[list[Node]]:
 
 def _channel_axis(model: Model, tensor: str) -> int:
     """Return the channel axis; where dataflow does not tell, 1 for maps and vectors and the last for tokens."""
-    known = model.channel_axes.get(tensor)
+    known = model.layout.channel_axes.get(tensor)
     if known is not None:
         return known
     return 2 if len(model.facts[tensor].shape or ()) == 3 else 1
+
+
+def _batch_axis(model: Model, tensor: str) -> int:
+    """Return the axis of the batch; where dataflow does not tell, 0."""
+    axis = model.layout.batch_axes.get(tensor, 0)
+    return 0 if axis == _channel_axis(model, tensor) else axis
 
 
 _MIXES_TOKENS = frozenset(("MatMul", "Einsum", "Softmax", "Attention"))
@@ -247,7 +263,8 @@ def _last_resort(model: Model, why: str) -> Blocks:
         output=output,
         nodes=tuple(node.name for node in _members(graph, [output])[0]),
         channel_axis=_channel_axis(model, output),
-        reason=f"the last tensor with weights: {why}",
+        reason=f"the last tensor with weights stands for the network, because {why}",
+        batch_axis=_batch_axis(model, output),
     )
     return Blocks(blocks=(block,), is_transformer=False, warnings=(f"no blocks were found: {why}",))
 

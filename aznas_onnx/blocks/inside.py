@@ -124,6 +124,8 @@ class Inside:
         """The kind of block that it is."""
         if self._nodes & self._traits.products:
             return BlockKind.ATTENTION
+        if self._is_recurrent():
+            return BlockKind.RECURRENT
         if self._is_cell():
             return BlockKind.CELL
         if self.merge is Merge.CONCAT:
@@ -135,6 +137,11 @@ class Inside:
         if self._is_mlp():
             return BlockKind.MLP
         return BlockKind.INVERTED_RESIDUAL if self.expansion else BlockKind.RESIDUAL
+
+    def _is_recurrent(self) -> bool:
+        """Whether the weights are recurrent layers, and linear layers on each step beside them."""
+        others = self._nodes & self._traits.weighted & ~self._traits.recurrent
+        return bool(self._nodes & self._traits.recurrent) and not others & ~self._traits.pointwise
 
     def _is_cell(self) -> bool:
         """Whether several weighted paths, none of them a mere projection, meet in sums."""

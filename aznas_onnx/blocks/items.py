@@ -88,7 +88,7 @@ class Network:
         shape = self.data.shape(index)
         if self.data.channels(index) is None or len(shape) < 2:
             return False
-        return sum(bool(name) for name in self.data.nodes[index].outputs) == 1
+        return len(self.data.made(index)) == 1 or bool(self.traits.recurrent >> index & 1)
 
     def keeps_batch(self, place: int) -> bool:
         """Whether axis 0 is the batch alone at a place of the main path."""

@@ -8,7 +8,16 @@ from math import prod
 from aznas_onnx.graph.facts import Facts
 from aznas_onnx.graph.ir import Graph, Node
 
-__all__ = ["Role", "is_depthwise", "is_linear", "is_pointwise", "is_product", "is_weighted", "role_of"]
+__all__ = [
+    "Role",
+    "is_depthwise",
+    "is_linear",
+    "is_pointwise",
+    "is_product",
+    "is_recurrent",
+    "is_weighted",
+    "role_of",
+]
 
 
 class Role(enum.Enum):
@@ -63,6 +72,11 @@ def is_weighted(node: Node, graph: Graph) -> bool:
     if node.op_type in ("MatMul", "Einsum"):
         return any(name in graph.constants and len(graph.constants[name].shape) > 1 for name in node.inputs)
     return False
+
+
+def is_recurrent(node: Node) -> bool:
+    """Whether a node is a recurrent layer over all its steps."""
+    return not node.domain and node.op_type in _RECURRENT
 
 
 def is_product(node: Node, graph: Graph) -> bool:

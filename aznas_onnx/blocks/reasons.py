@@ -37,6 +37,9 @@ def _detail(data: DataGraph, inside: Inside, kind: BlockKind) -> str:
         skip = "one of them projects the input" if inside.projection else "none of them is the identity"
     if kind is BlockKind.ATTENTION:
         return f"{skip}, another mixes positions with weights that it computes"
+    if kind is BlockKind.RECURRENT:
+        others = "another runs" if inside.identity or inside.projection else "they run"
+        return f"{skip}, {others} over all steps"
     if kind is BlockKind.MLP:
         others = "another is" if inside.identity or inside.projection else "all are"
         return f"{skip}, {others} linear on each position"
@@ -46,19 +49,24 @@ def _detail(data: DataGraph, inside: Inside, kind: BlockKind) -> str:
 
 
 def _chain_reason(network: Network, part: Part, kind: BlockKind) -> str:
-    weights = [at for item in part.heavy for at in bits(item.nodes & network.traits.weighted)]
-    named = _named(network.data, weights)
+    data, nodes = network.data, 0
+    for item in part.heavy:
+        nodes |= item.nodes
+    working = bits(nodes & network.traits.weighted) or bits(nodes & network.traits.products) or bits(nodes)
+    named, s = _named(data, working), "s" if len(working) == 1 else ""
     if kind is BlockKind.STEM:
-        return f"{named} before the first block with several paths"
+        return f"{named} stand{s} before the first block with several paths"
     if kind is BlockKind.INVERTED_RESIDUAL:
         return f"{named} widen, work on the wide map, and narrow again, without a skip"
     if kind is BlockKind.SEPARABLE:
-        return f"{named}: a depthwise and a pointwise convolution"
+        return f"{named} are a depthwise and a pointwise convolution"
+    if kind is BlockKind.RECURRENT:
+        return f"{named} run{s} over all steps"
     if kind is BlockKind.HEAD:
-        return f"{named} after the last block, before the positions are averaged or flattened"
+        return f"{named} stand{s} behind the last block, before the positions are averaged or flattened"
     if kind is BlockKind.TRANSITION:
-        return f"{named} in a chain between blocks; {_change(network, part)}"
-    return f"{named} in a chain, with what follows"
+        return f"{named} stand{s} in a chain between blocks, where {_change(network, part)}"
+    return f"{named} stand{s} in a chain, with what follows"
 
 
 def _change(network: Network, part: Part) -> str:
@@ -68,14 +76,14 @@ def _change(network: Network, part: Part) -> str:
         ("positions", network.positions(part.start), network.positions(part.end)),
     ):
         if before != after and before is not None:
-            found.append(f"{before} to {after} {what}")
+            found.append(f"{before} {what} become {after}")
     return " and ".join(found) or "the network begins"
 
 
 def _named(data: DataGraph, indices: list[int]) -> str:
     nodes = [data.nodes[at] for at in indices]
     if len(nodes) > 3:
-        return f"{len(nodes)} weighted operators from {nodes[0].name!r} to {nodes[-1].name!r}"
+        return f"{len(nodes)} operators from {nodes[0].name!r} to {nodes[-1].name!r}"
     return ", ".join(f"{node.op_type} {node.name!r}" for node in nodes)
 
 

@@ -70,7 +70,7 @@ def merge_of(data: DataGraph, index: int) -> Merge:
         return Merge.SUM
     if node.is_op("Concat"):
         axis, rank = node.attributes.get("axis"), len(data.shape(index))
-        channel_axis = data.model.channel_axes.get(node.outputs[0])
+        channel_axis = data.model.layout.channel_axes.get(node.outputs[0])
         if isinstance(axis, int) and rank and axis % rank == channel_axis:
             return Merge.CONCAT
     return Merge.OTHER

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from aznas_onnx.blocks.dataflow import INPUT, DataGraph
-from aznas_onnx.blocks.operators import is_depthwise, is_pointwise, is_product, is_weighted
+from aznas_onnx.blocks.operators import is_depthwise, is_pointwise, is_product, is_recurrent, is_weighted
 from aznas_onnx.graph.ir import Node
 
 __all__ = ["Traits", "bits", "survey"]
@@ -30,14 +30,17 @@ class Traits:
         count.
     depthwise, pointwise
         Those of `weighted` that take each channel, or each position, by itself.
+    recurrent
+        Those of `weighted` that are recurrent layers.
     products
-        Nodes that multiply two activations as matrices, other than to pool the positions.
+        Nodes that multiply two activations as matrices and mix positions by that, other than to pool them.
     """
 
     collapsed: int
     weighted: int
     depthwise: int
     pointwise: int
+    recurrent: int
     products: int
 
 
@@ -62,8 +65,16 @@ def survey(data: DataGraph) -> Traits:
     for index in bits(weighted):
         depthwise |= int(is_depthwise(data.nodes[index], data.facts)) << index
         pointwise |= int(is_pointwise(data.nodes[index], data.facts)) << index
-    products = _select(data, lambda node: is_product(node, data.graph)) & ~collapsed | queried
-    return Traits(collapsed=collapsed, weighted=weighted, depthwise=depthwise, pointwise=pointwise, products=products)
+    per_position = data.model.layout.per_position
+    mixing = _select(data, lambda node: is_product(node, data.graph) and node.name not in per_position)
+    return Traits(
+        collapsed=collapsed,
+        weighted=weighted,
+        depthwise=depthwise,
+        pointwise=pointwise,
+        recurrent=weighted & _select(data, is_recurrent),
+        products=mixing & ~collapsed | queried,
+    )
 
 
 def _select(data: DataGraph, chosen: Callable[[Node], bool]) -> int:

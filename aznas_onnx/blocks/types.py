@@ -21,6 +21,7 @@ class BlockKind(str, enum.Enum):
     DENSE = "dense"  # the input itself concatenated with new features
     ATTENTION = "attention"  # a residual whose branch mixes positions with data-dependent weights
     MLP = "mlp"  # a residual of linear layers on tokens
+    RECURRENT = "recurrent"  # a recurrent layer over all its steps, with or without a skip around it
     TRANSITION = "transition"  # changes resolution or width between stages
     HEAD = "head"  # the last feature map before pooling and the classifier
     DECLARED = "declared"  # named by the model's metadata or by --blocks
@@ -44,6 +45,8 @@ class Block:
         Axis of the channels in `output` (>= 1); the other axes are batch and positions.
     reason
         Why this is a block, in words for the user.
+    batch_axis
+        Axis of the batch in `output`: 0 but for sequences that recurrent operators make, which have their steps there.
     """
 
     index: int
@@ -53,6 +56,7 @@ class Block:
     nodes: tuple[str, ...]
     channel_axis: int
     reason: str
+    batch_axis: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Which axis of each tensor holds the channels.
+"""Which axis of each tensor holds the channels, which the batch, and which products keep positions apart.
 
 Every axis of every tensor is followed through the graph as a product of factors
 (:mod:`aznas_onnx.graph.axes`): a Reshape cuts and joins them, a Transpose permutes them, a convolution or a matrix
@@ -9,7 +9,8 @@ then its axes are open questions, answered for all tensors at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TypeAlias
 
@@ -28,27 +29,47 @@ from aznas_onnx.graph.axes import (
 from aznas_onnx.graph.facts import Facts
 from aznas_onnx.graph.ir import Graph, Node
 
-__all__ = ["channel_axes"]
+__all__ = ["Layout", "layout"]
 
 
-def channel_axes(graph: Graph, facts: Facts) -> Mapping[str, int]:
-    """Return the channel axis of every activation where it is known.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """What the axes of a graph's activations hold.
+
+    Attributes
+    ----------
+    channel_axes
+        For each tensor its channel axis, which is at least 1. A tensor is absent where no axis, or more than one, holds
+        channels: inside attention, say, where they are split over heads, or after a Flatten.
+    batch_axes
+        For each tensor the axis that holds the batch, alone or joined with positions. A tensor is absent where that is
+        not known, and where it has none.
+    per_position
+        Names of the products of two activations that give each position a result of its own (the weighted sum over
+        the experts of a mixture), unlike those of attention, which mix positions.
+    """
+
+    channel_axes: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    batch_axes: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    per_position: frozenset[str] = frozenset()
+
+
+def layout(graph: Graph, facts: Facts) -> Layout:
+    """Find out what the axes of a graph's activations hold.
 
     Parameters
     ----------
     graph, facts
         A canonical graph, and the shapes and shape operands known about it.
-
-    Returns
-    -------
-    mapping from tensor name to axis
-        The axis is at least 1. A tensor is absent where no axis, or more than one, holds channels: inside
-        attention, say, where they are split over heads, or after a Flatten.
     """
     walk = _Walk(graph, facts)
     for node in graph.nodes:
         walk.visit(node)
-    return MappingProxyType(walk.channels())
+    return Layout(
+        channel_axes=MappingProxyType(walk.channels()),
+        batch_axes=MappingProxyType(walk.batches()),
+        per_position=frozenset(node.name for node in graph.nodes if walk.is_per_position(node)),
+    )
 
 
 class _Walk:
@@ -133,6 +154,32 @@ class _Walk:
                 places[axes] = self._channel_axis(axes)
         return {name: places[axes] for name, axes in self._axes.items() if places[axes]}
 
+    def batches(self) -> dict[str, int]:
+        """Return for each tensor the one axis with the batch in it."""
+        found: dict[str, int] = {}
+        for name, axes in self._axes.items():
+            holders = [index for index, axis in enumerate(axes) if any(kind == BATCH for kind, _ in axis)]
+            if len(holders) == 1:
+                found[name] = holders[0]
+        return found
+
+    def is_per_position(self, node: Node) -> bool:
+        """Whether a node multiplies two activations as matrices over axes that hold channels alone.
+
+        Rows, columns and what is summed over are then channels (experts among them), and positions are among the axes
+        that both operands share.
+        """
+        operands = [self.axes(name) for name in node.inputs[:2]]
+        if not node.is_op("MatMul", "Einsum") or len(operands) != 2 or None in operands:
+            return False
+        own = list(_own_axes(node, [axes for axes in operands if axes is not None]))
+        shared_positions = any(self._holds_positions(axis) for axes in operands if axes for axis in axes)
+        return bool(own) and shared_positions and not any(self._holds_positions(axis) for axis in own)
+
+    def _holds_positions(self, axis: Axis) -> bool:
+        """Whether an axis may hold positions: axes that are unknown, or that no weight has read, may."""
+        return any(size > 1 and self._answers.get(kind, kind) not in (CHANNEL, BATCH) for kind, size in axis)
+
     def _channel_axis(self, axes: Axes) -> int:
         """Return the one axis that holds channels; 0, which is the batch, where there is none or several."""
         holders = [
@@ -148,6 +195,18 @@ _Rule: TypeAlias = Callable[[_Walk, Node, Sequence[int], int], Axes]
 
 def _unknown(shape: Sequence[int]) -> Axes:
     return tuple(axis_of(UNKNOWN, size) for size in shape)
+
+
+def _own_axes(node: Node, operands: Sequence[Axes]) -> Iterator[Axis]:
+    """Yield the axes of the two operands of a product that it sums over, or that one operand alone has."""
+    if node.is_op("MatMul"):
+        yield from (axis for axes in operands for axis in axes[-2:])
+        return
+    terms, _, result = str(node.attributes.get("equation", "")).replace(" ", "").partition("->")
+    left, _, right = terms.partition(",")
+    shared = set(left) & set(right) & set(result)
+    for term, axes in zip((left, right), operands, strict=True):
+        yield from (axis for letter, axis in zip(term, axes, strict=False) if letter not in shared)
 
 
 def _resized(walk: _Walk, axes: Axes, shape: Sequence[int]) -> Axes:
@@ -239,21 +298,25 @@ def _matrix_product(walk: _Walk, node: Node, shape: Sequence[int], index: int) -
             return left[:-1]
         batched = len(walk.shape(node.input(1))) > 2  # a weight per head: what is summed over are its channels
         kind = CHANNEL if batched else walk.contracted(left, len(left) - 1)
-        return (*_leading(walk, left[:-1], shape[:-1]), axis_of(kind, shape[-1]))
+        return (*_leading(walk, left[:-1], shape[:-1], CHANNEL), axis_of(kind, shape[-1]))
     if left is None and right and len(right) > 1:
         kind = walk.contracted(right, len(right) - 2)
-        return (*_leading(walk, right[:-2], shape[:-2]), axis_of(kind, shape[-2]), right[-1])
+        return (*_leading(walk, right[:-2], shape[:-2], CHANNEL), axis_of(kind, shape[-2]), right[-1])
     if not left or not right or len(left) < 2 or len(right) < 2:
         return _unknown(shape)
     longer = left if len(left) >= len(right) else right
     return (*_leading(walk, longer[:-2], shape[:-2]), left[-2], right[-1])
 
 
-def _leading(walk: _Walk, axes: Axes, shape: Sequence[int]) -> Axes:
-    """Return the leading axes of a product: those of the activation, aligned from the right."""
+def _leading(walk: _Walk, axes: Axes, shape: Sequence[int], added: str = UNKNOWN) -> Axes:
+    """Return the leading axes of a product: those of the activation, aligned from the right.
+
+    Where it has none, or one of size 1, the other operand has `added` one: a weight adds heads or experts, which are
+    channels.
+    """
     padded = ((),) * (len(shape) - len(axes)) + axes
     pairs = zip(padded, shape, strict=False)
-    return tuple(axis if _size(axis) == size else axis_of(UNKNOWN, size) for axis, size in pairs)
+    return tuple(axis if _size(axis) == size else axis_of(UNKNOWN if axis else added, size) for axis, size in pairs)
 
 
 def _gemm(walk: _Walk, node: Node, shape: Sequence[int], index: int) -> Axes:

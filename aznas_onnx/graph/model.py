@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 
 from aznas_onnx.graph.facts import Facts
 from aznas_onnx.graph.inputs import InputPlan
 from aznas_onnx.graph.ir import Graph
+from aznas_onnx.graph.layout import Layout
 
 __all__ = ["Model"]
 
@@ -30,8 +29,8 @@ class Model:
         Shapes, dtypes and small constants at `facts.batch_size`.
     inputs
         Which input carries the samples, and the shapes of all at any batch size.
-    channel_axes
-        For each tensor whose channel axis is known, that axis (0 is never it: axis 0 is the batch).
+    layout
+        What the axes of the activations hold, where that is known.
     changes
         What was changed on the way, in words for the user ("normalisation restored after 52 convolutions").
     warnings
@@ -45,7 +44,7 @@ class Model:
     graph: Graph
     facts: Facts
     inputs: InputPlan
-    channel_axes: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    layout: Layout = field(default_factory=Layout)
     changes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     fixed_batch: str = ""

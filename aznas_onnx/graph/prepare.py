@@ -15,7 +15,7 @@ from aznas_onnx.graph.fold import fold
 from aznas_onnx.graph.inputs import InputPlan, plan_inputs
 from aznas_onnx.graph.interpret import interpret
 from aznas_onnx.graph.ir import Graph
-from aznas_onnx.graph.layout import channel_axes
+from aznas_onnx.graph.layout import layout
 from aznas_onnx.graph.limits import Limits
 from aznas_onnx.graph.load import Source, load, source_name
 from aznas_onnx.graph.lower import lower, with_filled_weights
@@ -108,7 +108,7 @@ def _prepare(
     restored: tuple[str, ...] = ()
     if not keep_graph:
         graph, facts, restored = restore_normalisation(graph, facts, protected=declared)
-    axes = channel_axes(graph, facts)
+    axes = layout(graph, facts)
     if facts.batch_size != batch:
         graph, facts = interpret(graph, batch, plan.shapes(batch), limits, facts)
     return Model(
@@ -117,7 +117,7 @@ def _prepare(
         graph=graph,
         facts=facts,
         inputs=plan,
-        channel_axes=axes,
+        layout=axes,
         changes=(*changes, *fused, *restored),
         warnings=plan.warnings,
         fixed_batch=fixed_batch,

@@ -64,12 +64,12 @@ class Measuring:
 
     def add_gradient(self, previous: Block, block: Block, g_in: Tensor, g_out: Tensor) -> None:
         """Measure a block's Jacobian from its output gradient and what that became at its input."""
+        rank_in, rank_out = g_in.dim(), g_out.dim()
+        g_in, g_out = _as_samples(previous, g_in), _as_samples(block, g_out)
         if g_in.shape[0] != g_out.shape[0]:  # patches that became samples, as in MobileViT
             became = f"{g_in.shape[0]} become {g_out.shape[0]}"
             self.skip(block, f"the samples of block {block.name!r} cannot be matched ({became})")
             return
-        rank_in, rank_out = g_in.dim(), g_out.dim()
-        g_in, g_out = g_in.movedim(previous.channel_axis, -1), g_out.movedim(block.channel_axis, -1)
         grid_in, grid_out = tuple(g_in.shape[1:-1]), tuple(g_out.shape[1:-1])
         are_tokens = previous.channel_axis == rank_in - 1 and block.channel_axis == rank_out - 1
         matching = match(grid_in, grid_out, are_tokens=are_tokens)
@@ -135,3 +135,8 @@ class Measuring:
             self._numbers.append(_Number(gram.block, "sigma", square.sqrt()))
         self._covariances.clear()
         self._grams.clear()
+
+
+def _as_samples(block: Block, tensor: Tensor) -> Tensor:
+    """Return a tensor of a block's feature map with the batch in front and the channels at the end."""
+    return tensor.movedim((block.batch_axis, block.channel_axis), (0, -1))

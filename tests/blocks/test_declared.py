@@ -31,7 +31,7 @@ def test_a_pattern_over_modules_makes_a_block_of_each() -> None:
     assert [block.output for block in blocks] == ends
     assert [block.name for block in blocks] == ["layer1.0", "layer1.1", "layer2.0", "layer2.1"]
     assert {block.kind for block in blocks} == {BlockKind.DECLARED}
-    assert blocks[0].reason == "matches --blocks 'layer?.?'"
+    assert blocks[0].reason == "--blocks 'layer?.?' matches it"
 
 
 @pytest.mark.parametrize(

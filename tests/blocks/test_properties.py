@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from aznas_onnx.blocks import find_blocks
 from aznas_onnx.graph import Facts, Model, Node
-from aznas_onnx.graph.layout import channel_axes
+from aznas_onnx.graph.layout import layout
 from tests.blocks.drawings import DRAWINGS, random_network
 
 
@@ -65,7 +65,7 @@ def scrambled(model: Model, rng: random.Random) -> tuple[Model, Mapping[str, str
         primary=renamed[model.inputs.primary],
         sample_shapes={renamed[name]: shape for name, shape in model.inputs.sample_shapes.items()},
     )
-    changed = replace(model, graph=new, facts=facts, inputs=plan, channel_axes=channel_axes(new, facts))
+    changed = replace(model, graph=new, facts=facts, inputs=plan, layout=layout(new, facts))
     return changed, renamed, called
 
 

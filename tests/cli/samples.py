@@ -66,6 +66,7 @@ def inspection(*, with_unsupported: bool = False) -> Inspection:
                 reason=reason,
             ),
             shape=shape,
+            channel_axis=0,
             costs=Costs(nodes=tuple(costs)),
         )
         for index, (kind, name, shape, costs, reason) in enumerate(groups)

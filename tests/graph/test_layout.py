@@ -9,7 +9,7 @@ import pytest
 
 from aznas_onnx.graph import prepare
 from aznas_onnx.graph.axes import BATCH, CHANNEL, POSITION, UNKNOWN, axis_of, regroup
-from aznas_onnx.graph.layout import channel_axes
+from aznas_onnx.graph.layout import layout
 from tests.graph.builders import network, weights
 
 
@@ -20,7 +20,7 @@ def axes(
     outputs: Sequence[str] = ("y",),
 ) -> Mapping[str, int]:
     model = prepare(network(body, {"x": shape}, constants, outputs=outputs), keep_graph=True)
-    return channel_axes(model.graph, model.facts)
+    return layout(model.graph, model.facts).channel_axes
 
 
 def ints(*values: int) -> npt.NDArray[np.int64]:
