@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from aznas_onnx.blocks import Block, find_blocks
+from aznas_onnx.blocks import Block, Blocks, find_blocks
 from aznas_onnx.flops import Costs, NodeCost, count
 from aznas_onnx.graph import Limits, Model, Source, prepare
+from aznas_onnx.graph.limits import reading
+from aznas_onnx.graph.load import source_name
+from aznas_onnx.graph.prepare import named
 
 __all__ = ["InspectedBlock", "InspectedNode", "Inspection", "inspect"]
 
@@ -127,9 +130,13 @@ def inspect(
     >>> inspect(model).costs.macs  # 4 * 3 * 3 * 3 multiply-adds at each of 64 positions
     6912
     """
-    model = prepare(source, input_shapes=input_shapes, keep_graph=keep_graph, limits=limits)
-    found = find_blocks(model, blocks)
-    costs = count(model)
+    limits = limits or Limits()
+    with named(source_name(source)), reading(limits):
+        model = prepare(source, input_shapes=input_shapes, keep_graph=keep_graph, limits=limits)
+        return _inspected(model, find_blocks(model, blocks), count(model))
+
+
+def _inspected(model: Model, found: Blocks, costs: Costs) -> Inspection:
     block_of = {node: block.name for block in found.blocks for node in block.nodes}
     return Inspection(
         model=model.name if model.path is None else str(model.path),

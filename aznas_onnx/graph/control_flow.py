@@ -12,8 +12,12 @@ import numpy as np
 from aznas_onnx.errors import ModelError, UnsupportedOperatorError
 from aznas_onnx.graph.facts import Fact
 from aznas_onnx.graph.ir import Constant, Graph, Node
+from aznas_onnx.graph.limits import copy
 
 __all__ = ["Resolution", "resolve"]
+
+
+_OPERANDS = 16  # that a node may have on average, where a loop is unrolled to as many nodes as it may be
 
 
 @dataclass(slots=True)
@@ -36,7 +40,22 @@ def resolve(node: Node, facts: Mapping[str, Fact], max_nodes: int) -> Resolution
         return _resolve_if(node, facts)
     body: Any = node.attributes["body"]
     unroll = _resolve_loop if node.op_type == "Loop" else _resolve_scan
-    return unroll(node, facts, max_nodes // max(1, len(body.nodes)))
+    return unroll(node, facts, min(max_nodes // max(1, len(body.nodes)), _OPERANDS * max_nodes // _operands(body)))
+
+
+def _operands(body: Graph) -> int:
+    """Return how many tensors a turn of a body names, those of bodies inside included; a constant is one and a copy."""
+    inside = sum(
+        _operands(value) for node in body.nodes for value in node.attributes.values() if isinstance(value, Graph)
+    )
+    named = sum(len(node.inputs) + len(node.outputs) for node in body.nodes)
+    return inside + named + 4 * len(body.constants) + len(body.inputs) + len(body.outputs)
+
+
+def _text_bytes(body: Graph, prefix: str) -> int:
+    """Return the length of all names that one turn of a body adds."""
+    names = [text for node in body.nodes for text in (node.name, *node.outputs)]
+    return sum(len(prefix) + len(text) for text in (*names, *body.constants, *body.outputs))
 
 
 def _refuse(node: Node, what: str) -> UnsupportedOperatorError:
@@ -93,10 +112,12 @@ def _check_arity(node: Node, body: Graph, *, inputs: int, outputs: int) -> None:
 
 
 def _check_trips(node: Node, trips: int, max_trips: int) -> None:
+    body: Any = node.attributes["body"]
+    copy(node, min(trips, max_trips) * _text_bytes(body, node.name))
     if trips > max_trips:
         raise UnsupportedOperatorError(
             f"node {node.name!r} ({node.operator}) runs {trips:,} iterations; "
-            f"at most {max_trips:,} of this size are unrolled"
+            f"at most {max_trips:,} of this size are unrolled; export the model with fewer, or without the loop"
         )
 
 

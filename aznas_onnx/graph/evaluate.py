@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from aznas_onnx.errors import ModelError
+from aznas_onnx.errors import AznasError, ModelError
 from aznas_onnx.graph.facts import Fact
 from aznas_onnx.graph.infer import infer
 from aznas_onnx.graph.ir import Array, Constant, Node
@@ -59,6 +59,8 @@ def evaluate(node: Node, inputs: _Inputs) -> list[Array]:
             return _reference(node, inputs)
     except MemoryError as error:
         raise ModelError(f"node {node.name!r} ({node.operator}) asks for more memory than there is") from error
+    except AznasError:
+        raise
     except Exception as error:  # the reference code raises whatever numpy, re or PIL do
         reason = str(error).strip().partition("\n")[0][:300]
         raise ModelError(

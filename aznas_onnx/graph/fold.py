@@ -12,6 +12,7 @@ from aznas_onnx.errors import ModelError
 from aznas_onnx.graph.evaluate import Deferred, is_cheap
 from aznas_onnx.graph.facts import Fact, Facts
 from aznas_onnx.graph.ir import Array, Constant, Graph, Node, Origin
+from aznas_onnx.graph.limits import spend
 
 __all__ = ["fold", "live_nodes"]
 
@@ -111,6 +112,7 @@ class _Folding:
         self._alias: dict[str, str] = {}
 
     def visit(self, node: Node) -> None:
+        spend(node, 1 + len(node.inputs) + len(node.outputs))
         node = self._resolved(node)
         if node.is_op("Identity") and node.outputs[0] not in self._protected and self._is_shared(node.inputs[0]):
             self._alias[node.outputs[0]] = node.inputs[0]

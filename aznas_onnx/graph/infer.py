@@ -18,7 +18,7 @@ from onnx import helper, numpy_helper
 from aznas_onnx.errors import ModelError, UnsupportedOperatorError
 from aznas_onnx.graph.facts import Fact
 from aznas_onnx.graph.ir import Graph, Node, kinds
-from aznas_onnx.graph.operands import check_operands
+from aznas_onnx.graph.operands import check_operands, check_text_attributes
 from aznas_onnx.graph.windows import pooled_sizes, transposed_sizes
 
 __all__ = ["infer", "node_proto", "schema"]
@@ -171,6 +171,7 @@ _KEYS = _ByIdentity[tuple[object, ...] | None]()
 
 
 def _infer_anew(node: Node, inputs: Sequence[Fact | None]) -> list[Fact]:
+    check_text_attributes(node)  # before ONNX's rules see them
     given = [_as_scalar(fact) for fact in inputs] if node.is_op("Range") else inputs
     inferred = _infer_by_schema(node, given)
     if node.is_op(*_WINDOWED):

@@ -21,15 +21,16 @@ from aznas_onnx.graph.evaluate import evaluate, is_affordable, is_cheap
 from aznas_onnx.graph.facts import Fact, Facts
 from aznas_onnx.graph.infer import infer
 from aznas_onnx.graph.ir import Array, Constant, Graph, Node
-from aznas_onnx.graph.limits import Limits
+from aznas_onnx.graph.limits import Limits, spend
 from aznas_onnx.graph.rebatch import rebatched
+from aznas_onnx.graph.tensors import MOST_AXES
 
 __all__ = ["interpret"]
 
 # Constants up to this size are looked at; integers (index tables) in full, floats only while they could be scalars,
 # scales or masks that decide what a node means.
 _SMALL_FLOAT_ELEMENTS = 4096
-_MOST_AXES = 64  # torch computes with no more
+_ELEMENTS_OF_WORK = 256  # that numpy computes while a name is looked up
 _SCALARS = 64  # values up to this size are always remembered: shape arithmetic is made of them
 _RANDOM = frozenset(
     "RandomNormal RandomNormalLike RandomUniform RandomUniformLike Multinomial Bernoulli Dropout".split()
@@ -142,9 +143,12 @@ class _Walk:
             raise ModelError(f"node {node.name!r} ({node.operator}) reads {missing[0]!r}, which nothing makes")
         self.changed = True
         resolution = resolve(node, self.facts, self._limits.unrolled_nodes)
-        self._unrolled += len(resolution.nodes)
+        self._unrolled += len(resolution.nodes) + len(resolution.constants) // 4
         if self._unrolled > self._limits.unrolled_nodes:
-            raise ModelError(f"unrolling its loops gives more than {self._limits.unrolled_nodes:,} nodes")
+            raise ModelError(
+                f"unrolling node {node.name!r} ({node.operator}) gives more than {self._limits.unrolled_nodes:,} "
+                "nodes; export the model with fewer turns of its loops, or without them"
+            )
         self._add_constants(resolution.constants)
         self.visit_all(resolution.nodes)
 
@@ -157,6 +161,7 @@ class _Walk:
             self.facts[name] = self._constant_fact(constant)
 
     def _keep(self, node: Node) -> None:
+        spend(node, 1 + len(node.inputs) + len(node.outputs))
         self.nodes.append(node)
         for name, fact in zip(node.outputs, self._outputs(node), strict=False):
             if name:
@@ -209,6 +214,7 @@ class _Walk:
         except AznasError:
             infer(node, inputs)  # a better message, where the shapes are what does not fit
             raise
+        spend(node, sum(array.size for array in arrays) // _ELEMENTS_OF_WORK)
         return [_known(array) if self._spend(array.size) else Fact(array.shape, array.dtype) for array in arrays]
 
     def _spend(self, elements: int) -> bool:
@@ -239,8 +245,8 @@ class _Walk:
         shape = fact.shape or ()
         if min(shape, default=0) < 0:
             return f"a tensor of negative size {shape}"
-        if len(shape) > _MOST_AXES:
-            return f"a tensor of {len(shape)} axes, but at most {_MOST_AXES} can be computed with"
+        if len(shape) > MOST_AXES:
+            return f"a tensor of {len(shape)} axes, but at most {MOST_AXES} can be computed with"
         if fact.elements > self._limits.tensor_elements:
             return f"a tensor of shape {shape}, above the limit of {self._limits.tensor_elements:,} elements"
         return ""

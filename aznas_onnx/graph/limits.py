@@ -1,10 +1,20 @@
-"""How much a stranger's model may ask for."""
+"""How much a file may ask for, and the one budget that all passes over it draw on."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from types import FrameType
+from typing import Protocol
 
-__all__ = ["Limits"]
+from aznas_onnx.errors import ModelError
+
+__all__ = ["Limits", "Named", "copy", "reading", "spend", "within"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +30,7 @@ class Limits:
     nodes
         Number of nodes, branches and loop bodies included, after functions are inlined.
     unrolled_nodes
-        Number of nodes that loops may add when they are unrolled.
+        Number of nodes that loops may add when they are unrolled; sixteen times as many operands and constants.
     constants
         Number of initialisers and other tensors in the file.
     tensor_elements
@@ -28,6 +38,12 @@ class Limits:
     folded_elements
         Elements of a constant whose value is computed while the graph is read; larger ones stay symbolic, and so
         does everything once all that was computed exceeds eight times this.
+    copied_bytes
+        Text and tensors that inlining functions and unrolling loops may copy.
+    reading_s
+        Processor time that reading, finding blocks and counting may take together.
+    scoring_s
+        Estimated time of a scoring pass; None for any.
     """
 
     file_bytes: int = 2**31  # what protobuf can hold
@@ -37,3 +53,152 @@ class Limits:
     constants: int = 100_000
     tensor_elements: int = 2**31
     folded_elements: int = 2**22
+    copied_bytes: int = 2**26
+    reading_s: float = 8.0
+    scoring_s: float | None = None
+
+
+class Named(Protocol):
+    """What a message can point at: a node."""
+
+    @property
+    def name(self) -> str:
+        """How the file calls it."""
+        ...
+
+    @property
+    def operator(self) -> str:
+        """What it does."""
+        ...
+
+
+_WORK_BETWEEN_LOOKS = 64
+_REMINDER_S = 0.05  # a pass may have taken the first refusal for the model's own
+
+
+class _Budget:
+    """What one reading has spent so far, and where it is."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._ends_s = time.thread_time() + limits.reading_s
+        self._until_look = _WORK_BETWEEN_LOOKS
+        self._copied_bytes = 0
+        self._node: Named | None = None
+        self.is_open = True
+
+    def spend(self, node: Named | None, work: int) -> None:
+        self._node = node or self._node
+        self._until_look -= work
+        if self._until_look <= 0:
+            self._until_look = _WORK_BETWEEN_LOOKS
+            if time.thread_time() > self._ends_s:
+                self.refuse()
+
+    def copy(self, node: Named, size_bytes: int) -> None:
+        self._copied_bytes += size_bytes
+        if self._copied_bytes > self._limits.copied_bytes:
+            raise ModelError(
+                f"node {_short(node.name)!r} ({node.operator}) is repeated until its names and tensors take more than "
+                f"{self._limits.copied_bytes:,} bytes; export the model without that loop or function"
+            )
+
+    def refuse(self) -> None:
+        where = f", and has come to node {_short(self._node.name)!r} ({self._node.operator})" if self._node else ""
+        raise ModelError(
+            f"reading it takes more than {self._limits.reading_s:g} s of processor time{where}; "
+            "export a smaller graph, or allow more with --time-limit SECONDS"
+        )
+
+    def remind(self, signal_number: int, frame: FrameType | None) -> None:
+        """Refuse from a timer: for what draws on the budget too seldom."""
+        if self.is_open:
+            self.refuse()
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 200 else f"{name[:100]}...{name[-100:]}"
+
+
+_open: ContextVar[_Budget | None] = ContextVar("reading", default=None)
+
+
+@contextmanager
+def reading(limits: Limits) -> Iterator[None]:
+    """Open the budget of one reading; what is read inside another reading draws on that one's.
+
+    Passes over a graph draw on it with :func:`spend`, wherever they are: the budget belongs to the course of a call,
+    as a transaction does, and nothing that is computed depends on it. In the main thread of a process a timer sees to
+    those that do not, where the system has one and nobody else uses it.
+    """
+    if _open.get() is not None:
+        yield
+        return
+    budget = _Budget(limits)
+    token = _open.set(budget)
+    try:
+        with _timer(budget, limits.reading_s):
+            yield
+    finally:
+        budget.is_open = False
+        _open.reset(token)
+
+
+@contextmanager
+def _timer(budget: _Budget, seconds: float) -> Iterator[None]:
+    """Let a signal interrupt the reading once the process has worked so long."""
+    is_free = (
+        hasattr(signal, "setitimer")
+        and threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGPROF) is signal.SIG_DFL
+    )
+    if not is_free:
+        yield
+        return
+    signal.signal(signal.SIGPROF, budget.remind)
+    signal.setitimer(signal.ITIMER_PROF, seconds, _REMINDER_S)
+    try:
+        yield
+    finally:
+        budget.is_open = False
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, signal.SIG_DFL)
+
+
+def spend(node: Named | None, work: int = 1) -> None:
+    """Draw on the budget of the reading at hand.
+
+    Parameters
+    ----------
+    node
+        Where the pass is; None for where it was before.
+    work
+        About how many names or tensors it is about to look at.
+
+    Raises
+    ------
+    ModelError
+        If the reading has taken its time.
+    """
+    budget = _open.get()
+    if budget is not None:
+        budget.spend(node, work)
+
+
+def copy(node: Named, size_bytes: int) -> None:
+    """Draw on the bytes that copies of loop bodies and functions may take.
+
+    Raises
+    ------
+    ModelError
+        If they take more.
+    """
+    budget = _open.get()
+    if budget is not None:
+        budget.copy(node, size_bytes)
+
+
+def within(seconds: float | None, limits: Limits | None = None) -> Limits:
+    """Return limits with the time that ``--time-limit`` allows for reading and for scoring; as they are for None."""
+    given = limits or Limits()
+    return given if seconds is None else replace(given, reading_s=seconds, scoring_s=seconds)

@@ -25,6 +25,7 @@ from aznas_onnx.graph.tensors import (
     own_tensors,
     size_bytes,
 )
+from aznas_onnx.graph.text import check_text
 
 __all__ = ["Document", "Loaded", "Source", "load", "source_name", "subgraphs"]
 
@@ -90,6 +91,7 @@ def load(source: Document, limits: Limits) -> Loaded:
         path = Path(source)
         model, folder = _parse(_read(path, limits), name), path.parent
     nodes = plain_nodes(model.graph.node)
+    check_text(model, _not_plain(model, nodes))
     _check_outline(model, nodes, name, limits)
     _check_tensors(model, nodes, name, folder, limits)
     ordered = in_order(model, nodes)

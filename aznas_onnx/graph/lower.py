@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
@@ -19,12 +19,13 @@ from aznas_onnx.graph.ir import Array, AttributeValue, Constant, Graph, GraphInp
 from aznas_onnx.graph.limits import Limits
 from aznas_onnx.graph.load import subgraphs
 from aznas_onnx.graph.nodes import PlainNode, domain_of, plain_nodes, plain_value, typed
-from aznas_onnx.graph.tensors import read_tensor
+from aznas_onnx.graph.tensors import MOST_AXES, read_tensor
 
 __all__ = ["lower", "with_filled_weights"]
 
 _ZERO = np.zeros(1, dtype=np.float32)
 _MAX_AXES = 16
+_DEEPEST_CALL = 100  # of functions; exporters nest modules, whose trees are a dozen deep
 
 
 def lower(
@@ -69,24 +70,57 @@ def _inlined(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
 
 def _check_expansion(model: onnx.ModelProto, name: str, limits: Limits) -> None:
     """Refuse nested functions whose inlining would explode, or that call themselves."""
-    bodies = {(function.domain, function.name): function.node for function in model.functions}
-    sizes: dict[tuple[str, str], int] = {}
+    expansion = _Expansion(model, name, limits)
+    expansion.of(model.graph.node, ())
 
-    def size(nodes: Iterable[onnx.NodeProto], open_calls: tuple[tuple[str, str], ...]) -> int:
-        total = 0
+
+_Callee: TypeAlias = tuple[str, str, str]
+
+
+class _Expansion:
+    """How many nodes and bytes inlining gives."""
+
+    def __init__(self, model: onnx.ModelProto, name: str, limits: Limits) -> None:
+        self._name = name
+        self._limits = limits
+        self._bodies = {
+            (domain_of(function.domain), function.name, function.overload): function.node
+            for function in model.functions
+        }
+        if len(self._bodies) < len(model.functions):
+            raise ModelError(f"{name}: two of its functions have the same name, domain and overload; export it again")
+        # What each function holds is in the file once, and may be; what is copied is limited.
+        self._most_bytes = limits.copied_bytes + sum(function.ByteSize() for function in model.functions)
+        self._known: dict[_Callee, tuple[int, int]] = {}
+
+    def of(self, nodes: Iterable[onnx.NodeProto], callers: tuple[_Callee, ...]) -> tuple[int, int]:
+        """Return the nodes and bytes that nodes become inside of functions that are being expanded."""
+        count = size_bytes = 0
         for node in nodes:
-            key = (node.domain, node.op_type)
-            if key in open_calls:
-                raise ModelError(f"{name}: function {key[1]!r} calls itself; recursive functions are not valid ONNX")
-            if key in bodies and key not in sizes:
-                sizes[key] = size(bodies[key], (*open_calls, key))
-            total += sizes.get(key, 1)
-            total += sum(size(graph.node, open_calls) for graph in subgraphs(node))
-            if total > limits.nodes:
-                raise ModelError(f"{name}: inlining its functions gives more than {limits.nodes:,} nodes")
-        return total
+            added, added_bytes = self._of_node(node, callers)
+            count, size_bytes = count + added, size_bytes + added_bytes
+            if count > self._limits.nodes or size_bytes > self._most_bytes:
+                bound = f"{self._limits.nodes:,} nodes" if count > self._limits.nodes else f"{self._most_bytes:,} bytes"
+                raise ModelError(
+                    f"{self._name}: inlining its functions gives more than {bound}, at node {node.name!r} "
+                    f"({node.op_type}); export it without functions, or a smaller part of it"
+                )
+        return count, size_bytes
 
-    size(model.graph.node, ())
+    def _of_node(self, node: onnx.NodeProto, callers: tuple[_Callee, ...]) -> tuple[int, int]:
+        callee = (domain_of(node.domain), node.op_type, node.overload)
+        if callee in callers:
+            raise ModelError(
+                f"{self._name}: function {node.op_type!r} calls itself; recursive functions are not valid ONNX"
+            )
+        body = self._bodies.get(callee)
+        if body is not None and callee not in self._known:
+            if len(callers) > _DEEPEST_CALL:
+                raise ModelError(f"{self._name}: function {node.op_type!r} is called by {len(callers)} others in turn")
+            self._known[callee] = self.of(body, (*callers, callee))
+        inside = [self.of(graph.node, callers) for graph in subgraphs(node)]
+        own = self._known.get(callee, (1, node.ByteSize() if callers else 0))
+        return own[0] + sum(part[0] for part in inside), own[1] + sum(part[1] for part in inside)
 
 
 def with_filled_weights(graph: Graph, limits: Limits) -> Graph:
@@ -218,6 +252,8 @@ class _GraphLowering:
 
     def _sparse_constant(self, sparse: onnx.SparseTensorProto, name: str) -> Constant:
         shape = tuple(sparse.dims)
+        if len(shape) > MOST_AXES:
+            raise ModelError(f"sparse tensor {name!r} has {len(shape):,} axes; at most {MOST_AXES} are accepted")
         if any(size < 0 for size in shape) or math.prod(shape) > self._limits.tensor_elements:
             raise ModelError(
                 f"sparse tensor {name!r} has shape {shape}, "
@@ -228,10 +264,13 @@ class _GraphLowering:
         def read() -> Array:
             dense = np.zeros(shape, dtype=values.dtype)
             positions = read_tensor(sparse.indices, self._folder)
-            if positions.ndim == 1:
-                dense.reshape(-1)[positions] = values
-            else:
-                dense[tuple(positions.T)] = values
+            try:
+                if positions.ndim == 1:
+                    dense.reshape(-1)[positions] = values
+                else:
+                    dense[tuple(positions.T)] = values
+            except (IndexError, ValueError) as error:
+                raise ModelError(f"sparse tensor {name!r} cannot be read: {error}") from error
             return dense
 
         return Constant(shape=shape, dtype=values.dtype, read=read, sources=frozenset({name}))

@@ -17,6 +17,7 @@ import onnx
 from aznas_onnx.errors import ModelError
 from aznas_onnx.graph.ir import Array, AttributeValue, Node
 from aznas_onnx.graph.tensors import check_tensor, is_external, read_tensor, size_bytes
+from aznas_onnx.graph.text import node_is_text
 
 __all__ = ["PlainNode", "domain_of", "plain_nodes", "plain_value", "typed"]
 
@@ -62,6 +63,8 @@ def plain_nodes(nodes: Iterable[onnx.NodeProto]) -> list[PlainNode | None]:
 @lru_cache(maxsize=_MOST_NODES)
 def _plain(content: bytes) -> PlainNode | None:
     proto = onnx.NodeProto.FromString(content)
+    if not content.isascii() and not node_is_text(proto):
+        return None
     tensor_bytes = []
     for attribute in proto.attribute:
         if attribute.ref_attr_name or attribute.type not in (*_NUMBERS_AND_TEXT, _KIND.TENSOR):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -15,11 +16,14 @@ from aznas_onnx.errors import ModelError
 from aznas_onnx.graph.facts import Fact
 from aznas_onnx.graph.ir import Node
 
-__all__ = ["check_operands"]
+__all__ = ["check_operands", "check_text_attributes"]
 
 _Shape: TypeAlias = tuple[int, ...]
 _Shapes: TypeAlias = Sequence["_Shape | None"]
 
+_TERM = r"[A-Za-z ]*(?:\.\.\.[A-Za-z ]*)?"
+_EQUATION = re.compile(rf"{_TERM}(?:,{_TERM})*(?:->{_TERM})?")
+_LONGEST_EQUATION = 4096
 _WINDOWED = frozenset(("AveragePool", "Conv", "ConvTranspose", "LpPool", "MaxPool"))
 _WIDEST_WINDOW = 2**16
 _MAY_BE_ENDLESS = frozenset(("start", "end", "starts", "ends"))  # the largest number stands for the end of an axis
@@ -45,6 +49,24 @@ def check_operands(node: Node, inputs: Sequence[Fact | None]) -> None:
     if reason:
         listed = ", ".join("none" if shape is None else str(shape) for shape in shapes)
         raise ModelError(f"node {node.name!r} ({node.operator}) does not fit its inputs of shapes {listed}: {reason}")
+
+
+def check_text_attributes(node: Node) -> None:
+    """Check what a node says in a little language of its own: ONNX's rule for Einsum never ends for some equations.
+
+    Raises
+    ------
+    ModelError
+        If it is not written as the operator wants it.
+    """
+    if not node.is_op("Einsum"):
+        return
+    equation = node.attributes.get("equation")
+    if not isinstance(equation, str) or len(equation) > _LONGEST_EQUATION or not _EQUATION.fullmatch(equation):
+        raise ModelError(
+            f"node {node.name!r} ({node.operator}) has the equation {str(equation)[:80]!r}; letters with at most one "
+            "'...' an operand, commas and one '->' are accepted, as in '...ij,jk->...ik'"
+        )
 
 
 def _check_integers(node: Node) -> None:

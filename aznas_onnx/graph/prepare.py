@@ -16,7 +16,7 @@ from aznas_onnx.graph.inputs import InputPlan, plan_inputs
 from aznas_onnx.graph.interpret import interpret
 from aznas_onnx.graph.ir import Graph
 from aznas_onnx.graph.layout import layout
-from aznas_onnx.graph.limits import Limits
+from aznas_onnx.graph.limits import Limits, reading
 from aznas_onnx.graph.load import Source, load, source_name
 from aznas_onnx.graph.lower import lower, with_filled_weights
 from aznas_onnx.graph.model import Model
@@ -65,9 +65,9 @@ def prepare(
     ModelError
         If the model cannot be read, is invalid, or does not fit its shapes.
     """
-    name = source_name(source)
-    with named(name):
-        return _prepare(source, name, input_shapes or {}, keep_graph, limits or Limits())
+    name, limits = source_name(source), limits or Limits()
+    with named(name), reading(limits):
+        return _prepare(source, name, input_shapes or {}, keep_graph, limits)
 
 
 @contextmanager
@@ -175,8 +175,9 @@ def specialise(model: Model, batch_size: int, limits: Limits | None = None) -> M
             f"{model.name}: the model works at batch size {plan.declared_batch} only ({model.fixed_batch}); "
             f"score it with --batch-size {plan.declared_batch}"
         )
-    with named(model.name):
-        graph, facts = interpret(model.graph, batch_size, plan.shapes(batch_size), limits or Limits(), model.facts)
+    limits = limits or Limits()
+    with named(model.name), reading(limits):
+        graph, facts = interpret(model.graph, batch_size, plan.shapes(batch_size), limits, model.facts)
         if not _is_folded(graph, facts):
             graph, facts = fold(graph, facts, protected=declared_blocks(graph.metadata))
     return replace(model, graph=graph, facts=facts)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import onnx
 from onnx import numpy_helper
 
@@ -14,6 +15,7 @@ from aznas_onnx.errors import ModelError
 from aznas_onnx.graph.ir import Array
 
 __all__ = [
+    "MOST_AXES",
     "check_tensor",
     "function_tensors",
     "is_external",
@@ -22,6 +24,9 @@ __all__ = [
     "read_tensor",
     "size_bytes",
 ]
+
+MOST_AXES = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
+"""What numpy can compute with; torch computes with 64."""
 
 # Types that pack several elements into a byte; numpy has one byte for each.
 _BITS = {
@@ -79,9 +84,13 @@ def size_bytes(tensor: onnx.TensorProto) -> int:
     Raises
     ------
     ModelError
-        If the type is unknown or a dimension negative.
+        If the type is unknown, a dimension negative, or there are too many.
     """
     shape = tuple(tensor.dims)
+    if len(shape) > MOST_AXES:
+        raise ModelError(
+            f"tensor {tensor.name!r} has {len(shape):,} axes, but at most {MOST_AXES} can be computed with"
+        )
     if shape and min(shape) < 0:
         raise ModelError(f"tensor {tensor.name!r} has a negative dimension {shape}")
     elements: int = math.prod(shape)
@@ -116,6 +125,21 @@ def check_tensor(tensor: onnx.TensorProto, folder: Path | None) -> None:
             f"tensor {tensor.name!r} has {len(tensor.raw_data):,} bytes of data, "
             f"but its shape {tuple(tensor.dims)} needs {needed:,}"
         )
+    elif tensor.data_type == onnx.TensorProto.STRING:
+        _check_strings(tensor, needed)
+
+
+def _check_strings(tensor: onnx.TensorProto, count: int) -> None:
+    if len(tensor.string_data) != count:
+        raise ModelError(
+            f"tensor {tensor.name!r} has {len(tensor.string_data):,} strings, "
+            f"but its shape {tuple(tensor.dims)} needs {count:,}"
+        )
+    try:
+        for text in tensor.string_data:
+            text.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ModelError(f"tensor {tensor.name!r} holds text that is no UTF-8: {text[:40]!r}") from error
 
 
 def read_tensor(tensor: onnx.TensorProto, folder: Path | None) -> Array:
@@ -127,7 +151,7 @@ def read_tensor(tensor: onnx.TensorProto, folder: Path | None) -> Array:
         If it cannot be read any more.
     """
     if not is_external(tensor):
-        return numpy_helper.to_array(tensor)
+        return _array(tensor)
     path, offset = _place(tensor, folder)
     needed = size_bytes(tensor)
     try:
@@ -138,7 +162,15 @@ def read_tensor(tensor: onnx.TensorProto, folder: Path | None) -> Array:
         raise ModelError(f"external data {path} cannot be read: {error.strerror or error}") from error
     if len(content) < needed:
         raise ModelError(f"external data {path} is truncated: {needed:,} bytes at offset {offset:,} are needed")
-    return numpy_helper.to_array(onnx.TensorProto(dims=tensor.dims, data_type=tensor.data_type, raw_data=content))
+    return _array(onnx.TensorProto(name=tensor.name, dims=tensor.dims, data_type=tensor.data_type, raw_data=content))
+
+
+def _array(tensor: onnx.TensorProto) -> Array:
+    try:
+        return numpy_helper.to_array(tensor)
+    except (OverflowError, TypeError, ValueError) as error:  # data that is not of the type and shape that it claims
+        reason = str(error).partition("\n")[0][:200]
+        raise ModelError(f"tensor {tensor.name!r} of shape {tuple(tensor.dims)} cannot be read: {reason}") from error
 
 
 def _place(tensor: onnx.TensorProto, folder: Path | None) -> tuple[Path, int]:

@@ -203,7 +203,7 @@ def test_loops_inside_loops_add_up() -> None:
             [value(f"co{depth}", TensorProto.BOOL, []), value(f"so{depth}")],
         )
         nodes = [helper.make_node("Loop", ["t", "c", "s"], ["so"], body=inner)]
-    with pytest.raises(ModelError, match="unrolling its loops gives more than 2,000 nodes"):
+    with pytest.raises(ModelError, match=r"unrolling node 'Loop_0/.*gives more than 2,000 nodes"):
         prepare(loop(20, nodes), limits=Limits(unrolled_nodes=2000))
 
 

@@ -19,6 +19,7 @@ from aznas_onnx.graph.evaluate import is_cheap
 from aznas_onnx.graph.facts import Fact, Facts
 from aznas_onnx.graph.infer import infer
 from aznas_onnx.graph.ir import Array, Constant, Graph, Node
+from aznas_onnx.graph.limits import spend
 
 __all__ = ["Editor"]
 
@@ -79,6 +80,7 @@ class Editor:
             found = [node for operator in operators for node in self._by_operator.get(operator, ())]
             found.sort(key=self._slot.__getitem__)
         for node in found:
+            spend(node, 1 + len(node.inputs))
             if node in self._slot:
                 yield node
                 continue
@@ -102,7 +104,9 @@ class Editor:
 
     def readers(self, name: str) -> tuple[Node, ...]:
         """Return the nodes that read a tensor."""
-        return tuple(self._readers.get(name, ()))
+        found = tuple(self._readers.get(name, ()))
+        spend(None, len(found))
+        return found
 
     def position(self, node: Node) -> int:
         """Return where a node is: what is made at a smaller position is made earlier."""

@@ -1,0 +1,118 @@
+"""Whether the text of a file is text: protobuf accepts any bytes where ONNX has names, and hands on what is no UTF-8.
+
+What a file names is checked once, where it is opened. Descriptions that nothing here reads are left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TypeAlias
+
+import onnx
+
+from aznas_onnx.errors import ModelError
+
+__all__ = ["check_text", "node_is_text"]
+
+_KIND = onnx.AttributeProto
+_Found: TypeAlias = tuple[str, "str | bytes"]
+
+
+def check_text(model: onnx.ModelProto, nodes: Iterable[onnx.NodeProto]) -> None:
+    """Check all names in a model that is about to be read.
+
+    Parameters
+    ----------
+    model
+        As it was parsed.
+    nodes
+        Those nodes of its graph that are not known to be text.
+
+    Raises
+    ------
+    ModelError
+        If one is no UTF-8.
+    """
+    found = "a name"
+    try:
+        for found, text in _texts(model, nodes):
+            if not isinstance(text, str):
+                raise ModelError(
+                    f"{found} is {text[:40]!r}, which is no UTF-8; export the model again with names that are text"
+                )
+    except UnicodeDecodeError as error:  # protobuf's other implementations
+        raise ModelError(f"{found}, or what follows it, is no UTF-8; export the model again") from error
+
+
+def node_is_text(node: onnx.NodeProto) -> bool:
+    """Whether all names of a node, those in its graphs included, are UTF-8."""
+    try:
+        return all(isinstance(text, str) for _, text in _of_node(node))
+    except UnicodeDecodeError:
+        return False
+
+
+def _texts(model: onnx.ModelProto, nodes: Iterable[onnx.NodeProto]) -> Iterator[_Found]:
+    for entry in model.opset_import:
+        yield "the domain of an operator set", entry.domain
+    for entry in (*model.metadata_props, *model.graph.metadata_props):
+        yield "a key of the metadata", entry.key
+        yield f"the value of {entry.key!r} in the metadata", entry.value
+    yield from _of_graph(model.graph)
+    for node in nodes:
+        yield from _of_node(node)
+    for function in model.functions:
+        for text in (function.name, function.domain, function.overload):
+            yield "the name of a function", text
+        for text in (*function.input, *function.output, *function.attribute):
+            yield f"a name in function {function.name!r}", text
+        for entry in function.opset_import:
+            yield "the domain of an operator set", entry.domain
+        for node in (*function.node, _with(function.attribute_proto)):
+            yield from _of_node(node)
+
+
+def _with(attributes: Iterable[onnx.AttributeProto]) -> onnx.NodeProto:
+    return onnx.NodeProto(attribute=attributes)
+
+
+def _of_graph(graph: onnx.GraphProto) -> Iterator[_Found]:
+    """Yield the names of a graph but for those of its nodes."""
+    yield "the graph's name", graph.name
+    for value in (*graph.input, *graph.output):
+        yield "the name of an input or output", value.name
+        for dimension in value.type.tensor_type.shape.dim:
+            if dimension.HasField("dim_param"):
+                yield f"a symbol in the shape of {value.name!r}", dimension.dim_param
+    for tensor in graph.initializer:
+        yield from _of_tensor(tensor)
+    for sparse in graph.sparse_initializer:
+        yield from _of_tensor(sparse.values)
+        yield from _of_tensor(sparse.indices)
+
+
+def _of_tensor(tensor: onnx.TensorProto) -> Iterator[_Found]:
+    yield "the name of a tensor", tensor.name
+    for entry in tensor.external_data:
+        yield f"an entry of the external data of tensor {tensor.name!r}", entry.key
+        yield f"the {entry.key} of the external data of tensor {tensor.name!r}", entry.value
+
+
+def _of_node(node: onnx.NodeProto) -> Iterator[_Found]:
+    yield "the name of a node", node.name
+    what = f"a name in node {node.name!r}"
+    for text in (node.op_type, node.domain, node.overload, *node.input, *node.output):
+        yield what, text
+    for attribute in node.attribute:
+        yield what, attribute.name
+        if attribute.ref_attr_name:
+            yield what, attribute.ref_attr_name
+        if attribute.type == _KIND.TENSOR:
+            yield from _of_tensor(attribute.t)
+        for graph in (attribute.g, *attribute.graphs) if attribute.type in (_KIND.GRAPH, _KIND.GRAPHS) else ():
+            yield from _of_graph(graph)
+            for inner in graph.node:
+                yield from _of_node(inner)
+        if attribute.type in (_KIND.SPARSE_TENSOR, _KIND.TENSORS):
+            for tensor in (attribute.sparse_tensor.values, attribute.sparse_tensor.indices, *attribute.tensors):
+                yield from _of_tensor(tensor)
