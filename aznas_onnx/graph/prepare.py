@@ -106,8 +106,9 @@ def _prepare(
     _check_computes(graph, plan.primary)
     graph, facts, fused = canonicalise(graph, facts, protected=declared)
     restored: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
     if not keep_graph:
-        graph, facts, restored = restore_normalisation(graph, facts, protected=declared)
+        graph, facts, restored, doubts = restore_normalisation(graph, facts, protected=declared)
     axes = layout(graph, facts)
     if facts.batch_size != batch:
         graph, facts = interpret(graph, batch, plan.shapes(batch), limits, facts)
@@ -119,7 +120,7 @@ def _prepare(
         inputs=plan,
         layout=axes,
         changes=(*changes, *fused, *restored),
-        warnings=plan.warnings,
+        warnings=(*plan.warnings, *doubts),
         fixed_batch=fixed_batch,
     )
 

@@ -169,7 +169,7 @@ def canonicalise(
 
 def restore_normalisation(
     graph: Graph, facts: Facts, *, protected: Collection[str] = ()
-) -> tuple[Graph, Facts, tuple[str, ...]]:
+) -> tuple[Graph, Facts, tuple[str, ...], tuple[str, ...]]:
     """Put batch normalisation back where the exporter folded it into a convolution, and biases that it removed.
 
     Returns
@@ -180,10 +180,12 @@ def restore_normalisation(
         For every tensor of that graph.
     changes
         What was done and on what evidence, in words for the user.
+    doubts
+        What the file leaves open, in words for the user.
     """
     editor = Editor(graph, facts, protected)
-    changes = restore_folded(editor)
+    changes, doubts = restore_folded(editor)
     if not editor.modified:
-        return graph, facts, ()
+        return graph, facts, (), doubts
     restored = editor.finish()
-    return restored, editor.facts(restored), changes
+    return restored, editor.facts(restored), changes, doubts

@@ -63,7 +63,8 @@ def _bias_of_convolution(editor: Editor, node: Node) -> str | None:
         if bias is None:
             return "it does not add a constant per channel"
         patch = Patch(editor, node)
-        name = addend if bias.shape == editor.shape(addend) else editor.add_constant(bias, addend)
+        is_its_own = bias.shape == editor.shape(addend) and len(editor.readers(addend)) == 1
+        name = addend if is_its_own else editor.add_constant(bias, addend)
         patch.add(
             before.op_type, *before.inputs[:2], name, name=before.name, version=before.version, output=node.outputs[0],
             attributes=before.attributes,

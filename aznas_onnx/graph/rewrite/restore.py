@@ -9,10 +9,11 @@ Which convolutions were normalised is decided in this order:
 1. A convolution that is followed by a normalisation was not folded.
 2. Names: the marks that exporters leave on what they fold, then names that a framework gives genuine biases
    (:mod:`aznas_onnx.graph.rewrite.evidence`).
-3. With no word from names, structure. A bias on a feature map that feeds further layers is taken for a folded
-   normalisation, unless the graph keeps normalisation operators of its own, or has genuine biases and no mark of
-   folding: both show that nothing was folded. A layer that a factor was multiplied into (a layer scale) lost its names
-   to that; the marks of others say nothing of it, and a genuine bias anywhere speaks against it.
+3. A layer that a factor was multiplied into (a layer scale) lost its names to that. It is taken for folded where other
+   layers bear the marks of folding and no bias is genuine.
+
+Any other convolution with a bias stays as it is: what folding leaves is what a network without normalisation has. Where
+nothing in the graph speaks for the one or the other, the user reads of the doubt.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _NORMALISATIONS = frozenset(
 )
 _MOVES_DATA = frozenset("Transpose Reshape Flatten Squeeze Unsqueeze Identity".split())
 _WEIGHTED = frozenset("Conv ConvTranspose Gemm MatMul".split())
-_ASSUMED = "taken for folded, because their biases are not named as parameters"
+_ASSUMED = "taken for folded like others; a factor multiplied into them took their names"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,26 +47,41 @@ class _Layer:
     channels: int
 
 
-def restore_folded(editor: Editor) -> tuple[str, ...]:
-    """Put batch normalisation back; return what was done in words for the user."""
+def restore_folded(editor: Editor) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Put batch normalisation back; return what was done, and what remains in doubt, in words for the user."""
     layers = list(_layers(editor))
     by_name = [folded_by(layer.names) for layer in layers]
-    has_genuine = any(
-        not by and is_genuine(layer.names) and _may_be_folded(editor, layer)
-        for layer, by in zip(layers, by_name, strict=True)
-    )
-    silent_means_folded = not _keeps_normalisation(editor) and (any(by_name) or not has_genuine)
+    is_open = [not by and _may_be_folded(editor, layer) for layer, by in zip(layers, by_name, strict=True)]
+    silent = [layer for layer, unsaid in zip(layers, is_open, strict=True) if unsaid and not is_genuine(layer.names)]
+    has_genuine = len(silent) < sum(is_open)
+    keeps_normalisation = _keeps_normalisation(editor)
+    found = [(layer, by) for layer, by in zip(layers, by_name, strict=True) if by]
+    if found and not has_genuine and not keeps_normalisation:
+        found += [(layer, _ASSUMED) for layer in silent if holds_factor(layer.names)]
+        silent = [layer for layer in silent if not holds_factor(layer.names)]
     restored: Counter[tuple[str, str]] = Counter()
-    for layer, by in zip(layers, by_name, strict=True):
-        silent = not by and silent_means_folded and not (has_genuine and holds_factor(layer.names))
-        if silent and not is_genuine(layer.names) and _may_be_folded(editor, layer):
-            by = _ASSUMED
-        if by and not _is_normalised(editor, layer.node):
+    for layer, by in found:
+        if not _is_normalised(editor, layer.node):
             _restore(editor, layer)
             restored["linear layer" if layer.names.is_linear else "convolution", by] += 1
+    speaks_against = keeps_normalisation or (has_genuine and not any(by_name))
+    in_doubt = 0 if speaks_against else sum(not _is_normalised(editor, layer.node) for layer in silent)
+    return _restored_in_words(restored), _doubt_in_words(in_doubt)
+
+
+def _restored_in_words(restored: Counter[tuple[str, str]]) -> tuple[str, ...]:
     return tuple(
         f"normalisation restored after {plural(count, kind)} ({by if by == _ASSUMED else f'folded by {by}'})"
         for (kind, by), count in restored.items()
+    )
+
+
+def _doubt_in_words(count: int) -> tuple[str, ...]:
+    if not count:
+        return ()
+    return (
+        f"nothing in the file says whether batch normalisation was folded into {plural(count, 'convolution')} with "
+        "biases, so none was put back; if the network has it, export it with BatchNormalization operators",
     )
 
 
