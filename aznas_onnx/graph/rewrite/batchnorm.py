@@ -1,17 +1,25 @@
-"""Batch normalisation in evaluation mode is a factor and a term per channel, and some exporters write just that."""
+"""Batch normalisation in evaluation mode is a factor and a term per channel, and some exporters write just that.
+
+    Keras on PyTorch, Flax      (x - mean) * factor + shift,  with factor = scale / sqrt(variance + epsilon)
+    TensorFlow, frozen norms    x * factor + (shift - mean * factor)
+    by hand                     (x - mean) / deviation * scale + shift
+
+A chain of such steps is read as a whole (:func:`_chain`). What shows that it is a batch normalisation, and no layer
+scale, preprocessing or scale and shift of another normalisation, is said in :func:`_says_batch_normalisation`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeAlias
+import operator
+from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from aznas_onnx.graph.evaluate import is_cheap
 from aznas_onnx.graph.ir import Constant, Node
+from aznas_onnx.graph.rewrite.channels import Step, combined, inverted, joined, step_of
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.evidence import names_batch_normalisation
-from aznas_onnx.graph.rewrite.linear import as_vector
 from aznas_onnx.graph.rewrite.patch import Patch
 from aznas_onnx.graph.rewrite.rewriting import Rewrite
 
@@ -19,108 +27,208 @@ __all__ = ["EPSILON", "REWRITES", "add_batch_normalisation"]
 
 EPSILON = 1e-5
 
-_Vector: TypeAlias = npt.NDArray[np.float32]
+_LAYOUT = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten")
+_MAKES_MAPS = frozenset(
+    "Add Concat MaxPool AveragePool GlobalAveragePool Relu LeakyRelu PRelu Clip Swish HardSwish Elu Selu Celu Gelu "
+    "Mish Slice Split Pad Resize DepthToSpace SpaceToDepth Dropout".split()
+)
+_READ_ELEMENTS = 4096
+_LOOKED_AT = 16
+_SEARCHED = 64
 
 
 def add_batch_normalisation(
-    editor: Editor, node: Node, x: str, scale: Constant | None, shift: Constant | None, channels: int, *before: Node
+    editor: Editor,
+    node: Node,
+    x: str,
+    *,
+    channels: int,
+    scale: Constant | None = None,
+    shift: Constant | None = None,
+    mean: Constant | None = None,
+    axis: int = 1,
+    before: Sequence[Node] = (),
 ) -> None:
-    """Replace `node` by the nodes `before` and a batch normalisation of `x` that scales and shifts, and no more.
+    """Replace `node` by the nodes `before` and a batch normalisation of `x` along an axis: (x - mean) * scale + shift.
 
-    Its statistics are such that it computes what was there. A scale or shift that is None is one or zero.
+    Its variance is such that it computes just that. A scale, shift or mean that is None changes nothing.
     """
     output = node.outputs[0]
     vectors = (
         ("weight", scale or Constant.of(np.ones(channels, dtype=np.float32))),
         ("bias", shift or Constant.of(np.zeros(channels, dtype=np.float32))),
-        ("mean", Constant.of(np.zeros(channels, dtype=np.float32))),
+        ("mean", mean or Constant.of(np.zeros(channels, dtype=np.float32))),
         ("variance", Constant.of(np.full(channels, 1.0 - EPSILON, dtype=np.float32))),
     )
     names = [editor.add_constant(constant, f"{output}/batch_norm/{label}") for label, constant in vectors]
     patch = Patch(editor, node)
     patch.extend(*before)
-    patch.add("BatchNormalization", x, *names, output=output, epsilon=EPSILON)
+    if axis == 1:
+        patch.add("BatchNormalization", x, *names, output=output, epsilon=EPSILON)
+    else:
+        shape = editor.shape(x)
+        assert shape is not None  # a vector was found along its axis
+        order = (0, axis, *(place for place in range(1, len(shape)) if place != axis))
+        turned = patch.add("Transpose", x, perm=order)
+        made = patch.add("BatchNormalization", turned, *names, epsilon=EPSILON)
+        patch.add("Transpose", made, perm=tuple(map(order.index, range(len(shape)))), output=output)
     patch.apply()
 
 
-def _per_channel(editor: Editor, node: Node) -> tuple[str, Constant] | None:
-    """Return the activation and the constant of a Mul or Add by one constant per channel; None for any other."""
-    for x, name in (node.inputs, node.inputs[::-1]):
-        shape = editor.shape(x)
-        if editor.constant(x) is not None or shape is None or len(shape) < 2 or shape != editor.shape(node.outputs[0]):
-            continue
-        vector = as_vector(editor, name, len(shape), 1, shape[1])
-        if vector is not None and (shape[1] > 1 or len(shape) != 2):
-            return x, vector
-    return None
+def _chain(editor: Editor, node: Node) -> list[Step]:
+    """Return the steps around a first factor: a mean subtracted, factors, terms; nothing where the node is none."""
+    step = step_of(editor, node)
+    if step is None or not step.is_factor:
+        return []
+    steps = [step]
+    before = step_of(editor, editor.producer(step.x)) if editor.is_private(step.x) else None
+    if before is not None and before.axis == step.axis:
+        if before.is_factor:
+            return []
+        if before.node.is_op("Sub"):
+            steps.insert(0, before)
+    while (after := step_of(editor, editor.sole_reader(steps[-1].node.outputs[0]))) is not None:
+        if after.axis != step.axis or (after.is_factor and not steps[-1].is_factor):
+            break
+        steps.append(after)
+    return steps
 
 
 def _written_out(editor: Editor, node: Node) -> str | None:
-    """A factor per channel, mostly followed by a term per channel.
-
-    The factor alone is a layer scale unless its name says batch normalisation: exporters drop a term that is zero,
-    as it is in networks that were not trained. Both together after a convolution can be nothing else; elsewhere
-    they may be the preprocessing of an image, and only their name tells.
-    """
-    factor = _per_channel(editor, node)
-    if factor is None:
+    """A factor per channel, mostly with a mean subtracted before it or a term added after it."""
+    steps = _chain(editor, node)
+    if not steps:
         return "it does not multiply by a constant per channel"
-    x, scale = factor
-    named = names_batch_normalisation(node.name, node.outputs[0])
-    term, root = None, node
-    reader = editor.sole_reader(node.outputs[0])
-    if reader is not None and reader.is_op("Add"):
-        addend = _per_channel(editor, reader)
-        if addend is not None and addend[0] == node.outputs[0]:
-            term, root = addend[1], reader
-    before = editor.producer(x)
-    after_convolution = before is not None and before.is_op("Conv", "ConvTranspose") and editor.is_private(x)
-    if not named and not (after_convolution and term is not None):
+    if not _says_batch_normalisation(editor, steps):
         return "nothing says that it is a batch normalisation"
-    add_batch_normalisation(editor, root, x, scale, term, scale.elements)
+    first = next(index for index, step in enumerate(steps) if step.is_factor)
+    factors = [step for step in steps if step.is_factor]
+    terms = [step for step in steps[first:] if not step.is_factor]
+    add_batch_normalisation(
+        editor, steps[-1].node, steps[0].x, channels=factors[0].vector.elements, axis=factors[0].axis,
+        scale=joined(factors), shift=joined(terms), mean=steps[0].vector if first else None,
+    )  # fmt: skip
     return None
+
+
+def _says_batch_normalisation(editor: Editor, steps: Sequence[Step]) -> bool:
+    """Whether a chain is a batch normalisation, by the first of these that applies.
+
+    - Its factor's name says so.
+    - It has a mean, a factor and a shift: nothing else needs all three.
+    - One of its vectors was computed from a variance, in the file itself.
+    - It follows a layer with weights, with a mean or a shift beside its factor. A factor alone is a layer scale, unless
+      it is what is left of a normalisation that was never trained: exporters drop a mean and a shift of zero.
+    - It has a shift and follows what makes feature maps: a sum, a Concat, an activation, a pool
+      (pre-activation, and normalisation behind the activation). Before the first layer with weights it is the
+      preprocessing of an image, and on tokens the affine layer of a network without normalisation.
+    """
+    is_centred, is_shifted = not steps[0].is_factor, not steps[-1].is_factor
+    factors = [step for step in steps if step.is_factor]
+    if any(names_batch_normalisation(step.node.name, step.node.outputs[0]) for step in factors):
+        return True
+    if (is_centred and is_shifted) or any(_is_of_variance(step.vector) for step in steps):
+        return True
+    maker = _maker(editor, steps[0].x)
+    if maker is not None and _output_channels(editor, maker) == factors[0].vector.elements:
+        return is_centred or is_shifted or _is_untrained(factors[0].vector)
+    rank = editor.rank(steps[0].x) or 0
+    is_map = factors[0].axis == 1 or rank > 3
+    return is_shifted and is_map and maker is not None and maker.is_op(*_MAKES_MAPS) and _has_layers(editor, maker)
+
+
+def _maker(editor: Editor, name: str) -> Node | None:
+    """Return the node that made a tensor, seen through changes of layout and an added bias."""
+    node = editor.producer(name)
+    for _ in range(_LOOKED_AT):
+        step = step_of(editor, node)
+        if node is None or not (node.is_op(*_LAYOUT) or (step is not None and node.is_op("Add"))):
+            break
+        node = editor.producer(node.inputs[0] if step is None else step.x)
+    return node
+
+
+def _output_channels(editor: Editor, node: Node) -> int:
+    """Return the number of channels that a layer with constant weights makes; 0 for any other node."""
+    weight = editor.constant(node.input(1))
+    shape = editor.shape(node.outputs[0])
+    if weight is None or len(weight.shape) < 2 or shape is None:
+        return 0
+    if node.is_op("Conv", "ConvTranspose"):
+        return shape[1]
+    return shape[-1] if node.is_op("Gemm", "MatMul") else 0
+
+
+def _has_layers(editor: Editor, node: Node) -> bool:
+    """Whether there is a layer with weights near before a node."""
+    pending, seen = [node], {node}
+    while pending and len(seen) <= _SEARCHED:
+        current = pending.pop(0)
+        if _output_channels(editor, current):
+            return True
+        makers = [editor.producer(name) for name in current.inputs]
+        fresh = [maker for maker in dict.fromkeys(makers) if maker is not None and maker not in seen]
+        seen.update(fresh)
+        pending.extend(fresh)
+    return False
+
+
+def _is_of_variance(vector: Constant) -> bool:
+    """Whether the file computes a vector from the root of something positive and a small number."""
+    pending, seen = [vector], 0
+    while pending and seen < _LOOKED_AT:
+        origin = pending.pop(0).origin
+        seen += 1
+        if origin is None:
+            continue
+        operands = [operand for operand in origin.inputs if operand is not None]
+        is_root = origin.node.is_op("Sqrt") or (origin.node.is_op("Pow") and abs(_number(operands[-1])) == 0.5)
+        total = operands[0].origin if is_root else None
+        added = total.inputs if total is not None and total.node.is_op("Add") else ()
+        if any(operand is not None and 0.0 < _number(operand) < 0.1 for operand in added):
+            return True
+        pending.extend(operands)
+    return False
+
+
+def _number(constant: Constant) -> float:
+    """Return the value of a float constant that holds one number throughout, if it is small; else 0."""
+    if constant.read is None or constant.elements > _READ_ELEMENTS or not is_cheap(constant):
+        return 0.0
+    values = constant.read().reshape(-1)
+    return float(values[0]) if values.size and bool((values == values[0]).all()) else 0.0
+
+
+def _is_untrained(factor: Constant) -> bool:
+    """Whether a factor is 1 / sqrt(1 + epsilon) throughout: of variances and scales that are one."""
+    return 0.99 < _number(factor) < 1.0
 
 
 def _followed_by_scale(editor: Editor, node: Node) -> str | None:
     """A batch normalisation without parameters of its own, as Caffe has it, with its scale and shift behind it."""
-    factor = _per_channel(editor, node)
-    inner = None if factor is None else editor.producer(factor[0])
-    reader = editor.sole_reader(node.outputs[0])
-    if factor is None or inner is None or not inner.is_op("BatchNormalization") or not editor.is_private(factor[0]):
+    steps = _chain(editor, node)
+    if not steps or not steps[0].is_factor or steps[0].axis != 1:
         return "it does not scale a batch normalisation"
-    addend = None if reader is None or not reader.is_op("Add") else _per_channel(editor, reader)
-    if reader is None or addend is None or addend[0] != node.outputs[0] or len(inner.outputs) > 1:
+    inner = editor.producer(steps[0].x)
+    if inner is None or not inner.is_op("BatchNormalization") or not editor.is_private(steps[0].x):
+        return "it does not scale a batch normalisation"
+    if len(steps) != 2 or steps[1].is_factor or len(inner.outputs) > 1:
         return "no shift follows"
     weight, bias = (editor.constant(name) for name in inner.inputs[1:3])
     if weight is None or bias is None:
         return "its parameters are computed"
-    scale, shift = factor[1], addend[1]
+    root, scale, shift = steps[1].node, *(inverted(step) for step in steps)
     names = [
-        editor.add_constant(_combined(lambda w, s: w * s, scale, weight, scale), f"{reader.outputs[0]}/weight"),
-        editor.add_constant(
-            _combined(lambda b, s, t: b * s + t, shift, bias, scale, shift), f"{reader.outputs[0]}/bias"
-        ),
+        editor.add_constant(combined(operator.mul, scale, weight, scale), f"{root.outputs[0]}/weight"),
+        editor.add_constant(combined(lambda b, s, t: b * s + t, shift, bias, scale, shift), f"{root.outputs[0]}/bias"),
     ]
-    patch = Patch(editor, reader)
+    patch = Patch(editor, root)
     patch.add(
         "BatchNormalization", inner.inputs[0], *names, *inner.inputs[3:], name=inner.name, version=inner.version,
-        output=reader.outputs[0], attributes=inner.attributes,
+        output=root.outputs[0], attributes=inner.attributes,
     )  # fmt: skip
     patch.apply()
     return None
-
-
-def _combined(function: Callable[..., _Vector], parameter: Constant, *parts: Constant) -> Constant:
-    """Return what a function makes of vectors; it stands for the trained vector `parameter`."""
-    reads = [part.read for part in parts]
-
-    def read() -> _Vector:
-        return function(*(read() for read in reads if read is not None))
-
-    readable = all(part is not None for part in reads)
-    return Constant(
-        shape=parameter.shape, dtype=parameter.dtype, read=read if readable else None, sources=parameter.sources
-    )
 
 
 def _zero_bias_before(editor: Editor, node: Node) -> str | None:
@@ -138,6 +246,6 @@ def _zero_bias_before(editor: Editor, node: Node) -> str | None:
 
 REWRITES: tuple[Rewrite, ...] = (
     Rewrite(operators=("BatchNormalization",), attempt=_zero_bias_before),
-    Rewrite(operators=("Mul",), attempt=_followed_by_scale),
-    Rewrite(operators=("Mul",), attempt=_written_out, result="BatchNormalization"),
+    Rewrite(operators=("Mul", "Div"), attempt=_followed_by_scale),
+    Rewrite(operators=("Mul", "Div"), attempt=_written_out, result="BatchNormalization"),
 )

@@ -6,19 +6,24 @@ All start from a root of a mean: sqrt(mean((x - mean(x))^2) + eps) or sqrt(mean(
     TensorFlow        x * (r * g) + (b - m * (r * g)),  with r = 1 / s
     Flax              (x - m) * (r * g) + b, with the variance as max(0, mean(x^2) - m^2)
 
-which all expand to the same sum of products (:mod:`aznas_onnx.graph.rewrite.algebra`).
+which all expand to the same sum of products (:mod:`aznas_onnx.graph.rewrite.algebra`). The axes of the mean say which
+normalisation it is: over features (layer), over positions (instance), or over both within groups of channels. Groups
+are made and joined by reshapes, so that their scale and shift may come after, on the joined channels.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from aznas_onnx.graph.ir import Constant, Node
 from aznas_onnx.graph.rewrite.algebra import Sum, climb, close, expand
+from aznas_onnx.graph.rewrite.channels import Affine, affine_after
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.linear import as_vector, reshaped
 from aznas_onnx.graph.rewrite.patch import Patch
@@ -50,17 +55,31 @@ class _Affine:
     shift: str
 
 
-def _normalisation(editor: Editor, node: Node) -> str | None:
-    """LayerNormalization or RMSNormalization around a Sqrt, or around a Pow by -1/2."""
-    if node.is_op("Pow") and editor.scalar(node.inputs[1]) != -0.5:
-        return "it is no reciprocal root"
+def _normalisation(operator: str, editor: Editor, node: Node) -> str | None:
+    """A normalisation around a Sqrt, or around a Pow by 1/2 or -1/2, if it is that operator."""
+    if node.is_op("Pow") and editor.scalar(node.inputs[1]) not in (0.5, -0.5):
+        return "it is no root"
     deviation = _deviation(editor, node.inputs[0])
     if deviation is None:
         return "it is not the root of a variance"
     affine = _affine(editor, node, deviation)
     if affine is None:
         return "what is divided by it is not normalised by it"
-    return _write(editor, deviation, affine)
+    shape = editor.shape(deviation.x)
+    assert shape is not None  # its reduction has axes
+    if operator != _operator(editor, deviation, affine, shape):
+        return f"it is no {operator}"
+    return _WRITERS[operator](editor, deviation, affine, shape)
+
+
+def _operator(editor: Editor, deviation: _Deviation, affine: _Affine, shape: tuple[int, ...]) -> str:
+    """Return which normalisation it is, by the axes of the mean."""
+    rank = len(shape)
+    if not deviation.mean:
+        return "RMSNormalization"
+    if rank > 3 and deviation.axes == (*range(1, rank - 2), rank - 1):
+        return "GroupNormalization"
+    return "InstanceNormalization" if _channel_of_instances(editor, deviation, affine, shape) else "LayerNormalization"
 
 
 def _deviation(editor: Editor, name: str) -> _Deviation | None:
@@ -143,7 +162,7 @@ def _affine(editor: Editor, node: Node, deviation: _Deviation) -> _Affine | None
     reciprocal = node.outputs[0]
     symbols = {deviation.x, deviation.mean, reciprocal} - {""}
     inverse = {}
-    if node.is_op("Sqrt"):
+    if node.is_op("Sqrt") or editor.scalar(node.inputs[1]) == 0.5:
         inverse, symbols = {reciprocal: "1/std"}, symbols - {reciprocal}
         reciprocal = "1/std"
     best = None
@@ -173,13 +192,9 @@ def _parts(editor: Editor, total: Sum, deviation: _Deviation, reciprocal: str) -
     return None
 
 
-def _write(editor: Editor, deviation: _Deviation, affine: _Affine) -> str | None:
-    shape = editor.shape(deviation.x)
-    assert shape is not None  # its reduction has axes
+def _write_layer(editor: Editor, deviation: _Deviation, affine: _Affine, shape: tuple[int, ...]) -> str | None:
     rank = len(shape)
     trailing = deviation.axes == tuple(range(rank - len(deviation.axes), rank))
-    if rank > 3 and deviation.mean and deviation.axes == (*range(1, rank - 2), rank - 1):
-        return _write_groups(editor, deviation, affine, shape)
     if not trailing and deviation.axes != (1,):
         return "it normalises over neither the last axes nor the channels"
     size = math.prod(shape[axis] for axis in deviation.axes)
@@ -198,8 +213,61 @@ def _write(editor: Editor, deviation: _Deviation, affine: _Affine) -> str | None
     return None
 
 
+def _channel_of_instances(editor: Editor, deviation: _Deviation, affine: _Affine, shape: tuple[int, ...]) -> int:
+    """Return the axis of the channels where a mean goes over all positions of each; 0 where it goes over others.
+
+    A signal of three axes without scale and shift is taken for tokens, which are normalised over their features.
+    """
+    rank, names = len(shape), [name for name in (affine.scale, affine.shift) if name]
+    channel = {tuple(range(2, rank)): 1, tuple(range(1, rank - 1)): rank - 1}.get(deviation.axes, 0)
+    if rank < 3 or not channel or (rank == 3 and not names):
+        return 0
+    fits = all(as_vector(editor, name, rank, channel, shape[channel]) is not None for name in names)
+    return channel if fits else 0
+
+
+def _write_instances(editor: Editor, deviation: _Deviation, affine: _Affine, shape: tuple[int, ...]) -> None:
+    rank, channel = len(shape), _channel_of_instances(editor, deviation, affine, shape)
+    size = shape[channel]
+    scale, shift = (
+        as_vector(editor, name, rank, channel, size) if name else None for name in (affine.scale, affine.shift)
+    )
+    output = affine.root.outputs[0]
+    names = _scale_and_shift(editor, scale, shift, size, output)
+    patch = Patch(editor, affine.root)
+    _channels_first(
+        patch, "InstanceNormalization", deviation.x, names, output, rank=rank, channel=channel,
+        epsilon=deviation.epsilon,
+    )  # fmt: skip
+    patch.apply()
+
+
+def _channels_first(
+    patch: Patch, operator: str, x: str, names: list[str], output: str, *, rank: int, channel: int, **attributes: Any
+) -> None:
+    """Add an operator on channels-first maps, between Transposes where the channels are the last axis."""
+    if channel == 1:
+        patch.add(operator, x, *names, output=output, **attributes)
+        return
+    turned = patch.add("Transpose", x, perm=(0, rank - 1, *range(1, rank - 1)))
+    made = patch.add(operator, turned, *names, **attributes)
+    patch.add("Transpose", made, perm=(0, *range(2, rank), 1), output=output)
+
+
+def _scale_and_shift(
+    editor: Editor, scale: Constant | None, shift: Constant | None, size: int, output: str
+) -> list[str]:
+    """Add scale and shift, or ones and zeros that are no parameters where there is none."""
+    return [
+        editor.add_array(np.full(size, neutral, dtype=np.float32), f"{output}/{label}")
+        if vector is None
+        else editor.add_constant(vector, f"{output}/{label}")
+        for label, vector, neutral in (("scale", scale, 1.0), ("shift", shift, 0.0))
+    ]
+
+
 def _write_groups(editor: Editor, deviation: _Deviation, affine: _Affine, groups: tuple[int, ...]) -> str | None:
-    """GroupNormalization as Keras writes it: on (batch, *positions, groups, channels of a group), between Reshapes."""
+    """GroupNormalization of Keras and Flax: on (batch, *positions, groups, channels of a group), between Reshapes."""
     before, after = editor.producer(deviation.x), editor.sole_reader(affine.root.outputs[0])
     if before is None or not before.is_op("Reshape") or after is None or not after.is_op("Reshape"):
         return "its groups are not made and joined by reshapes"
@@ -207,16 +275,22 @@ def _write_groups(editor: Editor, deviation: _Deviation, affine: _Affine, groups
     if shape != (*groups[:-2], groups[-2] * groups[-1]) or shape != editor.shape(after.outputs[0]):
         return "the reshapes do not undo each other"
     rank, size = len(shape), shape[-1]
-    vectors = []
-    for name, neutral in ((affine.scale, 1.0), (affine.shift, 0.0)):
-        constant = editor.constant(name) if name else Constant.of(np.full(size, neutral, dtype=np.float32))
-        if constant is None or constant.elements != size or constant.shape[-2:] not in (groups[-2:], (size,)):
+    inside: list[Constant | None] = []
+    for name in (affine.scale, affine.shift):
+        constant = editor.constant(name) if name else None
+        if constant is not None and (constant.elements != size or constant.shape[-2:] not in (groups[-2:], (size,))):
             return "its scale or shift is not one number per channel"
-        vectors.append(editor.add_constant(reshaped(constant, (size,)), f"{after.outputs[0]}/vector"))
-    patch = Patch(editor, after)
-    x = patch.add("Transpose", before.inputs[0], perm=(0, rank - 1, *range(1, rank - 1)))
-    x = patch.add("GroupNormalization", x, *vectors, num_groups=groups[-2], epsilon=deviation.epsilon)
-    patch.add("Transpose", x, perm=(0, *range(2, rank), 1), output=after.outputs[0])
+        inside.append(None if constant is None else reshaped(constant, (size,)))
+    found = Affine(root=after, scale=inside[0], shift=inside[1])
+    if inside == [None, None]:
+        found = affine_after(editor, after, rank - 1)
+    output = found.root.outputs[0]
+    names = _scale_and_shift(editor, found.scale, found.shift, size, output)
+    patch = Patch(editor, found.root)
+    _channels_first(
+        patch, "GroupNormalization", before.inputs[0], names, output, rank=rank, channel=rank - 1,
+        num_groups=groups[-2], epsilon=deviation.epsilon,
+    )  # fmt: skip
     patch.apply()
     return None
 
@@ -272,42 +346,29 @@ def _group_normalisation(editor: Editor, node: Node) -> str | None:
     ones, zeros = (editor.array(name) for name in node.inputs[1:3])
     if ones is None or zeros is None or (ones != 1.0).any() or zeros.any():
         return "it scales or shifts the groups"
-    scale, shift, root = None, None, after
-    for factor_or_term in _readers_with_vector(editor, after.outputs[0], shape):
-        reader, vector = factor_or_term
-        if reader.is_op("Mul") and scale is None and shift is None:
-            scale, root = vector, reader
-        elif reader.is_op("Add") and scale is not None and shift is None:
-            shift, root = vector, reader
-            break
-    if scale is None or shift is None:
-        return "no scale and shift per channel follow"
-    names = [
-        editor.add_constant(scale, f"{root.outputs[0]}/scale"), editor.add_constant(shift, f"{root.outputs[0]}/shift")
-    ]  # fmt: skip
-    patch = Patch(editor, root)
+    affine = affine_after(editor, after, 1)
+    output = affine.root.outputs[0]
+    names = _scale_and_shift(editor, affine.scale, affine.shift, shape[1], output)
+    patch = Patch(editor, affine.root)
     patch.add(
-        "GroupNormalization", before.inputs[0], *names, output=root.outputs[0], num_groups=groups[1],
+        "GroupNormalization", before.inputs[0], *names, output=output, num_groups=groups[1],
         epsilon=node.attributes.get("epsilon", 1e-5),
     )  # fmt: skip
     patch.apply()
     return None
 
 
-def _readers_with_vector(editor: Editor, name: str, shape: tuple[int, ...]) -> Iterator[tuple[Node, Constant]]:
-    """Yield the Mul and Add by one constant per channel that follow a tensor, as long as nobody else reads it."""
-    reader = editor.sole_reader(name)
-    while reader is not None and reader.is_op("Mul", "Add"):
-        other = reader.inputs[1] if reader.inputs[0] == name else reader.inputs[0]
-        vector = as_vector(editor, other, len(shape), 1, shape[1])
-        if vector is None:
-            return
-        yield reader, vector
-        name = reader.outputs[0]
-        reader = editor.sole_reader(name)
-
+_WRITERS: Mapping[str, Callable[[Editor, _Deviation, _Affine, tuple[int, ...]], str | None]] = {
+    "LayerNormalization": _write_layer,
+    "RMSNormalization": _write_layer,
+    "InstanceNormalization": _write_instances,
+    "GroupNormalization": _write_groups,
+}
 
 REWRITES: tuple[Rewrite, ...] = (
-    Rewrite(operators=("Sqrt", "Pow"), attempt=_normalisation, result="LayerNormalization"),
+    *(
+        Rewrite(operators=("Sqrt", "Pow"), attempt=partial(_normalisation, operator), result=operator)
+        for operator in _WRITERS
+    ),
     Rewrite(operators=("InstanceNormalization",), attempt=_group_normalisation, result="GroupNormalization"),
 )

@@ -163,4 +163,4 @@ def _restore(editor: Editor, layer: _Layer) -> None:
     output = editor.unique(f"{node.outputs[0]}/unfolded")
     editor.assume(output, node.outputs[0])
     plain = replace(node, inputs=node.inputs[:2], outputs=(output,))
-    add_batch_normalisation(editor, node, output, None, shift, layer.channels, plain)
+    add_batch_normalisation(editor, node, output, channels=layer.channels, shift=shift, before=(plain,))

@@ -15,6 +15,133 @@ CONSTANTS = {
 SHAPE = {"x": ("N", 3, 8, 8)}
 
 
+CENTRED = "d = Sub (c, centre)  m = Mul (d, scale)  y = Add (m, shift)"
+SPELLINGS = {
+    "Keras on PyTorch": CENTRED,
+    "operands the other way round": "d = Sub (c, centre)  m = Mul (scale, d)  y = Add (shift, m)",
+    "no shift": "d = Sub (c, centre)  y = Mul (d, scale)",
+    "divided": "d = Sub (c, centre)  q = Div (d, positive)  m = Mul (q, scale)  y = Add (m, shift)",
+    "divided, not scaled": "d = Sub (c, centre)  y = Div (d, positive)",
+    "divided, then shifted": "q = Div (c, positive)  y = Add (q, shift)",
+    "a term subtracted": "m = Mul (c, scale)  y = Sub (m, shift)",
+    "two terms": "m = Mul (c, scale)  s = Sub (m, centre)  y = Add (s, shift)",
+    "factor from a variance": "e = Add (positive, eps)  s = Sqrt (e)  f = Div (scale, s)  y = Mul (c, f)",
+    "never trained": "y = Mul (c, fresh)",
+}  # fmt: skip
+LAYERS = {
+    "convolution": "c = Conv (x, w)",
+    "convolution with bias": "c = Conv (x, w, b)",
+    "bias of its own": "c0 = Conv (x, w)  c = Add (c0, column)",
+    "transposed convolution": "c = ConvTranspose (x, up)",
+    "depthwise convolution": "x4 = Conv (x, w)  c = Conv <group = 4> (x4, depthwise)",
+}
+MORE = {
+    "centre": weights(1, 4, 1, 1, seed=7), "column": weights(4, 1, 1, seed=8), "up": weights(3, 4, 2, 2),
+    "positive": np.abs(weights(1, 4, 1, 1, seed=9)) + 0.5, "eps": np.float32(1e-3), "depthwise": weights(4, 1, 3, 3),
+    "fresh": np.full((1, 4, 1, 1), 0.9995, np.float32),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_every_spelling_after_every_layer(spelling: str, layer: str) -> None:
+    model = network(f"{LAYERS[layer]}  {SPELLINGS[spelling]}", SHAPE, CONSTANTS | MORE)
+    result = canonical(model)
+    convolutions = ["ConvTranspose"] if "transposed" in layer else ["Conv"] * (1 + ("depthwise" in layer))
+    assert operators(result.graph) == [*convolutions, "BatchNormalization"]
+    assert result.changes == ("recognised as one operator each: 1 BatchNormalization",)
+    assert computes_the_same(result.graph, model)
+
+
+def test_what_is_subtracted_first_is_the_mean_and_what_is_added_first_the_bias() -> None:
+    model = network(f"c0 = Conv (x, w)  c = Add (c0, column)  {CENTRED}", SHAPE, CONSTANTS | MORE)
+    convolution, normalisation = canonical(model).graph.nodes
+    assert convolution.inputs[2].startswith("column")
+    constants = canonical(model).graph.constants
+    scale, shift, mean = (constants[name].sources for name in normalisation.inputs[1:4])
+    assert (scale, shift, mean) == ({"scale"}, {"shift"}, {"centre"})
+
+
+@pytest.mark.parametrize("rank", [2, 3, 5])
+def test_linear_layers_signals_and_volumes(rank: int) -> None:
+    ones = (1,) * (rank - 2)
+    vectors = {name: weights(4, *ones, seed=seed) for seed, name in enumerate(("centre", "scale", "shift"))}
+    layer = "Gemm (x, w)" if rank == 2 else "Conv (x, w)"
+    model = network(f"c = {layer}  {CENTRED}", {"x": ("N", 3, *(5,) * (rank - 2))}, {
+        "w": weights(3, 4) if rank == 2 else weights(4, 3, *(3,) * (rank - 2)), **vectors,
+    })  # fmt: skip
+    result = canonical(model)
+    assert operators(result.graph) == [layer[:4].strip(), "BatchNormalization"]
+    assert computes_the_same(result.graph, model)
+
+
+def test_channels_that_are_the_last_axis_and_stay_so() -> None:
+    """A Flatten of a channels-last map keeps what is before it from being turned."""
+    vectors = {name: weights(4, seed=seed) for seed, name in enumerate(("centre", "scale", "shift"))}
+    body = f"o = Conv (x, w)  c = Transpose <perm = [0, 2, 3, 1]> (o)  {CENTRED.replace('y =', 'n =')}  y = Flatten (n)"
+    model = network(body, SHAPE, {"w": CONSTANTS["w"], **vectors})
+    result = canonical(model)
+    assert operators(result.graph) == ["Conv", "BatchNormalization", "Transpose", "Flatten"]
+    assert computes_the_same(result.graph, model)
+
+
+def test_tokens_after_a_linear_layer() -> None:
+    vectors = {name: weights(4, seed=seed) for seed, name in enumerate(("scale", "shift"))}
+    body = "c = MatMul (x, w)  m = Mul (c, scale)  y = Add (m, shift)"
+    model = network(body, {"x": ("N", 5, 3)}, {"w": weights(3, 4), **vectors})
+    result = canonical(model)
+    assert operators(result.graph) == ["MatMul", "Transpose", "BatchNormalization", "Transpose"]
+    assert computes_the_same(result.graph, model)
+
+
+AFFINE = "m = Mul ({0}, scale)  a = Add (m, shift)  r = Relu (a)  y = Conv (r, w4)"
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "c = Conv (x, w)  d = Conv (x, w)  s = Add (c, d)",
+        "c = Conv (x, w)  s = Relu (c)",
+        "c = Conv (x, w2)  s = Concat <axis = 1> (c, c)",
+        "c = Conv (x, w)  s = MaxPool <kernel_shape = [2, 2]> (c)",
+    ],
+)
+def test_normalisation_before_the_activation_and_behind_it(before: str) -> None:
+    model = network(
+        f"{before}  {AFFINE.format('s')}", SHAPE, CONSTANTS | {"w2": weights(2, 3, 3, 3), "w4": weights(4, 4, 1, 1)}
+    )
+    result = canonical(model)
+    assert operators(result.graph)[-3:] == ["BatchNormalization", "Relu", "Conv"]
+    assert computes_the_same(result.graph, model)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        # preprocessing of an image
+        "d = Sub (x, of_input)  m = Mul (d, of_input)  y = Conv (m, w)",
+        "m = Mul (x, of_input)  a = Add (m, of_input)  y = Conv (a, w)",
+        # a layer scale
+        "c = Conv (x, w)  m = Mul (c, scale)  y = Add (m, c)",
+        "c = Conv (x, w)  a = Add (c, shift)  y = Mul (a, scale)",
+        # scale and shift of another normalisation
+        "c = Conv (x, w)  n = LpNormalization <axis = 1> (c)  m = Mul (n, scale)  y = Add (m, shift)",
+        "c = Conv (x, w)  t = Tanh (c)  m = Mul (t, scale)  y = Add (m, shift)",
+        # one number per column
+        "c = Conv (x, w)  m = Mul (c, column)  y = Add (m, column)",
+    ],
+)  # fmt: skip
+def test_what_is_no_batch_normalisation(body: str) -> None:
+    constants = CONSTANTS | {"column": weights(6)}
+    assert "BatchNormalization" not in operators(canonical(network(body, SHAPE, constants)).graph)
+
+
+def test_the_affine_layer_of_a_network_of_tokens_without_normalisation() -> None:
+    body = "h = MatMul (x, w)  s = Add (x, h)  m = Mul (s, scale)  a = Add (m, shift)  y = MatMul (a, w)"
+    constants = {"w": weights(4, 4), "scale": weights(4), "shift": weights(4, seed=1)}
+    assert "BatchNormalization" not in operators(canonical(network(body, {"x": ("N", 5, 4)}, constants)).graph)
+
+
 @pytest.mark.parametrize("convolution", ["Conv (x, w)", "Conv (x, w, b)"])
 def test_factor_and_term_after_a_convolution(convolution: str) -> None:
     model = network(f"c = {convolution}  m = Mul (c, scale)  y = Add (shift, m)", SHAPE, CONSTANTS)

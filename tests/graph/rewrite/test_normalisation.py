@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -7,10 +9,12 @@ from aznas_onnx.graph.rewrite import normalisation
 from tests.graph.builders import network, weights
 from tests.graph.rewrite.running import canonical, computes_the_same, operators, outcome
 
+LAYER = partial(normalisation._normalisation, "LayerNormalization")
 TOKENS = {"x": ("N", 5, 8)}
 CONSTANTS = {
     "last": np.array([-1]), "two": np.float32(2.0), "epsilon": np.float32(1e-5), "zero": np.float32(0.0),
-    "one": np.float32(1.0), "minus_half": np.float32(-0.5), "scale": weights(8), "shift": weights(8, seed=1),
+    "one": np.float32(1.0), "minus_half": np.float32(-0.5), "half": np.float32(0.5), "eight": np.float32(8.0),
+    "scale": weights(8), "shift": weights(8, seed=1),
 }  # fmt: skip
 MEAN = "m = ReduceMean <keepdims = 1> (x, last)"
 TWO_PASS = f"{MEAN}  d = Sub (x, m)  q = Pow (d, two)  v = ReduceMean <keepdims = 1> (q, last)  e = Add (v, epsilon)"
@@ -37,6 +41,12 @@ WRITTEN_OUT = {
         "  c = Sub (shift, b)  y = Add (a, c)"
     ),
     "Flax": f"{ONE_PASS}  s = Sqrt (e)  r = Div (one, s)  g = Mul (r, scale)  n1 = Mul (d, g)  y = Add (n1, shift)",
+    "power of one half": f"{TWO_PASS}  s = Pow (e, half)  n0 = Div (d, s)  n1 = Mul (n0, scale)  y = Add (n1, shift)",
+    "sums over counts": (
+        "t = ReduceSum <keepdims = 1> (x, last)  m = Div (t, eight)  d = Sub (x, m)  q = Mul (d, d)"
+        "  u = ReduceSum <keepdims = 1> (q, last)  v = Div (u, eight)  e = Add (v, epsilon)  s = Sqrt (e)"
+        "  n0 = Div (d, s)  n1 = Mul (n0, scale)  y = Add (n1, shift)"
+    ),
     "without scale and shift": f"{TWO_PASS}  s = Sqrt (e)  y = Div (d, s)",
     "scale alone": f"{TWO_PASS}  s = Sqrt (e)  n0 = Div (d, s)  y = Mul (n0, scale)",
 }
@@ -136,6 +146,72 @@ def test_group_normalisation_of_keras_between_convolutions() -> None:
     assert computes_the_same(result.graph, model)
 
 
+FLAX = """
+    r = Reshape (x, groups)  m = ReduceMean (r, over)  d = Sub (r, m)  q = Mul (r, r)  n = ReduceMean (q, over)
+    k = Mul (m, m)  w = Sub (n, k)  v = Max (w, zero)  e = Add (v, eps)  s = Sqrt (e)  u = Div (d, s)
+"""
+AFFINE = "z = Reshape (u, back)  f = Mul (z, scale)  y = Add (f, shift)"
+FLAX_CONSTANTS = {
+    "eps": np.float32(1e-6),
+    "zero": np.float32(0),
+    "scale": weights(1, 1, 6),
+    "shift": weights(6, seed=1),
+}
+
+
+@pytest.mark.parametrize("positions", [(4,), (4, 5), (4, 5, 3)])
+@pytest.mark.parametrize("affine", ["z = Reshape (u, back)", "z = Reshape (u, back)  y = Mul (z, scale)", AFFINE])
+def test_group_normalisation_of_flax(positions: tuple[int, ...], affine: str) -> None:
+    """Scale and shift come after the groups are joined; each counts once."""
+    rank = len(positions) + 2
+    constants = FLAX_CONSTANTS | {
+        "groups": np.array([-1, *positions, 2, 3]), "over": np.array([*range(1, rank - 1), rank]),
+        "back": np.array([-1, *positions, 6]),
+    }  # fmt: skip
+    body = FLAX + (affine if "y =" in affine else affine.replace("z =", "y ="))
+    model = network(body, {"x": ("N", *positions, 6)}, constants)
+    result = canonical(model)
+    assert operators(result.graph) == ["Transpose", "GroupNormalization", "Transpose"]
+    assert result.changes == ("recognised as one operator each: 1 GroupNormalization",)
+    assert computes_the_same(result.graph, model)
+    scale, shift = (result.graph.constants[name].sources for name in result.graph.nodes[1].inputs[1:])
+    assert (scale == {"scale"}, shift == {"shift"}) == ("Mul" in affine, "Add" in affine)
+
+
+@pytest.mark.parametrize("affine", ["", "m = Mul (r, one)  y = Add (m, zero)", "y = Mul (r, scale)"])
+def test_group_normalisation_without_scale_or_shift(affine: str) -> None:
+    """TorchScript multiplies by a one and adds a zero where there is neither."""
+    body = GROUPS[: GROUPS.index("m = Mul")] + affine
+    body = body if affine else body.replace("r = Reshape", "y = Reshape")
+    constants = GROUP_CONSTANTS | {"one": np.ones(1, np.float32), "zero": np.zeros(1, np.float32)}
+    model = network(body, {"x": ("N", 6, 4, 4)}, constants)
+    result = canonical(model)
+    assert operators(result.graph) == ["GroupNormalization"]
+    assert computes_the_same(result.graph, model)
+
+
+INSTANCES = {
+    "channels first": ((6, 4, 5), (2, 3), (6, 1, 1), ["InstanceNormalization"]),
+    "channels last": ((4, 5, 6), (1, 2), (6,), ["Transpose", "InstanceNormalization", "Transpose"]),
+    "signal": ((6, 9), (2,), (6, 1), ["InstanceNormalization"]),
+    "channels-last signal": ((9, 6), (1,), (6,), ["Transpose", "InstanceNormalization", "Transpose"]),
+    "volume": ((6, 4, 5, 3), (2, 3, 4), (6, 1, 1, 1), ["InstanceNormalization"]),
+}
+
+
+@pytest.mark.parametrize("spelling", ["PyTorch", "TensorFlow", "Flax", "scale alone", "without scale and shift"])
+@pytest.mark.parametrize("layout", INSTANCES)
+def test_instance_normalisation_written_out(layout: str, spelling: str) -> None:
+    shape, axes, vector, expected = INSTANCES[layout]
+    constants = CONSTANTS | {"last": np.array(axes), "scale": weights(*vector), "shift": weights(*vector, seed=1)}
+    model = network(WRITTEN_OUT[spelling], {"x": ("N", *shape)}, constants)
+    result = canonical(model)
+    if spelling != "without scale and shift" or len(shape) > 2:
+        assert operators(result.graph) == expected
+        assert result.changes == ("recognised as one operator each: 1 InstanceNormalization",)
+    assert computes_the_same(result.graph, model)
+
+
 @pytest.mark.parametrize(
     ("constants", "shape"),
     [
@@ -166,7 +242,7 @@ def test_groups_that_are_not_those_of_keras(constants: dict[str, np.ndarray], sh
     ],
 )
 def test_reasons_to_decline(body: str, reason: str) -> None:
-    declined = outcome(network(body, TOKENS, CONSTANTS), normalisation._normalisation, "Sqrt")
+    declined = outcome(network(body, TOKENS, CONSTANTS), LAYER, "Sqrt")
     assert declined is not None
     assert reason in declined
 
@@ -174,13 +250,13 @@ def test_reasons_to_decline(body: str, reason: str) -> None:
 def test_it_declines_a_mean_over_the_batch() -> None:
     constants = {**CONSTANTS, "last": np.array([0])}
     model = network(f"{TWO_PASS}  s = Sqrt (e)  y = Div (d, s)", TOKENS, constants)
-    assert outcome(model, normalisation._normalisation, "Sqrt") == "it is not the root of a variance"
+    assert outcome(model, LAYER, "Sqrt") == "it is not the root of a variance"
 
 
 def test_it_declines_a_middle_axis() -> None:
     constants = {**CONSTANTS, "last": np.array([2])}
     model = network(f"{TWO_PASS}  s = Sqrt (e)  y = Div (d, s)", {"x": ("N", 3, 4, 6)}, constants)
-    declined = outcome(model, normalisation._normalisation, "Sqrt")
+    declined = outcome(model, LAYER, "Sqrt")
     assert declined == "it normalises over neither the last axes nor the channels"
 
 
@@ -188,7 +264,10 @@ def test_it_declines_a_middle_axis() -> None:
     ("changed", "reason"),
     [
         ({"ones": np.array([1.0, 2.0], np.float32)}, "it scales or shifts the groups"),
-        ({"scale": weights(1, 4, 1)}, "no scale and shift per channel follow"),
+        (
+            {"groups": np.array([0, 4, -1]), "ones": np.ones(4, np.float32), "zeros": np.zeros(4, np.float32)},
+            "it does not divide the channels",
+        ),
     ],
 )
 def test_reasons_to_decline_groups(changed: dict[str, np.ndarray], reason: str) -> None:  # type: ignore[type-arg]
