@@ -12,7 +12,10 @@ from types import ModuleType
 
 from aznas_onnx.errors import SettingsError
 
-__all__ = ["execute", "place", "summary"]
+__all__ = ["RAISED", "execute", "place", "summary"]
+
+RAISED = (Exception, SystemExit)
+"""What a user's own code may raise, which costs what it was asked for and no more: it does not end the command."""
 
 _OURS = str(Path(__file__).parent)
 
@@ -50,13 +53,13 @@ def _execute(path: Path, kind: str, changed_ns: int) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # a stranger's file may raise anything
+    except RAISED as error:
         del sys.modules[name]
         raise SettingsError(f"{kind} file {path} fails to load: {summary(error)}") from error
     return module
 
 
-def place(error: Exception) -> str:
+def place(error: BaseException) -> str:
     """Return where an error arose: the innermost line outside this package and what is installed beside it."""
     frames = traceback.extract_tb(error.__traceback__)
     strange = [
@@ -69,6 +72,6 @@ def place(error: Exception) -> str:
     return f"{last.filename}, line {last.lineno}"
 
 
-def summary(error: Exception) -> str:
+def summary(error: BaseException) -> str:
     """Return an exception as the last line of its traceback, on one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())

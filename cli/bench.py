@@ -21,7 +21,8 @@ from aznas_onnx.cli.options import (
     seeds_option,
 )
 from aznas_onnx.cli.spaces import complete_space, space_options
-from aznas_onnx.cli.text import plural, printable
+from aznas_onnx.cli.text import plural
+from aznas_onnx.escaping import printable
 
 if TYPE_CHECKING:
     from aznas_onnx.benching import Run, Truth

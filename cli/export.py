@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from aznas_onnx.cli.exits import DONE
-from aznas_onnx.cli.text import plural, printable
+from aznas_onnx.cli.text import plural
 from aznas_onnx.counts import format_count
+from aznas_onnx.escaping import json_text, printable
 
 if TYPE_CHECKING:
     from aznas_onnx.export import Exported
@@ -97,7 +97,7 @@ def export(
             }
             for one in written
         ]
-        click.echo(json.dumps({"schema": "aznas.export/1", "study": str(study_file), "exported": entries}, indent=2))
+        click.echo(json_text({"schema": "aznas.export/1", "study": str(study_file), "exported": entries}))
     return DONE
 
 

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from aznas_onnx.cli.console import write_traceback
 from aznas_onnx.cli.exits import BAD_INPUT, DONE, REJECTED
 from aznas_onnx.cli.options import batch_size_option, blocks_option, input_option, read_count, split_names
 from aznas_onnx.cli.reference import complete_reference
-from aznas_onnx.cli.text import printable
 from aznas_onnx.errors import AznasError, SettingsError
+from aznas_onnx.escaping import printable
 
 if TYPE_CHECKING:
-    from aznas_onnx.gating import GateResult, Policy
+    from rich.console import Console
 
-__all__ = ["gate"]
+    from aznas_onnx.gating import GateResult
+
+__all__ = ["decide", "gate"]
+
+Tell = Callable[[str], None]
 
 
 def _read_numbers(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, float]:
@@ -138,6 +143,9 @@ _positive = click.FloatRange(min=0, min_open=True)
     metavar="FILE.toml",
     help="Rules; options override them.  [default: aznas.toml or pyproject.toml, here or above]",
 )
+@click.option(
+    "--allow-python", is_flag=True, help="Run the Python files that the policy names, such as proxies of your own."
+)
 @click.option("--no-policy", is_flag=True, help="Follow the options alone, whatever file there is.")
 @click.option(
     "--format",
@@ -162,6 +170,7 @@ _positive = click.FloatRange(min=0, min_open=True)
 def gate(
     candidate: str,
     policy_file: Path | None,
+    allow_python: bool,
     no_policy: bool,
     output_format: str,
     junit: Path | None,
@@ -174,7 +183,8 @@ def gate(
     until the decision is clear. A candidate that differs in its weights or its exporter alone is equal.
 
     Rules come from [gate] in aznas.toml, or [tool.aznas.gate] in pyproject.toml, and from options, which come first.
-    In GitHub Actions the reasons become annotations and a step summary.
+    In GitHub Actions the reasons become annotations and a step summary. The files are read and scored in a process of
+    its own; whatever ends it is no decision.
 
     \b
     Examples:
@@ -183,22 +193,26 @@ def gate(
       aznas gate candidate.onnx --reference mbv2-600M --min-percentile 50
       aznas gate candidate.onnx                                  by the repository's aznas.toml
 
-    Exit status: 0 passed, 1 rejected, 2 bad usage or a file that cannot be read or scored, 130 interrupted.
+    Exit status: 0 passed, 1 rejected, 2 no decision, whatever the cause, 130 interrupted.
     """
     reports = {"junit": junit, "code_quality": code_quality}
+    from aznas_onnx.cli.apart import Bug, ended_by_signals
     from aznas_onnx.cli.render_ci import write_failure
 
     try:
-        policy, origin = _policy(options, policy_file, no_policy=no_policy)
-        result = _decide(candidate, policy)
-        _report(result, output_format, origin, reports)
+        with ended_by_signals():
+            rules, given, origin = _rules(options, policy_file, no_policy=no_policy, allow_python=allow_python)
+            result = _decide(candidate, rules, given, origin)
+            _report(result, output_format, origin, reports)
     except (AznasError, click.ClickException) as error:
         write_failure(candidate, _message(error), output_format, os.environ, **reports)
         raise
-    except Exception as error:  # noqa: BLE001 - a bug: Python would exit with 1, and that would say "rejected"
-        reason = f"internal error ({type(error).__name__}: {error}); please report it"
-        write_failure(candidate, reason, output_format, os.environ, **reports)
-        traceback.print_exc()
+    except Exception as error:  # a bug: Python would exit with 1, and that would say "rejected"
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise
+        told = str(error) if isinstance(error, Bug) else f"{type(error).__name__}: {error}"
+        write_traceback(error.trace if isinstance(error, Bug) else None)
+        write_failure(candidate, f"internal error ({told}); please report it", output_format, os.environ, **reports)
         return BAD_INPUT
     return DONE if result.passed else REJECTED
 
@@ -224,34 +238,54 @@ def _report(result: GateResult, output_format: str, origin: str, reports: dict[s
         forget_stdout()
 
 
-def _policy(options: dict[str, Any], policy_file: Path | None, *, no_policy: bool) -> tuple[Policy, str]:
-    """Return the rules of file and options, and where they come from."""
-    from aznas_onnx.gating import Inconclusive, Policy, find_policy_file, read_policy
+def _rules(
+    options: dict[str, Any], policy_file: Path | None, *, no_policy: bool, allow_python: bool
+) -> tuple[dict[str, Any], dict[str, Any], str]:
+    """Return the rules of the file as far as no option overrides them, those of options, and where they come from.
+
+    Raises
+    ------
+    SettingsError
+        If the file cannot be read, or names Python files and may not.
+    """
+    from aznas_onnx.gating import find_policy_file, python_files, read_policy
 
     if no_policy and policy_file is not None:
         raise click.UsageError("--policy names a file and --no-policy wants none; give one of the two")
     path = policy_file or (None if no_policy else find_policy_file(Path.cwd()))
-    rules = {} if path is None else read_policy(_relative(path))
     given = {name: value for name, value in options.items() if value not in (None, (), {})}
+    if path is None:
+        return {}, given, "options"
+    read = read_policy(_relative(path))
+    tables = ("floors", "spreads")  # an option adds to these
+    rules = {name: value for name, value in read.items() if name not in given or name in tables}
+    origin = printable(_from_here(path))
+    files = () if allow_python else python_files(rules)
+    if files:
+        raise SettingsError(
+            f"policy {origin} names the Python file {files[0].rpartition(':')[0]!r}, which would be executed, and a "
+            "policy may come with the change that it judges; give --allow-python if you trust both"
+        )
+    return rules, given, origin
+
+
+def decide(candidate: str, rules: dict[str, Any], given: dict[str, Any], origin: str, tell: Tell) -> GateResult:
+    """Decide by the rules of a file and those given beside it; proxies of a user's own are executed here."""
+    from aznas_onnx.gating import Inconclusive, Policy
+    from aznas_onnx.gating import gate as decide_by
+
+    if rules:
+        try:
+            Policy(**rules)
+        except SettingsError as error:  # a mistake in the file; what is wrong beside it is in the options
+            raise SettingsError(f"policy {origin}: {error}") from error
+    merged = {**rules, **given}
     for table in ("floors", "spreads"):
         if table in given:
-            given[table] = {**rules.get(table, {}), **given[table]}
+            merged[table] = {**rules.get(table, {}), **given[table]}
     if "inconclusive" in given:
-        given["inconclusive"] = Inconclusive(given["inconclusive"])
-    origin = "options" if path is None else printable(_from_here(path))
-    if path is not None:
-        _check_file(rules, origin)
-    return Policy.of({**rules, **given}), origin
-
-
-def _check_file(rules: Mapping[str, Any], origin: str) -> None:
-    """Say of a mistake in the file that it is there; what is wrong beside it is in the options."""
-    from aznas_onnx.gating import Policy
-
-    try:
-        Policy(**rules)
-    except SettingsError as error:
-        raise SettingsError(f"policy {origin}: {error}") from error
+        merged["inconclusive"] = Inconclusive(given["inconclusive"])
+    return decide_by(candidate, Policy.of(merged), on_stage=tell)
 
 
 def _relative(path: Path) -> Path:
@@ -268,21 +302,25 @@ def _from_here(path: Path) -> str:
         return os.fspath(path)
 
 
-def _decide(candidate: str, policy: Policy) -> GateResult:
-    from aznas_onnx.gating import gate as decide
-
-    with _stages() as tell:
-        return decide(candidate, policy, on_stage=tell)
-
-
-@contextmanager
-def _stages() -> Iterator[Callable[[str], None]]:
-    """Show what is being done, on a terminal."""
+def _decide(candidate: str, rules: dict[str, Any], given: dict[str, Any], origin: str) -> GateResult:
+    from aznas_onnx import gating  # here, so that the process that is copied need not load it again
+    from aznas_onnx.cli.apart import apart
     from aznas_onnx.cli.console import diagnostics
 
     console = diagnostics()
+    with apart(decide, candidate, rules, given, origin) as child, _stages(console) as tell:
+        result = child.result(on_stage=tell, on_line=lambda line: console.print(printable(line)))
+    assert isinstance(result, gating.GateResult)
+    return result
+
+
+@contextmanager
+def _stages(console: Console) -> Iterator[Tell]:
+    """Show what is being done, on a terminal."""
+    from rich.text import Text
+
     if not console.is_terminal:
         yield lambda stage: None
         return
     with console.status("reading") as status:
-        yield lambda stage: status.update(printable(stage).replace("[", r"\["))
+        yield lambda stage: status.update(Text(printable(stage)))

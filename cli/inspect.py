@@ -53,7 +53,7 @@ def inspect(
     """
     from aznas_onnx.cli.console import diagnostics, results
     from aznas_onnx.cli.render_inspect import render_inspection
-    from aznas_onnx.cli.text import printable
+    from aznas_onnx.escaping import printable
     from aznas_onnx.inspection import inspect as inspect_model
 
     inspection = inspect_model(model, input_shapes=input_shapes, blocks=blocks, keep_graph=keep_graph)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
+import io
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 import click
 
-from aznas_onnx.cli.console import forget_stdout
+from aznas_onnx.cli.console import forget_stdout, open_closed_streams, write_traceback
 from aznas_onnx.cli.exits import BAD_INPUT, DONE, INTERRUPTED
-from aznas_onnx.cli.text import printable
 from aznas_onnx.errors import AznasError
+from aznas_onnx.escaping import printable, shortened
 
 __all__ = ["aznas", "main", "run"]
 
@@ -54,6 +56,8 @@ class _LazyGroup(click.Group):
         except BrokenPipeError:
             forget_stdout()
             return DONE  # the reader, `head` perhaps, has seen enough
+        except SystemExit as error:  # of a Python file that the command ran: its status would be taken for ours
+            raise AznasError(f"the code that it ran ended the command (SystemExit: {error.code})") from error
         return result
 
 
@@ -88,8 +92,17 @@ def aznas() -> None:
 
 
 def main() -> None:
-    """Run the command with the process's arguments and exit with its status."""
-    sys.exit(run(sys.argv[1:]))
+    """Run the command with the process's arguments and exit with its status.
+
+    A bug leaves its traceback and status 2: Python's own 1 would say that the gate rejects.
+    """
+    try:
+        status = run(sys.argv[1:])
+    except Exception:  # noqa: BLE001
+        with contextlib.suppress(OSError, ValueError):
+            write_traceback()
+        status = BAD_INPUT
+    sys.exit(status)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -105,16 +118,20 @@ def run(arguments: Sequence[str]) -> int:
     int
         The exit status. An error that is not an :class:`AznasError` is a bug and is raised.
     """
+    open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal that lacks a letter of a model's name gets its code instead
             stream.reconfigure(errors="backslashreplace")
     try:
         status = aznas.main(list(arguments), prog_name="aznas", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        for line in shown.getvalue().splitlines():
+            click.echo(printable(shortened(line)), err=True)
         return BAD_INPUT
     except AznasError as error:
-        click.echo(f"aznas: {printable(str(error))}", err=True)
+        click.echo(f"aznas: {printable(shortened(str(error)))}", err=True)
         return BAD_INPUT
     except OSError as error:
         if error.errno != errno.ENOSPC:

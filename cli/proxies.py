@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import click
 
 from aznas_onnx.cli.exits import DONE
 from aznas_onnx.cli.options import OutputFormat, format_option
+from aznas_onnx.escaping import json_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,7 +49,7 @@ def proxies(names: tuple[str, ...], output_format: OutputFormat) -> int:
     if output_format is OutputFormat.JSON:
         groups = {} if names else {name: list(members) for name, members in PROXIES.groups.items()}
         document = {"schema": "aznas.proxies/1", "proxies": [_fields(proxy) for proxy in chosen], "groups": groups}
-        console.file.write(json.dumps(document, indent=2) + "\n")
+        console.file.write(json_text(document) + "\n")
     elif output_format is OutputFormat.CSV:
         write_csv(console.file, _FIELDS, rows)
     elif output_format is OutputFormat.MARKDOWN:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from aznas_onnx.benching import Agreement, Evaluation, Interval
 from aznas_onnx.cli.options import OutputFormat
 from aznas_onnx.cli.tables import Column, print_table, write_csv, write_markdown
-from aznas_onnx.cli.text import printable
+from aznas_onnx.escaping import json_text, markdown, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,7 +36,7 @@ def render_bench(report: BenchReport, output_format: OutputFormat, console: Cons
     """Write an evaluation to a console."""
     evaluation = report.evaluation
     if output_format is OutputFormat.JSON:
-        console.file.write(json.dumps(bench_document(report), indent=2, allow_nan=False) + "\n")
+        console.file.write(json_text(bench_document(report)) + "\n")
         return
     if output_format is OutputFormat.CSV:
         write_csv(console.file, _CSV_HEADER, _csv_rows(evaluation))
@@ -58,7 +57,7 @@ def render_bench(report: BenchReport, output_format: OutputFormat, console: Cons
             console.print()
     for line in _notes(report):
         if is_markdown:
-            console.file.write(f"{line}  \n")
+            console.file.write(f"{markdown(line)}  \n")
         else:
             console.out(printable(line), highlight=False)  # whole: a terminal wraps it
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
-import sys
+import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -15,8 +14,8 @@ from xml.etree import ElementTree
 import click
 
 from aznas_onnx.cli.render_gate import failure_document, headline, write_summary
-from aznas_onnx.cli.text import printable
 from aznas_onnx.errors import SettingsError
+from aznas_onnx.escaping import annotation, json_text, markdown, markdown_code, printable, shortened, xml
 from aznas_onnx.gating import Check, GateResult, Verdict
 
 __all__ = ["code_quality_document", "junit_document", "write_failure", "write_reports"]
@@ -29,7 +28,7 @@ def write_reports(
     if junit is not None:
         _write(junit, junit_document(result))
     if code_quality is not None:
-        _write(code_quality, json.dumps(code_quality_document(result), indent=2) + "\n")
+        _write(code_quality, json_text(code_quality_document(result)) + "\n")
     if environment.get("GITHUB_ACTIONS") == "true":
         for check in result.checks:
             if check.verdict is not Verdict.PASS:
@@ -53,20 +52,19 @@ def write_failure(
     code_quality: Path | None,
 ) -> None:
     """Say in every report that there is no decision, and why: that is no rejection."""
-    reason = printable(reason)
     if output_format == "json":
-        click.echo(json.dumps(failure_document(candidate, reason), indent=2))
+        click.echo(json_text(failure_document(candidate, reason)))
     if junit is not None:
         _write(
-            junit, _junit(candidate, [("gate", ElementTree.Element("error", message=reason, type="bad input"))], 0.0)
+            junit,
+            _junit(candidate, [("gate", ElementTree.Element("error", message=xml(reason), type="bad input"))], 0.0),
         )
     if code_quality is not None:
-        _write(code_quality, json.dumps([_issue(candidate, "error", reason, "blocker")], indent=2) + "\n")
+        _write(code_quality, json_text([_issue(candidate, "error", reason, "blocker")]) + "\n")
     if environment.get("GITHUB_ACTIONS") == "true":
         _annotate("error", "aznas gate could not decide", reason, candidate)
     with _appending(environment, "GITHUB_STEP_SUMMARY") as stream:
-        named = printable(candidate).replace("`", "")
-        stream.write(f"### no decision: `{named}`\n\nThe gate could not decide: {reason}\n")
+        stream.write(f"### no decision: {markdown_code(candidate)}\n\nThe gate could not decide: {markdown(reason)}\n")
     with _appending(environment, "GITHUB_OUTPUT") as stream:
         stream.write("verdict=error\n")
 
@@ -80,9 +78,9 @@ def junit_document(result: GateResult) -> str:
     for check in result.checks:
         outcome = None
         if result.fails(check):
-            outcome = ElementTree.Element("failure", message=printable(check.reason), type=check.verdict.value)
+            outcome = ElementTree.Element("failure", message=xml(check.reason), type=check.verdict.value)
         elif check.verdict is Verdict.INCONCLUSIVE:
-            outcome = ElementTree.Element("skipped", message=printable(check.reason))
+            outcome = ElementTree.Element("skipped", message=xml(check.reason))
         cases.append((_case(check), outcome))
     return _junit(result.candidate, cases, result.elapsed_s)
 
@@ -98,7 +96,7 @@ def code_quality_document(result: GateResult) -> list[dict[str, Any]]:
 
 
 def _case(check: Check) -> str:
-    return printable(check.rule if check.against is None else f"{check.rule} ({check.against})")
+    return xml(check.rule if check.against is None else f"{check.rule} ({check.against})")
 
 
 def _junit(candidate: str, cases: list[tuple[str, ElementTree.Element | None]], elapsed_s: float) -> str:
@@ -113,7 +111,7 @@ def _junit(candidate: str, cases: list[tuple[str, ElementTree.Element | None]], 
     root = ElementTree.Element("testsuites", attributes)
     suite = ElementTree.SubElement(root, "testsuite", {"name": "aznas gate", "time": f"{elapsed_s:.3f}", **attributes})
     for name, outcome in cases:
-        case = ElementTree.SubElement(suite, "testcase", classname=printable(candidate), name=name)
+        case = ElementTree.SubElement(suite, "testcase", classname=xml(candidate), name=name)
         if outcome is not None:
             case.append(outcome)
     ElementTree.indent(root)
@@ -122,25 +120,18 @@ def _junit(candidate: str, cases: list[tuple[str, ElementTree.Element | None]], 
 
 def _issue(candidate: str, key: str, reason: str, severity: str) -> dict[str, Any]:
     return {
-        "description": printable(reason),
+        "description": printable(shortened(reason)),
         "check_name": f"aznas gate: {key.partition(':')[0]}",
-        "fingerprint": hashlib.sha256(f"{candidate}\0{key}".encode()).hexdigest(),
+        "fingerprint": hashlib.sha256(os.fsencode(f"{candidate}\0{key}")).hexdigest(),
         "severity": severity,
-        "location": {"path": candidate, "lines": {"begin": 1}},
+        "location": {"path": printable(candidate), "lines": {"begin": 1}},
     }
 
 
 def _annotate(level: str, title: str, message: str, path: str) -> None:
     """Write a command that GitHub shows beside the file; it reads stderr as well as stdout."""
-    sys.stderr.write(f"::{level} file={_property(path)},title={_property(title)}::{_data(message)}\n")
-
-
-def _data(text: str) -> str:
-    return printable(text).replace("%", "%25")
-
-
-def _property(text: str) -> str:
-    return _data(text).replace(":", "%3A").replace(",", "%2C")
+    file, titled = annotation(path, is_property=True), annotation(title, is_property=True)
+    click.echo(f"::{level} file={file},title={titled}::{annotation(message)}", err=True)
 
 
 def _appending(environment: Mapping[str, str], variable: str) -> AbstractContextManager[IO[str]]:

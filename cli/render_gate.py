@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +13,9 @@ from aznas_onnx.cli.tables import (
     proxy_title,
     write_markdown,
 )
-from aznas_onnx.cli.text import plural, printable
+from aznas_onnx.cli.text import plural
 from aznas_onnx.counts import format_bytes, format_count
+from aznas_onnx.escaping import json_text, markdown, markdown_code, printable
 from aznas_onnx.gating import COMPARED, Compared, GateResult, Policy, Verdict
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _OTHER_COLUMNS = 60  # what names and counts take
 def render_gate(result: GateResult, output_format: str, console: Console, *, origin: str) -> None:
     """Write a result to a console; `origin` says where its rules come from."""
     if output_format == "json":
-        console.file.write(json.dumps(gate_document(result), indent=2, allow_nan=False) + "\n")
+        console.file.write(json_text(gate_document(result)) + "\n")
     elif output_format == "md":
         write_summary(result, console.file)
     else:
@@ -101,7 +101,7 @@ def failure_document(candidate: str, reason: str) -> dict[str, Any]:
 
 def write_summary(result: GateResult, stream: Any) -> None:
     """Write a result as Markdown: the decision, each check with its reason, and the numbers."""
-    stream.write(f"### {_MARKS[result.verdict]}: {_code(result.candidate)}\n\n")
+    stream.write(f"### {_MARKS[result.verdict]}: {markdown_code(result.candidate)}\n\n")
     columns = (
         Column(title="Check", is_number=False),
         Column(title="Verdict", is_number=False),
@@ -116,11 +116,7 @@ def write_summary(result: GateResult, stream: Any) -> None:
         _columns(shown, narrow=False, has_latency=_has_latency(result)),
         (_cells(model, shown, has_latency=_has_latency(result)) for model in result.models),
     )
-    stream.write(f"\n{_legend(result)}\n")
-
-
-def _code(text: str) -> str:
-    return f"`{printable(text).replace('`', '')}`"
+    stream.write(f"\n{markdown(_legend(result))}\n")
 
 
 def _plain(value: Any) -> Any:
@@ -165,7 +161,7 @@ def _shown(result: GateResult) -> list[str]:
     """Return the proxies that have a column: what was compared, and those of AZ-NAS; none where nothing was scored."""
     if not result.seeds:
         return []
-    names = dict.fromkeys((*COMPARED, *result.policy.compared))
+    names = dict.fromkeys((*COMPARED, *result.compared))
     return [name for name in names if name not in _COUNTS]
 
 

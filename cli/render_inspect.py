@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -12,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from aznas_onnx.cli.options import OutputFormat
 from aznas_onnx.cli.tables import Column, print_table, print_trimmed, write_csv, write_markdown
-from aznas_onnx.cli.text import plural, printable
+from aznas_onnx.cli.text import plural
 from aznas_onnx.counts import format_bytes, format_count
+from aznas_onnx.escaping import json_text, markdown, printable
 from aznas_onnx.flops import Costs, CountStatus
 from aznas_onnx.inspection import Inspection
 
@@ -39,7 +39,7 @@ def render_inspection(
     """Write an inspection to a console."""
     if output_format is OutputFormat.JSON:
         document = inspection_document(inspection, show_nodes=show_nodes, verification=verification)
-        console.file.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
+        console.file.write(json_text(document) + "\n")
     elif output_format is OutputFormat.CSV:
         _write_csv(inspection, console, show_nodes)
     elif output_format is OutputFormat.MARKDOWN:
@@ -317,7 +317,7 @@ def _write_markdown(
 ) -> None:
     stream = console.file
     for label, text, _ in _summary(inspection, verification):
-        stream.write(f"- **{label}**: {printable(text)}\n")
+        stream.write(f"- **{label}**: {markdown(text)}\n")
     stream.write("\n")
     write_markdown(stream, (*_BLOCK_COLUMNS, _REASON_COLUMN), _block_rows(inspection))
     stream.write("\n")

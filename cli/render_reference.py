@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from aznas_onnx.cli.options import OutputFormat
 from aznas_onnx.cli.tables import Column, print_table, print_trimmed, write_csv, write_markdown
-from aznas_onnx.cli.text import plural, printable
+from aznas_onnx.cli.text import plural
 from aznas_onnx.counts import format_count
+from aznas_onnx.escaping import json_text, printable
 from aznas_onnx.gating import BUNDLED, Population, find_population
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def render_bundled(output_format: OutputFormat, console: Console) -> None:
     if output_format is OutputFormat.JSON:
         keys = ("name", "networks", "description", "effort", "command")
         listed = [dict(zip(keys, (row[0], int(row[1]), *row[2:]), strict=True)) for row in rows]
-        console.file.write(json.dumps({"schema": "aznas.references/1", "references": listed}, indent=2) + "\n")
+        console.file.write(json_text({"schema": "aznas.references/1", "references": listed}) + "\n")
     elif output_format is OutputFormat.CSV:
         write_csv(console.file, ("name", "networks", "description", "effort", "command"), rows)
     elif output_format is OutputFormat.MARKDOWN:
@@ -46,7 +46,7 @@ def render_bundled(output_format: OutputFormat, console: Console) -> None:
 def render_population(population: Population, output_format: OutputFormat, console: Console) -> None:
     """Write one population: in full as JSON or CSV, else its settings and the spread of its proxies."""
     if output_format is OutputFormat.JSON:
-        console.file.write(json.dumps(population.as_json(), indent=2) + "\n")
+        console.file.write(json_text(population.as_json()) + "\n")
         return
     if output_format is OutputFormat.CSV:
         names = population.proxies
@@ -80,7 +80,8 @@ def render_population(population: Population, output_format: OutputFormat, conso
     )
     print_trimmed(
         console,
-        f"scored at {shape}, effort {settings.effort}, batch {settings.batch_size}, {plural(population.seeds, 'seed')}",
+        f"scored at {shape}, effort {printable(settings.effort)}, batch {settings.batch_size}, "
+        f"{plural(population.seeds, 'seed')}",
     )
     print_trimmed(console, f"made by: {printable(population.command)}", style="dim")
     console.print()

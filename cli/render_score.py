@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,8 +16,9 @@ from aznas_onnx.cli.tables import (
     write_csv,
     write_markdown,
 )
-from aznas_onnx.cli.text import plural, printable
+from aznas_onnx.cli.text import plural
 from aznas_onnx.counts import format_count
+from aznas_onnx.escaping import json_text, markdown, printable
 from aznas_onnx.proxies import PROXIES, Direction
 from aznas_onnx.ranking import Aggregation, Ranking
 from aznas_onnx.results import ProxyScores, ProxyValue, Status
@@ -61,7 +61,7 @@ class ScoreReport:
 def render_scores(report: ScoreReport, output_format: OutputFormat, console: Console) -> None:
     """Write scores to a console."""
     if output_format is OutputFormat.JSON:
-        console.file.write(json.dumps(score_document(report), indent=2, allow_nan=False) + "\n")
+        console.file.write(json_text(score_document(report)) + "\n")
     elif output_format is OutputFormat.CSV:
         _write_csv(report, console)
     elif output_format is OutputFormat.MARKDOWN:
@@ -69,7 +69,7 @@ def render_scores(report: ScoreReport, output_format: OutputFormat, console: Con
         columns = _columns(report, shown, narrow=False)
         rows = (_cells(report, index, shown, narrow=False) for index in report.best_first)
         write_markdown(console.file, columns, rows)
-        console.file.writelines(f"\n{line}\n" for line in (_legend(report), *_notes(report)))
+        console.file.writelines(f"\n{markdown(line)}\n" for line in (_legend(report), *_notes(report)))
     else:
         _print_table(report, console)
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aznas_onnx.cli.options import OutputFormat
 from aznas_onnx.cli.tables import Column, print_table, proxies_with_room, proxy_title, write_csv, write_markdown
-from aznas_onnx.cli.text import plural, printable
+from aznas_onnx.cli.text import plural
 from aznas_onnx.counts import format_count
+from aznas_onnx.escaping import json_text, markdown, markdown_code, printable
 from aznas_onnx.proxies import PROXIES
 from aznas_onnx.results import ProxyValue, Status
 from aznas_onnx.searching import COMPLEXITY, Budget, Candidate, CountConvention, Study
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 __all__ = ["candidate_fields", "render_study", "study_document"]
+
+Escape = Callable[[str], str]
 
 _COUNTS = (COMPLEXITY, "params", "layers")  # shown as counts: of layers, as the space counts them
 _OTHER_COLUMNS = 52  # what scores and counts take
@@ -31,7 +33,7 @@ def render_study(
     best = study.best(n)
     if output_format is OutputFormat.JSON:
         document = study_document(study, best, interrupted=interrupted)
-        console.file.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
+        console.file.write(json_text(document) + "\n")
     elif output_format is OutputFormat.CSV:
         rows = [candidate_fields(one) for one in best]
         header = [name for name in (rows[0] if rows else ()) if name not in ("stderr", "missing")]
@@ -39,7 +41,7 @@ def render_study(
     elif output_format is OutputFormat.MARKDOWN:
         shown = _proxies(best)
         write_markdown(console.file, _columns(study, shown), (_cells(study, one, shown) for one in best))
-        console.file.writelines(f"\n{line}\n" for line in _notes(study, best, code="`"))
+        console.file.writelines(f"\n{line}\n" for line in _notes(study, best, text=markdown, code=markdown_code))
     else:
         narrow = console.width < _WIDE
         shown = proxies_with_room(_proxies(best), console.width, _OTHER_COLUMNS, narrow=narrow)
@@ -50,7 +52,7 @@ def render_study(
         if hidden:
             console.out(f"No room for {', '.join(hidden)}: --format md, csv or json shows them.", highlight=False)
         for line in _notes(study, best):
-            console.out(printable(line), highlight=False)  # whole, to be copied
+            console.out(line, highlight=False)  # whole, to be copied
 
 
 def study_document(study: Study, best: Sequence[Candidate], *, interrupted: bool = False) -> dict[str, Any]:
@@ -134,7 +136,10 @@ def _value(name: str, value: ProxyValue) -> str:
     return f"{value.mean:.3f}" if abs(value.mean) < 1000 else f"{value.mean:.4g}"
 
 
-def _notes(study: Study, best: Sequence[Candidate], code: str = "") -> Iterator[str]:
+def _notes(
+    study: Study, best: Sequence[Candidate], *, text: Escape = printable, code: Escape = printable
+) -> Iterator[str]:
+    """Yield sentences about a study, escaped: `text` for prose, `code` for what is to be copied."""
     counted = "MACs: multiply-adds of one sample."
     if _counts_by_paper(study):
         counted += " The budget and the ranking count the FLOPs of the paper's code."
@@ -142,13 +147,13 @@ def _notes(study: Study, best: Sequence[Candidate], code: str = "") -> Iterator[
     accepted = f"{study.acceptance_rate:.0%} of the draws were new"
     budget = study.settings.budget
     if budget == Budget():
-        yield f"{found}, without a budget; {accepted}. {counted}"
+        yield text(f"{found}, without a budget; {accepted}. {counted}")
     else:
-        yield f"{found} within the budget ({budget}); {accepted} and within it. {counted}"
+        yield text(f"{found} within the budget ({budget}); {accepted} and within it. {counted}")
     for one in best[:1]:
-        yield f"Best: {code}{one.trial.genotype}{code}"
+        yield f"Best: {code(one.trial.genotype)}"
     if best and study.path is not None:
-        yield f"To get it as ONNX with weights: {code}aznas export {study.path} -o winners/{code}"
+        yield f"To get it as ONNX with weights: {code(f'aznas export {study.path} -o winners/')}"
 
 
 def _counts_by_paper(study: Study) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from aznas_onnx.cli.exits import DONE
-from aznas_onnx.cli.text import printable
+from aznas_onnx.escaping import printable
 
 __all__ = ["report"]
 
@@ -73,6 +73,8 @@ def report(
 
     Exit status: 0 done, 2 bad usage or bad input, 130 interrupted.
     """
+    from rich.text import Text
+
     from aznas_onnx.benching import Bootstrap, write_report
     from aznas_onnx.cli.console import diagnostics
 
@@ -86,7 +88,7 @@ def report(
             metrics=metrics,
             bootstrap=Bootstrap(resamples=resamples),
             with_plots=not no_plots,
-            on_step=status.update,
+            on_step=lambda step: status.update(Text(printable(step))),
         )
     for path in written:
         click.echo(f"wrote {printable(str(path))}", err=True)
@@ -102,5 +104,5 @@ class _Silent:
     def __exit__(self, *_: object) -> None:
         return None
 
-    def update(self, step: str) -> None:
+    def update(self, step: object) -> None:
         """Say nothing."""

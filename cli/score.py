@@ -23,7 +23,8 @@ from aznas_onnx.cli.options import (
     seeds_option,
 )
 from aznas_onnx.cli.reference import complete_reference
-from aznas_onnx.cli.text import plural, printable
+from aznas_onnx.cli.text import plural
+from aznas_onnx.escaping import printable
 from aznas_onnx.results import ProxyScores, Status
 
 if TYPE_CHECKING:

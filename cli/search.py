@@ -21,8 +21,9 @@ from aznas_onnx.cli.options import (
     seeds_option,
 )
 from aznas_onnx.cli.spaces import space_options
-from aznas_onnx.cli.text import plural, printable
+from aznas_onnx.cli.text import plural
 from aznas_onnx.errors import SettingsError
+from aznas_onnx.escaping import printable
 
 if TYPE_CHECKING:
     from aznas_onnx.searching import Study

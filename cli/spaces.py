@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +11,10 @@ import click
 
 from aznas_onnx.cli.exits import DONE
 from aznas_onnx.cli.options import OutputFormat, format_option
-from aznas_onnx.cli.text import printable, without_markup
+from aznas_onnx.cli.text import without_markup
 from aznas_onnx.counts import format_count
 from aznas_onnx.errors import SettingsError
+from aznas_onnx.escaping import json_text, printable
 
 __all__ = ["spaces"]
 
@@ -74,7 +74,7 @@ def list_spaces(output_format: OutputFormat = OutputFormat.TABLE) -> int:
     console = results()
     if output_format is OutputFormat.JSON:
         listed = [{"name": name, "description": description} for name, description in rows]
-        console.file.write(json.dumps({"schema": "aznas.spaces/1", "spaces": listed}, indent=2) + "\n")
+        console.file.write(json_text({"schema": "aznas.spaces/1", "spaces": listed}) + "\n")
     elif output_format is OutputFormat.CSV:
         write_csv(console.file, ("name", "description"), rows)
     elif output_format is OutputFormat.MARKDOWN:
@@ -134,7 +134,7 @@ def sample(name: str, count: int, seed: int, output_format: str, resolution: int
     ]
     if output_format == "json":
         document = {"schema": "aznas.sample/1", "space": space.name, "seed": seed, "networks": rows}
-        click.echo(json.dumps(document, indent=2))
+        click.echo(json_text(document))
     else:
         from aznas_onnx.cli.tables import write_csv
 

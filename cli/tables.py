@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
-from aznas_onnx.cli.text import printable
+from aznas_onnx.escaping import csv_line, markdown, markdown_code, printable, shortened
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+    from rich.text import Text
 
 __all__ = ["Column", "print_table", "print_trimmed", "proxies_with_room", "proxy_title", "write_csv", "write_markdown"]
 
@@ -65,12 +65,11 @@ def print_table(console: Console, columns: Sequence[Column], rows: Iterable[Sequ
     """Print a table as wide as its content or the console, whichever is less; long text is folded, never cut."""
     from rich import box
     from rich.table import Table
-    from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for column in columns:
         table.add_column(
-            column.title,
+            _lines(column.title),
             justify="right" if column.is_number else "left",
             style=column.style,
             overflow="fold",
@@ -78,8 +77,21 @@ def print_table(console: Console, columns: Sequence[Column], rows: Iterable[Sequ
             vertical="top",
         )
     for row in rows:
-        table.add_row(*(Text("\n".join(map(printable, cell.split("\n")))) for cell in row))
+        table.add_row(*(_cell(text, column) for text, column in zip(row, columns, strict=True)))
     print_trimmed(console, table)
+
+
+def _cell(text: str, column: Column) -> Text:
+    """Return a cell: a number of ours may stand on two lines, and a name, whatever it holds, on one."""
+    from rich.text import Text
+
+    return _lines(text) if column.is_number else Text(printable(shortened(text)))
+
+
+def _lines(text: str) -> Text:
+    from rich.text import Text
+
+    return Text("\n".join(map(printable, text.split("\n"))))
 
 
 def print_trimmed(console: Console, renderable: RenderableType, style: str = "") -> None:
@@ -94,21 +106,17 @@ def print_trimmed(console: Console, renderable: RenderableType, style: str = "")
 
 def write_markdown(stream: IO[str], columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
     """Write a table as GitHub-flavoured Markdown."""
-    lines = [[column.title for column in columns], ["---:" if column.is_number else ":---" for column in columns]]
+    lines = [[markdown(column.title) for column in columns]]
+    lines += [["---:" if column.is_number else ":---" for column in columns]]
     lines += [[_markdown_cell(cell, column) for cell, column in zip(row, columns, strict=True)] for row in rows]
     for line in lines:
         stream.write(f"| {' | '.join(line)} |\n")
 
 
 def _markdown_cell(text: str, column: Column) -> str:
-    text = printable(text).replace("|", "\\|")  # a table needs the escape even inside a code span
-    if not column.is_name:
-        return text
-    return f"`` {text} ``" if "`" in text else f"`{text}`"  # as code, so that `a__b__c` is not read as emphasis
+    return markdown_code(text, in_table=True) if column.is_name else markdown(text)
 
 
 def write_csv(stream: IO[str], header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a table as CSV with exact values; what is missing is an empty field."""
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(["" if value is None else value for value in row] for row in rows)
+    stream.writelines(csv_line(row) for row in (header, *rows))

@@ -1,17 +1,12 @@
-"""Text that is safe to show: names in a stranger's model must not steer the terminal."""
+"""Words for people."""
 
 from __future__ import annotations
 
 import re
 
-__all__ = ["plural", "printable", "without_markup"]
+__all__ = ["plural", "without_markup"]
 
 _ROLE = re.compile(r":(?:py:)?[a-z]+:`~?(?:[\w.]+\.)?(\w+)`")
-
-
-def printable(text: str) -> str:
-    """Return `text` on one line, with control characters written as escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def plural(count: int, noun: str) -> str:

@@ -13,7 +13,7 @@ import onnx
 
 from aznas_onnx.errors import AznasError, SettingsError
 from aznas_onnx.graph import Graph, Source
-from aznas_onnx.own_files import summary
+from aznas_onnx.own_files import RAISED, summary
 from aznas_onnx.spaces.base import GenotypeError, Space, quote
 
 __all__ = ["blamed", "drawn", "rehearse"]
@@ -43,7 +43,7 @@ def blamed(space: Space[Any], doing: str) -> Iterator[None]:
         yield
     except AznasError:
         raise
-    except Exception as error:  # a stranger's space may raise anything
+    except RAISED as error:
         if _is_bundled(space):
             raise
         where = _place(space, error)
@@ -125,7 +125,7 @@ def _is_bundled(space: Space[Any]) -> bool:
     return type(space).__module__.startswith(__name__.rpartition(".")[0] + ".")
 
 
-def _place(space: Space[Any], error: Exception) -> str:
+def _place(space: Space[Any], error: BaseException) -> str:
     """Return where an error arose: the innermost line in the file of the space, as far as there is one."""
     frames = traceback.extract_tb(error.__traceback__)
     file = None

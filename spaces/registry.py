@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from aznas_onnx.errors import AznasError, SettingsError, UnknownNameError
-from aznas_onnx.own_files import execute, summary
+from aznas_onnx.own_files import RAISED, execute, summary
 from aznas_onnx.spaces.base import Space
 from aznas_onnx.spaces.foreign import rehearse
 
@@ -118,7 +118,7 @@ def get(name: str | os.PathLike[str], **options: Any) -> Space[Any]:
         space = factory(**options)
     except AznasError:
         raise
-    except Exception as error:  # a stranger's space may raise anything
+    except RAISED as error:
         raise SettingsError(f"space {text!r} cannot be made: {summary(error)}") from error
     if not isinstance(space, Space):
         found = type(space).__name__
@@ -142,7 +142,7 @@ def _find(name: str) -> SpaceRecord:
 def _from_record(record: SpaceRecord) -> Factory:
     try:
         factory: Factory = metadata.EntryPoint(record.name, record.target, ENTRY_POINT_GROUP).load()
-    except Exception as error:  # a stranger's package may raise anything
+    except RAISED as error:
         raise SettingsError(f"space {record.name!r} fails to load from {record.target}: {summary(error)}") from error
     return factory
 

@@ -14,6 +14,8 @@ import pytest
 # A module imports from rooms of a lower level and from its own room, never from another of the same level.
 LEVELS = {
     "errors": 0,
+    "escaping": 0,
+    "offspring": 0,
     "runtime": 0,
     "timing": 0,
     "counts": 1,

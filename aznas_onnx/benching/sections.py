@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from aznas_onnx.benching.comparing import Comparison
 from aznas_onnx.benching.correlation import Bootstrap, Interval
@@ -13,6 +14,7 @@ from aznas_onnx.benching.paper import ABLATION, CORRELATION, PROXY_ORDER, TABLE_
 from aznas_onnx.benching.records import Record
 from aznas_onnx.benching.scorefile import Scores
 from aznas_onnx.benching.truth import Truth
+from aznas_onnx.escaping import markdown, markdown_block, markdown_code
 from aznas_onnx.ranking import Aggregation
 
 __all__ = ["ReportedRun", "predictor_name", "report_lines"]
@@ -65,7 +67,7 @@ def report_lines(
 
     def image(name: str, text: str) -> Iterator[str]:
         if name in images:
-            yield f"![{text}]({images[name].parent.name}/{images[name].name})"
+            yield f"![{text}]({quote(f'{images[name].parent.name}/{images[name].name}')})"
             yield ""
 
     yield from _opening(runs, measured, invocation)
@@ -74,7 +76,8 @@ def report_lines(
         yield from _comparison_section(runs, measured, comparison)
         yield from image("cost", "Kendall's tau against seconds an architecture")
         if "cost" in images:
-            yield f"Lines through marks: intervals of the difference from “{first.label}”, whose τ is the dashed line."
+            label = markdown(first.label)
+            yield f"Lines through marks: intervals of the difference from “{label}”, whose τ is the dashed line."
             yield ""
     if paper:
         yield from _table_1_section(first, paper)
@@ -88,17 +91,15 @@ def report_lines(
 
 def _opening(runs: Sequence[ReportedRun], measured: Truth, invocation: str) -> Iterator[str]:
     how = runs[0].evaluation.bootstrap
-    yield f"# Benchmark: {runs[0].space}"
+    yield f"# Benchmark: {markdown(runs[0].space)}"
     yield ""
     yield (
         "How well scores that need no training rank networks whose accuracy was measured. Written by the commands "
         "below: do not edit this page."
     )
     yield ""
-    yield "```"
-    yield from (run.command for run in runs)
-    yield f"{invocation}{'' if how.resamples == Bootstrap().resamples else f' --resamples {how.resamples}'}"
-    yield "```"
+    resamples = "" if how.resamples == Bootstrap().resamples else f" --resamples {how.resamples}"
+    yield markdown_block("\n".join((*(run.command for run in runs), f"{invocation}{resamples}")))
     yield ""
     if how.resamples:
         yield (
@@ -108,7 +109,7 @@ def _opening(runs: Sequence[ReportedRun], measured: Truth, invocation: str) -> I
         )
         yield ""
     software = ", ".join(f"{name} {version}" for name, version in runs[0].scores.software.items())
-    yield f"Scored by {software}." if software else ""
+    yield markdown(f"Scored by {software}.") if software else ""
     yield ""
 
 
@@ -124,7 +125,7 @@ def _way_section(runs: Sequence[ReportedRun], measured: Truth) -> Iterator[str]:
         rows.append([run.label, f"{found.n:,}{failed}", f"{found.seconds:.3g}", *map(_interval, sides)])
     yield from _table(header, rows)
     for run in runs:
-        yield f"- {run.label}: `{run.command}`"
+        yield f"- {markdown(run.label)}: {markdown_code(run.command)}"
     yield ""
 
 
@@ -137,7 +138,7 @@ def _comparison_section(runs: Sequence[ReportedRun], measured: Truth, comparison
     yield ""
     yield (
         f"On the {comparison.n:,} architectures that all of them scored, with the difference from "
-        f"“{runs[0].label}” on the same resamples. Seconds are the median of "
+        f"“{markdown(runs[0].label)}” on the same resamples. Seconds are the median of "
         "an architecture, wall-clock, on the machine that scored."
     )
     yield ""
@@ -177,7 +178,7 @@ def _table_1_section(run: ReportedRun, paper: dict[str, int]) -> Iterator[str]:
     for column in paper:
         cells += [_interval(layers.kendall[column]), "", _interval(layers.spearman[column]), ""]
     yield from _table(header, [*rows, cells])
-    yield f"The paper's numbers are of all 15,625 cells, ours of {found.n:,}: `{run.command}`"
+    yield f"The paper's numbers are of all 15,625 cells, ours of {found.n:,}: {markdown_code(run.command)}"
     yield ""
     if any(column in found.selected for column in paper):
         example = next(iter(found.selected.values()))
@@ -214,7 +215,7 @@ def _ablation_section(run: ReportedRun, measured: Truth, paper: dict[str, int]) 
     rows += [_ablation_row(one, published.get((one.proxies, one.aggregation)), paper) for one in found.combined]
     rows += [_ablation_row(one, None, paper, kind=" (count)") for one in found.baselines]
     yield from _table(header, rows, texts=3 if paper else 2)
-    yield f"From `{run.command}`"
+    yield f"From {markdown_code(run.command)}"
     yield ""
 
 
@@ -245,7 +246,7 @@ def _correlation_section(run: ReportedRun, *, with_paper: bool) -> Iterator[str]
             cells = [f"{cell} ({CORRELATION[i][j]:.2f})" for j, cell in enumerate(cells)]
         rows.append([name, *cells])
     yield from _table(["", *found.proxies], rows)
-    yield f"From `{run.command}`"
+    yield f"From {markdown_code(run.command)}"
     yield ""
 
 
@@ -264,7 +265,7 @@ def _top_section(run: ReportedRun, measured: Truth) -> Iterator[str]:
         for one in run.evaluation.top[name]
     ]
     yield from _table(header, rows)
-    yield f"From `{run.command}`"
+    yield f"From {markdown_code(run.command)}"
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]], texts: int = 1) -> Iterator[str]:
@@ -276,7 +277,7 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]], texts: int = 1)
 
 
 def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+    return f"| {' | '.join(markdown(cell) for cell in cells)} |"
 
 
 def _interval(one: Interval, *, signed: bool = False) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from aznas_onnx.counts import format_count
+from aznas_onnx.escaping import markdown, markdown_block
 from aznas_onnx.searching import COMPLEXITY, Candidate, CountConvention, Study
 
 __all__ = ["model_card"]
@@ -35,13 +36,13 @@ def model_card(study: Study, one: Candidate, *, seed: int, relative_difference: 
 def _lines(study: Study, one: Candidate, seed: int, relative_difference: float) -> Iterator[str]:
     settings, trial = study.settings, one.trial
     space = settings.space["name"]
-    yield f"# Trial {trial.number} of a search in {space}"
+    yield f"# Trial {trial.number} of a search in {markdown(str(space))}"
     yield ""
     yield (
         f"Number {one.rank} of {len(study.trials):,} candidates by AZ-NAS score. **It is not trained**: its weights "
         "are random, to start training from, and the score says how it compares with those candidates and no more."
     )
-    yield from ("", "```", trial.genotype, "```", "")
+    yield from ("", markdown_block(trial.genotype), "")
     yield from _table(("What it is", "Value"), (*_shapes(settings.space["options"]), *_counts(study, one)))
     yield ""
     yield from _table(("Proxy (higher is better)", "Value"), _proxies(one))
@@ -117,4 +118,4 @@ def _table(header: tuple[str, str], rows: Iterable[tuple[str, str]]) -> Iterator
     yield f"| {header[0]} | {header[1]} |"
     yield "| :--- | :--- |"
     for left, right in rows:
-        yield f"| {left} | {right} |".replace("\n", " ")
+        yield f"| {markdown(left)} | {markdown(right)} |"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import onnx
 import torch
 
 from aznas_onnx.errors import ModelError, SettingsError
+from aznas_onnx.escaping import json_text
 from aznas_onnx.export.card import model_card
 from aznas_onnx.export.network import TrainableNetwork
 from aznas_onnx.export.weights import initialised
@@ -96,7 +96,7 @@ def _export(study: Study, one: Candidate, parent: Path, seed: int, space: Space[
         onnx.save(model, folder / "model.onnx")
         torch.save(network.state_dict(), folder / "weights.pt")
         (folder / "genotype.txt").write_text(f"{one.trial.genotype}\n", encoding="utf-8")
-        (folder / "scores.json").write_text(f"{json.dumps(scores, indent=2)}\n", encoding="utf-8")
+        (folder / "scores.json").write_text(f"{json_text(scores)}\n", encoding="utf-8")
         (folder / "README.md").write_text(card, encoding="utf-8")
     except OSError as error:
         raise SettingsError(f"{folder} cannot be written: {error.strerror or error}") from error

@@ -5,7 +5,7 @@ from aznas_onnx.gating.evidence import Verdict
 from aznas_onnx.gating.gate import gate
 from aznas_onnx.gating.placing import Placement, place, rank_in
 from aznas_onnx.gating.policy import COMPARED, Inconclusive, Policy
-from aznas_onnx.gating.policyfile import find_policy_file, read_policy
+from aznas_onnx.gating.policyfile import find_policy_file, python_files, read_policy
 from aznas_onnx.gating.population import Member, Population, PopulationSettings
 from aznas_onnx.gating.result import Check, Compared, GateResult
 
@@ -26,6 +26,7 @@ __all__ = [
     "find_population",
     "gate",
     "place",
+    "python_files",
     "rank_in",
     "read_policy",
 ]

@@ -104,6 +104,7 @@ class _Gate:
             checks=tuple(checks),
             models=tuple(self._compared(latencies, draws)),
             policy=policy,
+            compared=policy.compared,
             seeds=draws[0].seeds if draws else 0,
             settings=MappingProxyType(self._scoring),
             warnings=tuple(dict.fromkeys((*self._doubts(draws), *self._warnings))),

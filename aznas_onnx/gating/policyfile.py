@@ -11,13 +11,14 @@ from typing import Any
 from aznas_onnx.counts import parse_count
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.gating.policy import Inconclusive, Policy
+from aznas_onnx.proxies import is_reference
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-__all__ = ["find_policy_file", "read_policy"]
+__all__ = ["find_policy_file", "python_files", "read_policy"]
 
 _OWN, _SHARED = "aznas.toml", "pyproject.toml"
 
@@ -72,6 +73,12 @@ def read_policy(path: Path) -> dict[str, Any]:
     if "proxies" in rules:
         rules["proxies"] = tuple(str(path.parent / one) if ".py:" in one else one for one in rules["proxies"])
     return rules
+
+
+def python_files(rules: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the Python files that rules would have executed: those of proxies, wherever a rule names one."""
+    names = (*rules.get("proxies", ()), *rules.get("floors", ()), *rules.get("spreads", ()))
+    return tuple(name for name in names if is_reference(name))
 
 
 def _table(path: Path) -> Mapping[str, Any] | None:

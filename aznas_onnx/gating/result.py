@@ -80,6 +80,8 @@ class GateResult:
         The candidate, then the baselines.
     policy
         The rules.
+    compared
+        The proxies that baselines are compared by, in full.
     seeds
         Draws that were made; 0 where nothing was scored.
     settings
@@ -94,6 +96,7 @@ class GateResult:
     checks: tuple[Check, ...]
     models: tuple[Compared, ...]
     policy: Policy
+    compared: tuple[str, ...] = ()
     seeds: int = 0
     settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     warnings: tuple[str, ...] = ()

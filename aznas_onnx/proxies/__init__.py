@@ -12,7 +12,7 @@ from aznas_onnx.proxies.literature import GROUPS, LITERATURE
 from aznas_onnx.proxies.measurement import Measurement, value
 from aznas_onnx.proxies.own import OWN_PROXIES, describe_own, directions_of, without_references
 from aznas_onnx.proxies.progressivity import PROGRESSIVITY
-from aznas_onnx.proxies.registry import Direction, Need, Proxy, ProxyRegistry
+from aznas_onnx.proxies.registry import Direction, Need, Proxy, ProxyRegistry, is_reference
 from aznas_onnx.proxies.structural import STRUCTURAL
 from aznas_onnx.proxies.trainability import TRAINABILITY
 
@@ -30,6 +30,7 @@ __all__ = [
     "ProxyRegistry",
     "describe_own",
     "directions_of",
+    "is_reference",
     "value",
     "without_references",
 ]

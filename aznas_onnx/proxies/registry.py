@@ -15,7 +15,7 @@ from aznas_onnx.errors import SettingsError, UnknownNameError
 from aznas_onnx.proxies.evidence import Evidence, Outcome
 from aznas_onnx.proxies.measurement import Measurement
 
-__all__ = ["Direction", "Need", "Proxy", "ProxyRegistry"]
+__all__ = ["Direction", "Need", "Proxy", "ProxyRegistry", "is_reference"]
 
 
 class Direction(str, enum.Enum):
@@ -252,7 +252,7 @@ class ProxyRegistry(Mapping[str, Proxy]):
         found: dict[str, tuple[Proxy, float]] = {}
         for text in names:
             name, given = _split_weight(text)
-            members = [self.load(name).name] if _is_reference(name) else self.groups.get(name, (name,))
+            members = [self.load(name).name] if is_reference(name) else self.groups.get(name, (name,))
             for member in members:
                 own, factor = _split_weight(member)
                 if own not in self._proxies:
@@ -269,7 +269,7 @@ class ProxyRegistry(Mapping[str, Proxy]):
         return UnknownNameError(f"there is no proxy {name!r}; {hint}")
 
 
-def _is_reference(name: str) -> bool:
+def is_reference(name: str) -> bool:
     """Whether a name is ``FILE.py:NAME``, or the path of a file that should have been."""
     return ".py:" in name or name.endswith(".py")
 

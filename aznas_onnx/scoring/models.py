@@ -18,7 +18,7 @@ from aznas_onnx.errors import AznasError, SettingsError
 from aznas_onnx.flops import Costs, count
 from aznas_onnx.graph import Limits, Model, Source, prepare
 from aznas_onnx.graph.load import source_name
-from aznas_onnx.own_files import place, summary
+from aznas_onnx.own_files import RAISED, place, summary
 from aznas_onnx.proxies import PROXIES, BlockEvidence, Evidence, Measured, Need, Outcome, Proxy
 from aznas_onnx.proxies.blockpass import is_out_of_memory
 from aznas_onnx.results import ProxyScores, ProxyValue, Status
@@ -353,7 +353,7 @@ def _outcome(proxy: Proxy, evidence: Evidence) -> Outcome:
         return proxy.evaluate(evidence)
     try:
         found: object = proxy.evaluate(evidence)
-    except Exception as error:  # noqa: BLE001 - a stranger's proxy may raise anything
+    except RAISED as error:
         return Outcome(value=math.nan, reason=f"proxy {proxy.name!r} fails: {summary(error)} ({place(error)})")
     number: object = found.value if isinstance(found, Outcome) else None
     if isinstance(found, Outcome) and isinstance(number, Real):

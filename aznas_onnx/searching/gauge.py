@@ -6,6 +6,7 @@ from typing import Any
 
 from aznas_onnx.errors import ModelError
 from aznas_onnx.latency import measure_ms
+from aznas_onnx.own_files import RAISED
 from aznas_onnx.searching.history import History
 from aznas_onnx.spaces import Space
 
@@ -39,6 +40,6 @@ class LatencyGauge:
             return known
         try:
             measured = measure_ms(self._space.build(self._space.parse(genotype)))
-        except Exception as error:  # a stranger's space may raise anything
+        except RAISED as error:
             raise ModelError(f"the latency of {genotype} cannot be measured: {error}") from error
         return measured if self._history is None else self._history.keep_latency(genotype, measured)

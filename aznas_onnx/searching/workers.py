@@ -7,14 +7,13 @@ import multiprocessing
 import os
 import pickle
 import signal
-import threading
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from aznas_onnx.errors import SettingsError
+from aznas_onnx.offspring import end_with_parent, interrupts_ignored
 from aznas_onnx.results import ProxyScores, Status
 from aznas_onnx.searching.executors import Executor, InlineExecutor, Outcome, Scorer, evaluate
 
@@ -138,7 +137,7 @@ class ProcessExecutor:
     def _start_worker(self) -> _Worker:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_work, args=(theirs, self._scorer, self._threads), daemon=True)
-        with _ignoring_interrupts():  # inherited: a process that still loads its modules would end with a traceback
+        with interrupts_ignored():  # inherited: a process that still loads its modules would end with a traceback
             process.start()
         theirs.close()
         worker = _Worker(process, ours)
@@ -152,19 +151,6 @@ class ProcessExecutor:
         worker.process.close()
 
 
-@contextlib.contextmanager
-def _ignoring_interrupts() -> Iterator[None]:
-    """Ignore Ctrl-C for a moment; outside the main thread, where Python does not let one, do nothing."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def _cores() -> int:
     """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -173,6 +159,7 @@ def _cores() -> int:
 def _work(connection: Connection, scorer: Scorer, threads: int) -> None:
     """Score what comes through the pipe until the other end is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the terminal; the parent decides
+    end_with_parent()
     # The numeric libraries read this when they are loaded, which is later.
     os.environ["OMP_NUM_THREADS"] = str(threads)
     scorer.prepare(threads)

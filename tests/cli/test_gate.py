@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+import aznas_onnx.cli.gate as gate_command
 import aznas_onnx.gating
 from aznas_onnx.cli.main import run
 from aznas_onnx.cli.render_ci import code_quality_document, junit_document
@@ -66,7 +67,11 @@ def decided(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
             raise state["result"]
         return state["result"]
 
+    def here(*arguments: Any) -> GateResult:
+        return gate_command.decide(*arguments, lambda stage: None)
+
     monkeypatch.setattr(aznas_onnx.gating, "gate", decide)
+    monkeypatch.setattr(gate_command, "_decide", here)
     return state
 
 
@@ -300,3 +305,72 @@ def test_a_reader_that_has_seen_enough_does_not_turn_a_rejection_into_success(tm
     done = subprocess.run([sys.executable, "-c", code], stdout=write, stderr=subprocess.PIPE, check=False, cwd=tmp_path)
     os.close(write)
     assert done.returncode == 1, done.stderr
+
+
+def policy_with(folder: Path, text: str) -> Path:
+    (folder / ".git").mkdir(exist_ok=True)
+    (folder / "mine.py").write_text("import pathlib, sys\npathlib.Path('was_run').touch()\nsys.exit(0)\n")
+    path = folder / "aznas.toml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[gate]\nbaseline = 'net.onnx'\nproxies = ['az', './mine.py:X']\n",
+        "[gate]\nbaseline = 'net.onnx'\nproxies = './mine.py:X:0.5'\n",
+        "[gate.floors]\n'./mine.py:X' = 1\n",
+        "[gate]\nbaseline = 'net.onnx'\n[gate.spreads]\n'mine.py' = 1\n",
+    ],
+)
+def test_python_of_a_policy_is_executed_only_where_that_is_allowed(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = residual(tmp_path / "net.onnx")
+    policy_with(tmp_path, text)
+    assert run(["gate", str(model), "--max-macs", "1G"]) == 2
+    assert "--allow-python" in capsys.readouterr().err
+    assert not Path("was_run").exists()
+
+
+def test_a_proxy_file_that_ends_the_process_is_no_decision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = residual(tmp_path / "net.onnx")
+    policy_with(tmp_path, "[gate]\nbaseline = 'net.onnx'\nproxies = ['./mine.py:X']\n")
+    (tmp_path / "vanish.py").write_text("import os\nos._exit(0)\n")
+    assert run(["gate", str(model), "--allow-python", "--max-macs", "1"]) == 2
+    assert "SystemExit: 0" in capsys.readouterr().err
+    assert run(["gate", str(model), "--proxies", "./vanish.py:X", "--no-policy", "--baseline", str(model)]) == 2
+    assert "ended with status 0 and no decision" in capsys.readouterr().err
+
+
+def test_what_an_option_overrides_in_a_policy_is_not_executed(decided: dict[str, Any], tmp_path: Path) -> None:
+    policy_with(tmp_path, "[gate]\nbaseline = 'net.onnx'\nproxies = ['./mine.py:X']\n")
+    assert run(["gate", "net.onnx", "--proxies", "az"]) == 0
+    assert not Path("was_run").exists()
+
+
+def test_a_name_that_is_no_text_is_no_decision_and_stands_in_every_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    reports = ["--junit", "junit.xml", "--code-quality", "quality.json"]
+    assert run(["gate", "nofile\udce9.onnx", "--no-policy", "--max-macs", "1", *reports]) == 2
+    (issue,) = json.loads((tmp_path / "quality.json").read_text())
+    assert issue["location"]["path"] == "nofile\\udce9.onnx"
+    assert ElementTree.parse(tmp_path / "junit.xml").getroot().get("errors") == "1"
+
+
+@pytest.mark.parametrize(("limit", "status"), [("1G", 0), ("1", 1)])
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&- <&-", "| true"])
+def test_a_closed_stream_changes_no_verdict(limit: str, status: int, closed: str, tmp_path: Path) -> None:
+    model = residual(tmp_path / "net.onnx")
+    command = (
+        f"{sys.executable} -m aznas_onnx gate {model} --no-policy --max-macs {limit} {closed}; exit ${{PIPESTATUS[0]}}"
+    )
+    done = subprocess.run(["bash", "-c", command], capture_output=True, check=False, cwd=tmp_path)
+    assert done.returncode == status

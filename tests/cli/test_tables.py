@@ -39,14 +39,14 @@ def test_long_text_is_folded_and_numbers_stay_whole() -> None:
     )
 
 
-def test_markdown_shows_names_as_code_and_escapes_bars() -> None:
+def test_markdown_shows_names_as_code_and_marks_as_entities() -> None:
     stream = io.StringIO()
     write_markdown(stream, COLUMNS, ROWS)
     assert stream.getvalue() == (
         "| Name | MACs | Why |\n"
         "| :--- | ---: | :--- |\n"
         "| `a__b__c` | 12M | it is |\n"
-        "| `` [red]x\\|y`z\\x1b[0m `` | 1.5G | a \\| b |\n"
+        "| <code>&#91;red&#93;x&#124;y&#96;z&#92;x1b&#91;0m</code> | 1.5G | a <code>&#124;</code> b |\n"
     )
 
 

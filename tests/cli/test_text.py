@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from aznas_onnx.cli.text import plural, printable, without_markup
+from aznas_onnx.cli.text import plural, without_markup
+from aznas_onnx.escaping import printable
 
 
 @pytest.mark.parametrize(
