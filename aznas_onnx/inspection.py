@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from aznas_onnx.blocks import Block, Blocks, find_blocks
 from aznas_onnx.flops import Costs, NodeCost, count
-from aznas_onnx.graph import Limits, Model, Source, prepare
+from aznas_onnx.graph import Limits, Model, Source, Value, prepare
 from aznas_onnx.graph.limits import reading
 from aznas_onnx.graph.load import source_name
 from aznas_onnx.graph.prepare import named
@@ -89,6 +89,8 @@ def inspect(
     source: Source,
     *,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
+    cut_at: Sequence[str] = (),
+    values: Mapping[str, Value] | None = None,
     blocks: Sequence[str] = (),
     keep_graph: bool = False,
     limits: Limits | None = None,
@@ -102,6 +104,10 @@ def inspect(
     input_shapes
         Shapes for inputs whose dimensions the file leaves open, by name; the name ``""`` means the input that carries
         the samples.
+    cut_at
+        Tensors or nodes to end the network at, instead of the file's outputs.
+    values
+        What inputs hold that steer the network (a length, a sample rate, a flag), by name.
     blocks
         Patterns that name the primary blocks, as for :func:`aznas_onnx.blocks.find_blocks`; empty finds them.
     keep_graph
@@ -112,7 +118,8 @@ def inspect(
     Returns
     -------
     Inspection
-        Blocks with their reasons, and costs by block, operator and node.
+        Blocks with their reasons, and costs by block, operator and node. A node of an unknown operator, or of control
+        flow that depends on data, is counted around: `costs.unsupported` and a warning name it.
 
     Raises
     ------
@@ -132,7 +139,15 @@ def inspect(
     """
     limits = limits or Limits()
     with named(source_name(source)), reading(limits):
-        model = prepare(source, input_shapes=input_shapes, keep_graph=keep_graph, limits=limits)
+        model = prepare(
+            source,
+            input_shapes=input_shapes,
+            cut_at=cut_at,
+            values=values,
+            keep_graph=keep_graph,
+            partial=True,
+            limits=limits,
+        )
         return _inspected(model, find_blocks(model, blocks), count(model))
 
 

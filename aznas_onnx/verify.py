@@ -17,7 +17,7 @@ import onnx
 from onnx import numpy_helper
 
 from aznas_onnx.errors import AznasError, ModelError
-from aznas_onnx.graph import Document, InputPlan, Limits, prepare, specialise
+from aznas_onnx.graph import Document, InputPlan, Limits, Value, prepare, specialise
 from aznas_onnx.graph.inputs import NO_PADDING
 from aznas_onnx.graph.load import load, source_name
 from aznas_onnx.graph.prepare import named
@@ -72,6 +72,8 @@ def verify(
     batch_size: int = 2,
     seed: int = 0,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
+    cut_at: Sequence[str] = (),
+    values: Mapping[str, Value] | None = None,
     limits: Limits | None = None,
 ) -> Verification:
     """Run a model here and in ONNX Runtime, and compare.
@@ -88,7 +90,7 @@ def verify(
         Number of samples.
     seed
         For weights and input.
-    input_shapes
+    input_shapes, cut_at, values
         As for :func:`aznas_onnx.graph.prepare`.
 
     Returns
@@ -104,16 +106,20 @@ def verify(
         If ONNX Runtime refuses the model.
     """
     with named(source_name(source)):
-        return _verify(source, batch_size, seed, input_shapes, limits or Limits())
+        given = {"input_shapes": input_shapes, "values": values}
+        return _verify(source, batch_size, seed, given, cut_at, limits or Limits())
 
 
 def _verify(
-    source: Document, batch_size: int, seed: int, input_shapes: Mapping[str, Sequence[int]] | None, limits: Limits
+    source: Document, batch_size: int, seed: int, given: Mapping[str, Any], cut_at: Sequence[str], limits: Limits
 ) -> Verification:
-    plan = prepare(source, input_shapes=input_shapes, keep_graph=True, limits=limits).inputs
-    proto, folder, _ = load(source, limits)
+    read = prepare(source, **given, cut_at=cut_at, keep_graph=True, limits=limits)
+    plan = read.inputs
+    loaded = load(source, limits, cut_at=cut_at)
+    proto, folder = loaded.model, loaded.folder
     filled = onnx.ModelProto()
     filled.CopyFrom(proto)
+    _end_at(filled, read.graph.outputs)
     if folder is not None:
         onnx.external_data_helper.load_external_data_for_model(filled, str(folder))
     rng = np.random.default_rng(seed)
@@ -132,7 +138,7 @@ def _verify(
             feeds[name] = expected.pop(name)
             if feeds[name].shape != shape:
                 raise ModelError(f"{name!r} has shape {shape} here, but {feeds[name].shape} in ONNX Runtime")
-    actual = _run_here(filled, feeds, batch_size, input_shapes, limits)
+    actual = _run_here(filled, feeds, batch_size, given, limits)
     output, difference = _largest_difference(expected, actual)
     precision = _precision(proto)
     return Verification(
@@ -210,6 +216,15 @@ def _materialise_constant_of_shape(model: onnx.ModelProto, rng: np.random.Genera
             model.graph.node.remove(node)
 
 
+def _end_at(model: onnx.ModelProto, names: Sequence[str]) -> None:
+    """Make a model end where it is scored up to, in place: some of its outputs may be left out, or be cut short."""
+    own = {value.name: value for value in model.graph.output}
+    outputs = [own.get(name, onnx.ValueInfoProto(name=name)) for name in names]
+    if own.keys() != set(names):
+        del model.graph.output[:]
+        model.graph.output.extend(outputs)
+
+
 def compare_before_softmax(model: onnx.ModelProto) -> None:
     """Make the input of a final Softmax the model's output, in place."""
     producers = {output: node for node in model.graph.node for output in node.output}
@@ -244,6 +259,9 @@ def _feeds(
     feeds = {}
     for name in shapes.keys() - plan.look_ups.keys():
         dtype = onnx.helper.tensor_dtype_to_np_dtype(types[name])
+        if name in plan.values:
+            feeds[name] = np.broadcast_to(plan.values[name], shapes[name]).astype(dtype)
+            continue
         is_sample = name in plan.batched and (dtype.kind == "f" or dtype.name == "bfloat16")
         values = rng.standard_normal(shapes[name]) if is_sample else np.full(shapes[name], plan.fills.get(name, 1))
         feeds[name] = values.astype(dtype)
@@ -304,14 +322,14 @@ def _run_here(
     model: onnx.ModelProto,
     feeds: Mapping[str, npt.NDArray[Any]],
     batch_size: int,
-    input_shapes: Mapping[str, Sequence[int]] | None,
+    given: Mapping[str, Any],
     limits: Limits,
 ) -> dict[str, npt.NDArray[Any]]:
     import torch
 
     from aznas_onnx.convert import compile_program
 
-    prepared = specialise(prepare(model, input_shapes=input_shapes, keep_graph=True, limits=limits), batch_size, limits)
+    prepared = specialise(prepare(model, **given, keep_graph=True, limits=limits), batch_size, limits)
     device = torch.device("cpu")
     program = compile_program(prepared.graph, prepared.facts, {}, device=device)
     with torch.inference_mode():

@@ -14,7 +14,15 @@ import click
 
 from aznas_onnx.cli.console import write_traceback
 from aznas_onnx.cli.exits import BAD_INPUT, DONE, REJECTED
-from aznas_onnx.cli.options import batch_size_option, blocks_option, input_option, read_count, split_names
+from aznas_onnx.cli.options import (
+    batch_size_option,
+    blocks_option,
+    cut_option,
+    input_option,
+    read_count,
+    split_names,
+    value_option,
+)
 from aznas_onnx.cli.reference import complete_reference
 from aznas_onnx.errors import AznasError, SettingsError
 from aznas_onnx.escaping import printable
@@ -134,6 +142,8 @@ _positive = click.FloatRange(min=0, min_open=True)
 @batch_size_option
 @click.option("--device", metavar="auto|cpu|cuda[:i]|mps", help="Where to compute.  [default: auto]")
 @input_option
+@value_option
+@cut_option
 @blocks_option
 @click.option("--keep-graph", is_flag=True, default=None, help="Leave folded normalisation folded.")
 @click.option(

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from aznas_onnx.cli.exits import DONE
 from aznas_onnx.cli.options import (
     OutputFormat,
     blocks_option,
+    cut_option,
     format_option,
     input_option,
     keep_graph_option,
+    value_option,
 )
 from aznas_onnx.errors import AznasError
 
@@ -22,6 +26,8 @@ __all__ = ["inspect"]
 @format_option
 @click.option("--nodes", "show_nodes", is_flag=True, help="Show every node of the graph as it is scored.")
 @input_option
+@value_option
+@cut_option
 @blocks_option
 @keep_graph_option
 @click.option(
@@ -36,6 +42,8 @@ def inspect(
     output_format: OutputFormat,
     show_nodes: bool,
     input_shapes: dict[str, tuple[int, ...]],
+    values: dict[str, Any],
+    cut_at: tuple[str, ...],
     blocks: tuple[str, ...],
     keep_graph: bool,
     with_verification: bool,
@@ -48,6 +56,7 @@ def inspect(
     Examples:
       aznas inspect resnet50.onnx
       aznas inspect encoder.onnx --input image=1x3x224x224
+      aznas inspect detector.onnx --cut-at boxes --cut-at scores
       aznas inspect net.onnx --format json | jq .macs
       aznas inspect net.onnx --blocks '*/layer?.?/Add'   end a block at each of these
     """
@@ -56,12 +65,13 @@ def inspect(
     from aznas_onnx.escaping import printable
     from aznas_onnx.inspection import inspect as inspect_model
 
-    inspection = inspect_model(model, input_shapes=input_shapes, blocks=blocks, keep_graph=keep_graph)
+    reading: dict[str, Any] = {"input_shapes": input_shapes, "cut_at": cut_at, "values": values}
+    inspection = inspect_model(model, **reading, blocks=blocks, keep_graph=keep_graph)
     verification = None
     if with_verification:
         from aznas_onnx.verify import verify
 
-        verification = verify(model, input_shapes=input_shapes)
+        verification = verify(model, **reading)
     for warning in inspection.warnings:
         diagnostics().print(f"warning: {printable(warning)}", style="yellow")
     render_inspection(inspection, output_format, results(), show_nodes=show_nodes, verification=verification)

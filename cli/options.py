@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ __all__ = [
     "aggregate_option",
     "batch_size_option",
     "blocks_option",
+    "cut_option",
     "device_option",
     "effort_option",
     "format_option",
@@ -25,10 +27,13 @@ __all__ = [
     "proxies_option",
     "read_count",
     "read_input_shapes",
+    "read_values",
     "seeds_option",
     "split_names",
+    "value_option",
 ]
 
+_DIGITS = 19  # of a whole number that int64 can hold
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -175,6 +180,60 @@ input_option = click.option(
     metavar="[NAME=]SHAPE",
     help="Shape of an input whose dimensions the file leaves open, such as image=1x3x224x224. "
     "Without a name: the input that carries the samples. May be given several times.",
+)
+
+
+def read_values(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, Any]:
+    """Return the values given as ``NAME=50``, ``NAME=true`` or ``NAME=224,224``, by name.
+
+    Raises
+    ------
+    click.BadParameter
+        If a text is none of these, or an input is given two.
+    """
+    found: dict[str, Any] = {}
+    for value in values:
+        name, _, text = value.rpartition("=")
+        try:
+            numbers = [_number(part.strip().lower()) for part in text.split(",")]
+        except ValueError as error:
+            raise click.BadParameter(
+                f"{value!r} is not NAME=VALUE with numbers, true or false, such as lengths=50 or size=224,224"
+            ) from error
+        if not name or name in found:
+            raise click.BadParameter(f"{value!r} {'gives an input a second value' if name else 'names no input'}")
+        found[name] = numbers[0] if len(numbers) == 1 else numbers
+    return found
+
+
+def _number(text: str) -> bool | int | float:
+    if text in ("true", "false"):
+        return text == "true"
+    try:
+        return int(text[:_DIGITS]) if len(text) <= _DIGITS else int("")
+    except ValueError:
+        number = float(text)
+        if not math.isfinite(number):
+            raise
+        return number
+
+
+cut_option = click.option(
+    "--cut-at",
+    "cut_at",
+    multiple=True,
+    metavar="NAME",
+    help="End the network at this tensor or node, instead of the file's outputs: before the non-maximum suppression of "
+    "a detector, say. May be given several times.",
+)
+value_option = click.option(
+    "--value",
+    "values",
+    multiple=True,
+    callback=read_values,
+    metavar="NAME=VALUE",
+    help="What an input holds that steers the network, such as lengths=50, sr=16000, use_cache=false or size=224,224. "
+    "May be given several times.",
 )
 blocks_option = click.option(
     "--blocks",

@@ -16,6 +16,7 @@ from aznas_onnx.cli.exits import DONE, INTERRUPTED, SOME_FAILED
 from aznas_onnx.cli.options import (
     OutputFormat,
     batch_size_option,
+    cut_option,
     device_option,
     effort_option,
     format_option,
@@ -23,6 +24,7 @@ from aznas_onnx.cli.options import (
     keep_graph_option,
     limit_option,
     seeds_option,
+    value_option,
 )
 from aznas_onnx.cli.spaces import space_options
 from aznas_onnx.cli.text import plural
@@ -81,6 +83,8 @@ def reference() -> None:
 @seeds_option
 @device_option
 @input_option
+@value_option
+@cut_option
 @keep_graph_option
 def build(
     models: tuple[str, ...],
@@ -151,6 +155,8 @@ def build(
 @click.argument("models", metavar="MODEL.onnx...", type=click.Path(), nargs=-1, required=True)
 @device_option
 @input_option
+@value_option
+@cut_option
 def add(name: str, models: tuple[str, ...], **settings: Any) -> int:
     """Score further networks as the population's were, and add them to its file.
 

@@ -14,6 +14,7 @@ from aznas_onnx.cli.options import (
     aggregate_option,
     batch_size_option,
     blocks_option,
+    cut_option,
     device_option,
     effort_option,
     format_option,
@@ -21,6 +22,7 @@ from aznas_onnx.cli.options import (
     keep_graph_option,
     proxies_option,
     seeds_option,
+    value_option,
 )
 from aznas_onnx.cli.reference import complete_reference
 from aznas_onnx.cli.text import plural
@@ -45,6 +47,8 @@ __all__ = ["score"]
 @proxies_option
 @aggregate_option
 @input_option
+@value_option
+@cut_option
 @blocks_option
 @keep_graph_option
 @click.option(
@@ -83,6 +87,7 @@ def score(
       aznas score resnet18.onnx resnet50.onnx mobilenet_v2.onnx
       aznas score candidates/*.onnx --seeds 3 --format csv > scores.csv
       aznas score net.onnx --input image=1x3x224x224 --batch-size 16 --device cuda
+      aznas score detector.onnx --cut-at boxes --cut-at scores
       aznas score net.onnx --reference mbv2-600M
 
     Exit status: 0 done, 2 bad usage or none was scored, 3 some were not scored, 130 interrupted.

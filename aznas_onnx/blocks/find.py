@@ -253,9 +253,9 @@ def _doubts(network: Network, parts: Sequence[Part], blocks: Sequence[Block]) ->
 def _last_resort(model: Model, why: str) -> Blocks:
     """Take the last tensor of a model where nothing in it looks like a block."""
     graph = model.graph
-    floats = [node for node in graph.nodes if _is_feature_map(model, node.outputs[0])]
-    weighted = [node for node in floats if is_weighted(node, graph)]
-    output = (weighted or floats)[-1].outputs[0] if floats else graph.outputs[0]
+    floats = {node: name for node in graph.nodes for name in node.outputs if name and _is_feature_map(model, name)}
+    weighted = [name for node, name in floats.items() if is_weighted(node, graph)]
+    output = (weighted or [*floats.values(), graph.outputs[0]])[-1]
     block = Block(
         index=0,
         name="network",

@@ -51,7 +51,7 @@ def read_weight_graph(source: Document) -> WeightGraph:
         If it cannot be read.
     """
     limits = Limits()
-    proto, folder, nodes = load(source, limits)
+    proto, folder, nodes, _ = load(source, limits)
     graph, _ = to_float32(lower(proto, folder, source_name(source), limits, nodes))
     graph, _ = decompose(graph)
     return WeightGraph(graph=graph, inputs=plan_inputs(graph, {}))

@@ -58,7 +58,13 @@ class Facts:
         ModelError
             If it cannot be read.
         """
-        model = prepare(source, input_shapes=policy.input_shapes, keep_graph=policy.keep_graph)
+        model = prepare(
+            source,
+            input_shapes=policy.input_shapes,
+            cut_at=policy.cut_at,
+            values=policy.values,
+            keep_graph=policy.keep_graph,
+        )
         costs = count(model)
         structure = measure_structure(model, costs)
         plan = model.inputs

@@ -163,6 +163,8 @@ class _Gate:
             proxies=tuple(dict.fromkeys((*COMPARED, *policy.compared, *placed, IDLE_BLOCKS.name, *policy.floors))),
             blocks=policy.blocks,
             input_shapes=policy.input_shapes,
+            cut_at=policy.cut_at,
+            values=policy.values,
             keep_graph=policy.keep_graph,
         )
         for one in self._facts:

@@ -12,6 +12,7 @@ from typing import Any
 
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.gating.spreads import SPREADS
+from aznas_onnx.graph import Value
 from aznas_onnx.proxies import PROXIES
 from aznas_onnx.ranking import Aggregation, Assembly
 
@@ -78,7 +79,7 @@ class Policy:
         The first seed.
     effort, batch_size, device
         As for :func:`aznas_onnx.scoring.score`; None for an effort means that of the references, else balanced.
-    blocks, input_shapes, keep_graph
+    blocks, input_shapes, cut_at, values, keep_graph
         As for :func:`aznas_onnx.scoring.score`, for candidate and baselines alike.
     """
 
@@ -106,12 +107,14 @@ class Policy:
     device: str = "auto"
     blocks: tuple[str, ...] = ()
     input_shapes: Mapping[str, Sequence[int]] = field(default_factory=lambda: MappingProxyType({}))
+    cut_at: tuple[str, ...] = ()
+    values: Mapping[str, Value] = field(default_factory=lambda: MappingProxyType({}))
     keep_graph: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("baseline", "reference", "proxies", "blocks"):
+        for name in ("baseline", "reference", "proxies", "blocks", "cut_at"):
             object.__setattr__(self, name, _names(getattr(self, name)))
-        for name in ("floors", "input_shapes"):
+        for name in ("floors", "input_shapes", "values"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
         object.__setattr__(self, "inconclusive", _meaning(self.inconclusive))
         _within("min_percentile", self.min_percentile, 0, 100)

@@ -145,6 +145,15 @@ def _shapes(value: Any) -> dict[str, tuple[int, ...]]:
     return {name: tuple(_whole(size) for size in shape) for name, shape in value.items()}
 
 
+def _values(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError("a table of inputs and what they hold is accepted")
+    held = [one for entry in value.values() for one in (entry if isinstance(entry, list) else [entry])]
+    if not all(isinstance(one, bool | int | float) for one in held):
+        raise TypeError("a table of inputs and numbers, true or false is accepted")
+    return value
+
+
 def _inconclusive(value: Any) -> Inconclusive:
     if value not in [choice.value for choice in Inconclusive]:
         raise ValueError('"pass" or "reject" is accepted')
@@ -176,6 +185,8 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "device": _text,
     "blocks": _texts,
     "input_shapes": _shapes,
+    "cut_at": _texts,
+    "values": _values,
     "keep_graph": _flag,
 }
 assert set(_READERS) == set(Policy.names())

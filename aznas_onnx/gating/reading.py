@@ -36,9 +36,8 @@ class SampleInput:
         ModelError
             If it cannot be read.
         """
-        model = prepare(
-            source, input_shapes=scoring.get("input_shapes"), keep_graph=bool(scoring.get("keep_graph", False))
-        )
+        reading = ("input_shapes", "cut_at", "values", "keep_graph")
+        model = prepare(source, **{name: scoring[name] for name in reading if name in scoring})
         plan = model.inputs
         return cls(
             shape=plan.sample_shape,

@@ -7,6 +7,7 @@ from aznas_onnx.graph.limits import Limits
 from aznas_onnx.graph.load import Document, Source
 from aznas_onnx.graph.model import Model
 from aznas_onnx.graph.prepare import prepare, specialise
+from aznas_onnx.graph.values import Value
 
 __all__ = [
     "Constant",
@@ -21,6 +22,7 @@ __all__ = [
     "Model",
     "Node",
     "Source",
+    "Value",
     "prepare",
     "specialise",
 ]

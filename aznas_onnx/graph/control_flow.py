@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
@@ -14,7 +15,7 @@ from aznas_onnx.graph.facts import Fact
 from aznas_onnx.graph.ir import Constant, Graph, Node
 from aznas_onnx.graph.limits import copy
 
-__all__ = ["Resolution", "resolve"]
+__all__ = ["Resolution", "captured", "known_scalar", "resolve", "stack"]
 
 
 _OPERANDS = 16  # that a node may have on average, where a loop is unrolled to as many nodes as it may be
@@ -28,8 +29,10 @@ class Resolution:
     constants: dict[str, Constant] = field(default_factory=dict)
 
 
-def resolve(node: Node, facts: Mapping[str, Fact], max_nodes: int) -> Resolution:
-    """Replace a control-flow node by the nodes that it runs.
+def resolve(node: Node, facts: Mapping[str, Fact], max_nodes: int) -> Iterator[Resolution]:
+    """Yield the nodes that a control-flow node runs, a loop's iteration by iteration.
+
+    Whether a loop goes on follows from what an iteration makes: `facts` must know of one before the next is asked for.
 
     Raises
     ------
@@ -37,10 +40,14 @@ def resolve(node: Node, facts: Mapping[str, Fact], max_nodes: int) -> Resolution
         If the branch or the number of iterations depends on data, or unrolling gives more than `max_nodes`.
     """
     if node.op_type == "If":
-        return _resolve_if(node, facts)
+        yield _resolve_if(node, facts)
+        return
     body: Any = node.attributes["body"]
-    unroll = _resolve_loop if node.op_type == "Loop" else _resolve_scan
-    return unroll(node, facts, min(max_nodes // max(1, len(body.nodes)), _OPERANDS * max_nodes // _operands(body)))
+    max_trips = min(max_nodes // max(1, len(body.nodes)), _OPERANDS * max_nodes // _operands(body))
+    if node.op_type == "Loop":
+        yield from _resolve_loop(node, facts, max_trips)
+    else:
+        yield _resolve_scan(node, facts, max_trips)
 
 
 def _operands(body: Graph) -> int:
@@ -59,13 +66,11 @@ def _text_bytes(body: Graph, prefix: str) -> int:
 
 
 def _refuse(node: Node, what: str) -> UnsupportedOperatorError:
-    return UnsupportedOperatorError(
-        f"node {node.name!r} ({node.operator}): {what} depends on data; export the model with control flow resolved"
-    )
+    return UnsupportedOperatorError(f"node {node.name!r} ({node.operator}): {what} depends on data")
 
 
 def _resolve_if(node: Node, facts: Mapping[str, Fact]) -> Resolution:
-    condition = _known_scalar(facts, node.inputs[0])
+    condition = known_scalar(facts, node.inputs[0])
     if condition is None:
         raise _refuse(node, "its condition")
     branch: Any = node.attributes["then_branch" if bool(condition) else "else_branch"]
@@ -76,30 +81,60 @@ def _resolve_if(node: Node, facts: Mapping[str, Fact]) -> Resolution:
     return result
 
 
-def _resolve_loop(node: Node, facts: Mapping[str, Fact], max_trips: int) -> Resolution:
+def _resolve_loop(node: Node, facts: Mapping[str, Fact], max_trips: int) -> Iterator[Resolution]:
+    """Yield one iteration after the other, as long as the condition that the last one made is known to hold."""
     body: Any = node.attributes["body"]
     states = list(node.inputs[2:])
     _check_arity(node, body, inputs=2 + len(states), outputs=1 + len(node.outputs))
-    trips = _known_scalar(facts, node.input(0))
-    condition = _known_scalar(facts, node.input(1)) if node.input(1) else True
-    if trips is None or condition is None or not _condition_is_constant(body):
-        raise _refuse(node, "the number of iterations")
-    trips = max(0, int(trips)) if bool(condition) else 0
-    _check_trips(node, trips, max_trips)
+    trips = _trips(node, facts, max_trips, ends_early=not _condition_is_constant(body))
+    goes_on = _condition(node, facts, node.input(1)) if node.input(1) else True
     scans: list[list[str]] = [[] for _ in range(len(body.outputs) - 1 - len(states))]
-    result = Resolution()
-    for iteration in range(trips):
+    copied_bytes = _text_bytes(body, node.name)
+    iteration = 0
+    while goes_on and iteration < trips:
+        if iteration == max_trips:
+            raise UnsupportedOperatorError(
+                f"node {node.name!r} ({node.operator}) runs more than {max_trips:,} iterations, "
+                "and no more of this size are unrolled"
+            )
+        copy(node, copied_bytes)
+        part = Resolution()
         counter, flag = f"{node.name}/{iteration}/counter", f"{node.name}/{iteration}/condition"
-        result.constants[counter] = Constant.of(np.array(iteration, dtype=np.int64))
-        result.constants[flag] = Constant.of(np.array(True))
+        part.constants[counter] = Constant.of(np.array(iteration, dtype=np.int64))
+        part.constants[flag] = Constant.of(np.array(True))
         bound = dict(zip((value.name for value in body.inputs), [counter, flag, *states], strict=True))
-        outputs = _splice(result, body, bound, f"{node.name}/{iteration}/")
+        outputs = _splice(part, body, bound, f"{node.name}/{iteration}/")
+        yield part
+        goes_on = _condition(node, facts, outputs[0])
         states = outputs[1 : 1 + len(states)]
         for collected, output in zip(scans, outputs[1 + len(states) :], strict=True):
             collected.append(output)
-    stacked = [_stack(result, node, index, names, 0) for index, names in enumerate(scans)]
-    _rename_outputs(result, node, [*states, *stacked])
-    return result
+        iteration += 1
+    last = Resolution()
+    stacked = [stack(last, node, index, names, 0) for index, names in enumerate(scans)]
+    _rename_outputs(last, node, [*states, *stacked])
+    yield last
+
+
+def _trips(node: Node, facts: Mapping[str, Fact], max_trips: int, *, ends_early: bool) -> float:
+    """Return the most iterations of a loop, infinite where it names none; its condition may end it early."""
+    if not node.input(0):
+        if not ends_early:
+            raise UnsupportedOperatorError(f"node {node.name!r} ({node.operator}) never ends")
+        return math.inf
+    trips = known_scalar(facts, node.input(0))
+    if trips is None:
+        raise _refuse(node, "the number of iterations")
+    if not ends_early:
+        _check_trips(node, int(trips), max_trips)
+    return int(trips)
+
+
+def _condition(node: Node, facts: Mapping[str, Fact], name: str) -> bool:
+    known = known_scalar(facts, name)
+    if known is None:
+        raise _refuse(node, "the number of iterations")
+    return bool(known)
 
 
 def _check_arity(node: Node, body: Graph, *, inputs: int, outputs: int) -> None:
@@ -112,8 +147,6 @@ def _check_arity(node: Node, body: Graph, *, inputs: int, outputs: int) -> None:
 
 
 def _check_trips(node: Node, trips: int, max_trips: int) -> None:
-    body: Any = node.attributes["body"]
-    copy(node, min(trips, max_trips) * _text_bytes(body, node.name))
     if trips > max_trips:
         raise UnsupportedOperatorError(
             f"node {node.name!r} ({node.operator}) runs {trips:,} iterations; "
@@ -163,7 +196,9 @@ def _resolve_scan(node: Node, facts: Mapping[str, Fact], max_trips: int) -> Reso
     result = Resolution()
     trips = shape[in_axes[0]]
     _check_trips(node, trips, max_trips)
+    copied_bytes = _text_bytes(body, node.name)
     for iteration in range(trips):
+        copy(node, copied_bytes)
         slices = []
         for index, (name, axis, backwards) in enumerate(zip(scanned, in_axes, in_reversed, strict=True)):
             position = trips - 1 - iteration if backwards else iteration
@@ -174,7 +209,7 @@ def _resolve_scan(node: Node, facts: Mapping[str, Fact], max_trips: int) -> Reso
         for names, output in zip(collected, outputs[n_states:], strict=True):
             names.append(output)
     stacked = [
-        _stack(result, node, index, names[::-1] if backwards else names, axis)
+        stack(result, node, index, names[::-1] if backwards else names, axis)
         for index, (names, axis, backwards) in enumerate(zip(collected, out_axes, out_reversed, strict=True))
     ]
     _rename_outputs(result, node, [*states, *stacked])
@@ -188,8 +223,10 @@ def _per_tensor(node: Node, attribute: str, count: int) -> tuple[int, ...]:
     return tuple(values)
 
 
-def _known_scalar(facts: Mapping[str, Fact], name: str) -> Any:
+def known_scalar(facts: Mapping[str, Fact], name: str) -> Any:
     """Return the one element of a known tensor, or None where it is not known."""
+    if name and name not in facts:
+        raise ModelError(f"{name!r} decides on control flow, and nothing makes it")
     value = facts[name].value if name else None
     if value is None:
         return None
@@ -208,7 +245,7 @@ def _take(result: Resolution, node: Node, label: str, name: str, position: int, 
     return output
 
 
-def _stack(result: Resolution, node: Node, index: int, names: list[str], axis: int) -> str:
+def stack(result: Resolution, node: Node, index: int, names: list[str], axis: int) -> str:
     """Stack scan outputs along a new axis."""
     if not names:
         raise UnsupportedOperatorError(f"node {node.name!r} ({node.operator}) collects outputs over zero iterations")
@@ -230,6 +267,22 @@ def _stack(result: Resolution, node: Node, index: int, names: list[str], axis: i
              attributes=MappingProxyType({"axis": axis}))
     )  # fmt: skip
     return output
+
+
+def captured(node: Node) -> Iterator[str]:
+    """Yield what the branches or the body of a node read from the graph around them, as often as it is read."""
+    for value in node.attributes.values():
+        for body in value if isinstance(value, tuple) else (value,):
+            if isinstance(body, Graph):
+                yield from _read_from_outside(body)
+
+
+def _read_from_outside(body: Graph) -> Iterator[str]:
+    own = {value.name for value in body.inputs} | set(body.constants)
+    for node in body.nodes:
+        yield from (name for name in (*node.inputs, *captured(node)) if name and name not in own)
+        own.update(node.outputs)
+    yield from (name for name in body.outputs if name not in own)
 
 
 def _splice(result: Resolution, body: Graph, bound: Mapping[str, str], prefix: str) -> list[str]:

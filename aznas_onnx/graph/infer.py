@@ -279,6 +279,8 @@ def _remedy(node: Node) -> str:
 def _fact(node: Node, proto: onnx.TypeProto | None) -> Fact:
     if proto is None or proto.WhichOneof("value") is None:
         return Fact(None, np.dtype(np.float32))
+    if proto.WhichOneof("value") != "tensor_type" and node.domain == "ai.onnx.ml":
+        return Fact(None, np.dtype(object))  # a map from labels to numbers, which outputs end in
     if proto.WhichOneof("value") != "tensor_type":
         raise UnsupportedOperatorError(
             f"node {node.name!r} ({node.operator}) makes a {str(proto.WhichOneof('value')).removesuffix('_type')}, "

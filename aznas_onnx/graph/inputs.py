@@ -9,7 +9,7 @@ from types import MappingProxyType
 import numpy as np
 
 from aznas_onnx.errors import ModelError, SettingsError
-from aznas_onnx.graph.ir import Graph, GraphInput, LookUp
+from aznas_onnx.graph.ir import Array, Graph, GraphInput, LookUp
 
 __all__ = ["InputPlan", "plan_inputs"]
 
@@ -42,6 +42,8 @@ class InputPlan:
         What an input of integers, which carries no samples, is filled with.
     look_ups
         The look-ups that inputs take the place of.
+    values
+        What inputs hold where the user says it, repeated over the axes that it lacks.
     warnings
         What was assumed.
     """
@@ -53,6 +55,7 @@ class InputPlan:
     batch_is_free: bool
     fills: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     look_ups: Mapping[str, LookUp] = field(default_factory=lambda: MappingProxyType({}))
+    values: Mapping[str, Array] = field(default_factory=lambda: MappingProxyType({}))
     warnings: tuple[str, ...] = ()
 
     @property
@@ -100,7 +103,7 @@ def plan_inputs(graph: Graph, given: Mapping[str, tuple[int, ...]]) -> InputPlan
         raise SettingsError(
             f"--input names {unknown[0]!r}, but the inputs are {found}; a shape without a name is that of the samples"
         )
-    floats = [value for value in graph.inputs if value.dtype == np.float32]
+    floats = [value for value in graph.inputs if value.dtype == np.float32 and value.value is None]
     if not floats:
         raise ModelError(_without_floats(graph))
     primary = _primary(floats, given)
@@ -127,7 +130,7 @@ def plan_inputs(graph: Graph, given: Mapping[str, tuple[int, ...]]) -> InputPlan
             batched.add(value.name)
             dimensions = (declared_batch, *dimensions[1:])
         shapes[value.name] = _complete(value, dimensions, primary, names)
-        if value.name != primary.name and value.name not in look_ups and value.name not in ids:
+        if value.name != primary.name and value.name not in look_ups and value.name not in ids and value.value is None:
             warnings.append(_assumption(value, follows, fills))
     return InputPlan(
         primary=primary.name,
@@ -137,6 +140,7 @@ def plan_inputs(graph: Graph, given: Mapping[str, tuple[int, ...]]) -> InputPlan
         batch_is_free=not isinstance(first, int),
         fills=MappingProxyType(fills),
         look_ups=MappingProxyType(look_ups),
+        values=MappingProxyType({value.name: value.value for value in inputs if value.value is not None}),
         warnings=tuple(warnings),
     )
 

@@ -14,15 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from aznas_onnx.errors import AznasError, ModelError
+from aznas_onnx.errors import AznasError, ModelError, UnsupportedOperatorError
 from aznas_onnx.graph.batch import BatchRepair
-from aznas_onnx.graph.control_flow import resolve
+from aznas_onnx.graph.control_flow import Resolution, captured, resolve
 from aznas_onnx.graph.evaluate import evaluate, is_affordable, is_cheap
 from aznas_onnx.graph.facts import Fact, Facts
 from aznas_onnx.graph.infer import infer
-from aznas_onnx.graph.ir import Array, Constant, Graph, Node
+from aznas_onnx.graph.ir import Array, Constant, Graph, GraphInput, Node
 from aznas_onnx.graph.limits import Limits, spend
 from aznas_onnx.graph.rebatch import rebatched
+from aznas_onnx.graph.sequences import Sequences
 from aznas_onnx.graph.tensors import MOST_AXES
 
 __all__ = ["interpret"]
@@ -37,6 +38,7 @@ _RANDOM = frozenset(
 )
 _SHAPES = frozenset(("Shape", "Size"))
 _CONTROL_FLOW = frozenset(("If", "Loop", "Scan"))
+_NOTHING = Fact(None, np.dtype(np.float32))
 
 
 def interpret(
@@ -47,6 +49,7 @@ def interpret(
     reference: Facts | None = None,
     *,
     repair: bool = False,
+    around: bool = False,
 ) -> tuple[Graph, Facts]:
     """Walk a graph at one batch size.
 
@@ -65,11 +68,14 @@ def interpret(
         that a walk would.
     repair
         Repair nodes that have the batch size of `reference` baked in.
+    around
+        Go around a node that cannot be resolved, and mark it (:attr:`Node.unknown`), instead of refusing.
 
     Returns
     -------
     graph
-        The graph with control flow replaced by the nodes that run; `graph` itself where nothing was changed.
+        The graph with control flow and sequences replaced by the nodes that run; `graph` itself where nothing was
+        changed. A sequence is no output of it, unless all are: then their tensors are.
     facts
         One fact per tensor.
 
@@ -78,28 +84,25 @@ def interpret(
     ModelError
         If shapes do not fit, or control flow depends on data.
     """
-    walk = _Walk(graph, limits)
+    walk = _Walk(graph, limits, around=around)
     if reference is not None and repair:
         walk.repair = BatchRepair(reference, reference.batch_size, walk.facts, batch_size, walk.constants)
     for graph_input in graph.inputs:
-        fact = Fact(tuple(input_shapes[graph_input.name]), graph_input.dtype)
-        objection = walk.objection(fact)
-        if objection:
-            raise ModelError(f"input {graph_input.name!r} is {objection}")
-        walk.facts[graph_input.name] = fact
+        walk.take(graph_input, tuple(input_shapes[graph_input.name]))
     if reference is None or not walk.follow(rebatched(graph, reference, batch_size, input_shapes)):
         walk.visit_all(graph.nodes)
-    missing = [name for name in graph.outputs if name not in walk.facts]
+    outputs = walk.outputs_of(graph)
+    missing = [name for name in outputs if name not in walk.facts]
     if missing:
         raise ModelError(f"output {missing[0]!r} of the graph is made by no node")
     if not walk.changed:
         return graph, Facts(walk.facts, batch_size)
-    resolved = replace(graph, nodes=tuple(walk.nodes), constants=MappingProxyType(walk.constants))
+    resolved = replace(graph, nodes=tuple(walk.nodes), constants=MappingProxyType(walk.constants), outputs=outputs)
     return resolved, Facts(walk.facts, batch_size)
 
 
 class _Walk:
-    def __init__(self, graph: Graph, limits: Limits) -> None:
+    def __init__(self, graph: Graph, limits: Limits, *, around: bool) -> None:
         self.constants: dict[str, Constant] = dict(graph.constants)
         self.nodes: list[Node] = []
         self.changed = False
@@ -108,6 +111,10 @@ class _Walk:
         self._unrolled = 0
         self._remembered = 0
         self.facts: dict[str, Fact] = {}
+        self._sequences = Sequences(self.facts)
+        self._around = around
+        self._doubtful: set[str] = set()  # tensors that follow from a node of which nothing is known
+        self._steered: set[str] = set()  # tensors that follow from a value that the user gives
         self._shared: dict[Callable[[], Array] | None, Fact] = {}
         self._inferred: dict[tuple[object, ...], Sequence[Fact]] = {}
         self._admitted: set[Fact] = set()
@@ -124,9 +131,42 @@ class _Walk:
         for node in nodes:
             self.visit(node)
 
+    def take(self, value: GraphInput, shape: tuple[int, ...]) -> None:
+        """Take an input of a shape; its value, too, where the user gives it."""
+        known = None if value.value is None else np.broadcast_to(value.value, shape)
+        fact = Fact(shape, value.dtype, known)
+        objection = self.objection(fact)
+        if objection:
+            raise ModelError(f"input {value.name!r} is {objection}")
+        self.facts[value.name] = fact
+        if known is not None:
+            self._steered.add(value.name)
+
+    def outputs_of(self, graph: Graph) -> tuple[str, ...]:
+        """Return the outputs that are tensors; where all are sequences, what these hold."""
+        tensors = tuple(name for name in graph.outputs if name not in self._sequences)
+        return tensors or tuple(dict.fromkeys(one for name in graph.outputs for one in self._sequences.elements(name)))
+
     def visit(self, node: Node) -> None:
+        mark = len(self.nodes)
+        try:
+            self._visit(node)
+        except UnsupportedOperatorError as error:
+            if not self._around:
+                raise
+            del self.nodes[mark:]
+            self._go_around(node, str(error))
+
+    def _visit(self, node: Node) -> None:
+        if node.unknown:
+            self._go_around(node, node.unknown)
+            return
         if node.op_type in _CONTROL_FLOW and not node.domain:
             self._resolve(node)
+            return
+        held = self._sequences.resolve(node)
+        if held is not None:
+            self._take_over(node, held)
             return
         repair = None if self.repair is None else self.repair(node)
         if repair is None:
@@ -137,20 +177,41 @@ class _Walk:
         for replacement in repair.nodes:
             self._keep(replacement)
 
+    def _go_around(self, node: Node, reason: str) -> None:
+        """Keep a node of which nothing is known, with all that its branches or body read as its operands."""
+        if not node.unknown:
+            self.changed = True
+            read = dict.fromkeys(captured(node))
+            operands = (*node.inputs, *(name for name in read if name in self.facts and name not in node.inputs))
+            node = replace(
+                node,
+                inputs=tuple(one for name in operands for one in self._sequences.elements(name)),
+                attributes=MappingProxyType({k: v for k, v in node.attributes.items() if not isinstance(v, Graph)}),
+                unknown=reason,
+            )
+        self.nodes.append(node)
+        for name in filter(None, node.outputs):
+            self.facts[name] = _NOTHING
+            self._doubtful.add(name)
+
     def _resolve(self, node: Node) -> None:
-        missing = [name for name in node.inputs if name and name not in self.facts]
+        missing = [name for name in node.inputs if name and name not in self.facts and name not in self._sequences]
         if missing:
             raise ModelError(f"node {node.name!r} ({node.operator}) reads {missing[0]!r}, which nothing makes")
+        for part in resolve(node, self.facts, self._limits.unrolled_nodes):
+            self._take_over(node, part)
+
+    def _take_over(self, node: Node, part: Resolution) -> None:
+        """Walk over nodes that run in place of a node."""
         self.changed = True
-        resolution = resolve(node, self.facts, self._limits.unrolled_nodes)
-        self._unrolled += len(resolution.nodes) + len(resolution.constants) // 4
+        self._unrolled += len(part.nodes) + len(part.constants) // 4
         if self._unrolled > self._limits.unrolled_nodes:
             raise ModelError(
                 f"unrolling node {node.name!r} ({node.operator}) gives more than {self._limits.unrolled_nodes:,} "
                 "nodes; export the model with fewer turns of its loops, or without them"
             )
-        self._add_constants(resolution.constants)
-        self.visit_all(resolution.nodes)
+        self._add_constants(part.constants)
+        self.visit_all(part.nodes)
 
     def _add_constants(self, constants: Mapping[str, Constant]) -> None:
         self.constants.update(constants)
@@ -163,7 +224,7 @@ class _Walk:
     def _keep(self, node: Node) -> None:
         spend(node, 1 + len(node.inputs) + len(node.outputs))
         self.nodes.append(node)
-        for name, fact in zip(node.outputs, self._outputs(node), strict=False):
+        for name, fact in zip(node.outputs, self._known_outputs(node), strict=False):
             if name:
                 if fact not in self._admitted:
                     self._admit(node, fact)
@@ -174,6 +235,17 @@ class _Walk:
         if objection:
             raise ModelError(f"node {node.name!r} ({node.operator}) makes {objection}")
         self._admitted.add(fact)
+
+    def _known_outputs(self, node: Node) -> Sequence[Fact]:
+        if not self._steered.isdisjoint(node.inputs):
+            self._steered.update(node.outputs)
+        if self._doubtful.isdisjoint(node.inputs):
+            return self._outputs(node)
+        self._doubtful.update(node.outputs)
+        try:
+            return self._outputs(node)
+        except ModelError:  # what is not known need not fit
+            return [_NOTHING] * len(node.outputs)
 
     def _outputs(self, node: Node) -> Sequence[Fact]:
         try:
@@ -207,6 +279,8 @@ class _Walk:
 
     def _compute(self, node: Node, inputs: Sequence[Fact | None]) -> list[Fact] | None:
         """Return the outputs of a node whose inputs are known, or None where that is too large or not possible."""
+        if node.op_type == "MatMul" and not self._steered.isdisjoint(node.inputs):
+            return None  # a layer on a value that the user gives is still a layer
         if not is_affordable(node, inputs, self._limits.folded_elements):
             return None
         try:

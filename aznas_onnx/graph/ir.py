@@ -48,6 +48,9 @@ class Node:
         :class:`Graph` for the branches of control flow.
     name
         Unique in its graph; used in messages and to break ties, never to decide what a node means.
+    unknown
+        Why nothing is known of what it makes, in a sentence: its operator is not one of ONNX, say, or its control flow
+        depends on data. Empty for all other nodes.
     """
 
     op_type: str
@@ -57,6 +60,7 @@ class Node:
     name: str
     domain: str = ""
     attributes: Mapping[str, AttributeValue] = field(default_factory=lambda: _NO_ATTRIBUTES)
+    unknown: str = ""
 
     def input(self, index: int) -> str:
         """Return the name of input `index`, or ``""`` where it is omitted."""
@@ -147,12 +151,14 @@ class GraphInput:
 
     A dimension is an integer, a symbol, or None where the file says nothing; the shape is None where even the
     rank is unknown. Where the input takes the place of a look-up, its shape is that of the ids and one more axis.
+    Where the user gives its value, that is known throughout, repeated over the axes that it lacks.
     """
 
     name: str
     dtype: np.dtype[Any]
     shape: tuple[int | str | None, ...] | None
     replaces: LookUp | None = None
+    value: Array | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

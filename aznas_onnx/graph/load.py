@@ -13,6 +13,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from aznas_onnx.errors import ModelError, UnsupportedOperatorError
+from aznas_onnx.graph.cut import cut
 from aznas_onnx.graph.ir import Graph
 from aznas_onnx.graph.limits import Limits
 from aznas_onnx.graph.nodes import PlainNode, plain_nodes
@@ -62,14 +63,17 @@ class Loaded(NamedTuple):
         Where external data may lie; None for a model in memory.
     nodes
         What its nodes say, where they are plain.
+    warnings
+        What to doubt.
     """
 
     model: onnx.ModelProto
     folder: Path | None
     nodes: Sequence[PlainNode | None]
+    warnings: tuple[str, ...] = ()
 
 
-def load(source: Document, limits: Limits) -> Loaded:
+def load(source: Document, limits: Limits, *, cut_at: Sequence[str] = ()) -> Loaded:
     """Read and check a model.
 
     Parameters
@@ -78,11 +82,15 @@ def load(source: Document, limits: Limits) -> Loaded:
         Path of an ONNX file, or a model in memory.
     limits
         What the file may ask for.
+    cut_at
+        Tensors or nodes to end the model at, instead of its outputs. What stands behind them is not checked.
 
     Raises
     ------
     ModelError
         If the file cannot be read, is no ONNX model, is not valid ONNX, or exceeds the limits.
+    SettingsError
+        If it has nothing that `cut_at` names.
     """
     name = source_name(source)
     if isinstance(source, onnx.ModelProto):
@@ -90,6 +98,9 @@ def load(source: Document, limits: Limits) -> Loaded:
     else:
         path = Path(source)
         model, folder = _parse(_read(path, limits), name), path.parent
+    unknown: tuple[str, ...] = ()
+    if cut_at:
+        model, unknown = cut(model, cut_at)
     nodes = plain_nodes(model.graph.node)
     check_text(model, _not_plain(model, nodes))
     _check_outline(model, nodes, name, limits)
@@ -98,7 +109,8 @@ def load(source: Document, limits: Limits) -> Loaded:
     if ordered is not model:
         nodes = plain_nodes(ordered.graph.node)
     _check(ordered, nodes, name)
-    return Loaded(ordered, folder, nodes)
+    warnings = tuple(f"--cut-at names {entry!r}, which this network does not have" for entry in unknown)
+    return Loaded(ordered, folder, nodes, warnings)
 
 
 def _read(path: Path, limits: Limits) -> bytes:
@@ -210,15 +222,14 @@ def _outline(model: onnx.ModelProto, plain: Sequence[PlainNode | None]) -> onnx.
         if field.name in ("opset_import", "functions"):
             getattr(outline, field.name).extend(value)
     graph = outline.graph
-    graph.name = model.graph.name
+    graph.name = "graph"  # the checker asks for a name, which means nothing
     for field, value in model.graph.ListFields():
         if field.name in ("node", "input", "output", "sparse_initializer"):
             getattr(graph, field.name).extend(value)
+    _name_graphs(node for node, known in zip(graph.node, plain, strict=True) if known is None)
     if model.functions or any(node is None or node.op_type in _VENDOR_OPERATORS for node in plain):
         _name_vendor(outline)
-    for value in (*graph.input, *graph.output):
-        if value.type.HasField("tensor_type"):
-            value.type.tensor_type.shape.SetInParent()  # a shape may be left open; the checker says it must be there
+    _complete_types(graph)
     inputs = {value.name for value in graph.input}
     for tensor in model.graph.initializer:
         if not is_external(tensor) and len(tensor.raw_data) <= _OUTLINE_BYTES:
@@ -227,6 +238,24 @@ def _outline(model: onnx.ModelProto, plain: Sequence[PlainNode | None]) -> onnx.
         if tensor.name not in inputs:
             graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
     return outline
+
+
+def _complete_types(graph: onnx.GraphProto) -> None:
+    """Put in what may be left open, though the checker says that it must be there: shapes, and the types of outputs."""
+    for value in graph.output:
+        if not value.HasField("type"):
+            value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+    for value in (*graph.input, *graph.output):
+        if value.type.HasField("tensor_type"):
+            value.type.tensor_type.shape.SetInParent()
+
+
+def _name_graphs(nodes: Iterable[onnx.NodeProto]) -> None:
+    """Give branches and bodies without a name one, which the checker asks for."""
+    for node in nodes:
+        for graph in subgraphs(node):
+            graph.name = graph.name or "graph"
+            _name_graphs(graph.node)
 
 
 def _name_vendor(outline: onnx.ModelProto) -> None:

@@ -279,7 +279,7 @@ class _GraphLowering:
 def _graph_input(value: onnx.ValueInfoProto, *, in_body: bool) -> GraphInput:
     tensor = value.type.tensor_type
     kind = value.type.WhichOneof("value")
-    if kind is None and in_body:  # a body takes its inputs' types from what it is given
+    if kind != "tensor_type" and in_body:  # a body takes its inputs' types from what it is given
         return GraphInput(name=value.name, dtype=np.dtype(np.float32), shape=None)
     if kind != "tensor_type":
         found = "has no type" if kind is None else f"is no tensor but a value of type {kind.removesuffix('_type')}"

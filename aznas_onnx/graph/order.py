@@ -12,7 +12,7 @@ import onnx
 
 from aznas_onnx.graph.nodes import PlainNode
 
-__all__ = ["in_order", "subgraphs"]
+__all__ = ["in_order", "read_by", "subgraphs"]
 
 
 def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
@@ -41,7 +41,7 @@ def in_order(model: onnx.ModelProto, plain: Sequence[PlainNode | None]) -> onnx.
         order where none of them waits for a later one.
     """
     nodes = list(zip(model.graph.node, plain, strict=True))
-    reads = [tuple(_read(node)) if known is None else known.inputs for node, known in nodes]
+    reads = [tuple(read_by(node)) if known is None else known.inputs for node, known in nodes]
     makes = [tuple(node.output) if known is None else known.outputs for node, known in nodes]
     made = {name: index for index, names in enumerate(makes) for name in names if name}
     if all(made.get(name, -1) < index for index, names in enumerate(reads) for name in names):
@@ -76,12 +76,12 @@ def _order(needs: list[set[int]]) -> list[int]:
     return order
 
 
-def _read(node: onnx.NodeProto) -> Iterator[str]:
+def read_by(node: onnx.NodeProto) -> Iterator[str]:
     """Yield what a node reads, what its branches or body read from around them included."""
     yield from node.input
     for graph in subgraphs(node):
         own = {value.name for value in graph.input}
         for inner in graph.node:
-            yield from (name for name in _read(inner) if name not in own)
+            yield from (name for name in read_by(inner) if name not in own)
             own.update(inner.output)
         yield from (value.name for value in graph.output if value.name not in own)

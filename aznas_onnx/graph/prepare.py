@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
-from aznas_onnx.errors import AznasError, ModelError
+from aznas_onnx.errors import AznasError, ModelError, UnsupportedOperatorError
 from aznas_onnx.graph.batch import USUAL_PROBE, lost_batch, probe_batch
+from aznas_onnx.graph.ends import float_outputs, gaps
 from aznas_onnx.graph.facts import Facts
 from aznas_onnx.graph.fold import fold
 from aznas_onnx.graph.inputs import InputPlan, plan_inputs
@@ -23,6 +25,7 @@ from aznas_onnx.graph.model import Model
 from aznas_onnx.graph.precision import to_float32
 from aznas_onnx.graph.rewrite import canonicalise, decompose, restore_normalisation
 from aznas_onnx.graph.tokens import from_embedded_tokens
+from aznas_onnx.graph.values import Value, with_values
 
 __all__ = ["BLOCKS_KEY", "declared_blocks", "named", "prepare", "specialise"]
 
@@ -37,7 +40,10 @@ def prepare(
     source: Source,
     *,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
+    cut_at: Sequence[str] = (),
+    values: Mapping[str, Value] | None = None,
     keep_graph: bool = False,
+    partial: bool = False,
     limits: Limits | None = None,
 ) -> Model:
     """Read, check and canonicalise a model.
@@ -50,8 +56,16 @@ def prepare(
     input_shapes
         Shapes for inputs whose dimensions the file leaves open; the name ``""`` means the input that carries the
         samples.
+    cut_at
+        Tensors or nodes to end the network at, instead of the file's outputs.
+    values
+        What inputs hold that steer the network (a length, a sample rate, a flag), by name: a number for all elements,
+        or one for each along the last axis.
     keep_graph
         Leave normalisation folded where the exporter folded it, and fake quantisation where it is.
+    partial
+        Read around nodes of which nothing is known, and say so in the warnings, instead of refusing them: the model can
+        be counted as far as it is known, and not be run.
     limits
         What the model may ask for.
 
@@ -64,10 +78,34 @@ def prepare(
     ------
     ModelError
         If the model cannot be read, is invalid, or does not fit its shapes.
+    UnsupportedOperatorError
+        If an operator is unknown, or control flow or a shape depends on data.
+    SettingsError
+        If an argument names what the model does not have, or does not fit it.
     """
-    name, limits = source_name(source), limits or Limits()
-    with named(name), reading(limits):
-        return _prepare(source, name, input_shapes or {}, keep_graph, limits)
+    name = source_name(source)
+    request = _Request(
+        input_shapes={key: tuple(shape) for key, shape in (input_shapes or {}).items()},
+        cut_at=tuple(cut_at),
+        values=values or {},
+        keep_graph=keep_graph,
+        partial=partial,
+        limits=limits or Limits(),
+    )
+    with named(name), reading(request.limits):
+        return _prepare(source, name, request)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Request:
+    """The arguments of :func:`prepare`."""
+
+    input_shapes: Mapping[str, tuple[int, ...]]
+    cut_at: tuple[str, ...]
+    values: Mapping[str, Value]
+    keep_graph: bool
+    partial: bool
+    limits: Limits
 
 
 @contextmanager
@@ -88,47 +126,59 @@ def _printable(text: str) -> str:
     return shown if len(shown) <= _MESSAGE_LENGTH else f"{shown[: half - 3]}...{shown[-half:]}"
 
 
-def _prepare(
-    source: Source, name: str, input_shapes: Mapping[str, Sequence[int]], keep_graph: bool, limits: Limits
-) -> Model:
-    graph, folder, changes = _typed(source, name, keep_graph, limits)
+def _prepare(source: Source, name: str, request: _Request) -> Model:
+    limits = request.limits
+    typed = _typed(source, name, request)
+    graph = typed.graph
     declared = declared_blocks(graph.metadata)
-    plan = plan_inputs(graph, {key: tuple(shape) for key, shape in input_shapes.items()})
+    plan = plan_inputs(graph, request.input_shapes)
     batch = plan.declared_batch
     fixed_batch = ""
+    ended: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
     if isinstance(source, Graph) and not any(node.op_type in _READ_SHAPES for node in graph.nodes):
         # What was drawn here has no batch size in it: one walk says it all.
         graph, facts = interpret(graph, USUAL_PROBE, plan.shapes(USUAL_PROBE), limits)
         graph, facts = fold(graph, facts, protected=declared)
         batch = USUAL_PROBE
     else:
-        graph, facts, fixed_batch = _freed(graph, plan, limits, declared)
+        own = {name for node in graph.nodes for name in node.outputs}
+        outputs = graph.outputs
+        graph, facts = interpret(graph, batch, plan.shapes(batch), limits, around=True)
+        sequences = tuple(f"left out output {name!r}, a sequence" for name in outputs if name not in graph.outputs)
+        graph, ended = float_outputs(graph, facts)
+        ended = (*sequences, *ended)
+        unknown = gaps(graph, facts, plan.primary, own)
+        if unknown and not request.partial:
+            raise UnsupportedOperatorError(unknown[0])
+        graph, facts, fixed_batch = _freed(graph, facts, plan, limits, declared)
     _check_computes(graph, plan.primary)
     graph, facts, fused = canonicalise(graph, facts, protected=declared)
     restored: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
-    if not keep_graph:
+    if not request.keep_graph:
         graph, facts, restored, doubts = restore_normalisation(graph, facts, protected=declared)
     axes = layout(graph, facts)
     if facts.batch_size != batch:
         graph, facts = interpret(graph, batch, plan.shapes(batch), limits, facts)
     return Model(
-        name=Path(name).stem if folder is not None else name,
-        path=Path(name) if folder is not None else None,
+        name=Path(name).stem if typed.folder is not None else name,
+        path=Path(name) if typed.folder is not None else None,
         graph=graph,
         facts=facts,
         inputs=plan,
         layout=axes,
-        changes=(*changes, *fused, *restored),
-        warnings=(*plan.warnings, *doubts),
+        changes=(*typed.changes, *ended, *fused, *restored),
+        warnings=(*typed.warnings, *plan.warnings, *doubts, *(f"counts are incomplete: {gap}" for gap in unknown)),
         fixed_batch=fixed_batch,
     )
 
 
-def _freed(graph: Graph, plan: InputPlan, limits: Limits, declared: Collection[str]) -> tuple[Graph, Facts, str]:
+def _freed(
+    graph: Graph, facts: Facts, plan: InputPlan, limits: Limits, declared: Collection[str]
+) -> tuple[Graph, Facts, str]:
     """Return a graph that runs at any batch size, folded, with facts; and why not, where it cannot be freed."""
     batch = plan.declared_batch
-    graph, facts = interpret(graph, batch, plan.shapes(batch), limits)
     try:
         size = probe_batch(facts)
         repaired, probe = interpret(graph, size, plan.shapes(size), limits, facts, repair=True)
@@ -141,15 +191,26 @@ def _freed(graph: Graph, plan: InputPlan, limits: Limits, declared: Collection[s
         return *fold(graph, facts, protected=declared), str(error)
 
 
-def _typed(source: Source, name: str, keep_graph: bool, limits: Limits) -> tuple[Graph, Path | None, tuple[str, ...]]:
-    """Return the typed graph in float32 and without composite operators, the file's folder, and what was changed."""
+class _Typed(NamedTuple):
+    """The typed graph in float32 and without composite operators, the file's folder, what was changed, and doubts."""
+
+    graph: Graph
+    folder: Path | None = None
+    changes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def _typed(source: Source, name: str, request: _Request) -> _Typed:
     if isinstance(source, Graph):
-        return source, None, ()
-    proto, folder, nodes = load(source, limits)
-    graph, changes = to_float32(with_filled_weights(lower(proto, folder, name, limits, nodes), limits))
-    graph, decomposed = decompose(graph, keep_quantisation=keep_graph)
+        return _Typed(source)
+    limits = request.limits
+    loaded = load(source, limits, cut_at=request.cut_at)
+    lowered = lower(loaded.model, loaded.folder, name, limits, loaded.nodes)
+    graph, changes = to_float32(with_filled_weights(lowered, limits))
+    graph, decomposed = decompose(graph, keep_quantisation=request.keep_graph)
+    graph, given, doubts = with_values(graph, request.values)
     graph, cut = from_embedded_tokens(graph)
-    return graph, folder, (*changes, *decomposed, *cut)
+    return _Typed(graph, loaded.folder, (*changes, *decomposed, *given, *cut), (*loaded.warnings, *doubts))
 
 
 def _check_computes(graph: Graph, primary: str) -> None:

@@ -45,7 +45,9 @@ def from_embedded_tokens(graph: Graph) -> tuple[Graph, tuple[str, ...]]:
 
 def _look_ups(graph: Graph) -> Iterator[tuple[str, GraphInput, Constant]]:
     """Yield what is looked up in tables by inputs, cast or not: the tensor, the input in its place, and the table."""
-    ids = {value.name: value for value in graph.inputs if value.dtype.kind in "iu" and value.shape}
+    ids = {
+        value.name: value for value in graph.inputs if value.dtype.kind in "iu" and value.shape and value.value is None
+    }
     tables = {name: (name, constant) for name, constant in graph.constants.items()}
     for node in graph.nodes:
         if node.is_op("Cast", "Identity"):

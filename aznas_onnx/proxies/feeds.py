@@ -29,6 +29,7 @@ class FeedSource:
         self._shapes = sized.inputs.shapes(sized.facts.batch_size)
         self._dtypes = {name: sized.facts[name].dtype for name in self._shapes}
         leaked = [name for name in self._shapes if name not in self._batched]
+        self._values = sized.inputs.values
         self._neutral = {**sized.inputs.fills, **neutral_inputs(sized.graph, leaked)}
 
     def draw(self, seed: int, number: int = 0, *, ones: bool = False) -> dict[str, Tensor]:
@@ -45,6 +46,10 @@ class FeedSource:
         """
         feeds = {}
         for index, (name, shape) in enumerate(self._shapes.items()):
+            if name in self._values:
+                given = torch.as_tensor(self._values[name], device=self._device)
+                feeds[name] = given.expand(shape).contiguous()
+                continue
             is_sample = name in self._batched and self._dtypes[name].kind == "f"
             if is_sample and not ones:
                 stream = index + number * len(self._shapes)

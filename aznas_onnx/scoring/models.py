@@ -16,7 +16,7 @@ import torch
 from aznas_onnx.blocks import Blocks, find_blocks
 from aznas_onnx.errors import AznasError, SettingsError
 from aznas_onnx.flops import Costs, count
-from aznas_onnx.graph import Limits, Model, Source, prepare
+from aznas_onnx.graph import Limits, Model, Source, Value, prepare
 from aznas_onnx.graph.load import source_name
 from aznas_onnx.own_files import RAISED, place, summary
 from aznas_onnx.proxies import PROXIES, BlockEvidence, Evidence, Measured, Need, Outcome, Proxy
@@ -47,6 +47,8 @@ def score(
     proxies: Sequence[str] | None = None,
     blocks: Sequence[str] = (),
     input_shapes: Mapping[str, Sequence[int]] | None = None,
+    cut_at: Sequence[str] = (),
+    values: Mapping[str, Value] | None = None,
     keep_graph: bool = False,
     as_published: bool = False,
     limits: Limits | None = None,
@@ -75,6 +77,11 @@ def score(
         Patterns that name the primary blocks, where those that are found are not the ones you mean.
     input_shapes
         Shapes of inputs whose dimensions the file leaves open; the name ``""`` means the input with the samples.
+    cut_at
+        Tensors or nodes to end the network at, instead of the file's outputs.
+    values
+        What inputs hold that steer the network (a length, a sample rate, a flag), by name: a number for all elements,
+        or one for each along the last axis.
     keep_graph
         Leave normalisation folded where the exporter folded it.
     as_published
@@ -110,6 +117,8 @@ def score(
         proxies=proxies,
         blocks=blocks,
         input_shapes=input_shapes,
+        cut_at=cut_at,
+        values=values,
         keep_graph=keep_graph,
         as_published=as_published,
     )
@@ -128,6 +137,8 @@ def score_many(
     proxies: Sequence[str] | None = None,
     blocks: Sequence[str] = (),
     input_shapes: Mapping[str, Sequence[int]] | None = None,
+    cut_at: Sequence[str] = (),
+    values: Mapping[str, Value] | None = None,
     keep_graph: bool = False,
     as_published: bool = False,
     limits: Limits | None = None,
@@ -164,6 +175,8 @@ def score_many(
         proxies=proxies,
         blocks=blocks,
         input_shapes=input_shapes,
+        cut_at=cut_at,
+        values=values,
         keep_graph=keep_graph,
         as_published=as_published,
     )
@@ -208,7 +221,14 @@ def _score(
 ) -> ProxyScores:
     started = time.perf_counter()
     with clock.phase("read and canonicalise"):
-        model = prepare(source, input_shapes=dict(settings.input_shapes), keep_graph=settings.keep_graph, limits=limits)
+        model = prepare(
+            source,
+            input_shapes=dict(settings.input_shapes),
+            cut_at=settings.cut_at,
+            values=dict(settings.values),
+            keep_graph=settings.keep_graph,
+            limits=limits,
+        )
     with clock.phase("find blocks"):
         found = find_blocks(model, settings.blocks)
     with clock.phase("count"):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aznas_onnx.errors import SettingsError
+from aznas_onnx.graph import Value
 from aznas_onnx.proxies import PROXIES
 from aznas_onnx.scoring.device import resolve_device
 from aznas_onnx.scoring.effort import Effort
@@ -40,6 +41,10 @@ class ScoreSettings:
         Patterns that name the primary blocks; empty to find them.
     input_shapes
         Pairs of an input's name and its shape, for dimensions that a file leaves open.
+    cut_at
+        Tensors or nodes to end the network at, instead of the file's outputs.
+    values
+        Pairs of an input's name and what it holds, where it steers the network.
     keep_graph
         Whether to leave normalisation folded where the exporter folded it.
     as_published
@@ -55,6 +60,8 @@ class ScoreSettings:
     proxies: tuple[str, ...] = ("az",)
     blocks: tuple[str, ...] = ()
     input_shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    cut_at: tuple[str, ...] = ()
+    values: tuple[tuple[str, Value], ...] = ()
     keep_graph: bool = False
     as_published: bool = False
 
@@ -75,6 +82,8 @@ class ScoreSettings:
         cls,
         *,
         input_shapes: Mapping[str, Sequence[int]] | None = None,
+        cut_at: Sequence[str] = (),
+        values: Mapping[str, Value] | None = None,
         proxies: Sequence[str] | None = None,
         blocks: Sequence[str] = (),
         effort: str = Effort.PAPER.value,
@@ -93,6 +102,8 @@ class ScoreSettings:
             batch_size=level.batch_size if batch_size is None else batch_size,
             device=device,
             input_shapes=shapes,
+            cut_at=tuple(cut_at),
+            values=tuple((values or {}).items()),
             proxies=tuple(proxies or ("az",)),
             blocks=tuple(blocks),
             **others,
@@ -100,6 +111,7 @@ class ScoreSettings:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as JSON would write them."""
+        given = {"cut_at": list(self.cut_at), "values": dict(self.values)}
         return {
             "effort": self.effort.value,
             "batch_size": self.batch_size,
@@ -111,6 +123,9 @@ class ScoreSettings:
             "input_shapes": {name: list(shape) for name, shape in self.input_shapes},
             "keep_graph": self.keep_graph,
             "as_published": self.as_published,
+            **{
+                name: value for name, value in given.items() if value
+            },  # only then, so that studies from before are resumed
         }
 
 

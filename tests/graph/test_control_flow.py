@@ -170,13 +170,74 @@ def test_control_flow_that_depends_on_data_is_refused() -> None:
     """
     with pytest.raises(UnsupportedOperatorError, match=r"\(If\): its condition depends on data"):
         prepare(network(body))
-    with pytest.raises(UnsupportedOperatorError, match="the number of iterations depends on data"):
+
+
+def test_a_loop_without_end_is_refused() -> None:
+    with pytest.raises(UnsupportedOperatorError, match=r"\(Loop\) never ends"):
         prepare(loop(3, operands=("", "c", "x")))
-    false = numpy_helper.from_array(np.array(False))
-    model = loop(3)
-    model.graph.node[0].attribute[0].g.node[0].CopyFrom(helper.make_node("Constant", [], ["co"], value=false))
-    with pytest.raises(UnsupportedOperatorError, match="the number of iterations depends on data"):
-        prepare(model)
+
+
+COUNTER = """
+    one = Constant <value_int = 1> ()
+    {count}
+    {condition}
+    ro = MatMul (r, w)
+"""
+
+
+def counted(count: str, condition: str, *, trips: int | None = 2**62) -> onnx.ModelProto:
+    """Return a loop over x that carries a counter n from 0 on, whose condition is computed in its body."""
+    body = onnx.parser.parse_graph(f"body () => () {{ {COUNTER.format(count=count, condition=condition)} }}")
+    body.input.extend([value("k", TensorProto.INT64, []), value("ck", TensorProto.BOOL, []), value("n"), value("r")])
+    body.output.extend([value("go", TensorProto.BOOL, []), value("no"), value("ro")])
+    for entry in (body.input[2], body.output[1]):
+        entry.CopyFrom(value(entry.name, TensorProto.INT64, []))
+    constants = {"zero": np.array(0), "five": np.array(5), "c": np.array(True), "w": weights(8, 8)}
+    model = network("y = Relu (x)", constants=constants | ({} if trips is None else {"t": np.array(trips)}))
+    del model.graph.node[:]
+    operands = ["" if trips is None else "t", "c", "zero", "x"]
+    model.graph.node.append(helper.make_node("Loop", operands, ["last", "y"], body=body))
+    return model
+
+
+@pytest.mark.parametrize("trips", [None, 2**62, 3])
+@pytest.mark.parametrize(
+    ("count", "condition", "iterations"),
+    [
+        ("no = Add (n, one)", "go = Less (no, five)", 5),
+        ("no = Add (n, one)", "a = Less (no, five)  b = Less (k, five)  go = And (a, b)", 5),
+        ("no = Add (n, one)", "a = Equal (no, five)  go = Not (a)", 5),
+        ("d = Add (n, n)  no = Add (d, one)", "go = LessOrEqual (no, five)", 3),
+        ("no = Identity (n)", "f = Cast <to = 1> (k)  q = Sqrt (f)  e = Cast <to = 7> (q)  go = Less (e, one)", 2),
+        ("no = Add (n, one)", "m = Mod (no, five)  go = Cast <to = 9> (m)", 5),
+        ("no = Add (n, one)", "go = Less (no, zero)", 1),
+    ],
+)
+def test_a_condition_that_counts_ends_a_loop(count: str, condition: str, iterations: int, trips: int | None) -> None:
+    model = counted(count, condition, trips=trips)
+    expected = min(iterations, trips or iterations)
+    operators = [node.op_type for node in prepare(model, keep_graph=True).graph.nodes]
+    assert operators == ["MatMul"] * expected
+    agree(model)
+
+
+def test_a_condition_on_data_is_refused() -> None:
+    with pytest.raises(UnsupportedOperatorError, match=r"\(Loop\): the number of iterations depends on data"):
+        prepare(counted("no = Add (n, one)", "m = ReduceMax <keepdims = 0> (r)  go = Cast <to = 9> (m)"))
+
+
+def test_a_condition_that_never_fails() -> None:
+    with pytest.raises(UnsupportedOperatorError, match="more than 100 iterations"):
+        prepare(counted("no = Add (n, one)", "go = Less (zero, no)"), limits=Limits(unrolled_nodes=300))
+
+
+def test_a_counting_loop_inside_another() -> None:
+    inner = counted("no = Add (n, one)", "go = Less (no, five)").graph.node[0]
+    inner.input[:] = ["", "ci", "zero", "s"]
+    inner.output[:] = ["", "so"]
+    model = loop(3, [inner])
+    model.graph.initializer.extend(numpy_helper.from_array(np.array(v), k) for k, v in (("zero", 0), ("five", 5)))
+    assert [node.op_type for node in prepare(model, keep_graph=True).graph.nodes] == ["MatMul"] * 15
 
 
 @pytest.mark.parametrize("trips", [10**12, 30_000])

@@ -8,13 +8,13 @@ of contents; each rewrite says why it declines where it does not apply.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from aznas_onnx.errors import UnsupportedOperatorError
+from aznas_onnx.graph.control_flow import captured
 from aznas_onnx.graph.facts import Facts
-from aznas_onnx.graph.ir import AttributeValue, Graph, Node
+from aznas_onnx.graph.ir import AttributeValue, Graph
 from aznas_onnx.graph.rewrite import (
     activations,
     batchnorm,
@@ -23,6 +23,7 @@ from aznas_onnx.graph.rewrite import (
     normalisation,
     padding,
     pooling,
+    preprocessing,
     shapes,
     splitting,
     targets,
@@ -30,6 +31,7 @@ from aznas_onnx.graph.rewrite import (
 )
 from aznas_onnx.graph.rewrite.duplicates import merge_duplicates
 from aznas_onnx.graph.rewrite.editor import Editor
+from aznas_onnx.graph.rewrite.preprocessing import strip_preprocessing
 from aznas_onnx.graph.rewrite.quantisation import strip_fake_quantisation
 from aznas_onnx.graph.rewrite.restore import restore_folded
 from aznas_onnx.graph.rewrite.rewriting import Rewrite, apply, counted
@@ -40,6 +42,7 @@ __all__ = ["CANONICALISATIONS", "DECOMPOSITIONS", "canonicalise", "decompose", "
 DECOMPOSITIONS: tuple[Rewrite, ...] = (
     *training.REWRITES,
     *microsoft.REWRITES,
+    *preprocessing.REWRITES,
 )
 
 # Activations before normalisations and pooling, which look for none of them; linear layers after reshapes are plain.
@@ -65,39 +68,44 @@ def decompose(graph: Graph, *, keep_quantisation: bool = False) -> tuple[Graph, 
     graph
         As it was lowered.
     keep_quantisation
-        Leave fake quantisation of activations where it is: what the file computes, instead of the network behind it.
+        Leave fake quantisation of activations where it is, and the standardisation of inputs: what the file computes,
+        instead of the network behind it.
 
     Returns
     -------
     graph
-        The given one where there was nothing to do.
+        The given one where there was nothing to do. A node of a known operator of ONNX Runtime that does what standard
+        operators cannot say is marked as unknown.
     changes
         What was done, in words for the user.
-
-    Raises
-    ------
-    UnsupportedOperatorError
-        If an operator of ONNX Runtime is known, but a node of it does what standard operators cannot say.
     """
-    editor = Editor(graph, protected=set(_captured(graph.nodes)))
-    changes = () if keep_quantisation else strip_fake_quantisation(editor)
+    editor = Editor(graph, protected={name for node in graph.nodes for name in captured(node)})
+    changes = () if keep_quantisation else (*strip_preprocessing(editor), *strip_fake_quantisation(editor))
     made = apply(editor, DECOMPOSITIONS)
-    _refuse_declined(editor)
-    decomposed = _decompose_bodies(editor.finish(), made)
+    declined = _declined(editor)
+    decomposed = _decompose_bodies(_marked(editor.finish(), declined), made)
     written = counted(made.items())
     return decomposed, (*changes, *((f"written as standard operators: {written}",) if written else ()))
 
 
-def _refuse_declined(editor: Editor) -> None:
-    """Say of the first fused node that cannot be written out why not; nothing after this could run it."""
+def _declined(editor: Editor) -> dict[str, str]:
+    """Say of each fused node that cannot be written out why not, by name; nothing after this could run it."""
+    found = {}
     for rewrite in DECOMPOSITIONS:
         for node in editor.nodes(*rewrite.operators):
             reason = rewrite.attempt(editor, node) if node.domain else None
             if reason is not None:
-                raise UnsupportedOperatorError(
+                found[node.name] = (
                     f"node {node.name!r}: operator {node.operator} cannot be written as standard operators, because "
                     f"{reason}; give the model as it was before ONNX Runtime's optimiser, or export it again"
                 )
+    return found
+
+
+def _marked(graph: Graph, unknown: Mapping[str, str]) -> Graph:
+    if not unknown:
+        return graph
+    return replace(graph, nodes=tuple(replace(node, unknown=unknown.get(node.name, "")) for node in graph.nodes))
 
 
 def _decompose_bodies(graph: Graph, made: Counter[str]) -> Graph:
@@ -114,20 +122,9 @@ def _decompose_bodies(graph: Graph, made: Counter[str]) -> Graph:
 def _decompose_body(value: AttributeValue, made: Counter[str]) -> AttributeValue:
     if not isinstance(value, Graph):
         return value
-    editor = Editor(value, protected=set(_captured(value.nodes)))
+    editor = Editor(value, protected={name for node in value.nodes for name in captured(node)})
     made.update(apply(editor, DECOMPOSITIONS))
     return _decompose_bodies(editor.finish(), made)
-
-
-def _captured(nodes: tuple[Node, ...]) -> Iterator[str]:
-    """Yield what the bodies of control flow read from the graph around them."""
-    for node in nodes:
-        for value in node.attributes.values():
-            for body in value if isinstance(value, tuple) else (value,):
-                if isinstance(body, Graph):
-                    yield from body.outputs
-                    yield from (name for inner in body.nodes for name in inner.inputs if name)
-                    yield from _captured(body.nodes)
 
 
 def canonicalise(

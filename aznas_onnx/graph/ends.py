@@ -1,0 +1,165 @@
+"""Where a network ends: at floats that can be computed with, whatever a file makes of them behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
+
+from aznas_onnx.graph.facts import Facts
+from aznas_onnx.graph.fold import live_nodes
+from aznas_onnx.graph.ir import Graph, Node
+
+__all__ = ["float_outputs", "gaps"]
+
+_MOST_NAMED = 6
+
+
+def float_outputs(graph: Graph, facts: Facts) -> tuple[Graph, tuple[str, ...]]:
+    """Leave out outputs that are no floats: labels, indices, maps. What they are made of takes their place.
+
+    ::
+
+        logits --> Softmax --> probabilities        an output
+             \\-> ArgMax --> Gather --> label        left out: `logits` is part of what `probabilities` needs
+
+    Returns
+    -------
+    graph
+        The given one where every output is made of floats, or none of them is made of floats computed here.
+    changes
+        What was left out, in words for the user.
+    """
+    others = [name for name in graph.outputs if facts[name].dtype.kind != "f"]
+    if not others:
+        return graph, ()
+    computed = _computed(graph)
+    kept = [name for name in graph.outputs if facts[name].dtype.kind == "f"]
+    made_of = _frontier(graph, others, lambda name: name in computed and facts[name].dtype.kind == "f")
+    ends = _last((*kept, *made_of), graph)
+    if not ends:
+        return graph, ()
+    ends = tuple(dict.fromkeys((*kept, *ends)))
+    left_out = " and ".join(f"{name!r} ({_type(facts, name)})" for name in others[:_MOST_NAMED])
+    change = f"left out what is no float among the outputs: {left_out}; scored up to {_listed(ends)}"
+    shorter = replace(graph, outputs=ends)
+    return replace(shorter, nodes=tuple(live_nodes(shorter.nodes, ends))), (change,)
+
+
+def gaps(graph: Graph, facts: Facts, primary: str, own: Collection[str]) -> tuple[str, ...]:
+    """Say what of a graph cannot be computed with as it stands, and which option would help; a sentence for each kind.
+
+    These are nodes of which nothing is known, and those whose results have a size that data decides.
+
+    Parameters
+    ----------
+    graph, facts
+        As it was walked.
+    primary
+        The input that carries the samples.
+    own
+        The tensors that the file itself names.
+    """
+    found: dict[str, str] = {}
+    unknown = _unknown_nodes(graph, facts)
+    for node in unknown:
+        if node.operator not in found:
+            reason = node.unknown or f"node {node.name!r} ({node.operator}) makes a tensor whose shape depends on data"
+            found[node.operator] = reason + _remedy(graph, facts, node, unknown, primary, own)
+    return tuple(found.values())
+
+
+def _unknown_nodes(graph: Graph, facts: Facts) -> list[Node]:
+    """Return the nodes that outputs depend on of which nothing is known, or where a size begins that data decides."""
+
+    def is_open(names: Iterable[str]) -> bool:
+        return any(facts[name].shape is None for name in names if name)
+
+    return [
+        node
+        for node in live_nodes(graph.nodes, graph.outputs)
+        if node.unknown or (is_open(node.outputs) and not is_open(node.inputs))
+    ]
+
+
+def _remedy(graph: Graph, facts: Facts, node: Node, unknown: Sequence[Node], primary: str, own: Collection[str]) -> str:
+    steering = _steering(graph, facts, node)
+    if steering and primary not in steering:
+        options = " ".join(f"--value {name}=..." for name in steering)
+        return f"; what decides is input {_listed(steering)}: give {options}"
+    computed = _computed(graph)
+    doubtful = _behind(graph, unknown)
+
+    def is_fit(name: str) -> bool:
+        fact = facts[name]
+        is_known = fact.shape is not None and fact.dtype.kind == "f" and name not in doubtful
+        return is_known and name in computed and name in own
+
+    ends = _last(_frontier(graph, graph.outputs, is_fit), graph)
+    without = "" if ";" in node.unknown else "; export the model without it"  # or it says what to do already
+    if not ends or len(ends) > _MOST_NAMED:
+        return without
+    return f"{without}, or end the network before it: {' '.join(f'--cut-at {name}' for name in ends)}"
+
+
+def _steering(graph: Graph, facts: Facts, node: Node) -> list[str]:
+    """Return the inputs of the graph that decide on a node: those that its integers and truth values follow from."""
+    sources = {value.name for value in graph.inputs}
+    decisive = [name for name in node.inputs if name and facts[name].dtype.kind in "iub"]
+    return [
+        name
+        for name in _frontier(graph, decisive, lambda name: name in sources or facts[name].value is not None)
+        if name in sources
+    ]
+
+
+def _frontier(graph: Graph, names: Iterable[str], is_end: Callable[[str], bool]) -> list[str]:
+    """Return the first tensors that are ends on the ways back from some tensors, these included."""
+    found: dict[str, None] = {}
+    seen: set[str] = set()
+    waiting = list(names)[::-1]
+    while waiting:
+        name = waiting.pop()
+        if not name or name in seen:
+            continue
+        seen.add(name)
+        if is_end(name):
+            found[name] = None
+        elif name in graph.producers:
+            waiting.extend(reversed(graph.producers[name].inputs))
+    return list(found)
+
+
+def _last(ends: Sequence[str], graph: Graph) -> tuple[str, ...]:
+    """Return those of some tensors that no other of them is computed from."""
+    needed = {name for node in live_nodes(graph.nodes, ends) for name in node.inputs}
+    return tuple(name for name in dict.fromkeys(ends) if name not in needed)
+
+
+def _computed(graph: Graph) -> set[str]:
+    """Return the tensors that nodes compute from an input of floats."""
+    reached = {value.name for value in graph.inputs if value.dtype.kind == "f"}
+    made: set[str] = set()
+    for node in graph.nodes:
+        if not reached.isdisjoint(node.inputs):
+            reached.update(node.outputs)
+            made.update(node.outputs)
+    return made
+
+
+def _behind(graph: Graph, nodes: Iterable[Node]) -> set[str]:
+    """Return the tensors that follow from some nodes."""
+    found = {name for node in nodes for name in node.outputs if name}
+    for node in graph.nodes:
+        if not found.isdisjoint(node.inputs):
+            found.update(filter(None, node.outputs))
+    return found
+
+
+def _type(facts: Facts, name: str) -> str:
+    dtype = facts[name].dtype
+    return "no numbers" if dtype.kind == "O" else dtype.name
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = [repr(name) for name in names]
+    return " and ".join(shown) if len(shown) <= _MOST_NAMED else f"{shown[0]} and {len(shown) - 1} others"
