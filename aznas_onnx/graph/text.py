@@ -5,7 +5,7 @@ What a file names is checked once, where it is opened. Descriptions that nothing
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias
 
 import onnx
@@ -18,7 +18,7 @@ _KIND = onnx.AttributeProto
 _Found: TypeAlias = tuple[str, "str | bytes"]
 
 
-def check_text(model: onnx.ModelProto, nodes: Iterable[onnx.NodeProto]) -> None:
+def check_text(model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto]) -> None:
     """Check all names in a model that is about to be read.
 
     Parameters
@@ -35,6 +35,8 @@ def check_text(model: onnx.ModelProto, nodes: Iterable[onnx.NodeProto]) -> None:
     """
     found = "a name"
     try:
+        if _are_text(model, nodes):
+            return
         for found, text in _texts(model, nodes):
             if not isinstance(text, str):
                 raise ModelError(
@@ -42,6 +44,31 @@ def check_text(model: onnx.ModelProto, nodes: Iterable[onnx.NodeProto]) -> None:
                 )
     except UnicodeDecodeError as error:  # protobuf's other implementations
         raise ModelError(f"{found}, or what follows it, is no UTF-8; export the model again") from error
+
+
+def _are_text(model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto]) -> bool:
+    """Whether all names are text, in a tenth of the time that it takes to say which is not.
+
+    Most of a file are initialisers and Constant nodes, whose names are collected at once.
+    """
+    names: list[object] = []
+    others = []
+    for tensor in model.graph.initializer:
+        names.append(tensor.name)
+        if tensor.external_data:
+            names.extend(text for _, text in _of_tensor(tensor))
+    for node in nodes:
+        if node.op_type != "Constant" or len(node.attribute) != 1 or node.attribute[0].type != _KIND.TENSOR:
+            others.append(node)
+            continue
+        attribute = node.attribute[0]
+        names += (node.name, node.domain, node.overload, attribute.name, attribute.ref_attr_name, attribute.t.name)
+        names += node.input
+        names += node.output
+        if attribute.t.external_data:
+            others.append(node)
+    names.extend(text for _, text in _texts(model, others, with_initialisers=False))
+    return {str}.issuperset(map(type, names))
 
 
 def node_is_text(node: onnx.NodeProto) -> bool:
@@ -52,13 +79,15 @@ def node_is_text(node: onnx.NodeProto) -> bool:
         return False
 
 
-def _texts(model: onnx.ModelProto, nodes: Iterable[onnx.NodeProto]) -> Iterator[_Found]:
+def _texts(
+    model: onnx.ModelProto, nodes: Iterable[onnx.NodeProto], *, with_initialisers: bool = True
+) -> Iterator[_Found]:
     for entry in model.opset_import:
         yield "the domain of an operator set", entry.domain
     for entry in (*model.metadata_props, *model.graph.metadata_props):
         yield "a key of the metadata", entry.key
         yield f"the value of {entry.key!r} in the metadata", entry.value
-    yield from _of_graph(model.graph)
+    yield from _of_graph(model.graph, with_initialisers=with_initialisers)
     for node in nodes:
         yield from _of_node(node)
     for function in model.functions:
@@ -76,7 +105,7 @@ def _with(attributes: Iterable[onnx.AttributeProto]) -> onnx.NodeProto:
     return onnx.NodeProto(attribute=attributes)
 
 
-def _of_graph(graph: onnx.GraphProto) -> Iterator[_Found]:
+def _of_graph(graph: onnx.GraphProto, *, with_initialisers: bool = True) -> Iterator[_Found]:
     """Yield the names of a graph but for those of its nodes."""
     yield "the graph's name", graph.name
     for value in (*graph.input, *graph.output):
@@ -84,7 +113,7 @@ def _of_graph(graph: onnx.GraphProto) -> Iterator[_Found]:
         for dimension in value.type.tensor_type.shape.dim:
             if dimension.HasField("dim_param"):
                 yield f"a symbol in the shape of {value.name!r}", dimension.dim_param
-    for tensor in graph.initializer:
+    for tensor in graph.initializer if with_initialisers else ():
         yield from _of_tensor(tensor)
     for sparse in graph.sparse_initializer:
         yield from _of_tensor(sparse.values)
