@@ -8,10 +8,13 @@ Exporter or tool         names the folded convolution's
 PyTorch, TorchScript     bias ``onnx::Conv_193`` (a genuine one is called as in the module: ``conv1.bias``)
 PyTorch, dynamo          output ``getitem_3`` (of the batch norm's tuple; a plain one is ``conv2d_3``) and, where the
                          module had no bias, bias ``conv1.weight_bias``; it removes a bias that is all zero
+PyTorch before 2, ONNX   weight and bias ``497`` and ``498``, in a file that names parameters otherwise
+optimizer (onnxsim)
 Paddle                   nothing: it does not fold, and its genuine biases are ``p2o.pd_op.reshape.0.0``
 ONNX Runtime             bias ``ConvBnFusion_BN_B_...``, weight ``ConvBnFusion_W_...``
 onnxslim                 weight and bias by its output or its own name: ``NAME_weight``, ``NAME_bias``; it folds into
                          convolutions only, and gives a linear layer that it makes of MatMul and Add such a weight, too
+tf2onnx                  weight ``NAME_weights_fused_bn``, bias ``NAME_bias_fused_bn``
 TensorFlow and Keras     output ``.../batchnorm/mul_1:0`` or ``.../batchnorm/add_1:0``, weight ``.../merged_input:0``;
                          after a genuine bias the output is ``.../BiasAdd:0``
 
@@ -27,11 +30,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-__all__ = ["Names", "folded_by", "holds_factor", "is_genuine", "names_batch_normalisation", "root"]
+__all__ = ["Names", "folded_by", "holds_factor", "is_genuine", "is_number", "names_batch_normalisation", "root"]
 
 _BATCH_NORM = re.compile(r"batch_?norm", re.IGNORECASE)
 _TORCHSCRIPT = re.compile(r"^onnx::Conv(Transpose)?_\d+$")
 _DYNAMO_OUTPUT = re.compile(r"^getitem(_\d+)?$")
+_NUMBER = re.compile(r"^\d+$")
+_TF2ONNX = re.compile(r"_fused_bn$")
 _ORT = re.compile(r"ConvBnFusion|MatMulBnFusion")
 _TENSORFLOW_BIAS_OUTPUT = re.compile(r"/BiasAdd(:\d+)?$")
 _TENSORFLOW_WEIGHT = re.compile(r"/merged_input(:\d+)?$")
@@ -91,14 +96,26 @@ def holds_factor(names: Names) -> bool:
     return names.weight == f"{names.output}_weight" and bool(_OUTPUT_OF_FACTOR.search(names.output))
 
 
-def folded_by(names: Names) -> str:
-    """Return who folded normalisation into a layer, judged by its names; empty where they do not say so."""
+def is_number(name: str) -> bool:
+    """Whether a constant has a number for a name, as tools name what they compute."""
+    return bool(_NUMBER.match(name))
+
+
+def folded_by(names: Names, *, numbers_are_computed: bool = False) -> str:
+    """Return who folded normalisation into a layer, judged by its names; empty where they do not say so.
+
+    `numbers_are_computed` says that the file names its parameters, so that numbers are the names of what was computed.
+    """
     if holds_factor(names):
         return "PyTorch's TorchScript exporter" if _TORCHSCRIPT.match(_FACTOR.sub("", names.weight)) else ""
     if _TORCHSCRIPT.match(names.bias) or (names.shares_bias and _TORCHSCRIPT.match(names.weight)):
         return "PyTorch's TorchScript exporter"
     if _DYNAMO_OUTPUT.match(names.output) or (names.bias and names.bias == f"{names.weight}_bias"):
         return "PyTorch's dynamo exporter"
+    if numbers_are_computed and is_number(names.weight) and is_number(names.bias):
+        return "PyTorch's TorchScript exporter or ONNX's optimizer"
+    if _TF2ONNX.search(names.weight) or _TF2ONNX.search(names.bias):
+        return "tf2onnx"
     if _ORT.search(names.bias) or _ORT.search(names.weight):
         return "ONNX Runtime"
     if not names.is_linear and names.weight in (f"{names.output}_weight", f"{names.node}_weight"):

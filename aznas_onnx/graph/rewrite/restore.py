@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from aznas_onnx.graph.ir import Constant, Node
 from aznas_onnx.graph.rewrite.batchnorm import add_batch_normalisation
 from aznas_onnx.graph.rewrite.editor import Editor
-from aznas_onnx.graph.rewrite.evidence import Names, folded_by, holds_factor, is_genuine, root
+from aznas_onnx.graph.rewrite.evidence import Names, folded_by, holds_factor, is_genuine, is_number, root
 from aznas_onnx.graph.rewrite.rewriting import plural
 
 __all__ = ["restore_folded"]
@@ -50,7 +50,8 @@ class _Layer:
 def restore_folded(editor: Editor) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Put batch normalisation back; return what was done, and what remains in doubt, in words for the user."""
     layers = list(_layers(editor))
-    by_name = [folded_by(layer.names) for layer in layers]
+    numbers_are_computed = any(not is_number(layer.names.weight) for layer in layers)
+    by_name = [folded_by(layer.names, numbers_are_computed=numbers_are_computed) for layer in layers]
     is_open = [not by and _may_be_folded(editor, layer) for layer, by in zip(layers, by_name, strict=True)]
     silent = [layer for layer, unsaid in zip(layers, is_open, strict=True) if unsaid and not is_genuine(layer.names)]
     has_genuine = len(silent) < sum(is_open)

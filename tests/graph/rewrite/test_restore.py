@@ -99,6 +99,16 @@ AS_IT_WAS = [name for name in RESTORED if name != "BatchNormalization"]
         ({"b": "ConvBnFusion_BN_B_bn1.bias", "b2": "ConvBnFusion_BN_B_bn2.bias"}, "ONNX Runtime"),
         ({"b": "/bn/BatchNormalization_output_0_bias", "b2": "/bn2/BatchNormalization_output_0_bias"}, "the exporter"),
         ({"w": "c_weight", "b": "c_bias", "w2": "d_weight", "b2": "d_bias"}, "onnxslim"),
+        ({"w": "497", "b": "498", "w2": "500", "b2": "501"}, "PyTorch's TorchScript exporter or ONNX's optimizer"),
+        (
+            {
+                "w": "m/Conv2D_weights_fused_bn",
+                "b": "m/Conv2D_bias_fused_bn",
+                "w2": "n/Conv2D_weights_fused_bn",
+                "b2": "n/Conv2D_bias_fused_bn",
+            },
+            "tf2onnx",
+        ),
         ({"w": "conv/merged_input:0", "w2": "conv_2/merged_input:0"}, "TensorFlow"),
         ({"c": "bn/batchnorm/add_1:0", "d": "bn_2/batchnorm/add_1:0"}, "the exporter"),
     ],
@@ -149,7 +159,7 @@ def test_names_of_genuine_biases(names: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     "names",
     [
-        {"w": "497", "b": "498", "w2": "500", "b2": "501"},
+        {"w": "1", "b": "2", "w2": "3", "b2": "4", "fc": "5", "fc_b": "6"},
         {"w": "kernel_oih_0", "b": "const_1", "w2": "kernel_oih_1", "b2": "const_3"},
         {"w": "m/c/convolution/ReadVariableOp:0", "b": "m/c/Squeeze:0", "w2": "m/d/ReadVariableOp:0", "b2": "m/d/S:0"},
     ],
@@ -165,7 +175,7 @@ def test_without_word_from_names_nothing_is_put_back(names: dict[str, str]) -> N
 
 
 @pytest.mark.parametrize("is_shared", [False, True])
-def test_a_bias_that_is_added_after_a_convolution_has_no_mark_of_the_convolution(is_shared: bool) -> None:
+def test_a_bias_that_is_added_after_a_convolution_has_no_mark_of_the_convolution(*, is_shared: bool) -> None:
     """Keras on PyTorch adds biases. Where a tool stored equal ones once, the name of the weight would decide."""
     bias = "b" if is_shared else "b2"
     body = f"""
@@ -180,7 +190,7 @@ def test_a_bias_that_is_added_after_a_convolution_has_no_mark_of_the_convolution
 
 
 def test_a_mark_elsewhere_says_nothing_of_a_silent_bias() -> None:
-    model = two_convolutions({"w": "onnx::Conv_10", "b": "onnx::Conv_11", "w2": "500", "b2": "501"})
+    model = two_convolutions({"w": "onnx::Conv_10", "b": "onnx::Conv_11", "w2": "v2", "b2": "v3"})
     result = restored(model)
     assert operators(result.graph) == [*RESTORED[:4], *AS_IT_WAS[3:]]
     assert "into 1 convolution with biases" in doubts(model)[0]
