@@ -255,12 +255,8 @@ def stack(result: Resolution, node: Node, index: int, names: list[str], axis: in
     lifted = []
     for position, name in enumerate(names):
         expanded = f"{output}/{position}"
-        by_attribute = node.version < 13
-        result.nodes.append(
-            Node(op_type="Unsqueeze", version=node.version, name=expanded, outputs=(expanded,),
-                 inputs=(name,) if by_attribute else (name, axes_name),
-                 attributes=MappingProxyType({"axes": (axis,)} if by_attribute else {}))
-        )  # fmt: skip
+        inputs = (name, axes_name)
+        result.nodes.append(Node(op_type="Unsqueeze", version=13, name=expanded, inputs=inputs, outputs=(expanded,)))
         lifted.append(expanded)
     result.nodes.append(
         Node(op_type="Concat", version=node.version, name=output, inputs=tuple(lifted), outputs=(output,),

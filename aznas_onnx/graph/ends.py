@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
+from shlex import quote
 
 from aznas_onnx.graph.facts import Facts
 from aznas_onnx.graph.fold import live_nodes
@@ -29,12 +30,12 @@ def float_outputs(graph: Graph, facts: Facts) -> tuple[Graph, tuple[str, ...]]:
     changes
         What was left out, in words for the user.
     """
-    others = [name for name in graph.outputs if facts[name].dtype.kind != "f"]
+    others = [name for name in graph.outputs if _is_label(graph, facts, name)]
     if not others:
         return graph, ()
     computed = _computed(graph)
-    kept = [name for name in graph.outputs if facts[name].dtype.kind == "f"]
-    made_of = _frontier(graph, others, lambda name: name in computed and facts[name].dtype.kind == "f")
+    kept = [name for name in graph.outputs if name not in others]
+    made_of = _frontier(graph, others, lambda name: name in computed and not _is_label(graph, facts, name))
     ends = _last((*kept, *made_of), graph)
     if not ends:
         return graph, ()
@@ -43,6 +44,16 @@ def float_outputs(graph: Graph, facts: Facts) -> tuple[Graph, tuple[str, ...]]:
     change = f"left out what is no float among the outputs: {left_out}; scored up to {_listed(ends)}"
     shorter = replace(graph, outputs=ends)
     return replace(shorter, nodes=tuple(live_nodes(shorter.nodes, ends))), (change,)
+
+
+def _is_label(graph: Graph, facts: Facts, name: str) -> bool:
+    """Whether a tensor is made of no floats, or of others that were cast to floats."""
+    while facts[name].dtype.kind == "f":
+        maker = graph.producers.get(name)
+        if maker is None or not maker.is_op("Cast", "Identity"):
+            return False
+        name = maker.inputs[0]
+    return True
 
 
 def gaps(graph: Graph, facts: Facts, primary: str, own: Collection[str]) -> tuple[str, ...]:
@@ -84,7 +95,7 @@ def _unknown_nodes(graph: Graph, facts: Facts) -> list[Node]:
 def _remedy(graph: Graph, facts: Facts, node: Node, unknown: Sequence[Node], primary: str, own: Collection[str]) -> str:
     steering = _steering(graph, facts, node)
     if steering and primary not in steering:
-        options = " ".join(f"--value {name}=..." for name in steering)
+        options = " ".join(f"--value {quote(name)}=..." for name in steering)
         return f"; what decides is input {_listed(steering)}: give {options}"
     computed = _computed(graph)
     doubtful = _behind(graph, unknown)
@@ -98,7 +109,7 @@ def _remedy(graph: Graph, facts: Facts, node: Node, unknown: Sequence[Node], pri
     without = "" if ";" in node.unknown else "; export the model without it"  # or it says what to do already
     if not ends or len(ends) > _MOST_NAMED:
         return without
-    return f"{without}, or end the network before it: {' '.join(f'--cut-at {name}' for name in ends)}"
+    return f"{without}, or end the network before it: {' '.join(f'--cut-at {quote(name)}' for name in ends)}"
 
 
 def _steering(graph: Graph, facts: Facts, node: Node) -> list[str]:
@@ -136,11 +147,11 @@ def _last(ends: Sequence[str], graph: Graph) -> tuple[str, ...]:
 
 
 def _computed(graph: Graph) -> set[str]:
-    """Return the tensors that nodes compute from an input of floats."""
+    """Return the tensors that nodes compute from what an input of floats holds, and not from its shape."""
     reached = {value.name for value in graph.inputs if value.dtype.kind == "f"}
     made: set[str] = set()
     for node in graph.nodes:
-        if not reached.isdisjoint(node.inputs):
+        if not node.is_op("Shape", "Size") and not reached.isdisjoint(node.inputs):
             reached.update(node.outputs)
             made.update(node.outputs)
     return made

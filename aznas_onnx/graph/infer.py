@@ -242,7 +242,7 @@ def _infer_by_schema(node: Node, inputs: Sequence[Fact | None]) -> list[Fact]:
     found = schema(node.op_type, node.version, node.domain)
     if found is None:
         raise UnsupportedOperatorError(
-            f"node {node.name!r} has operator {node.operator}, which is not known here; {_remedy(node)}"
+            f"node {node.name!r} has operator {node.operator}, which {_stranger(node)}; {_remedy(node)}"
         )
     types: dict[str, onnx.TypeProto] = {}
     data: dict[str, onnx.TensorProto] = {}
@@ -263,6 +263,10 @@ def _infer_by_schema(node: Node, inputs: Sequence[Fact | None]) -> list[Fact]:
             f"node {node.name!r} ({node.operator}) does not fit its inputs of shapes {shapes}: {reason}"
         ) from error
     return [_fact(node, outputs.get(name)) for name in node.outputs]
+
+
+def _stranger(node: Node) -> str:
+    return "is not known here" if node.domain else f"ONNX does not have in opset {node.version}"
 
 
 def _remedy(node: Node) -> str:

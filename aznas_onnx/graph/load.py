@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 import onnx
 from google.protobuf.message import DecodeError
 
-from aznas_onnx.errors import ModelError, UnsupportedOperatorError
+from aznas_onnx.errors import ModelError
 from aznas_onnx.graph.cut import cut
 from aznas_onnx.graph.ir import Graph
 from aznas_onnx.graph.limits import Limits
@@ -31,10 +31,6 @@ from aznas_onnx.graph.text import check_text
 __all__ = ["Document", "Loaded", "Source", "load", "source_name", "subgraphs"]
 
 _OUTLINE_BYTES = 1024  # tensors up to this size are shown to the checker
-
-# Operators that ONNX Runtime's fusions write in the standard domain, and the opset that made them standard: it
-# accepts them in files of any older one.
-_VENDOR_OPERATORS = {"LayerNormalization": 17, "SimplifiedLayerNormalization": sys.maxsize}
 
 Document: TypeAlias = "str | os.PathLike[str] | onnx.ModelProto"
 """A file, or a model in memory."""
@@ -206,7 +202,7 @@ def _check(model: onnx.ModelProto, plain: Sequence[PlainNode | None], name: str)
     try:
         onnx.checker.check_model(outline)
     except onnx.checker.ValidationError as error:
-        raise _checker_error(str(error), model, name) from error
+        raise _checker_error(str(error), name) from error
     except (ValueError, UnicodeDecodeError, RuntimeError) as error:
         raise ModelError(f"{name} is not valid ONNX: {_first_sentence(str(error))}") from error
 
@@ -227,8 +223,9 @@ def _outline(model: onnx.ModelProto, plain: Sequence[PlainNode | None]) -> onnx.
         if field.name in ("node", "input", "output", "sparse_initializer"):
             getattr(graph, field.name).extend(value)
     _name_graphs(node for node, known in zip(graph.node, plain, strict=True) if known is None)
-    if model.functions or any(node is None or node.op_type in _VENDOR_OPERATORS for node in plain):
-        _name_vendor(outline)
+    version = _standard_version(model.opset_import)
+    if model.functions or any(node is None or _is_foreign(node, version) for node in plain):
+        _name_foreign(outline)
     _complete_types(graph)
     inputs = {value.name for value in graph.input}
     for tensor in model.graph.initializer:
@@ -258,24 +255,37 @@ def _name_graphs(nodes: Iterable[onnx.NodeProto]) -> None:
             _name_graphs(graph.node)
 
 
-def _name_vendor(outline: onnx.ModelProto) -> None:
-    """Move ONNX Runtime's operators that bear the standard domain to its own, where the checker lets them be."""
+def _name_foreign(outline: onnx.ModelProto) -> None:
+    """Move operators that bear the standard domain and are none of its own to another, where the checker lets them be.
+
+    ONNX Runtime's fusions write some that became standard in a later opset, and it accepts them in files of any;
+    tf2onnx leaves those of TensorFlow that it does not know. What becomes of them is decided where shapes are inferred.
+    """
     scopes = [(outline.opset_import, outline.graph.node)]
     scopes.extend((function.opset_import, function.node) for function in outline.functions)
     for imports, nodes in scopes:
-        version = next((entry.version for entry in imports if entry.domain in ("", "ai.onnx")), 1)
+        version = _standard_version(imports)
         if _rename(nodes, version) and not any(entry.domain == "com.microsoft" for entry in imports):
             imports.add(domain="com.microsoft", version=1)
 
 
-def _is_vendor(node: onnx.NodeProto, version: int) -> bool:
-    return node.domain in ("", "ai.onnx") and version < _VENDOR_OPERATORS.get(node.op_type, 0)
+def _standard_version(imports: Iterable[onnx.OperatorSetIdProto]) -> int:
+    return next((entry.version for entry in imports if entry.domain in ("", "ai.onnx")), 1)
+
+
+def _is_foreign(node: onnx.NodeProto | PlainNode, version: int) -> bool:
+    return node.domain in ("", "ai.onnx") and not _has(node.op_type, version)
+
+
+@lru_cache(maxsize=4096)
+def _has(op_type: str, version: int) -> bool:
+    return onnx.defs.has(op_type, version, "")
 
 
 def _rename(nodes: Iterable[onnx.NodeProto], version: int) -> bool:
     found = False
     for node in nodes:
-        if _is_vendor(node, version):
+        if _is_foreign(node, version):
             node.domain = "com.microsoft"
             found = True
         for graph in subgraphs(node):
@@ -283,25 +293,11 @@ def _rename(nodes: Iterable[onnx.NodeProto], version: int) -> bool:
     return found
 
 
-def _checker_error(text: str, model: onnx.ModelProto, name: str) -> ModelError:
+def _checker_error(text: str, name: str) -> ModelError:
     if "topologically sorted" in text:
         read = re.search(r"input '(.*?)' of node", text)
         through = f" through {read.group(1)!r}" if read else ""
         return ModelError(f"{name} is not valid ONNX: its nodes form a cycle{through}, or read what nothing makes")
-    if "No Op registered for" in text:
-        version = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
-        unknown: dict[str, str] = {}
-        for node in model.graph.node:
-            if _is_vendor(node, version) or node.domain not in ("", "ai.onnx"):
-                continue
-            if not onnx.defs.has(node.op_type, version, ""):
-                unknown.setdefault(node.op_type, node.name)
-        if unknown:
-            listed = ", ".join(f"{op_type} (node {node!r})" for op_type, node in unknown.items())
-            return UnsupportedOperatorError(
-                f"{name} is not valid ONNX: opset {version} has no operator {listed}; "
-                "export the model again with standard operators"
-            )
     return ModelError(f"{name} is not valid ONNX: {_first_sentence(text)}")
 
 

@@ -229,6 +229,8 @@ class _GraphLowering:
             return self.lower(proto.g, plain_nodes(proto.g.node), in_body=True)
         if found == kind.GRAPHS:
             return tuple(self.lower(graph, plain_nodes(graph.node), in_body=True) for graph in proto.graphs)
+        if found == kind.TYPE_PROTO:  # of an optional value, which takes its type from its content
+            return proto.tp.SerializeToString()
         return read_tensor(proto.t, self._folder) if found == kind.TENSOR else plain_value(proto)
 
     def _constant(self, tensor: onnx.TensorProto, name: str) -> Constant:

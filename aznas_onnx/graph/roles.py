@@ -187,6 +187,8 @@ class _Analysis:
         return all(root is not None and root.elements == 1 for root in roots) or is_table(constant)
 
     def _role(self, node: Node, index: int, constant: Constant, depth: int) -> Role:
+        if node.unknown:  # whatever it does with them
+            return Role.BIAS if is_vector(constant) else Role.LINEAR_WEIGHT
         if node.domain:
             return Role.FIXED
         if node.op_type in MOVES_DATA and index == 0:

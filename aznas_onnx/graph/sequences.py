@@ -133,13 +133,11 @@ def _split(sequences: Sequences, node: Node, result: Resolution) -> None:
     if not sizes:
         raise ModelError(f"node {node.name!r} ({node.operator}) splits an axis without elements")
     pieces = [f"{node.outputs[0]}/{index}" for index in range(len(sizes))]
-    has_attributes = node.version < 13  # Split and Squeeze have what are operands since
     split_name = f"{node.outputs[0]}/sizes"
     result.constants[split_name] = Constant.of(np.array(sizes, dtype=np.int64))
     result.nodes.append(
-        Node(op_type="Split", version=node.version, name=node.name, outputs=tuple(pieces),
-             inputs=(name,) if has_attributes else (name, split_name),
-             attributes=MappingProxyType({"axis": axis} | ({"split": tuple(sizes)} if has_attributes else {})))
+        Node(op_type="Split", version=13, name=node.name, inputs=(name, split_name), outputs=tuple(pieces),
+             attributes=MappingProxyType({"axis": axis}))
     )  # fmt: skip
     if not node.input(1) and not node.attributes.get("keepdims", 1):
         pieces = [_without_axis(node, result, piece, axis) for piece in pieces]
@@ -148,13 +146,8 @@ def _split(sequences: Sequences, node: Node, result: Resolution) -> None:
 
 def _without_axis(node: Node, result: Resolution, piece: str, axis: int) -> str:
     output, axes = f"{piece}/squeezed", f"{piece}/axis"
-    has_attributes = node.version < 13
     result.constants[axes] = Constant.of(np.array([axis], dtype=np.int64))
-    result.nodes.append(
-        Node(op_type="Squeeze", version=node.version, name=output, outputs=(output,),
-             inputs=(piece,) if has_attributes else (piece, axes),
-             attributes=MappingProxyType({"axes": (axis,)} if has_attributes else {}))
-    )  # fmt: skip
+    result.nodes.append(Node(op_type="Squeeze", version=13, name=output, inputs=(piece, axes), outputs=(output,)))
     return output
 
 

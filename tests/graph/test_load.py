@@ -132,7 +132,7 @@ def test_nodes_of_branches_count() -> None:
 def test_an_unknown_operator_is_named() -> None:
     model = network("a = Relu (x)  y = Frobnicate (a)")
     model.graph.node[1].name = "there"
-    with pytest.raises(UnsupportedOperatorError, match=r"Frobnicate .*'there'.*export the model again"):
+    with pytest.raises(UnsupportedOperatorError, match=r"'there' has operator Frobnicate.*export the model again"):
         prepare(model)
     model = network("y = some.vendor.Fancy (x)")
     model.opset_import.append(helper.make_opsetid("some.vendor", 1))
@@ -329,7 +329,7 @@ def test_messages_print_on_one_line_and_name_the_model() -> None:
     with pytest.raises(UnsupportedOperatorError) as raised:
         prepare(model)
     text = str(raised.value)
-    assert text.startswith("g ")
+    assert text.startswith("g: ")
     assert text.isprintable()
     assert len(text) <= 1000
 
@@ -349,6 +349,6 @@ def test_normalisation_that_onnx_runtime_fused_in_the_standard_domain(operator: 
 
 
 def test_an_unknown_operator_is_named_beside_one_of_onnx_runtime() -> None:
-    body = "a = LayerNormalization <axis = -1> (x, w)  y = Erfc (a)"
-    with pytest.raises(UnsupportedOperatorError, match=r"no operator Erfc \(node ''\);"):
+    body = "a = LayerNormalization <axis = -1> (x, w)  y = Fancy (a)"
+    with pytest.raises(UnsupportedOperatorError, match=r"operator Fancy, which ONNX does not have in opset 13; "):
         prepare(network(body, constants={"w": weights(8)}, opset=13))

@@ -1,4 +1,4 @@
-"""Operators of scikit-learn's pipelines (domain ai.onnx.ml) around a network, written as standard ones.
+"""Operators of scikit-learn's pipelines (domain ai.onnx.ml), and one of TensorFlow's, written as standard ones.
 
 What standardises or completes the input stands for data that already is what a network is fed: samples are drawn as it
 makes them, so it is taken out. It stays where the file is to compute what it says.
@@ -23,12 +23,11 @@ _STANDARDISING = (f"{_ML}Scaler", f"{_ML}Imputer")
 
 def strip_preprocessing(editor: Editor) -> tuple[str, ...]:
     """Take out what standardises or completes the input; return what was done in words for the user."""
-    found = list(editor.nodes(*_STANDARDISING))
-    for node in found:
+    steps = 0
+    for node in editor.nodes(*_STANDARDISING):
         editor.substitute(node, node.inputs[0])
-    if not found:
-        return ()
-    return (f"{plural(len(found), 'step')} of preprocessing taken out: samples are drawn as standardised",)
+        steps += 1
+    return (f"{plural(steps, 'step')} of preprocessing taken out: samples are drawn as standardised",) if steps else ()
 
 
 def _scaler(editor: Editor, node: Node) -> str | None:
@@ -104,7 +103,16 @@ def _array_feature_extractor(editor: Editor, node: Node) -> str | None:
     return None
 
 
+def _erfc(editor: Editor, node: Node) -> str | None:
+    """TensorFlow's own, which tf2onnx leaves as it is: Keras writes an exact GELU with it."""
+    patch = Patch(editor, node)
+    patch.add("Sub", patch.scalar(1.0), patch.add("Erf", node.inputs[0], version=13), output=node.outputs[0])
+    patch.apply()
+    return None
+
+
 REWRITES = (
+    Rewrite(operators=("Erfc",), attempt=_erfc, result="Erfc"),
     Rewrite(operators=(f"{_ML}Scaler",), attempt=_scaler, result="Scaler"),
     Rewrite(operators=(f"{_ML}Imputer",), attempt=_imputer, result="Imputer"),
     Rewrite(operators=(f"{_ML}Normalizer",), attempt=_normalizer, result="Normalizer"),
