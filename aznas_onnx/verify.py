@@ -303,7 +303,8 @@ def _run_onnxruntime(
     loose = onnx.ModelProto()
     loose.CopyFrom(model)
     for output in loose.graph.output:  # a file may declare a shape that holds at its own batch size only
-        output.type.tensor_type.ClearField("shape")
+        if output.HasField("type"):
+            output.type.tensor_type.ClearField("shape")
     try:
         session = runtime.InferenceSession(loose.SerializeToString(), options, providers=["CPUExecutionProvider"])
         if not _runs_in_pieces(plan, batch_size):

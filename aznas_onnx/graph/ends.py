@@ -13,6 +13,7 @@ from aznas_onnx.graph.ir import Graph, Node
 __all__ = ["float_outputs", "gaps"]
 
 _MOST_NAMED = 6
+_LAYOUT = ("Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 
 
 def float_outputs(graph: Graph, facts: Facts) -> tuple[Graph, tuple[str, ...]]:
@@ -105,7 +106,8 @@ def _remedy(graph: Graph, facts: Facts, node: Node, unknown: Sequence[Node], pri
         is_known = fact.shape is not None and fact.dtype.kind == "f" and name not in doubtful
         return is_known and name in computed and name in own
 
-    ends = _last(_frontier(graph, graph.outputs, is_fit), graph)
+    found = _frontier(graph, graph.outputs, is_fit)
+    ends = _last([name for name in found if not _is_moved(graph, name, found)], graph)
     without = "" if ";" in node.unknown else "; export the model without it"  # or it says what to do already
     if not ends or len(ends) > _MOST_NAMED:
         return without
@@ -138,6 +140,16 @@ def _frontier(graph: Graph, names: Iterable[str], is_end: Callable[[str], bool])
         elif name in graph.producers:
             waiting.extend(reversed(graph.producers[name].inputs))
     return list(found)
+
+
+def _is_moved(graph: Graph, name: str, others: Collection[str]) -> bool:
+    """Whether a tensor is one of some others but for its layout."""
+    maker = graph.producers.get(name)
+    while maker is not None and maker.is_op(*_LAYOUT):
+        if maker.inputs[0] in others:
+            return True
+        maker = graph.producers.get(maker.inputs[0])
+    return False
 
 
 def _last(ends: Sequence[str], graph: Graph) -> tuple[str, ...]:

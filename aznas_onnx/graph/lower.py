@@ -230,7 +230,7 @@ class _GraphLowering:
         if found == kind.GRAPHS:
             return tuple(self.lower(graph, plain_nodes(graph.node), in_body=True) for graph in proto.graphs)
         if found == kind.TYPE_PROTO:  # of an optional value, which takes its type from its content
-            return proto.tp.SerializeToString()
+            return bytes(proto.tp.SerializeToString())
         return read_tensor(proto.t, self._folder) if found == kind.TENSOR else plain_value(proto)
 
     def _constant(self, tensor: onnx.TensorProto, name: str) -> Constant:

@@ -51,7 +51,7 @@ def _fitted(value: GraphInput, given: Value) -> Array:
     """Return a value in the type of its input."""
     try:
         numbers = np.asarray(given)
-        if numbers.dtype.kind not in "iufb" or value.dtype.kind not in "iufb":
+        if not numbers.size or numbers.dtype.kind not in "iufb" or value.dtype.kind not in "iufb":
             raise TypeError
         array = numbers.astype(value.dtype)
     except (TypeError, ValueError, OverflowError) as error:
