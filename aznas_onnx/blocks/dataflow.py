@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from aznas_onnx.blocks.operators import is_weighted
+from aznas_onnx.blocks.recurrence import with_recurrent_layers
 from aznas_onnx.graph.facts import Facts
 from aznas_onnx.graph.ir import Graph, Node
 from aznas_onnx.graph.model import Model
@@ -30,12 +31,15 @@ class DataGraph:
         In topological order; a node is named by its index here, :data:`INPUT` is the graph's input.
     parents
         For each node those that it reads, in the order of its inputs, each once.
+    layers
+        For each node that stands for a recurrent layer written out step by step, by name, those of the graph.
     """
 
     model: Model
     output: str
     nodes: tuple[Node, ...]
     parents: tuple[tuple[int, ...], ...]
+    layers: Mapping[str, tuple[Node, ...]] = field(default_factory=dict)
 
     @property
     def graph(self) -> Graph:
@@ -61,6 +65,10 @@ class DataGraph:
     @cached_property
     def _read(self) -> frozenset[str]:
         return frozenset((self.output, *(name for node in self.nodes for name in node.inputs if name)))
+
+    def behind(self, index: int) -> tuple[Node, ...]:
+        """Return the nodes of the graph that a node stands for: itself, or all steps of a recurrent layer."""
+        return self.layers.get(self.nodes[index].name, (self.nodes[index],))
 
     def shape(self, index: int) -> tuple[int, ...]:
         """Return the shape of a node's output; empty where it depends on data."""
@@ -114,8 +122,13 @@ def data_graph(model: Model) -> DataGraph | None:
         return None
     found = [(_leading_to(forward, name, facts), name) for name in candidates]
     nodes, output = max(found, key=lambda item: sum(is_weighted(node, graph) for node in item[0]))
-    parents = _parents(nodes, model.inputs.primary, facts)
-    return DataGraph(model=model, output=output, nodes=tuple(nodes), parents=parents)
+    data = {
+        model.inputs.primary,
+        *(name for node in nodes for name in node.outputs if name and _carries_data(name, facts)),
+    }
+    unrolled = with_recurrent_layers(nodes, graph, facts, data, output)
+    parents = _parents(unrolled.nodes, model.inputs.primary, facts)
+    return DataGraph(model=model, output=output, nodes=unrolled.nodes, parents=parents, layers=unrolled.members)
 
 
 def _carries_data(name: str, facts: Facts) -> bool:
@@ -146,7 +159,7 @@ def _leading_to(forward: list[Node], output: str, facts: Facts) -> list[Node]:
     return found[::-1]
 
 
-def _parents(nodes: list[Node], source: str, facts: Facts) -> tuple[tuple[int, ...], ...]:
+def _parents(nodes: Sequence[Node], source: str, facts: Facts) -> tuple[tuple[int, ...], ...]:
     """Find whom each node reads.
 
     A Concat holds its inputs: whoever reads one of them after the Concat, and depends on the Concat anyway, might as

@@ -99,7 +99,9 @@ def _assemble(network: Network, parts: Sequence[Part]) -> Blocks:
     kinds = [_kind(network, part) for part in parts]
     outputs = [network.data.tensor(network.path[part.end]) for part in parts]
     members = _members(graph, outputs)
-    named = [[network.data.nodes[at] for item in part.heavy for at in bits(item.nodes)] for part in parts]
+    named = [
+        [node for item in part.heavy for at in bits(item.nodes) for node in network.data.behind(at)] for part in parts
+    ]
     blocks = tuple(
         Block(
             index=index,

@@ -54,6 +54,8 @@ def _chain_reason(network: Network, part: Part, kind: BlockKind) -> str:
         nodes |= item.nodes
     working = bits(nodes & network.traits.weighted) or bits(nodes & network.traits.products) or bits(nodes)
     named, s = _named(data, working), "s" if len(working) == 1 else ""
+    if any(data.nodes[at].name in data.layers for at in working):
+        return f"{named} are the steps of a recurrent layer"
     if kind is BlockKind.STEM:
         return f"{named} stand{s} before the first block with several paths"
     if kind is BlockKind.INVERTED_RESIDUAL:
@@ -81,7 +83,7 @@ def _change(network: Network, part: Part) -> str:
 
 
 def _named(data: DataGraph, indices: list[int]) -> str:
-    nodes = [data.nodes[at] for at in indices]
+    nodes = [node for at in indices for node in data.behind(at)]
     if len(nodes) > 3:
         return f"{len(nodes)} operators from {nodes[0].name!r} to {nodes[-1].name!r}"
     return ", ".join(f"{node.op_type} {node.name!r}" for node in nodes)

@@ -115,6 +115,8 @@ def _collapsed(data: DataGraph) -> tuple[int, int]:
 
 def _collapses(data: DataGraph, node: Node, output: str, inputs: list[str]) -> bool:
     shape = data.facts[output].shape or ()
+    if is_recurrent(node):
+        return False  # its last state stands for all steps
     if node.op_type.startswith("Global"):
         return True
     if len(shape) <= 2:  # a Flatten; tokens joined with the batch keep their positions
