@@ -8,7 +8,7 @@ are computed at the same batch size and resolution, as published (a singular cov
 averaged over finite values. Reported are Spearman's rho and Pearson's r over the networks that both sides give a finite
 value, how often they disagree on that, and the difference of the means beside its spread. Where networks are tied
 within noise, rho depends on the noise and r does not. Scores are appended as they are made,
-and an interrupted run goes on where it was.
+and an interrupted run goes on where it was; a file that belongs to another reference, or other settings, is refused.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from resuming import digest, resumed
 from rich.console import Console
 from rich.progress import track
 from scipy.stats import pearsonr, spearmanr
@@ -41,12 +42,15 @@ def main() -> int:
     parser.add_argument("-o", "--output", type=Path, default=Path("fidelity.jsonl"))
     arguments = parser.parse_args()
     entries = [json.loads(line) for line in arguments.reference.read_text().splitlines()]
-    done = [json.loads(line) for line in arguments.output.read_text().splitlines()] if arguments.output.exists() else []
-    with arguments.output.open("a") as file:
-        for entry in track(entries[len(done) :], "scoring", console=Console(stderr=True)):
-            done.append(ours(entry, arguments.space, arguments.seeds, arguments.batch_size))
-            file.write(json.dumps(done[-1]) + "\n")
-            file.flush()
+    settings = {
+        "reference": digest(arguments.reference),
+        "space": arguments.space,
+        "seeds": arguments.seeds,
+        "batch_size": arguments.batch_size,
+    }
+    done, append = resumed(arguments.output, settings)
+    for entry in track(entries[len(done) :], "scoring", console=Console(stderr=True)):
+        append(ours(entry, arguments.space, arguments.seeds, arguments.batch_size))
     print(f"{len(entries)} networks, {arguments.seeds} seeds")
     print(f"{'proxy':14} {'rho':>6} {'r':>6} {'both':>5} {'only ours':>9} {'only theirs':>11}  mean diff  spread")
     for name in PROXIES:

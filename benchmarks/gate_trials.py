@@ -32,6 +32,7 @@ from typing import Any
 
 import torch
 from gate_networks import FAMILIES, SMALL, Damage, make
+from resuming import resumed
 from same_architecture import exports
 
 import aznas_onnx as az
@@ -162,18 +163,16 @@ def main() -> None:
     parser.add_argument("--networks", type=Path, help="where the exported networks are kept")
     parser.add_argument("--family", action="append", choices=list(FAMILIES))
     options = parser.parse_args()
-    rows = [json.loads(line) for line in options.results.read_text().splitlines()] if options.results.exists() else []
+    rows, append = resumed(options.results, {"aznas_onnx": az.__version__, "torch": torch.__version__})
     known = {row["key"] for row in rows}
     families = options.family or list(SMALL)
-    with tempfile.TemporaryDirectory() as temporary, options.results.open("a") as kept:
+    with tempfile.TemporaryDirectory() as temporary:
         folder = options.networks or Path(temporary)
         for number, family in itertools.product(range(options.seeds), families):
             paths = write_networks(family, folder / family)
             for trial in trials(family, paths, number):
                 if trial.key not in known:
-                    rows.append(run(trial, paths))
-                    kept.write(json.dumps(rows[-1]) + "\n")
-                    kept.flush()
+                    append(run(trial, paths))
             _scored.cache_clear()
     show(rows)
 

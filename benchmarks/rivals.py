@@ -26,6 +26,7 @@ from unittest import mock
 
 import numpy as np
 import torch
+from resuming import digest, resumed
 from scipy.stats import kendalltau, spearmanr
 
 import aznas_onnx as az
@@ -100,23 +101,24 @@ def score_cells(arguments: argparse.Namespace, proxies: Sequence[str], options: 
     out, space = arguments.out, az.spaces.get("nb201", resolution=arguments.resolution)
     with arguments.truth.open(newline="") as file:
         archs = choose_archs([row["arch"] for row in csv.DictReader(file)], space, sample=arguments.sample)
-    settings = {**options, "resolution": arguments.resolution, "natural": arguments.natural, "proxies": list(proxies)}
-    records = read(out) if out.exists() else []
-    if any(record.get("settings", settings) != settings for record in records):
-        sys.exit(f"{out} was begun with other settings: {records[0]['settings']}")
+    settings = {
+        **options,
+        "resolution": arguments.resolution,
+        "natural": arguments.natural,
+        "proxies": list(proxies),
+        "truth": digest(arguments.truth),
+    }
+    records, append = resumed(out, settings)
     known = {record["arch"] for record in records}
-    with out.open("a") as file:
-        for arch in archs:
-            if arch in known:
-                continue
-            result = az.score(space.build(space.parse(arch)), proxies=proxies, **options)
-            values = {name: value.mean for name, value in result.proxies.items()}
-            missing = {name: value.reason for name, value in result.proxies.items() if value.mean is None}
-            record = {"arch": arch, "batch_size": options["batch_size"], **values, "missing": missing}
-            record["settings"] = settings
-            record["profile_s"] = {name: round(seconds, 5) for name, seconds in result.profile_s.items()}
-            file.write(json.dumps(record) + "\n")
-            file.flush()
+    for arch in archs:
+        if arch in known:
+            continue
+        result = az.score(space.build(space.parse(arch)), proxies=proxies, **options)
+        values = {name: value.mean for name, value in result.proxies.items()}
+        missing = {name: value.reason for name, value in result.proxies.items() if value.mean is None}
+        record = {"arch": arch, "batch_size": options["batch_size"], **values, "missing": missing}
+        record["profile_s"] = {name: round(seconds, 5) for name, seconds in result.profile_s.items()}
+        append(record)
 
 
 def photographs(feeds: FeedSource, shape: tuple[int, ...], source: torch.Generator) -> torch.Tensor:

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import sys
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
-from rivals import COLUMNS, read, row, single
+from resuming import digest, resumed
+from rivals import COLUMNS, row, single
 
 import aznas_onnx as az
 from aznas_onnx.benching.sampling import choose_archs
@@ -39,13 +39,11 @@ def main() -> int:
     with arguments.truth.open(newline="") as file:
         accuracy = {entry["arch"]: [float(entry[name]) for name in COLUMNS] for entry in csv.DictReader(file)}
     archs = choose_archs(list(accuracy), az.spaces.get("nb201"), sample=arguments.sample)
-    known = {record["arch"] for record in read(arguments.scores)} if arguments.scores.exists() else set()
-    with arguments.scores.open("a") as file:
-        for arch in archs:
-            if arch not in known:
-                file.write(json.dumps({"arch": arch, **measured(arch)}) + "\n")
-                file.flush()
-    records = read(arguments.scores)
+    records, append = resumed(arguments.scores, {"truth": digest(arguments.truth)})
+    known = {record["arch"] for record in records}
+    for arch in archs:
+        if arch not in known:
+            append({"arch": arch, **measured(arch)})
     truth = np.array([accuracy[record["arch"]] for record in records])
     print("| Proxy | Cells | Batch | tau | rho | Published tau | Published rho |\n|---|---:|---:|---|---|---|---|")
     for name, scores in single(records).items():
