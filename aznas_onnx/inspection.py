@@ -56,7 +56,9 @@ class Inspection:
     model
         The path as given, or the model's name.
     inputs
-        Shape of each input for one sample: axis 0 is left out where it is the batch.
+        Shape of each input for one sample: without the batch, where it has one.
+    batch_axes
+        The axis of each input that is the batch; inputs without one are not in it.
     sample_input
         The input that carries the samples.
     blocks
@@ -75,6 +77,7 @@ class Inspection:
 
     model: str
     inputs: Mapping[str, tuple[int, ...]]
+    batch_axes: Mapping[str, int]
     sample_input: str
     blocks: tuple[InspectedBlock, ...]
     nodes: tuple[InspectedNode, ...]
@@ -155,7 +158,8 @@ def _inspected(model: Model, found: Blocks, costs: Costs) -> Inspection:
     block_of = {node: block.name for block in found.blocks for node in block.nodes}
     return Inspection(
         model=model.name if model.path is None else str(model.path),
-        inputs=MappingProxyType(_input_shapes(model)),
+        inputs=MappingProxyType({name: model.inputs.shape_of_one(name) for name in model.inputs.sample_shapes}),
+        batch_axes=model.inputs.batch_axes,
         sample_input=model.inputs.primary,
         blocks=tuple(_inspect_block(model, block, costs.of(block.nodes)) for block in found.blocks),
         nodes=_inspect_nodes(model, costs, block_of),
@@ -184,16 +188,11 @@ def _inspect_nodes(model: Model, costs: Costs, block_of: Mapping[str, str]) -> t
     )
 
 
-def _input_shapes(model: Model) -> dict[str, tuple[int, ...]]:
-    plan = model.inputs
-    return {name: shape[1:] if name in plan.batched else shape for name, shape in plan.sample_shapes.items()}
-
-
 def _sample_shape(model: Model, tensor: str) -> tuple[int, ...] | None:
     """Return a tensor's shape for one sample: without the batch, or with its share of an axis joined with it."""
     fact, batch = model.facts.get(tensor), model.facts.batch_size
     shape = None if fact is None else fact.shape
-    if not shape:
+    if not shape or not model.inputs.has_batch:
         return shape
     axis = model.layout.batch_axes.get(tensor)
     if axis is None or shape[axis] % batch:

@@ -17,7 +17,7 @@ import onnx
 from onnx import numpy_helper
 
 from aznas_onnx.errors import AznasError, ModelError
-from aznas_onnx.graph import Document, InputPlan, Limits, Value, prepare, specialise
+from aznas_onnx.graph import Document, InputPlan, Limits, Model, Value, prepare, specialise
 from aznas_onnx.graph.inputs import NO_PADDING
 from aznas_onnx.graph.load import load, source_name
 from aznas_onnx.graph.prepare import named
@@ -87,7 +87,7 @@ def verify(
     source
         Path of an ONNX file, or a ModelProto.
     batch_size
-        Number of samples.
+        Number of samples; a model that works at one batch size only is run at that.
     seed
         For weights and input.
     input_shapes, cut_at, values
@@ -115,6 +115,7 @@ def _verify(
 ) -> Verification:
     read = prepare(source, **given, cut_at=cut_at, keep_graph=True, limits=limits)
     plan = read.inputs
+    batch_size = _size(read, batch_size)
     loaded = load(source, limits, cut_at=cut_at)
     proto, folder = loaded.model, loaded.folder
     filled = onnx.ModelProto()
@@ -132,7 +133,7 @@ def _verify(
     embedding = onnx.ModelProto()
     embedding.CopyFrom(filled)
     embedding.graph.output.extend(_embedded(filled, plan))
-    expected = _run_onnxruntime(embedding, feeds, plan, batch_size)
+    expected = _run_onnxruntime(embedding, feeds, read, batch_size)
     for name, shape in plan.shapes(batch_size).items():
         if name in plan.look_ups:  # here, the network begins at these
             feeds[name] = expected.pop(name)
@@ -247,6 +248,14 @@ def use_running_statistics(model: onnx.ModelProto) -> None:
         node.attribute.extend(kept)
 
 
+def _size(model: Model, wanted: int) -> int:
+    """Return the batch size to compare at: a file's own, or twice that where it runs at any here, as two pieces."""
+    own = model.inputs.declared_batch
+    if model.fixed_batch:
+        return own
+    return wanted if model.inputs.batch_is_free or wanted % own == 0 else 2 * own
+
+
 def _runs_in_pieces(plan: InputPlan, batch_size: int) -> bool:
     return not plan.batch_is_free and batch_size != plan.declared_batch
 
@@ -262,7 +271,7 @@ def _feeds(
         if name in plan.values:
             feeds[name] = np.broadcast_to(plan.values[name], shapes[name]).astype(dtype)
             continue
-        is_sample = name in plan.batched and (dtype.kind == "f" or dtype.name == "bfloat16")
+        is_sample = name in plan.sampled
         values = rng.standard_normal(shapes[name]) if is_sample else np.full(shapes[name], plan.fills.get(name, 1))
         feeds[name] = values.astype(dtype)
     rows: dict[str, int] = {}  # of the smallest table that ids are looked up in
@@ -294,8 +303,9 @@ def _type_made(node: onnx.NodeProto) -> int:
 
 
 def _run_onnxruntime(
-    model: onnx.ModelProto, feeds: Mapping[str, npt.NDArray[Any]], plan: InputPlan, batch_size: int
+    model: onnx.ModelProto, feeds: Mapping[str, npt.NDArray[Any]], own: Model, batch_size: int
 ) -> dict[str, npt.NDArray[Any]]:
+    plan = own.inputs
     runtime = onnxruntime()
     options = runtime.SessionOptions()
     options.log_severity_level = 4
@@ -311,12 +321,23 @@ def _run_onnxruntime(
             return dict(zip(names, session.run(names, dict(feeds)), strict=True))
         step = plan.declared_batch
         chunks = [
-            session.run(names, {k: v[i : i + step] if k in plan.batched else v for k, v in feeds.items()})
+            session.run(
+                names, {name: _piece(value, plan.batch_axes.get(name), i, step) for name, value in feeds.items()}
+            )
             for i in range(0, batch_size, step)
         ]
-        return {name: np.concatenate([chunk[index] for chunk in chunks]) for index, name in enumerate(names)}
+        axes = own.layout.batch_axes
+        return {
+            name: np.concatenate([chunk[index] for chunk in chunks], axis=axes.get(name, 0))
+            for index, name in enumerate(names)
+        }
     except Exception as error:  # ONNX Runtime raises its own classes straight from Exception
         raise VerificationError(f"ONNX Runtime cannot run the model: {str(error).splitlines()[0]}") from error
+
+
+def _piece(value: npt.NDArray[Any], axis: int | None, start: int, step: int) -> npt.NDArray[Any]:
+    """Return some samples of what is fed; all of an input without a batch."""
+    return value if axis is None else value.take(range(start, start + step), axis)
 
 
 def _run_here(

@@ -59,6 +59,7 @@ def inspection_document(
         "schema": "aznas.inspect/1",
         "model": inspection.model,
         "inputs": {name: list(shape) for name, shape in inspection.inputs.items()},
+        "batch_axes": dict(inspection.batch_axes),
         "sample_input": inspection.sample_input,
         "is_transformer": inspection.is_transformer,
         "macs": inspection.costs.macs,
@@ -233,7 +234,7 @@ def _summary(inspection: Inspection, verification: Verification | None) -> Itera
     costs = inspection.costs
     yield "model", inspection.model, ""
     for name, shape in inspection.inputs.items():
-        yield "input", f"{name}: {'x'.join(map(str, ('N', *shape)))}", ""
+        yield "input", f"{name}: {_input_text(shape, inspection.batch_axes.get(name))}", ""
     if costs.unsupported:
         names = ", ".join(f"{operator} ({plural(nodes, 'node')})" for operator, nodes in costs.unsupported.items())
         yield "NOT COUNTED", f"{names}: MACs unknown, so the totals are too low", "bold red"
@@ -245,6 +246,14 @@ def _summary(inspection: Inspection, verification: Verification | None) -> Itera
         yield "verified", _verification_text(verification), "green" if verification.agrees else "bold red"
     for change in inspection.changes:
         yield "changed", change, ""
+
+
+def _input_text(shape: tuple[int, ...], batch_axis: int | None) -> str:
+    """Return the shape of an input, with N for its batch where it has one."""
+    sizes = list(map(str, shape))
+    if batch_axis is not None:
+        sizes.insert(batch_axis, "N")
+    return "x".join(sizes) or "one number"
 
 
 def _block_summary(inspection: Inspection) -> str:

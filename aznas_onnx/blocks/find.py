@@ -185,7 +185,9 @@ def _channel_axis(model: Model, tensor: str) -> int:
     known = model.layout.channel_axes.get(tensor)
     if known is not None:
         return known
-    return 2 if len(model.facts[tensor].shape or ()) == 3 else 1
+    rank, batch = len(model.facts[tensor].shape or ()), model.layout.batch_axes.get(tensor, 0)
+    axis = 2 if rank == 3 else 1
+    return axis if axis != batch else max(place for place in range(rank) if place != batch)
 
 
 def _batch_axis(model: Model, tensor: str) -> int:

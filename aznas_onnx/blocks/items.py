@@ -91,9 +91,8 @@ class Network:
         return len(self.data.made(index)) == 1 or bool(self.traits.recurrent >> index & 1)
 
     def keeps_batch(self, place: int) -> bool:
-        """Whether axis 0 is the batch alone at a place of the main path."""
-        shape = self.data.shape(self.path[place])
-        return bool(shape) and shape[0] == self.data.facts.batch_size
+        """Whether samples are apart at a place of the main path."""
+        return self.data.model.keeps_batch(self.data.tensor(self.path[place]))
 
 
 def itemise(network: Network, division: Division) -> list[Item]:

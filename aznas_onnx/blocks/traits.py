@@ -120,7 +120,7 @@ def _collapses(data: DataGraph, node: Node, output: str, inputs: list[str]) -> b
     if node.op_type.startswith("Global"):
         return True
     if len(shape) <= 2:  # a Flatten; tokens joined with the batch keep their positions
-        return bool(shape) and shape[0] == data.facts.batch_size
+        return bool(shape) and data.model.keeps_batch(output)
     if data.positions_of(output) != 1 or is_weighted(node, data.graph):
         return False
     if node.op_type.startswith("Reduce"):

@@ -42,11 +42,11 @@ class Block:
     nodes
         Names of the nodes that compute `output` from the previous blocks' outputs, in graph order.
     channel_axis
-        Axis of the channels in `output` (>= 1); the other axes are batch and positions.
+        Axis of the channels in `output`; the other axes are batch and positions.
     reason
         Why this is a block, in words for the user.
     batch_axis
-        Axis of the batch in `output`: 0 but for sequences that recurrent operators make, which have their steps there.
+        Axis of the batch in `output`: the first one but in time-major networks, or where the network has no batch.
     """
 
     index: int

@@ -29,6 +29,7 @@ from aznas_onnx.graph.large import LargeValues
 __all__ = ["USUAL_PROBE", "BatchRepair", "Repair", "lost_batch", "probe_batch"]
 
 USUAL_PROBE = 13  # the second batch size that a graph is walked at; a size that no window or head count has
+_SLICE_OF_TENSORS = 10  # the version from which on Slice takes its bounds as operands
 _OTHER_PROBES = (17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97)
 
 
@@ -52,11 +53,29 @@ class Repair:
         )  # fmt: skip
         return output
 
-    def tile(self, node: Node, label: str, name: str, shape: Sequence[int], target: str, output: str) -> str:
-        """Add a repetition of tensor `name` of a known shape up to a target shape."""
-        size = self.vector(f"{node.name}/{label}/divisor", shape)
-        repeats = self.node("Div", node, [target, size], f"{node.name}/{label}/repeats")
-        return self.node("Tile", node, [name, repeats], output)
+    def tile(
+        self,
+        node: Node,
+        label: str,
+        name: str,
+        shape: Sequence[int],
+        target: str,
+        output: str,
+        *,
+        has_several_rows: bool = False,
+    ) -> str:
+        """Add a repetition of tensor `name` of a known shape up to a target shape, cut to it where it does not fit."""
+        prefix = f"{node.name}/{label}"
+        size = self.vector(f"{prefix}/divisor", shape)
+        if not has_several_rows or node.version < _SLICE_OF_TENSORS:
+            repeats = self.node("Div", node, [target, size], f"{prefix}/repeats")
+            return self.node("Tile", node, [name, repeats], output)
+        padding = self.vector(f"{prefix}/padding", [length - 1 for length in shape])
+        padded = self.node("Add", node, [target, padding], f"{prefix}/padded")
+        repeats = self.node("Div", node, [padded, size], f"{prefix}/repeats")
+        tiled = self.node("Tile", node, [name, repeats], f"{prefix}/tiled")
+        starts = self.vector(f"{prefix}/starts", [0] * len(shape))
+        return self.node("Slice", node, [tiled, starts, target], output)
 
     def shape_with_batch(
         self, node: Node, label: str, values: Sequence[int], axis: int, like: str, like_axis: int
@@ -73,15 +92,16 @@ class Repair:
         return self.node("Concat", node, parts, f"{prefix}/target", axis=0)
 
 
-def probe_batch(facts: Mapping[str, Fact]) -> int:
+def probe_batch(facts: Mapping[str, Fact], baked: int = 1) -> int:
     """Return a batch size for the second walk that divides no size of the first.
 
     A multiple of it is then an axis that follows the batch. 65 tokens, those of 64 patches and a class token, are not
-    to be taken for five batches of 13. Where every candidate divides something, the usual one.
+    to be taken for five batches of 13. Where every candidate divides something, the usual one. Where the file has a
+    batch size `baked` in, a multiple of that: what holds one batch's worth then fits in.
     """
     sizes = {size for fact in facts.values() for size in fact.shape or () if size}
     fits = (probe for probe in (USUAL_PROBE, *_OTHER_PROBES) if all(size % probe for size in sizes))
-    return next(fits, USUAL_PROBE)
+    return baked * next(fits, USUAL_PROBE)
 
 
 def lost_batch(
@@ -389,7 +409,9 @@ class BatchRepair:
                 continue
             label = f"input_{position}"
             target = repair.shape_with_batch(node, label, after, axis, like, like_axis)
-            inputs[position] = repair.tile(node, label, name, after, target, f"{node.name}/{label}/expanded")
+            inputs[position] = repair.tile(
+                node, label, name, after, target, f"{node.name}/{label}/expanded", has_several_rows=after[axis] > 1
+            )
         if not repair.nodes:
             return None
         repair.nodes.append(replace(node, inputs=tuple(inputs)))

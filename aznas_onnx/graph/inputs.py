@@ -1,25 +1,32 @@
-"""Which input carries the samples, what shapes the inputs have, and whether the batch is free."""
+"""Which input carries the samples, what shapes the inputs have, and which of their axes may be the batch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice, product
 from types import MappingProxyType
+from typing import TypeAlias
 
 import numpy as np
 
 from aznas_onnx.errors import ModelError, SettingsError
 from aznas_onnx.graph.ir import Array, Graph, GraphInput, LookUp
 
-__all__ = ["InputPlan", "plan_inputs"]
+__all__ = ["BATCH_MARK", "InputPlan", "InputTable", "plan_inputs", "read_inputs"]
 
 NO_PADDING = 2  # the first token id that networks do not take for padding and leave out of attention
 _SAME_VALUES = ("Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze")
 _IN_WORDS = {0: "zeros", 1: "ones", 2: "twos"}
 
+BATCH_MARK = -1  # in a given shape: this axis is the batch
 FREE_BATCH = (
     2  # the reference batch of a model that leaves it open; above 1 so that no axis of size 1 is mistaken for it
 )
+_LENGTH, _CHANNELS, _SIDE = 128, 3, 224  # sizes that a message proposes for a sequence and for an image
+_MOST_WAYS = 12  # in which several inputs may share the batch
+
+_Dimension: TypeAlias = "int | str | None"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,13 +38,15 @@ class InputPlan:
     primary
         The input that carries the samples: the largest float input. It may be one that takes the place of a look-up.
     declared_batch
-        The batch size that the file is written for; :data:`FREE_BATCH` where it leaves it open.
+        The batch size that the file is written for; :data:`FREE_BATCH` where it leaves it open, 1 where there is none.
     sample_shapes
         Complete shapes at the declared batch size.
+    batch_axes
+        The axis that is the batch, of each input that has one; empty where the network has no batch.
     batch_is_free
         Whether the file leaves the batch size open.
-    batched
-        Inputs whose axis 0 is the batch.
+    sampled
+        Inputs that are fed Gaussian samples.
     fills
         What an input of integers, which carries no samples, is filled with.
     look_ups
@@ -51,50 +60,257 @@ class InputPlan:
     primary: str
     declared_batch: int
     sample_shapes: Mapping[str, tuple[int, ...]]
-    batched: frozenset[str]
+    batch_axes: Mapping[str, int]
     batch_is_free: bool
+    sampled: frozenset[str]
     fills: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     look_ups: Mapping[str, LookUp] = field(default_factory=lambda: MappingProxyType({}))
     values: Mapping[str, Array] = field(default_factory=lambda: MappingProxyType({}))
     warnings: tuple[str, ...] = ()
 
     @property
+    def batched(self) -> frozenset[str]:
+        """Inputs that have a batch axis."""
+        return frozenset(self.batch_axes)
+
+    @property
+    def has_batch(self) -> bool:
+        """Whether the network takes several samples at a time."""
+        return bool(self.batch_axes)
+
+    @property
     def sample_shape(self) -> tuple[int, ...]:
         """Shape of one sample of what carries the samples: of the ids, where a look-up gave way to an input."""
         look_up = self.look_ups.get(self.primary)
-        name = self.primary if look_up is None else look_up.ids
-        shape = self.sample_shapes[name]
-        return shape[1:] if name in self.batched else shape
+        return self.shape_of_one(self.primary if look_up is None else look_up.ids)
+
+    def shape_of_one(self, name: str) -> tuple[int, ...]:
+        """Return an input's shape for one sample: without the batch, where it has one."""
+        shape, axis = self.sample_shapes[name], self.batch_axes.get(name)
+        return shape if axis is None else (*shape[:axis], *shape[axis + 1 :])
 
     def shapes(self, batch_size: int) -> dict[str, tuple[int, ...]]:
         """Return every input's shape at a batch size."""
         return {
-            name: (batch_size, *shape[1:]) if name in self.batched else shape
-            for name, shape in self.sample_shapes.items()
+            name: _resized(shape, self.batch_axes.get(name), batch_size) for name, shape in self.sample_shapes.items()
         }
+
+    def written_for(self, batch_size: int) -> InputPlan:
+        """Return the plan of a file that is written for one batch size, whatever it declares."""
+        return replace(self, declared_batch=batch_size, sample_shapes=self.shapes(batch_size), batch_is_free=False)
+
+
+def _resized(shape: tuple[int, ...], axis: int | None, size: int) -> tuple[int, ...]:
+    return shape if axis is None else (*shape[:axis], size, *shape[axis + 1 :])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Row:
+    """An input as the file declares it, and its sizes as far as the file or a given shape tells them.
+
+    A declared dimension is a size, a symbol, or None where the file says nothing.
+    """
+
+    value: GraphInput
+    declared: tuple[_Dimension, ...]
+    sizes: tuple[int | None, ...]
+    marked: int | None  # the axis that a given shape calls the batch
+    state_axis: int | None  # the batch axis of what recurrent layers begin with
+
+    @property
+    def name(self) -> str:
+        return self.value.name
+
+    def is_open(self, axis: int) -> bool:
+        return axis < len(self.declared) and not isinstance(self.declared[axis], int)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputTable:
+    """A graph's inputs, before it is known which of their axes is the batch.
+
+    Attributes
+    ----------
+    rows
+        One for each input.
+    primary
+        That of the input that carries the samples.
+    fills, look_ups, warnings
+        As in :class:`InputPlan`.
+    """
+
+    rows: tuple[_Row, ...]
+    primary: _Row
+    fills: Mapping[str, int]
+    look_ups: Mapping[str, LookUp]
+    warnings: tuple[str, ...]
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether a given shape says which axis is the batch."""
+        return self.primary.marked is not None
+
+    @property
+    def candidates(self) -> tuple[int, ...]:
+        """Axes of the samples that may be the batch, the likeliest first.
+
+        That is the first axis, unless the file fixes it to more than one and leaves another open.
+        """
+        row = self.primary
+        if row.marked is not None:
+            return (row.marked,)
+        axes = range(len(row.declared) - (row.value.replaces is not None))
+        free = [axis for axis in axes if row.is_open(axis)]
+        first = row.declared[0]
+        order = (*free, *axes) if isinstance(first, int) and first > 1 else (0, *free, *axes)
+        return tuple(dict.fromkeys(order))
+
+    def batch_size(self, axis: int) -> int:
+        """Return the batch size that the file is written for, if this axis of the samples is the batch."""
+        size = self.primary.declared[axis]
+        return size if isinstance(size, int) else FREE_BATCH
+
+    def pairs(self, axis: int) -> str:
+        """Return an input that has the name of an axis of the samples twice, for pairs of what stands along it."""
+        name = self.primary.declared[axis]
+        named = (row.name for row in self.rows if isinstance(name, str) and row.declared.count(name) > 1)
+        return "" if self.is_settled else next(named, "")
+
+    def ways(self, axis: int) -> Iterator[Mapping[str, int]]:
+        """Yield the batch axes of all inputs if this axis of the samples is the batch, the likeliest way first."""
+        others = [row for row in self.rows if row is not self.primary]
+        choices = [[(row.name, shared) for shared in self._shared(row, axis)] for row in others]
+        for chosen in islice(product(*choices), _MOST_WAYS):
+            yield {self.primary.name: axis, **{name: shared for name, shared in chosen if shared is not None}}
+
+    def _shared(self, row: _Row, axis: int) -> list[int | None]:
+        """Return the axes of another input that may be the same batch; None is for an input without it."""
+        if row.marked is not None:
+            return [row.marked]
+        batch = self.primary.declared[axis]
+        state = row.state_axis
+        if state is not None and state < len(row.declared) and (row.is_open(state) or row.declared[state] == batch):
+            return [state, None]
+        written = [place for place, size in enumerate(row.declared) if size == batch and size is not None]
+        if isinstance(batch, int):
+            return list(dict.fromkeys((axis if axis in written else None, *written, None)))
+        if written:
+            return [*written, None]
+        lengths = {size for size in self.primary.declared if isinstance(size, str)}
+        free = [
+            place for place in range(len(row.declared)) if row.is_open(place) and row.declared[place] not in lengths
+        ]
+        return list(dict.fromkeys((*(place for place in (axis, 0) if place in free), None, *free)))
+
+    def plan(self, batch_axes: Mapping[str, int], *, guess: bool = False) -> InputPlan:
+        """Return the plan if these axes are the batch; none of them for a network without one.
+
+        Parameters
+        ----------
+        batch_axes
+            By input.
+        guess
+            Whether to take usual sizes for those that neither the file nor a given shape tells, and the file's for
+            those that a given shape contradicts.
+
+        Raises
+        ------
+        ModelError
+            If a size is unknown.
+        SettingsError
+            If a given shape contradicts the file.
+        """
+        axis = batch_axes.get(self.primary.name)
+        batch = 1 if axis is None else self.batch_size(axis)
+        shapes = {row.name: _complete(row, batch_axes.get(row.name), batch, guess) for row in self.rows}
+        sampled = [
+            row.name
+            for row in self.rows
+            if row.value.dtype == np.float32 and (row.name in batch_axes or (axis is None and len(row.declared) > 1))
+        ]
+        values = {row.name: row.value.value for row in self.rows if row.value.value is not None}
+        explained = {self.primary.name, *self.look_ups, *values, *(look_up.ids for look_up in self.look_ups.values())}
+        assumed = [
+            _assumption(row.value, row.name in sampled, self.fills) for row in self.rows if row.name not in explained
+        ]
+        return InputPlan(
+            primary=self.primary.name,
+            declared_batch=batch,
+            sample_shapes=MappingProxyType(shapes),
+            batch_axes=MappingProxyType(dict(batch_axes)),
+            batch_is_free=axis is not None and self.primary.is_open(axis),
+            sampled=frozenset(sampled),
+            fills=self.fills,
+            look_ups=self.look_ups,
+            values=MappingProxyType(values),
+            warnings=(*self.warnings, *assumed),
+        )
+
+
+def _complete(row: _Row, axis: int | None, batch: int, guess: bool) -> tuple[int, ...]:
+    """Return the sizes of an input, that of its batch axis included."""
+    for place, (declared, size) in enumerate(zip(row.declared, row.sizes, strict=True)):
+        if place != axis and isinstance(declared, int) and size != declared and not guess:
+            raise SettingsError(
+                f"--input gives axis {place} of {row.name!r} size {size}, but the model fixes it to {declared}"
+            )
+    unknown = [place for place, size in enumerate(row.sizes) if size is None and place != axis]
+    if unknown and not guess:
+        example = _usual(row, axis, 1 if axis is not None and row.is_open(axis) else batch)
+        raise ModelError(
+            f"the size of input {row.name!r} is unknown on axis {unknown[0]}; "
+            f"give it with --input {row.name}={'x'.join(map(str, example))}"
+        )
+    return _usual(row, axis, batch)
+
+
+def _usual(row: _Row, axis: int | None, batch: int) -> tuple[int, ...]:
+    """Return the sizes of an input, usual ones where they are unknown."""
+    is_image = len(row.sizes) > 3 and row.value.dtype.kind == "f"
+    usual = [_CHANNELS if place == 1 else _SIDE for place in range(len(row.sizes))]
+    return tuple(
+        batch if place == axis else size if size is not None else usual[place] if is_image else _LENGTH
+        for place, size in enumerate(_fitting(row))
+    )
+
+
+def _fitting(row: _Row) -> Iterator[int | None]:
+    """Yield the sizes of an input, the file's where it declares one."""
+    for declared, size in zip(row.declared, row.sizes, strict=True):
+        yield declared if isinstance(declared, int) else size
 
 
 def plan_inputs(graph: Graph, given: Mapping[str, tuple[int, ...]]) -> InputPlan:
-    """Decide the shapes of a graph's inputs.
+    """Decide the shapes of a graph's inputs by what is declared and given alone.
 
-    The rule: the largest float input of rank 2 or more carries the samples, and its axis 0 is the batch. Other
-    inputs share the batch if their axis 0 is written in the same way; an input of fixed shape beside a free batch
-    is a constant that the exporter leaked. A symbol that a given shape gives a size has it in other inputs, too. What
-    takes the place of a look-up has the shape of its ids and one more axis.
+    Parameters and exceptions are those of :func:`read_inputs` and :meth:`InputTable.plan`.
+    """
+    table = read_inputs(graph, given)
+    return table.plan(next(table.ways(table.candidates[0])))
+
+
+def read_inputs(graph: Graph, given: Mapping[str, tuple[int, ...]]) -> InputTable:
+    """Read the declared and the given shapes of a graph's inputs.
+
+    The largest float input of rank 2 or more carries the samples. Other inputs share its batch if they have an axis
+    that is written in the same way; an input of fixed shape beside a free batch is a constant that the exporter leaked.
+    A symbol that a given shape gives a size has it in other inputs, too. Only the size of the batch is an example
+    wherever it is given. What takes the place of a look-up has the shape of its ids and one more axis.
 
     Parameters
     ----------
     graph
         A lowered graph in float32.
     given
-        Shapes from the user, by input name; the name ``""`` stands for the only input that carries samples.
+        Shapes from the user, by input name; the name ``""`` stands for the only input that carries samples. The size
+        :data:`BATCH_MARK` says that an axis is the batch.
 
     Raises
     ------
     ModelError
-        If there is no float input, or a dimension is unknown and not given.
+        If there is no float input, or its shape is unknown.
     SettingsError
-        If a given shape names no input or contradicts the file.
+        If a given shape names no input, or has another number of axes than the file.
     """
     names = [value.name for value in graph.inputs if value.replaces is None]
     unknown = sorted(set(given) - set(names) - {""})
@@ -110,39 +326,84 @@ def plan_inputs(graph: Graph, given: Mapping[str, tuple[int, ...]]) -> InputPlan
     if "" in given:
         carrier = primary.name if primary.replaces is None else primary.replaces.ids
         given = {**{k: v for k, v in given.items() if k}, carrier: given[""]}
-    _check_axes(primary, given)
     texts = [value.name for value in graph.inputs if value.dtype.kind not in "fiub"]
     if texts:
         raise ModelError(f"input {texts[0]!r} holds neither numbers nor booleans; only these can be fed")
-    inputs = _with_known_symbols(graph.inputs, given)
-    first = _dimensions(primary, given)[0]
-    declared_batch = first if isinstance(first, int) and first > 0 else FREE_BATCH
-    shapes: dict[str, tuple[int, ...]] = {}
-    fills = _fills(graph)
-    # Other networks of the same command may have it.
-    batched, warnings = set(), [f"--input names {name!r}, which this network does not have" for name in unknown]
-    look_ups = {value.name: value.replaces for value in graph.inputs if value.replaces is not None}
-    ids = {look_up.ids for look_up in look_ups.values()}
-    for value in inputs:
-        dimensions = _dimensions(value, given)
-        follows = value.name == primary.name or (bool(dimensions) and _same_batch(dimensions[0], first))
-        if follows:
-            batched.add(value.name)
-            dimensions = (declared_batch, *dimensions[1:])
-        shapes[value.name] = _complete(value, dimensions, primary, names)
-        if value.name != primary.name and value.name not in look_ups and value.name not in ids and value.value is None:
-            warnings.append(_assumption(value, follows, fills))
-    return InputPlan(
-        primary=primary.name,
-        declared_batch=declared_batch,
-        sample_shapes=shapes,
-        batched=frozenset(batched),
-        batch_is_free=not isinstance(first, int),
-        fills=MappingProxyType(fills),
-        look_ups=MappingProxyType(look_ups),
-        values=MappingProxyType({value.name: value.value for value in inputs if value.value is not None}),
-        warnings=tuple(warnings),
+    rows = _read_rows(graph, primary, given)
+    samples = next(row for row in rows if row.value is primary)
+    if len(samples.declared) < 2:
+        raise ModelError(
+            f"input {primary.name!r} has {len(samples.declared)} axes; "
+            "two or more are needed, one of which is the batch"
+        )
+    return InputTable(
+        rows=rows,
+        primary=samples,
+        fills=MappingProxyType(_fills(graph)),
+        look_ups=MappingProxyType({v.name: v.replaces for v in graph.inputs if v.replaces is not None}),
+        # Other networks of the same command may have it.
+        warnings=tuple(f"--input names {name!r}, which this network does not have" for name in unknown),
     )
+
+
+def _read_rows(graph: Graph, primary: GraphInput, given: Mapping[str, tuple[int, ...]]) -> tuple[_Row, ...]:
+    known: dict[str, int] = {}  # sizes of symbols
+    states = _state_axes(graph)
+    for value in graph.inputs:
+        pairs = zip(value.shape or (), _given(value, given) or (), strict=False)
+        known.update((symbol, size) for symbol, size in pairs if isinstance(symbol, str) and size != BATCH_MARK)
+    return tuple(
+        replace(_read_row(value, _given(value, given), known, value is primary), state_axis=states.get(value.name))
+        for value in graph.inputs
+    )
+
+
+def _state_axes(graph: Graph) -> dict[str, int]:
+    """Return the batch axis of inputs that recurrent layers begin with, all of them or a layer each of a longer one."""
+    roots = {value.name: value.name for value in graph.inputs}
+    found: dict[str, int] = {}
+    for node in graph.nodes:
+        if node.is_op("Cast", "Identity", "Slice", "Split") and node.inputs[0] in roots:
+            roots.update(dict.fromkeys(node.outputs, roots[node.inputs[0]]))
+        elif node.is_op("LSTM", "GRU", "RNN"):
+            states = [roots[name] for name in node.inputs[5:7] if name in roots]
+            found.update(dict.fromkeys(states, 0 if node.attributes.get("layout", 0) else 1))
+    return found
+
+
+def _read_row(value: GraphInput, given: tuple[int, ...] | None, known: Mapping[str, int], is_primary: bool) -> _Row:
+    if value.shape is None and given is None:
+        example = "1x128" if value.dtype.kind in "iu" else "1x3x224x224"
+        raise ModelError(
+            f"the shape of input {value.name!r} is unknown on every axis; give it with --input {value.name}={example}"
+        )
+    shape = (None,) * len(given or ()) if value.shape is None else value.shape
+    if given is not None and len(given) != len(shape):
+        raise SettingsError(f"--input gives {value.name!r} {len(given)} axes, but the model has {len(shape)}")
+    # Some exporters write 0 or -1 for a size that they do not know; beside the samples, a 0 is an empty cache.
+    declared = tuple(
+        None if isinstance(size, int) and size < (1 if is_primary or axis == 0 else 0) else size
+        for axis, size in enumerate(shape)
+    )
+    sizes = [known.get(size) if isinstance(size, str) else size for size in declared]
+    marked = None
+    for axis, size in enumerate(given or ()):
+        if size == BATCH_MARK and marked is not None:
+            raise SettingsError(f"--input calls two axes of {value.name!r} the batch; there is one")
+        if size == BATCH_MARK:
+            marked = axis
+        else:
+            sizes[axis] = size
+    return _Row(value=value, declared=declared, sizes=tuple(sizes), marked=marked, state_axis=None)
+
+
+def _given(value: GraphInput, given: Mapping[str, tuple[int, ...]]) -> tuple[int, ...] | None:
+    """Return the shape that the user gives an input; that of its ids, and the table's width, to a look-up's."""
+    if value.replaces is None or value.shape is None or value.replaces.ids not in given:
+        return given.get(value.name)
+    width = value.shape[-1]
+    assert isinstance(width, int)  # of a table in the file
+    return (*given[value.replaces.ids], width)
 
 
 def _without_floats(graph: Graph) -> str:
@@ -172,37 +433,8 @@ def _fills(graph: Graph) -> dict[str, int]:
     return fills
 
 
-def _with_known_symbols(inputs: Sequence[GraphInput], given: Mapping[str, tuple[int, ...]]) -> list[GraphInput]:
-    """Return the inputs with sizes for the symbols that the given shapes give one."""
-    sizes: dict[int | str | None, int] = {}
-    for value in inputs:
-        found = zip(value.shape or (), given.get(value.name, ()), strict=False)
-        sizes.update((symbol, size) for symbol, size in found if isinstance(symbol, str))
-    return [
-        value if value.shape is None else replace(value, shape=tuple(sizes.get(size, size) for size in value.shape))
-        for value in inputs
-    ]
-
-
-def _check_axes(primary: GraphInput, given: Mapping[str, tuple[int, ...]]) -> None:
-    axes = len(_dimensions(primary, given))
-    if primary.shape is None and not axes:
-        raise ModelError(
-            f"the shape of input {primary.name!r} is unknown on every axis; "
-            f"give it with --input {primary.name}=1x3x224x224"
-        )
-    if axes < 2:
-        raise ModelError(
-            f"input {primary.name!r} has {axes} axes; two or more are needed, of which the first is the batch"
-        )
-
-
-def _same_batch(dimension: int | str | None, first: int | str | None) -> bool:
-    return dimension == first if isinstance(first, int) else not isinstance(dimension, int)
-
-
-def _assumption(value: GraphInput, follows: bool, fills: Mapping[str, int]) -> str:
-    if value.dtype == np.float32 and follows:
+def _assumption(value: GraphInput, is_sampled: bool, fills: Mapping[str, int]) -> str:
+    if is_sampled:
         return f"input {value.name!r} is fed Gaussian samples too"
     filled = "true" if value.dtype == np.bool_ else _IN_WORDS[fills.get(value.name, 1)]
     return f"input {value.name!r} ({value.dtype.name}) carries no samples and is filled with {filled}"
@@ -210,37 +442,8 @@ def _assumption(value: GraphInput, follows: bool, fills: Mapping[str, int]) -> s
 
 def _primary(floats: list[GraphInput], given: Mapping[str, tuple[int, ...]]) -> GraphInput:
     def size(value: GraphInput) -> tuple[int, int]:
-        dimensions = _dimensions(value, given)
-        known = [d for d in dimensions[1:] if isinstance(d, int)]
-        return (len(dimensions), int(np.prod(known, dtype=np.float64)) if known else 0)
+        shape = _given(value, given) or value.shape or ()
+        known = [d for d in shape[1:] if isinstance(d, int) and d > 0]
+        return (len(shape), int(np.prod(known, dtype=np.float64)) if known else 0)
 
     return max(floats, key=size)  # the first of equals, as the file lists them
-
-
-def _dimensions(value: GraphInput, given: Mapping[str, tuple[int, ...]]) -> tuple[int | str | None, ...]:
-    shape: Sequence[int | str | None] | None = given.get(value.name, value.shape)
-    if value.replaces is not None and value.replaces.ids in given and value.shape is not None:
-        shape = (*given[value.replaces.ids], value.shape[-1])
-    return () if shape is None else tuple(d if not isinstance(d, int) or d > 0 else None for d in shape)
-
-
-def _complete(
-    value: GraphInput, dimensions: tuple[int | str | None, ...], primary: GraphInput, names: list[str]
-) -> tuple[int, ...]:
-    declared = value.shape
-    if declared is not None and len(declared) != len(dimensions):
-        raise SettingsError(f"--input gives {value.name!r} {len(dimensions)} axes, but the model has {len(declared)}")
-    for axis, (wanted, found) in enumerate(zip(dimensions, declared or (), strict=False)):
-        if axis > 0 and isinstance(found, int) and found > 0 and wanted != found:
-            raise SettingsError(
-                f"--input gives axis {axis} of {value.name!r} size {wanted}, but the model fixes it to {found}"
-            )
-    unknown = [axis for axis, size in enumerate(dimensions) if not isinstance(size, int)]
-    if unknown or (not dimensions and declared is None):
-        where = f"axis {unknown[0]}" if unknown else "every axis"
-        size = "128" if value.dtype.kind in "iu" else "224"
-        example = "x".join(str(d) if isinstance(d, int) else size for d in dimensions) or "1x3x224x224"
-        raise ModelError(
-            f"the size of input {value.name!r} is unknown on {where}; give it with --input {value.name}={example}"
-        )
-    return tuple(d for d in dimensions if isinstance(d, int))

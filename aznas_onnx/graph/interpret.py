@@ -50,6 +50,7 @@ def interpret(
     *,
     repair: bool = False,
     around: bool = False,
+    reached: dict[str, Fact] | None = None,
 ) -> tuple[Graph, Facts]:
     """Walk a graph at one batch size.
 
@@ -70,6 +71,8 @@ def interpret(
         Repair nodes that have the batch size of `reference` baked in.
     around
         Go around a node that cannot be resolved, and mark it (:attr:`Node.unknown`), instead of refusing.
+    reached
+        Is given the facts as they are found, for a caller who asks how far a walk came that failed.
 
     Returns
     -------
@@ -84,7 +87,7 @@ def interpret(
     ModelError
         If shapes do not fit, or control flow depends on data.
     """
-    walk = _Walk(graph, limits, around=around)
+    walk = _Walk(graph, limits, {} if reached is None else reached, around=around)
     if reference is not None and repair:
         walk.repair = BatchRepair(reference, reference.batch_size, walk.facts, batch_size, walk.constants)
     for graph_input in graph.inputs:
@@ -102,7 +105,7 @@ def interpret(
 
 
 class _Walk:
-    def __init__(self, graph: Graph, limits: Limits, *, around: bool) -> None:
+    def __init__(self, graph: Graph, limits: Limits, facts: dict[str, Fact], *, around: bool) -> None:
         self.constants: dict[str, Constant] = dict(graph.constants)
         self.nodes: list[Node] = []
         self.changed = False
@@ -110,7 +113,7 @@ class _Walk:
         self._limits = limits
         self._unrolled = 0
         self._remembered = 0
-        self.facts: dict[str, Fact] = {}
+        self.facts = facts
         self._sequences = Sequences(self.facts)
         self._around = around
         self._doubtful: set[str] = set()  # tensors that follow from a node of which nothing is known

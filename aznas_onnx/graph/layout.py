@@ -39,8 +39,8 @@ class Layout:
     Attributes
     ----------
     channel_axes
-        For each tensor its channel axis, which is at least 1. A tensor is absent where no axis, or more than one, holds
-        channels: inside attention, say, where they are split over heads, or after a Flatten.
+        For each tensor its channel axis. A tensor is absent where no axis, or more than one, holds channels: inside
+        attention, say, where they are split over heads, or after a Flatten.
     batch_axes
         For each tensor the axis that holds the batch, alone or joined with positions. A tensor is absent where that is
         not known, and where it has none.
@@ -54,15 +54,17 @@ class Layout:
     per_position: frozenset[str] = frozenset()
 
 
-def layout(graph: Graph, facts: Facts) -> Layout:
+def layout(graph: Graph, facts: Facts, batch_axes: Mapping[str, int]) -> Layout:
     """Find out what the axes of a graph's activations hold.
 
     Parameters
     ----------
     graph, facts
         A canonical graph, and the shapes and shape operands known about it.
+    batch_axes
+        Of the graph's inputs.
     """
-    walk = _Walk(graph, facts)
+    walk = _Walk(graph, facts, batch_axes)
     for node in graph.nodes:
         walk.visit(node)
     return Layout(
@@ -73,16 +75,16 @@ def layout(graph: Graph, facts: Facts) -> Layout:
 
 
 class _Walk:
-    def __init__(self, graph: Graph, facts: Facts) -> None:
+    def __init__(self, graph: Graph, facts: Facts, batch_axes: Mapping[str, int]) -> None:
         self._constants = graph.constants
         self._facts = facts
         self._axes: dict[str, Axes] = {}
         self._answers: dict[str, str] = {}
         for index, value in enumerate(graph.inputs):
             shape = facts[value.name].shape or ()
-            batched = bool(shape) and shape[0] == facts.batch_size and value.dtype.kind == "f"
+            batch = batch_axes.get(value.name) if value.dtype.kind == "f" else None
             self._axes[value.name] = tuple(
-                axis_of(BATCH if batched and axis == 0 else open_kind(100 * index + axis), size)
+                axis_of(BATCH if axis == batch else open_kind(100 * index + axis), size)
                 for axis, size in enumerate(shape)
             )
 
@@ -148,11 +150,12 @@ class _Walk:
         return CHANNEL
 
     def channels(self) -> dict[str, int]:
-        places: dict[Axes, int] = {}  # many tensors have equal axes
+        places: dict[Axes, int | None] = {}  # many tensors have equal axes
         for axes in self._axes.values():
             if axes not in places:
                 places[axes] = self._channel_axis(axes)
-        return {name: places[axes] for name, axes in self._axes.items() if places[axes]}
+        found = {name: places[axes] for name, axes in self._axes.items()}
+        return {name: place for name, place in found.items() if place is not None}
 
     def batches(self) -> dict[str, int]:
         """Return for each tensor the one axis with the batch in it."""
@@ -180,14 +183,18 @@ class _Walk:
         """Whether an axis may hold positions: axes that are unknown, or that no weight has read, may."""
         return any(size > 1 and self._answers.get(kind, kind) not in (CHANNEL, BATCH) for kind, size in axis)
 
-    def _channel_axis(self, axes: Axes) -> int:
-        """Return the one axis that holds channels; 0, which is the batch, where there is none or several."""
+    def _channel_axis(self, axes: Axes) -> int | None:
+        """Return the one axis that holds channels, None where there is none or several."""
         holders = [
             index
             for index, axis in enumerate(axes)
             if any(size > 1 and self._answers.get(kind, kind) == CHANNEL for kind, size in axis)
         ]
-        return holders[0] if len(holders) == 1 and self.kind(axes[holders[0]]) == CHANNEL else 0
+        if len(holders) != 1 or self.kind(axes[holders[0]]) != CHANNEL:
+            return None
+        # Features on the first axis, as in a product of a weight with samples in columns, have the batch behind them.
+        behind = any(kind == BATCH for axis in axes[1:] for kind, _ in axis)
+        return holders[0] if holders[0] or behind else None
 
 
 _Rule: TypeAlias = Callable[[_Walk, Node, Sequence[int], int], Axes]

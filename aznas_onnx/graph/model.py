@@ -48,3 +48,8 @@ class Model:
     changes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     fixed_batch: str = ""
+
+    def keeps_batch(self, tensor: str) -> bool:
+        """Whether samples are apart in a tensor: the batch has an axis of its own, or there is none."""
+        shape, axis = self.facts[tensor].shape or (), self.layout.batch_axes.get(tensor, 0)
+        return not self.inputs.has_batch or (axis < len(shape) and shape[axis] == self.facts.batch_size)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from aznas_onnx.errors import AznasError, ModelError, UnsupportedOperatorError
-from aznas_onnx.graph.batch import USUAL_PROBE, lost_batch, probe_batch
-from aznas_onnx.graph.ends import float_outputs, gaps
+from aznas_onnx.graph.batch import USUAL_PROBE
+from aznas_onnx.graph.batch_axis import find_batch, grown_axes
+from aznas_onnx.graph.ends import gaps
 from aznas_onnx.graph.facts import Facts
 from aznas_onnx.graph.fold import fold
-from aznas_onnx.graph.inputs import InputPlan, plan_inputs
+from aznas_onnx.graph.inputs import InputPlan, plan_inputs, read_inputs
 from aznas_onnx.graph.interpret import interpret
 from aznas_onnx.graph.ir import Graph
 from aznas_onnx.graph.layout import layout
@@ -131,36 +133,35 @@ def _prepare(source: Source, name: str, request: _Request) -> Model:
     typed = _typed(source, name, request)
     graph = typed.graph
     declared = declared_blocks(graph.metadata)
-    plan = plan_inputs(graph, request.input_shapes)
-    batch = plan.declared_batch
-    fixed_batch = ""
     ended: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
     if isinstance(source, Graph) and not any(node.op_type in _READ_SHAPES for node in graph.nodes):
         # What was drawn here has no batch size in it: one walk says it all.
+        plan = plan_inputs(graph, request.input_shapes)
         graph, facts = interpret(graph, USUAL_PROBE, plan.shapes(USUAL_PROBE), limits)
         graph, facts = fold(graph, facts, protected=declared)
-        batch = USUAL_PROBE
+        batch, fixed_batch = USUAL_PROBE, ""
     else:
         own = {name for node in graph.nodes for name in node.outputs}
-        outputs = graph.outputs
-        graph, facts = interpret(graph, batch, plan.shapes(batch), limits, around=True)
-        sequences = tuple(f"left out output {name!r}, a sequence" for name in outputs if name not in graph.outputs)
-        graph, ended = float_outputs(graph, facts)
-        ended = (*sequences, *ended)
-        unknown = gaps(graph, facts, plan.primary, own)
+        found = find_batch(graph, read_inputs(graph, request.input_shapes), limits)
+        plan, ended, fixed_batch = found.plan, found.changes, found.fixed_batch
+        batch = plan.declared_batch
+        unknown = gaps(found.graph, found.walks[-1], plan.primary, own)
         if unknown and not request.partial:
             raise UnsupportedOperatorError(unknown[0])
-        graph, facts, fixed_batch = _freed(graph, facts, plan, limits, declared)
+        graph, facts = fold(found.graph, *found.walks, protected=declared)
     _check_computes(graph, plan.primary)
     graph, facts, fused = canonicalise(graph, facts, protected=declared)
     restored: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
     if not request.keep_graph:
         graph, facts, restored, doubts = restore_normalisation(graph, facts, protected=declared)
-    axes = layout(graph, facts)
+    axes = layout(graph, facts, plan.batch_axes)
     if facts.batch_size != batch:
-        graph, facts = interpret(graph, batch, plan.shapes(batch), limits, facts)
+        probe = facts
+        graph, facts = interpret(graph, batch, plan.shapes(batch), limits, probe)
+        axes = replace(axes, batch_axes=MappingProxyType({**axes.batch_axes, **grown_axes(probe, facts)}))
+    one_by_one = () if plan.has_batch else (f"{fixed_batch}: one sample is scored at a time",)
     return Model(
         name=Path(name).stem if typed.folder is not None else name,
         path=Path(name) if typed.folder is not None else None,
@@ -169,26 +170,15 @@ def _prepare(source: Source, name: str, request: _Request) -> Model:
         inputs=plan,
         layout=axes,
         changes=(*typed.changes, *ended, *fused, *restored),
-        warnings=(*typed.warnings, *plan.warnings, *doubts, *(f"counts are incomplete: {gap}" for gap in unknown)),
+        warnings=(
+            *typed.warnings,
+            *plan.warnings,
+            *one_by_one,
+            *doubts,
+            *(f"counts are incomplete: {gap}" for gap in unknown),
+        ),
         fixed_batch=fixed_batch,
     )
-
-
-def _freed(
-    graph: Graph, facts: Facts, plan: InputPlan, limits: Limits, declared: Collection[str]
-) -> tuple[Graph, Facts, str]:
-    """Return a graph that runs at any batch size, folded, with facts; and why not, where it cannot be freed."""
-    batch = plan.declared_batch
-    try:
-        size = probe_batch(facts)
-        repaired, probe = interpret(graph, size, plan.shapes(size), limits, facts, repair=True)
-        if repaired is not graph:
-            graph, facts = interpret(repaired, batch, plan.shapes(batch), limits)
-        fixed_batch = lost_batch(graph.nodes, facts, probe, graph.outputs)
-        # Rewrites see the shapes of the probe, in which no other axis has the size of the batch.
-        return *fold(graph, *((facts,) if fixed_batch else (probe, facts)), protected=declared), fixed_batch
-    except ModelError as error:
-        return *fold(graph, facts, protected=declared), str(error)
 
 
 class _Typed(NamedTuple):
@@ -233,6 +223,8 @@ def specialise(model: Model, batch_size: int, limits: Limits | None = None) -> M
     """
     plan: InputPlan = model.inputs
     if model.fixed_batch and batch_size != plan.declared_batch:
+        if not plan.has_batch:
+            raise ModelError(f"{model.name}: {model.fixed_batch}; score one sample at a time, with --batch-size 1")
         raise ModelError(
             f"{model.name}: the model works at batch size {plan.declared_batch} only ({model.fixed_batch}); "
             f"score it with --batch-size {plan.declared_batch}"

@@ -25,10 +25,11 @@ class FeedSource:
 
     def __init__(self, sized: Model, device: torch.device) -> None:
         self._device = device
-        self._batched = sized.inputs.batched
+        self._sampled = sized.inputs.sampled
+        self._batch_axes = sized.inputs.batch_axes
         self._shapes = sized.inputs.shapes(sized.facts.batch_size)
         self._dtypes = {name: sized.facts[name].dtype for name in self._shapes}
-        leaked = [name for name in self._shapes if name not in self._batched]
+        leaked = [name for name in self._shapes if name not in self._sampled and name not in self._batch_axes]
         self._values = sized.inputs.values
         self._neutral = {**sized.inputs.fills, **neutral_inputs(sized.graph, leaked)}
 
@@ -50,17 +51,22 @@ class FeedSource:
                 given = torch.as_tensor(self._values[name], device=self._device)
                 feeds[name] = given.expand(shape).contiguous()
                 continue
-            is_sample = name in self._batched and self._dtypes[name].kind == "f"
+            is_sample = name in self._sampled
             if is_sample and not ones:
                 stream = index + number * len(self._shapes)
-                feeds[name] = self._gaussian(shape, generator(seed, Stream.INPUT, stream, self._device))
+                source = generator(seed, Stream.INPUT, stream, self._device)
+                feeds[name] = self._gaussian(shape, self._batch_axes.get(name, 0), source)
             else:
                 dtype = getattr(torch, self._dtypes[name].name)
                 value = 1.0 if is_sample else self._neutral.get(name, 1.0)
                 feeds[name] = torch.full(shape, value, dtype=dtype, device=self._device)
         return feeds
 
-    def _gaussian(self, shape: tuple[int, ...], source: torch.Generator) -> Tensor:
+    def _gaussian(self, shape: tuple[int, ...], batch_axis: int, source: torch.Generator) -> Tensor:
+        """Draw sample by sample, so that one network is fed the same wherever its files have the batch."""
+        if batch_axis:
+            first = (shape[batch_axis], *shape[:batch_axis], *shape[batch_axis + 1 :])
+            return torch.randn(first, generator=source, device=self._device).movedim(0, batch_axis).contiguous()
         tensor = torch.randn(shape, generator=source, device=self._device)
         has_channels_first = len(shape) == 4 and shape[1] < shape[3]
         # Channels last makes a feature map a matrix of samples and channels as it lies in memory; convolutions keep

@@ -56,7 +56,7 @@ class Measuring:
 
     def add_features(self, block: Block, features: Tensor) -> None:
         """Measure the covariance of a block's output."""
-        matrix = covariance(features.movedim(block.channel_axis, -1))
+        matrix = covariance(_as_samples(block, features))
         is_of_samples = matrix.shape[0] != features.shape[block.channel_axis]
         self._numbers.append(_Number(block.index, "variance", matrix.diagonal().sum()))
         self._covariances.append(_Covariance(block.index, solvable(matrix), is_of_samples))

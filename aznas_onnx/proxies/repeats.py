@@ -106,7 +106,8 @@ def _signature(
             numbers[name] = len(numbers)
         shapes = tuple(facts[name].shape if name else None for name in node.outputs)
         described.append((node.operator, node.version, attributes.of(node), operands, shapes))
-    ends = (before.block.channel_axis, stage.block.channel_axis, facts[before.block.output].shape)
+    axes = [(block.batch_axis, block.channel_axis) for block in (before.block, stage.block)]
+    ends = (*axes, facts[before.block.output].shape)
     return (*ends, numbers[stage.block.output], *described)
 
 

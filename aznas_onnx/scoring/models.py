@@ -281,6 +281,8 @@ def _batch_size(model: Model, wanted: int) -> tuple[int, tuple[str, ...]]:
     own = model.inputs.declared_batch
     if not model.fixed_batch or wanted == own:
         return wanted, ()
+    if not model.inputs.has_batch:  # which the model's own warnings say
+        return own, ()
     doubt = f"scored at batch size {own}, the only one that the file works at ({model.fixed_batch})"
     return own, (f"{doubt}; do not compare it with models scored at {wanted}",)
 

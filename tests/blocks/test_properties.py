@@ -64,8 +64,9 @@ def scrambled(model: Model, rng: random.Random) -> tuple[Model, Mapping[str, str
         model.inputs,
         primary=renamed[model.inputs.primary],
         sample_shapes={renamed[name]: shape for name, shape in model.inputs.sample_shapes.items()},
+        batch_axes={renamed[name]: axis for name, axis in model.inputs.batch_axes.items()},
     )
-    changed = replace(model, graph=new, facts=facts, inputs=plan, layout=layout(new, facts))
+    changed = replace(model, graph=new, facts=facts, inputs=plan, layout=layout(new, facts, plan.batch_axes))
     return changed, renamed, called
 
 

@@ -39,7 +39,7 @@ def test_an_input_of_fixed_shape_beside_an_open_batch_is_a_leaked_constant() -> 
 
 def test_a_shape_from_the_user() -> None:
     model = network("y = Relu (x)", {"x": ("N", 3, "H", "W")})
-    with pytest.raises(ModelError, match="'x' is unknown on axis 2; give it with --input x=2x3x224x224"):
+    with pytest.raises(ModelError, match="'x' is unknown on axis 2; give it with --input x=1x3x224x224"):
         plan(model)
     assert plan(model, x=(1, 3, 32, 16)).shapes(4) == {"x": (4, 3, 32, 16)}
     assert prepare(model, input_shapes={"": (1, 3, 32, 16)}).inputs.shapes(4) == {"x": (4, 3, 32, 16)}

@@ -20,7 +20,7 @@ def axes(
     outputs: Sequence[str] = ("y",),
 ) -> Mapping[str, int]:
     model = prepare(network(body, {"x": shape}, constants, outputs=outputs), keep_graph=True)
-    return layout(model.graph, model.facts).channel_axes
+    return layout(model.graph, model.facts, model.inputs.batch_axes).channel_axes
 
 
 def ints(*values: int) -> npt.NDArray[np.int64]:

@@ -227,7 +227,8 @@ def test_shapes_of_inputs_and_outputs_may_be_left_open() -> None:
     with pytest.raises(ModelError, match="unknown on every axis"):
         prepare(model)
     prepared = prepare(model, input_shapes={"x": (1, 3, 8, 8)})
-    assert prepared.facts.shape("y") == (1, 4, 6, 6)
+    assert prepared.inputs.batch_is_free
+    assert prepared.facts.shape("y") == (2, 4, 6, 6)
 
 
 class TestExternalData:

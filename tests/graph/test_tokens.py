@@ -87,7 +87,7 @@ def test_a_table_in_half_precision() -> None:
 def test_a_shape_is_given_as_that_of_the_ids() -> None:
     model = reader(tokens="T")
     with pytest.raises(
-        ModelError, match="the size of input 'ids' is unknown on axis 1; give it with --input ids=2x128"
+        ModelError, match="the size of input 'ids' is unknown on axis 1; give it with --input ids=1x128"
     ):
         prepare(model)
     for name in ("ids", ""):

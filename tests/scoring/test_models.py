@@ -219,9 +219,9 @@ def test_further_inputs_of_the_batch_are_fed_too():
 
 def test_a_file_that_works_at_one_batch_size_only_is_scored_there_with_a_warning():
     model = network(
-        "stem = Conv (x, w) one = Relu (stem) t = Transpose <perm = [1, 2, 3, 0]> (one) y = MatMul (t, v)",
+        "stem = Conv (x, w) one = Relu (stem) y = Add (one, rows)",
         {"x": (6, 3, 8, 8)},
-        {"w": weights(8, 3, 1, 1), "v": weights(6, 5)},
+        {"w": weights(8, 3, 1, 1), "rows": weights(6, 8, 8, 8)},
         metadata={"aznas.blocks": json.dumps(["stem", "one"])},
     )
     scores = score(model, batch_size=8, device="cpu")
