@@ -63,6 +63,12 @@ class DataGraph:
         return outputs if len(outputs) == 1 else tuple(name for name in outputs if name in self._read)
 
     @cached_property
+    def carried(self) -> frozenset[str]:
+        """The tensors through which the samples go."""
+        made = (name for node in self.nodes for name in node.outputs if name and _carries_data(name, self.facts))
+        return frozenset((self.model.inputs.primary, *made))
+
+    @cached_property
     def _read(self) -> frozenset[str]:
         return frozenset((self.output, *(name for node in self.nodes for name in node.inputs if name)))
 

@@ -19,6 +19,9 @@ def reason_for(network: Network, part: Part, kind: BlockKind) -> str:
         return _chain_reason(network, part, kind)
     exit_ = network.data.nodes[inside.exit]
     count = len(inside.paths)
+    if count == 1:
+        asked, added = _place(network.data, inside.entry), f"{exit_.op_type} {exit_.name!r} adds the answer"
+        return f"a stream that the samples did not begin asks {asked}, and {added}"
     paths = {2: "two", 3: "three", 4: "four"}.get(count, str(count))
     meeting = f"{paths} paths from {_place(network.data, inside.entry)} meet in {exit_.op_type} {exit_.name!r}"
     return f"{meeting}; {_detail(network.data, inside, kind)}"

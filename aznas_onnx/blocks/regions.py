@@ -13,6 +13,7 @@ import enum
 from dataclasses import dataclass, replace
 
 from aznas_onnx.blocks.dataflow import DataGraph
+from aznas_onnx.blocks.queries import entered_streams
 from aznas_onnx.blocks.traits import Traits, bits
 
 __all__ = ["Division", "Merge", "Region", "divide", "merge_of"]
@@ -91,6 +92,7 @@ class _Divider:
             self._up_to.append(self._up_to[-1] | 1 << index)
         self._total = (self._up_to[stop - 1] & traits.weighted).bit_count()
         found = _bypasses(data, path, stop)
+        found |= entered_streams(data, path, stop, found)
         spans = sorted(found, key=lambda span: (span[1] - span[0], span[0]))
         self._intervals = [self._region(start, end, found[start, end]) for start, end in spans[:_MOST_INTERVALS]]
         self._left_out = frozenset(end for _, end in spans[_MOST_INTERVALS:])

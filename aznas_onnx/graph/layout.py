@@ -80,13 +80,26 @@ class _Walk:
         self._facts = facts
         self._axes: dict[str, Axes] = {}
         self._answers: dict[str, str] = {}
-        for index, value in enumerate(graph.inputs):
+        self._opened = 0
+        for value in graph.inputs:
             shape = facts[value.name].shape or ()
             batch = batch_axes.get(value.name) if value.dtype.kind == "f" else None
-            self._axes[value.name] = tuple(
-                axis_of(BATCH if axis == batch else open_kind(100 * index + axis), size)
-                for axis, size in enumerate(shape)
-            )
+            self._axes[value.name] = self.opened(shape, batch)
+
+    def batch_of(self, shape: Sequence[int]) -> int | None:
+        """Return the axis of a shape that has the size of the batch: the first, or else the only one."""
+        size = self._facts.batch_size
+        if size in shape[:1]:
+            return 0
+        return shape.index(size) if shape.count(size) == 1 else None
+
+    def opened(self, shape: Sequence[int], batch: int | None) -> Axes:
+        """Return axes that hold what the first weight to read them will tell, but for the batch."""
+        self._opened += 1
+        return tuple(
+            axis_of(BATCH if axis == batch else open_kind(100 * self._opened + axis), size)
+            for axis, size in enumerate(shape)
+        )
 
     def visit(self, node: Node) -> None:
         rule = _inherit if node.domain else _RULES.get(node.op_type, _inherit)
@@ -334,6 +347,12 @@ def _gemm(walk: _Walk, node: Node, shape: Sequence[int], index: int) -> Axes:
     return (axes[1 - summed], axis_of(walk.contracted(axes, summed), shape[1]))
 
 
+def _expand(walk: _Walk, node: Node, shape: Sequence[int], index: int) -> Axes:
+    """Copies along axes. A constant that is copied for each sample holds what the first weight to read it will tell."""
+    axes = walk.axes(node.input(0))
+    return walk.opened(shape, walk.batch_of(shape)) if axes is None else _leading(walk, axes, shape)
+
+
 def _transpose(walk: _Walk, node: Node, shape: Sequence[int], index: int) -> Axes:
     axes = walk.first(node)
     permutation = node.attributes.get("perm")
@@ -438,6 +457,7 @@ _RULES: dict[str, _Rule] = {
     "MatMul": _matrix_product,
     "Gemm": _gemm,
     "Transpose": _transpose,
+    **dict.fromkeys(("Expand", "Tile"), _expand),
     **dict.fromkeys(("Reshape", "Flatten"), _reshape),
     "Squeeze": _squeeze,
     "Unsqueeze": _unsqueeze,
