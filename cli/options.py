@@ -34,6 +34,7 @@ __all__ = [
 ]
 
 _DIGITS = 19  # of a whole number that int64 can hold
+_BATCH_LETTERS = ("n", "b")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -49,6 +50,8 @@ class OutputFormat(str, enum.Enum):
 def read_input_shapes(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, tuple[int, ...]]:
     """Return the shapes given as ``NAME=1x3x224x224``, by name; ``""`` names the input that carries the samples.
 
+    A letter in place of a size (``25xNx16``) says that this axis is the batch.
+
     Raises
     ------
     click.BadParameter
@@ -58,12 +61,20 @@ def read_input_shapes(ctx: click.Context, param: click.Parameter, values: Sequen
     for value in values:
         name, _, shape = value.rpartition("=")  # a name may hold an equals sign, a shape cannot
         sizes = shape.lower().replace(",", "x").split("x")
-        if not all(size.isascii() and size.isdigit() and len(size) < 12 and int(size) > 0 for size in sizes):
-            raise click.BadParameter(f"{value!r} is not NAME=SHAPE with positive sizes, such as image=1x3x224x224")
+        if not all(size in _BATCH_LETTERS or (size.isascii() and size.isdigit() and len(size) < 12) for size in sizes):
+            raise click.BadParameter(
+                f"{value!r} is not NAME=SHAPE with sizes, such as image=1x3x224x224 or, to name the batch, x=25xNx16"
+            )
         if name in shapes:
             raise click.BadParameter(f"{value!r} gives an input a second shape")
-        shapes[name] = tuple(int(size) for size in sizes)
+        shapes[name] = tuple(_batch_mark() if size in _BATCH_LETTERS else int(size) for size in sizes)
     return shapes
+
+
+def _batch_mark() -> int:
+    from aznas_onnx.graph.inputs import BATCH_MARK  # where it is asked for: the import takes longer than --help
+
+    return BATCH_MARK
 
 
 def read_count(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
@@ -178,7 +189,8 @@ input_option = click.option(
     multiple=True,
     callback=read_input_shapes,
     metavar="[NAME=]SHAPE",
-    help="Shape of an input whose dimensions the file leaves open, such as image=1x3x224x224. "
+    help="Shape of an input whose dimensions the file leaves open, such as image=1x3x224x224; N in place of a size "
+    "says which axis is the batch. "
     "Without a name: the input that carries the samples. May be given several times.",
 )
 

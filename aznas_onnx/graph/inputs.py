@@ -390,6 +390,8 @@ def _read_row(value: GraphInput, given: tuple[int, ...] | None, known: Mapping[s
     for axis, size in enumerate(given or ()):
         if size == BATCH_MARK and marked is not None:
             raise SettingsError(f"--input calls two axes of {value.name!r} the batch; there is one")
+        if size < BATCH_MARK or (size == 0 and is_primary):
+            raise SettingsError(f"--input gives axis {axis} of {value.name!r} size {size}; 1 or more is accepted")
         if size == BATCH_MARK:
             marked = axis
         else:
@@ -441,9 +443,17 @@ def _assumption(value: GraphInput, is_sampled: bool, fills: Mapping[str, int]) -
 
 
 def _primary(floats: list[GraphInput], given: Mapping[str, tuple[int, ...]]) -> GraphInput:
-    def size(value: GraphInput) -> tuple[int, int]:
+    def size(value: GraphInput) -> tuple[int, bool, int]:
         shape = _given(value, given) or value.shape or ()
         known = [d for d in shape[1:] if isinstance(d, int) and d > 0]
-        return (len(shape), int(np.prod(known, dtype=np.float64)) if known else 0)
+        return (len(shape), not _joins(value, floats), int(np.prod(known, dtype=np.float64)) if known else 0)
 
     return max(floats, key=size)  # the first of equals, as the file lists them
+
+
+def _joins(value: GraphInput, others: list[GraphInput]) -> bool:
+    """Whether an input has a number for each pair of the rows of another one, as the adjacency of a graph has."""
+    shape = value.shape or ()
+    if len(shape) < 2 or shape[-1] != shape[-2] or shape[-1] in (None, 1):
+        return False
+    return any(other is not value and (other.shape or ())[:-1] == shape[:-1] for other in others)

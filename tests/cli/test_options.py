@@ -17,6 +17,8 @@ CONTEXT = click.Context(click.Command("anything"))
         ("serving:a=b=2x8", ("serving:a=b", (2, 8))),
         ("x=1,3,8,8", ("x", (1, 3, 8, 8))),
         ("x=1X16", ("x", (1, 16))),
+        ("x=25xNx16", ("x", (25, -1, 16))),
+        ("past=1x0x16", ("past", (1, 0, 16))),
     ],
 )
 def test_input_shapes_are_read(text: str, parsed: tuple[str, tuple[int, ...]]) -> None:
@@ -24,9 +26,9 @@ def test_input_shapes_are_read(text: str, parsed: tuple[str, tuple[int, ...]]) -
     assert read_input_shapes(CONTEXT, PARAMETER, [text]) == {name: shape}
 
 
-@pytest.mark.parametrize("text", ["", "x=", "x=1x-3", "x=1x0", "x=Nx3", "x=1xx3", "x=1.5x2", "x=" + "9" * 20, "x=١x2"])
+@pytest.mark.parametrize("text", ["", "x=", "x=1x-3", "x=1x", "x=Cx3", "x=1xx3", "x=1.5x2", "x=" + "9" * 20, "x=١x2"])
 def test_what_is_no_shape_is_refused(text: str) -> None:
-    with pytest.raises(click.BadParameter, match="NAME=SHAPE with positive sizes"):
+    with pytest.raises(click.BadParameter, match="NAME=SHAPE with sizes"):
         read_input_shapes(CONTEXT, PARAMETER, [text])
 
 

@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from aznas_onnx.blocks import find_blocks
-from aznas_onnx.errors import ModelError
+from aznas_onnx.errors import ModelError, SettingsError
 from aznas_onnx.flops import count
 from aznas_onnx.graph import Model, prepare, specialise
 from aznas_onnx.scoring import score
@@ -195,3 +195,23 @@ def test_a_set_of_points_without_a_batch() -> None:
 def test_a_network_that_compares_samples_still_has_a_batch(body: str) -> None:
     model = prepare(network(body, {"x": ("n", WIDTH)}, {**GRAPH, "zero": np.array([0])}))
     assert model.inputs.batch_axes["x"] == 0
+
+
+def test_the_user_names_the_batch() -> None:
+    """Of a layer that takes each vector by itself either axis may be the batch."""
+    model = network("y = MatMul (x, w)", {"x": (STEPS, 4, WIDTH)}, {"w": weights(WIDTH, 3)})
+    assert count(prepare(model)).macs == 4 * WIDTH * 3
+    check(prepare(model, input_shapes={"x": (STEPS, -1, WIDTH)}), STEPS * WIDTH * 3)
+    for shape, reason in (((-1, -1, WIDTH), "two axes of 'x' the batch"), ((STEPS, 0, WIDTH), "size 0")):
+        with pytest.raises(SettingsError, match=reason):
+            prepare(model, input_shapes={"x": shape})
+
+
+def test_the_samples_of_a_graph_network_are_its_nodes_features() -> None:
+    for batch in ((), ("b",)):
+        nodes = 3 * WIDTH
+        body = "a = MatMul (x, w)  b = MatMul (adj, a)  r = Relu (b)  c = MatMul (r, v)  y = MatMul (adj, c)"
+        model = prepare(network(body, {"adj": (*batch, nodes, nodes), "x": (*batch, nodes, WIDTH)}, GRAPH))
+        assert model.inputs.primary == "x"
+        assert model.inputs.has_batch == bool(batch)
+        assert count(model).macs == nodes * (WIDTH * HIDDEN + HIDDEN * 3) + nodes * nodes * (HIDDEN + 3)
