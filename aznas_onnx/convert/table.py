@@ -258,11 +258,11 @@ _REFUSALS = (
         *("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"),
     ),
     *_refused(
-        "control flow that depends on data cannot be scored; export with fixed shapes and without branches",
+        "what runs takes its place where constants, shapes or --value decide; else --cut-at ends the network before it",
         *("If", "Loop", "Scan"),
     ),
     *_refused(
-        "networks of tensors are scored; leave sequences and optional values to the code around the model",
+        "its tensors take its place where positions are known; else --cut-at ends the network before it",
         *("SequenceAt", "SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert", "SequenceLength"),
         *("SequenceMap", "SplitToSequence", "ConcatFromSequence", "Optional", "OptionalGetElement"),
         *("OptionalHasElement",),

@@ -176,8 +176,9 @@ class _GraphLowering:
         constants = {tensor.name: self._constant(tensor, tensor.name) for tensor in proto.initializer}
         for sparse in proto.sparse_initializer:
             constants[sparse.values.name] = self._sparse_constant(sparse, sparse.values.name)
-        nodes: list[Node] = []
-        taken: set[str] = set()
+        absent = [value.name for value in proto.input if value.type.HasField("optional_type") and not in_body]
+        nodes = [Node(op_type="Optional", version=15, name=name, inputs=(), outputs=(name,)) for name in absent]
+        taken = set(absent)
         for index, (node_proto, plain) in enumerate(zip(proto.node, plain_ones, strict=True)):
             if plain is None and node_proto.op_type == "Constant" and node_proto.domain in ("", "ai.onnx"):
                 output = node_proto.output[0]
@@ -187,7 +188,8 @@ class _GraphLowering:
             else:
                 nodes.append(self._named(self._node(node_proto, plain), index, taken))
                 taken.add(nodes[-1].name)
-        inputs = tuple(_graph_input(value, in_body=in_body) for value in proto.input if value.name not in constants)
+        fed = [value for value in proto.input if value.name not in constants and value.name not in absent]
+        inputs = tuple(_graph_input(value, in_body=in_body) for value in fed)
         return Graph(
             name=proto.name,
             inputs=inputs,

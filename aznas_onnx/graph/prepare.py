@@ -195,12 +195,14 @@ def _typed(source: Source, name: str, request: _Request) -> _Typed:
         return _Typed(source)
     limits = request.limits
     loaded = load(source, limits, cut_at=request.cut_at)
+    absent = [value.name for value in loaded.model.graph.input if value.type.HasField("optional_type")]
+    doubts = tuple(f"input {name!r} is optional, and is left out" for name in absent)
     lowered = lower(loaded.model, loaded.folder, name, limits, loaded.nodes)
     graph, changes = to_float32(with_filled_weights(lowered, limits))
     graph, decomposed = decompose(graph, keep_quantisation=request.keep_graph)
-    graph, given, doubts = with_values(graph, request.values)
+    graph, given, unknown = with_values(graph, request.values)
     graph, cut = from_embedded_tokens(graph)
-    return _Typed(graph, loaded.folder, (*changes, *decomposed, *given, *cut), (*loaded.warnings, *doubts))
+    return _Typed(graph, loaded.folder, (*changes, *decomposed, *given, *cut), (*loaded.warnings, *unknown, *doubts))
 
 
 def _check_computes(graph: Graph, primary: str) -> None:

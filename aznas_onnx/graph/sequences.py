@@ -82,9 +82,10 @@ class Sequences:
         if known is None:
             raise UnsupportedOperatorError(f"node {node.name!r} ({node.operator}): its position depends on data")
         position = int(known)
-        if not -size <= position < size:
+        last = size - 1 if default < size else size  # where one is inserted, that may be behind the last
+        if not -size <= position <= last:
             raise ModelError(f"node {node.name!r} ({node.operator}) asks for position {position} of {size}")
-        return position % size
+        return position + size if position < 0 else position
 
     def _sizes(self, node: Node, length: int) -> list[int]:
         """Return the sizes of the pieces that SplitToSequence makes of an axis."""
@@ -162,7 +163,7 @@ def _construct(sequences: Sequences, node: Node, result: Resolution) -> None:
 
 def _insert(sequences: Sequences, node: Node, result: Resolution) -> None:
     held = sequences._held(node)
-    position = sequences._position(node, 2, len(held) + 1, len(held))
+    position = sequences._position(node, 2, len(held), len(held))
     sequences._keep(node, (*held[:position], node.inputs[1], *held[position:]))
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from aznas_onnx.cli.options import read_count, read_input_shapes
+from aznas_onnx.cli.options import read_count, read_input_shapes, read_values
 
 PARAMETER = click.Option(["--anything"])
 CONTEXT = click.Context(click.Command("anything"))
@@ -43,3 +43,21 @@ def test_counts_take_units_and_explain_what_they_refuse() -> None:
     assert read_count(CONTEXT, PARAMETER, None) is None
     with pytest.raises(click.BadParameter, match="such as 600M"):
         read_count(CONTEXT, PARAMETER, "many")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("50", 50), ("-1", -1), ("0.5", 0.5), ("1e3", 1000.0), ("true", True), ("False", False), ("224, 112", [224, 112])],
+)
+def test_values_are_read(text: str, value: object) -> None:
+    (read,) = read_values(CONTEXT, PARAMETER, [f"a=b={text}"]).items()
+    assert read == ("a=b", value)
+    assert type(read[1]) is type(value)
+
+
+@pytest.mark.parametrize("text", ["x=", "x=many", "x=1,,2", "x=nan", "x=inf", "x=" + "9" * 400, "x=1e999", "50"])
+def test_what_is_no_value_is_refused(text: str) -> None:
+    with pytest.raises(click.BadParameter):
+        read_values(CONTEXT, PARAMETER, [text])
+    with pytest.raises(click.BadParameter, match="a second value"):
+        read_values(CONTEXT, PARAMETER, ["a=1", "a=2"])

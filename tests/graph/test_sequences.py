@@ -37,6 +37,8 @@ def sequences(body: str, outputs: tuple[str, ...] = ("y",), opset: int = 17) -> 
         "r = Relu (x)  s = SequenceConstruct (x, r)  y = ConcatFromSequence <axis = 1, new_axis = 1> (s)",
         "e = SequenceEmpty ()  r = Relu (x)  t = SequenceInsert (e, r)  u = SequenceInsert (t, x, zero)"
         "  y = ConcatFromSequence <axis = 2> (u)",
+        "r = Relu (x)  s = SequenceConstruct (x, x)  t = SequenceInsert (s, r, last)"
+        "  y = ConcatFromSequence <axis = 2> (t)",
         "r = Relu (x)  s = SequenceConstruct (x, r, x)  t = SequenceErase (s, zero)  u = SequenceErase (t)"
         "  y = ConcatFromSequence <axis = 2> (u)",
         "s = SequenceConstruct (x, x)  n = SequenceLength (s)  f = Cast <to = 1> (n)  y = Mul (x, f)",
@@ -111,3 +113,19 @@ def test_what_depends_on_data_is_refused(body: str, reason: str) -> None:
 def test_what_is_not_there_is_refused(body: str, reason: str) -> None:
     with pytest.raises(ModelError, match=reason):
         prepare(sequences(body))
+
+
+def test_an_optional_input_is_left_out() -> None:
+    body = """
+        h = OptionalHasElement (past)
+        y = If (h) <
+            then_branch = t () => (float[N, 6, 4] p) { g = OptionalGetElement (past)  p = Add (x, g) },
+            else_branch = e () => (float[N, 6, 4] q) { q = Relu (x) }
+        >
+    """
+    model = sequences(body, opset=18)
+    of_tensor = helper.make_optional_type_proto(helper.make_tensor_type_proto(TensorProto.FLOAT, ["N", 6, 4]))
+    model.graph.input.append(helper.make_value_info("past", of_tensor))
+    read = prepare(model)
+    assert [node.op_type for node in read.graph.nodes] == ["Relu"]
+    assert "input 'past' is optional, and is left out" in read.warnings
