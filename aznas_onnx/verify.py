@@ -16,6 +16,7 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
+from aznas_onnx.demand import check_copies
 from aznas_onnx.errors import AznasError, ModelError
 from aznas_onnx.graph import Document, InputPlan, Limits, Model, Value, prepare, specialise
 from aznas_onnx.graph.inputs import NO_PADDING
@@ -25,6 +26,7 @@ from aznas_onnx.runtime import onnxruntime
 
 __all__ = ["Verification", "VerificationError", "fill_weights", "verify"]
 
+_COPIES = 6  # of all weights: as read, filled, with more outputs, serialised, in ONNX Runtime and in torch
 _FILL_ELEMENTS = 16  # smaller constants are shapes, scales and bounds: they mean something
 _GAIN = 0.6
 # A last bit of a sum can tip a rounding to 8 bits over, which is a step of 1/255 in the next layer.
@@ -115,6 +117,7 @@ def _verify(
 ) -> Verification:
     read = prepare(source, **given, cut_at=cut_at, keep_graph=True, limits=limits)
     plan = read.inputs
+    check_copies(read.graph, _COPIES, f"{read.name}: comparing it with ONNX Runtime")
     batch_size = _size(read, batch_size)
     loaded = load(source, limits, cut_at=cut_at)
     proto, folder = loaded.model, loaded.folder

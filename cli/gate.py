@@ -21,6 +21,7 @@ from aznas_onnx.cli.options import (
     input_option,
     read_count,
     split_names,
+    time_limit_option,
     value_option,
 )
 from aznas_onnx.cli.reference import complete_reference
@@ -140,6 +141,7 @@ _positive = click.FloatRange(min=0, min_open=True)
     help="How to estimate.  [default: the reference's, else balanced]",
 )
 @batch_size_option
+@time_limit_option
 @click.option("--device", metavar="auto|cpu|cuda[:i]|mps", help="Where to compute.  [default: auto]")
 @input_option
 @value_option

@@ -14,6 +14,7 @@ from aznas_onnx.cli.options import (
     format_option,
     input_option,
     keep_graph_option,
+    time_limit_option,
     value_option,
 )
 from aznas_onnx.errors import AznasError
@@ -30,6 +31,7 @@ __all__ = ["inspect"]
 @cut_option
 @blocks_option
 @keep_graph_option
+@time_limit_option
 @click.option(
     "--verify",
     "with_verification",
@@ -46,6 +48,7 @@ def inspect(
     cut_at: tuple[str, ...],
     blocks: tuple[str, ...],
     keep_graph: bool,
+    time_limit: float | None,
     with_verification: bool,
 ) -> int:
     """Show what a model is made of: its primary blocks and why they are, and where its cost lies.
@@ -63,9 +66,11 @@ def inspect(
     from aznas_onnx.cli.console import diagnostics, results
     from aznas_onnx.cli.render_inspect import render_inspection
     from aznas_onnx.escaping import printable
+    from aznas_onnx.graph.limits import within
     from aznas_onnx.inspection import inspect as inspect_model
 
-    reading: dict[str, Any] = {"input_shapes": input_shapes, "cut_at": cut_at, "values": values}
+    limits = within(time_limit)
+    reading: dict[str, Any] = {"input_shapes": input_shapes, "cut_at": cut_at, "values": values, "limits": limits}
     inspection = inspect_model(model, **reading, blocks=blocks, keep_graph=keep_graph)
     verification = None
     if with_verification:

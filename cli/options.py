@@ -30,6 +30,7 @@ __all__ = [
     "read_values",
     "seeds_option",
     "split_names",
+    "time_limit_option",
     "value_option",
 ]
 
@@ -253,6 +254,13 @@ blocks_option = click.option(
     metavar="PATTERN",
     help="Name the primary blocks yourself: tensors or nodes that match PATTERN (* and ? are wildcards) end a block. "
     "May be given several times.",
+)
+time_limit_option = click.option(
+    "--time-limit",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Refuse a file that takes longer to read (processor time), and a scoring pass that is estimated to take "
+    "longer.  [default: 8 for reading, an hour for a pass]",
 )
 keep_graph_option = click.option(
     "--keep-graph",

@@ -22,6 +22,7 @@ from aznas_onnx.cli.options import (
     keep_graph_option,
     proxies_option,
     seeds_option,
+    time_limit_option,
     value_option,
 )
 from aznas_onnx.cli.reference import complete_reference
@@ -51,6 +52,7 @@ __all__ = ["score"]
 @cut_option
 @blocks_option
 @keep_graph_option
+@time_limit_option
 @click.option(
     "--as-published",
     is_flag=True,
@@ -72,6 +74,7 @@ def score(
     output_format: OutputFormat,
     input_shapes: dict[str, tuple[int, ...]],
     profile: bool,
+    time_limit: float | None,
     aggregation: str,
     reference: str | None,
     **settings: Any,
@@ -103,7 +106,7 @@ def score(
     scored: list[ProxyScores] = []
     interrupted = False
     try:
-        _score_all(models, settings, scored, profile=profile)
+        _score_all(models, settings, scored, profile=profile, time_limit=time_limit)
     except KeyboardInterrupt:
         interrupted = True
     succeeded = sum(one.status is Status.OK for one in scored)
@@ -121,7 +124,14 @@ def score(
     return DONE if succeeded == len(models) else SOME_FAILED
 
 
-def _score_all(models: Sequence[str], settings: Mapping[str, Any], scored: list[ProxyScores], *, profile: bool) -> None:
+def _score_all(
+    models: Sequence[str],
+    settings: Mapping[str, Any],
+    scored: list[ProxyScores],
+    *,
+    profile: bool,
+    time_limit: float | None,
+) -> None:
     """Score the models one after the other and append each result as it comes, so that an interruption keeps them."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -131,6 +141,7 @@ def _score_all(models: Sequence[str], settings: Mapping[str, Any], scored: list[
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("loading PyTorch", total=len(models))
+        from aznas_onnx.graph.limits import within
         from aznas_onnx.scoring import score_many
 
         def advance(result: ProxyScores | None = None) -> None:
@@ -140,7 +151,7 @@ def _score_all(models: Sequence[str], settings: Mapping[str, Any], scored: list[
                 progress.update(task, description=f"scoring {printable(models[len(scored)])}", completed=len(scored))
 
         advance()
-        score_many(models, **settings, profile=profile, on_result=advance)
+        score_many(models, **settings, limits=within(time_limit), profile=profile, on_result=advance)
 
 
 def _scored_alike(ctx: click.Context, name: str, models: Sequence[str], settings: dict[str, Any]) -> Population:

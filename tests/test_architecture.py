@@ -19,6 +19,8 @@ LEVELS = {
     "runtime": 0,
     "timing": 0,
     "counts": 1,
+    "memory": 1,
+    "demand": 4,
     "own_files": 1,
     "results": 1,
     "latency": 1,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from aznas_onnx.demand import check_copies
 from aznas_onnx.graph import Facts, Graph, InputPlan, Limits
 from aznas_onnx.graph.inputs import plan_inputs
 from aznas_onnx.graph.interpret import interpret
@@ -13,6 +14,8 @@ from aznas_onnx.graph.precision import to_float32
 from aznas_onnx.graph.rewrite import decompose
 
 __all__ = ["WeightGraph", "read_weight_graph"]
+
+_COPIES = 3  # of all weights: as read, as parameters, as they are written
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -54,4 +57,5 @@ def read_weight_graph(source: Document) -> WeightGraph:
     proto, folder, nodes, _ = load(source, limits)
     graph, _ = to_float32(lower(proto, folder, source_name(source), limits, nodes))
     graph, _ = decompose(graph)
+    check_copies(graph, _COPIES, f"{source_name(source)}: reading its weights")
     return WeightGraph(graph=graph, inputs=plan_inputs(graph, {}))

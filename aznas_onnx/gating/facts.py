@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from aznas_onnx.flops import count
 from aznas_onnx.gating.policy import Policy
 from aznas_onnx.graph import prepare
+from aznas_onnx.graph.limits import reading, within
 from aznas_onnx.structure import measure_structure
 
 __all__ = ["Facts"]
@@ -58,15 +59,18 @@ class Facts:
         ModelError
             If it cannot be read.
         """
-        model = prepare(
-            source,
-            input_shapes=policy.input_shapes,
-            cut_at=policy.cut_at,
-            values=policy.values,
-            keep_graph=policy.keep_graph,
-        )
-        costs = count(model)
-        structure = measure_structure(model, costs)
+        limits = within(policy.time_limit)
+        with reading(limits):
+            model = prepare(
+                source,
+                input_shapes=policy.input_shapes,
+                cut_at=policy.cut_at,
+                values=policy.values,
+                keep_graph=policy.keep_graph,
+                limits=limits,
+            )
+            costs = count(model)
+            structure = measure_structure(model, costs)
         plan = model.inputs
         batch = 1 if plan.batch_is_free else plan.declared_batch
         return cls(

@@ -22,6 +22,7 @@ from aznas_onnx.gating.placing import ReferenceCheck
 from aznas_onnx.gating.policy import COMPARED, Policy
 from aznas_onnx.gating.population import PopulationSettings
 from aznas_onnx.gating.result import Check, Compared, GateResult
+from aznas_onnx.graph.limits import within
 from aznas_onnx.proxies.idle import IDLE_BLOCKS
 
 __all__ = ["gate"]
@@ -97,7 +98,8 @@ class _Gate:
             checks += latency_checks(latencies[0], latencies[1:], policy)
         draws: list[Draws] = []
         if policy.needs_scores:
-            draws = [Draws(one.model, self._scoring, policy.seed) for one in self._facts]
+            scoring = {**self._scoring, "limits": within(policy.time_limit)}
+            draws = [Draws(one.model, scoring, policy.seed) for one in self._facts]
             checks += self._score(draws, is_rejected=any(check.verdict is Verdict.REJECT for check in checks))
         return GateResult(
             candidate=candidate.model,

@@ -79,6 +79,8 @@ class Policy:
         The first seed.
     effort, batch_size, device
         As for :func:`aznas_onnx.scoring.score`; None for an effort means that of the references, else balanced.
+    time_limit
+        Seconds that reading a file, and an estimated scoring pass, may take; None for the usual limits.
     blocks, input_shapes, cut_at, values, keep_graph
         As for :func:`aznas_onnx.scoring.score`, for candidate and baselines alike.
     """
@@ -105,6 +107,7 @@ class Policy:
     effort: str | None = None
     batch_size: int | None = None
     device: str = "auto"
+    time_limit: float | None = None
     blocks: tuple[str, ...] = ()
     input_shapes: Mapping[str, Sequence[int]] = field(default_factory=lambda: MappingProxyType({}))
     cut_at: tuple[str, ...] = ()
@@ -121,7 +124,7 @@ class Policy:
         _within("tolerance", self.tolerance, 0, math.inf)
         _within("min_shortcuts", self.min_shortcuts, 0, 1)
         _within("confidence", self.confidence, 0.5, 0.9999)
-        for name in ("max_latency", "max_latency_ratio"):
+        for name in ("max_latency", "max_latency_ratio", "time_limit"):
             limit = getattr(self, name)
             if limit is not None and not (math.isfinite(limit) and limit > 0):
                 raise SettingsError(f"{name} is {limit:g}; a number above 0 is accepted")

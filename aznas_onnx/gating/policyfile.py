@@ -183,6 +183,7 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "effort": _text,
     "batch_size": _whole,
     "device": _text,
+    "time_limit": _number,
     "blocks": _texts,
     "input_shapes": _shapes,
     "cut_at": _texts,

@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from aznas_onnx.blocks import Blocks, find_blocks
+from aznas_onnx.demand import demand_of
 from aznas_onnx.errors import AznasError, SettingsError
 from aznas_onnx.flops import Costs, count
 from aznas_onnx.graph import Limits, Model, Source, Value, prepare
+from aznas_onnx.graph.ir import Graph
+from aznas_onnx.graph.limits import reading
 from aznas_onnx.graph.load import source_name
 from aznas_onnx.own_files import RAISED, place, summary
 from aznas_onnx.proxies import PROXIES, BlockEvidence, Evidence, Measured, Need, Outcome, Proxy
@@ -220,24 +223,28 @@ def _score(
     source: Source, settings: ScoreSettings, device: torch.device, limits: Limits | None, clock: Clock
 ) -> ProxyScores:
     started = time.perf_counter()
-    with clock.phase("read and canonicalise"):
-        model = prepare(
-            source,
-            input_shapes=dict(settings.input_shapes),
-            cut_at=settings.cut_at,
-            values=dict(settings.values),
-            keep_graph=settings.keep_graph,
-            limits=limits,
-        )
-    with clock.phase("find blocks"):
-        found = find_blocks(model, settings.blocks)
-    with clock.phase("count"):
-        costs = count(model)
+    limits = limits or Limits()
+    with reading(limits):
+        with clock.phase("read and canonicalise"):
+            model = prepare(
+                source,
+                input_shapes=dict(settings.input_shapes),
+                cut_at=settings.cut_at,
+                values=dict(settings.values),
+                keep_graph=settings.keep_graph,
+                limits=limits,
+            )
+        with clock.phase("find blocks"):
+            found = find_blocks(model, settings.blocks)
+        with clock.phase("count"):
+            costs = count(model)
     asked = PROXIES.resolve(settings.proxies)
     batch_size, substitutions = _batch_size(model, settings.batch_size)
     defined = [proxy for proxy in asked if proxy.for_transformers or not found.is_transformer]
     needs = {proxy.needs for proxy in defined}
     sized = replace(settings, batch_size=batch_size)
+    if not isinstance(source, Graph):  # what was drawn here is no surprise
+        _check_demand(model, found, costs, sized, device, defined, limits)
     try:
         passes = _measure(model, found, sized, device, needs, limits, clock)
         measured = _measure_whole(model, found, sized, device, defined, limits, clock)
@@ -274,6 +281,35 @@ def _score(
         warnings=tuple(dict.fromkeys((*model.warnings, *substitutions, *found.warnings, *costs.warnings, *doubts))),
         profile_s=clock.elapsed_s,
     )
+
+
+def _check_demand(
+    model: Model,
+    found: Blocks,
+    costs: Costs,
+    settings: ScoreSettings,
+    device: torch.device,
+    proxies: Sequence[Proxy],
+    limits: Limits,
+) -> None:
+    """Refuse a pass that would take too long, or more memory than there is, before it starts."""
+    needs = {proxy.needs for proxy in proxies}
+    whole = any(proxy.measurement is not None for proxy in proxies)
+    if needs <= {Need.GRAPH} and not whole:
+        return
+    on_cpu = device.type == "cpu"
+    demand = demand_of(
+        model,
+        found,
+        costs,
+        batch_size=settings.batch_size,
+        seeds=settings.seeds,
+        gradients=whole or Need.GRADIENTS in needs,
+        whole=whole,
+        threads=torch.get_num_threads(),
+        on_cpu=on_cpu,
+    )
+    demand.check(model.name, settings.batch_size, limits.scoring_s, on_cpu=on_cpu)
 
 
 def _batch_size(model: Model, wanted: int) -> tuple[int, tuple[str, ...]]:

@@ -12,6 +12,7 @@ import pytest
 
 import aznas_onnx.scoring
 from aznas_onnx.cli.main import run
+from aznas_onnx.graph import Limits
 from aznas_onnx.results import ProxyScores, ProxyValue, Status
 from tests.cli.samples import scores
 
@@ -96,7 +97,8 @@ def test_settings_reach_the_library_and_the_document(
 ) -> None:
     options = ["--seeds", "3", "--seed", "5", "--batch-size", "8", "--device", "cpu", "--proxies", "macs, trainability"]
     options += ["--input", "x=1x3x8x8", "--blocks", "a*", "--blocks", "b", "--keep-graph"]
-    document = run_json(["net2", *options, "--as-published"], capsys, 0)
+    document = run_json(["net2", *options, "--as-published", "--time-limit", "7"], capsys, 0)
+    assert scripted[0].pop("limits") == Limits(reading_s=7.0, scoring_s=7.0)
     assert scripted == [
         {
             "seeds": 3,
@@ -106,6 +108,8 @@ def test_settings_reach_the_library_and_the_document(
             "device": "cpu",
             "proxies": ("macs", "trainability"),
             "input_shapes": {"x": (1, 3, 8, 8)},
+            "values": {},
+            "cut_at": (),
             "blocks": ("a*", "b"),
             "keep_graph": True,
             "as_published": True,

@@ -1,0 +1,238 @@
+"""What scoring a network will take, estimated from its graph alone before anything runs. Never imports torch.
+
+The estimate is for refusing what cannot end well. For fifteen networks from MobileNet to DeiT the time was 0.5 to 1.3
+times what one core took, and the memory 0.6 to 1.3 times. What it cannot know (other load, a slow machine) is the
+user's to judge, with ``--time-limit``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from aznas_onnx.blocks import Block, Blocks
+from aznas_onnx.errors import SettingsError
+from aznas_onnx.flops import Costs, NodeCost
+from aznas_onnx.graph import Model
+from aznas_onnx.graph.ir import Graph, Node
+from aznas_onnx.memory import check_memory
+
+__all__ = ["Demand", "check_copies", "check_time", "demand_of"]
+
+MOST_STEPS = 100_000
+"""Steps of a recurrent operator that are run without being asked for: each waits for the one before."""
+USUAL_LIMIT_S = 3600.0
+
+_PASSES = 3  # forward, and the two products of backward
+_MACS_PER_S = 6e10
+_GROUPED_MACS_PER_S = 6e9  # few products share what was loaded
+_ELEMENTS_PER_S = 8e8
+_WINDOW_ELEMENTS_PER_S = 1e9
+_STEP_S = 5e-5
+_FACTORISED_PER_S = 1e10  # n**3 of a symmetric matrix
+_ACCELERATOR = 50.0
+_WINDOWS = ("AveragePool", "LpPool", "MaxPool", "LRN")
+_RECURRENT = ("GRU", "LSTM", "RNN")
+_FLOAT_BYTES = 4
+_FIRST_BYTES = 10**8  # that libraries touch as they are used
+_HELD = 1.7  # bytes at the peak, gradients included, for each byte of a block's activations
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """What a scoring pass takes.
+
+    Attributes
+    ----------
+    seconds
+        For all seeds.
+    size_bytes
+        The most memory at a time, beside what the process has.
+    slowest, largest
+        The node that takes most time, and the block that takes most memory, as messages name them.
+    steps
+        Of the longest recurrent operator.
+    """
+
+    seconds: float
+    size_bytes: int
+    slowest: str
+    largest: str
+    steps: int
+
+    def check(self, name: str, batch_size: int, limit_s: float | None, *, on_cpu: bool) -> None:
+        """Refuse a pass beyond the limit of time, or of the memory that there is.
+
+        Raises
+        ------
+        SettingsError
+            With what it would take, where, and what to do.
+        """
+        remedy = "use a smaller --batch-size or --effort fast for all models that you compare"
+        what = f"{name}: scoring it at batch size {batch_size}"
+        check_time(what, self.seconds, self.slowest, limit_s, remedy)
+        if limit_s is None and self.steps > MOST_STEPS:
+            raise SettingsError(
+                f"{what} runs {self.steps:,} steps one after the other, in {self.slowest}, and at most {MOST_STEPS:,} "
+                "are usual; give a shorter sequence with --input, or allow it with --time-limit SECONDS"
+            )
+        if on_cpu:
+            check_memory(self.size_bytes, what, f"most of it for {self.largest}; {remedy}")
+
+
+def check_time(what: str, seconds: float, slowest: str, limit_s: float | None, remedy: str) -> None:
+    """Refuse what is estimated to take longer than the limit, an hour where none is given.
+
+    Raises
+    ------
+    SettingsError
+        If it does.
+    """
+    most = USUAL_LIMIT_S if limit_s is None else limit_s
+    if seconds > most:
+        raise SettingsError(
+            f"{what} takes an estimated {_duration(seconds)}, above the limit of {_duration(most)}, most of it in "
+            f"{slowest}; {remedy}, or allow more with --time-limit SECONDS"
+        )
+
+
+def check_copies(graph: Graph, copies: int, what: str) -> None:
+    """Refuse to read all weights of a graph so many times over where there is no memory for that.
+
+    Raises
+    ------
+    SettingsError
+        If there is not.
+    """
+    read = (constant for constant in graph.constants.values() if constant.origin is None)
+    weights_bytes = sum(constant.elements * constant.dtype.itemsize for constant in read)
+    if weights_bytes > _FIRST_BYTES:
+        check_memory(copies * weights_bytes, what, "do it on a machine, or in a container, with more")
+
+
+def demand_of(
+    model: Model,
+    found: Blocks,
+    costs: Costs,
+    *,
+    batch_size: int,
+    seeds: int = 1,
+    gradients: bool = True,
+    whole: bool = False,
+    threads: int = 1,
+    on_cpu: bool = True,
+) -> Demand:
+    """Estimate what a pass takes.
+
+    Parameters
+    ----------
+    model, found, costs
+        As read, at any batch size.
+    batch_size, seeds
+        Of the pass.
+    gradients
+        Whether it goes backward, too.
+    whole
+        Whether something is measured on the network as a whole, so that all its activations are held at once.
+    threads
+        That the processor computes with.
+    on_cpu
+        False on an accelerator.
+    """
+    estimate = _Estimate(model, costs, batch_size, gradients=gradients)
+    speed = threads if on_cpu else _ACCELERATOR
+    times = [(estimate.seconds(node), node) for node in model.graph.nodes]
+    spectra = sum(estimate.spectral_seconds(block, before) for block, before in _pairs(found.blocks))
+    passes = (_PASSES if gradients else 1) * (2 if whole else 1)
+    longest = max(times, key=lambda found: found[0], default=None)
+    sizes = [(estimate.block_bytes(block), f"block {block.name!r}") for block in found.blocks]
+    if whole:
+        sizes.append((estimate.bytes_of(model.graph.nodes), "the network as a whole"))
+    largest = max(sizes, key=lambda found: found[0])
+    return Demand(
+        seconds=seeds * (passes * sum(time for time, _ in times) / speed + spectra / (1 if on_cpu else speed)),
+        size_bytes=largest[0] + _FIRST_BYTES,
+        slowest="no node" if longest is None else f"node {longest[1].name!r} ({longest[1].operator})",
+        largest=largest[1],
+        steps=max(map(estimate.steps, model.graph.nodes), default=0),
+    )
+
+
+class _Estimate:
+    def __init__(self, model: Model, costs: Costs, batch_size: int, *, gradients: bool) -> None:
+        self._model = model
+        self._costs: dict[str, NodeCost] = {cost.node: cost for cost in costs.nodes}
+        self._nodes = {node.name: node for node in model.graph.nodes}
+        self._batch_size = batch_size
+        self._growth = batch_size / max(1, model.facts.batch_size)
+        self._gradients = gradients
+
+    def seconds(self, node: Node) -> float:
+        """Return the time of a node's forward pass on one core."""
+        cost = self._costs[node.name]
+        elements = cost.activation_bytes / _FLOAT_BYTES * self._batch_size
+        grouped = node.is_op("Conv", "ConvTranspose") and node.attributes.get("group", 1) != 1
+        window = elements * self._window(node) / _WINDOW_ELEMENTS_PER_S if node.is_op(*_WINDOWS) else 0.0
+        products = cost.macs * self._batch_size / (_GROUPED_MACS_PER_S if grouped else _MACS_PER_S)
+        return products + elements / _ELEMENTS_PER_S + window + self.steps(node) * _STEP_S
+
+    @staticmethod
+    def _window(node: Node) -> int:
+        kernel: Any = node.attributes.get("kernel_shape") or (node.attributes.get("size", 1),)
+        return math.prod(kernel)
+
+    def steps(self, node: Node) -> int:
+        """Return how many steps a node runs one after the other."""
+        if not node.is_op(*_RECURRENT):
+            return 0
+        shape = self._model.facts[node.inputs[0]].shape or (0, 0)
+        both = 2 if node.attributes.get("direction") == "bidirectional" else 1
+        return both * shape[1 if node.attributes.get("layout", 0) else 0]
+
+    def bytes_of(self, nodes: Iterable[Node]) -> int:
+        """Return what nodes and their weights hold until a backward pass is through; without one, the largest."""
+        nodes = list(nodes)
+        made = [self._costs[node.name].activation_bytes * self._batch_size for node in nodes]
+        facts, constants = self._model.facts, self._model.graph.constants
+        read = {name for node in nodes for name in node.inputs if name in constants}
+        weights = sum(_FLOAT_BYTES * facts[name].elements for name in read)
+        largest = max(made, default=0)
+        held = _HELD * sum(made) if self._gradients else largest
+        return int(held) + largest + weights
+
+    def block_bytes(self, block: Block) -> int:
+        """Return what a block's stage holds, the matrices of its spectrum included."""
+        width, samples = self._sizes(block)
+        matrix = min(width, samples) ** 2 * _FLOAT_BYTES
+        return self.bytes_of(self._nodes[name] for name in block.nodes) + 3 * matrix
+
+    def spectral_seconds(self, block: Block, before: Block | None) -> float:
+        """Return the time that a block's covariance, Jacobian and their eigenvalues take."""
+        width, samples = self._sizes(block)
+        narrow = min(width, samples)
+        seconds = width * samples * narrow / _MACS_PER_S + narrow**3 / _FACTORISED_PER_S
+        if before is not None and self._gradients:
+            width_in, samples_in = self._sizes(before)
+            seconds += width_in * width * max(samples, samples_in) / _MACS_PER_S
+        return seconds
+
+    def _sizes(self, block: Block) -> tuple[int, int]:
+        """Return the channels of a block's feature map, and how many vectors of them the batch has."""
+        fact = self._model.facts[block.output]
+        shape = fact.shape or (1, 1)
+        width = max(1, shape[block.channel_axis] if block.channel_axis < len(shape) else shape[-1])
+        return width, max(1, int(fact.elements * self._growth) // width)
+
+
+def _pairs(blocks: tuple[Block, ...]) -> Iterable[tuple[Block, Block | None]]:
+    return zip(blocks, (None, *blocks[:-1]), strict=True)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.3g} s"
+    if seconds < 7200:
+        return f"{seconds / 60:,.0f} minutes"
+    return f"{seconds / 3600:,.0f} hours"

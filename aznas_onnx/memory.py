@@ -1,0 +1,125 @@
+"""How much memory there is, and a refusal before the kernel ends a process that asks for more."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from aznas_onnx.errors import SettingsError
+
+__all__ = ["available_bytes", "check_memory", "in_words"]
+
+_NO_LIMIT = 2**60  # version 1 of control groups writes a number near 2**63 where there is none
+
+
+def check_memory(needed_bytes: int, what: str, remedy: str) -> None:
+    """Compare what is about to be needed with what there is.
+
+    Parameters
+    ----------
+    needed_bytes
+        An estimate; beside what the process has now.
+    what
+        What it is needed for, as the beginning of a sentence: ``scoring it at batch size 64``.
+    remedy
+        What to do instead.
+
+    Raises
+    ------
+    SettingsError
+        If there is less. Where the system does not tell, nothing is raised.
+    """
+    there_is = available_bytes()
+    if there_is is not None and needed_bytes > there_is:
+        raise SettingsError(
+            f"{what} takes about {in_words(needed_bytes)} of memory, and {in_words(there_is)} can be had; {remedy}"
+        )
+
+
+def available_bytes(root: Path = Path("/")) -> int | None:
+    """Return how much memory this process can still take: of the machine, its control groups, and its own limits.
+
+    Parameters
+    ----------
+    root
+        Where the system's files are.
+
+    Returns
+    -------
+    int or None
+        None where the system does not say (other systems than Linux).
+    """
+    if not sys.platform.startswith("linux"):
+        return None
+    rooms = [_of_machine(root), *_of_groups(root), *_of_process(root)]
+    known = [room for room in rooms if room is not None]
+    return max(0, min(known)) if known else None
+
+
+def in_words(size_bytes: float) -> str:
+    """Return a size as people write it: ``1.4 GB``."""
+    for unit, name in ((10**12, "TB"), (10**9, "GB")):
+        if size_bytes >= unit:
+            return f"{size_bytes / unit:,.1f} {name}"
+    return f"{size_bytes / 10**6:,.0f} MB"
+
+
+def _of_machine(root: Path) -> int | None:
+    available = _field(root / "proc/meminfo", "MemAvailable:")
+    return None if available is None else available * 1024
+
+
+def _of_groups(root: Path) -> Iterator[int | None]:
+    """Yield what is left in each control group that this process is in, and in those around it."""
+    for line in _lines(root / "proc/self/cgroup"):
+        number, controllers, path = [*line.split(":", 2), "", ""][:3]
+        if number == "0" and not controllers:
+            base, most, used, idle = root / "sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"
+        elif "memory" in controllers.split(","):
+            base = root / "sys/fs/cgroup/memory"
+            most, used, idle = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+        else:
+            continue
+        inside = base / path.lstrip("/")
+        # In a container the path may be that of the host, and what is mounted is the container's own group.
+        groups = [folder for folder in (inside, *inside.parents) if folder.is_relative_to(base)]
+        for folder in groups or [base]:
+            yield _of_group(folder, most, used, idle)
+
+
+def _of_group(folder: Path, most: str, used: str, idle: str) -> int | None:
+    limit, usage = _number(folder / most), _number(folder / used)
+    if limit is None or usage is None or limit >= _NO_LIMIT:
+        return None
+    return limit - usage + (_field(folder / "memory.stat", idle) or 0)  # cached files give way
+
+
+def _of_process(root: Path) -> Iterator[int]:
+    """Yield what the limits of this process leave."""
+    with contextlib.suppress(ImportError, OSError):
+        import resource
+
+        for kind, label in ((resource.RLIMIT_AS, "VmSize:"), (resource.RLIMIT_DATA, "VmData:")):
+            limit = resource.getrlimit(kind)[0]
+            used = _field(root / "proc/self/status", label)
+            if limit != resource.RLIM_INFINITY and used is not None:
+                yield limit - used * 1024
+
+
+def _lines(path: Path) -> list[str]:
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        return path.read_text(encoding="utf-8").splitlines()
+    return []
+
+
+def _number(path: Path) -> int | None:
+    text = "".join(_lines(path)[:1]).strip()
+    return int(text) if text.isascii() and text.isdigit() else None
+
+
+def _field(path: Path, label: str) -> int | None:
+    """Return the number behind a label in a file of the kernel."""
+    found = (line.split() for line in _lines(path))
+    return next((int(words[1]) for words in found if len(words) > 1 and words[0] == label and words[1].isdigit()), None)
