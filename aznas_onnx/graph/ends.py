@@ -13,6 +13,7 @@ from aznas_onnx.graph.ir import Graph, Node
 __all__ = ["float_outputs", "gaps"]
 
 _MOST_NAMED = 6
+_PARTS = ("Concat", "Gather", "Slice", "Split")
 _LAYOUT = ("Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 
 
@@ -106,7 +107,12 @@ def _remedy(graph: Graph, facts: Facts, node: Node, unknown: Sequence[Node], pri
         is_known = fact.shape is not None and fact.dtype.kind == "f" and name not in doubtful
         return is_known and name in computed and name in own
 
+    def is_whole(name: str) -> bool:
+        return is_fit(name) and not graph.producers[name].is_op(*_PARTS, *_LAYOUT)
+
     found = _frontier(graph, graph.outputs, is_fit)
+    if len(found) > _MOST_NAMED:  # what takes the boxes of each class apart, say
+        found = _frontier(graph, graph.outputs, is_whole)
     ends = _last([name for name in found if not _is_moved(graph, name, found)], graph)
     without = "" if ";" in node.unknown else "; export the model without it"  # or it says what to do already
     if not ends or len(ends) > _MOST_NAMED:

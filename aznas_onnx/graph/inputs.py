@@ -154,7 +154,8 @@ class InputTable:
     def candidates(self) -> tuple[int, ...]:
         """Axes of the samples that may be the batch, the likeliest first.
 
-        That is the first axis, unless the file fixes it to more than one and leaves another open.
+        That is the first axis, unless the file fixes it to more than one and leaves another open, or to one and gives
+        another the name of the first axis of a further input.
         """
         row = self.primary
         if row.marked is not None:
@@ -162,7 +163,12 @@ class InputTable:
         axes = range(len(row.declared) - (row.value.replaces is not None))
         free = [axis for axis in axes if row.is_open(axis)]
         first = row.declared[0]
-        order = (*free, *axes) if isinstance(first, int) and first > 1 else (0, *free, *axes)
+        leading = {other.declared[0] for other in self.rows if other is not row and len(other.declared) > 1}
+        named = [axis for axis in free if isinstance(row.declared[axis], str) and row.declared[axis] in leading]
+        if isinstance(first, int) and (first > 1 or named):
+            order = (*named, *free, *axes)
+        else:
+            order = (0, *free, *axes)
         return tuple(dict.fromkeys(order))
 
     def batch_size(self, axis: int) -> int:

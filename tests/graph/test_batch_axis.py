@@ -215,3 +215,11 @@ def test_the_samples_of_a_graph_network_are_its_nodes_features() -> None:
         assert model.inputs.primary == "x"
         assert model.inputs.has_batch == bool(batch)
         assert count(model).macs == nodes * (WIDTH * HIDDEN + HIDDEN * 3) + nodes * nodes * (HIDDEN + 3)
+
+
+def test_the_name_of_another_inputs_first_axis_is_the_batch() -> None:
+    """Of a state behind one direction, where no recurrent layer is seen: it may be in a branch."""
+    body = "r = Squeeze (state, zero)  h = MatMul (r, w)  y = Add (h, x)"
+    inputs = {"x": ("b", 4), "state": (1, "b", 8)}
+    model = network(body, inputs, {"w": weights(8, 4), "zero": np.array([0])})
+    assert dict(prepare(model).inputs.batch_axes) == {"x": 0, "state": 1}
