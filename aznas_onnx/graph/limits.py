@@ -31,6 +31,8 @@ class Limits:
         Number of nodes, branches and loop bodies included, after functions are inlined.
     unrolled_nodes
         Number of nodes that loops may add when they are unrolled; sixteen times as many operands and constants.
+    inputs
+        Number of inputs that are no initialisers; each is decided on, and most with a warning.
     constants
         Number of initialisers and other tensors in the file.
     tensor_elements
@@ -50,6 +52,7 @@ class Limits:
     weight_bytes: int = 64 * 2**30
     nodes: int = 50_000
     unrolled_nodes: int = 20_000
+    inputs: int = 2_000
     constants: int = 100_000
     tensor_elements: int = 2**31
     folded_elements: int = 2**22

@@ -155,6 +155,11 @@ def _check_outline(model: onnx.ModelProto, plain: Sequence[PlainNode | None], na
     nodes = len(plain) + sum(_count_inside(node) for node in _not_plain(model, plain))
     if nodes > limits.nodes:
         raise ModelError(f"{name} has {nodes:,} nodes, above the limit of {limits.nodes:,}")
+    if len(model.graph.input) > limits.inputs:  # old files list their initialisers there, too
+        constants = {tensor.name for tensor in model.graph.initializer}
+        inputs = sum(value.name not in constants for value in model.graph.input)
+        if inputs > limits.inputs:
+            raise ModelError(f"{name} has {inputs:,} inputs, above the limit of {limits.inputs:,}")
     newest = onnx.defs.onnx_opset_version()
     for entry in model.opset_import:
         if entry.domain in ("", "ai.onnx") and not 1 <= entry.version <= newest:

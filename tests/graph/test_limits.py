@@ -118,6 +118,18 @@ def test_what_multiplies_is_refused_before_it_does(build: Callable[[], onnx.Mode
         prepare(build())
 
 
+def test_inputs_are_counted_without_initialisers() -> None:
+    model = directed.many_inputs(30)
+    with pytest.raises(ModelError, match="has 30 inputs, above the limit of 20"):
+        prepare(model, limits=Limits(inputs=20))
+    old = directed.separate_weights(30)
+    old.graph.input.extend(
+        onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        for tensor in old.graph.initializer
+    )
+    assert len(prepare(old, limits=Limits(inputs=20)).inputs.sample_shapes) == 1
+
+
 def test_one_function_may_hold_more_than_copies_may_take() -> None:
     model = directed.functions_of_weights(10_000, 3)
     assert prepare(model, limits=Limits(copied_bytes=100_000)).graph.nodes

@@ -46,6 +46,8 @@ def turn_regions(editor: Editor) -> int:
         return 0
     turned = 0
     for region in _regions(editor):
+        if any(editor.current(node) is not node for node in region.nodes):
+            continue  # one beside it was turned, and took a border away: it is another region, for the next round
         if region.is_turnable and region.order is not None and _ends_well(editor, region):
             _turn(editor, region, region.order)
             turned += 1

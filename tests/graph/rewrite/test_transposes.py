@@ -48,6 +48,19 @@ def test_a_region_between_transposes_is_turned(body: str, expected: list[str]) -
     assert computes_the_same(result.graph, model)
 
 
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_regions_that_share_a_border_are_turned_one_at_a_time(count: int) -> None:
+    body, last = START, "t"
+    for index in range(count):
+        order = TO_FIRST if index % 2 == 0 else TO_LAST
+        body += f"  a{index} = Mul ({last}, two)  r{index} = Tanh (a{index})  t{index} = {order} (r{index})"
+        last = f"t{index}"
+    model = network(f"{body}  y = Sigmoid ({last})", MAP, CONSTANTS)
+    result = canonical(model)
+    assert operators(result.graph).count("Tanh") == count
+    assert computes_the_same(result.graph, model)
+
+
 @pytest.mark.parametrize(
     "body",
     [
