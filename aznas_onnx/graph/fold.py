@@ -29,7 +29,9 @@ _DATA_OPERAND = frozenset(
 )
 
 
-def fold(graph: Graph, *walks: Facts, protected: Collection[str] = ()) -> tuple[Graph, Facts]:
+def fold(
+    graph: Graph, *walks: Facts, protected: Collection[str] = (), keeps_layers: bool = False
+) -> tuple[Graph, Facts]:
     """Fold a graph.
 
     Parameters
@@ -41,6 +43,9 @@ def fold(graph: Graph, *walks: Facts, protected: Collection[str] = ()) -> tuple[
         walk, everything that follows from its batch size is folded too.
     protected
         Tensors that keep their name and node (declared blocks); the graph's outputs always do.
+    keeps_layers
+        Whether what computes on copies of trained constants stays: a graph that was folded before at two batch sizes
+        has none but learned queries and states for each sample, whose layers are drawn and run like any others.
 
     Returns
     -------
@@ -54,7 +59,7 @@ def fold(graph: Graph, *walks: Facts, protected: Collection[str] = ()) -> tuple[
     nodes: Sequence[Node] = graph.nodes
     constants = graph.constants
     if not _computes_throughout(graph, walks[0], wanted):
-        folding = _Folding(graph, walks, wanted)
+        folding = _Folding(graph, walks, wanted, keeps_layers=keeps_layers)
         for node in graph.nodes:
             folding.visit(node)
         nodes, constants = live_nodes(folding.nodes, wanted), folding.constants
@@ -64,7 +69,7 @@ def fold(graph: Graph, *walks: Facts, protected: Collection[str] = ()) -> tuple[
     roots = {source for name in used if name in constants for source in constants[name].sources}
     kept = {name: constant for name, constant in constants.items() if name in used or name in roots}
     folded = replace(graph, nodes=tuple(nodes), constants=MappingProxyType(kept))
-    return folded, _restrict(folded, walks[0])
+    return folded, _restrict(folded, walks[0], keeps_layers=keeps_layers)
 
 
 def _computes_throughout(graph: Graph, facts: Facts, wanted: Collection[str]) -> bool:
@@ -91,9 +96,11 @@ def live_nodes(nodes: Sequence[Node], wanted: Collection[str]) -> list[Node]:
     return live[::-1]
 
 
-def _restrict(graph: Graph, facts: Facts) -> Facts:
+def _restrict(graph: Graph, facts: Facts, *, keeps_layers: bool) -> Facts:
     names = {value.name for value in graph.inputs} | {name for node in graph.nodes for name in node.outputs if name}
     kept = {name: facts[name] for name in names}
+    if keeps_layers:  # what a layer makes of a constant is not what it makes of the file's weights
+        kept = {name: Fact(fact.shape, fact.dtype) if fact.dtype.kind == "f" else fact for name, fact in kept.items()}
     for name, constant in graph.constants.items():
         known = facts.get(name)
         if known is not None and known.shape == constant.shape and known.dtype == constant.dtype:
@@ -104,8 +111,13 @@ def _restrict(graph: Graph, facts: Facts) -> Facts:
 
 
 class _Folding:
-    def __init__(self, graph: Graph, walks: Sequence[Facts], protected: set[str]) -> None:
+    def __init__(self, graph: Graph, walks: Sequence[Facts], protected: set[str], *, keeps_layers: bool) -> None:
         self.constants = dict(graph.constants)
+        self._keeps_layers = keeps_layers
+        self._layered: set[str] = set()  # what nodes make that stay though they read constants
+        self._roots = {
+            name for name, constant in graph.constants.items() if constant.is_float and constant.elements > 1
+        }
         self.nodes: list[Node] = []
         self._walks = walks
         self._protected = protected
@@ -117,6 +129,10 @@ class _Folding:
         if node.is_op("Identity") and node.outputs[0] not in self._protected and self._is_shared(node.inputs[0]):
             self._alias[node.outputs[0]] = node.inputs[0]
             return
+        if self._keeps_layers and self._is_layer(node):
+            self.nodes.append(node)
+            self._layered.update(node.outputs)
+            return
         if all(self._fold_value(node, name) for name in node.outputs if name):
             return
         if self._is_constant(node):
@@ -126,6 +142,14 @@ class _Folding:
             self._alias[node.outputs[0]] = node.inputs[0]
             return
         self.nodes.append(node)
+
+    def _is_layer(self, node: Node) -> bool:
+        """Whether a node computes on floats that are trained, or that are so by what they were computed from."""
+        if node.op_type in _DATA_OPERAND or self._walks[0][node.outputs[0]].dtype.kind != "f":
+            return not self._layered.isdisjoint(node.inputs[:1])
+        read = [self.constants[name] for name in node.inputs if name in self.constants]
+        trained = any(one.is_float and not self._roots.isdisjoint(one.sources) for one in read)
+        return trained or not self._layered.isdisjoint(node.inputs)
 
     def _resolved(self, node: Node) -> Node:
         if self._alias.keys().isdisjoint(node.inputs):

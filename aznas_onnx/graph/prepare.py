@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from aznas_onnx.errors import AznasError, ModelError, UnsupportedOperatorError
 from aznas_onnx.graph.batch import USUAL_PROBE
-from aznas_onnx.graph.batch_axis import find_batch, grown_axes
+from aznas_onnx.graph.batch_axis import Reading, find_batch, grown_axes
 from aznas_onnx.graph.ends import gaps
 from aznas_onnx.graph.facts import Facts
 from aznas_onnx.graph.fold import fold
@@ -25,6 +25,7 @@ from aznas_onnx.graph.load import Source, load, source_name
 from aznas_onnx.graph.lower import lower, with_filled_weights
 from aznas_onnx.graph.model import Model
 from aznas_onnx.graph.precision import to_float32
+from aznas_onnx.graph.queries import with_queries_for_each_sample
 from aznas_onnx.graph.rewrite import canonicalise, decompose, restore_normalisation
 from aznas_onnx.graph.tokens import from_embedded_tokens
 from aznas_onnx.graph.values import Value, with_values
@@ -143,7 +144,11 @@ def _prepare(source: Source, name: str, request: _Request) -> Model:
         batch, fixed_batch = USUAL_PROBE, ""
     else:
         own = {name for node in graph.nodes for name in node.outputs}
-        found = find_batch(graph, read_inputs(graph, request.input_shapes), limits)
+
+        def read(graph: Graph) -> Reading:
+            return find_batch(graph, read_inputs(graph, request.input_shapes), limits)
+
+        found = with_queries_for_each_sample(graph, read(graph), read)
         plan, ended, fixed_batch = found.plan, found.changes, found.fixed_batch
         batch = plan.declared_batch
         unknown = gaps(found.graph, found.walks[-1], plan.primary, own)
@@ -235,7 +240,7 @@ def specialise(model: Model, batch_size: int, limits: Limits | None = None) -> M
     with named(model.name), reading(limits):
         graph, facts = interpret(model.graph, batch_size, plan.shapes(batch_size), limits, model.facts)
         if not _is_folded(graph, facts):
-            graph, facts = fold(graph, facts, protected=declared_blocks(graph.metadata))
+            graph, facts = fold(graph, facts, protected=declared_blocks(graph.metadata), keeps_layers=True)
     return replace(model, graph=graph, facts=facts)
 
 

@@ -197,7 +197,9 @@ class _Analysis:
             default = Role.POSITION if node.op_type == "Concat" else Role.FIXED
             return _BY_POSITION[node.op_type].get(index, default)
         if node.op_type == "MatMul":
-            return Role.LINEAR_WEIGHT
+            # Of two constants one is a layer's input: learned queries behind their copies for each sample.
+            is_query = index == 0 and node.inputs[1] in self._graph.constants
+            return Role.POSITION if is_query else Role.LINEAR_WEIGHT
         if node.op_type == "Einsum":
             return Role.SCALE if is_vector(constant) else Role.LINEAR_WEIGHT
         if node.op_type in ("Add", "Sub", "Mul", "Div"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from aznas_onnx.proxies.evidence import Evidence, Outcome
-from aznas_onnx.proxies.expressivity import unmeasurable_features
+from aznas_onnx.proxies.expressivity import ROUNDING, largest_entropies, unmeasurable_features
 from aznas_onnx.proxies.registry import Direction, Need, Proxy
 from aznas_onnx.proxies.trainability import SIGMA_OFFSET
 
@@ -26,6 +26,11 @@ def _final(evidence: Evidence) -> Outcome:
     return Outcome.of([block.entropy for block in evidence.blocks if block.entropy is not None][-1])
 
 
+def _doubt_entropy(evidence: Evidence, value: float) -> str:
+    largest = max(largest_entropies(evidence), default=0.0)
+    return "" if -ROUNDING <= value <= largest + ROUNDING else f"an entropy here lies between 0 and {largest:.4g}"
+
+
 def _gain(evidence: Evidence) -> Outcome:
     measured = [block.sigma for block in evidence.blocks if block.sigma is not None]
     if not measured:
@@ -43,6 +48,7 @@ BLOCKWISE = (
         direction=Direction.HIGHER_IS_BETTER,
         needs=Need.FEATURES,
         evaluate=_bottleneck,
+        doubt=_doubt_entropy,
         origin="this project",
         cost="that of expressivity, which it shares",
         fidelity="this project's own",
@@ -54,6 +60,7 @@ BLOCKWISE = (
         direction=Direction.HIGHER_IS_BETTER,
         needs=Need.FEATURES,
         evaluate=_final,
+        doubt=_doubt_entropy,
         origin="this project",
         cost="that of expressivity, which it shares",
         fidelity="this project's own",

@@ -12,6 +12,10 @@ def _evaluate(evidence: Evidence) -> Outcome:
     return Outcome(value=float(evidence.macs))
 
 
+def _doubt(evidence: Evidence, value: float) -> str:
+    return "" if value > 0 else "a network multiplies somewhere"
+
+
 MACS = Proxy(
     name="macs",
     description="complexity: multiply-adds of one sample",
@@ -22,4 +26,5 @@ MACS = Proxy(
     origin="AZ-NAS: Lee and Ham, CVPR 2024",
     cost="no pass: they are counted anyway",
     fidelity="as published",
+    doubt=_doubt,
 )

@@ -27,6 +27,8 @@ class BlockEvidence:
         have none; None where it was not measured.
     is_singular
         Whether rounding made eigenvalues so negative that the published code's logarithm has no value.
+    directions
+        How many eigenvalues there are: channels, or samples where these are fewer; None where they were not measured.
     variance
         Sum of the eigenvalues: 0 for a constant feature map, not finite where activations overflowed.
     sigma
@@ -41,6 +43,7 @@ class BlockEvidence:
     name: str
     entropy: float | None = None
     is_singular: bool = False
+    directions: int | None = None
     variance: float | None = None
     sigma: float | None = None
     is_identity: bool = False

@@ -7,7 +7,9 @@ import math
 from aznas_onnx.proxies.evidence import Evidence, Outcome
 from aznas_onnx.proxies.registry import Direction, Need, Proxy
 
-__all__ = ["EXPRESSIVITY", "unmeasurable_features"]
+__all__ = ["EXPRESSIVITY", "ROUNDING", "largest_entropies", "unmeasurable_features"]
+
+ROUNDING = 1e-3  # of an entropy
 
 
 def _evaluate(evidence: Evidence) -> Outcome:
@@ -15,6 +17,18 @@ def _evaluate(evidence: Evidence) -> Outcome:
     if reason is not None:
         return Outcome(value=-math.inf, reason=reason)
     return Outcome(value=math.fsum(block.entropy for block in evidence.blocks if block.entropy is not None))
+
+
+def largest_entropies(evidence: Evidence) -> list[float]:
+    """Return the largest entropy that each block's features may have: the same variance in every direction."""
+    return [math.log(block.directions) for block in evidence.blocks if block.directions]
+
+
+def _doubt(evidence: Evidence, value: float) -> str:
+    largest, slack = math.fsum(largest_entropies(evidence)), ROUNDING * len(evidence.blocks)
+    if -slack <= value <= largest + slack:
+        return ""
+    return f"the entropies of {len(evidence.blocks)} blocks lie between 0 and {largest:.4g} in all"
 
 
 def unmeasurable_features(evidence: Evidence) -> str | None:
@@ -43,4 +57,5 @@ EXPRESSIVITY = Proxy(
     origin="AZ-NAS: Lee and Ham, CVPR 2024",
     cost="the forward half of the pass of AZ-NAS",
     fidelity="as published",
+    doubt=_doubt,
 )

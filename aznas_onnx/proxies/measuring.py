@@ -53,12 +53,14 @@ class Measuring:
         self._grams: list[_Gram] = []
         self._numbers: list[_Number] = []
         self._unmeasured: dict[int, str] = {}
+        self._directions: dict[int, int] = {}
 
     def add_features(self, block: Block, features: Tensor) -> None:
         """Measure the covariance of a block's output."""
         matrix = covariance(_as_samples(block, features))
         is_of_samples = matrix.shape[0] != features.shape[block.channel_axis]
         self._numbers.append(_Number(block.index, "variance", matrix.diagonal().sum()))
+        self._directions[block.index] = matrix.shape[0]
         self._covariances.append(_Covariance(block.index, solvable(matrix), is_of_samples))
         self._reduce_if_large()
 
@@ -105,6 +107,7 @@ class Measuring:
             name=block.name,
             entropy=numbers.get("entropy"),
             is_singular=bool(numbers.get("is_singular", 0.0)),
+            directions=self._directions.get(block.index),
             variance=numbers.get("variance"),
             sigma=numbers.get("sigma"),
             is_identity=bool(numbers.get("is_identity", 0.0)),

@@ -6,7 +6,7 @@ import math
 from itertools import pairwise
 
 from aznas_onnx.proxies.evidence import Evidence, Outcome
-from aznas_onnx.proxies.expressivity import unmeasurable_features
+from aznas_onnx.proxies.expressivity import ROUNDING, largest_entropies, unmeasurable_features
 from aznas_onnx.proxies.registry import Direction, Need, Proxy
 
 __all__ = ["PROGRESSIVITY"]
@@ -22,6 +22,13 @@ def _evaluate(evidence: Evidence) -> Outcome:
     return Outcome(value=min(later - earlier for earlier, later in pairwise(entropies)))
 
 
+def _doubt(evidence: Evidence, value: float) -> str:
+    largest = max(largest_entropies(evidence), default=0.0)
+    if abs(value) <= largest + 2 * ROUNDING:
+        return ""
+    return f"two entropies differ by {largest:.4g} at most"
+
+
 PROGRESSIVITY = Proxy(
     name="progressivity",
     description="smallest increase of expressivity between consecutive blocks",
@@ -33,4 +40,5 @@ PROGRESSIVITY = Proxy(
     cost="that of expressivity, which it shares",
     fidelity="as published",
     for_transformers=False,
+    doubt=_doubt,
 )

@@ -33,6 +33,11 @@ class Need(str, enum.Enum):
     GRADIENTS = "gradients"  # forward and backward: each block's vector-Jacobian product
 
 
+def _no_doubt(evidence: Evidence, value: float) -> str:
+    """Doubt no value."""
+    return ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proxy:
     """One zero-cost proxy.
@@ -65,6 +70,9 @@ class Proxy:
         What it takes, in words.
     fidelity
         ``"as published"``, or what was adapted; empty where nobody says.
+    doubt
+        Says in which range the proxy lies by its definition where a finite value is outside of it, so that no network
+        that can be trained has it; empty for any other value.
     """
 
     name: str
@@ -80,6 +88,7 @@ class Proxy:
     requires: str = ""
     cost: str = ""
     fidelity: str = ""
+    doubt: Callable[[Evidence, float], str] = _no_doubt
 
     @property
     def passes(self) -> str:

@@ -9,6 +9,7 @@ from aznas_onnx.proxies.registry import Direction, Need, Proxy
 
 __all__ = ["SIGMA_OFFSET", "TRAINABILITY"]
 
+_MOST_GROWTH = 100.0  # of a gradient in one block; with more than that, or less than its reciprocal, nothing trains
 SIGMA_OFFSET = 1e-6  # of the published code: a block that lets nothing through scores about -1e6
 
 
@@ -28,9 +29,25 @@ def _evaluate(evidence: Evidence) -> Outcome:
     return Outcome(value=value, warnings=warnings)
 
 
+def _doubt(evidence: Evidence, value: float) -> str:
+    """A block that multiplies gradients by a hundred, or by a hundredth, scores -98."""
+    least = _score_of(_MOST_GROWTH)
+    if least <= value <= SIGMA_OFFSET:
+        return ""
+    measured = [block for block in evidence.blocks if block.sigma is not None]
+    worst = min(measured, key=_score)
+    return (
+        f"it lies between {least:.0f} and 0 where gradients pass, and block {worst.name!r} multiplies them by "
+        f"{worst.sigma:.1e}; see whether the blocks are the ones you mean (`aznas inspect`)"
+    )
+
+
 def _score(block: BlockEvidence) -> float:
+    return _score_of(block.sigma or 0.0)
+
+
+def _score_of(sigma: float) -> float:
     """Eq. 11: 0 where the spectral norm is 1, equally low for s and 1/s."""
-    sigma = block.sigma or 0.0
     return -sigma - 1.0 / (sigma + SIGMA_OFFSET) + 2.0
 
 
@@ -44,4 +61,5 @@ TRAINABILITY = Proxy(
     origin="AZ-NAS: Lee and Ham, CVPR 2024",
     cost="the pass of AZ-NAS: one forward and one backward",
     fidelity="as published",
+    doubt=_doubt,
 )

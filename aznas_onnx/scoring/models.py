@@ -28,7 +28,7 @@ from aznas_onnx.results import ProxyScores, ProxyValue, Status
 from aznas_onnx.scoring.device import resolve_device
 from aznas_onnx.scoring.runner import Runner
 from aznas_onnx.scoring.settings import ScoreSettings
-from aznas_onnx.scoring.values import inapplicable, value_of, warnings_of
+from aznas_onnx.scoring.values import impossible_values, inapplicable, value_of, warnings_of
 from aznas_onnx.timing import Clock
 
 if TYPE_CHECKING:
@@ -401,7 +401,7 @@ def _evaluate(proxies: Sequence[Proxy], evidence: Sequence[Evidence]) -> tuple[d
             continue
         outcomes = [_outcome(proxy, seed_evidence) for seed_evidence in evidence]
         values[proxy.name] = value_of(proxy, outcomes)
-        doubts += warnings_of(proxy, outcomes)
+        doubts += (*warnings_of(proxy, outcomes), *impossible_values(proxy, evidence, outcomes))
     return values, doubts
 
 

@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 from statistics import fmean, stdev
 
-from aznas_onnx.proxies import Outcome, Proxy
+from aznas_onnx.proxies import PROXIES, Evidence, Outcome, Proxy
 from aznas_onnx.results import ProxyValue
 
-__all__ = ["inapplicable", "value_of", "warnings_of"]
+__all__ = ["impossible_values", "inapplicable", "value_of", "warnings_of"]
 
 
 def inapplicable(proxy: Proxy) -> ProxyValue:
@@ -42,3 +42,15 @@ def warnings_of(proxy: Proxy, outcomes: Sequence[Outcome]) -> list[str]:
     if lost and 2 * len(lost) < len(outcomes):
         found[f"{proxy.name} has no finite value for {len(lost)} of {len(outcomes)} seeds: {lost[0].reason}"] = None
     return list(found)
+
+
+def impossible_values(proxy: Proxy, evidence: Sequence[Evidence], outcomes: Sequence[Outcome]) -> list[str]:
+    """Return a sentence where a built-in proxy is where no network can be, for the seed that is farthest out."""
+    if not PROXIES.is_built_in(proxy.name):
+        return []
+    pairs = [(one, outcome.value) for one, outcome in zip(evidence, outcomes, strict=True)]
+    found = [(value, doubt) for one, value in pairs if math.isfinite(value) and (doubt := proxy.doubt(one, value))]
+    if not found:
+        return []
+    value, doubt = max(found, key=lambda pair: abs(pair[0]))
+    return [f"{proxy.name} is {value:,.4g}, out of its range: {doubt}"]
