@@ -39,6 +39,8 @@ def execute(path: Path, kind: str) -> ModuleType:
         changed_ns = path.stat().st_mtime_ns
     except OSError as error:
         raise SettingsError(f"{kind} file {path} cannot be read: {error.strerror or error}") from error
+    if not path.is_file():
+        raise SettingsError(f"{kind} file {path} cannot be read: it is no regular file")
     return _execute(path.resolve(), kind, changed_ns)
 
 

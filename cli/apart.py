@@ -23,6 +23,7 @@ from types import FrameType, MappingProxyType
 from typing import Any
 
 from aznas_onnx.errors import AznasError
+from aznas_onnx.memory import available_bytes
 from aznas_onnx.offspring import end_with_parent, interrupts_ignored
 
 __all__ = ["Apart", "Bug", "EndedError", "apart", "ended_by_signals"]
@@ -219,20 +220,13 @@ def _limit_memory() -> None:
         return
     import resource
 
-    rooms = [_number(Path("/proc/meminfo"), "MemAvailable:", 1024), _number(Path("/sys/fs/cgroup/memory.max"), "", 1)]
-    known = [room for room in rooms if room is not None]
-    if known:
+    room = available_bytes()
+    if room is not None:
         most = resource.getrlimit(resource.RLIMIT_DATA)[1]
-        least = min(known) if most == resource.RLIM_INFINITY else min(*known, most)
         with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_DATA, (least, most))
-
-
-def _number(path: Path, label: str, unit: int) -> int | None:
-    """Return the number that follows a label in a file of the kernel, or None where there is none."""
-    with contextlib.suppress(OSError, ValueError):
-        return int(path.read_text(encoding="ascii").partition(label)[2 if label else 0].split()[0]) * unit
-    return None
+            resource.setrlimit(
+                resource.RLIMIT_DATA, (room if most == resource.RLIM_INFINITY else min(room, most), most)
+            )
 
 
 def _called(work: Callable[..., Any], arguments: tuple[Any, ...], tell: Tell) -> tuple[Any, ...]:

@@ -253,7 +253,7 @@ def _report(result: GateResult, output_format: str, origin: str, reports: dict[s
 def _rules(
     options: dict[str, Any], policy_file: Path | None, *, no_policy: bool, allow_python: bool
 ) -> tuple[dict[str, Any], dict[str, Any], str]:
-    """Return the rules of the file as far as no option overrides them, those of options, and where they come from.
+    """Return the rules of the file, those of options, which come first, and where they come from.
 
     Raises
     ------
@@ -268,10 +268,10 @@ def _rules(
     given = {name: value for name, value in options.items() if value not in (None, (), {})}
     if path is None:
         return {}, given, "options"
-    read = read_policy(_relative(path))
-    tables = ("floors", "spreads")  # an option adds to these
-    rules = {name: value for name, value in read.items() if name not in given or name in tables}
+    rules = read_policy(_relative(path))
     origin = printable(_from_here(path))
+    if not allow_python and "proxies" in given:
+        rules.pop("proxies", None)  # an option overrides them, so that none need be executed
     files = () if allow_python else python_files(rules)
     if files:
         raise SettingsError(

@@ -146,7 +146,11 @@ def _appending(environment: Mapping[str, str], variable: str) -> AbstractContext
 
 
 def _write(path: Path, text: str) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NONBLOCK", 0)  # a pipe may have no reader
     try:
-        path.write_text(text, encoding="utf-8")
+        with open(os.open(path, flags, 0o666), "w", encoding="utf-8") as stream:  # noqa: PTH123 - a descriptor
+            if hasattr(os, "set_blocking"):
+                os.set_blocking(stream.fileno(), True)
+            stream.write(text)
     except OSError as error:
         raise SettingsError(f"the report {path} cannot be written: {error.strerror or error}") from error

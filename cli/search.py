@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -126,7 +127,7 @@ def search(
     if db is None:
         db = Path(f"{get(space, **settings['space_options']).name}-{time.strftime('%Y%m%d-%H%M%S')}.db")
         click.echo(f"study: {printable(str(db))}", err=True)
-    if settings["resume"] and db.exists():
+    if settings["resume"] and os.path.exists(db):  # noqa: PTH110 - which never raises
         scored = len(Study.open(db).trials)
         if scored > settings["iterations"]:
             already = f"the study has {plural(scored, 'candidate')} already"

@@ -21,6 +21,7 @@ LEVELS = {
     "counts": 1,
     "memory": 1,
     "demand": 4,
+    "documents": 1,
     "own_files": 1,
     "results": 1,
     "latency": 1,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from aznas_onnx.documents import finite, text, whole
 from aznas_onnx.results import ProxyScores, ProxyValue, Status
 
 __all__ = ["Record", "decode", "encode", "make_record"]
@@ -92,16 +93,20 @@ def decode(fields: Mapping[str, Any]) -> Record:
     if not isinstance(fields["arch"], str):
         raise TypeError("arch is not a text")
     if "failed" in fields:
-        return Record(arch=fields["arch"], reason=str(fields["failed"]), elapsed_s=float(fields["seconds"]))
+        return Record(arch=fields["arch"], reason=text(fields["failed"]), elapsed_s=finite(fields["seconds"]))
     names = fields.get("proxies") or [*(name for name in fields if name not in _NOT_PROXIES), "macs"]
     return Record(
         arch=fields["arch"],
         proxies={name: _value(name, fields) for name in names},
-        macs=fields["macs"],
-        params=fields["params"],
-        layers=fields["layers"],
-        elapsed_s=float(fields["seconds"]),
+        macs=_count(fields["macs"]),
+        params=_count(fields["params"]),
+        layers=_count(fields["layers"]),
+        elapsed_s=finite(fields["seconds"]),
     )
+
+
+def _count(value: Any) -> int | None:
+    return None if value is None else whole(value)
 
 
 _NOT_PROXIES = frozenset((*_RESERVED, "proxies", "values", "schema", "settings", "selection", "software"))
@@ -119,10 +124,11 @@ def _value(name: str, fields: Mapping[str, Any]) -> ProxyValue:
     clashing = fields.get("values", {})
     mean = clashing[name] if name in clashing else fields[name]
     per_seed = fields.get("per_seed", {}).get(name, ())
+    stderr = fields.get("stderr", {}).get(name)
     return ProxyValue(
-        mean=None if mean is None else float(mean),
-        stderr=fields.get("stderr", {}).get(name),
-        per_seed=tuple(-math.inf if one is None else one for one in per_seed),
-        reason=fields["missing"][name] if mean is None else None,
+        mean=None if mean is None else finite(mean),
+        stderr=None if stderr is None else finite(stderr),
+        per_seed=tuple(-math.inf if one is None else finite(one) for one in per_seed),
+        reason=text(fields["missing"][name]) if mean is None else None,
         applies=name not in fields.get("inapplicable", ()),
     )

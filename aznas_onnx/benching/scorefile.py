@@ -12,12 +12,15 @@ from types import TracebackType
 from typing import IO, Any
 
 from aznas_onnx.benching.records import Record, decode, encode
+from aznas_onnx.documents import parse_json, read_bytes, shown, table
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.proxies import Direction, directions_of, without_references
 
 __all__ = ["ScoreFile", "Scores", "read_scores"]
 
 SCHEMA = "aznas.scores/1"
+
+_MOST_BYTES = 2**34
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,18 +61,15 @@ def read_scores(path: str | os.PathLike[str]) -> Scores:
         If the file cannot be read or is not a scores file.
     """
     name = Path(path)
-    try:
-        lines = name.read_bytes().split(b"\n")[:-1]
-    except OSError as error:
-        raise SettingsError(f"{name} cannot be read: {error.strerror or error}") from error
+    lines = read_bytes(name, str(name), most_bytes=_MOST_BYTES).split(b"\n")[:-1]
     if not lines:
         raise SettingsError(f"{name} holds no scores yet")
     first: dict[str, Any] = {}
     records = {}
     for number, line in enumerate(lines, 1):
         try:
-            fields = json.loads(line)
-            first = first or fields
+            fields = table(parse_json(line, "it is no JSON"))
+            first = first or dict(fields)
             record = decode(fields)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise SettingsError(f"{name}, line {number} is not a score that `aznas bench` wrote ({error})") from error
@@ -77,13 +77,18 @@ def read_scores(path: str | os.PathLike[str]) -> Scores:
             raise SettingsError(f"{name}, line {number} begins scores with other settings than those before it")
         records[record.arch] = record
     if first.get("schema") != SCHEMA:
-        raise SettingsError(f"{name} has schema {first.get('schema')!r}; {SCHEMA!r} is needed")
-    return Scores(
-        settings=first["settings"],
-        selection=first.get("selection", {}),
-        software=first.get("software", {}),
-        records=records,
-    )
+        raise SettingsError(f"{name} has schema {shown(first.get('schema'))}; {SCHEMA!r} is needed")
+    try:
+        found = Scores(
+            settings=table(first["settings"]),
+            selection=table(first.get("selection", {})),
+            software=table(first.get("software", {})),
+            records=records,
+        )
+        table(found.settings["space"]), table(found.settings["scoring"]), found.directions
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise SettingsError(f"{name} is damaged: the settings in its first line cannot be read ({error})") from error
+    return found
 
 
 class ScoreFile:
@@ -154,10 +159,12 @@ class ScoreFile:
 
 
 def _open(path: Path) -> IO[bytes]:
+    if os.path.lexists(path) and not os.path.isfile(path):  # noqa: PTH113 - which never raises
+        raise SettingsError(f"{path} cannot be written: it is no regular file")
     try:
         stream = path.open("a+b")
-    except OSError as error:
-        raise SettingsError(f"{path} cannot be written: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}") from error
     try:
         import fcntl
     except ImportError:  # Windows: two writers would score everything twice, and harm nothing else

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from aznas_onnx.documents import read_text
 from aznas_onnx.errors import SettingsError
 
 __all__ = ["ARCH_COLUMN", "Truth", "read_truth"]
@@ -66,10 +68,9 @@ def read_truth(path: str | os.PathLike[str], columns: Sequence[str] | None = Non
     """
     name = Path(path)
     try:
-        with name.open(encoding="utf-8-sig", newline="") as stream:
-            rows = list(csv.reader(stream))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SettingsError(f"{name} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        rows = list(csv.reader(io.StringIO(read_text(name, str(name)), newline="")))
+    except csv.Error as error:
+        raise SettingsError(f"{name} cannot be read: {error}") from error
     header = [title.strip() for title in rows[0]] if rows else []
     if ARCH_COLUMN not in header or len(set(header)) != len(header):
         found = ", ".join(header) or "nothing"
@@ -109,15 +110,19 @@ def _number_columns(
             word = dict(body)[words[0]][index]
             raise SettingsError(f"{name}, line {words[0]}: {title} is {word!r}; a number or nothing is needed")
         if not words and any(number is not None and math.isfinite(number) for number in numbers):
-            yield title, [math.nan if number is None or not math.isfinite(number) else number for number in numbers]
+            yield title, [math.nan if number is None else number for number in numbers]
 
 
 def _number(text: str) -> float | None:
-    """Return the number in a field, NaN where it is empty; None where it is a word."""
+    """Return the number in a field, NaN where it is empty; None where it is a word, or no finite number."""
+    text = text.strip()
+    if not text:
+        return math.nan
     try:
-        return float(text) if text.strip() else math.nan
+        number = float(text) if text.isascii() and "_" not in text else math.nan
     except ValueError:
         return None
+    return number if math.isfinite(number) else None
 
 
 def _chosen(

@@ -6,7 +6,6 @@ import difflib
 import os
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
 
 from aznas_onnx.errors import UnknownNameError
 from aznas_onnx.gating.population import Population
@@ -89,7 +88,7 @@ def find_population(reference: str | os.PathLike[str]) -> Population:
     if text in {bundled.name for bundled in BUNDLED}:
         stored = resources.files("aznas_onnx.gating") / "populations" / f"{text}.json"
         return Population.parse(stored.read_text(encoding="utf-8"), text)
-    if Path(text).is_file() or text.endswith(".json"):
+    if os.path.lexists(text) or text.endswith(".json"):
         return Population.read(text)
     names = [bundled.name for bundled in BUNDLED]
     close = difflib.get_close_matches(text, names, n=2, cutoff=0.4)

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import difflib
-import sys
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from aznas_onnx.counts import parse_count
+from aznas_onnx.documents import finite, flag, parse_toml, read_text, shown, whole
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.gating.policy import Inconclusive, Policy
 from aznas_onnx.proxies import is_reference
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 __all__ = ["find_policy_file", "python_files", "read_policy"]
 
 _OWN, _SHARED = "aznas.toml", "pyproject.toml"
+_MOST_BYTES = 2**20
 
 
 def find_policy_file(folder: Path) -> Path | None:
@@ -29,9 +26,9 @@ def find_policy_file(folder: Path) -> Path | None:
     In one folder ``aznas.toml`` comes before ``pyproject.toml``, which counts only if it has the table.
     """
     for place in (folder, *folder.parents):
-        if (place / _OWN).is_file():
+        if os.path.lexists(place / _OWN):  # what is there and cannot be read is a mistake, not an absence
             return place / _OWN
-        if (place / _SHARED).is_file() and _table(place / _SHARED) is not None:
+        if os.path.lexists(place / _SHARED) and _table(place / _SHARED) is not None:
             return place / _SHARED
         if (place / ".git").exists():
             return None
@@ -59,11 +56,11 @@ def read_policy(path: Path) -> dict[str, Any]:
         if name not in _READERS:
             close = difflib.get_close_matches(name, _READERS, n=1)
             hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(_READERS)}"
-            raise SettingsError(f"{path} has a rule {key!r}, which does not exist; {hint}")
+            raise SettingsError(f"{path} has a rule {shown(key)}, which does not exist; {hint}")
         try:
             rules[name] = _READERS[name](value)
         except (TypeError, ValueError) as error:
-            raise SettingsError(f"{path}: {key} is {value!r}; {error}") from error
+            raise SettingsError(f"{path}: {key} is {shown(value)}; {error}") from error
     if "baseline" in rules:
         rules["baseline"] = tuple(str(path.parent / one) for one in rules["baseline"])
     if "reference" in rules:
@@ -82,13 +79,7 @@ def python_files(rules: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _table(path: Path) -> Mapping[str, Any] | None:
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or "it is no text"
-        raise SettingsError(f"policy {path} cannot be read: {reason}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"policy {path} is not TOML: {error}") from error
+    document = parse_toml(read_text(path, f"policy {path}", most_bytes=_MOST_BYTES), f"policy {path}")
     found: Any = document
     for key in ("tool", "aznas", "gate") if path.name == _SHARED else ("gate",):
         found = found.get(key) if isinstance(found, dict) else None
@@ -111,46 +102,29 @@ def _texts(value: Any) -> tuple[str, ...]:
     return tuple(_text(one) for one in value)
 
 
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError("a number is accepted")
-    return float(value)
-
-
-def _whole(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError("a whole number is accepted")
-    return value
-
-
 def _count(value: Any) -> int:
-    return parse_count(value) if isinstance(value, str) else _whole(value)
-
-
-def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError("true or false is accepted")
-    return value
+    return parse_count(value) if isinstance(value, str) else whole(value)
 
 
 def _numbers(value: Any) -> dict[str, float]:
     if not isinstance(value, dict):
         raise TypeError("a table of proxies and numbers is accepted")
-    return {name: _number(number) for name, number in value.items()}
+    return {name: finite(number) for name, number in value.items()}
 
 
 def _shapes(value: Any) -> dict[str, tuple[int, ...]]:
     if not isinstance(value, dict) or not all(isinstance(shape, list) for shape in value.values()):
         raise TypeError("a table of inputs and lists of sizes is accepted")
-    return {name: tuple(_whole(size) for size in shape) for name, shape in value.items()}
+    return {name: tuple(whole(size) for size in shape) for name, shape in value.items()}
 
 
 def _values(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise TypeError("a table of inputs and what they hold is accepted")
     held = [one for entry in value.values() for one in (entry if isinstance(entry, list) else [entry])]
-    if not all(isinstance(one, bool | int | float) for one in held):
-        raise TypeError("a table of inputs and numbers, true or false is accepted")
+    for one in held:
+        if not isinstance(one, bool):
+            finite(one)
     return value
 
 
@@ -163,31 +137,31 @@ def _inconclusive(value: Any) -> Inconclusive:
 _READERS: Mapping[str, Callable[[Any], Any]] = {
     "baseline": _texts,
     "reference": _texts,
-    "min_percentile": _number,
-    "tolerance": _number,
-    "min_shortcuts": _number,
+    "min_percentile": finite,
+    "tolerance": finite,
+    "min_shortcuts": finite,
     "proxies": _texts,
     "aggregate": _text,
     "spreads": _numbers,
     "max_macs": _count,
     "max_params": _count,
     "max_activation_bytes": _count,
-    "max_latency": _number,
-    "max_latency_ratio": _number,
+    "max_latency": finite,
+    "max_latency_ratio": finite,
     "floors": _numbers,
     "inconclusive": _inconclusive,
-    "confidence": _number,
-    "min_seeds": _whole,
-    "max_seeds": _whole,
-    "seed": _whole,
+    "confidence": finite,
+    "min_seeds": whole,
+    "max_seeds": whole,
+    "seed": whole,
     "effort": _text,
-    "batch_size": _whole,
+    "batch_size": whole,
     "device": _text,
-    "time_limit": _number,
+    "time_limit": finite,
     "blocks": _texts,
     "input_shapes": _shapes,
     "cut_at": _texts,
     "values": _values,
-    "keep_graph": _flag,
+    "keep_graph": flag,
 }
 assert set(_READERS) == set(Policy.names())

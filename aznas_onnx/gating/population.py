@@ -11,6 +11,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from aznas_onnx.documents import finite, flag, parse_json, read_text, shown, table, whole
+from aznas_onnx.documents import text as as_text
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.results import ProxyScores, Status
 
@@ -56,8 +58,14 @@ class PopulationSettings:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> PopulationSettings:
         """Read what :meth:`as_json` gave."""
-        lists = {"input_shape": tuple(data["input_shape"]), "blocks": tuple(data.get("blocks", ()))}
-        return cls(**{**data, **lists})
+        read = {
+            "effort": as_text(data["effort"]),
+            "batch_size": whole(data["batch_size"], 1),
+            "input_shape": tuple(whole(size, 1) for size in data["input_shape"]),
+            "blocks": tuple(as_text(pattern) for pattern in data.get("blocks", ())),
+        }
+        flags = {name: flag(data[name]) for name in ("keep_graph", "as_published") if name in data}
+        return cls(**{**data, **read, **flags})
 
     def as_scoring(self) -> dict[str, Any]:
         """Return them as arguments of :func:`aznas_onnx.scoring.score`."""
@@ -212,11 +220,7 @@ class Population:
         SettingsError
             If it cannot be read, or is no reference.
         """
-        try:
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = (error.strerror if isinstance(error, OSError) else None) or "it is no text"
-            raise SettingsError(f"reference {os.fspath(path)} cannot be read: {reason}") from error
+        text = read_text(path, f"reference {os.fspath(path)}")
         return cls.parse(text, os.fspath(path))
 
     @classmethod
@@ -228,23 +232,20 @@ class Population:
         SettingsError
             If it is no reference, or one of another schema.
         """
-        try:
-            data = json.loads(text)
-        except ValueError as error:
-            raise SettingsError(f"{origin} is no reference: it is not JSON ({error})") from error
+        data = parse_json(text, f"{origin} is no reference")
         schema = data.get("schema") if isinstance(data, dict) else None
         if schema != SCHEMA:
-            found = "no schema" if schema is None else f"schema {schema!r}"
+            found = "no schema" if schema is None else f"schema {shown(schema)}"
             raise SettingsError(f"{origin} is no reference: it has {found}, and {SCHEMA!r} was expected")
         try:
             return cls(
-                name=str(data["name"]),
-                description=str(data["description"]),
-                command=str(data["command"]),
-                settings=PopulationSettings.from_json(data["settings"]),
-                members=tuple(_member(fields) for fields in data["members"]),
-                seeds=int(data["seeds"]),
-                software=MappingProxyType(dict(data["software"])),
+                name=as_text(data["name"]),
+                description=as_text(data["description"]),
+                command=as_text(data["command"]),
+                settings=PopulationSettings.from_json(table(data["settings"])),
+                members=tuple(_member(table(fields)) for fields in data["members"]),
+                seeds=whole(data["seeds"], 1),
+                software=MappingProxyType({name: as_text(one) for name, one in table(data["software"]).items()}),
             )
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, SettingsError):
@@ -254,11 +255,11 @@ class Population:
 
 def _member(fields: Mapping[str, Any]) -> Member:
     values = {
-        name: None if value is None else float(value)
+        name: None if value is None else finite(value)
         for name, value in fields.items()
         if name not in ("model", "params")
     }
-    return Member(model=str(fields["model"]), values=MappingProxyType(values), params=int(fields["params"]))
+    return Member(model=as_text(fields["model"]), values=MappingProxyType(values), params=whole(fields["params"]))
 
 
 def _told(key: str) -> str:

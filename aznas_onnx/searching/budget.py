@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -128,8 +129,10 @@ class Budget:
     latency_ms: float | None = None
 
     def __post_init__(self) -> None:
-        if self.latency_ms is not None and not self.latency_ms > 0:
-            raise SettingsError(f"a latency of {self.latency_ms:g} ms admits nothing; give milliseconds above 0")
+        if self.latency_ms is not None and not (math.isfinite(self.latency_ms) and self.latency_ms > 0):
+            raise SettingsError(
+                f"a latency of {self.latency_ms:g} ms admits nothing; give a finite number of milliseconds above 0"
+            )
 
     def limits(self) -> Iterator[tuple[str, Limit]]:
         """Yield name and limit of each count, open ones included."""

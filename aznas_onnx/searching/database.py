@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from aznas_onnx.documents import parse_json, table
 from aznas_onnx.errors import AznasError
 from aznas_onnx.searching.settings import StudySettings
 
@@ -77,6 +79,7 @@ _SCHEMA = (
         milliseconds REAL NOT NULL
     )""",
 )
+_TABLES = ("study", "writers", "claims", "trials", "latencies")
 
 
 class StudyError(AznasError, ValueError):
@@ -109,7 +112,7 @@ def open_reader(path: Path) -> Iterator[sqlite3.Connection]:
     StudyError
         If there is no file, or it holds no study that this version reads.
     """
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110 - which never raises
         raise StudyError(f"there is no study {path}; `aznas search --db {path}` makes one")
     _refuse_other_files(path)
     with explained(path), contextlib.closing(_patiently(lambda: _for_reading(path))) as connection:
@@ -126,7 +129,7 @@ def stored_settings(path: Path) -> StudySettings | None:
     StudyError
         If the file is something else.
     """
-    if not path.exists():
+    if not os.path.lexists(path):
         return None
     _refuse_other_files(path)
     with explained(path), contextlib.closing(_patiently(lambda: _for_reading(path))) as connection:
@@ -157,8 +160,8 @@ def read_settings(connection: sqlite3.Connection, path: Path | None) -> StudySet
     """
     row = connection.execute("SELECT settings FROM study").fetchone()
     try:
-        return StudySettings.from_json(json.loads(row[0]))
-    except (TypeError, ValueError, KeyError) as error:
+        return StudySettings.from_json(table(parse_json(row[0], "the settings")))
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
         raise StudyError(f"{path} is damaged: its settings cannot be read ({error})") from error
 
 
@@ -189,15 +192,21 @@ def explained(path: Path | None) -> Iterator[None]:
 
 
 def _refuse_other_files(path: Path) -> None:
-    if path.is_dir():
+    if str(path) == ":memory:":
+        raise StudyError(
+            f"{path} is SQLite's name for a study that nobody could open later; name a file, such as run.db"
+        )
+    if os.path.isdir(path):  # noqa: PTH112 - which never raises
         raise StudyError(f"{path} is a folder; a study is one file, such as run.db")
+    if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113
+        raise StudyError(f"{path} is no regular file; a study is one, such as run.db")
     try:
         with path.open("rb") as file:
             start = file.read(len(_SQLITE_MAGIC))
     except FileNotFoundError:
         return
-    except OSError as error:
-        raise StudyError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:
+        raise StudyError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if start and start != _SQLITE_MAGIC:  # an empty file is what a search killed in its first moment leaves
         raise StudyError(f"{path} is not a study: it is no SQLite database")
 
@@ -261,7 +270,21 @@ def _holds_study(connection: sqlite3.Connection, path: Path | None) -> bool:
             f"{path} has schema version {version} and this version of aznas-onnx reads {_SCHEMA_VERSION}; "
             "use the version that wrote it, or a newer one"
         )
+    _check_tables(connection, path)
     return True
+
+
+def _check_tables(connection: sqlite3.Connection, path: Path | None) -> None:
+    """Refuse a file in which something else stands for our tables, or acts when they are written to."""
+    found = {
+        name: kind if not str(sql).upper().startswith("CREATE VIRTUAL") else "virtual table"
+        for kind, name, sql in connection.execute("SELECT type, name, sql FROM sqlite_master")
+    }
+    strange = [name for name, kind in found.items() if kind in ("trigger", "view", "virtual table")]
+    missing = [name for name in _TABLES if found.get(name) != "table"]
+    if strange or missing:
+        what = f"it has the {found[strange[0]]} {strange[0]!r}" if strange else f"it has no table {missing[0]!r}"
+        raise StudyError(f"{path} is damaged: {what}; go back to a copy of it")
 
 
 def _header(connection: sqlite3.Connection) -> tuple[int, int, int]:

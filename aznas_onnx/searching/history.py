@@ -13,11 +13,12 @@ import platform
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from aznas_onnx.documents import finite, flag, parse_json, table, text, whole
 from aznas_onnx.results import ProxyValue, Status
 from aznas_onnx.searching.budget import Cost
 from aznas_onnx.searching.database import (
@@ -33,6 +34,8 @@ from aznas_onnx.searching.settings import StudySettings
 from aznas_onnx.searching.trial import Origin, Proposal, Trial
 
 __all__ = ["Claim", "History", "read_software", "read_trials"]
+
+T = TypeVar("T")
 
 _SOFTWARE = ("aznas-onnx", "torch", "onnx", "numpy")
 _SELECT = (
@@ -141,14 +144,25 @@ class History:
                 "FROM claims JOIN writers ON writer = writers.id"
             ).fetchall()
             alive = {self._writer: True}
-            for _, _, writer, host, process, seen in rows:
+            for number, _, writer, *signature in rows:
                 if writer not in alive:
-                    alive[writer] = Writer(host=host, process=process, seen=seen).is_alive()
+                    alive[writer] = self._is_alive(number, *signature)
             dead = [(writer,) for writer, lives in alive.items() if not lives]
             if dead:
                 with transaction(self._connection):
                     self._connection.executemany("DELETE FROM claims WHERE writer = ?", dead)
         return [(number, genotype) for number, genotype, writer, *_ in rows if alive[writer]]
+
+    def _is_alive(self, number: int, host: Any, process: Any, seen: Any) -> bool:
+        """Whether the process that claimed a candidate may still be at work."""
+        writer = _writer(self.path, host, process, seen)
+        if writer.is_ahead:
+            raise StudyError(
+                f"{self.path}: candidate {number} is claimed by a process on {host!r} that was last seen "
+                f"{writer.seen - time.time():,.0f} s from now; set the clock right, there or here, or delete the rows "
+                "of the table claims if nothing works on the study there"
+            )
+        return writer.is_alive()
 
     def claim(self, proposal: Proposal) -> bool:
         """Reserve a candidate for this process; False where another process has its number or genotype already."""
@@ -202,7 +216,12 @@ class History:
             row = self._connection.execute(
                 "SELECT milliseconds FROM latencies WHERE genotype = ?", (genotype,)
             ).fetchone()
-        return None if row is None else float(row[0])
+        try:
+            return None if row is None else finite(row[0])
+        except (TypeError, ValueError) as error:
+            raise StudyError(
+                f"{self.path} is damaged: the latency of {genotype} cannot be read ({error}); go back to a copy of it"
+            ) from error
 
     def keep_latency(self, genotype: str, milliseconds: float) -> float:
         """Store a measurement; return it, or that of another process that was quicker."""
@@ -247,7 +266,10 @@ def read_trials(connection: sqlite3.Connection, path: Path | None) -> tuple[Tria
 def read_software(connection: sqlite3.Connection) -> tuple[dict[str, str], ...]:
     """Return the versions of Python and the main packages that wrote to an open study, each combination once."""
     rows = connection.execute("SELECT software FROM writers GROUP BY software ORDER BY min(id)").fetchall()
-    return tuple(json.loads(row[0]) for row in rows)
+    try:
+        return tuple(dict(table(parse_json(row[0], "the software"))) for row in rows)
+    except (TypeError, ValueError) as error:
+        raise StudyError(f"the study is damaged: what wrote to it cannot be read ({error})") from error
 
 
 def _begins_anew(connection: sqlite3.Connection, path: Path | None, settings: StudySettings) -> bool:
@@ -256,13 +278,22 @@ def _begins_anew(connection: sqlite3.Connection, path: Path | None, settings: St
         if connection.execute("SELECT 1 FROM trials LIMIT 1").fetchone():
             return False
         writers = connection.execute("SELECT host, process, seen_at FROM writers").fetchall()
-        if any(Writer(host=host, process=process, seen=seen).is_alive() for host, process, seen in writers):
+        if any(_writer(path, *signature).is_alive() for signature in writers):
             return False
         connection.execute("DELETE FROM writers")
         connection.execute("DELETE FROM latencies")
         connection.execute("DELETE FROM claims")
         connection.execute("UPDATE study SET settings = ?", (json.dumps(settings.as_json()),))
         return True
+
+
+def _writer(path: Path | None, host: Any, process: Any, seen: Any) -> Writer:
+    try:
+        return Writer(host=text(host), process=text(process), seen=finite(seen))
+    except (TypeError, ValueError) as error:
+        raise StudyError(
+            f"{path} is damaged: what wrote to it cannot be read ({error}); go back to a copy of it"
+        ) from error
 
 
 def _check_resumable(path: Path | None, stored: StudySettings, asked: StudySettings, resume: bool) -> None:
@@ -280,7 +311,7 @@ def _decoded(connection: sqlite3.Connection, path: Path | None, after: int) -> I
     for row in connection.execute(_SELECT, (after,)):
         try:
             yield row[0], _trial(row[1:])
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
+        except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
             raise StudyError(
                 f"{path} is damaged: trial {row[1]} cannot be read ({error}); go back to a copy of it"
             ) from error
@@ -289,10 +320,37 @@ def _decoded(connection: sqlite3.Connection, path: Path | None, after: int) -> I
 def _trial(row: tuple[Any, ...]) -> Trial:
     number, genotype, origin, parent, tries, macs, params, layers, paper_flops, *result = row
     status, reason, proxies, elapsed_s, latency_ms = result
-    cost = Cost(macs=macs, params=params, layers=layers, paper_flops=paper_flops, latency_ms=latency_ms)
-    proposal = Proposal(number=number, genotype=genotype, origin=Origin(origin), parent=parent, tries=tries, cost=cost)
-    values = {name: ProxyValue(**value) for name, value in json.loads(proxies).items()}
-    return Trial(proposal=proposal, status=Status(status), reason=reason, proxies=values, elapsed_s=elapsed_s)
+    cost = Cost(
+        macs=whole(macs),
+        params=whole(params),
+        layers=whole(layers),
+        paper_flops=_optional(whole, paper_flops),
+        latency_ms=_optional(finite, latency_ms),
+    )
+    proposal = Proposal(
+        number=whole(number),
+        genotype=text(genotype),
+        origin=Origin(origin),
+        parent=_optional(whole, parent),
+        tries=whole(tries, 1),
+        cost=cost,
+    )
+    values = {name: _value(table(value)) for name, value in table(parse_json(proxies, "the proxies")).items()}
+    reason = _optional(text, reason)
+    return Trial(proposal=proposal, status=Status(status), reason=reason, proxies=values, elapsed_s=finite(elapsed_s))
+
+
+def _value(fields: Mapping[str, Any]) -> ProxyValue:
+    return ProxyValue(
+        mean=_optional(finite, fields["mean"]),
+        stderr=_optional(finite, fields["stderr"]),
+        reason=_optional(text, fields["reason"]),
+        applies=flag(fields["applies"]),
+    )
+
+
+def _optional(read: Callable[[Any], T], value: Any) -> T | None:
+    return None if value is None else read(value)
 
 
 def _encoded(proxies: Mapping[str, ProxyValue]) -> str:

@@ -14,6 +14,7 @@ __all__ = ["HEARTBEAT_S", "Writer"]
 HEARTBEAT_S = 10.0
 # A process elsewhere (another container on the same volume) is taken for dead after this long without a heartbeat.
 _SILENCE_S = 90.0
+_AHEAD_S = 600.0  # clocks may differ by so much
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,10 +41,16 @@ class Writer:
         """Return the running process."""
         return cls(host=socket.gethostname(), process=_identity(os.getpid()) or str(os.getpid()), seen=time.time())
 
+    @property
+    def is_ahead(self) -> bool:
+        """Whether it runs elsewhere by a clock so far ahead of this one that its silence would never be noticed."""
+        return self.host != socket.gethostname() and self.seen - time.time() > _AHEAD_S
+
     def is_alive(self) -> bool:
         """Whether the process may still be at work."""
         if self.host == socket.gethostname() and os.name == "posix":
-            return _identity(int(self.process.partition(":")[0])) == self.process
+            number = self.process.partition(":")[0]
+            return number.isdecimal() and len(number) < 12 and _identity(int(number)) == self.process
         return time.time() - self.seen < _SILENCE_S
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from aznas_onnx.documents import table, text, whole
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.proxies import Direction, directions_of, without_references
 from aznas_onnx.ranking import Assembly
@@ -82,14 +83,16 @@ class StudySettings:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> StudySettings:
         """Read back what :meth:`as_json` wrote."""
+        space, scoring = table(data["space"]), table(data["scoring"])
+        text(space["name"]), table(space["options"]), directions_of(scoring)
         return cls(
-            space=data["space"],
-            budget=Budget.from_json(data["budget"]),
+            space=space,
+            budget=Budget.from_json(table(data["budget"])),
             count=CountConvention(data["count"]),
             strategy=Strategy(data["strategy"]),
-            top_k=data["top_k"],
-            seed=data["seed"],
-            scoring=data["scoring"],
+            top_k=whole(data["top_k"]),
+            seed=whole(data["seed"]),
+            scoring=scoring,
             assembly=Assembly.from_json(data["assembly"]) if "assembly" in data else Assembly(),
         )
 

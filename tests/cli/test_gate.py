@@ -374,3 +374,11 @@ def test_a_closed_stream_changes_no_verdict(limit: str, status: int, closed: str
     )
     done = subprocess.run(["bash", "-c", command], capture_output=True, check=False, cwd=tmp_path)
     assert done.returncode == status
+
+
+def test_an_option_may_go_beyond_a_limit_of_the_policy_whose_other_end_stays(
+    decided: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "aznas.toml").write_text("[gate]\nmin-seeds = 10\nmax-seeds = 16\nmax-macs = 5\n")
+    assert run(["gate", "new.onnx", "--max-seeds", "20"]) == 0
+    assert (decided["policy"].min_seeds, decided["policy"].max_seeds) == (10, 20)

@@ -1,0 +1,223 @@
+"""Documents from outside, such as policies, references, scores and measurements: read within bounds, and strictly.
+
+A file that is none (a pipe, a device, a folder) is refused before it is opened for long; a document that is nested too
+deeply, or holds a number that is none, is refused by one sentence, whatever the parser would make of it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import stat
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from aznas_onnx.errors import SettingsError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = [
+    "MOST_COUNTED",
+    "finite",
+    "flag",
+    "parse_json",
+    "parse_toml",
+    "read_bytes",
+    "read_text",
+    "shown",
+    "table",
+    "text",
+    "whole",
+]
+
+MOST_COUNTED = 2**63 - 1  # what SQLite, and every array, can hold
+_MOST_BYTES = 2**30
+_MOST_DIGITS = 400  # Python's own limit is ten times that, and a double has no more
+_DEEP = re.compile(r"(?:[\w\"'-]+[ \t]*\.[ \t]*){100}")  # the parser of TOML takes quadratic time for a dotted key
+
+
+def read_bytes(path: str | os.PathLike[str], what: str, *, most_bytes: int = _MOST_BYTES) -> bytes:
+    """Return what a file holds.
+
+    Parameters
+    ----------
+    what
+        What messages call it: ``policy aznas.toml``.
+
+    Raises
+    ------
+    SettingsError
+        If it cannot be read, is no regular file, or is too large.
+    """
+    try:
+        # A pipe that nobody writes to would be waited for.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        with os.fdopen(descriptor, "rb") as stream:
+            mode = os.fstat(stream.fileno()).st_mode
+            if not stat.S_ISREG(mode):
+                raise SettingsError(f"{what} cannot be read: it is no regular file")
+            data = stream.read(most_bytes + 1)
+    except (OSError, ValueError, MemoryError) as error:
+        if isinstance(error, SettingsError):
+            raise
+        reason = getattr(error, "strerror", None) or error
+        if Path(os.fspath(path)[:255]).is_dir():
+            reason = "it is a folder"
+        raise SettingsError(f"{what} cannot be read: {reason}") from error
+    if len(data) > most_bytes:
+        raise SettingsError(f"{what} cannot be read: it has more than {most_bytes:,} bytes")
+    return data
+
+
+def read_text(path: str | os.PathLike[str], what: str, *, most_bytes: int = _MOST_BYTES) -> str:
+    """Return the text of a file in UTF-8; see :func:`read_bytes`."""
+    try:
+        return read_bytes(path, what, most_bytes=most_bytes).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{what} cannot be read: it is no text") from error
+
+
+def parse_json(source: str | bytes, what: str) -> Any:
+    """Return the values of a JSON text, in which every number is finite and every key stands once.
+
+    Raises
+    ------
+    SettingsError
+        If it is none; the message begins with `what`.
+    """
+    try:
+        return json.loads(
+            source, object_pairs_hook=_once, parse_constant=_refuse, parse_float=_finite_text, parse_int=_whole_text
+        )
+    except RecursionError as error:
+        raise SettingsError(f"{what}: it is nested too deeply") from error
+    except ValueError as error:
+        raise SettingsError(f"{what}: it is not JSON ({error})") from error
+
+
+def parse_toml(source: str, what: str) -> dict[str, Any]:
+    """Return the tables of a TOML text.
+
+    Raises
+    ------
+    SettingsError
+        If it is none; the message begins with `what`.
+    """
+    try:
+        if _DEEP.search(source):
+            raise RecursionError
+        found: dict[str, Any] = tomllib.loads(source)
+    except RecursionError as error:
+        raise SettingsError(f"{what} is nested too deeply") from error
+    except ValueError as error:
+        raise SettingsError(f"{what} is not TOML: {error}") from error
+    return found
+
+
+def finite(value: Any) -> float:
+    """Return a number as a float.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is none, or not finite.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError("a number is accepted")
+    if (isinstance(value, int) and abs(value) > MOST_COUNTED) or not math.isfinite(value):
+        raise ValueError("a finite number of usual size is accepted")
+    return float(value)
+
+
+def whole(value: Any, least: int = 0) -> int:
+    """Return a whole number.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is none, below `least`, or larger than anything that is counted.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError("a whole number is accepted")
+    if not least <= value <= MOST_COUNTED:
+        raise ValueError(f"a whole number of {least} or more, below 2**63, is accepted")
+    return value
+
+
+def flag(value: Any) -> bool:
+    """Return true or false.
+
+    Raises
+    ------
+    TypeError
+        If it is neither.
+    """
+    if not isinstance(value, bool):
+        raise TypeError("true or false is accepted")
+    return value
+
+
+def text(value: Any) -> str:
+    """Return a text.
+
+    Raises
+    ------
+    TypeError
+        If it is none.
+    """
+    if not isinstance(value, str):
+        raise TypeError("a text is accepted")
+    return value
+
+
+def table(value: Any) -> Mapping[str, Any]:
+    """Return a table, an object in JSON.
+
+    Raises
+    ------
+    TypeError
+        If it is none.
+    """
+    if not isinstance(value, Mapping):
+        raise TypeError("a table is accepted")
+    return value
+
+
+def shown(value: Any) -> str:
+    """Return a value for a message, however large and deep it is."""
+    import reprlib
+
+    return reprlib.repr(value)
+
+
+def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {shown(twice)} stands there twice")
+    return found
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no number")
+
+
+def _finite_text(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError(f"{shown(digits)} is no finite number")
+    return number
+
+
+def _whole_text(digits: str) -> int:
+    if len(digits) > _MOST_DIGITS:
+        raise ValueError(f"a number has {len(digits):,} digits")
+    return int(digits)
