@@ -76,9 +76,15 @@ def gaps(graph: Graph, facts: Facts, primary: str, own: Collection[str]) -> tupl
     unknown = _unknown_nodes(graph, facts)
     for node in unknown:
         if node.operator not in found:
-            reason = node.unknown or f"node {node.name!r} ({node.operator}) makes a tensor whose shape depends on data"
-            found[node.operator] = reason + _remedy(graph, facts, node, unknown, primary, own)
+            found[node.operator] = _reason(node) + _remedy(graph, facts, node, unknown, primary, own)
     return tuple(found.values())
+
+
+def _reason(node: Node) -> str:
+    if node.unknown:
+        return node.unknown
+    made = "is not scored: what it makes is not known" if node.domain else "makes a tensor whose shape depends on data"
+    return f"node {node.name!r} ({node.operator}) {made}"
 
 
 def _unknown_nodes(graph: Graph, facts: Facts) -> list[Node]:

@@ -53,12 +53,13 @@ def _fitted(value: GraphInput, given: Value) -> Array:
         numbers = np.asarray(given)
         if not numbers.size or numbers.dtype.kind not in "iufb" or value.dtype.kind not in "iufb":
             raise TypeError
-        array = numbers.astype(value.dtype)
+        with np.errstate(over="ignore", invalid="ignore"):
+            array = numbers.astype(value.dtype)
     except (TypeError, ValueError, OverflowError) as error:
         raise SettingsError(
             f"--value gives input {value.name!r} {given!r}; numbers, true or false are accepted"
         ) from error
-    if value.dtype.kind != "f" and not np.array_equal(array, numbers):
+    if not np.isfinite(array).all() or (value.dtype.kind != "f" and not np.array_equal(array, numbers)):
         raise SettingsError(f"--value gives input {value.name!r} {given!r}, which {value.dtype.name} cannot hold")
     if value.shape is not None and not _fits(array.shape, value.shape):
         raise SettingsError(

@@ -216,6 +216,7 @@ class TestValues:
         [
             ({"nothing": 1}, "--value names 'nothing', but the inputs are 'rate', 'x'"),
             ({"rate": 0.5}, "gives input 'rate' 0.5, which int64 cannot hold"),
+            ({"rate": float("nan")}, "gives input 'rate' nan, which int64 cannot hold"),
             ({"rate": "fast"}, "numbers, true or false are accepted"),
             ({"rate": []}, "numbers, true or false are accepted"),
             ({"rate": [1, 2]}, r"2 numbers, which do not fit its shape \(\)"),

@@ -18,6 +18,7 @@ from aznas_onnx.graph.rewrite.rewriting import Rewrite, plural
 __all__ = ["REWRITES", "strip_preprocessing"]
 
 _ML = "ai.onnx.ml::"
+_ENDINGS = {"NONE": "Identity", "SOFTMAX": "Softmax", "LOGISTIC": "Sigmoid"}
 _STANDARDISING = (f"{_ML}Scaler", f"{_ML}Imputer")
 
 
@@ -85,6 +86,27 @@ def _binarizer(editor: Editor, node: Node) -> str | None:
     return None
 
 
+def _linear(editor: Editor, node: Node) -> str | None:
+    """LinearRegressor and LinearClassifier: a layer whose weights are attributes; the classifier has labels, too."""
+    attributes: Any = node.attributes
+    has_labels = node.op_type == "LinearClassifier"
+    weights = np.array(attributes.get("coefficients", ()), dtype=np.float32)
+    rows = len(attributes.get("intercepts", ())) or int(attributes.get("targets", 1))
+    ending = _ENDINGS.get(attributes.get("post_transform", "NONE"))
+    scores = node.outputs[1] if has_labels and len(node.outputs) > 1 else node.outputs[0]
+    if not weights.size or weights.size % rows or ending is None or (has_labels and (rows < 2 or not scores)):
+        return "it has a form that no network ends in"
+    patch = Patch(editor, node)
+    matrix = editor.add_array(weights.reshape(rows, -1), f"{node.name}/coefficients")
+    bias = _row(editor, node, "intercepts")
+    raw = patch.add("Gemm", node.inputs[0], matrix, *([bias] if bias else []), name=node.name, transB=1)
+    patch.add(ending, raw, output=scores)
+    if has_labels and node.outputs[0]:
+        patch.add("ArgMax", raw, version=13, output=node.outputs[0], axis=1, keepdims=0)
+    patch.apply()
+    return None
+
+
 def _feature_vectorizer(editor: Editor, node: Node) -> str | None:
     patch = Patch(editor, node)
     patch.add("Concat", *node.inputs, axis=-1, output=node.outputs[0])
@@ -117,6 +139,7 @@ REWRITES = (
     Rewrite(operators=(f"{_ML}Imputer",), attempt=_imputer, result="Imputer"),
     Rewrite(operators=(f"{_ML}Normalizer",), attempt=_normalizer, result="Normalizer"),
     Rewrite(operators=(f"{_ML}Binarizer",), attempt=_binarizer, result="Binarizer"),
+    Rewrite(operators=(f"{_ML}LinearRegressor", f"{_ML}LinearClassifier"), attempt=_linear, result="linear layer"),
     Rewrite(operators=(f"{_ML}FeatureVectorizer",), attempt=_feature_vectorizer, result="FeatureVectorizer"),
     Rewrite(operators=(f"{_ML}ArrayFeatureExtractor",), attempt=_array_feature_extractor),
 )

@@ -6,6 +6,8 @@ import onnx
 import pytest
 from onnx import helper
 
+from aznas_onnx.errors import UnsupportedOperatorError
+from aznas_onnx.flops import count
 from aznas_onnx.graph import prepare
 from aznas_onnx.verify import verify
 from tests.graph.builders import network, weights
@@ -53,3 +55,36 @@ def test_two_steps_are_taken_out() -> None:
 def test_erfc_is_written_with_erf() -> None:
     read = prepare(network("y = Erfc (x)"))
     assert [node.op_type for node in read.graph.nodes] == ["Erf", "Sub"]
+
+
+COEFFICIENTS = ", ".join(f"{value:.3f}" for value in weights(12))
+
+
+@pytest.mark.parametrize("ending", ["NONE", "SOFTMAX", "LOGISTIC"])
+def test_a_classifier_is_a_layer_with_labels(ending: str) -> None:
+    attributes = f'coefficients = [{COEFFICIENTS}], intercepts = [0.1, 0.2, 0.3], post_transform = "{ending}"'
+    body = f"label, y = ai.onnx.ml.LinearClassifier <{attributes}, classlabels_ints = [0, 1, 2]> (x)"
+    model = network(body, {"x": ("N", 4)}, outputs=("label", "y"))
+    model.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
+    model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 1))
+    read = prepare(model)
+    assert read.graph.outputs == ("y",)
+    assert count(read).params == 15
+    assert verify(model).agrees
+
+
+def test_a_regressor_is_a_layer() -> None:
+    attributes = f"coefficients = [{COEFFICIENTS}], intercepts = [0.1, 0.2, 0.3], targets = 3"
+    model = network(f"y = ai.onnx.ml.LinearRegressor <{attributes}> (x)", {"x": ("N", 4)})
+    model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 1))
+    assert count(prepare(model)).macs == 12
+    assert verify(model).agrees
+
+
+def test_trees_are_refused_by_name() -> None:
+    attributes = "target_ids = [0], target_nodeids = [0], target_treeids = [0], target_weights = [0.5], n_targets = 1"
+    nodes = 'nodes_modes = ["LEAF"], nodes_nodeids = [0], nodes_treeids = [0]'
+    model = network(f"y = ai.onnx.ml.TreeEnsembleRegressor <{attributes}, {nodes}> (x)", {"x": ("N", 4)})
+    model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 1))
+    with pytest.raises(UnsupportedOperatorError, match=r"TreeEnsembleRegressor.* is not scored: what it makes"):
+        prepare(model)
