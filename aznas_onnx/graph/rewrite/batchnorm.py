@@ -17,7 +17,7 @@ import numpy as np
 
 from aznas_onnx.graph.evaluate import is_cheap
 from aznas_onnx.graph.ir import Constant, Node
-from aznas_onnx.graph.rewrite.channels import Step, combined, inverted, joined, step_of
+from aznas_onnx.graph.rewrite.channels import Step, combined, scale_of, shift_of, step_of
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.evidence import names_batch_normalisation
 from aznas_onnx.graph.rewrite.patch import Patch
@@ -85,13 +85,20 @@ def _chain(editor: Editor, node: Node) -> list[Step]:
     if before is not None and before.axis == step.axis:
         if before.is_factor:
             return []
-        if before.node.is_op("Sub"):
+        if before.node.is_op("Sub") or not _takes_bias(editor, editor.producer(before.x)):
             steps.insert(0, before)
     while (after := step_of(editor, editor.sole_reader(steps[-1].node.outputs[0]))) is not None:
         if after.axis != step.axis or (after.is_factor and not steps[-1].is_factor):
             break
         steps.append(after)
     return steps
+
+
+def _takes_bias(editor: Editor, node: Node | None) -> bool:
+    """Whether what is added to a tensor is the bias of the layer that made it, and no mean."""
+    while node is not None and node.is_op(*_LAYOUT):
+        node = editor.producer(node.inputs[0])
+    return node is not None and bool(_output_channels(editor, node)) and not node.input(2)
 
 
 def _written_out(editor: Editor, node: Node) -> str | None:
@@ -101,14 +108,17 @@ def _written_out(editor: Editor, node: Node) -> str | None:
         return "it does not multiply by a constant per channel"
     if not _says_batch_normalisation(editor, steps):
         return "nothing says that it is a batch normalisation"
-    first = next(index for index, step in enumerate(steps) if step.is_factor)
-    factors = [step for step in steps if step.is_factor]
-    terms = [step for step in steps[first:] if not step.is_factor]
+    mean = None if steps[0].is_factor else _mean(steps[0])
     add_batch_normalisation(
-        editor, steps[-1].node, steps[0].x, channels=factors[0].vector.elements, axis=factors[0].axis,
-        scale=joined(factors), shift=joined(terms), mean=steps[0].vector if first else None,
+        editor, steps[-1].node, steps[0].x, channels=steps[0].vector.elements, axis=steps[0].axis,
+        scale=scale_of(steps), shift=shift_of(steps if mean is None else steps[1:]), mean=mean,
     )  # fmt: skip
     return None
+
+
+def _mean(step: Step) -> Constant:
+    """Return what a step subtracts, whichever of both subtracts the other."""
+    return combined(operator.neg, step.vector, step.vector) if step.node.is_op("Add") else step.vector
 
 
 def _says_batch_normalisation(editor: Editor, steps: Sequence[Step]) -> bool:
@@ -123,7 +133,8 @@ def _says_batch_normalisation(editor: Editor, steps: Sequence[Step]) -> bool:
       (pre-activation, and normalisation behind the activation). Before the first layer with weights it is the
       preprocessing of an image, and on tokens the affine layer of a network without normalisation.
     """
-    is_centred, is_shifted = not steps[0].is_factor, not steps[-1].is_factor
+    is_shifted = not steps[-1].is_factor
+    is_centred = not steps[0].is_factor and (is_shifted or steps[0].node.is_op("Sub"))
     factors = [step for step in steps if step.is_factor]
     if any(names_batch_normalisation(step.node.name, step.node.outputs[0]) for step in factors):
         return True
@@ -217,7 +228,9 @@ def _followed_by_scale(editor: Editor, node: Node) -> str | None:
     weight, bias = (editor.constant(name) for name in inner.inputs[1:3])
     if weight is None or bias is None:
         return "its parameters are computed"
-    root, scale, shift = steps[1].node, *(inverted(step) for step in steps)
+    root, scale, shift = steps[1].node, scale_of(steps), shift_of(steps)
+    assert scale is not None  # of the factor
+    assert shift is not None  # of the term
     names = [
         editor.add_constant(combined(operator.mul, scale, weight, scale), f"{root.outputs[0]}/weight"),
         editor.add_constant(combined(lambda b, s, t: b * s + t, shift, bias, scale, shift), f"{root.outputs[0]}/bias"),

@@ -15,19 +15,23 @@ from aznas_onnx.graph.ir import Constant, Node
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.linear import as_vector
 
-__all__ = ["Affine", "Step", "affine_after", "combined", "inverted", "joined", "step_of"]
+__all__ = ["Affine", "Step", "affine_after", "combined", "scale_of", "shift_of", "step_of"]
 
 _Vector: TypeAlias = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """A node that does one thing with each channel of `x`: times or divided by, plus or minus a number of its own."""
+    """A node that does one thing with each channel of `x`: times or divided by, plus or minus a number of its own.
+
+    `is_reversed` says that `x` is what is subtracted.
+    """
 
     node: Node
     x: str
     vector: Constant
     axis: int
+    is_reversed: bool = False
 
     @property
     def is_factor(self) -> bool:
@@ -37,16 +41,17 @@ class Step:
 
 def step_of(editor: Editor, node: Node | None) -> Step | None:
     """Return what a node does with each channel; None where it does something else."""
-    if node is None or not node.is_op("Mul", "Div", "Add", "Sub"):
+    if node is None or not node.is_op("Mul", "Div", "Add", "Sub", "Sum") or len(node.inputs) != 2:
         return None
-    for x, name in (node.inputs, node.inputs[::-1])[: 2 if node.is_op("Mul", "Add") else 1]:
+    for x, name in (node.inputs, node.inputs[::-1])[: 1 if node.is_op("Div") else 2]:
         shape, constant = editor.shape(x), editor.constant(name)
         if constant is None or editor.constant(x) is not None or shape is None:
             continue
         axis = _axis(constant.shape, shape) if shape == editor.shape(node.outputs[0]) else 0
         vector = as_vector(editor, name, len(shape), axis, shape[axis]) if axis else None
         if vector is not None:
-            return Step(node=node, x=x, vector=vector, axis=axis)
+            is_reversed = node.is_op("Sub") and x == node.inputs[1]
+            return Step(node=node, x=x, vector=vector, axis=axis, is_reversed=is_reversed)
     return None
 
 
@@ -59,27 +64,42 @@ def _axis(vector: tuple[int, ...], shape: tuple[int, ...]) -> int:
     return axis if axis in (1, len(shape) - 1) else 0
 
 
-def joined(steps: Sequence[Step]) -> Constant | None:
-    """Return the product of factors, or the sum of terms, as one vector; None where there are none.
+def scale_of(steps: Sequence[Step]) -> Constant | None:
+    """Return the product of the factors among steps as one vector; None where there is none.
 
-    Of several, the last that is not divided by or subtracted is the trained one.
+    Of several, the last that is not divided by is the trained one.
     """
+    factors = [step for step in steps if step.is_factor]
+    is_negative = sum(step.is_reversed for step in steps) % 2 == 1
+    return _joined(factors, [(-1 if is_negative else 1) if step is factors[0] else 1 for step in factors])
+
+
+def shift_of(steps: Sequence[Step]) -> Constant | None:
+    """Return the sum of the terms among steps as one vector; None where there is none. The last one is trained."""
+    signs, terms, sign = list[int](), list[Step](), 1
+    for step in reversed(steps):
+        if not step.is_factor:
+            terms.insert(0, step)
+            signs.insert(0, -sign if step.node.is_op("Sub") and not step.is_reversed else sign)
+        sign = -sign if step.is_reversed else sign
+    return _joined(terms, signs)
+
+
+def _joined(steps: Sequence[Step], signs: Sequence[int]) -> Constant | None:
+    """Return the product or sum of vectors, each with a sign and divided by where its node divides."""
     if not steps:
         return None
-    plain = [step for step in steps if step.node.is_op("Mul", "Add")]
-    if len(steps) == len(plain) == 1:
+    divides = [step.node.is_op("Div") for step in steps]
+    if len(steps) == 1 and signs[0] == 1 and not divides[0]:
         return steps[0].vector
-    parameter = (plain or steps)[-1].vector
-    vectors = [inverted(step) for step in steps]
+    parameter = [step for step in steps if not step.node.is_op("Div")] or steps
     together = operator.mul if steps[0].is_factor else operator.add
-    return combined(lambda *values: reduce(together, values), parameter, *vectors)
 
+    def join(*values: _Vector) -> _Vector:
+        parts = [1 / v if divided else v for v, divided in zip(values, divides, strict=True)]
+        return reduce(together, (sign * part for sign, part in zip(signs, parts, strict=True))).astype(values[0].dtype)
 
-def inverted(step: Step) -> Constant:
-    """Return what is multiplied by where a step divides, and what is added where it subtracts."""
-    if step.node.is_op("Div"):
-        return combined(lambda v: (1.0 / v).astype(v.dtype), step.vector, step.vector)
-    return combined(operator.neg, step.vector, step.vector) if step.node.is_op("Sub") else step.vector
+    return combined(join, parameter[-1].vector, *(step.vector for step in steps))
 
 
 def combined(function: Callable[..., _Vector], parameter: Constant, *parts: Constant) -> Constant:
@@ -104,15 +124,17 @@ class Affine:
 
 def affine_after(editor: Editor, node: Node, axis: int) -> Affine:
     """Return the scale and shift per channel that follow a node; what multiplies by one or adds zero goes with them."""
-    root, factors, terms = node, list[Step](), list[Step]()
+    root, steps = node, list[Step]()
     while (reader := editor.sole_reader(root.outputs[0])) is not None:
         step = step_of(editor, reader)
-        if step is not None and step.axis == axis and not (step.is_factor and terms):
-            (factors if step.is_factor else terms).append(step)
+        if step is not None and step.axis == axis and not (step.is_factor and steps and not steps[-1].is_factor):
+            if step.is_reversed:
+                break
+            steps.append(step)
         elif not _changes_nothing(editor, reader, root.outputs[0]):
             break
         root = reader
-    return Affine(root=root, scale=joined(factors), shift=joined(terms))
+    return Affine(root=root, scale=scale_of(steps), shift=shift_of(steps))
 
 
 def _changes_nothing(editor: Editor, node: Node, x: str) -> bool:

@@ -40,9 +40,9 @@ _TF2ONNX = re.compile(r"_fused_bn$")
 _ORT = re.compile(r"ConvBnFusion|MatMulBnFusion")
 _TENSORFLOW_BIAS_OUTPUT = re.compile(r"/BiasAdd(:\d+)?$")
 _TENSORFLOW_WEIGHT = re.compile(r"/merged_input(:\d+)?$")
-# A bias that PyTorch's module has, or that was an Add of its own (in Paddle; merged by ONNX Runtime; by onnxslim),
-# which no folding leaves.
-_GENUINE_BIAS = re.compile(r"\.bias$|^p2o\.pd_op\.|ConvAddFusion|(^|/)Add([._]\d+)?(_output_0)?_bias$")
+# A bias that PyTorch's module has, or that was an Add of its own (in Paddle; in TorchScript files of Keras on PyTorch;
+# merged by ONNX Runtime; by onnxslim), which no folding leaves.
+_GENUINE_BIAS = re.compile(r"\.bias$|^onnx::Add_\d+$|^p2o\.pd_op\.|ConvAddFusion|(^|/)Add([._]\d+)?(_output_0)?_bias$")
 _FACTOR = re.compile(r"^ConvMulFusion_W_")
 _OUTPUT_OF_FACTOR = re.compile(r"(^|/)Mul([._]\d+)?(_output_0)?$")
 # What tools append when they store a constant in another type.

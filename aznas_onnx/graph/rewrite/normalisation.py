@@ -33,6 +33,12 @@ from aznas_onnx.graph.rewrite.rewriting import Rewrite
 __all__ = ["REWRITES"]
 
 
+_MEANS = ("ReduceMean", "GlobalAveragePool")
+_GUARDS = ("Relu", "Abs")  # against rounding below zero
+_ON_MEANS = frozenset(("Add", "Sub", "Mul", "Div", "Pow", "Max", "Sqrt", "Reciprocal", *_GUARDS))
+_DEPTH = 8
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Deviation:
     """What the root of a mean of squares was found to be.
@@ -91,7 +97,7 @@ def _deviation(editor: Editor, name: str) -> _Deviation | None:
         return None
     product = next(iter(total))
     variance = editor.producer(product[0]) if len(product) == 1 else None
-    if variance is not None and variance.is_op("Relu"):  # a guard against rounding below zero
+    if variance is not None and variance.is_op(*_GUARDS):  # a guard against rounding below zero
         variance = editor.producer(variance.inputs[0])
     if variance is None:
         return None
@@ -104,7 +110,7 @@ def _means(editor: Editor, name: str) -> set[str]:
     node = editor.producer(name)
     operands = () if node is None else node.inputs
     makers = {operand: editor.producer(operand) for operand in operands}
-    return {operand for operand, made in makers.items() if made is not None and made.is_op("ReduceMean", "Relu", "Sub")}
+    return {operand for operand, made in makers.items() if made is not None and made.is_op(*_MEANS, *_GUARDS, "Sub")}
 
 
 def _two_pass(editor: Editor, variance: Node) -> tuple[str, str, tuple[int, ...]] | None:
@@ -134,10 +140,8 @@ def _one_pass(editor: Editor, variance: Node) -> tuple[str, str, tuple[int, ...]
 
 
 def _mean_of_square(editor: Editor, node: Node) -> tuple[str, tuple[int, ...]] | None:
-    if not node.is_op("ReduceMean") or not node.attributes.get("keepdims", 1):
-        return None
-    base = _square_root(editor, editor.producer(node.inputs[0]))
-    axes = reduced_axes(editor, node)
+    axes = _mean_axes(editor, node)
+    base = _square_root(editor, editor.producer(node.inputs[0])) if axes else ""
     return (base, axes) if base and axes and 0 not in axes else None
 
 
@@ -152,9 +156,15 @@ def _square_root(editor: Editor, node: Node | None) -> str:
 
 def _is_mean_of(editor: Editor, name: str, x: str, axes: tuple[int, ...]) -> bool:
     node = editor.producer(name)
-    if node is None or not node.is_op("ReduceMean") or not node.attributes.get("keepdims", 1):
-        return False
-    return node.inputs[0] == x and reduced_axes(editor, node) == axes
+    return node is not None and _mean_axes(editor, node) == axes and node.inputs[0] == x
+
+
+def _mean_axes(editor: Editor, node: Node) -> tuple[int, ...]:
+    """Return the axes that a mean goes over and leaves with one element; none where it is no such mean."""
+    if node.is_op("GlobalAveragePool"):
+        return tuple(range(2, editor.rank(node.inputs[0]) or 0))
+    keeps = node.is_op("ReduceMean") and bool(node.attributes.get("keepdims", 1))
+    return (reduced_axes(editor, node) or ()) if keeps else ()
 
 
 def _affine(editor: Editor, node: Node, deviation: _Deviation) -> _Affine | None:
@@ -358,6 +368,70 @@ def _group_normalisation(editor: Editor, node: Node) -> str | None:
     return None
 
 
+def _axes_given_back(editor: Editor, node: Node) -> str | None:
+    """Statistics computed without the axes of their means, which come back last (jax.numpy): they keep the axes."""
+    kept = editor.shape(node.outputs[0])
+    means = _means_below(editor, node.inputs[0], _DEPTH)
+    if kept is None or not means:
+        return "it gives no axes back to means"
+    for mean in means:
+        shape, axes = editor.shape(mean.inputs[0]), reduced_axes(editor, mean)
+        if shape is None or not axes or kept != tuple(1 if a in axes else size for a, size in enumerate(shape)):
+            return "it gives back other axes"
+    if not all(reader.is_op(*_ON_MEANS) for reader in editor.readers(node.outputs[0])):
+        return "what follows is no arithmetic"
+    patch = Patch(editor, node)
+    _with_axes(editor, patch, node.inputs[0], node.outputs[0])
+    patch.apply()
+    return None
+
+
+def _means_below(editor: Editor, name: str, depth: int) -> list[Node]:
+    """Return the means without their axes that a tensor is computed from; nothing where anything else is in it."""
+    node = editor.producer(name)
+    if node is None or depth == 0:
+        return []
+    if node.is_op("ReduceMean"):
+        return [] if node.attributes.get("keepdims", 1) else [node]
+    if not node.is_op(*_ON_MEANS):
+        return []
+    found = [_means_below(editor, operand, depth - 1) for operand in node.inputs if editor.scalar(operand) is None]
+    return [mean for means in found for mean in means] if all(found) else []
+
+
+def _with_axes(editor: Editor, patch: Patch, name: str, output: str = "") -> str:
+    """Write arithmetic on means once more, on means that keep their axes."""
+    node = editor.producer(name)
+    if node is None:
+        return name
+    is_mean = node.is_op("ReduceMean")
+    inputs = node.inputs if is_mean else [_with_axes(editor, patch, operand) for operand in node.inputs]
+    attributes = {**node.attributes, "keepdims": 1} if is_mean else node.attributes
+    return patch.add(node.op_type, *inputs, output=output, version=node.version, attributes=attributes)
+
+
+def _scaled_after(editor: Editor, node: Node) -> str | None:
+    """A normalisation with a scale of ones and a shift of zeros, and scale and shift per channel behind it."""
+    rank = editor.rank(node.inputs[0]) or 0
+    scale, shift = (editor.array(name) if name else None for name in (node.input(1), node.input(2)))
+    if scale is None or (node.input(2) and shift is None) or scale.ndim != 1:
+        return "its scale or shift is no vector that is known"
+    if (scale != 1.0).any() or (shift is not None and shift.any()):
+        return "it scales or shifts itself"
+    affine = affine_after(editor, node, rank - 1 if node.is_op("LayerNormalization") else 1)
+    if affine.scale is None or affine.shift is None:
+        return "no scale and shift follow"
+    output = affine.root.outputs[0]
+    names = _scale_and_shift(editor, affine.scale, affine.shift, affine.scale.elements, output)
+    patch = Patch(editor, affine.root)
+    patch.add(
+        node.op_type, node.inputs[0], *names, output=output, version=node.version, name=node.name,
+        attributes=node.attributes,
+    )  # fmt: skip
+    patch.apply()
+    return None
+
+
 _WRITERS: Mapping[str, Callable[[Editor, _Deviation, _Affine, tuple[int, ...]], str | None]] = {
     "LayerNormalization": _write_layer,
     "RMSNormalization": _write_layer,
@@ -366,9 +440,14 @@ _WRITERS: Mapping[str, Callable[[Editor, _Deviation, _Affine, tuple[int, ...]], 
 }
 
 REWRITES: tuple[Rewrite, ...] = (
+    Rewrite(operators=("Unsqueeze", "Reshape"), attempt=_axes_given_back),
     *(
         Rewrite(operators=("Sqrt", "Pow"), attempt=partial(_normalisation, operator), result=operator)
         for operator in _WRITERS
     ),
     Rewrite(operators=("InstanceNormalization",), attempt=_group_normalisation, result="GroupNormalization"),
+    Rewrite(
+        operators=("LayerNormalization", "InstanceNormalization", "GroupNormalization"),
+        attempt=_scaled_after,
+    ),
 )

@@ -58,12 +58,17 @@ def _full_window(editor: Editor, node: Node) -> str | None:
 
 
 def _sum_over_count(editor: Editor, node: Node) -> str | None:
-    """A sum divided by the number of its terms."""
+    """A sum, or a sum of squares, divided by the number of its terms."""
     total = editor.producer(node.inputs[0])
     divisor = editor.scalar(node.inputs[1])
     if node.is_op("Mul") and divisor:
         divisor = 1.0 / divisor
-    if total is None or not total.is_op("ReduceSum") or not divisor or not editor.is_private(node.inputs[0]):
+    if (
+        total is None
+        or not total.is_op("ReduceSum", "ReduceSumSquare")
+        or not divisor
+        or not editor.is_private(node.inputs[0])
+    ):
         return "it does not divide a sum by a number"
     shape, axes = editor.shape(total.inputs[0]), reduced_axes(editor, total)
     if shape is None or not axes or 0 in axes:
@@ -74,7 +79,9 @@ def _sum_over_count(editor: Editor, node: Node) -> str | None:
         return "the number is not that of the terms"
     patch = Patch(editor, node)
     keepdims = total.attributes.get("keepdims", 1)
-    patch.add("ReduceMean", total.inputs[0], patch.integers(*axes), output=node.outputs[0], keepdims=keepdims)
+    is_squared = total.is_op("ReduceSumSquare")
+    terms = patch.add("Pow", total.inputs[0], patch.scalar(2.0)) if is_squared else total.inputs[0]
+    patch.add("ReduceMean", terms, patch.integers(*axes), output=node.outputs[0], keepdims=keepdims)
     patch.apply()
     return None
 

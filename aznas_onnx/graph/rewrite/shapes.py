@@ -205,6 +205,32 @@ def _nothing_added(editor: Editor, node: Node) -> str | None:
     return None if editor.substitute(node, node.inputs[0]) else "its output must keep its name"
 
 
+def _broadcast_anyway(editor: Editor, node: Node) -> str | None:
+    """An operand that is expanded to the shape of the other one, which the operator does itself."""
+    shape = editor.shape(node.outputs[0])
+    if len(node.inputs) != 2 or shape is None or editor.batch_size < 2:
+        return "its shapes are not known"
+    for index, name in enumerate(node.inputs):
+        if editor.shape(node.inputs[1 - index]) != shape or editor.constant(node.inputs[1 - index]) is not None:
+            continue
+        source = _expanded(editor, name)
+        if source:
+            editor.update(node, inputs=(source, node.inputs[1]) if index == 0 else (node.inputs[0], source))
+            return None
+    return "nothing was expanded for it"
+
+
+def _expanded(editor: Editor, name: str) -> str:
+    """Return what an Expand made a tensor from, if that is a constant; empty where none did."""
+    constant, made = editor.constant(name), editor.producer(name)
+    if made is not None and made.is_op("Expand") and editor.constant(made.inputs[0]) is not None:
+        return made.inputs[0]
+    origin = None if constant is None else constant.origin
+    if origin is None or not origin.node.is_op("Expand") or origin.inputs[0] is None:
+        return ""
+    return editor.add_constant(origin.inputs[0], origin.node.inputs[0])
+
+
 def _factor_of_one(editor: Editor, node: Node) -> str | None:
     """A Mul by the number one; by a vector of one element that is one, only as PyTorch writes addcmul.
 
@@ -247,6 +273,7 @@ REWRITES: tuple[Rewrite, ...] = (
     Rewrite(operators=("Identity", "Cast"), attempt=_identity),
     Rewrite(operators=("Einsum",), attempt=_einsum),
     Rewrite(operators=("Sum",), attempt=_sum),
+    Rewrite(operators=("Add", "Sub", "Mul", "Div"), attempt=_broadcast_anyway),
     Rewrite(operators=("Mul",), attempt=_factor_of_one),
     Rewrite(operators=("Mul",), attempt=_square),
     Rewrite(operators=("Pad", "Slice", "Expand"), attempt=_nothing_added),

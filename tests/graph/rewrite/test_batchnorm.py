@@ -27,6 +27,14 @@ SPELLINGS = {
     "two terms": "m = Mul (c, scale)  s = Sub (m, centre)  y = Add (s, shift)",
     "factor from a variance": "e = Add (positive, eps)  s = Sqrt (e)  f = Div (scale, s)  y = Mul (c, f)",
     "never trained": "y = Mul (c, fresh)",
+    "taken from the shift": "m = Mul (c, scale)  y = Sub (shift, m)",
+    "taken from the mean": "d = Sub (centre, c)  m = Mul (d, scale)  y = Add (m, shift)",
+    "taken twice": "m = Mul (c, scale)  s = Sub (m, centre)  y = Sub (shift, s)",
+    "a Sum": "d = Sub (c, centre)  m = Mul (d, scale)  y = Sum (m, shift)",
+    "expanded": (
+        "s = Shape (c)  e = Expand (centre, s)  d = Sub (c, e)  f = Expand (scale, s)  m = Mul (d, f)"
+        "  g = Expand (shift, s)  y = Add (m, g)"
+    ),
 }  # fmt: skip
 LAYERS = {
     "convolution": "c = Conv (x, w)",
@@ -60,6 +68,17 @@ def test_what_is_subtracted_first_is_the_mean_and_what_is_added_first_the_bias()
     constants = canonical(model).graph.constants
     scale, shift, mean = (constants[name].sources for name in normalisation.inputs[1:4])
     assert (scale, shift, mean) == ({"scale"}, {"shift"}, {"centre"})
+
+
+@pytest.mark.parametrize("before", ["c = Conv (x, w, b)", "c1 = Conv (x, w)  c2 = Conv (x, w)  c = Add (c1, c2)"])
+def test_what_is_added_where_a_bias_has_no_place_is_a_mean(before: str) -> None:
+    model = network(f"{before}  d = Add (c, centre)  m = Mul (d, scale)  y = Add (m, shift)", SHAPE, CONSTANTS | MORE)
+    result = canonical(model)
+    assert operators(result.graph) == [
+        *operators(canonical(network(f"{before}  y = Neg (c)", SHAPE, CONSTANTS)).graph)[:-1],
+        "BatchNormalization",
+    ]
+    assert computes_the_same(result.graph, model)
 
 
 @pytest.mark.parametrize("rank", [2, 3, 5])

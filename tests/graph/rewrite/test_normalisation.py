@@ -47,6 +47,16 @@ WRITTEN_OUT = {
         "  u = ReduceSum <keepdims = 1> (q, last)  v = Div (u, eight)  e = Add (v, epsilon)  s = Sqrt (e)"
         "  n0 = Div (d, s)  n1 = Mul (n0, scale)  y = Add (n1, shift)"
     ),
+    "sum of squares": (
+        f"{MEAN}  d = Sub (x, m)  u = ReduceSumSquare <keepdims = 1> (d, last)  v = Div (u, eight)"
+        "  e = Add (v, epsilon)  s = Sqrt (e)  n0 = Div (d, s)  n1 = Mul (n0, scale)  y = Add (n1, shift)"
+    ),
+    "axes given back": (
+        "m0 = ReduceMean <keepdims = 0> (x, last)  m = Unsqueeze (m0, last)  d = Sub (x, m)  q = Mul (x, x)"
+        "  n = ReduceMean <keepdims = 0> (q, last)  k = Mul (m0, m0)  w = Sub (n, k)  v = Max (w, zero)"
+        "  v1 = Unsqueeze (v, last)  e = Add (v1, epsilon)  s = Sqrt (e)  r = Div (one, s)  g = Mul (r, scale)"
+        "  n1 = Mul (d, g)  y = Add (n1, shift)"
+    ),
     "without scale and shift": f"{TWO_PASS}  s = Sqrt (e)  y = Div (d, s)",
     "scale alone": f"{TWO_PASS}  s = Sqrt (e)  n0 = Div (d, s)  y = Mul (n0, scale)",
 }
@@ -59,6 +69,41 @@ def test_layer_normalisation_written_out(framework: str) -> None:
     assert operators(result.graph) == ["LayerNormalization"]
     assert computes_the_same(result.graph, model)
     assert result.changes == ("recognised as one operator each: 1 LayerNormalization",)
+
+
+@pytest.mark.parametrize(
+    ("normalisation", "shape", "vector", "opset"),
+    [
+        ("LayerNormalization (x, ones)", (5, 6), (6,), 18),
+        ("InstanceNormalization (x, ones, zeros)", (6, 5), (6, 1), 18),
+        ("GroupNormalization <num_groups = 2> (x, ones, zeros)", (6, 5, 4), (6, 1, 1), 21),
+    ],
+)
+def test_scale_and_shift_behind_an_operator_that_has_none(
+    normalisation: str, shape: tuple[int, ...], vector: tuple[int, ...], opset: int
+) -> None:
+    constants = {
+        "ones": np.ones(6, np.float32), "zeros": np.zeros(6, np.float32),
+        "scale": weights(*vector), "shift": weights(*vector, seed=1),
+    }  # fmt: skip
+    body = f"n = {normalisation}  m = Mul (n, scale)  y = Add (m, shift)"
+    model = network(body, {"x": ("N", *shape)}, constants, opset=opset)
+    result = canonical(model)
+    assert operators(result.graph) == [normalisation.partition(" ")[0]]
+    assert computes_the_same(result.graph, model)
+    trained = {"ones": weights(6, seed=3)}
+    assert len(operators(canonical(network(body, {"x": ("N", *shape)}, constants | trained, opset=opset)).graph)) == 3
+
+
+def test_pooled_vectors_do_not_keep_axes() -> None:
+    """Squeeze-and-excite gives axes back to a mean, and goes on with a layer."""
+    body = """
+        p = ReduceMean <keepdims = 0> (x, positions)  u = Unsqueeze (p, positions)
+        c = Conv (u, w)  s = Sigmoid (c)  y = Mul (x, s)
+    """
+    constants = {"positions": np.array([2, 3]), "w": weights(3, 3, 1, 1)}
+    model = network(body, {"x": ("N", 3, 4, 6)}, constants)
+    assert outcome(model, normalisation._axes_given_back, "Unsqueeze") == "what follows is no arithmetic"
 
 
 @pytest.mark.parametrize("ending", ["y = Div (x, s)", "n = Div (x, s)  y = Mul (n, scale)"])
