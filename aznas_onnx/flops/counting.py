@@ -42,25 +42,21 @@ def count(model: Model) -> Costs:
     >>> costs.macs, costs.params                      # doctest: +SKIP
     (1814073344, 11689512)
     """
-    params = parameters(model.graph, model.facts)
+    params = parameters(model.graph, model.facts, model.inputs.look_ups.values())
     batched = _batched_tensors(model)
-    replaced = tuple(_look_up_cost(model, name, look_up) for name, look_up in model.inputs.look_ups.items())
+    replaced = tuple(_look_up_cost(model, name, look_up, params) for name, look_up in model.inputs.look_ups.items())
     return Costs(nodes=(*replaced, *(_node_cost(node, model.facts, batched, params) for node in model.graph.nodes)))
 
 
-def _look_up_cost(model: Model, name: str, look_up: LookUp) -> NodeCost:
-    """Return the cost of a look-up that an input takes the place of; the table counts where nobody else reads it."""
-    fact = model.facts[name]
-    tied = any(look_up.table in constant.sources for constant in model.graph.constants.values())
-    first = next(other for other in model.inputs.look_ups.values() if other.table == look_up.table)
-    counts = first is look_up and not tied
+def _look_up_cost(model: Model, name: str, look_up: LookUp, params: Mapping[str, int]) -> NodeCost:
+    """Return the cost of a look-up that an input takes the place of."""
     return NodeCost(
         node=look_up.node,
         operator="Gather",
         status=CountStatus.ZERO,
         macs=0,
-        params=look_up.rows * model.facts.shape(name)[-1] if counts else 0,
-        activation_bytes=fact.size_bytes // model.facts.batch_size,
+        params=params.get(look_up.node, 0),
+        activation_bytes=model.facts[name].size_bytes // model.facts.batch_size,
     )
 
 

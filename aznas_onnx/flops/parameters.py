@@ -3,118 +3,161 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from aznas_onnx.graph.evaluate import Deferred, is_cheap
+from aznas_onnx.flops.sharing import Sharing
+from aznas_onnx.graph.content import Content, content_of, is_table, read, varying
+from aznas_onnx.graph.evaluate import Deferred
 from aznas_onnx.graph.facts import Facts
-from aznas_onnx.graph.ir import Array, Constant, Graph, Node
-from aznas_onnx.graph.roles import Role, Use, is_table, is_vector, uses
+from aznas_onnx.graph.fills import is_filled
+from aznas_onnx.graph.ir import Constant, Graph, LookUp, Node
+from aznas_onnx.graph.provenance import Provenance
+from aznas_onnx.graph.roles import Role, Use, is_vector, uses
 
-__all__ = ["SIGNATURE_KEY", "distinct_elements", "factor_elements", "parameters"]
+__all__ = ["distinct_elements", "factor_elements", "parameters"]
 
-SIGNATURE_KEY = "pkg.torch.export.ExportedProgram.graph_signature"
-_DECLARED = re.compile(r"PARAMETER target='([^']+)'")
-_READ_ELEMENTS = 2**20  # larger tables are not searched for structure
 _COPY_ELEMENTS = 2**24  # larger weights are not compared
 _REPETITIONS = 8
 _MAX_COORDINATES = 4
 _BIASED = ("Conv", "ConvTranspose", "Gemm")  # operators with an optional bias, their third operand
+_RECURRENT = ("LSTM", "GRU", "RNN")
+_VECTORS = (Role.BIAS, Role.NORM_SCALE, Role.NORM_SHIFT, Role.SCALE, Role.DECAY, Role.SLOPE)
 
 
-def parameters(graph: Graph, facts: Facts) -> Mapping[str, int]:
+def parameters(graph: Graph, facts: Facts, look_ups: Iterable[LookUp] = ()) -> Mapping[str, int]:
     """Return the number of trainable elements that each node is the first to read, by node name.
 
-    Weights of two or more axes count once, however many nodes read them; what was computed from them while the
-    graph was folded (a relative position table gathered into a bias, a weight transposed) counts as what it was
-    computed from. Vectors count at each use, because exporters store equal vectors of different layers once; but
-    the bias of a weight that was counted before is that weight's bias again. Scalars do not count.
+    `look_ups` are nodes that inputs take the place of; they come before those of the graph.
+
+    A parameter counts once, however many nodes read it and however many copies of it an exporter wrote
+    (:mod:`aznas_onnx.flops.sharing` says what is one parameter). What was computed from others while the graph was
+    folded (a relative position table gathered into a bias, a weight transposed) counts as what it was computed from.
     """
-    counting = _Counting(graph)
-    for use in uses(graph, facts):
-        if use.role.is_trainable:
-            counting.add(use)
+    trainable = [use for use in uses(graph, facts) if use.role.is_trainable]
+    counting = _Counting(graph, trainable)
+    for look_up in look_ups:
+        counting.add_look_up(look_up)
+    for use in trainable:
+        counting.add(use)
     for node in graph.nodes:
         counting.add_dropped_bias(node)
     return counting.found
 
 
 class _Counting:
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, trainable: Sequence[Use]) -> None:
         self.found: dict[str, int] = {}
         self._graph = graph
         self._seen: set[str] = set()
-        self._repeated: set[str] = set()  # nodes whose weight was counted before
-        self._declared = frozenset(_DECLARED.findall(graph.metadata.get(SIGNATURE_KEY, "")))
+        self._sharing = Sharing(graph, trainable)
+        self._provenance = Provenance(graph)
+
+    def add_look_up(self, look_up: LookUp) -> None:
+        """Count the table of a look-up, unless it holds sinusoids."""
+        table = look_up.table
+        is_new = table not in self._seen and self._sharing.is_new_matrix(table, look_up.constant)
+        self._seen.add(table)
+        if is_new and content_of(look_up.constant) is not Content.FORMULA:
+            self.found[look_up.node] = look_up.constant.elements
 
     def add(self, use: Use) -> None:
         constant = self._graph.constants[use.name]
-        if is_vector(constant) and not (use.role.is_weight or use.role in (Role.EMBEDDING, Role.POSITION)):
-            is_new = not self._belongs_to_repeated_weight(use) and not self._is_added_bias(use, constant)
-            elements = constant.elements if is_new else 0
+        if use.role in _VECTORS and (constant.elements == 1 or is_vector(constant) or use.node.is_op(*_RECURRENT)):
+            is_new = not self._is_added_bias(use, constant) and self._is_new_vector(use, constant)
+            elements = _vector_elements(use, constant) if is_new else 0
         else:
             elements = self._shared(use, constant)
-            if elements == 0 and use.role.is_weight:
-                self._repeated.add(use.node.name)
         self.found[use.node.name] = self.found.get(use.node.name, 0) + elements
 
-    def _belongs_to_repeated_weight(self, use: Use) -> bool:
-        if use.role is not Role.BIAS:
-            return False
-        if use.node.name in self._repeated:
-            return True
-        producers = [self._graph.producers.get(name) for name in self._graph.activations(use.node)]
-        return any(producer is not None and producer.name in self._repeated for producer in producers)
+    def _is_new_vector(self, use: Use, constant: Constant) -> bool:
+        """Whether a vector, or the one that it was computed from, was not met before."""
+        roots = list(self._roots(constant).values())
+        root = roots[0] if len(roots) == 1 and roots[0].elements == constant.elements else constant
+        known = self._sharing.is_new_numbers(root)
+        return self._sharing.is_new_place(use) if known is None else known
 
     def _shared(self, use: Use, constant: Constant) -> int:
         """Count the roots of a constant that no node before has read."""
         if use.name in self._seen:
             return 0
-        roots = {name: root for name in sorted(constant.sources) if (root := self._graph.constants.get(name))}
+        roots = self._roots(constant)
         counted = roots or {use.name: constant}
         if len(roots) > 1:
             counted = _without_stand_ins(roots, constant) if use.role.is_weight else _without_coordinates(roots)
         elements = 0
         for name, root in counted.items():
-            if name not in self._seen or (len(roots) > 1 and is_vector(root)):
+            if self._is_new_root(name, root, is_alone=len(roots) <= 1):
                 elements += _root_elements(root) if len(roots) > 1 else _sole_root_elements(root, constant, use)
         self._seen.update((use.name, *roots))
         return elements
+
+    def _is_new_root(self, name: str, root: Constant, *, is_alone: bool) -> bool:
+        known = self._sharing.is_new_numbers(root) if _has_one_axis(root) else None
+        if known is not None:
+            return known
+        if not is_alone and (is_vector(root) or self._provenance.is_left_out(name)):
+            return is_vector(root) and not self._provenance.is_left_out(name)
+        return name not in self._seen and self._sharing.is_new_matrix(name, root)
+
+    def _roots(self, constant: Constant) -> dict[str, Constant]:
+        return {name: root for name in sorted(constant.sources) if (root := self._graph.constants.get(name))}
 
     def _is_added_bias(self, use: Use, constant: Constant) -> bool:
         """Whether the exporter gave the node a bias of zeros that the network did not have."""
         if use.role is not Role.BIAS or not use.node.is_op(*_BIASED):
             return False
-        return self._declares_bias(use.node) is False and constant.read is not None and not constant.read().any()
+        declared = self._provenance.declares_bias(self._graph.constants.get(use.node.input(1)))
+        return declared is False and constant.read is not None and not constant.read().any()
 
     def add_dropped_bias(self, node: Node) -> None:
         """Count a bias that the exporter removed because it was zero, as it does in networks never trained.
 
         It does so where the bias is an operand of the product itself; a Gemm may have become a MatMul since.
         """
-        if not node.is_op("MatMul", *_BIASED) or node.input(2) or node.name in self._repeated:
+        if not node.is_op("MatMul", *_BIASED) or node.input(2) or self._sharing.repeats(node):
             return
-        if self._declares_bias(node) and not (node.is_op("MatMul") and self._is_shifted(node)):
-            self.found[node.name] = self.found.get(node.name, 0) + _output_channels(
-                node, self._graph.constants[node.inputs[1]]
-            )
+        weight = self._graph.constants.get(node.inputs[1])
+        if weight is None or not self._provenance.declares_bias(weight):
+            return
+        if not (node.is_op("MatMul") and self._is_shifted(node)):
+            self.found[node.name] = self.found.get(node.name, 0) + _output_channels(node, weight)
 
     def _is_shifted(self, node: Node) -> bool:
         """Whether a constant is added to what a node makes."""
         readers = self._graph.consumers.get(node.outputs[0], ())
         return any(reader.is_op("Add") and len(list(self._graph.activations(reader))) == 1 for reader in readers)
 
-    def _declares_bias(self, node: Node) -> bool | None:
-        """Return whether the network had a bias beside the weight of a node; None where the file does not say.
 
-        PyTorch's exporter lists the parameters that the network had in the graph's metadata, and keeps the name of
-        a weight.
-        """
-        weight = self._graph.constants.get(node.input(1))
-        stems = [] if weight is None else [name[: -len("weight")] for name in weight.sources if name in self._declared]
-        return any(f"{stem}bias" in self._declared for stem in stems) if stems else None
+def _has_one_axis(root: Constant) -> bool:
+    """Whether a constant varies along one axis only: a vector, or one that an exporter expanded."""
+    if is_vector(root) or is_filled(root):
+        return is_vector(root)
+    values = read(root)
+    return values is not None and sum(size > 1 for size in varying(values).shape) == 1
+
+
+def _vector_elements(use: Use, constant: Constant) -> int:
+    if use.role is Role.BIAS and use.node.is_op(*_RECURRENT):
+        return _bias_elements(use.node, constant)
+    return constant.elements
+
+
+def _bias_elements(node: Node, constant: Constant) -> int:
+    """Return the trained elements of a recurrent operator's bias, which is one for the input and one for the state.
+
+    Frameworks with one bias fill the other with zeros: gate by gate, zeros beside other numbers are no parameter. Where
+    both are zero there is one, but in a GRU that resets after the product, which needs two.
+    """
+    values, hidden = read(constant), node.attributes.get("hidden_size")
+    if values is None or not isinstance(hidden, int) or constant.elements % (2 * hidden):
+        return constant.elements
+    used = np.any(values.reshape(-1, 2, values.shape[-1] // (2 * hidden), hidden), axis=-1)
+    both = np.all(used, axis=1)
+    if node.attributes.get("linear_before_reset", 0):
+        both |= ~np.any(used, axis=1)
+    return int(np.where(both, 2, 1).sum()) * hidden
 
 
 def _output_channels(node: Node, weight: Constant) -> int:
@@ -130,7 +173,7 @@ def _output_channels(node: Node, weight: Constant) -> int:
 def _sole_root_elements(root: Constant, constant: Constant, use: Use) -> int:
     """Return the trainable elements of the only root of a constant."""
     if root.elements != constant.elements:
-        return root.elements
+        return _varying_elements(root)
     if use.role is Role.POSITION:
         return distinct_elements(constant)
     return distinct_rows(constant) if use.node.is_op("Einsum") and use.role.is_weight else root.elements
@@ -146,7 +189,7 @@ def _without_stand_ins(roots: Mapping[str, Constant], weight: Constant) -> dict[
     kept: dict[str, Constant] = {}
     copies: list[tuple[float, float]] = []
     for name, root in roots.items():
-        values = _read(root, _COPY_ELEMENTS) if root.elements == weight.elements else None
+        values = read(root, _COPY_ELEMENTS) if root.elements == weight.elements else None
         if values is not None:
             # The sums of values and of their squares are the same in any layout, but for rounding.
             sums = float(values.sum(dtype=np.float64)), float(np.square(values, dtype=np.float64).sum())
@@ -163,14 +206,14 @@ def _idle_affine(constant: Constant) -> frozenset[str]:
     found: frozenset[str] = frozenset()
     steps, seen = [constant], set[int]()
     while steps:
-        read = steps.pop().read
-        if not isinstance(read, Deferred) or id(read) in seen:
+        made = steps.pop().read
+        if not isinstance(made, Deferred) or id(made) in seen:
             continue
-        seen.add(id(read))
-        steps.extend(operand for operand in read.inputs if operand is not None)
-        if read.node.is_op("BatchNormalization", "InstanceNormalization"):
-            for operand, idle in zip(read.inputs[1:3], (1.0, 0.0), strict=True):
-                values = None if operand is None else _read(operand, _READ_ELEMENTS)
+        seen.add(id(made))
+        steps.extend(operand for operand in made.inputs if operand is not None)
+        if made.node.is_op("BatchNormalization", "InstanceNormalization"):
+            for operand, idle in zip(made.inputs[1:3], (1.0, 0.0), strict=True):
+                values = None if operand is None else read(operand)
                 if operand is not None and values is not None and bool((values == idle).all()):
                     found |= operand.sources
     return found
@@ -184,42 +227,47 @@ def _without_coordinates(roots: Mapping[str, Constant]) -> dict[str, Constant]:
     """
     kept: dict[str, Constant] = {}
     for name, root in roots.items():
-        values = None if is_vector(root) else _read(root, _READ_ELEMENTS)
+        values = None if is_vector(root) else read(root)
         distinct = 1 if values is None else np.unique(values).size
         if not 2 <= distinct <= root.elements // _REPETITIONS:
             kept[name] = root
     return kept
 
 
-def _read(constant: Constant, limit: int) -> Array | None:
-    """Return the data of a constant of floats where it can be had in a moment, else None."""
-    if not constant.is_float or constant.elements > limit or not is_cheap(constant):
-        return None
-    assert constant.read is not None  # or it would not be cheap
-    return constant.read()
-
-
 def _root_elements(root: Constant) -> int:
     """Return the trainable elements of one root of several: no factors, index tables, masks or coordinates."""
     if root.elements == 1 or not root.is_float or is_table(root):
         return 0
-    return factor_elements(root)
+    if content_of(root, repeats=False) is Content.FORMULA:
+        return 0
+    return min(factor_elements(root), _varying_elements(root))
+
+
+def _varying_elements(root: Constant) -> int:
+    """Return how many elements a root has but for those that an exporter repeated for each sample, say."""
+    values = None if is_filled(root) else read(root)
+    if values is None or bool((values == values.reshape(-1)[0]).all()):
+        return root.elements
+    return varying(values).size
 
 
 def distinct_elements(table: Constant) -> int:
-    """Return how many elements a position table has but for repeated columns.
+    """Return how many elements a position table has but for repeated ones.
 
-    An exporter that gathers a small relative position table into the bias of each pair of positions leaves a large
-    constant in which each column of the table (its first axes: the heads) occurs many times. A table with one
-    distinct column was never trained, and says nothing.
+    An exporter that expands a table to each sample, or gathers a small relative position table into the bias of each
+    pair of positions, leaves a large constant in which each row, or each column of the table (its first axes: the
+    heads), occurs many times. A table of one value was never trained, and says nothing.
     """
-    if not is_cheap(table) or table.elements > _READ_ELEMENTS or math.prod(table.shape[:-2]) < 2:
+    values = None if is_filled(table) else read(table)
+    if values is None or bool((values == values.reshape(-1)[0]).all()):
         return table.elements
-    assert table.read is not None  # or it would not be cheap
-    positions = math.prod(table.shape[-2:])
-    columns = table.read().reshape(-1, positions)
+    core = varying(values)
+    if math.prod(core.shape[:-2]) < 2:
+        return core.size
+    positions = math.prod(core.shape[-2:])
+    columns = core.reshape(-1, positions)
     distinct = np.unique(columns, axis=1).shape[1]
-    return columns.shape[0] * distinct if 1 < distinct <= positions // 2 else table.elements
+    return columns.shape[0] * distinct if 1 < distinct <= positions // 2 else core.size
 
 
 def distinct_rows(table: Constant) -> int:
@@ -227,10 +275,10 @@ def distinct_rows(table: Constant) -> int:
 
     An exporter that gathers the 55 relative positions of 28 queries and 28 keys leaves a table of 28 × 28 vectors.
     """
-    if not is_cheap(table) or table.elements > _READ_ELEMENTS or len(table.shape) < 3:
+    values = read(table) if len(table.shape) > 2 else None
+    if values is None:
         return table.elements
-    assert table.read is not None  # or it would not be cheap
-    rows = table.read().reshape(-1, table.shape[-1])
+    rows = values.reshape(-1, table.shape[-1])
     distinct = np.unique(rows, axis=0).shape[0]
     return distinct * rows.shape[1] if 1 < distinct <= len(rows) // 2 else table.elements
 
@@ -242,10 +290,10 @@ def factor_elements(table: Constant) -> int:
     two coordinates becomes a table of rank two, in which only the weight's rows were trained. Sixteen of the table's
     rows show that.
     """
-    if not is_cheap(table) or table.elements > _READ_ELEMENTS or len(table.shape) < 3:
+    values = read(table) if len(table.shape) > 2 else None
+    if values is None:
         return table.elements
-    assert table.read is not None  # or it would not be cheap
-    rows = table.read().reshape(-1, table.shape[-1])
+    rows = values.reshape(-1, table.shape[-1])
     if min(rows.shape) < 4 * _MAX_COORDINATES:
         return table.elements
     spread = rows[np.linspace(0, len(rows) - 1, 4 * _MAX_COORDINATES).astype(np.int64)]

@@ -76,7 +76,7 @@ def _resolve_if(node: Node, facts: Mapping[str, Fact]) -> Resolution:
     branch: Any = node.attributes["then_branch" if bool(condition) else "else_branch"]
     _check_arity(node, branch, inputs=0, outputs=len(node.outputs))
     result = Resolution()
-    outputs = _splice(result, branch, {}, f"{node.name}/")
+    outputs = _splice(result, node.name, branch, {}, f"{node.name}/")
     _rename_outputs(result, node, outputs)
     return result
 
@@ -103,7 +103,7 @@ def _resolve_loop(node: Node, facts: Mapping[str, Fact], max_trips: int) -> Iter
         part.constants[counter] = Constant.of(np.array(iteration, dtype=np.int64))
         part.constants[flag] = Constant.of(np.array(True))
         bound = dict(zip((value.name for value in body.inputs), [counter, flag, *states], strict=True))
-        outputs = _splice(part, body, bound, f"{node.name}/{iteration}/")
+        outputs = _splice(part, node.name, body, bound, f"{node.name}/{iteration}/")
         yield part
         goes_on = _condition(node, facts, outputs[0])
         states = outputs[1 : 1 + len(states)]
@@ -204,7 +204,7 @@ def _resolve_scan(node: Node, facts: Mapping[str, Fact], max_trips: int) -> Reso
             position = trips - 1 - iteration if backwards else iteration
             slices.append(_take(result, node, f"{iteration}/{index}", name, position, axis))
         bound = dict(zip((value.name for value in body.inputs), [*states, *slices], strict=True))
-        outputs = _splice(result, body, bound, f"{node.name}/{iteration}/")
+        outputs = _splice(result, node.name, body, bound, f"{node.name}/{iteration}/")
         states = outputs[:n_states]
         for names, output in zip(collected, outputs[n_states:], strict=True):
             names.append(output)
@@ -281,12 +281,13 @@ def _read_from_outside(body: Graph) -> Iterator[str]:
     yield from (name for name in body.outputs if name not in own)
 
 
-def _splice(result: Resolution, body: Graph, bound: Mapping[str, str], prefix: str) -> list[str]:
-    """Append a copy of `body`; names that it defines get `prefix`, names of the outer graph stay."""
-    own = set(body.constants) | {out for node in body.nodes for out in node.outputs}
-    rename = {name: prefix + name for name in own} | dict(bound)
+def _splice(result: Resolution, owner: str, body: Graph, bound: Mapping[str, str], prefix: str) -> list[str]:
+    """Append a copy of the `body` of node `owner`; names that it makes get `prefix`, names of the outer graph stay."""
+    own = {out for node in body.nodes for out in node.outputs}
+    held = {name: f"{owner}/body/{name}" for name in body.constants}  # the same in every iteration
+    rename = held | {name: prefix + name for name in own} | dict(bound)
     for name, constant in body.constants.items():
-        result.constants[prefix + name] = replace(constant, sources=frozenset(prefix + s for s in constant.sources))
+        result.constants[held[name]] = replace(constant, sources=frozenset(held.get(s, s) for s in constant.sources))
     result.nodes.extend(_renamed(node, rename, prefix) for node in body.nodes)
     return [rename.get(name, name) for name in body.outputs]
 

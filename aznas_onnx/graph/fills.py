@@ -11,7 +11,7 @@ import numpy as np
 
 from aznas_onnx.graph.ir import Array, Constant
 
-__all__ = ["filled"]
+__all__ = ["filled", "is_filled"]
 
 _SMALL_ELEMENTS = 4096
 _LONGEST_NAME = 256
@@ -27,6 +27,11 @@ def filled(name: str, shape: tuple[int, ...], value: Array) -> Constant:
     if value.dtype.hasobject or len(name) > _LONGEST_NAME or not {*map(type, shape)} <= _PLAIN:
         return _constant(name, shape, value.dtype, partial(_fill, shape, value))
     return _equal(name, shape, value.dtype, value.tobytes())
+
+
+def is_filled(constant: Constant) -> bool:
+    """Whether a constant is known to hold one value throughout without making its data, which is large."""
+    return isinstance(constant.read, partial) and constant.read.func is _fill
 
 
 def _constant(name: str, shape: tuple[int, ...], dtype: np.dtype[Any], read: Callable[[], Array]) -> Constant:

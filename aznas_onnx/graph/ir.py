@@ -7,6 +7,7 @@ on the batch size while the graph does not.
 
 from __future__ import annotations
 
+import enum
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["AttributeValue", "Constant", "Graph", "GraphInput", "LookUp", "Node", "Origin", "kinds"]
+__all__ = ["AttributeValue", "Constant", "Graph", "GraphInput", "LookUp", "Node", "Origin", "Storage", "kinds"]
 
 Array: TypeAlias = npt.NDArray[Any]
 AttributeValue: TypeAlias = "int | float | str | bytes | Array | tuple[Any, ...] | Graph"
@@ -76,6 +77,15 @@ class Node:
         return not self.domain and self.op_type in op_types
 
 
+class Storage(enum.Enum):
+    """Where a file keeps a constant; that tells something where weights lie in one place and others in another."""
+
+    FILE = "file"  # where it keeps all
+    INITIALISER = "initialiser"
+    NODE = "node"  # a Constant node, in a file that keeps weights as initialisers
+    NOWHERE = "nowhere"  # made while the graph was rewritten, and no parameter
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Constant:
     """A tensor that does not depend on the model's input.
@@ -94,6 +104,8 @@ class Constant:
         included if it is one; the place to look for what is a parameter.
     origin
         The node that made it, where it was folded; None for what the file holds.
+    storage
+        Where the file keeps it; None for what was computed from others, and for parameters that were put back.
     """
 
     shape: tuple[int, ...]
@@ -101,6 +113,7 @@ class Constant:
     read: Callable[[], Array] | None = None
     sources: frozenset[str] = frozenset()
     origin: Origin | None = None
+    storage: Storage | None = None
 
     @property
     def elements(self) -> int:
@@ -135,14 +148,19 @@ class LookUp:
     ----------
     node, ids, table
         Names of the node, the input and the constant.
-    rows
-        How many different ids there are.
+    constant
+        The table itself.
     """
 
     node: str
     ids: str
     table: str
-    rows: int
+    constant: Constant
+
+    @property
+    def rows(self) -> int:
+        """How many different ids there are."""
+        return self.constant.shape[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ import onnx.inliner  # not imported by onnx itself
 
 from aznas_onnx.errors import ModelError
 from aznas_onnx.graph.fills import filled
-from aznas_onnx.graph.ir import Array, AttributeValue, Constant, Graph, GraphInput, Node
+from aznas_onnx.graph.ir import Array, AttributeValue, Constant, Graph, GraphInput, Node, Storage
 from aznas_onnx.graph.limits import Limits
 from aznas_onnx.graph.load import subgraphs
 from aznas_onnx.graph.nodes import PlainNode, domain_of, plain_nodes, plain_value, typed
@@ -26,6 +26,9 @@ __all__ = ["lower", "with_filled_weights"]
 _ZERO = np.zeros(1, dtype=np.float32)
 _MAX_AXES = 16
 _DEEPEST_CALL = 100  # of functions; exporters nest modules, whose trees are a dozen deep
+_FLOATS = frozenset(
+    (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE)
+)
 
 
 def lower(
@@ -56,9 +59,16 @@ def lower(
         model, nodes = _inlined(model, name), None
     versions = {domain_of(entry.domain): entry.version for entry in model.opset_import}
     metadata = {entry.key: entry.value for entry in (*model.graph.metadata_props, *model.metadata_props)}
-    return _GraphLowering(versions, folder, limits).lower(
-        model.graph, plain_nodes(model.graph.node) if nodes is None else nodes, metadata
+    plain = plain_nodes(model.graph.node) if nodes is None else nodes
+    return _GraphLowering(versions, folder, limits, tells_apart=_tells_apart(model.graph)).lower(
+        model.graph, plain, metadata
     )
+
+
+def _tells_apart(graph: onnx.GraphProto) -> bool:
+    """Whether a graph keeps weights as initialisers, and other constants as nodes."""
+    has_nodes = any(node.op_type == "Constant" for node in graph.node)
+    return has_nodes and any(len(tensor.dims) > 1 and tensor.data_type in _FLOATS for tensor in graph.initializer)
 
 
 def _inlined(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
@@ -160,10 +170,12 @@ def _filled(node: Node, shape: tuple[int, ...] | None) -> Constant | None:
 
 
 class _GraphLowering:
-    def __init__(self, versions: dict[str, int], folder: Path | None, limits: Limits) -> None:
+    def __init__(self, versions: dict[str, int], folder: Path | None, limits: Limits, *, tells_apart: bool) -> None:
         self._versions = versions
         self._folder = folder
         self._limits = limits
+        self._of_node = Storage.NODE if tells_apart else Storage.FILE
+        self._of_initialiser = Storage.INITIALISER if tells_apart else Storage.FILE
 
     def lower(
         self,
@@ -184,7 +196,7 @@ class _GraphLowering:
                 output = node_proto.output[0]
                 if not node_proto.attribute:
                     raise ModelError(f"node {node_proto.name!r} (Constant) has no value")
-                constants[output] = self._constant_node(node_proto, output)
+                constants[output] = replace(self._constant_node(node_proto, output), storage=self._of_node)
             else:
                 nodes.append(self._named(self._node(node_proto, plain), index, taken))
                 taken.add(nodes[-1].name)
@@ -241,6 +253,7 @@ class _GraphLowering:
             dtype=np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)),
             read=lambda: read_tensor(tensor, self._folder),
             sources=frozenset({name}),
+            storage=self._of_initialiser,
         )
 
     def _constant_node(self, proto: onnx.NodeProto, output: str) -> Constant:
@@ -277,7 +290,9 @@ class _GraphLowering:
                 raise ModelError(f"sparse tensor {name!r} cannot be read: {error}") from error
             return dense
 
-        return Constant(shape=shape, dtype=values.dtype, read=read, sources=frozenset({name}))
+        return Constant(
+            shape=shape, dtype=values.dtype, read=read, sources=frozenset({name}), storage=self._of_initialiser
+        )
 
 
 def _graph_input(value: onnx.ValueInfoProto, *, in_body: bool) -> GraphInput:

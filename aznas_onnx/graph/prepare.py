@@ -27,6 +27,8 @@ from aznas_onnx.graph.model import Model
 from aznas_onnx.graph.precision import to_float32
 from aznas_onnx.graph.queries import with_queries_for_each_sample
 from aznas_onnx.graph.rewrite import canonicalise, decompose, restore_normalisation
+from aznas_onnx.graph.roles import role_doubts
+from aznas_onnx.graph.separate import one_role_each
 from aznas_onnx.graph.tokens import from_embedded_tokens
 from aznas_onnx.graph.values import Value, with_values
 
@@ -161,6 +163,8 @@ def _prepare(source: Source, name: str, request: _Request) -> Model:
     doubts: tuple[str, ...] = ()
     if not request.keep_graph:
         graph, facts, restored, doubts = restore_normalisation(graph, facts, protected=declared)
+    graph, facts = one_role_each(graph, facts)
+    doubts = (*doubts, *role_doubts(graph, facts))
     axes = layout(graph, facts, plan.batch_axes)
     if facts.batch_size != batch:
         probe = facts

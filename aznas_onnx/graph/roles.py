@@ -1,26 +1,36 @@
 """What each float constant of a graph is: a weight, a bias, a normalisation vector, a position table, or fixed.
 
-The question is answered by how the graph uses a constant, never by its name, because exporters rename: a
-``nn.Linear`` weight arrives as the constant operand of a MatMul, a class token as one of the operands of a Concat.
-Counting parameters and drawing random weights both build on this one answer.
+Counting parameters and drawing random weights both build on this one answer, which three questions give, in this order:
+
+1. *How is it used?* A ``nn.Linear`` weight arrives as the constant operand of a MatMul, a class token as one of the
+   operands of a Concat. The use says what the constant would be if it was trained.
+2. *Where does it come from?* A file may say that a constant is a parameter, or that it is none
+   (:mod:`~aznas_onnx.graph.provenance`).
+3. *What numbers does it hold?* Numbers that follow a formula were computed, not trained
+   (:mod:`~aznas_onnx.graph.content`). It is asked where a use is open to both: a bias of a convolution is a bias
+   whatever it holds.
+
+docs/counting.md has the table of what counts. Where the file cannot tell, :func:`role_doubts` says so.
 """
 
 from __future__ import annotations
 
 import enum
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from aznas_onnx.graph.evaluate import is_cheap
+from aznas_onnx.graph.content import Content, content, content_of, is_mask, read
 from aznas_onnx.graph.facts import Facts
-from aznas_onnx.graph.ir import Constant, Graph, Node
+from aznas_onnx.graph.ir import Array, Constant, Graph, Node
+from aznas_onnx.graph.provenance import Provenance, Source
 
-__all__ = ["MOVES_DATA", "Role", "Use", "is_table", "is_vector", "roles", "uses"]
+__all__ = ["MOVES_DATA", "Role", "Use", "is_vector", "role_doubts", "roles", "uses"]
 
 
 class Role(str, enum.Enum):
@@ -36,9 +46,10 @@ class Role(str, enum.Enum):
     NORM_MEAN = "running mean"
     NORM_VARIANCE = "running variance"
     POSITION = "position"  # position embedding, relative position table, class token
-    SCALE = "scale"  # one factor a channel or head: layer scale, attention temperature
+    SCALE = "scale"  # factors: layer scale, attention temperature
+    DECAY = "decay"  # factors in an exponent: the state matrix of Mamba
     SLOPE = "slope"  # of PReLU
-    FIXED = "fixed"  # scalars, masks, coordinate and frequency tables, preprocessing
+    FIXED = "fixed"  # numbers in the code, masks, coordinate and frequency tables, preprocessing
 
     @property
     def is_trainable(self) -> bool:
@@ -53,7 +64,7 @@ class Role(str, enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Use:
-    """One float constant of more than one element as one node reads it."""
+    """One float constant as one node reads it."""
 
     node: Node
     index: int
@@ -62,6 +73,9 @@ class Use:
 
 
 # Operands whose role follows from their position.
+_NORMALISATIONS = frozenset(
+    "BatchNormalization LayerNormalization GroupNormalization InstanceNormalization RMSNormalization".split()
+)
 _RECURRENT = {1: Role.RECURRENT_WEIGHT, 2: Role.RECURRENT_WEIGHT, 3: Role.BIAS, 7: Role.RECURRENT_WEIGHT}
 _SCALE_AND_SHIFT = {1: Role.NORM_SCALE, 2: Role.NORM_SHIFT}
 _BY_POSITION: Mapping[str, Mapping[int, Role]] = {
@@ -90,18 +104,27 @@ MOVES_DATA = frozenset(
 )
 """Operators whose first operand arrives in the output unchanged but for its place."""
 
-# A constant with so few distinct values, many times each, is a mask or a fixed filter. One distinct value is a weight
-# that was never trained (or was blanked), so it says nothing.
-_TABLE_VALUES = 8
-_TABLE_READ_ELEMENTS = 2**22
+_ELEMENTWISE = ("Add", "Sub", "Mul", "Div", "Pow")
+_PRODUCTS = ("Conv", "ConvTranspose", "MatMul", "Gemm", "Einsum")
+_ON_SCORES = frozenset((*_ELEMENTWISE, "Where", "Max", "Min", "Clip", *MOVES_DATA))  # between a mask and its Softmax
+_FAR, _WIDE = 6, 64  # nodes that are followed from a constant to the operator that tells its use
+_MASKS = "{} constants of one value are added to attention scores for all heads alike, and taken for masks"
+_IDLE = (
+    "the scales and shifts of {} InstanceNormalization are ones and zeros, and taken for what the exporter wrote; "
+    "before training, trained ones look the same"
+)
+_STATISTICS = (Role.NORM_MEAN, Role.NORM_VARIANCE)
+_STATISTIC_FOR = {Role.SCALE: Role.NORM_VARIANCE, Role.BIAS: Role.NORM_MEAN}
+_AFFINE = (Role.NORM_SCALE, Role.NORM_SHIFT)
+# Tables that keep their formula although the file calls them parameters: an optimiser was told to leave them.
+_FROZEN = (Role.POSITION, Role.EMBEDDING, Role.CONV_WEIGHT)
 
 
 def roles(graph: Graph, facts: Facts) -> Mapping[str, Role]:
-    """Return the role of every float constant of more than one element that a node reads.
+    """Return the role of every float constant that has one.
 
     A constant that several nodes read in different roles gets the first that is not :attr:`Role.FIXED`, in graph
-    order; exporters store equal vectors once, so that the same ones may scale one normalisation and be the
-    variance of another.
+    order.
     """
     found: dict[str, Role] = {}
     for use in uses(graph, facts):
@@ -110,39 +133,41 @@ def roles(graph: Graph, facts: Facts) -> Mapping[str, Role]:
     return MappingProxyType(found)
 
 
-def uses(graph: Graph, facts: Facts) -> Iterator[Use]:
-    """Yield each use of a float constant of more than one element, in graph order.
+def uses(graph: Graph, facts: Facts) -> tuple[Use, ...]:
+    """Return each use of a float constant, in graph order; numbers of one element only where they have a role.
 
     Parameters
     ----------
     graph
         In canonical form.
     facts
-        Of that graph; small values are looked up there before a constant is read.
+        Of that graph.
     """
-    known = _uses.get(graph)
-    if known is None:
-        known = _uses[graph] = tuple(_uses_of_unknown(graph))
-    for use in known:
-        if use.role is Role.LINEAR_WEIGHT and facts.value(use.name) is not None and is_table(graph.constants[use.name]):
-            yield replace(use, role=Role.FIXED)  # an averaging or permutation matrix
-        else:
-            yield use
+    return _judged(graph).uses
+
+
+def role_doubts(graph: Graph, facts: Facts) -> tuple[str, ...]:
+    """Return what the file does not tell of its constants, and how it was taken, a sentence each."""
+    return _judged(graph).doubts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Judged:
+    uses: tuple[Use, ...]
+    doubts: tuple[str, ...]
 
 
 # A graph is a value, and both who counts and who draws weights ask for its uses.
-_uses: WeakKeyDictionary[Graph, tuple[Use, ...]] = WeakKeyDictionary()
+_known: WeakKeyDictionary[Graph, _Judged] = WeakKeyDictionary()
 
 
-def _uses_of_unknown(graph: Graph) -> Iterator[Use]:
-    """Yield each use as it is where no small values are known."""
-    analysis = _Analysis(graph)
-    constants = dict(graph.constants)
-    for node in graph.nodes:
-        for index, name in enumerate(node.inputs):
-            constant = constants.get(name)
-            if constant is not None and constant.is_float and constant.elements > 1:
-                yield Use(node=node, index=index, name=name, role=analysis.role(node, index, constant))
+def _judged(graph: Graph) -> _Judged:
+    known = _known.get(graph)
+    if known is None:
+        analysis = _Analysis(graph)
+        found = tuple(analysis.uses())
+        known = _known[graph] = _Judged(uses=found, doubts=tuple(analysis.doubts()))
+    return known
 
 
 def is_vector(constant: Constant) -> bool:
@@ -150,84 +175,244 @@ def is_vector(constant: Constant) -> bool:
     return len(constant.shape) - constant.shape.count(1) == 1
 
 
-def is_table(constant: Constant) -> bool:
-    """Whether a constant is a mask or fixed filter by its values: from two to eight of them, eight times each or more.
-
-    Constants that cannot be read, or are too large to, are not.
-    """
-    if not is_cheap(constant) or not 2 * _TABLE_VALUES <= constant.elements <= _TABLE_READ_ELEMENTS:
-        return False
-    assert constant.read is not None  # or it would not be cheap
-    values = constant.read().reshape(-1)
-    if np.unique(values[:1024]).size > _TABLE_VALUES:
-        return False
-    distinct = np.unique(values).size
-    return 2 <= distinct <= min(_TABLE_VALUES, constant.elements // 8)
-
-
 class _Analysis:
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
+        self._provenance = Provenance(graph)
+        self._doubts: Counter[str] = Counter()
 
-    @cached_property
-    def _raw(self) -> frozenset[str]:
-        return _raw_tensors(self._graph)
+    def uses(self) -> Iterator[Use]:
+        constants = dict(self._graph.constants)
+        for node in self._graph.nodes:
+            for index, name in enumerate(node.inputs):
+                constant = constants.get(name)
+                if constant is not None and constant.is_float and constant.elements:
+                    role = self._role(node, index, name, constant)
+                    if constant.elements > 1 or role is not Role.FIXED:
+                        yield Use(node=node, index=index, name=name, role=role)
 
-    def role(self, node: Node, index: int, constant: Constant) -> Role:
-        role = self._role(node, index, constant, depth=0)
-        if role is Role.POSITION and self._is_fixed(constant):
+    def doubts(self) -> Iterator[str]:
+        for sentence, count in self._doubts.items():
+            if count:
+                yield sentence.format(count)
+
+    def _role(self, node: Node, index: int, name: str, constant: Constant) -> Role:
+        role = self._by_use(node, index, constant, 0)
+        if role is Role.FIXED or role in _STATISTICS:
+            return role
+        source = self._provenance.of(name, is_weight=role.is_weight)
+        if source is Source.WRITTEN:
+            return _STATISTIC_FOR.get(role, Role.FIXED) if _is_measured(constant) else Role.FIXED
+        if constant.elements == 1 and not self._is_trained_number(node, index, role, source):
             return Role.FIXED
-        if role is Role.CONV_WEIGHT and constant.shape[1] == 1 and is_table(constant):
-            return Role.FIXED  # a blur or bilinear kernel, repeated for each channel
-        return role
+        if node.is_op("Div") and source is Source.UNKNOWN:
+            return Role.NORM_VARIANCE if _is_measured(constant) else Role.FIXED
+        if role in _AFFINE and node.op_type in _NORMALISATIONS:
+            return Role.FIXED if self._is_idle(node, index, constant, source) else role
+        is_fixed = self._is_first_state(name, constant, role) or self._is_computed(node, index, constant, role, source)
+        return Role.FIXED if is_fixed else role
 
-    def _is_fixed(self, constant: Constant) -> bool:
-        """Whether a table was made by arithmetic on shapes and scalars, or is a mask."""
-        roots = [self._graph.constants.get(name) for name in constant.sources]
-        return all(root is not None and root.elements == 1 for root in roots) or is_table(constant)
+    # How it is used
 
-    def _role(self, node: Node, index: int, constant: Constant, depth: int) -> Role:
+    def _by_use(self, node: Node, index: int, constant: Constant, depth: int) -> Role:
         if node.unknown:  # whatever it does with them
             return Role.BIAS if is_vector(constant) else Role.LINEAR_WEIGHT
         if node.domain:
             return Role.FIXED
         if node.op_type in MOVES_DATA and index == 0:
-            return self._role_of_reader(node, constant, depth)
+            return self._of_reader(node, constant, depth)
         if node.op_type in _BY_POSITION:
-            default = Role.POSITION if node.op_type == "Concat" else Role.FIXED
+            default = Role.POSITION if node.op_type == "Concat" and constant.elements > 1 else Role.FIXED
             return _BY_POSITION[node.op_type].get(index, default)
         if node.op_type == "MatMul":
             # Of two constants one is a layer's input: learned queries behind their copies for each sample.
             is_query = index == 0 and node.inputs[1] in self._graph.constants
             return Role.POSITION if is_query else Role.LINEAR_WEIGHT
         if node.op_type == "Einsum":
-            return Role.SCALE if is_vector(constant) else Role.LINEAR_WEIGHT
-        if node.op_type in ("Add", "Sub", "Mul", "Div"):
-            return self._elementwise(node, index, constant)
-        return Role.FIXED
+            return self._factor(node) if _sums_over_none(node) or is_vector(constant) else Role.LINEAR_WEIGHT
+        return self._elementwise(node, index, constant) if node.op_type in _ELEMENTWISE else Role.FIXED
 
-    def _role_of_reader(self, node: Node, constant: Constant, depth: int) -> Role:
+    def _of_reader(self, node: Node, constant: Constant, depth: int) -> Role:
         """Return the role of a constant that reaches its reader through operators that only move it."""
         if depth > len(MOVES_DATA):
             return Role.FIXED
         for output in node.outputs:
             for reader in self._graph.consumers.get(output, ()):
-                role = self._role(reader, reader.inputs.index(output), constant, depth + 1)
+                role = self._by_use(reader, reader.inputs.index(output), constant, depth + 1)
                 if role is not Role.FIXED:
                     return role
         return Role.FIXED
 
     def _elementwise(self, node: Node, index: int, constant: Constant) -> Role:
-        vector = is_vector(constant)
-        other = node.inputs[1 - index]
-        if vector and other in self._raw:
+        is_table = len(constant.shape) - constant.shape.count(1) > 1
+        if not is_table and node.inputs[1 - index] in self._raw:
             return Role.FIXED  # preprocessing: mean and standard deviation of the colours
         if node.op_type == "Add":
-            return Role.BIAS if vector else Role.POSITION
+            return Role.POSITION if is_table else Role.BIAS
         if node.op_type == "Mul":
-            # Larger factors are masks and the cosines of rotary positions.
-            return Role.SCALE if vector else Role.FIXED
-        return Role.NORM_MEAN if vector and index == 1 and node.op_type == "Sub" else Role.FIXED
+            return self._factor(node)
+        if constant.elements == 1:
+            return Role.FIXED if index == 0 else Role.BIAS if node.op_type == "Sub" else Role.SCALE
+        if index == 0 or is_table or node.op_type == "Pow":
+            return Role.FIXED
+        return Role.NORM_MEAN if node.op_type == "Sub" else Role.SCALE
+
+    def _factor(self, node: Node) -> Role:
+        return Role.DECAY if self._leads_to("Exp", node, MOVES_DATA) else Role.SCALE
+
+    def _leads_to(self, operator: str, node: Node, by: frozenset[str]) -> bool:
+        """Whether what a node makes comes to an operator by way of a few others."""
+        pending = [node]
+        for _ in range(_FAR):
+            outputs = [output for each in pending for output in each.outputs if output]
+            readers = [reader for output in outputs for reader in self._graph.consumers.get(output, ())]
+            if any(reader.is_op(operator) for reader in readers):
+                return True
+            pending = [reader for reader in dict.fromkeys(readers) if not reader.domain and reader.op_type in by]
+            if len(pending) > _WIDE:
+                break
+        return False
+
+    @cached_property
+    def _raw(self) -> frozenset[str]:
+        return _raw_tensors(self._graph)
+
+    def _is_trained_number(self, node: Node, index: int, role: Role, source: Source) -> bool:
+        if role in (Role.EMBEDDING, Role.POSITION):
+            return False
+        if node.is_op(*_ELEMENTWISE, *MOVES_DATA):
+            return source is not Source.UNKNOWN or (node.is_op("Add") and self._is_bias_of_one_output(node, index))
+        return True
+
+    def _is_bias_of_one_output(self, node: Node, index: int) -> bool:
+        """Whether a number is added to the product of a layer with one output."""
+        product = self._product_before(node, index)
+        if product is None:
+            return False
+        weight = self._graph.constants.get(product.inputs[1])
+        if weight is None:
+            return False
+        filters_first = product.is_op("Conv") or bool(product.attributes.get("transB", 0))
+        axis = 0 if filters_first else 1 if product.is_op("ConvTranspose") else -1
+        return len(weight.shape) > 1 and weight.shape[axis] == 1
+
+    def _product_before(self, node: Node, index: int) -> Node | None:
+        """Return the node that multiplies with weights, without a bias, whose output is the other operand."""
+        name = node.inputs[1 - index]
+        for _ in range(_FAR):
+            maker = self._graph.producers.get(name)
+            if maker is None:
+                return None
+            if maker.is_op(*_PRODUCTS):
+                is_weighted = any(operand in self._graph.constants for operand in maker.inputs[:2])
+                return maker if is_weighted and not maker.input(2) else None
+            if maker.domain or maker.op_type not in MOVES_DATA:
+                return None
+            name = maker.inputs[0]
+        return None
+
+    # What it holds
+
+    def _is_first_state(self, name: str, constant: Constant, role: Role) -> bool:
+        """Whether a factor is what a recurrent network begins with: the file lists parameters, and it is none."""
+        if role is not Role.SCALE or not self._provenance.is_left_out(name):
+            return False
+        return not is_vector(constant) or self._provenance.explains_all
+
+    def _is_computed(self, node: Node, index: int, constant: Constant, role: Role, source: Source) -> bool:
+        """Whether a formula made the numbers of a constant, as far as its use leaves that open."""
+        if source is Source.TRAINED and role not in _FROZEN:
+            return False
+        if role is Role.POSITION and (node.is_op("Attention") or self._leads_to("Softmax", node, _ON_SCORES)):
+            return self._is_mask(node, constant)
+        if not self._is_open(node, index, constant, role):
+            return False
+        if role is Role.CONV_WEIGHT and _is_filter(read(constant)):
+            return True
+        return self._follows_a_formula(constant)
+
+    def _follows_a_formula(self, constant: Constant) -> bool:
+        """Whether all that a constant was made from does; quantised numbers are few, whatever they were."""
+        roots = [self._graph.constants[name] for name in constant.sources if name in self._graph.constants]
+        kinds = {content_of(root) for root in roots or [constant] if root.elements > 1}
+        return Content.FORMULA in kinds and kinds <= {Content.FORMULA, Content.UNIFORM}
+
+    def _is_open(self, node: Node, index: int, constant: Constant, role: Role) -> bool:
+        """Whether what a node reads may as well be a table that was computed."""
+        if role is Role.CONV_WEIGHT:
+            return constant.shape[1] == 1 or (constant.shape[0] == 1 and len(constant.shape) > 2)
+        if role is Role.BIAS:
+            return node.is_op("Add") and self._product_before(node, index) is None
+        if role is Role.DECAY:
+            return is_vector(constant)
+        return role in (Role.LINEAR_WEIGHT, Role.EMBEDDING, Role.POSITION, Role.SCALE)
+
+    def _is_mask(self, node: Node, constant: Constant) -> bool:
+        """Whether a constant that is added to attention scores is a mask, and no table of relative positions."""
+        roots = [self._graph.constants[name] for name in constant.sources if name in self._graph.constants]
+        if len(roots) > 1 and any(content_of(root, repeats=False) is Content.FREE for root in roots):
+            return False  # a table behind a mask
+        values = read(constant)
+        kind = content(values, repeats=False)
+        if values is None or kind is not Content.UNIFORM:
+            return kind is Content.FORMULA or (values is not None and is_mask(values))
+        if (1, 1, 1, *constant.shape)[-3] != 1:
+            return False  # one for each head
+        self._doubts[_MASKS] += not self._provenance.lists_parameters
+        return True
+
+    # Normalisation
+
+    def _is_idle(self, node: Node, index: int, constant: Constant, source: Source) -> bool:
+        """Whether a normalisation has no trained scale and shift, and an exporter wrote the ones and zeros."""
+        if constant.storage is None and not constant.sources.isdisjoint({node.inputs[index]}):
+            return not self._provenance.declares_scale(self._weight_before(node))  # put back here
+        if source in (Source.TRAINED, Source.KEPT) or not _is_neutral(node, index, read(constant)):
+            return False
+        if self._provenance.explains_all or self._has_trained_normalisation:
+            return True
+        if node.is_op("InstanceNormalization"):
+            self._doubts[_IDLE] += index == 1
+            return True
+        return False
+
+    def _weight_before(self, node: Node) -> Constant | None:
+        maker = self._graph.producers.get(node.inputs[0])
+        return None if maker is None else self._graph.constants.get(maker.input(1))
+
+    @cached_property
+    def _has_trained_normalisation(self) -> bool:
+        """Whether any scale in the file was trained: then one of ones was not."""
+        for node in self._graph.nodes:
+            scale = self._graph.constants.get(node.input(1)) if node.op_type in _NORMALISATIONS else None
+            if scale is not None and scale.storage is not None and content_of(scale) is Content.FREE:
+                return True
+        return False
+
+
+def _is_measured(constant: Constant) -> bool:
+    """Whether a vector holds statistics of data or of features: they follow no formula, and must not decide a score."""
+    return is_vector(constant) and content_of(constant) is Content.FREE
+
+
+def _is_filter(values: Array | None) -> bool:
+    """Whether the kernel of a convolution is the same for each channel, or the same from both sides."""
+    if values is None or values.ndim < 3 or bool((values == values.reshape(-1)[0]).all()):
+        return False
+    if len(values) > 1 and bool((values == values[:1]).all()):
+        return True
+    mirrored = np.flip(values, axis=tuple(range(2, values.ndim)))
+    return max(values.shape[2:]) > 2 and bool((np.abs(values) == np.abs(mirrored)).all())
+
+
+def _is_neutral(node: Node, index: int, values: Array | None) -> bool:
+    return values is not None and bool((values == (1.0 if index == 1 else 0.0)).all())
+
+
+def _sums_over_none(node: Node) -> bool:
+    equation = str(node.attributes.get("equation", "")).replace(" ", "")
+    terms, arrow, output = equation.partition("->")
+    return bool(arrow) and set(terms) - set(",.") <= set(output)
 
 
 def _raw_tensors(graph: Graph) -> frozenset[str]:

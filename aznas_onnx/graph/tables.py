@@ -21,7 +21,7 @@ from aznas_onnx.graph.roles import MOVES_DATA, Role, uses
 
 __all__ = ["spread_out"]
 
-_MOVES = MOVES_DATA | {"Add", "Concat", "Gather"}
+_MOVES = MOVES_DATA | {"Add", "Concat", "Gather", "Where"}  # a causal mask may be in the table
 _ROLES = (Role.POSITION, Role.LINEAR_WEIGHT)  # a table on keys or values is the operand of a product
 _INDEX_ELEMENTS = 2**22
 
@@ -94,7 +94,7 @@ class _Restored:
             return constant.read is not None and constant.elements <= _INDEX_ELEMENTS
         if constant.sources == {name}:
             leaves[name] = constant
-            return constant.elements > 1
+            return True
         origin = constant.origin
         if origin is None or origin.node.domain or origin.node.op_type not in _MOVES or len(origin.node.outputs) > 1:
             return False

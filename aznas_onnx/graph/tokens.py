@@ -66,9 +66,8 @@ def _look_ups(graph: Graph) -> Iterator[tuple[str, GraphInput, Constant]]:
                 and table.elements
                 and node.attributes.get("axis", 0) in (0, -2)
             ):
-                rows, width = table.shape
-                look_up = LookUp(node=node.name, ids=read.name, table=name, rows=rows)
-                shape = (*(read.shape or ()), width)
+                look_up = LookUp(node=node.name, ids=read.name, table=name, constant=table)
+                shape = (*(read.shape or ()), table.shape[1])
                 made = node.outputs[0]
                 yield made, GraphInput(name=made, dtype=np.dtype(np.float32), shape=shape, replaces=look_up), table
 

@@ -27,6 +27,7 @@ _VALUES: Mapping[Role, float] = {
     Role.NORM_MEAN: 0.0,
     Role.NORM_VARIANCE: 1.0,
     Role.SCALE: 1.0,
+    Role.DECAY: -1.0,
     Role.SLOPE: _PRELU_SLOPE,
 }
 
@@ -83,6 +84,7 @@ def plan_weights(graph: Graph, facts: Facts, *, is_transformer: bool) -> Mapping
     position, class token     truncated normal, 0.02                       likewise
     bias, shift, mean         0                                            0
     scale, variance, factor   1                                            1
+    decay in an exponent      -1                                           -1
     PReLU slope               0.25                                         0.25
     fixed                     the file's value                             the file's value
     ========================  ===========================================  ==============================

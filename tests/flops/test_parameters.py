@@ -6,8 +6,9 @@ import onnx
 import pytest
 
 from aznas_onnx.flops import count
-from aznas_onnx.flops.parameters import SIGNATURE_KEY, distinct_elements, factor_elements
+from aznas_onnx.flops.parameters import distinct_elements, factor_elements
 from aznas_onnx.graph import Constant, prepare
+from aznas_onnx.graph.provenance import SIGNATURE_KEY
 from tests.graph.builders import network, weights
 
 
@@ -45,9 +46,12 @@ def test_a_shared_vector_counts_at_each_use() -> None:
     assert params(model) == 64 + 4 * 8
 
 
-def test_identity_makes_a_parameter_of_its_own() -> None:
-    model = network("w2 = Identity (w)  a = Conv (x, w)  y = Conv (a, w2)", constants={"w": weights(3, 3, 1, 1)})
-    assert params(model) == 18
+@pytest.mark.parametrize(("weight", "expected"), [(np.ones((3, 3, 1, 1), np.float32), 18), (weights(3, 3, 1, 1), 9)])
+def test_identity_makes_a_parameter_of_its_own_where_numbers_say_nothing(
+    weight: npt.NDArray[np.float32], expected: int
+) -> None:
+    model = network("w2 = Identity (w)  a = Conv (x, w)  y = Conv (a, w2)", constants={"w": weight})
+    assert params(model) == expected
 
 
 def test_a_gathered_table_counts_as_it_was_stored() -> None:

@@ -5,8 +5,8 @@ import onnx
 import pytest
 
 from aznas_onnx.graph import prepare
-from aznas_onnx.graph.facts import Fact, Facts
-from aznas_onnx.graph.roles import Role, roles, uses
+from aznas_onnx.graph.provenance import SIGNATURE_KEY
+from aznas_onnx.graph.roles import Role, roles
 from tests.graph.builders import network, weights
 
 
@@ -177,24 +177,25 @@ def test_a_blur_kernel_is_fixed(channels: int) -> None:
     assert found == {"w": Role.CONV_WEIGHT, "blur": Role.FIXED}
 
 
-def test_large_factors_are_fixed() -> None:
+def test_rotary_factors_are_fixed_and_other_factors_of_two_axes_are_trained() -> None:
     """The cosines of rotary positions must keep their values."""
+    angles = np.arange(16)[:, None] * 100.0 ** (-np.arange(8) / 8)
     model = network(
-        "a = MatMul (x, w)  y = Mul (a, cos)", {"x": (1, 4, 8)}, {"w": weights(8, 8), "cos": weights(1, 4, 8)}
+        "a = MatMul (x, w)  b = Mul (a, cos)  y = Mul (b, factor)",
+        {"x": (1, 16, 8)},
+        {"w": weights(8, 8), "cos": np.cos(angles)[None].astype(np.float32), "factor": weights(16, 8, seed=1)},
     )
-    assert roles_of(model)["cos"] is Role.FIXED
+    assert roles_of(model) == {"w": Role.LINEAR_WEIGHT, "cos": Role.FIXED, "factor": Role.SCALE}
 
 
-def test_a_vector_that_plays_two_roles_is_reported_per_use() -> None:
+def test_a_vector_that_plays_two_roles_becomes_two() -> None:
     ones = np.ones(4, dtype=np.float32)
     model = network(
         "a = Conv (x, w)  y = BatchNormalization (a, ones, shift, mean, ones)",
         constants={"w": weights(4, 3, 1, 1), "ones": ones, "shift": weights(4), "mean": weights(4, seed=1)},
     )
-    prepared = prepare(model, keep_graph=True)
-    assert roles(prepared.graph, prepared.facts)["ones"] is Role.NORM_SCALE
-    played = [use.role for use in uses(prepared.graph, prepared.facts) if use.name == "ones"]
-    assert played == [Role.NORM_SCALE, Role.NORM_VARIANCE]
+    found = roles_of(model)
+    assert (found["ones"], found["ones/running variance"]) == (Role.NORM_SCALE, Role.NORM_VARIANCE)
 
 
 def test_scalars_have_no_role() -> None:
@@ -204,8 +205,168 @@ def test_scalars_have_no_role() -> None:
     assert "half" not in roles_of(model)
 
 
-def test_what_is_known_of_values_is_asked_anew_for_each_facts() -> None:
-    model = prepare(network("y = MatMul (x, m)", {"x": (1, 32)}, {"m": np.kron(np.eye(4), np.ones((8, 8))) / 8}))
-    blind = Facts({name: Fact(fact.shape, fact.dtype) for name, fact in model.facts.items()}, 1)
-    expected = [Role.FIXED, Role.LINEAR_WEIGHT, Role.FIXED]
-    assert [roles(model.graph, facts)["m"] for facts in (model.facts, blind, model.facts)] == expected
+# ---- Trained, or computed, or written by the exporter ----------------------------------------------------------------
+SIGNATURE = "p_a: PARAMETER target='conv.weight'\n{}"
+
+
+def role_of(body: str, name: str, value: np.ndarray, *, declared: str = "", **constants: np.ndarray) -> Role | None:
+    """Return the role of one constant of a network that begins with a convolution."""
+    metadata = {SIGNATURE_KEY: SIGNATURE.format(declared)} if declared else None
+    model = network(
+        f"c = Conv (x, conv_w) {body}", {"x": (1, 3, 8, 8)}, {"conv_w": weights(4, 3, 1, 1), name: value, **constants},
+        metadata=metadata,
+    )  # fmt: skip
+    return roles_of(model).get(name)
+
+
+def test_an_identity_that_is_added_is_fixed_and_a_bias_is_none() -> None:
+    eye = np.eye(8, dtype=np.float32)
+    assert role_of("y = Add (c, eye)", "eye", eye) is Role.FIXED
+    assert role_of("y = Add (c, table)", "table", weights(8, 8)) is Role.POSITION
+    flat = np.eye(2, dtype=np.float32).reshape(1, 4)
+    body = "p = GlobalAveragePool (c)  f = Flatten (p)  y = Gemm (f, w, {})"
+    assert role_of(body.format("flat"), "flat", flat[0], w=weights(4, 4)) is Role.BIAS
+    body = "p = GlobalAveragePool (c)  f = Flatten (p)  g = Gemm (f, w, b)  y = Add (g, flat)"
+    assert role_of(body, "flat", flat, w=weights(4, 4), b=weights(4)) is Role.FIXED
+
+
+@pytest.mark.parametrize("size", [4, 16])
+def test_strides_and_anchors_are_fixed_at_any_size_of_the_image(size: int) -> None:
+    cells = size * size
+    centres = np.stack([np.tile(np.arange(size) + 0.5, size), np.repeat(np.arange(size) + 0.5, size)])[None]
+    strides = np.concatenate([np.full(3 * cells // 4, 8), np.full(cells // 4, 16)])[None]
+    model = network(
+        "c = Conv (x, w)  s = Constant <value_ints = [0, 4, -1]> ()  r = Reshape (c, s)  i = Identity (r)"
+        "  b, d = Split <axis = 1, num_outputs = 2> (r)  e = Add (b, centres)  y = Mul (e, strides)",
+        {"x": (1, 3, size, size)},
+        {"w": weights(4, 3, 1, 1), "centres": centres.astype(np.float32), "strides": strides.astype(np.float32)},
+    )
+    assert roles_of(model) == {"w": Role.CONV_WEIGHT, "centres": Role.FIXED, "strides": Role.FIXED}
+
+
+def test_matrices_of_a_transform_are_fixed() -> None:
+    n = np.arange(8)
+    dct = np.cos(np.pi / 8 * (n + 0.5) * n[:, None]).astype(np.float32)
+    assert role_of("y = MatMul (c, dct)", "dct", dct) is Role.FIXED
+    assert role_of("y = MatMul (c, hot)", "hot", np.eye(8, dtype=np.float32)[:, [1, 3]]) is Role.FIXED
+    assert role_of("y = MatMul (c, w)", "w", weights(8, 8)) is Role.LINEAR_WEIGHT
+
+
+def test_kernels_that_are_the_same_from_both_sides_are_fixed() -> None:
+    blur = np.outer([1, 2.5, 1], [1, 2.5, 1]).astype(np.float32)[None, None]
+    pool = "p = ReduceMean <keepdims = 1> (c, one)  y = Conv (p, {})"
+    assert role_of(pool.format("blur"), "blur", blur, one=np.array([1])) is Role.FIXED
+    assert role_of(pool.format("w"), "w", weights(1, 1, 3, 3), one=np.array([1])) is Role.CONV_WEIGHT
+    bins = np.arange(4, dtype=np.float32).reshape(1, 4, 1, 1)  # YOLO's expectation over a distribution
+    assert role_of("s = Softmax <axis = 1> (c)  y = Conv (s, bins)", "bins", bins) is Role.FIXED
+
+
+SCORES = "q = Transpose <perm = [0, 1, 3, 2]> (c)  s = MatMul (c, q)  m = Add (s, table)  y = Softmax (m)"
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        (np.zeros((1, 1, 8, 8)), Role.FIXED),
+        (np.zeros((8, 8)), Role.FIXED),
+        (np.triu(np.full((8, 8), -1e9), 1), Role.FIXED),
+        (np.triu(np.full((8, 8), -np.inf), 1), Role.FIXED),
+        (0.5 ** np.arange(1, 5).reshape(4, 1, 1) * -np.abs(np.arange(8) - np.arange(8)[:, None]), Role.FIXED),
+        (np.zeros((1, 4, 8, 8)), Role.POSITION),  # relative positions for each head, before training
+        (weights(1, 4, 8, 8), Role.POSITION),
+        (weights(8, 8), Role.POSITION),
+        (weights(4, 15)[:, np.arange(8) - np.arange(8)[:, None]], Role.POSITION),
+    ],
+)
+def test_masks_of_attention_are_fixed_and_tables_of_relative_positions_are_none(
+    table: np.ndarray, expected: Role
+) -> None:
+    assert role_of(SCORES, "table", table.astype(np.float32)) is expected
+
+
+def test_a_mask_of_zeros_is_a_doubt() -> None:
+    constants = {"conv_w": weights(4, 3, 1, 1), "table": np.zeros((8, 8), np.float32)}
+    warnings = prepare(network(f"c = Conv (x, conv_w) {SCORES}", constants=constants)).warnings
+    assert warnings == (
+        "1 constants of one value are added to attention scores for all heads alike, and taken for masks",
+    )
+
+
+def test_a_factor_in_an_exponent_is_a_decay() -> None:
+    """Mamba's state matrix is negative; before training it holds whole numbers."""
+    body = "u = Unsqueeze (c, last)  m = Mul (u, a)  y = Exp (m)"
+    for a in (-np.exp(weights(8, 5)), np.broadcast_to(-np.arange(1.0, 6.0), (8, 5))):
+        assert role_of(body, "a", a.astype(np.float32), last=np.array([4])) is Role.DECAY
+    body = 'm = Einsum <equation = "nchw,ws->nchws"> (c, a)  y = Exp (m)'
+    assert role_of(body, "a", weights(8, 5)) is Role.DECAY
+
+
+def test_parameters_that_the_file_lists_are_trained_but_for_sinusoids() -> None:
+    eye, listed = np.eye(8, dtype=np.float32), "p_t: PARAMETER target='table'\n"
+    assert role_of("y = MatMul (c, table)", "table", eye, declared=listed) is Role.LINEAR_WEIGHT
+    sines = np.sin(np.arange(8)[:, None] * 10.0 ** (-np.arange(8) / 8)).astype(np.float32)
+    assert role_of("y = Add (c, table)", "table", sines, declared=listed) is Role.FIXED
+    buffer = listed.replace("PARAMETER", "BUFFER")
+    assert role_of("y = Add (c, table)", "table", weights(8, 8), declared=buffer) is Role.FIXED
+
+
+def test_what_a_file_keeps_as_nodes_beside_its_weights_was_written() -> None:
+    body = "{}  y = Add (c, t)"
+    text = "t = Constant <value = float[1, 1, 2, 4] {0.1, 0.7, 0.3, 0.9, 0.2, 0.4, 0.6, 0.8}> ()"
+    model = network(f"c = Conv (x, w) {body.format(text)}", {"x": (1, 3, 2, 4)}, {"w": weights(4, 3, 1, 1)})
+    assert roles_of(model) == {"w": Role.CONV_WEIGHT, "t": Role.FIXED}
+    nodes = f"w = Constant <value = float[1, 3, 1, 1] {{0.1, 0.7, 0.3}}> ()  c = Conv (x, w) {body.format(text)}"
+    assert roles_of(network(nodes, {"x": (1, 3, 2, 4)})) == {"w": Role.CONV_WEIGHT, "t": Role.POSITION}
+
+
+def test_numbers_are_trained_where_the_file_says_so() -> None:
+    gate = {"gate": np.float32(0.37)}
+    listed = "p_t: PARAMETER target='gate'\n"
+    assert role_of("y = Mul (c, gate)", "gate", gate["gate"]) is None
+    assert role_of("y = Mul (c, gate)", "gate", gate["gate"], declared=listed) is Role.SCALE
+    beside_nodes = "two = Constant <value_float = 2.0> ()  d = Mul (c, two)  y = Mul (d, gate)"
+    assert role_of(beside_nodes, "gate", gate["gate"]) is Role.SCALE
+
+
+def test_numbers_are_trained_where_an_operator_takes_parameters() -> None:
+    model = network(
+        "f = Flatten (x)  g = Gemm (f, w, b)  p = PRelu (g, slope)  q = Gemm (p, v)  r = Unsqueeze (q, axis)"
+        "  s = MatMul (r, u)  y = Add (s, shift)",
+        constants={
+            "w": weights(192, 1), "b": weights(1), "slope": weights(1, seed=1), "v": weights(1, 4), "u": weights(4, 1),
+            "shift": weights(1, seed=2), "axis": np.array([1]),
+        },
+    )  # fmt: skip
+    found = roles_of(model)
+    assert [found[name] for name in ("b", "slope", "shift")] == [Role.BIAS, Role.SLOPE, Role.BIAS]
+
+
+NORMALISED = "d = {} (c, scale, shift{})  y = Relu (d)"
+ONES, ZEROS = np.ones(4, np.float32), np.zeros(4, np.float32)
+
+
+def idle(operator: str, *, more: str = "", declared: str = "", **constants: np.ndarray) -> Role | None:
+    return role_of(NORMALISED.format(operator, more), "scale", ONES, declared=declared, shift=ZEROS, **constants)
+
+
+def test_ones_and_zeros_of_an_instance_normalisation_are_the_exporters() -> None:
+    assert idle("InstanceNormalization") is Role.FIXED
+    listed = "p_t: PARAMETER target='scale'\np_u: PARAMETER target='shift'\n"
+    assert idle("InstanceNormalization", declared=listed) is Role.NORM_SCALE
+    assert role_of(NORMALISED.format("InstanceNormalization", ""), "scale", weights(4), shift=ZEROS) is Role.NORM_SCALE
+
+
+def test_ones_and_zeros_of_other_normalisations_are_trained_unless_something_speaks_against() -> None:
+    statistics = {"mean": weights(4), "variance": np.abs(weights(4, seed=1))}
+    batch_norm = ("BatchNormalization", ", mean, variance")
+    assert idle(batch_norm[0], more=batch_norm[1], **statistics) is Role.NORM_SCALE
+    others = "b_m: BUFFER target='mean'\nb_v: BUFFER target='variance'\n"
+    assert idle(batch_norm[0], more=batch_norm[1], declared=others, **statistics) is Role.FIXED
+    operator = "BatchNormalization ({}, {}, shift, mean, variance)"
+    body = f"d = {operator.format('c', 'scale')}  r = Relu (d)  y = {operator.format('r', 'other')}"
+    assert role_of(body, "scale", ONES, shift=ZEROS, other=weights(4, seed=2), **statistics) is Role.FIXED
+
+
+def test_statistics_are_neutral_whatever_keeps_them() -> None:
+    assert role_of("d = Relu (c)  y = Div (d, std)", "std", np.abs(weights(1, 4, 1, 1))) is Role.NORM_VARIANCE
+    assert role_of("d = Relu (c)  y = Div (d, std)", "std", np.full((1, 4, 1, 1), 255, np.float32)) is Role.FIXED

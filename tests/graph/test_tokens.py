@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 from aznas_onnx.blocks import find_blocks
 from aznas_onnx.errors import ModelError, SettingsError
 from aznas_onnx.flops import count
-from aznas_onnx.graph import LookUp, Model, prepare
+from aznas_onnx.graph import Model, prepare
 from aznas_onnx.inspection import inspect
 from aznas_onnx.proxies.feeds import FeedSource
 from aznas_onnx.scoring import score
@@ -50,7 +50,8 @@ def test_the_look_up_gives_way_to_an_input() -> None:
     model = prepare(reader())
     assert model.inputs.primary == "e"
     assert model.inputs.shapes(5)["e"] == (5, TOKENS, WIDTH)
-    assert dict(model.inputs.look_ups) == {"e": LookUp(node="Gather_0", ids="ids", table="table", rows=ROWS)}
+    look_up = model.inputs.look_ups["e"]
+    assert (look_up.node, look_up.ids, look_up.table, look_up.rows) == ("Gather_0", "ids", "table", ROWS)
     assert model.changes == ("scored from the embedded tokens on, instead of looking up 'ids' in a table of 50 x 8",)
     assert [node.op_type for node in model.graph.nodes].count("Gather") == 1  # the types
 

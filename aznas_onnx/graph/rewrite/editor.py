@@ -18,7 +18,7 @@ import numpy as np
 from aznas_onnx.graph.evaluate import is_cheap
 from aznas_onnx.graph.facts import Fact, Facts
 from aznas_onnx.graph.infer import infer
-from aznas_onnx.graph.ir import Array, Constant, Graph, Node
+from aznas_onnx.graph.ir import Array, Constant, Graph, Node, Storage
 from aznas_onnx.graph.limits import spend
 
 __all__ = ["Editor"]
@@ -214,7 +214,7 @@ class Editor:
 
     def add_array(self, array: Array, hint: str) -> str:
         """Add an array as a constant that is no parameter (shape operand, scalar) and return its name."""
-        return self.add_constant(Constant.of(array), hint)
+        return self.add_constant(replace(Constant.of(array), storage=Storage.NOWHERE), hint)
 
     def add_integers(self, values: Sequence[int], hint: str) -> str:
         """Add an int64 vector and return its name."""

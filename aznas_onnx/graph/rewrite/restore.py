@@ -160,7 +160,8 @@ def _feeds_a_layer(editor: Editor, node: Node) -> bool:
 def _restore(editor: Editor, layer: _Layer) -> None:
     node = layer.node
     folded = editor.constant(node.input(2))
-    shift = None if folded is None else replace(folded, sources=frozenset())  # each is a parameter of its own
+    # Each is a parameter of its own.
+    shift = None if folded is None else replace(folded, sources=frozenset(), storage=None)
     output = editor.unique(f"{node.outputs[0]}/unfolded")
     editor.assume(output, node.outputs[0])
     plain = replace(node, inputs=node.inputs[:2], outputs=(output,))

@@ -1,0 +1,195 @@
+"""Where the constants of a graph come from, as far as the file says it.
+
+Three things in a file tell what was trained from what an exporter or an author wrote:
+
+- PyTorch's default exporter lists the parameters, buffers and constants of the module, and keeps their names.
+- PyTorch's TorchScript exporter keeps parameters and buffers as initialisers, and writes whatever else it needs
+  (numbers in the code, the ones and zeros of a normalisation without scale and shift) as Constant nodes. In a file that
+  keeps all in one way, the way says nothing.
+- What is computed in the file from shapes, ranges and single numbers was trained by nobody.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+
+import numpy as np
+
+from aznas_onnx.graph.content import Content, content_of
+from aznas_onnx.graph.ir import Constant, Graph, Storage
+
+__all__ = ["SIGNATURE_KEY", "Provenance", "Source"]
+
+SIGNATURE_KEY = "pkg.torch.export.ExportedProgram.graph_signature"
+_DECLARED = re.compile(r"(PARAMETER|BUFFER|CONSTANT_TENSOR) target='([^']+)'")
+_MEAN = "running_mean"
+_COMPUTED = "onnx::"  # the names that the TorchScript exporter gives what it computes while it folds constants
+_MOVES = frozenset(
+    "Cast CastLike Concat ConstantOfShape Expand Flatten Gather Identity Reshape Slice Split Squeeze Tile Transpose "
+    "Unsqueeze".split()
+)
+_INDICES = (np.dtype(np.int64), np.dtype(np.int32))
+_INDEX_ELEMENTS = 2**22
+
+
+class Source(enum.Enum):
+    """Who made a constant."""
+
+    TRAINED = "trained"  # the file says that it is a parameter
+    KEPT = "kept"  # it lies where parameters and buffers lie, and other constants do not
+    WRITTEN = "written"  # the file says that it is no parameter
+    UNKNOWN = "unknown"
+
+
+class Provenance:
+    """What a graph says of where its constants come from."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self._declared: Mapping[str, str] = {
+            name: kind for kind, name in _DECLARED.findall(graph.metadata.get(SIGNATURE_KEY, ""))
+        }
+
+    @property
+    def lists_parameters(self) -> bool:
+        """Whether the file lists the network's parameters."""
+        return bool(self._declared)
+
+    def of(self, name: str, *, is_weight: bool = False) -> Source:
+        """Return who made a constant of the graph.
+
+        Parameters
+        ----------
+        name
+            Of the constant.
+        is_weight
+            Whether it multiplies the features: then a root of one value throughout is a weight of which the file has
+            the shape alone, and not memory that a table was computed in.
+        """
+        constant = self._graph.constants[name]
+        roots = self._roots(constant)
+        if constant.is_float and constant.elements > 1:
+            large = {root: found for root, found in roots.items() if found.is_float and found.elements > 1}
+        else:
+            large = roots
+        storages = {_storage(root) for root in large.values()}
+        if storages == {Storage.NOWHERE}:
+            return Source.WRITTEN
+        kinds = {self._declared.get(root) for root in large}
+        if "PARAMETER" in kinds:
+            return Source.TRAINED
+        if large and None not in kinds:
+            return Source.WRITTEN
+        if not self._declared:
+            if storages == {Storage.NODE}:
+                return Source.WRITTEN
+            if storages == {Storage.INITIALISER} and not any(root.startswith(_COMPUTED) for root in large):
+                return Source.KEPT
+        return Source.WRITTEN if _is_computed_from_shapes(constant, roots, is_weight) else Source.UNKNOWN
+
+    def is_left_out(self, name: str) -> bool:
+        """Whether a constant of one value is not among the parameters that a file lists."""
+        constant = self._graph.constants.get(name)
+        if not self._declared or constant is None or name in self._declared:
+            return False
+        return constant.elements > 1 and content_of(constant) is Content.UNIFORM
+
+    @cached_property
+    def explains_all(self) -> bool:
+        """Whether the file lists the network's parameters and holds all vectors among them under their names.
+
+        Then a vector of ones or zeros that is not listed is none of them. Matrices may have been transposed, which
+        gives them new names; biases of zeros are left out, and normalisation is folded into other layers.
+        """
+        return bool(self._declared) and not self._unexplained
+
+    @cached_property
+    def _unexplained(self) -> frozenset[str]:
+        parameters = {name for name, kind in self._declared.items() if kind == "PARAMETER"}
+        missing = parameters - self._graph.constants.keys()
+        kept = set()
+        for name in missing:
+            stem, _, last = name.rpartition(".")
+            is_folded = stem in self._normalised
+            is_dropped_bias = last == "bias" and f"{stem}.weight" in parameters - missing
+            is_matrix = last == "weight" and f"{stem}.bias" not in missing
+            if not (is_folded or is_dropped_bias or is_matrix):
+                kept.add(name)
+        return frozenset(kept)
+
+    @cached_property
+    def _normalised(self) -> frozenset[str]:
+        """Names of the modules that keep a running mean."""
+        return frozenset(name.rpartition(".")[0] for name in self._declared if name.rpartition(".")[2] == _MEAN)
+
+    def declares_bias(self, weight: Constant | None) -> bool | None:
+        """Return whether the network had a bias beside a weight; None where the file does not say."""
+        stems = self._stems(weight)
+        return any(self._declared.get(f"{stem}bias") == "PARAMETER" for stem in stems) if stems else None
+
+    def declares_scale(self, weight: Constant | None) -> bool:
+        """Whether the batch normalisation that an exporter folded into a layer with this weight had scale and shift.
+
+        Modules are listed in the order in which they were made, and a layer's normalisation is made next.
+        """
+        stems = self._stems(weight)
+        trained = [stem for stem in self._normalised if self._declared.get(f"{stem}.weight") == "PARAMETER"]
+        if not stems or not self._normalised or len(trained) == len(self._normalised):
+            return True
+        modules = list(dict.fromkeys(self._parameter_modules()))
+        after = modules.index(stems[0][:-1]) + 1
+        return after < len(modules) and modules[after] in trained
+
+    def _parameter_modules(self) -> Iterable[str]:
+        return (name.rpartition(".")[0] for name, kind in self._declared.items() if kind == "PARAMETER")
+
+    def _stems(self, weight: Constant | None) -> list[str]:
+        names = () if weight is None else sorted(weight.sources)
+        return [name[: -len("weight")] for name in names if name.endswith("weight") and name in self._declared]
+
+    def _roots(self, constant: Constant) -> dict[str, Constant]:
+        constants = self._graph.constants
+        return {name: root for name in sorted(constant.sources) if (root := constants.get(name)) is not None}
+
+
+def _storage(root: Constant) -> Storage | None:
+    """Return where a root is kept; of two equal parameters TorchScript's exporter writes one as an Identity."""
+    while root.storage is None and root.origin is not None and root.origin.node.is_op("Identity"):
+        inner = root.origin.inputs[0]
+        if inner is None:
+            break
+        root = inner
+    return root.storage
+
+
+def _is_computed_from_shapes(constant: Constant, roots: Mapping[str, Constant], is_weight: bool) -> bool:
+    """Whether arithmetic on shapes, ranges and single numbers made a constant, or it is memory of a computed size."""
+    if not all(_says_nothing(root, is_weight) for root in roots.values()):
+        return False
+    return _has_arithmetic(constant) or any(root.is_float and root.elements > 1 for root in roots.values())
+
+
+def _says_nothing(root: Constant, is_weight: bool) -> bool:
+    if root.elements == 1:
+        return True
+    if not root.is_float:
+        return root.dtype in _INDICES and root.elements <= _INDEX_ELEMENTS
+    is_memory = root.origin is not None and root.origin.node.is_op("ConstantOfShape")  # of a size that was computed
+    return is_memory and not is_weight and content_of(root) is Content.UNIFORM
+
+
+def _has_arithmetic(constant: Constant) -> bool:
+    seen: set[int] = set()
+    pending = [constant]
+    while pending:
+        current = pending.pop()
+        if id(current) in seen or current.origin is None:
+            continue
+        seen.add(id(current))
+        if current.origin.node.domain or current.origin.node.op_type not in _MOVES:
+            return True
+        pending.extend(operand for operand in current.origin.inputs if operand is not None)
+    return False

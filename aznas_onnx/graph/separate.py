@@ -1,0 +1,60 @@
+"""One constant for each role: equal vectors that an exporter stored once, taken apart.
+
+Before training, scale and shift of a normalisation may both be zero, and an exporter stores them once. If both were
+drawn as what the one is, another network would be scored.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from types import MappingProxyType
+
+from aznas_onnx.graph.content import Content, content_of
+from aznas_onnx.graph.facts import Facts
+from aznas_onnx.graph.ir import Constant, Graph
+from aznas_onnx.graph.roles import Role, uses
+
+__all__ = ["one_role_each"]
+
+_SHARED = (Role.CONV_WEIGHT, Role.LINEAR_WEIGHT, Role.RECURRENT_WEIGHT, Role.EMBEDDING)
+
+
+def one_role_each(graph: Graph, facts: Facts) -> tuple[Graph, Facts]:
+    """Give each role of a constant a constant of its own.
+
+    A matrix that was trained stays one in all of them: a tied weight is embedding and output layer.
+
+    Returns
+    -------
+    graph
+        The given one where every constant has one role.
+    facts
+        Of that graph.
+    """
+    played = {(use.node.name, use.index): use.role for use in uses(graph, facts)}
+    reads = Counter(name for node in graph.nodes for name in node.inputs if name in graph.constants)
+    names: dict[str, dict[Role, str]] = {}
+    nodes = list(graph.nodes)
+    for position, node in enumerate(nodes):
+        inputs = list(node.inputs)
+        for index, name in enumerate(inputs):
+            constant = graph.constants.get(name)
+            if constant is not None and constant.is_float and reads[name] > 1:
+                role = _kind(played.get((node.name, index), Role.FIXED), constant)
+                own = names.setdefault(name, {role: name})
+                inputs[index] = own.setdefault(role, f"{name}/{role.value}")
+        if tuple(inputs) != node.inputs:
+            nodes[position] = replace(node, inputs=tuple(inputs))
+    added = {new: name for name, own in names.items() for new in own.values() if new != name}
+    if not added:
+        return graph, facts
+    constants = {**graph.constants, **{new: graph.constants[name] for new, name in added.items()}}
+    known = {**facts, **{new: facts[name] for new, name in added.items()}}
+    separated = replace(graph, nodes=tuple(nodes), constants=MappingProxyType(constants))
+    return separated, Facts(known, facts.batch_size)
+
+
+def _kind(role: Role, constant: Constant) -> Role:
+    is_one = role in _SHARED and content_of(constant) is not Content.UNIFORM
+    return Role.LINEAR_WEIGHT if is_one else role
