@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from aznas_onnx.errors import ModelError
+from aznas_onnx.graph.copies import BROADCASTING, Rows
 from aznas_onnx.graph.facts import Fact
 from aznas_onnx.graph.ir import Constant, Node
 from aznas_onnx.graph.large import LargeValues
@@ -138,6 +139,8 @@ class BatchRepair:
         Facts of the walk in progress, at batch size `batch`; read, never written.
     constants
         Of that walk; read, never written.
+    copies
+        Is given the tensors that repeat a row for each sample of the file's own batch, and along which axis.
     """
 
     def __init__(
@@ -147,6 +150,7 @@ class BatchRepair:
         facts: Mapping[str, Fact],
         batch: int,
         constants: Mapping[str, Constant],
+        copies: dict[str, int],
     ) -> None:
         self._reference = reference
         self._facts = facts
@@ -154,20 +158,30 @@ class BatchRepair:
         self._from = reference_batch
         self._to = batch
         self._inner: dict[str, int] = {}
+        self._rows = Rows(reference, constants, reference_batch, copies)
 
     def __call__(self, node: Node) -> Repair | None:
         """Return what replaces `node`, or None where it can stay."""
         if node.domain:
             return None
-        if node.op_type in _KEEP_AXES:
-            inner = max((self._inner.get(name, 1) for name in node.inputs), default=1)
-            if inner > 1:
-                self._inner[node.outputs[0]] = inner
         rule = _RULES.get(node.op_type)
         repair = None if rule is None else rule(self, node)
         if repair is None:
             self._lookup.add(node)
+        self._rows.add(node)
+        self._pass_on(node)
         return repair
+
+    def _pass_on(self, node: Node) -> None:
+        """Note what stands before the batch in an axis of an output that is an operand's."""
+        if node.op_type in ("Reshape", "Flatten"):
+            return
+        for name in node.inputs:
+            axis = self.batch_axis(name) if name in self._inner else None
+            size = None if axis is None else (self._reference[name].shape or ())[axis]
+            for output in node.outputs:
+                if size in (self._shapes(output)[0] or ()):
+                    self._inner[output] = self._inner[name]
 
     def batch_axis(self, name: str) -> int | None:
         """Return the axis of a tensor that grew with the batch, or None where no axis or several did."""
@@ -178,6 +192,20 @@ class BatchRepair:
         if len(grown) != 1 or before[grown[0]] * self._to != after[grown[0]] * self._from:
             return None
         return grown[0]
+
+    def _moved_axis(self, name: str) -> tuple[int, int] | None:
+        """Return the axis of a tensor that follows the batch, or holds one row instead of one for each sample.
+
+        The second number is what takes the place of the batch size in it.
+        """
+        axis = self.batch_axis(name)
+        if axis is not None:
+            return axis, self._to
+        before, after = self._shapes(name)
+        if before is None or after is None or len(before) != len(after):
+            return None
+        moved = [axis for axis, (a, b) in enumerate(zip(before, after, strict=True)) if a != b]
+        return (moved[0], 1) if len(moved) == 1 and before[moved[0]] == after[moved[0]] * self._from else None
 
     def _shapes(self, name: str) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
         before, after = self._reference.get(name), self._facts.get(name)
@@ -194,21 +222,22 @@ class BatchRepair:
 
     def _reshape(self, node: Node) -> Repair | None:
         target = self._fixed_vector(node.input(1))
-        axis = self.batch_axis(node.inputs[0])
+        moved = self._moved_axis(node.inputs[0])
         before = self._reference.get(node.inputs[0])
         result = self._reference.get(node.outputs[0])
-        if target is None or axis is None or before is None or result is None:
+        if target is None or moved is None or before is None or result is None:
             return None
         if before.shape is None or result.shape is None or 0 in result.shape:
             return None
+        axis, size_now = moved
         outer = _product(before.shape[:axis]) * self._inner.get(node.inputs[0], 1)
-        place = _batch_place(outer, result.shape, self._from)
-        if self._merges_to_the_left(before.shape, axis, result.shape):
-            place = 0
-            self._inner[node.outputs[0]] = result.shape[0]
+        right = _product(before.shape) // (outer * self._from)
+        place, inner = _batch_place(outer, result.shape, self._from, right)
         if place is None:
             return None
-        wanted = [size * self._to // self._from if i == place else size for i, size in enumerate(result.shape)]
+        if inner > 1:
+            self._inner[node.outputs[0]] = inner
+        wanted = [size * size_now // self._from if i == place else size for i, size in enumerate(result.shape)]
         if self._natural_reshape(node, target) == wanted:
             return None
         repair = Repair()
@@ -218,15 +247,6 @@ class BatchRepair:
         repair.nodes.append(replace(node, inputs=(node.inputs[0], shape), attributes=MappingProxyType({})))
         return repair
 
-    @staticmethod
-    def _merges_to_the_left(before: Sequence[int], axis: int, after: Sequence[int]) -> bool:
-        """Whether a reshape makes rows of features, with the batch on the left of a row (token-major attention).
-
-        x[50, N, 12, 64] -> [50 N, 768]     not [50, 768 N]
-        """
-        tokens = _product(before[: axis + 1])
-        return len(after) == 2 and after[1] == _product(before[axis + 1 :]) and after[0] == tokens > before[axis]
-
     def _gather(self, node: Node) -> Repair | None:
         """A gather of everything in order, which is how as_strided is exported, is a reshape."""
         indices = self._facts[node.inputs[1]].value
@@ -235,7 +255,7 @@ class BatchRepair:
             return None
         if not np.array_equal(indices.reshape(-1), np.arange(before[0])):
             return None
-        place = _batch_place(1, indices.shape, self._from)
+        place, _ = _batch_place(1, indices.shape, self._from, 1)
         if place is None:
             return None
         repair = Repair()
@@ -397,6 +417,35 @@ class BatchRepair:
             return None
         return self._expand_inputs(node, places, node.inputs[0], axis)
 
+    def _broadcast(self, node: Node) -> Repair | None:
+        """An operand without the batch that has a row for each sample of the file's own meets one that follows it."""
+        repair = Repair()
+        inputs = list(node.inputs)
+        followers = [(name, axis) for name in node.inputs if name and (axis := self.batch_axis(name)) is not None]
+        for position, name in enumerate(node.inputs):
+            before, after = self._shapes(name) if name else (None, None)
+            for like, axis in followers if before is not None and before == after else ():
+                whole = self._reference[like].shape or ()
+                place = axis - len(whole) + len(before or ())
+                if before is None or place < 0 or before[place] == 1 or before[place] != whole[axis]:
+                    continue
+                label = f"input_{position}"
+                if whole[axis] == self._from:
+                    if self._rows.are_copies(name, place):
+                        first = repair.vector(f"{node.name}/{label}/first", [0])
+                        inputs[position] = repair.node(
+                            "Gather", node, [name, first], f"{node.name}/{label}", axis=place
+                        )
+                elif self._inner.get(like, 1) == 1:
+                    # one for each window, and the windows of a sample stand together
+                    target = repair.shape_with_batch(node, label, before, place, like, axis)
+                    inputs[position] = repair.tile(node, label, name, before, target, f"{node.name}/{label}/expanded")
+                break
+        if not repair.nodes:
+            return None
+        repair.nodes.append(replace(node, inputs=tuple(inputs)))
+        return repair
+
     def _expand_inputs(self, node: Node, places: Mapping[int, int], like: str, like_axis: int) -> Repair | None:
         """Expand those inputs (by position: their batch axis) that have no batch to the batch of `like`."""
         repair = Repair()
@@ -404,9 +453,16 @@ class BatchRepair:
         whole = (self._reference[like].shape or (1,))[like_axis]
         for position, axis in places.items():
             name = node.input(position)
-            before, after = self._shapes(name) if name else (None, None)
-            if after is None or before != after or axis >= len(after) or after[axis] not in (1, whole):
+            _, after = self._shapes(name) if name else (None, None)
+            if (
+                after is None
+                or axis >= len(after)
+                or self.batch_axis(name) is not None
+                or after[axis] not in (1, whole)
+            ):
                 continue
+            if after[axis] == self._from > 1:
+                self._rows.are_copies(name, axis)
             label = f"input_{position}"
             target = repair.shape_with_batch(node, label, after, axis, like, like_axis)
             inputs[position] = repair.tile(
@@ -422,22 +478,28 @@ def _product(sizes: Sequence[int]) -> int:
     return int(np.prod(sizes, dtype=np.int64))
 
 
-def _batch_place(outer: int, after: Sequence[int], batch: int) -> int | None:
-    """Return the axis of a reshape's result that holds the batch.
+def _batch_place(outer: int, after: Sequence[int], batch: int, right: int) -> tuple[int | None, int]:
+    """Return the axis of a reshape's result that holds the batch, and how many elements of that axis come before it.
 
-    In row-major order exactly `outer` elements come before the batch, in the operand as in the result. Axes of size
-    one make that ambiguous; the first axis that is just the batch is taken.
+    In row-major order exactly `outer` elements come before the batch and `right` behind it, in the operand as in the
+    result. With a batch of one that is ambiguous: an axis that is just the batch is taken,
+    then rows of features with the batch at the right of a row's axis (token-major attention), then an axis that begins
+    with it::
+
+        x[50, N, 12, 64] -> [50 N, 768]     not [50, 768 N]
     """
-    candidates = [place for place, size in enumerate(after) if _product(after[:place]) == outer and size % batch == 0]
-    exact = [place for place in candidates if after[place] == batch]
-    return next(iter(exact or candidates), None)
+    fits = []
+    for place, size in enumerate(after):
+        before = _product(after[:place])
+        if outer % before == 0 and size % (outer // before * batch) == 0:
+            fits.append((place, outer // before))
+    exact = [(place, inner) for place, inner in fits if inner == 1 and after[place] == batch]
+    rows = [
+        (place, inner) for place, inner in fits if len(after) == 2 and place == 0 and after[1] == right and inner > 1
+    ]
+    whole = [(place, inner) for place, inner in fits if inner == 1]
+    return next(iter(exact or rows or whole or fits), (None, 1))
 
-
-# Operators that leave a tensor's leading axes as they are.
-_KEEP_AXES = frozenset(
-    "Gemm MatMul Add Sub Mul Div Relu Gelu Sigmoid Tanh Erf Sqrt Pow Clip Cast Identity Dropout "
-    "LayerNormalization".split()
-)
 
 _RULES: Mapping[str, Callable[[BatchRepair, Node], Repair | None]] = {
     "Reshape": BatchRepair._reshape,
@@ -452,4 +514,5 @@ _RULES: Mapping[str, Callable[[BatchRepair, Node], Repair | None]] = {
     "GRU": BatchRepair._states,
     "RNN": BatchRepair._states,
     "GridSample": BatchRepair._grid,
+    **dict.fromkeys(BROADCASTING, BatchRepair._broadcast),
 }

@@ -20,6 +20,7 @@ from types import MappingProxyType
 
 from aznas_onnx.errors import AznasError, ModelError
 from aznas_onnx.graph.batch import lost_batch, probe_batch
+from aznas_onnx.graph.copies import with_one_row
 from aznas_onnx.graph.ends import float_outputs
 from aznas_onnx.graph.facts import Fact, Facts
 from aznas_onnx.graph.inputs import InputPlan, InputTable
@@ -189,8 +190,13 @@ def _walk_again(graph: Graph, facts: Facts, plan: InputPlan, limits: Limits, *, 
     own = facts.batch_size
     size = probe_batch(facts, 1 if plan.batch_is_free else own)
     reached: dict[str, Fact] = {}
+    copies: dict[str, int] = {}
     try:
-        changed, probe = interpret(graph, size, plan.shapes(size), limits, facts, repair=repair, reached=reached)
+        changed, probe = interpret(
+            graph, size, plan.shapes(size), limits, facts, repair=repair, reached=reached, copies=copies
+        )
+        if copies:
+            changed, probe = _with_one_row(graph, facts, copies, plan, limits) or (changed, probe)
         if changed is not graph:
             graph, facts = interpret(changed, own, plan.shapes(own), limits)
         lost = lost_batch(graph.nodes, facts, probe, graph.outputs)
@@ -200,6 +206,21 @@ def _walk_again(graph: Graph, facts: Facts, plan: InputPlan, limits: Limits, *, 
     except ModelError as error:
         mixing = find_mixing(graph, facts, reached, (own, size))
         return Reading(graph=graph, walks=(facts,), plan=plan, fixed_batch=str(error), mixing=mixing, is_walked=False)
+
+
+def _with_one_row(
+    graph: Graph, facts: Facts, copies: Mapping[str, int], plan: InputPlan, limits: Limits
+) -> tuple[Graph, Facts] | None:
+    """Return a graph that makes one row of copies for each sample, and its second walk; None where it would differ."""
+    own = facts.batch_size
+    size = probe_batch(facts, own)
+    with suppress(ModelError):
+        single = with_one_row(graph, facts, copies)
+        changed, probe = interpret(single, size, plan.shapes(size), limits, facts, repair=True)
+        _, again = interpret(changed, own, plan.shapes(own), limits)
+        if all(again[name].shape == facts[name].shape for name in graph.outputs):
+            return changed, probe
+    return None
 
 
 def _without_batch(graph: Graph, inputs: InputTable, against: str, limits: Limits) -> Reading:

@@ -51,6 +51,7 @@ def interpret(
     repair: bool = False,
     around: bool = False,
     reached: dict[str, Fact] | None = None,
+    copies: dict[str, int] | None = None,
 ) -> tuple[Graph, Facts]:
     """Walk a graph at one batch size.
 
@@ -73,6 +74,8 @@ def interpret(
         Go around a node that cannot be resolved, and mark it (:attr:`Node.unknown`), instead of refusing.
     reached
         Is given the facts as they are found, for a caller who asks how far a walk came that failed.
+    copies
+        Is given the tensors that a repair found to repeat one row for each sample, and along which axis.
 
     Returns
     -------
@@ -89,7 +92,9 @@ def interpret(
     """
     walk = _Walk(graph, limits, {} if reached is None else reached, around=around)
     if reference is not None and repair:
-        walk.repair = BatchRepair(reference, reference.batch_size, walk.facts, batch_size, walk.constants)
+        walk.repair = BatchRepair(
+            reference, reference.batch_size, walk.facts, batch_size, walk.constants, {} if copies is None else copies
+        )
     for graph_input in graph.inputs:
         walk.take(graph_input, tuple(input_shapes[graph_input.name]))
     if reference is None or not walk.follow(rebatched(graph, reference, batch_size, input_shapes)):

@@ -121,8 +121,11 @@ class _Restored:
 
 
 def _is_look_up(constant: Constant) -> bool:
-    """Whether a constant is larger than the table that it was gathered from."""
+    """Whether a constant is larger than the table that it was gathered from, or repeats it for each sample."""
     origin = constant.origin
-    if origin is None or not origin.node.is_op("Gather") or origin.inputs[0] is None:
+    if origin is None or not origin.node.is_op("Gather", "Tile") or origin.inputs[0] is None:
         return False
-    return constant.elements > origin.inputs[0].elements
+    table = origin.inputs[0]
+    if origin.node.is_op("Tile"):
+        return any(1 < size < made for size, made in zip(table.shape, constant.shape, strict=True))
+    return constant.elements > table.elements

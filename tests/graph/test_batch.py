@@ -8,6 +8,7 @@ import onnx
 import pytest
 
 from aznas_onnx.errors import ModelError
+from aznas_onnx.flops import count
 from aznas_onnx.graph import prepare, specialise
 from aznas_onnx.graph.batch import _OTHER_PROBES, USUAL_PROBE, probe_batch
 from aznas_onnx.graph.emit import emit
@@ -326,3 +327,74 @@ def test_an_assignment_in_another_order_fixes_the_batch() -> None:
     }
     model = prepare(network("sum = Add (x, x) " + _ASSIGNMENT, {"x": (1, 1500, 600)}, constants))
     assert "ScatterND" in model.fixed_batch
+
+
+TOKEN = weights(1, 1, 6)
+COPIES = {
+    "a constant that holds the token twice": ("y = Concat <axis = 1> (tokens, x)", {"tokens": TOKEN.repeat(2, 0)}),
+    "an expansion": (
+        "s = Constant <value_ints = [2, 1, 6]> ()  t = Expand (token, s)  y = Concat <axis = 1> (t, x)",
+        {"token": TOKEN},
+    ),
+    "a sum with equal rows": ("y = Add (x, rows)", {"rows": weights(1, 4, 6).repeat(2, 0)}),
+    "an embedding of one number": (
+        "s = Constant <value_ints = [2, 6]> ()  t = Expand (one, s)  m = MatMul (t, w)"
+        "  n = Constant <value_ints = [2, 1, 5]> ()  r = Reshape (m, n)  h = MatMul (x, w)  y = Add (h, r)",
+        {"one": weights(1, 6), "w": weights(6, 5)},
+    ),
+}
+
+
+@pytest.mark.parametrize("batch", [2, 3, 8])
+@pytest.mark.parametrize("name", COPIES)
+def test_rows_that_are_copies_become_one(name: str, batch: int) -> None:
+    body, kinds = COPIES[name]
+
+    def at(size: int) -> onnx.ModelProto:
+        constants = {key: value[:1].repeat(size, 0) if len(value) == 2 else value for key, value in kinds.items()}
+        return network(body.replace("[2,", f"[{size},"), {"x": (size, 4, 6)}, constants)
+
+    check(at(batch))
+    found, expected = (count(prepare(at(size))) for size in (batch, 1))
+    assert (found.params, found.macs) == (expected.params, expected.macs)
+    assert specialise(prepare(at(batch)), 5).facts.shape("y")[0] == 5
+
+
+def test_rows_that_differ_fix_the_batch() -> None:
+    model = prepare(network("y = Add (x, rows)", {"x": (2, 4, 6)}, {"rows": weights(2, 4, 6)}))
+    assert "Add" in model.fixed_batch
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_mask_of_windows_repeats_for_each_sample(batch: int) -> None:
+    """Two windows of two tokens: their masks are one constant of so many rows as there are windows."""
+    body = f"""
+        s = Constant <value_ints = [{2 * batch}, 2, 6]> ()
+        a = Reshape (x, s)
+        b = Add (a, mask)
+        t = Constant <value_ints = [{batch}, 4, 6]> ()
+        y = Reshape (b, t)
+    """
+    mask = np.tile(weights(2, 2, 6), (batch, 1, 1))
+    model = network(body, {"x": (batch, 4, 6)}, {"mask": mask})
+    check(model)
+    assert specialise(prepare(model), 6).facts.shape("y") == (6, 4, 6)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3])
+def test_token_major_attention_at_any_batch(batch: int) -> None:
+    body = f"""
+        a = Transpose <perm = [1, 0, 2]> (x)
+        s = Constant <value_ints = [4, {2 * batch}, 3]> ()
+        b = Reshape (a, s)
+        c = Transpose <perm = [1, 0, 2]> (b)
+        d = Softmax <axis = 1> (c)
+        e = Transpose <perm = [1, 0, 2]> (d)
+        t = Constant <value_ints = [{4 * batch}, 6]> ()
+        f = Reshape (e, t)
+        g = MatMul (f, w)
+        u = Constant <value_ints = [4, {batch}, 6]> ()
+        h = Reshape (g, u)
+        y = Transpose <perm = [1, 0, 2]> (h)
+    """
+    check(network(body, {"x": (batch, 4, 6)}, {"w": weights(6, 6)}))
