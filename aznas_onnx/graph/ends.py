@@ -13,8 +13,7 @@ from aznas_onnx.graph.ir import Graph, Node
 __all__ = ["float_outputs", "gaps"]
 
 _MOST_NAMED = 6
-_PARTS = ("Concat", "Gather", "Slice", "Split")
-_LAYOUT = ("Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+_PARTS = tuple("Cast Concat Flatten Gather Identity Reshape Slice Split Squeeze Transpose Unsqueeze".split())
 
 
 def float_outputs(graph: Graph, facts: Facts) -> tuple[Graph, tuple[str, ...]]:
@@ -114,14 +113,15 @@ def _remedy(graph: Graph, facts: Facts, node: Node, unknown: Sequence[Node], pri
         return is_known and name in computed and name in own
 
     def is_whole(name: str) -> bool:
-        return is_fit(name) and not graph.producers[name].is_op(*_PARTS, *_LAYOUT)
+        return is_fit(name) and not graph.producers[name].is_op(*_PARTS)
 
     found = _frontier(graph, graph.outputs, is_fit)
     if len(found) > _MOST_NAMED:  # what takes the boxes of each class apart, say
         found = _frontier(graph, graph.outputs, is_whole)
-    ends = _last([name for name in found if not _is_moved(graph, name, found)], graph)
+    ends = _last([name for name in found if not _is_trifle(graph, name, found)], graph)
     without = "" if ";" in node.unknown else "; export the model without it"  # or it says what to do already
-    if not ends or len(ends) > _MOST_NAMED:
+    before = live_nodes(graph.nodes, ends)
+    if not any(_has_weights(graph, one) for one in before) or len(ends) > _MOST_NAMED:
         return without
     return f"{without}, or end the network before it: {' '.join(f'--cut-at {quote(name)}' for name in ends)}"
 
@@ -154,14 +154,24 @@ def _frontier(graph: Graph, names: Iterable[str], is_end: Callable[[str], bool])
     return list(found)
 
 
-def _is_moved(graph: Graph, name: str, others: Collection[str]) -> bool:
-    """Whether a tensor is one of some others but for its layout."""
+def _is_trifle(graph: Graph, name: str, others: Collection[str]) -> bool:
+    """Whether a tensor follows from one of some others alone, without weights: a part of it, a sum, another layout."""
     maker = graph.producers.get(name)
-    while maker is not None and maker.is_op(*_LAYOUT):
-        if maker.inputs[0] in others:
+    while maker is not None and not _has_weights(graph, maker):
+        read = dict.fromkeys(graph.activations(maker))
+        if len(read) != 1:
+            return False
+        (name,) = read
+        if name in others:
             return True
-        maker = graph.producers.get(maker.inputs[0])
+        maker = graph.producers.get(name)
     return False
+
+
+def _has_weights(graph: Graph, node: Node) -> bool:
+    """Whether a node reads a matrix of floats."""
+    constants = (graph.constants[name] for name in node.inputs if name in graph.constants)
+    return any(constant.is_float and sum(size > 1 for size in constant.shape) > 1 for constant in constants)
 
 
 def _last(ends: Sequence[str], graph: Graph) -> tuple[str, ...]:
