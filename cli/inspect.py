@@ -21,6 +21,14 @@ from aznas_onnx.errors import AznasError
 
 __all__ = ["inspect"]
 
+_NOT_VERIFIED = {
+    "differs": "the converted network differs from ONNX Runtime",
+    "cannot tell": (
+        "this network's outputs hardly depend on what it is fed, or amplify the rounding of floats, with any weights "
+        "that were tried; comparing it with ONNX Runtime proves nothing"
+    ),
+}
+
 
 @click.command(short_help="Show what a network is made of and what it costs.")
 @click.argument("model", metavar="MODEL.onnx", type=click.Path())
@@ -36,8 +44,8 @@ __all__ = ["inspect"]
     "--verify",
     "with_verification",
     is_flag=True,
-    help="Run the converted network and ONNX Runtime on the same random weights and input, and compare "
-    "(loads PyTorch, which takes seconds).",
+    help="Run the converted network and ONNX Runtime on the same random weights and input, and measure the difference "
+    "against that between two samples (loads PyTorch, which takes seconds).",
 )
 def inspect(
     model: str,
@@ -81,5 +89,5 @@ def inspect(
         diagnostics().print(f"warning: {printable(warning)}", style="yellow")
     render_inspection(inspection, output_format, results(), show_nodes=show_nodes, verification=verification)
     if verification is not None and not verification.agrees:
-        raise AznasError(f"{model}: the converted network differs from ONNX Runtime")
+        raise AznasError(f"{model}: {_NOT_VERIFIED[verification.verdict.value]}")
     return DONE

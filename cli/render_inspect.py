@@ -98,12 +98,24 @@ def inspection_document(
     if verification is not None:
         document["verification"] = {
             "agrees": verification.agrees,
+            "verdict": verification.verdict.value,
             "relative_difference": _finite(verification.relative_difference),
+            "variation": verification.variation,
             "tolerance": verification.tolerance,
             "output": verification.output,
             "batch_size": verification.batch_size,
             "seed": verification.seed,
             "precision": verification.precision,
+            "outputs": [
+                {
+                    "output": one.output,
+                    "verdict": one.verdict.value,
+                    "relative_difference": _finite(one.difference),
+                    "variation": one.variation,
+                    "tolerance": one.tolerance,
+                }
+                for one in verification.outputs
+            ],
         }
     return document
 
@@ -263,10 +275,13 @@ def _block_summary(inspection: Inspection) -> str:
 
 
 def _verification_text(verification: Verification) -> str:
-    verdict = "agrees with" if verification.agrees else "DIFFERS FROM"
+    verdict = {"agrees": "agrees with", "differs": "DIFFERS FROM"}.get(verification.verdict.value, "CANNOT TELL beside")
+    others = len(verification.outputs) - 1
+    among = f", the worst of {others + 1} outputs" if others else ""
     return (
-        f"{verdict} ONNX Runtime: largest relative difference {verification.relative_difference:.1e} "
-        f"at {verification.output!r} ({verification.tolerance:.0e} counts as equal)"
+        f"{verdict} ONNX Runtime: difference {verification.relative_difference:.1e} at {verification.output!r}{among} "
+        f"({verification.tolerance:.0e} counts as equal; two samples differ by {verification.variation:.1e} of the "
+        "largest output)"
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -54,16 +54,27 @@ class Program:
         Intermediate tensors are dropped after their last use.
         """
         wanted = tuple(self.outputs if keep is None else keep)
+        environment: dict[str, torch.Tensor] = {**self.constants, **feeds}
+        for _ in self._steps(environment, wanted):
+            pass
+        return {name: environment[name] for name in wanted}
+
+    def walk(self, feeds: Mapping[str, torch.Tensor]) -> Iterator[tuple[Step, dict[str, torch.Tensor]]]:
+        """Yield each step when it has run, and all tensors that are alive then, which the caller may exchange."""
+        environment: dict[str, torch.Tensor] = {**self.constants, **feeds}
+        for step in self._steps(environment, ()):
+            yield step, environment
+
+    def _steps(self, environment: dict[str, torch.Tensor], wanted: Sequence[str]) -> Iterator[Step]:
         last_use: dict[str, int] = {}
         for index, step in enumerate(self.steps):
             last_use.update(dict.fromkeys((*step.inputs, *step.outputs), index))
-        environment: dict[str, torch.Tensor] = {**self.constants, **feeds}
         for index, step in enumerate(self.steps):
             run_step(step, environment)
+            yield step
             for name in {*step.inputs, *step.outputs}:
                 if last_use[name] == index and name not in wanted:
                     environment.pop(name, None)
-        return {name: environment[name] for name in wanted}
 
 
 def run_step(step: Step, environment: dict[str, torch.Tensor]) -> None:

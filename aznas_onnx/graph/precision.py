@@ -13,21 +13,21 @@ import onnx
 
 from aznas_onnx.graph.ir import Array, AttributeValue, Constant, Graph, GraphInput, Node
 
-__all__ = ["to_float32"]
+__all__ = ["OTHER_FLOATS", "TYPE_ATTRIBUTES", "to_float32"]
 
-_FLOATS = {
+OTHER_FLOATS = {
     onnx.TensorProto.FLOAT16: "float16",
     onnx.TensorProto.BFLOAT16: "bfloat16",
     onnx.TensorProto.DOUBLE: "float64",
 }
 # Attributes that name a data type, by operator.
-_TYPE_ATTRIBUTES = {"to", "dtype", "stash_type", "output_dtype", "softmax_precision"}
+TYPE_ATTRIBUTES = {"to", "dtype", "stash_type", "output_dtype", "softmax_precision"}
 
 
 def to_float32(graph: Graph) -> tuple[Graph, tuple[str, ...]]:
     """Return the graph with every float type made float32, and what was changed in words for the user."""
     found = {c.dtype for c in graph.constants.values()} | {value.dtype for value in graph.inputs}
-    other = sorted({dtype.name for dtype in found} & set(_FLOATS.values()))
+    other = sorted({dtype.name for dtype in found} & set(OTHER_FLOATS.values()))
     changed = _convert(graph)
     return changed, (f"{' and '.join(other)} tensors taken as float32",) if other else ()
 
@@ -43,7 +43,7 @@ def _convert(graph: Graph) -> Graph:
 
 @lru_cache(maxsize=64)
 def _is_other_float(dtype: np.dtype[Any]) -> bool:
-    return dtype.name in _FLOATS.values()
+    return dtype.name in OTHER_FLOATS.values()
 
 
 def _input(value: GraphInput) -> GraphInput:
@@ -77,6 +77,6 @@ def _attribute(key: str, value: AttributeValue) -> AttributeValue:
         return _convert(value)
     if isinstance(value, np.ndarray):
         return value.astype(np.float32) if _is_other_float(value.dtype) else value
-    if key in _TYPE_ATTRIBUTES and value in _FLOATS:
+    if key in TYPE_ATTRIBUTES and value in OTHER_FLOATS:
         return int(onnx.TensorProto.FLOAT)
     return value

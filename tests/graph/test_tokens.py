@@ -206,7 +206,7 @@ def test_it_is_verified_scored_and_has_blocks() -> None:
 
 
 def test_verification_draws_ids() -> None:
-    from aznas_onnx import verify as module
+    from aznas_onnx.verify import compare as module
 
     drawn = module._feeds(reader(), prepare(reader()).inputs, 4, np.random.default_rng(0))
     assert len(np.unique(drawn["ids"])) > 10

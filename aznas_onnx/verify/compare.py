@@ -1,0 +1,347 @@
+"""The converted network and ONNX Runtime on the same weights and samples, side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+
+from aznas_onnx.convert import compile_program
+from aznas_onnx.demand import check_copies
+from aznas_onnx.errors import ModelError
+from aznas_onnx.graph import Document, InputPlan, Limits, Model, Value, prepare, specialise
+from aznas_onnx.graph.inputs import NO_PADDING
+from aznas_onnx.graph.load import load, source_name
+from aznas_onnx.graph.precision import OTHER_FLOATS
+from aznas_onnx.graph.prepare import named
+from aznas_onnx.verify.reference import (
+    compare_before_softmax,
+    constant_tensors,
+    end_at,
+    in_float32,
+    run_reference,
+    runs_in_pieces,
+    use_running_statistics,
+)
+from aznas_onnx.verify.verdict import LEAST_VARIATION, Comparison, Verdict, Verification, VerificationError
+from aznas_onnx.verify.weights import draw_weights, materialise_filled, rescale_weights
+
+__all__ = ["verify"]
+
+Array = npt.NDArray[Any]
+
+# A last bit of a sum can tip a rounding to 8 bits over, which is a step of 1/255 in the next layer: there, one step of
+# the output's own rounding counts as equal, too, on average.
+_TOLERANCE, _QUANTISED_TOLERANCE = 1e-3, 3e-2
+_MOST_STEPS = 0.7  # of what two samples differ by; with coarser rounding two networks cannot be told apart
+_COPIES = 6  # of all weights: as read, drawn, with more outputs, serialised, in ONNX Runtime and in torch
+_NUDGE = 1e-7  # about the last bit of single precision
+_BEYOND_NOISE = 100.0  # times what such a nudge does is a difference that rounding does not explain
+_DRAWS = 3
+_SIZES = 0.5  # standard deviation of the logarithms of the samples' sizes
+_FEWEST_SAMPLES = 2  # that weights are rescaled on
+_MOVES = frozenset(
+    "Identity Reshape Flatten Transpose Squeeze Unsqueeze Slice Cast Gather Concat Split MaxPool".split()
+)
+
+
+def verify(
+    source: Document,
+    *,
+    batch_size: int = 2,
+    seed: int = 0,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    cut_at: Sequence[str] = (),
+    values: Mapping[str, Value] | None = None,
+    limits: Limits | None = None,
+    feed_zeros: bool = False,
+) -> Verification:
+    """Run a model here and in ONNX Runtime, and compare.
+
+    Weights are drawn so that samples stay different all the way, and the difference between the two sides is measured
+    against that between samples: an output that is nearly the same for any sample proves nothing, and is said to.
+    Both sides compute in float32. A quantised file is compared with its rounding, which scoring takes out.
+
+    A model that is written for one batch size runs in ONNX Runtime once per sample, here as one batch; so this also
+    proves that samples do not mix. Where they are meant to, in the statistics of batch normalisation in training mode,
+    the running statistics are used on both sides.
+
+    Parameters
+    ----------
+    source
+        Path of an ONNX file, or a ModelProto.
+    batch_size
+        Number of samples.
+    seed
+        For weights and input. Where the outputs of two samples hardly differ, up to two more are tried.
+    input_shapes, cut_at, values
+        As for :func:`aznas_onnx.graph.prepare`.
+    feed_zeros
+        Test the test: the converted network is fed zeros for samples, so that all but a difference is a fault.
+
+    Returns
+    -------
+    Verification
+        Smaller differences are better; 1e-3 is far above float32 rounding and far below any real error.
+
+    Raises
+    ------
+    ModelError
+        If the model cannot be read or converted.
+    VerificationError
+        If ONNX Runtime refuses the model.
+    """
+    with named(source_name(source)):
+        limits = limits or Limits()
+        given = {"input_shapes": input_shapes, "values": values}
+        for draw in range(_DRAWS):
+            result = _verify(source, batch_size, seed + draw, given, cut_at, limits, feed_zeros)
+            if result.verdict is not Verdict.CANNOT_TELL:
+                break
+        return result
+
+
+def _verify(
+    source: Document,
+    batch_size: int,
+    seed: int,
+    given: Mapping[str, Any],
+    cut_at: Sequence[str],
+    limits: Limits,
+    feed_zeros: bool,
+) -> Verification:
+    def as_converted() -> Model:
+        return prepare(model, **given, keep_graph=True, limits=limits)
+
+    read = prepare(source, **given, cut_at=cut_at, keep_graph=True, limits=limits)
+    plan = read.inputs
+    check_copies(read.graph, _COPIES, f"{read.name}: comparing it with ONNX Runtime")
+    batch_size = _size(read, batch_size)
+    loaded = load(source, limits, cut_at=cut_at)
+    proto, folder = loaded.model, loaded.folder
+    model = onnx.ModelProto()
+    model.CopyFrom(proto)
+    end_at(model, read.graph.outputs)
+    if folder is not None:
+        onnx.external_data_helper.load_external_data_for_model(model, str(folder))
+    model.graph.name = model.graph.name or Path(source_name(source)).stem
+    in_float32(model)
+    materialise_filled(model)
+    compare_before_softmax(model)
+    if runs_in_pieces(plan, batch_size):
+        use_running_statistics(model)
+    rng = np.random.default_rng(seed)
+    draw_weights(model, read, rng)
+    precision = _precision(proto)
+    _rescale(model, as_converted(), rng, limits)
+    feeds, others = _feeds(model, plan, batch_size, rng), _feeds(model, plan, batch_size, rng)
+    expected = run_reference(model, feeds, read, batch_size)
+    varied = run_reference(model, others, read, batch_size)
+    feeds_there = dict(feeds)
+    _begin_at_look_ups(feeds, expected, plan, batch_size)
+    if feed_zeros:
+        feeds = {
+            name: np.zeros_like(v) if name in plan.sampled or name in plan.look_ups else v for name, v in feeds.items()
+        }
+    converted = as_converted()
+    actual = _run_here(converted, feeds, batch_size, limits)
+    if not any(array.dtype.kind in "fiub" for array in expected.values()):
+        raise VerificationError("no output holds numbers that could be compared")
+    sides = _Sides(model=model, expected=expected, varied=varied, actual=actual)
+    result = _verification(sides, converted, batch_size, seed, precision, {})
+    if result.verdict is not Verdict.DIFFERS or precision == "int8":
+        return result
+    # Is it rounding that this network amplifies?
+    nearby = {name: _nudged(array, rng) for name, array in feeds_there.items()}
+    rounding = run_reference(model, nearby, read, batch_size)
+    noise = {name: _largest(array, expected[name]) for name, array in rounding.items() if name in expected}
+    return _verification(sides, converted, batch_size, seed, precision, noise)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sides:
+    """Outputs of ONNX Runtime, of it for other samples, and of the converted network."""
+
+    model: onnx.ModelProto
+    expected: Mapping[str, Array]
+    varied: Mapping[str, Array]
+    actual: Mapping[str, Array]
+
+
+def _verification(
+    sides: _Sides, converted: Model, batch_size: int, seed: int, precision: str, noise: Mapping[str, float]
+) -> Verification:
+    reached = _reached(converted)
+    steps = _output_steps(sides.model) if precision == "int8" else {}
+    return Verification(
+        outputs=tuple(
+            _comparison(name, sides, name in reached, precision, steps.get(name, 0.0), noise.get(name, 0.0))
+            for name in dict.fromkeys(output.name for output in sides.model.graph.output)
+            if sides.expected[name].dtype.kind in "fiub"
+        ),
+        batch_size=batch_size,
+        seed=seed,
+        precision=precision,
+    )
+
+
+def _nudged(array: Array, rng: np.random.Generator) -> Array:
+    """Return nearly the same samples, to see how much a network amplifies what rounding does to them."""
+    if array.dtype.kind != "f":
+        return array
+    return np.asarray(array * (1.0 + _NUDGE * rng.standard_normal(array.shape)), dtype=array.dtype)
+
+
+def _largest(left: Array, right: Array) -> float:
+    if left.shape != right.shape or left.dtype.kind not in "fiub":
+        return 0.0
+    return float(np.max(np.abs(left.astype(np.float64) - right.astype(np.float64)), initial=0.0))
+
+
+def _size(model: Model, wanted: int) -> int:
+    """Return the batch size to compare at: a file's own, or twice that where it runs at any here, as two pieces."""
+    own = model.inputs.declared_batch
+    if model.fixed_batch:
+        return own
+    return wanted if model.inputs.batch_is_free or wanted % own == 0 else 2 * own
+
+
+def _rescale(model: onnx.ModelProto, prepared: Model, rng: np.random.Generator, limits: Limits) -> None:
+    """Rescale the weights on a few samples; on one, where the file does not run on more."""
+    plan = prepared.inputs
+    size = plan.declared_batch if prepared.fixed_batch else max(plan.declared_batch, _FEWEST_SAMPLES)
+    sized = specialise(prepared, size, limits)
+    feeds = _feeds(model, plan, size, rng)
+    for name, shape in plan.shapes(size).items():
+        if name in plan.look_ups:
+            feeds[name] = rng.standard_normal(shape).astype(np.float32)
+    rescale_weights(model, sized, {name: torch.from_numpy(array) for name, array in feeds.items()}, rng)
+
+
+def _feeds(model: onnx.ModelProto, plan: InputPlan, batch_size: int, rng: np.random.Generator) -> dict[str, Array]:
+    types = {value.name: value.type.tensor_type.elem_type for value in model.graph.input}
+    shapes = plan.shapes(batch_size)
+    feeds = {}
+    for name in shapes.keys() - plan.look_ups.keys():
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(types[name])
+        if name in plan.values:
+            feeds[name] = np.broadcast_to(plan.values[name], shapes[name]).astype(dtype)
+            continue
+        if name in plan.sampled:
+            values = _samples(shapes[name], plan.batch_axes.get(name, 0), rng)
+        else:
+            values = np.full(shapes[name], plan.fills.get(name, 1))
+        feeds[name] = values.astype(dtype)
+    rows: dict[str, int] = {}  # of the smallest table that ids are looked up in
+    for look_up in plan.look_ups.values():
+        rows[look_up.ids] = min(look_up.rows, rows.get(look_up.ids, look_up.rows))
+    for name, count in rows.items():
+        feeds[name] = rng.integers(min(NO_PADDING, count - 1), count, shapes[name]).astype(feeds[name].dtype)
+    return feeds
+
+
+def _samples(shape: tuple[int, ...], batch_axis: int, rng: np.random.Generator) -> Array:
+    """Draw samples that stay different when they are averaged: noise, a profile along each axis, and a size of each."""
+    values = 0.5 * rng.standard_normal(shape)
+    for other in {*range(len(shape))} - {batch_axis}:
+        profile = [size if axis in (batch_axis, other) else 1 for axis, size in enumerate(shape)]
+        values = values + rng.standard_normal(profile)
+    sizes = np.exp(_SIZES * rng.standard_normal([n if axis == batch_axis else 1 for axis, n in enumerate(shape)]))
+    return np.asarray(values * sizes)
+
+
+def _begin_at_look_ups(feeds: dict[str, Array], expected: dict[str, Array], plan: InputPlan, batch_size: int) -> None:
+    """Feed what was looked up in ONNX Runtime to the network here, which begins there."""
+    for name, shape in plan.shapes(batch_size).items():
+        if name in plan.look_ups:
+            feeds[name] = expected.pop(name)
+            if feeds[name].shape != shape:
+                raise ModelError(f"{name!r} has shape {shape} here, but {feeds[name].shape} in ONNX Runtime")
+
+
+def _run_here(prepared: Model, feeds: Mapping[str, Array], batch_size: int, limits: Limits) -> dict[str, Array]:
+    sized = specialise(prepared, batch_size, limits)
+    program = compile_program(sized.graph, sized.facts, {}, device=torch.device("cpu"))
+    with torch.inference_mode():
+        results = program.run({name: torch.from_numpy(array) for name, array in feeds.items()})
+    return {name: tensor.numpy() for name, tensor in results.items()}
+
+
+def _reached(model: Model) -> frozenset[str]:
+    """Return the tensors that depend on the samples."""
+    reached = {*model.inputs.sampled, *model.inputs.look_ups}
+    for node in model.graph.nodes:
+        if not reached.isdisjoint(node.inputs):
+            reached.update(node.outputs)
+    return frozenset(reached)
+
+
+def _comparison(name: str, sides: _Sides, is_reached: bool, precision: str, step: float, noise: float) -> Comparison:
+    """Compare one output.
+
+    Parameters
+    ----------
+    step
+        Of the rounding that made it; 0 where nothing rounds it.
+    noise
+        How far nearly the same samples move it, where that was looked at.
+    """
+    expected, found = sides.expected[name], sides.actual[name]
+    if found.shape != expected.shape:
+        raise ModelError(f"output {name!r} has shape {found.shape} here, but {expected.shape} in ONNX Runtime")
+    largest = float(np.max(np.abs(expected.astype(np.float64)), initial=0.0))
+    if not np.isfinite(largest):
+        raise VerificationError(f"output {name!r} of ONNX Runtime itself is not finite with random weights")
+    variation = _spread(expected, sides.varied[name])
+    tolerance = _QUANTISED_TOLERANCE if precision == "int8" else _TOLERANCE
+    clear = is_reached and variation > LEAST_VARIATION * largest and step <= _MOST_STEPS * variation
+    scale = variation if clear else largest or 1.0
+    tolerance = max(tolerance, step / scale)
+    difference = (_root_mean_square if precision == "int8" else _largest)(found, expected)
+    return Comparison(
+        output=name,
+        difference=difference / scale,
+        variation=variation / (largest or 1.0),
+        tolerance=tolerance,
+        is_evidence=clear and not difference < _BEYOND_NOISE * noise,
+        must_vary=is_reached and expected.dtype.kind == "f" and expected.size > 0,
+    )
+
+
+def _spread(wanted: Array, other: Array) -> float:
+    """Return what two samples differ by: root mean square over an output, of two that are independent."""
+    return _root_mean_square(wanted, other) / math.sqrt(2.0) if wanted.shape == other.shape else 0.0
+
+
+def _root_mean_square(left: Array, right: Array) -> float:
+    difference = left.astype(np.float64) - right.astype(np.float64)
+    return float(np.sqrt(np.mean(np.square(difference)))) if difference.size else 0.0
+
+
+def _precision(model: onnx.ModelProto) -> str:
+    if any("Quantize" in node.op_type for node in model.graph.node):
+        return "int8"
+    types = {tensor.data_type for tensor in constant_tensors(model).values()}
+    found = [name for kind, name in OTHER_FLOATS.items() if kind in types]
+    return found[0] if found else "float32"
+
+
+def _output_steps(model: onnx.ModelProto) -> dict[str, float]:
+    """Return the step of rounding of each output that was rounded last, behind what only moves it."""
+    scales = {tensor.name: tensor for tensor in model.graph.initializer}
+    makers = {name: node for node in model.graph.node for name in node.output}
+    found = {}
+    for output in model.graph.output:
+        node = makers.get(output.name)
+        while node is not None and node.op_type in _MOVES:
+            node = makers.get(node.input[0])
+        if node is not None and node.op_type == "DequantizeLinear" and node.input[1] in scales:
+            found[output.name] = float(onnx.numpy_helper.to_array(scales[node.input[1]]).max())
+    return found
