@@ -49,9 +49,10 @@ class Provenance:
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
-        self._declared: Mapping[str, str] = {
-            name: kind for kind, name in _DECLARED.findall(graph.metadata.get(SIGNATURE_KEY, ""))
-        }
+        listed = {name: kind for kind, name in _DECLARED.findall(graph.metadata.get(SIGNATURE_KEY, ""))}
+        # A network of Keras holds its parameters twice: those that are listed, and those that it computes with.
+        is_used = any(kind == "PARAMETER" and name in graph.constants for name, kind in listed.items())
+        self._declared: Mapping[str, str] = listed if is_used else {}
 
     @property
     def lists_parameters(self) -> bool:

@@ -137,6 +137,15 @@ def test_quantised_weights_count_as_weights_and_their_scales_do_not() -> None:
 SIGNATURE = "\n# inputs\np_fc_weight: PARAMETER target='fc.weight'\np_fc_bias: PARAMETER target='fc.bias'\n"
 
 
+def test_a_list_of_parameters_that_the_network_does_not_use_says_nothing() -> None:
+    """Keras on PyTorch computes with tensors that the default exporter lists as constants of the module."""
+    signature = "p_m_k: PARAMETER target='m.params.dense/kernel'\nc_w: CONSTANT_TENSOR target='w'\n"
+    model = network(
+        "f = Flatten (x)  y = Gemm (f, w)", constants={"w": weights(192, 4)}, metadata={SIGNATURE_KEY: signature}
+    )
+    assert params(model) == 192 * 4
+
+
 def dropped_bias(signature: str, bias: np.ndarray | None) -> int:
     body = "f = Flatten (x)  y = Gemm <transB = 1> (f, fc.weight" + (")" if bias is None else ", bias)")
     body = body.replace("fc.weight", "fc_weight")
