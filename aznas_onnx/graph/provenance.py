@@ -50,9 +50,11 @@ class Provenance:
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
         listed = {name: kind for kind, name in _DECLARED.findall(graph.metadata.get(SIGNATURE_KEY, ""))}
-        # A network of Keras holds its parameters twice: those that are listed, and those that it computes with.
+        # A network of Keras holds its parameters twice: it computes with those that are listed as constants.
         is_used = any(kind == "PARAMETER" and name in graph.constants for name, kind in listed.items())
-        self._declared: Mapping[str, str] = listed if is_used else {}
+        self._declared: Mapping[str, str] = {
+            name: kind for name, kind in listed.items() if is_used or kind != "CONSTANT_TENSOR"
+        }
 
     @property
     def lists_parameters(self) -> bool:
