@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from aznas_onnx.flops.sharing import Sharing
-from aznas_onnx.graph.content import Content, content_of, is_table, read, varying
+from aznas_onnx.graph.content import Content, content_of, is_table, is_uniform, read, varying
 from aznas_onnx.graph.evaluate import Deferred
 from aznas_onnx.graph.facts import Facts
 from aznas_onnx.graph.fills import is_filled
@@ -135,7 +135,9 @@ def _has_one_axis(root: Constant) -> bool:
     if is_vector(root) or is_filled(root):
         return is_vector(root)
     values = read(root)
-    return values is not None and sum(size > 1 for size in varying(values).shape) == 1
+    if values is None or is_uniform(values):
+        return False
+    return [size > 1 for size in varying(values).shape].count(True) == 1
 
 
 def _vector_elements(use: Use, constant: Constant) -> int:
@@ -246,7 +248,7 @@ def _root_elements(root: Constant) -> int:
 def _varying_elements(root: Constant) -> int:
     """Return how many elements a root has but for those that an exporter repeated for each sample, say."""
     values = None if is_filled(root) else read(root)
-    if values is None or bool((values == values.reshape(-1)[0]).all()):
+    if values is None or is_uniform(values):
         return root.elements
     return varying(values).size
 
@@ -259,7 +261,7 @@ def distinct_elements(table: Constant) -> int:
     heads), occurs many times. A table of one value was never trained, and says nothing.
     """
     values = None if is_filled(table) else read(table)
-    if values is None or bool((values == values.reshape(-1)[0]).all()):
+    if values is None or is_uniform(values):
         return table.elements
     core = varying(values)
     if math.prod(core.shape[:-2]) < 2:

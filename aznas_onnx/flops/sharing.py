@@ -18,7 +18,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from aznas_onnx.graph.content import Content, content, read, varying
+from aznas_onnx.graph.content import Content, content, is_uniform, read, varying
 from aznas_onnx.graph.fills import is_filled
 from aznas_onnx.graph.ir import Array, Constant, Graph, Node
 from aznas_onnx.graph.roles import Use
@@ -82,9 +82,11 @@ class Sharing:
     def is_new_numbers(self, constant: Constant) -> bool | None:
         """Whether no vector before holds the same numbers, or these taken from zero or one; None where they are few."""
         values = None if is_filled(constant) else read(constant)
-        if values is None or not _says_something(varying(values)):
+        if values is None or is_uniform(values):
             return None
         numbers = varying(values).reshape(-1)
+        if not _says_something(numbers):
+            return None
         if numbers.tobytes() in self._vectors and content(numbers) is Content.FREE:
             return False
         self._vectors.update(variant.tobytes() for variant in (numbers, 1 - numbers, -numbers))
@@ -153,8 +155,6 @@ def _numbers_of(values: Array) -> bytes:
 def _says_something(values: Array) -> bool:
     """Whether numbers are so many and so odd that two layers do not hold the same by chance."""
     flat = values.reshape(-1)
-    if flat.size > 1 and flat[0] == flat[-1] and bool((flat == flat[0]).all()):
-        return False
     if 2 * np.unique(flat).size <= flat.size:
         return False
     steps = flat.astype(np.float64) * _STEPS

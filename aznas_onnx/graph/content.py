@@ -28,7 +28,7 @@ from aznas_onnx.graph.evaluate import is_cheap
 from aznas_onnx.graph.fills import is_filled
 from aznas_onnx.graph.ir import Array, Constant
 
-__all__ = ["Content", "content", "content_of", "is_mask", "is_table", "read", "varying"]
+__all__ = ["Content", "content", "content_of", "is_mask", "is_table", "is_uniform", "read", "varying"]
 
 READ_ELEMENTS = 2**20  # larger constants are not looked at
 _FEW_VALUES = 8
@@ -93,15 +93,16 @@ def content(values: Array | None, *, repeats: bool = True) -> Content:
     """
     if values is None or not values.size:
         return Content.UNKNOWN
-    if _is_uniform(values):
+    if is_uniform(values):
         return Content.UNIFORM
     core = np.squeeze(varying(values))
     return Content.FORMULA if _follows_a_formula(core, repeats) else Content.FREE
 
 
-def _is_uniform(values: Array) -> bool:
+def is_uniform(values: Array) -> bool:
+    """Whether an array holds one value throughout."""
     flat = values.reshape(-1)
-    return bool((flat[:_POINTS] == flat[0]).all()) and bool((flat == flat[0]).all())
+    return bool(flat[0] == flat[-1]) and bool((flat[:_POINTS] == flat[0]).all()) and bool((flat == flat[0]).all())
 
 
 def is_mask(values: Array) -> bool:

@@ -30,8 +30,8 @@ def filled(name: str, shape: tuple[int, ...], value: Array) -> Constant:
 
 
 def is_filled(constant: Constant) -> bool:
-    """Whether a constant is known to hold one value throughout without making its data, which is large."""
-    return isinstance(constant.read, partial) and constant.read.func is _fill
+    """Whether a constant is known to hold one value throughout without looking at its data, which may not be made."""
+    return isinstance(constant.read, partial) and constant.read.func in (_fill, _made)
 
 
 def _constant(name: str, shape: tuple[int, ...], dtype: np.dtype[Any], read: Callable[[], Array]) -> Constant:
@@ -56,5 +56,8 @@ def _equal(name: str, shape: tuple[int, ...], dtype: np.dtype[Any], content: byt
 
 @lru_cache(maxsize=1024)
 def _small(shape: tuple[int, ...], dtype: np.dtype[Any], content: bytes) -> Callable[[], Array]:
-    made = _fill(shape, np.frombuffer(content, dtype))
-    return lambda: made
+    return partial(_made, _fill(shape, np.frombuffer(content, dtype)))
+
+
+def _made(values: Array) -> Array:
+    return values

@@ -25,7 +25,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from aznas_onnx.graph.content import Content, content, content_of, is_mask, read
+from aznas_onnx.graph.content import Content, content, content_of, is_mask, is_uniform, read
 from aznas_onnx.graph.facts import Facts
 from aznas_onnx.graph.ir import Array, Constant, Graph, Node
 from aznas_onnx.graph.provenance import Provenance, Source
@@ -397,7 +397,7 @@ def _is_measured(constant: Constant) -> bool:
 
 def _is_filter(values: Array | None) -> bool:
     """Whether the kernel of a convolution is the same for each channel, or the same from both sides."""
-    if values is None or values.ndim < 3 or bool((values == values.reshape(-1)[0]).all()):
+    if values is None or values.ndim < 3 or is_uniform(values):
         return False
     if len(values) > 1 and bool((values == values[:1]).all()):
         return True

@@ -206,7 +206,7 @@ def test_scalars_have_no_role() -> None:
 
 
 # ---- Trained, or computed, or written by the exporter ----------------------------------------------------------------
-SIGNATURE = "p_a: PARAMETER target='conv.weight'\n{}"
+SIGNATURE = "p_a: PARAMETER target='conv_w'\n{}"
 
 
 def role_of(body: str, name: str, value: np.ndarray, *, declared: str = "", **constants: np.ndarray) -> Role | None:

@@ -18,11 +18,15 @@ nothing in the graph speaks for the one or the other, the user reads of the doub
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from aznas_onnx.graph.ir import Constant, Node
+from aznas_onnx.graph.provenance import SIGNATURE_KEY
 from aznas_onnx.graph.rewrite.batchnorm import add_batch_normalisation
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.evidence import Names, folded_by, holds_factor, is_genuine, is_number, root
@@ -35,6 +39,7 @@ _NORMALISATIONS = frozenset(
 )
 _MOVES_DATA = frozenset("Transpose Reshape Flatten Squeeze Unsqueeze Identity".split())
 _WEIGHTED = frozenset("Conv ConvTranspose Gemm MatMul".split())
+_FEW_BIASES = 32  # that tell even numbers from others
 _ASSUMED = "taken for folded like others; a factor multiplied into them took their names"
 
 
@@ -61,10 +66,11 @@ def restore_folded(editor: Editor) -> tuple[tuple[str, ...], tuple[str, ...]]:
         found += [(layer, _ASSUMED) for layer in silent if holds_factor(layer.names)]
         silent = [layer for layer in silent if not holds_factor(layer.names)]
     restored: Counter[tuple[str, str]] = Counter()
+    found = [(layer, by) for layer, by in found if not _is_normalised(editor, layer.node)]
+    is_own = SIGNATURE_KEY not in editor.metadata and _are_as_drawn(editor, [layer for layer, _ in found])
     for layer, by in found:
-        if not _is_normalised(editor, layer.node):
-            _restore(editor, layer)
-            restored["linear layer" if layer.names.is_linear else "convolution", by] += 1
+        _restore(editor, layer, keeps_bias=is_own and _has_bias(editor, layer))
+        restored["linear layer" if layer.names.is_linear else "convolution", by] += 1
     speaks_against = keeps_normalisation or (has_genuine and not any(by_name))
     in_doubt = 0 if speaks_against else sum(not _is_normalised(editor, layer.node) for layer in silent)
     return _restored_in_words(restored), _doubt_in_words(in_doubt)
@@ -157,12 +163,37 @@ def _feeds_a_layer(editor: Editor, node: Node) -> bool:
     return False
 
 
-def _restore(editor: Editor, layer: _Layer) -> None:
+def _has_bias(editor: Editor, layer: _Layer) -> bool:
+    """Whether a bias can be read, and is not zero throughout."""
+    bias = editor.array(layer.node.input(2))
+    return bias is not None and bool(bias.any())
+
+
+def _are_as_drawn(editor: Editor, layers: list[_Layer]) -> bool:
+    """Whether the biases are what PyTorch draws for layers: even between -1 and 1, times the root of the fan-in.
+
+    Then the network was never trained, its normalisation shifts nothing yet, and the biases are the layers' own. (The
+    measure is that of Kolmogorov and Smirnov, at one in a hundred.)
+    """
+    scaled = []
+    for layer in layers:
+        weight, bias = editor.constant(layer.node.inputs[1]), editor.array(layer.node.input(2))
+        if weight is not None and bias is not None and _has_bias(editor, layer):
+            scaled.append(np.abs(bias.reshape(-1)) * math.sqrt(math.prod(weight.shape[1:])))
+    values = np.sort(np.concatenate(scaled)) if scaled else np.empty(0)
+    if values.size < _FEW_BIASES or values[-1] > 1.0:
+        return False
+    even = np.arange(values.size + 1) / values.size
+    distance = max(np.abs(values - even[1:]).max(), np.abs(values - even[:-1]).max())
+    return bool(distance * math.sqrt(values.size) < 1.63)
+
+
+def _restore(editor: Editor, layer: _Layer, *, keeps_bias: bool) -> None:
     node = layer.node
-    folded = editor.constant(node.input(2))
+    folded = None if keeps_bias else editor.constant(node.input(2))
     # Each is a parameter of its own.
     shift = None if folded is None else replace(folded, sources=frozenset(), storage=None)
     output = editor.unique(f"{node.outputs[0]}/unfolded")
     editor.assume(output, node.outputs[0])
-    plain = replace(node, inputs=node.inputs[:2], outputs=(output,))
+    plain = replace(node, inputs=node.inputs if keeps_bias else node.inputs[:2], outputs=(output,))
     add_batch_normalisation(editor, node, output, channels=layer.channels, shift=shift, before=(plain,))

@@ -342,3 +342,19 @@ def test_a_shared_bias_is_told_by_the_weight() -> None:
 )
 def test_names_of_biases(weight: str, bias: str, *, genuine: bool) -> None:
     assert is_genuine(names(weight, bias)) is genuine
+
+
+@pytest.mark.parametrize("drawn", [True, False])
+def test_biases_as_pytorch_draws_them_are_the_convolutions_own(drawn: bool) -> None:
+    """Before training, normalisation shifts nothing, so that what is folded into the bias was there before."""
+    values = np.random.default_rng(0).uniform(-1, 1, 64) if drawn else weights(64)
+    more = {
+        "w": weights(64, 3, 3, 3), "b": (values / np.sqrt(27)).astype(np.float32), "w2": weights(8, 64, 3, 3),
+        "b2": np.zeros(8, np.float32), "fc": weights(8, 2),
+    }  # fmt: skip
+    names = {"w": "onnx::Conv_10", "b": "onnx::Conv_11", "w2": "onnx::Conv_13", "b2": "onnx::Conv_14"}
+    result = restored(two_convolutions(names, more))
+    first, second = (node for node in result.graph.nodes if node.op_type == "Conv")
+    shift = next(node.inputs[2] for node in result.graph.nodes if node.op_type == "BatchNormalization")
+    assert (len(first.inputs), len(second.inputs)) == ((3, 2) if drawn else (2, 2))
+    assert bool(result.graph.constants[shift].read().any()) is not drawn
