@@ -260,7 +260,7 @@ time_limit_option = click.option(
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
     help="Refuse a file that takes longer to read (processor time), and a scoring pass that is estimated to take "
-    "longer.  [default: 8 for reading, an hour for a pass]",
+    "longer.  [default: 6 for reading, an hour for a pass]",
 )
 keep_graph_option = click.option(
     "--keep-graph",

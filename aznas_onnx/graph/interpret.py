@@ -212,7 +212,7 @@ class _Walk:
     def _take_over(self, node: Node, part: Resolution) -> None:
         """Walk over nodes that run in place of a node."""
         self.changed = True
-        self._unrolled += len(part.nodes) + len(part.constants) // 4
+        self._unrolled += max(1, len(part.nodes) + len(part.constants) // 4)
         if self._unrolled > self._limits.unrolled_nodes:
             raise ModelError(
                 f"unrolling node {node.name!r} ({node.operator}) gives more than {self._limits.unrolled_nodes:,} "

@@ -57,7 +57,7 @@ class Limits:
     tensor_elements: int = 2**31
     folded_elements: int = 2**22
     copied_bytes: int = 2**26
-    reading_s: float = 8.0
+    reading_s: float = 6.0
     scoring_s: float | None = None
 
 

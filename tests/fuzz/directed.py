@@ -122,6 +122,12 @@ def loop_of_wide_nodes(count: int = 20_000, trips: int = 9000) -> onnx.ModelProt
     return _loop(body, trips)
 
 
+def loop_of_nothing(outer: int = 9000, inner: int = 20_000) -> onnx.ModelProto:
+    """A loop in a loop that has no node: nothing but the turns themselves."""
+    loop = _node("Loop", ["inner", "", "h"], "k", body=_graph([], ["j", "d", "s"], ["d", "s"]))
+    return _loop(_graph([_PASS, loop], ["i", "c", "h"], ["c_", "k"], {"inner": np.array(inner)}), outer)
+
+
 def loop_without_end(trips: int = 2**62) -> onnx.ModelProto:
     return _loop(_graph([], ["i", "c", "h"], ["c", "h"]), trips)
 
@@ -795,7 +801,8 @@ DIRECTED: Mapping[str, Callable[[], onnx.ModelProto]] = {
     )},
     **{function.__name__.replace("_", " "): function for function in (
         loop_of_loops, loop_of_constants, loop_of_outputs, loop_of_states, loop_of_long_names, loop_named_at_length,
-        loop_of_wide_nodes, loop_without_end, loop_that_doubles, scan_of_inputs, nested_branches, deep_branches,
+        loop_of_wide_nodes, loop_of_nothing, loop_without_end, loop_that_doubles, scan_of_inputs,
+        nested_branches, deep_branches,
         functions_that_double, functions_hidden_by_overload, functions_in_a_circle, functions_called_deep,
         functions_of_weights, functions_of_long_names, einsum_in_body, einsum_in_function,
         long_sequence, wide_recurrence, large_pool, large_convolution, large_image, large_product, large_attention,
