@@ -31,12 +31,13 @@ def float_outputs(graph: Graph, facts: Facts) -> tuple[Graph, tuple[str, ...]]:
     changes
         What was left out, in words for the user.
     """
-    others = [name for name in graph.outputs if _is_label(graph, facts, name)]
+    labels = _labels(graph, facts)
+    others = [name for name in graph.outputs if name in labels]
     if not others:
         return graph, ()
     computed = _computed(graph)
-    kept = [name for name in graph.outputs if name not in others]
-    made_of = _frontier(graph, others, lambda name: name in computed and not _is_label(graph, facts, name))
+    kept = [name for name in graph.outputs if name not in labels]
+    made_of = _frontier(graph, others, lambda name: name in computed and name not in labels)
     ends = _last((*kept, *made_of), graph)
     if not ends:
         return graph, ()
@@ -47,14 +48,13 @@ def float_outputs(graph: Graph, facts: Facts) -> tuple[Graph, tuple[str, ...]]:
     return replace(shorter, nodes=tuple(live_nodes(shorter.nodes, ends))), (change,)
 
 
-def _is_label(graph: Graph, facts: Facts, name: str) -> bool:
-    """Whether a tensor is made of no floats, or of others that were cast to floats."""
-    while facts[name].dtype.kind == "f":
-        maker = graph.producers.get(name)
-        if maker is None or not maker.is_op("Cast", "Identity"):
-            return False
-        name = maker.inputs[0]
-    return True
+def _labels(graph: Graph, facts: Facts) -> set[str]:
+    """Return the tensors that are no floats, or such that were cast to floats."""
+    found = {name for name, fact in facts.items() if fact.dtype.kind != "f"}
+    for node in graph.nodes:
+        if node.is_op("Cast", "Identity") and node.inputs[0] in found:
+            found.update(node.outputs)
+    return found
 
 
 def gaps(graph: Graph, facts: Facts, primary: str, own: Collection[str]) -> tuple[str, ...]:
@@ -71,12 +71,12 @@ def gaps(graph: Graph, facts: Facts, primary: str, own: Collection[str]) -> tupl
     own
         The tensors that the file itself names.
     """
-    found: dict[str, str] = {}
     unknown = _unknown_nodes(graph, facts)
-    for node in unknown:
-        if node.operator not in found:
-            found[node.operator] = _reason(node) + _remedy(graph, facts, node, unknown, primary, own)
-    return tuple(found.values())
+    first = {node.operator: node for node in reversed(unknown)}
+    told = [node for node in unknown if first[node.operator] is node]
+    sentences = [_reason(node) + _remedy(graph, facts, node, unknown, primary, own) for node in told[:_MOST_NAMED]]
+    more = len(told) - len(sentences)
+    return (*sentences, *([f"so it is with {more} further operators, such as {told[-1].operator}"] if more else []))
 
 
 def _reason(node: Node) -> str:
@@ -118,7 +118,8 @@ def _remedy(graph: Graph, facts: Facts, node: Node, unknown: Sequence[Node], pri
     found = _frontier(graph, graph.outputs, is_fit)
     if len(found) > _MOST_NAMED:  # what takes the boxes of each class apart, say
         found = _frontier(graph, graph.outputs, is_whole)
-    ends = _last([name for name in found if not _is_trifle(graph, name, found)], graph)
+    others = frozenset(found)
+    ends = _last([name for name in found if not _is_trifle(graph, name, others)], graph)
     without = "" if ";" in node.unknown else "; export the model without it"  # or it says what to do already
     before = live_nodes(graph.nodes, ends)
     if not any(_has_weights(graph, one) for one in before) or len(ends) > _MOST_NAMED:

@@ -7,7 +7,6 @@ names of tensors; only the latter run.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from itertools import pairwise
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -17,8 +16,12 @@ from aznas_onnx.errors import ModelError, UnsupportedOperatorError
 from aznas_onnx.graph.control_flow import Resolution, known_scalar, stack
 from aznas_onnx.graph.facts import Fact
 from aznas_onnx.graph.ir import Constant, Node
+from aznas_onnx.graph.limits import spend
 
 __all__ = ["Sequences"]
+
+_MOST_PIECES = 2**12
+_MOST_TENSORS = 2**20
 
 
 class Sequences:
@@ -34,6 +37,7 @@ class Sequences:
         self._facts = facts
         self._elements: dict[str, tuple[str, ...]] = {}
         self._absent: set[str] = set()
+        self._count = 0
 
     def __contains__(self, name: object) -> bool:
         return name in self._elements or name in self._absent
@@ -72,6 +76,13 @@ class Sequences:
         return self._elements[name]
 
     def _keep(self, node: Node, elements: tuple[str, ...]) -> None:
+        spend(node, len(elements))
+        self._count += len(elements)
+        if self._count > _MOST_TENSORS:
+            raise ModelError(
+                f"node {node.name!r} ({node.operator}): the sequences of the graph name more than {_MOST_TENSORS:,} "
+                "tensors; export the model without them"
+            )
         self._elements[node.outputs[0]] = elements
 
     def _position(self, node: Node, index: int, size: int, default: int) -> int:
@@ -90,7 +101,7 @@ class Sequences:
     def _sizes(self, node: Node, length: int) -> list[int]:
         """Return the sizes of the pieces that SplitToSequence makes of an axis."""
         if not node.input(1):
-            return [1] * length
+            return self._pieces(node, length, 1)
         given = self._facts[node.input(1)].value
         if given is None:
             raise UnsupportedOperatorError(f"node {node.name!r} ({node.operator}): the sizes depend on data")
@@ -98,8 +109,14 @@ class Sequences:
             return [int(size) for size in given.reshape(-1)]
         if given < 1:
             raise ModelError(f"node {node.name!r} ({node.operator}) makes pieces of size {int(given)}")
-        bounds = [*range(0, length, int(given)), length]
-        return [end - begin for begin, end in pairwise(bounds)]
+        return self._pieces(node, length, int(given))
+
+    def _pieces(self, node: Node, length: int, size: int) -> list[int]:
+        if length > size * _MOST_PIECES:
+            raise UnsupportedOperatorError(
+                f"node {node.name!r} ({node.operator}) makes more than {_MOST_PIECES:,} pieces"
+            )
+        return [min(size, length - begin) for begin in range(0, length, size)]
 
 
 _Rule: TypeAlias = Callable[[Sequences, Node, Resolution], None]

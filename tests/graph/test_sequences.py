@@ -129,3 +129,17 @@ def test_an_optional_input_is_left_out() -> None:
     read = prepare(model)
     assert [node.op_type for node in read.graph.nodes] == ["Relu"]
     assert "input 'past' is optional, and is left out" in read.warnings
+
+
+def test_a_sequence_may_not_grow_without_bounds() -> None:
+    with pytest.raises(UnsupportedOperatorError, match="more than 4,096 pieces"):
+        prepare(network("s = SplitToSequence <axis = 1> (x)  y = ConcatFromSequence <axis = 1> (s)", {"x": (1, 2**20)}))
+    nodes = [helper.make_node("SequenceInsert", ["s", "x"], ["so"])]
+    model = loop(5000, nodes)
+    model.graph.node[0].input[2], model.graph.node[0].output[0] = "empty", "held"
+    model.graph.node.insert(0, helper.make_node("SequenceEmpty", [], ["empty"]))
+    model.graph.node.append(helper.make_node("SequenceAt", ["held", "t"], ["y"]))
+    for value in (model.graph.node[1].attribute[0].g.input[2], model.graph.node[1].attribute[0].g.output[1]):
+        value.CopyFrom(helper.make_tensor_sequence_value_info(value.name, TensorProto.FLOAT, None))
+    with pytest.raises(ModelError, match="name more than 1,048,576 tensors"):
+        prepare(model)
