@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -46,21 +47,27 @@ def add_batch_normalisation(
     scale: Constant | None = None,
     shift: Constant | None = None,
     mean: Constant | None = None,
+    variance: Constant | None = None,
     axis: int = 1,
     before: Sequence[Node] = (),
 ) -> None:
-    """Replace `node` by the nodes `before` and a batch normalisation of `x` along an axis: (x - mean) * scale + shift.
+    """Replace `node` by the nodes `before` and a batch normalisation of `x` along an axis.
 
-    Its variance is such that it computes just that. A scale, shift or mean that is None changes nothing.
+    It computes (x - mean) / sqrt(variance + epsilon) * scale + shift. What is None changes nothing; a scale beside a
+    known variance, and a shift beside a known mean, are then no parameters, and others are such as were never trained.
     """
     output = node.outputs[0]
-    vectors = (
-        ("weight", scale or Constant.of(np.ones(channels, dtype=np.float32))),
-        ("bias", shift or Constant.of(np.zeros(channels, dtype=np.float32))),
-        ("mean", mean or Constant.of(np.zeros(channels, dtype=np.float32))),
-        ("variance", Constant.of(np.full(channels, 1.0 - EPSILON, dtype=np.float32))),
-    )
-    names = [editor.add_constant(constant, f"{output}/batch_norm/{label}") for label, constant in vectors]
+
+    def add(label: str, vector: Constant | None, neutral: float, *, is_parameter: bool = True) -> str:
+        name, filled = f"{output}/batch_norm/{label}", np.full(channels, neutral, dtype=np.float32)
+        if vector is None and not is_parameter:
+            return editor.add_array(filled, name)
+        return editor.add_constant(vector or Constant.of(filled), name)
+
+    names = [
+        add("weight", scale, 1.0, is_parameter=variance is None), add("bias", shift, 0.0, is_parameter=mean is None),
+        add("mean", mean, 0.0), add("variance", variance, 1.0 - EPSILON),
+    ]  # fmt: skip
     patch = Patch(editor, node)
     patch.extend(*before)
     if axis == 1:
@@ -109,9 +116,11 @@ def _written_out(editor: Editor, node: Node) -> str | None:
     if not _says_batch_normalisation(editor, steps):
         return "nothing says that it is a batch normalisation"
     mean = None if steps[0].is_factor else _mean(steps[0])
+    scale, shift = scale_of(steps), shift_of(steps if mean is None else steps[1:])
+    variance = _variance(editor, steps)
     add_batch_normalisation(
         editor, steps[-1].node, steps[0].x, channels=steps[0].vector.elements, axis=steps[0].axis,
-        scale=scale_of(steps), shift=shift_of(steps if mean is None else steps[1:]), mean=mean,
+        scale=scale if variance is None else None, shift=shift, mean=mean, variance=variance,
     )  # fmt: skip
     return None
 
@@ -119,6 +128,18 @@ def _written_out(editor: Editor, node: Node) -> str | None:
 def _mean(step: Step) -> Constant:
     """Return what a step subtracts, whichever of both subtracts the other."""
     return combined(operator.neg, step.vector, step.vector) if step.node.is_op("Add") else step.vector
+
+
+def _variance(editor: Editor, steps: Sequence[Step]) -> Constant | None:
+    """Return the variance of a normalisation without scale, whose factors are of the variance alone; else None."""
+    factors, scale = [step for step in steps if step.is_factor], scale_of(steps)
+    if scale is None or any(step.is_reversed for step in steps):
+        return None
+    for step in factors:
+        roots = [root for name in step.vector.sources if (root := editor.constant(name)) and root.elements > 1]
+        if not step.node.is_op("Div") and not (len(roots) == 1 and _is_of_variance(step.vector)):
+            return None
+    return replace(combined(lambda f: (1.0 / f**2 - EPSILON).astype(f.dtype), scale, scale), sources=frozenset())
 
 
 def _says_batch_normalisation(editor: Editor, steps: Sequence[Step]) -> bool:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from aznas_onnx.flops import count
+from aznas_onnx.graph import prepare
 from aznas_onnx.graph.rewrite import batchnorm
 from tests.graph.builders import network, weights
 from tests.graph.rewrite.running import canonical, computes_the_same, operators, outcome
@@ -79,6 +81,25 @@ def test_what_is_added_where_a_bias_has_no_place_is_a_mean(before: str) -> None:
         "BatchNormalization",
     ]
     assert computes_the_same(result.graph, model)
+
+
+@pytest.mark.parametrize(
+    ("spelling", "counted"),
+    [
+        (SPELLINGS["Keras on PyTorch"], 8),
+        ("e = Add (positive, eps)  s = Sqrt (e)  f = Div (scale, s)  m = Mul (c, f)  y = Add (m, shift)", 8),
+        ("d = Sub (c, centre)  y = Mul (d, scale)", 4),
+        ("d = Sub (c, centre)  e = Add (positive, eps)  s = Sqrt (e)  q = Div (d, s)  y = Add (q, shift)", 4),
+        ("d = Sub (c, centre)  e = Add (positive, eps)  s = Pow (e, power)  y = Mul (d, s)", 0),
+        (SPELLINGS["divided, not scaled"], 0),
+    ],
+)
+def test_scale_and_shift_count_where_there_are_any(spelling: str, counted: int) -> None:
+    constants = CONSTANTS | MORE | {"power": np.float32(-0.5)}
+    model = network(f"c = Conv (x, w)  {spelling}", SHAPE, constants)
+    assert operators(canonical(model).graph) == ["Conv", "BatchNormalization"]
+    assert computes_the_same(canonical(model).graph, model)
+    assert count(prepare(model)).params == constants["w"].size + counted
 
 
 @pytest.mark.parametrize("rank", [2, 3, 5])
