@@ -32,6 +32,7 @@ __all__ = ["interpret"]
 # scales or masks that decide what a node means.
 _SMALL_FLOAT_ELEMENTS = 4096
 _ELEMENTS_OF_WORK = 256  # that numpy computes while a name is looked up
+_REMEMBERED_BYTES = 32  # of all values, for each element that one may have: four of the largest in int64
 _SCALARS = 64  # values up to this size are always remembered: shape arithmetic is made of them
 _RANDOM = frozenset(
     "RandomNormal RandomNormalLike RandomUniform RandomUniformLike Multinomial Bernoulli Dropout".split()
@@ -297,18 +298,21 @@ class _Walk:
             infer(node, inputs)  # a better message, where the shapes are what does not fit
             raise
         spend(node, sum(array.size for array in arrays) // _ELEMENTS_OF_WORK)
-        return [_known(array) if self._spend(array.size) else Fact(array.shape, array.dtype) for array in arrays]
+        return [
+            _known(array) if self._spend(array.size, array.dtype) else Fact(array.shape, array.dtype)
+            for array in arrays
+        ]
 
-    def _spend(self, elements: int) -> bool:
+    def _spend(self, elements: int, dtype: np.dtype[Any]) -> bool:
         """Whether a value of so many elements may be remembered; thousands of large ones may not."""
         if elements > _SCALARS:
-            self._remembered += elements
-        return elements <= _SCALARS or self._remembered <= 8 * self._limits.folded_elements
+            self._remembered += elements * dtype.itemsize
+        return elements <= _SCALARS or self._remembered <= _REMEMBERED_BYTES * self._limits.folded_elements
 
     def _constant_fact(self, constant: Constant) -> Fact:
         """Return the fact of a constant: one for all that share their data, so that repeated layers read the same."""
         known = self._shared.get(constant.read)
-        if known is not None and (known.value is None or self._spend(constant.elements)):
+        if known is not None and (known.value is None or self._spend(constant.elements, constant.dtype)):
             return known
         fact = self._constant_fact_anew(constant)
         if constant.read is not None:
@@ -317,7 +321,7 @@ class _Walk:
 
     def _constant_fact_anew(self, constant: Constant) -> Fact:
         limit = _SMALL_FLOAT_ELEMENTS if constant.is_float else self._limits.folded_elements
-        if constant.elements > limit or not is_cheap(constant) or not self._spend(constant.elements):
+        if constant.elements > limit or not is_cheap(constant) or not self._spend(constant.elements, constant.dtype):
             return Fact(constant.shape, constant.dtype)
         assert constant.read is not None  # or it would not be cheap
         return Fact(constant.shape, constant.dtype, constant.read())

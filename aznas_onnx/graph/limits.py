@@ -39,7 +39,7 @@ class Limits:
         Elements of any one tensor, for one sample.
     folded_elements
         Elements of a constant whose value is computed while the graph is read; larger ones stay symbolic, and so
-        does everything once all that was computed exceeds eight times this.
+        does everything once all that was computed takes 32 bytes for each of these.
     copied_bytes
         Text and tensors that inlining functions and unrolling loops may copy.
     reading_s

@@ -19,6 +19,7 @@ from aznas_onnx.graph.limits import Limits
 from aznas_onnx.graph.nodes import PlainNode, plain_nodes
 from aznas_onnx.graph.order import in_order, subgraphs
 from aznas_onnx.graph.tensors import (
+    MOST_AXES,
     check_tensor,
     function_tensors,
     is_external,
@@ -30,6 +31,7 @@ from aznas_onnx.graph.text import check_text
 
 __all__ = ["Document", "Loaded", "Source", "load", "source_name", "subgraphs"]
 
+_OPERANDS = 16  # that a node may name on average; plain ones are small
 _OUTLINE_BYTES = 1024  # tensors up to this size are shown to the checker
 
 Document: TypeAlias = "str | os.PathLike[str] | onnx.ModelProto"
@@ -98,8 +100,8 @@ def load(source: Document, limits: Limits, *, cut_at: Sequence[str] = ()) -> Loa
     if cut_at:
         model, unknown = cut(model, cut_at)
     nodes = plain_nodes(model.graph.node)
-    check_text(model, _not_plain(model, nodes))
     _check_outline(model, nodes, name, limits)
+    check_text(model, _not_plain(model, nodes))
     _check_tensors(model, nodes, name, folder, limits)
     ordered = in_order(model, nodes)
     if ordered is not model:
@@ -155,6 +157,18 @@ def _check_outline(model: onnx.ModelProto, plain: Sequence[PlainNode | None], na
     nodes = len(plain) + sum(_count_inside(node) for node in _not_plain(model, plain))
     if nodes > limits.nodes:
         raise ModelError(f"{name} has {nodes:,} nodes, above the limit of {limits.nodes:,}")
+    operands = sum(len(node.input) + len(node.output) for node in _not_plain(model, plain))
+    if operands > _OPERANDS * limits.nodes:
+        raise ModelError(
+            f"{name}: its nodes name {operands:,} tensors, above the limit of {_OPERANDS * limits.nodes:,}"
+        )
+    for value in (*model.graph.input, *model.graph.output):
+        axes = len(value.type.tensor_type.shape.dim)
+        if axes > MOST_AXES:
+            raise ModelError(
+                f"{name}: input or output {value.name!r} has {axes:,} axes, "
+                f"but at most {MOST_AXES} can be computed with"
+            )
     if len(model.graph.input) > limits.inputs:  # old files list their initialisers there, too
         constants = {tensor.name for tensor in model.graph.initializer}
         inputs = sum(value.name not in constants for value in model.graph.input)
