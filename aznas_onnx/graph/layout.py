@@ -190,7 +190,8 @@ class _Walk:
             return False
         own = list(_own_axes(node, [axes for axes in operands if axes is not None]))
         shared_positions = any(self._holds_positions(axis) for axes in operands if axes for axis in axes)
-        return bool(own) and shared_positions and not any(self._holds_positions(axis) for axis in own)
+        mixed = (all(self._holds_positions(axis) for axis in same) for same in own)
+        return bool(own) and shared_positions and not any(mixed)
 
     def _holds_positions(self, axis: Axis) -> bool:
         """Whether an axis may hold positions: axes that are unknown, or that no weight has read, may."""
@@ -217,16 +218,20 @@ def _unknown(shape: Sequence[int]) -> Axes:
     return tuple(axis_of(UNKNOWN, size) for size in shape)
 
 
-def _own_axes(node: Node, operands: Sequence[Axes]) -> Iterator[Axis]:
-    """Yield the axes of the two operands of a product that it sums over, or that one operand alone has."""
+def _own_axes(node: Node, operands: Sequence[Axes]) -> Iterator[Sequence[Axis]]:
+    """Yield each axis that a product sums over, as both operands have it, or that one operand alone has."""
     if node.is_op("MatMul"):
-        yield from (axis for axes in operands for axis in axes[-2:])
+        left, right = (((),) * (2 - len(axes)) + axes for axes in operands)
+        yield from ((left[-2],), (left[-1], right[-2]), (right[-1],))
         return
     terms, _, result = str(node.attributes.get("equation", "")).replace(" ", "").partition("->")
     left, _, right = terms.partition(",")
-    shared = set(left) & set(right) & set(result)
+    found: dict[str, list[Axis]] = {}
     for term, axes in zip((left, right), operands, strict=True):
-        yield from (axis for letter, axis in zip(term, axes, strict=False) if letter not in shared)
+        for letter, axis in zip(term, axes, strict=False):
+            found.setdefault(letter, []).append(axis)
+    shared = set(left) & set(right) & set(result)
+    yield from (axes for letter, axes in found.items() if letter not in shared)
 
 
 def _resized(walk: _Walk, axes: Axes, shape: Sequence[int]) -> Axes:

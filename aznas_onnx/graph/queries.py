@@ -1,9 +1,10 @@
-"""Learned queries that a file holds once for all samples, copied for each sample as other exporters write them.
+"""Learned queries and first states that a file holds once for all samples, copied for each as other exporters do.
 
 A constant that asks the samples in attention (DETR, Perceiver, Q-Former) is a parameter of shape 1 x queries x width.
 Exported with an open batch it is copied for each sample by an Expand; exported at batch 1 it is not, and what is
 computed on it alone would be folded: its projections would be no layers any more, and their multiply-adds would be
-lost. Written in one way, both are one network:
+lost. The same holds for the first state of a recurrent layer that is written out step by step, whose product with the
+recurrent weight is a layer like those of the other steps. Written in one way, both are one network:
 
     q (1 x 16 x 32)                        ->  Expand -> (N x 16 x 32)
     q @ Wq, a constant, @ keys (N x 32 x 50)   q @ Wq, N x 16 x 32,     @ keys
@@ -11,6 +12,7 @@ lost. Written in one way, both are one network:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
@@ -55,12 +57,13 @@ def with_queries_for_each_sample(graph: Graph, found: Reading, read: Callable[[G
     primary, plan = found.plan.primary, found.plan
     if primary not in plan.batch_axes:
         return found
-    queries = list(dict.fromkeys(_queries(graph, found.walks[-1])))
+    facts = found.walks[-1]
+    queries = list(dict.fromkeys((*_queries(graph, facts), *_first_states(graph, facts))))
     for axis in (0, 1):
         chosen = {
             name: shape
             for name, shape in queries
-            if len(shape) > 2 and (shape[axis] == 1 or _repeats(graph, name, shape, axis, plan.declared_batch))
+            if len(shape) > 1 and (shape[axis] == 1 or _repeats(graph, name, shape, axis, plan.declared_batch))
         }
         if axis == 0 and not chosen:
             chosen = {name: (1, *shape) for name, shape in queries if len(shape) == 2}
@@ -85,6 +88,17 @@ def _queries(graph: Graph, facts: Facts) -> Iterator[tuple[str, tuple[int, ...]]
             continue
         for name in fixed:
             yield from _Cone(graph, made, facts).begins(name, is_left=name == node.inputs[0])
+
+
+def _first_states(graph: Graph, facts: Facts) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yield the constants that are multiplied by a weight with which data are multiplied, too, with their shapes."""
+    made = _constant_nodes(graph)
+    fixed = made.keys() | graph.constants.keys()
+    products = [node for node in graph.nodes if node.op_type in ("MatMul", "Gemm", "Conv") and not node.domain]
+    weights = {node.inputs[1] for node in products if node.inputs[0] not in fixed and node.inputs[1] in fixed}
+    for node in products:
+        if node.inputs[0] in fixed and node.inputs[1] in weights:
+            yield from _Cone(graph, made, facts).states(node.inputs[0])
 
 
 def _repeats(graph: Graph, name: str, shape: tuple[int, ...], axis: int, batch: int) -> bool:
@@ -138,6 +152,12 @@ class _Cone:
         if is_multiplied and trained:
             yield from ((one, shape) for one, shape in found.items() if len(shape) > 2 or (is_left and len(shape) == 2))
 
+    def states(self, name: str) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """Yield where the first operand of a product begins, if it is a constant that was only moved."""
+        shape = self._shape(name)
+        if self._only_moved(name) and len(shape) > 1:
+            yield name, shape
+
     def _shape(self, name: str) -> tuple[int, ...]:
         fact = self._facts.get(name)
         return () if fact is None or fact.shape is None else fact.shape
@@ -168,7 +188,8 @@ class _Cone:
         if node.op_type in _PRODUCTS:
             return [name for name in node.inputs if len(self._shape(name)) > 2]
         if node.op_type in _SUMS:
-            return [name for name in node.inputs if sum(size > 1 for size in self._shape(name)) > 1]
+            largest = max(math.prod(self._shape(name)) for name in node.inputs)
+            return [name for name in node.inputs if math.prod(self._shape(name)) == largest]
         return []
 
 
