@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from aznas_onnx.blocks.dataflow import DataGraph
+from aznas_onnx.blocks.operators import Role, is_linear, role_of
 from aznas_onnx.graph.ir import Graph
 
 __all__ = ["entered_streams"]
@@ -53,8 +54,23 @@ def entered_streams(data: DataGraph, path: Sequence[int], stop: int, found: Mapp
         ]
         if spans:
             end, start = max(spans)
-            entered[start, place] = found[start, end]
+            entered[_unpacked(data, path, start), place] = found[start, end]
     return entered
+
+
+def _unpacked(data: DataGraph, path: Sequence[int], start: int) -> int:
+    """Return the place before the layer that makes keys and values at once, if one does."""
+    readers = {at for at, parents in enumerate(data.parents) if path[start] in parents}
+    parted = data.nodes[path[start]].is_op("Split") if start else False
+    if not parted and not all(data.nodes[at].is_op("Split", "Slice", "Gather") for at in readers):
+        return start
+    for place in range(start, 0, -1):
+        role = role_of(data.nodes[path[place]], data.graph)
+        if role is Role.WEIGHT:
+            return place - 1 if is_linear(data.nodes[path[place]]) else start
+        if role not in (Role.SHAPE, Role.AFFINE) or len(data.parents[path[place]]) > 1:
+            return start
+    return start
 
 
 def _holds(at: int, start: int, end: int, beside: int, places: Mapping[int, int]) -> bool:

@@ -164,10 +164,18 @@ class _Steps:
         found: dict[int, set[str]] = defaultdict(set)
         made = made | layer
         for at in layer:
-            found[step[at]].update(name for name, above in self._reads[at].items() if above not in made)
+            reads = self._reads[at]
+            found[step[at]].update(name for name in self._floats(at) if reads.get(name, _INPUT) not in made)
         readers = Counter(name for names in found.values() for name in names)
         own = {number: {name for name in names if readers[name] == 1} for number, names in found.items()}
         return {number: names for number, names in sorted(own.items()) if number and names}
+
+    def _floats(self, at: int) -> Iterator[str]:
+        """Yield what a node reads that is no constant, other inputs' data included."""
+        for name in self._nodes[at].inputs:
+            fact = self._facts.get(name) if name and name not in self._graph.constants else None
+            if fact is not None and fact.value is None and fact.dtype.kind == "f":
+                yield name
 
     def _last_step(self, layer: set[int], uses: Sequence[int], step: Sequence[int]) -> set[int]:
         """Return the nodes behind the last use of the weight that do what those behind the use before it do."""

@@ -103,7 +103,7 @@ def _collapsed(data: DataGraph) -> tuple[int, int]:
         inputs = [name for name in node.inputs if name in collapsed]
         inherited = all(collapsed[name] for name in inputs)
         if not inherited and is_product(node, data.graph):
-            inherited = collapsed.get(node.inputs[0], False)
+            inherited = collapsed.get(node.inputs[0], False) or _asks_once(data, node)
             queried |= int(inherited) << index
         outputs = [name for name in node.outputs if name and name in data.facts]
         for name in outputs:
@@ -111,6 +111,12 @@ def _collapsed(data: DataGraph) -> tuple[int, int]:
         if all(collapsed[name] for name in outputs):
             found |= 1 << index
     return found, queried
+
+
+def _asks_once(data: DataGraph, node: Node) -> bool:
+    """Whether one query that does not depend on the samples asks all positions: pooling by attention."""
+    shape = data.facts[node.inputs[0]].shape or ()
+    return node.is_op("MatMul") and node.inputs[0] not in data.carried and shape[-2:-1] == (1,)
 
 
 def _collapses(data: DataGraph, node: Node, output: str, inputs: list[str]) -> bool:

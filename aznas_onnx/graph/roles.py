@@ -221,13 +221,13 @@ class _Analysis:
             return Role.FIXED
         if node.op_type in MOVES_DATA and index == 0:
             return self._of_reader(node, constant, depth)
+        if node.op_type in ("MatMul", "Gemm") and index == 0 and node.input(1) in self._graph.constants:
+            return Role.POSITION  # of two constants one is a layer's input: queries or a state behind their copies
         if node.op_type in _BY_POSITION:
             default = Role.POSITION if node.op_type == "Concat" and constant.elements > 1 else Role.FIXED
             return _BY_POSITION[node.op_type].get(index, default)
         if node.op_type == "MatMul":
-            # Of two constants one is a layer's input: learned queries behind their copies for each sample.
-            is_query = index == 0 and node.inputs[1] in self._graph.constants
-            return Role.POSITION if is_query else Role.LINEAR_WEIGHT
+            return Role.LINEAR_WEIGHT
         if node.op_type == "Einsum":
             return self._factor(node) if _sums_over_none(node) or is_vector(constant) else Role.LINEAR_WEIGHT
         return self._elementwise(node, index, constant) if node.op_type in _ELEMENTWISE else Role.FIXED
@@ -314,7 +314,13 @@ class _Analysis:
     # What it holds
 
     def _is_first_state(self, name: str, constant: Constant, role: Role) -> bool:
-        """Whether a factor is what a recurrent network begins with: the file lists parameters, and it is none."""
+        """Whether a constant is what a recurrent network begins with.
+
+        It is a row of zeros that a layer multiplies, or a factor in a file that lists the parameters without it.
+        """
+        if role is Role.POSITION and len(constant.shape) == 2 and is_vector(constant):
+            values = read(constant)
+            return values is not None and not values.any()
         if role is not Role.SCALE or not self._provenance.is_left_out(name):
             return False
         return not is_vector(constant) or self._provenance.explains_all

@@ -109,3 +109,22 @@ def test_positions_that_are_added_to_tokens_begin_no_stream() -> None:
         {**parameters("a", "b"), "place": weights(TOKENS, WIDTH)},
     )
     assert found(find_blocks(prepare(model))) == [("stem", "t"), ("attention", "a"), ("mlp", "b")]
+
+
+def test_keys_and_values_that_one_layer_makes_belong_to_the_attention() -> None:
+    body = f"""{EXPANDED}
+        t = MatMul (x, w)
+        aq = MatMul (q0, awq)
+        both = MatMul (t, packed)
+        ak, av = Split <axis = 2, num_outputs = 2> (both)
+        akt = Transpose <perm = [0, 2, 1]> (ak)
+        as = MatMul (aq, akt)
+        ap = Softmax (as)
+        ao = MatMul (ap, av)
+        a = Add (q0, ao)
+        {mlp("b", "a")}
+        y = MatMul (b, out)
+    """
+    constants = {**parameters("a", "b"), "packed": weights(WIDTH, 2 * WIDTH)}
+    model = prepare(network(body, {"x": ("n", TOKENS, 5)}, constants))
+    assert found(find_blocks(model)) == [("stem", "t"), ("attention", "a"), ("mlp", "b")]

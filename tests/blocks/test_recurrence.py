@@ -155,3 +155,18 @@ def test_refinement_that_reads_the_same_input_in_each_turn_is_no_recurrent_layer
         x = f"b{turn}"
     found = blocks_of(body + f"y = MatMul ({x}, out)", {"aW": weights(FEATURES, WIDTH), **layer_constants("a", WIDTH)})
     assert "recurrent" not in {block.kind.value for block in found}
+
+
+def test_a_decoder_takes_the_data_of_its_steps_from_another_input() -> None:
+    body = zeros("a") + "\n" + f"e, f, g = LSTM <hidden_size = {WIDTH}, layout = 0> (xt, W, R)\n"
+    body = "xt = Transpose <perm = [1, 0, 2]> (x)\n" + body + "state0 = Squeeze (f, nought)\n"
+    state = "state0"
+    for step in range(STEPS):
+        body += f"u{step} = Gather <axis = 1> (u, at{step})\n" + joined("a", f"s{step}", f"u{step}", state) + "\n"
+        state = f"s{step}"
+    shared: Constants = {"one": np.array([1]), "width": np.array([WIDTH]), "out": weights(WIDTH, 3)}
+    shared |= {f"at{step}": np.array(step) for step in range(STEPS)}
+    shared |= {"nought": np.array([0]), "W": weights(1, 4 * WIDTH, 6), "R": weights(1, 4 * WIDTH, WIDTH)}
+    inputs = {"x": ("n", 9, 6), "u": ("n", STEPS, 4)}
+    model = prepare(network(f"{body} y = MatMul ({state}, out)", inputs, {**shared, **layer_constants("a", 4)}))
+    assert [block.kind.value for block in find_blocks(model).blocks] == ["recurrent", "recurrent"]
