@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from aznas_onnx.graph.ir import Node
+from aznas_onnx.graph.ir import Constant, Node
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.patch import Patch
 from aznas_onnx.graph.rewrite.rewriting import Rewrite, plural
@@ -97,9 +97,12 @@ def _linear(editor: Editor, node: Node) -> str | None:
     if not weights.size or weights.size % rows or ending is None or (has_labels and (rows < 2 or not scores)):
         return "it has a form that no network ends in"
     patch = Patch(editor, node)
-    matrix = editor.add_array(weights.reshape(rows, -1), f"{node.name}/coefficients")
-    bias = _row(editor, node, "intercepts")
-    raw = patch.add("Gemm", node.inputs[0], matrix, *([bias] if bias else []), name=node.name, transB=1)
+    bias = np.array(attributes.get("intercepts", (0.0,) * rows), dtype=np.float32)
+    operands = [
+        editor.add_constant(Constant.of(weights.reshape(rows, -1)), f"{node.name}/coefficients"),
+        editor.add_constant(Constant.of(bias), f"{node.name}/intercepts"),
+    ]
+    raw = patch.add("Gemm", node.inputs[0], *operands, name=node.name, transB=1)
     patch.add(ending, raw, output=scores)
     if has_labels and node.outputs[0]:
         patch.add("ArgMax", raw, version=13, output=node.outputs[0], axis=1, keepdims=0)
