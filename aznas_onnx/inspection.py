@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from aznas_onnx.blocks import Block, Blocks, find_blocks
@@ -71,6 +71,8 @@ class Inspection:
         Of the nodes that lie in no block: usually the classifier.
     is_transformer
         Whether attention and MLP residuals make up the network; it then has no progressivity.
+    run_shapes, run_batch
+        Of all inputs, for a run of the file as it is, and how many samples there are in it.
     changes, warnings
         What was changed in the graph while it was read, and what to doubt.
     """
@@ -84,6 +86,8 @@ class Inspection:
     costs: Costs
     outside: Costs
     is_transformer: bool
+    run_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    run_batch: int = 1
     changes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -166,6 +170,8 @@ def _inspected(model: Model, found: Blocks, costs: Costs) -> Inspection:
         costs=costs,
         outside=costs.of([node.node for node in costs.nodes if node.node not in block_of]),
         is_transformer=found.is_transformer,
+        run_shapes=MappingProxyType(model.inputs.shapes(model.inputs.run_batch)),
+        run_batch=model.inputs.run_batch,
         changes=model.changes,
         warnings=(*model.warnings, *found.warnings),
     )

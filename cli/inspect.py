@@ -47,6 +47,12 @@ _NOT_VERIFIED = {
     help="Run the converted network and ONNX Runtime on the same random weights and input, and measure the difference "
     "against that between two samples (loads PyTorch, which takes seconds).",
 )
+@click.option(
+    "--latency",
+    "with_latency",
+    is_flag=True,
+    help="Measure one sample in ONNX Runtime on one thread of this machine's CPU.",
+)
 def inspect(
     model: str,
     output_format: OutputFormat,
@@ -58,6 +64,7 @@ def inspect(
     keep_graph: bool,
     time_limit: float | None,
     with_verification: bool,
+    with_latency: bool,
 ) -> int:
     """Show what a model is made of: its primary blocks and why they are, and where its cost lies.
 
@@ -85,9 +92,17 @@ def inspect(
         from aznas_onnx.verify import verify
 
         verification = verify(model, **reading)
+    latency = None
+    if with_latency:
+        from aznas_onnx.latency import Stopwatch
+
+        watch = Stopwatch(model, inspection.run_shapes, values)
+        latency = watch.measure().divided(inspection.run_batch)
     for warning in inspection.warnings:
         diagnostics().print(f"warning: {printable(warning)}", style="yellow")
-    render_inspection(inspection, output_format, results(), show_nodes=show_nodes, verification=verification)
+    render_inspection(
+        inspection, output_format, results(), show_nodes=show_nodes, verification=verification, latency=latency
+    )
     if verification is not None and not verification.agrees:
         raise AznasError(f"{model}: {_NOT_VERIFIED[verification.verdict.value]}")
     return DONE

@@ -20,6 +20,7 @@ from aznas_onnx.inspection import Inspection
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from aznas_onnx.latency import Latency
     from aznas_onnx.verify import Verification
 
 __all__ = ["inspection_document", "render_inspection"]
@@ -35,24 +36,29 @@ def render_inspection(
     *,
     show_nodes: bool = False,
     verification: Verification | None = None,
+    latency: Latency | None = None,
 ) -> None:
     """Write an inspection to a console."""
     if output_format is OutputFormat.JSON:
-        document = inspection_document(inspection, show_nodes=show_nodes, verification=verification)
+        document = inspection_document(inspection, show_nodes=show_nodes, verification=verification, latency=latency)
         console.file.write(json_text(document) + "\n")
     elif output_format is OutputFormat.CSV:
         _write_csv(inspection, console, show_nodes)
     elif output_format is OutputFormat.MARKDOWN:
-        _write_markdown(inspection, console, show_nodes, verification)
+        _write_markdown(inspection, console, show_nodes, _summary(inspection, verification, latency))
     else:
-        _print_tables(inspection, console, show_nodes, verification)
+        _print_tables(inspection, console, show_nodes, _summary(inspection, verification, latency))
 
 
 # --- JSON ---------------------------------------------------------------------------------------------------------
 
 
 def inspection_document(
-    inspection: Inspection, *, show_nodes: bool = False, verification: Verification | None = None
+    inspection: Inspection,
+    *,
+    show_nodes: bool = False,
+    verification: Verification | None = None,
+    latency: Latency | None = None,
 ) -> dict[str, Any]:
     """Return the inspection as plain values, in the layout ``aznas.inspect/1``. Counts are for one sample."""
     document: dict[str, Any] = {
@@ -117,6 +123,8 @@ def inspection_document(
                 for one in verification.outputs
             ],
         }
+    if latency is not None:
+        document["latency"] = latency.as_json()
     return document
 
 
@@ -212,9 +220,9 @@ _NODE_COLUMNS = (
 
 
 def _print_tables(
-    inspection: Inspection, console: Console, show_nodes: bool, verification: Verification | None
+    inspection: Inspection, console: Console, show_nodes: bool, summary: Iterable[tuple[str, str, str]]
 ) -> None:
-    _print_pairs(console, _summary(inspection, verification))
+    _print_pairs(console, summary)
     console.print()
     letters, legend = _shared_reasons(inspection)
     blocks = zip_longest(_block_rows(inspection), letters, fillvalue="")
@@ -241,7 +249,9 @@ def _print_pairs(console: Console, rows: Iterable[tuple[str, str, str]]) -> None
     print_trimmed(console, grid)
 
 
-def _summary(inspection: Inspection, verification: Verification | None) -> Iterator[tuple[str, str, str]]:
+def _summary(
+    inspection: Inspection, verification: Verification | None, latency: Latency | None
+) -> Iterator[tuple[str, str, str]]:
     """Yield the label, text and style of each line about the whole model."""
     costs = inspection.costs
     yield "model", inspection.model, ""
@@ -256,6 +266,8 @@ def _summary(inspection: Inspection, verification: Verification | None) -> Itera
     yield "blocks", _block_summary(inspection), ""
     if verification is not None:
         yield "verified", _verification_text(verification), "green" if verification.agrees else "bold red"
+    if latency is not None:
+        yield "latency", f"{latency} for one sample in ONNX Runtime, on one thread of this machine's CPU", ""
     for change in inspection.changes:
         yield "changed", change, ""
 
@@ -337,10 +349,10 @@ def _shape_text(shape: tuple[int, ...] | list[int] | None) -> str:
 
 
 def _write_markdown(
-    inspection: Inspection, console: Console, show_nodes: bool, verification: Verification | None
+    inspection: Inspection, console: Console, show_nodes: bool, summary: Iterable[tuple[str, str, str]]
 ) -> None:
     stream = console.file
-    for label, text, _ in _summary(inspection, verification):
+    for label, text, _ in summary:
         stream.write(f"- **{label}**: {markdown(text)}\n")
     stream.write("\n")
     write_markdown(stream, (*_BLOCK_COLUMNS, _REASON_COLUMN), _block_rows(inspection))

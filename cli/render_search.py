@@ -36,7 +36,7 @@ def render_study(
         console.file.write(json_text(document) + "\n")
     elif output_format is OutputFormat.CSV:
         rows = [candidate_fields(one) for one in best]
-        header = [name for name in (rows[0] if rows else ()) if name not in ("stderr", "missing")]
+        header = [name for name in (rows[0] if rows else ()) if name not in ("stderr", "missing", "latency_again")]
         write_csv(console.file, header, [[row[name] for name in header] for row in rows])
     elif output_format is OutputFormat.MARKDOWN:
         shown = _proxies(best)
@@ -66,7 +66,7 @@ def study_document(study: Study, best: Sequence[Candidate], *, interrupted: bool
         "acceptance_rate": study.acceptance_rate,
         "interrupted": interrupted,
         "stopped": study.stopped,
-        "best": [candidate_fields(one) for one in best],
+        "best": [candidate_fields(one) | _again_fields(study, one) for one in best],
     }
 
 
@@ -92,6 +92,16 @@ def candidate_fields(one: Candidate) -> dict[str, Any]:
         "origin": trial.proposal.origin.value,
         "seconds": round(trial.elapsed_s, 3),
     }
+
+
+def _again_fields(study: Study, one: Candidate) -> dict[str, Any]:
+    """Return what was measured again at the end of the search; nothing where the budget has no latency."""
+    budget = study.settings.budget
+    if budget.latency_ms is None:
+        return {}
+    again = study.again.get(one.trial.genotype)
+    found = None if again is None else again.as_json() | {"budget_kept": budget.keeps_latency(again)}
+    return {"latency_again": found}
 
 
 def _proxies(best: Sequence[Candidate]) -> list[str]:
@@ -152,6 +162,11 @@ def _notes(
         yield text(f"{found} within the budget ({budget}); {accepted} and within it. {counted}")
     for one in best[:1]:
         yield f"Best: {code(one.trial.genotype)}"
+    for one in best:
+        again = study.again.get(one.trial.genotype)
+        if again is not None:
+            kept = "yes" if budget.keeps_latency(again) else "NO"
+            yield text(f"Trial {one.trial.number} measured again: {again}. Budget kept: {kept}.")
     if best and study.path is not None:
         yield f"To get it as ONNX with weights: {code(f'aznas export {study.path} -o winners/')}"
 

@@ -167,6 +167,8 @@ def _report_trouble(study: Study, iterations: int, interrupted: bool) -> None:
     if failed:
         reason = printable(failed[-1].reason or "")
         click.echo(f"warning: {plural(len(failed), 'candidate')} could not be scored; the last one: {reason}", err=True)
+    if study.doubt is not None:
+        click.echo(f"warning: {study.doubt}", err=True)
     if study.stopped is not None:
         click.echo(f"warning: the search ended early: {printable(study.stopped)}", err=True)
     if interrupted:

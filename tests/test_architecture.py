@@ -24,7 +24,7 @@ LEVELS = {
     "documents": 1,
     "own_files": 1,
     "results": 1,
-    "latency": 1,
+    "latency": 2,
     "graph": 2,
     "blocks": 3,
     "flops": 3,

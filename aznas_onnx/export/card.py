@@ -7,6 +7,7 @@ from typing import Any
 
 from aznas_onnx.counts import format_count
 from aznas_onnx.escaping import markdown, markdown_block
+from aznas_onnx.latency import Latency
 from aznas_onnx.searching import COMPLEXITY, Candidate, CountConvention, Study
 
 __all__ = ["model_card"]
@@ -20,7 +21,9 @@ network.load_state_dict(torch.load("weights.pt", weights_only=True))
 """
 
 
-def model_card(study: Study, one: Candidate, *, seed: int, relative_difference: float) -> str:
+def model_card(
+    study: Study, one: Candidate, *, seed: int, relative_difference: float, latency: Latency | None = None
+) -> str:
     """Return the card as Markdown.
 
     Parameters
@@ -29,11 +32,15 @@ def model_card(study: Study, one: Candidate, *, seed: int, relative_difference: 
         Of the weights.
     relative_difference
         Between ONNX Runtime and torch, as measured.
+    latency
+        Measured again where the study has a budget for it.
     """
-    return "\n".join(_lines(study, one, seed, relative_difference))
+    return "\n".join(_lines(study, one, seed, relative_difference, latency))
 
 
-def _lines(study: Study, one: Candidate, seed: int, relative_difference: float) -> Iterator[str]:
+def _lines(
+    study: Study, one: Candidate, seed: int, relative_difference: float, latency: Latency | None
+) -> Iterator[str]:
     settings, trial = study.settings, one.trial
     space = settings.space["name"]
     yield f"# Trial {trial.number} of a search in {markdown(str(space))}"
@@ -43,7 +50,7 @@ def _lines(study: Study, one: Candidate, seed: int, relative_difference: float) 
         "are random, to start training from, and the score says how it compares with those candidates and no more."
     )
     yield from ("", markdown_block(trial.genotype), "")
-    yield from _table(("What it is", "Value"), (*_shapes(settings.space["options"]), *_counts(study, one)))
+    yield from _table(("What it is", "Value"), (*_shapes(settings.space["options"]), *_counts(study, one, latency)))
     yield ""
     yield from _table(("Proxy (higher is better)", "Value"), _proxies(one))
     yield from ("", "## Files", "")
@@ -70,7 +77,7 @@ def _shapes(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "Output", f"float32, batch x {options['num_classes']}: logits of the classes"
 
 
-def _counts(study: Study, one: Candidate) -> Iterator[tuple[str, str]]:
+def _counts(study: Study, one: Candidate, latency: Latency | None) -> Iterator[tuple[str, str]]:
     cost = one.trial.cost
     yield "MACs (multiply-adds of one sample)", f"{format_count(cost.macs)} ({cost.macs:,})"
     if cost.paper_flops is not None:
@@ -79,6 +86,14 @@ def _counts(study: Study, one: Candidate) -> Iterator[tuple[str, str]]:
     yield "Layers", str(cost.layers)
     if cost.latency_ms is not None:
         yield "Latency (one sample, ONNX Runtime, one thread of the searching machine)", f"{cost.latency_ms:.3g} ms"
+    again = study.again.get(one.trial.genotype)
+    if again is not None:
+        yield "The same, measured again at the end of the search", str(again)
+    if latency is not None:
+        budget = study.settings.budget
+        yield "The same, measured again by the export, on its machine", str(latency)
+        kept = "yes" if budget.keeps_latency(latency) else "NO"
+        yield f"Budget of {budget.latency_ms:g} ms kept", kept
 
 
 def _proxies(one: Candidate) -> Iterator[tuple[str, str]]:

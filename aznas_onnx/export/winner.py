@@ -17,6 +17,7 @@ from aznas_onnx.escaping import json_text
 from aznas_onnx.export.card import model_card
 from aznas_onnx.export.network import TrainableNetwork
 from aznas_onnx.export.weights import initialised
+from aznas_onnx.latency import Latency, measure
 from aznas_onnx.runtime import onnxruntime
 from aznas_onnx.searching import Candidate, Study
 from aznas_onnx.spaces import Space
@@ -88,8 +89,9 @@ def _export(study: Study, one: Candidate, parent: Path, seed: int, space: Space[
     network = TrainableNetwork(model)
     difference = _checked(model, network, name=f"trial {one.trial.number}", seed=seed)
     folder = parent / f"{one.rank}-trial-{one.trial.number}"
-    scores = _scores(study, one, seed)
-    card = model_card(study, one, seed=seed, relative_difference=difference)
+    latency = None if study.settings.budget.latency_ms is None else measure(model)
+    scores = _scores(study, one, seed, latency)
+    card = model_card(study, one, seed=seed, relative_difference=difference, latency=latency)
     try:
         replaces_earlier = (folder / "model.onnx").exists()
         folder.mkdir(parents=True, exist_ok=True)
@@ -129,7 +131,11 @@ def _checked(model: onnx.ModelProto, network: TrainableNetwork, name: str, seed:
     return difference
 
 
-def _scores(study: Study, one: Candidate, seed: int) -> dict[str, Any]:
+def _judged(study: Study, latency: Latency) -> dict[str, Any]:
+    return latency.as_json() | {"budget_kept": study.settings.budget.keeps_latency(latency)}
+
+
+def _scores(study: Study, one: Candidate, seed: int, latency: Latency | None) -> dict[str, Any]:
     """Return everything that is known about a candidate, in the layout ``aznas.winner/1``."""
     trial = one.trial
     return {
@@ -148,6 +154,7 @@ def _scores(study: Study, one: Candidate, seed: int) -> dict[str, Any]:
         "layers": trial.cost.layers,
         "paper_flops": trial.cost.paper_flops,
         "latency_ms": trial.cost.latency_ms,
+        **({} if latency is None else {"latency_again": _judged(study, latency)}),
         "weights_seed": seed,
         "settings": study.settings.as_json(),
         "software": [dict(versions) for versions in study.software],

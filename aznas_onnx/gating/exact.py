@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from aznas_onnx.counts import format_bytes, format_count
 from aznas_onnx.gating.evidence import Verdict
 from aznas_onnx.gating.facts import Facts
 from aznas_onnx.gating.policy import Policy
 from aznas_onnx.gating.result import Check
-from aznas_onnx.latency import Stopwatch
+from aznas_onnx.latency import Latency, Stopwatch
 
 __all__ = ["Latencies", "budget_checks", "latency_checks", "measure_latencies", "shortcut_checks"]
 
 _ROUNDS = 5
+_FEWEST, _MOST = 4, 8  # short rounds within one
 
 
 def budget_checks(facts: Facts, policy: Policy) -> list[Check]:
@@ -68,18 +70,35 @@ def shortcut_checks(candidate: Facts, baselines: Sequence[Facts], policy: Policy
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latencies:
-    """Milliseconds of one sample of a model, one for each round."""
+    """What one sample of a model takes, measured in each round."""
 
     model: str
-    rounds_ms: tuple[float, ...]
+    rounds: tuple[Latency, ...]
+
+    @property
+    def rounds_ms(self) -> tuple[float, ...]:
+        """Milliseconds, one for each round."""
+        return tuple(one.ms for one in self.rounds)
 
     @property
     def median_ms(self) -> float:
         """The median of the rounds."""
         return statistics.median(self.rounds_ms)
 
+    @property
+    def doubt(self) -> str | None:
+        """A sentence where other work ran meanwhile; None where it did not."""
+        loaded = [one for one in self.rounds if one.is_loaded]
+        if 2 * len(loaded) <= len(self.rounds):
+            return None
+        waited = statistics.median(one.waited for one in loaded)
+        return (
+            f"other work ran while its latency was measured (it waited {waited:.0%} of the time), so that "
+            f"{self.median_ms:.3g} ms may be too high"
+        )
 
-def measure_latencies(facts: Sequence[Facts]) -> list[Latencies]:
+
+def measure_latencies(facts: Sequence[Facts], values: Mapping[str, Any]) -> list[Latencies]:
     """Measure models in turns, so that what else the machine does meets all of them alike.
 
     Raises
@@ -87,12 +106,12 @@ def measure_latencies(facts: Sequence[Facts]) -> list[Latencies]:
     ModelError
         If ONNX Runtime cannot run one.
     """
-    watches = [(one, Stopwatch(one.model, one.run_shapes)) for one in facts]
-    rounds: list[list[float]] = [[] for _ in facts]
+    watches = [(one, Stopwatch(one.model, one.run_shapes, values)) for one in facts]
+    rounds: list[list[Latency]] = [[] for _ in facts]
     for _ in range(_ROUNDS):
         for taken, (one, watch) in zip(rounds, watches, strict=True):
-            taken.append(watch.measure_ms() / one.run_batch)
-    return [Latencies(model=one.model, rounds_ms=tuple(taken)) for one, taken in zip(facts, rounds, strict=True)]
+            taken.append(watch.measure(fewest=_FEWEST, most=_MOST).divided(one.run_batch))
+    return [Latencies(model=one.model, rounds=tuple(taken)) for one, taken in zip(facts, rounds, strict=True)]
 
 
 def latency_checks(candidate: Latencies, baselines: Sequence[Latencies], policy: Policy) -> list[Check]:

@@ -72,7 +72,6 @@ class Facts:
             costs = count(model)
             structure = measure_structure(model, costs)
         plan = model.inputs
-        batch = 1 if plan.batch_is_free else plan.declared_batch
         return cls(
             model=os.fspath(source),
             macs=costs.macs,
@@ -81,8 +80,8 @@ class Facts:
             depth=structure.depth,
             shortest=structure.shortest_path,
             input_shape=plan.sample_shape,
-            run_shapes=plan.shapes(batch),
-            run_batch=batch,
+            run_shapes=plan.shapes(plan.run_batch),
+            run_batch=plan.run_batch,
             only_batch=plan.declared_batch if model.fixed_batch else None,
             changes=model.changes,
             warnings=(*model.warnings, *costs.warnings),

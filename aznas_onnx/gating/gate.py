@@ -109,7 +109,7 @@ class _Gate:
             compared=policy.compared,
             seeds=draws[0].seeds if draws else 0,
             settings=MappingProxyType(self._scoring),
-            warnings=tuple(dict.fromkeys((*self._doubts(draws), *self._warnings))),
+            warnings=tuple(dict.fromkeys((*self._doubts(draws, latencies), *self._warnings))),
             elapsed_s=time.perf_counter() - began,
         )
 
@@ -197,9 +197,10 @@ class _Gate:
         if policy.max_latency is None and policy.max_latency_ratio is None:
             return []
         self._tell("measuring latency")
-        return measure_latencies(self._facts if policy.max_latency_ratio is not None else self._facts[:1])
+        facts = self._facts if policy.max_latency_ratio is not None else self._facts[:1]
+        return measure_latencies(facts, policy.values)
 
-    def _doubts(self, draws: Sequence[Draws]) -> list[str]:
+    def _doubts(self, draws: Sequence[Draws], latencies: Sequence[Latencies]) -> list[str]:
         """Return what to doubt about each model, and about comparing them."""
         candidate, *baselines = self._facts
         found = [
@@ -210,6 +211,7 @@ class _Gate:
         for index, one in enumerate(self._facts):
             warnings = dict.fromkeys((*one.warnings, *(draws[index].warnings if draws else ())))
             found += [warning if one.model in warning else f"{one.model}: {warning}" for warning in warnings]
+        found += [f"{one.model}: {one.doubt}" for one in latencies if one.doubt is not None]
         return found
 
     def _compared(self, latencies: Sequence[Latencies], draws: Sequence[Draws]) -> list[Compared]:

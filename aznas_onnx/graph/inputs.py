@@ -89,6 +89,11 @@ class InputPlan:
         shape, axis = self.sample_shapes[name], self.batch_axes.get(name)
         return shape if axis is None else (*shape[:axis], *shape[axis + 1 :])
 
+    @property
+    def run_batch(self) -> int:
+        """The batch size for running the file as it is: 1 where it leaves it open."""
+        return 1 if self.batch_is_free else self.declared_batch
+
     def shapes(self, batch_size: int) -> dict[str, tuple[int, ...]]:
         """Return every input's shape at a batch size."""
         return {

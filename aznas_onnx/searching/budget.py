@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from aznas_onnx.counts import format_count
 from aznas_onnx.errors import SettingsError
+from aznas_onnx.latency import Latency
 from aznas_onnx.spaces import Space
 
 __all__ = ["Budget", "Cost", "CountConvention", "Limit"]
@@ -115,7 +116,7 @@ class Budget:
     params, layers
         Trainable parameters, and layers as the space counts them.
     latency_ms
-        Milliseconds that one sample may take at most, as :func:`aznas_onnx.latency.measure_ms` measures it; or None.
+        Milliseconds that one sample may take at most, as :func:`aznas_onnx.latency.measure` measures it; or None.
 
     Examples
     --------
@@ -133,6 +134,10 @@ class Budget:
             raise SettingsError(
                 f"a latency of {self.latency_ms:g} ms admits nothing; give a finite number of milliseconds above 0"
             )
+
+    def keeps_latency(self, latency: Latency) -> bool:
+        """Whether a latency is within the limit, if there is one."""
+        return self.latency_ms is None or latency.ms <= self.latency_ms
 
     def limits(self) -> Iterator[tuple[str, Limit]]:
         """Yield name and limit of each count, open ones included."""

@@ -16,6 +16,7 @@ from aznas_onnx.errors import AznasError
 from aznas_onnx.searching.settings import StudySettings
 
 __all__ = [
+    "AGAIN",
     "StudyError",
     "connect",
     "create_or_check",
@@ -79,6 +80,12 @@ _SCHEMA = (
         milliseconds REAL NOT NULL
     )""",
 )
+AGAIN = """CREATE TABLE IF NOT EXISTS latencies_again (
+    genotype TEXT PRIMARY KEY,
+    record TEXT NOT NULL                    -- JSON
+)"""
+"""What was measured again at the end of a search, with how; not in every study."""
+
 _TABLES = ("study", "writers", "claims", "trials", "latencies")
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from aznas_onnx.errors import AznasError
 from aznas_onnx.results import ProxyScores, Status
 
-__all__ = ["Executor", "InlineExecutor", "Outcome", "Scorer", "evaluate"]
+__all__ = ["Executor", "InlineExecutor", "Outcome", "Scorer", "evaluate", "quiet"]
 
 
 class Scorer(Protocol):
@@ -46,7 +47,8 @@ class Executor(Protocol):
     """Scores candidates somewhere, several at a time.
 
     Each candidate that is submitted comes back from :meth:`collect` exactly once, whatever happens to the place that
-    scored it.
+    scored it. An executor that scores on this machine may have a method ``paused()``, a context in which it stands
+    still, so that a latency is measured alone.
     """
 
     @property
@@ -89,6 +91,12 @@ class InlineExecutor:
     def close(self) -> None:
         """Forget what waits."""
         self._waiting.clear()
+
+
+def quiet(executor: Executor | None) -> AbstractContextManager[None]:
+    """Let what an executor scores stand still for as long as the context lasts, if it can."""
+    paused: Callable[[], AbstractContextManager[None]] = getattr(executor, "paused", nullcontext)
+    return paused()
 
 
 def evaluate(scorer: Scorer, genotype: str) -> ProxyScores:

@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from aznas_onnx.documents import finite, flag, parse_json, table, text, whole
+from aznas_onnx.latency import Latency
 from aznas_onnx.results import ProxyValue, Status
 from aznas_onnx.searching.budget import Cost
 from aznas_onnx.searching.database import (
+    AGAIN,
     StudyError,
     connect,
     create_or_check,
@@ -33,7 +35,7 @@ from aznas_onnx.searching.liveness import HEARTBEAT_S, Writer
 from aznas_onnx.searching.settings import StudySettings
 from aznas_onnx.searching.trial import Origin, Proposal, Trial
 
-__all__ = ["Claim", "History", "read_software", "read_trials"]
+__all__ = ["Claim", "History", "read_again", "read_software", "read_trials"]
 
 T = TypeVar("T")
 
@@ -233,6 +235,20 @@ class History:
         kept = self.latency_ms(genotype)
         return milliseconds if kept is None else kept
 
+    def keep_again(self, genotype: str, latency: Latency) -> None:
+        """Store the measurement of a winner at the end of a search."""
+        with explained(self.path), transaction(self._connection):
+            self._connection.execute(AGAIN)
+            self._connection.execute(
+                "INSERT OR REPLACE INTO latencies_again (genotype, record) VALUES (?, ?)",
+                (genotype, json.dumps(latency.as_json())),
+            )
+
+    def again(self) -> dict[str, Latency]:
+        """Return what was measured again, by genotype."""
+        with explained(self.path):
+            return read_again(self._connection, self.path)
+
     def _sign_in(self) -> int:
         this = Writer.this()
         with transaction(self._connection):
@@ -270,6 +286,19 @@ def read_software(connection: sqlite3.Connection) -> tuple[dict[str, str], ...]:
         return tuple(dict(table(parse_json(row[0], "the software"))) for row in rows)
     except (TypeError, ValueError) as error:
         raise StudyError(f"the study is damaged: what wrote to it cannot be read ({error})") from error
+
+
+def read_again(connection: sqlite3.Connection, path: Path | None) -> dict[str, Latency]:
+    """Return the latencies that were measured again at the end of a search, by genotype."""
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'latencies_again'").fetchone():
+        return {}
+    try:
+        return {
+            text(genotype): Latency.from_json(table(parse_json(record, "the latency")))
+            for genotype, record in connection.execute("SELECT genotype, record FROM latencies_again")
+        }
+    except (TypeError, ValueError, KeyError) as error:
+        raise StudyError(f"{path} is damaged: a latency cannot be read ({error}); go back to a copy of it") from error
 
 
 def _begins_anew(connection: sqlite3.Connection, path: Path | None, settings: StudySettings) -> bool:

@@ -6,7 +6,9 @@ import contextlib
 import enum
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from aznas_onnx.errors import SettingsError
@@ -32,6 +34,7 @@ E = TypeVar("E", bound=enum.Enum)
 
 _PAPER_TOP_K = 1024
 _SMALLEST_TOP_K = 16
+_MEASURED_AGAIN = 5  # of the best, at the end
 
 
 def search(
@@ -163,10 +166,17 @@ def search(
     executor = make_executor(scorer) if make_executor else local_executor(scorer, workers)
     with contextlib.closing(executor), History.open(path, settings, resume=resume) as history:
         if gauge is not None:
-            gauge.attach(history)
+            gauge.attach(history, executor)
         stopped = Session(history, proposer, executor, iterations, on_progress).run()
-        trials, software = history.trials(), history.software()
-    return Study(settings=settings, trials=trials, path=path, stopped=stopped, software=software)
+        study = Study(
+            settings=settings, trials=history.trials(), path=path, stopped=stopped, software=history.software()
+        )
+        if gauge is None:
+            return study
+        executor.close()  # nothing runs beside the last measurements
+        for one in study.best(_MEASURED_AGAIN):
+            history.keep_again(one.trial.genotype, gauge.again(one.trial.genotype))
+        return replace(study, again=MappingProxyType(history.again()), doubt=gauge.doubt)
 
 
 def default_top_k(iterations: int) -> int:

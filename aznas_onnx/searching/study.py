@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from aznas_onnx.errors import SettingsError
+from aznas_onnx.latency import Latency
 from aznas_onnx.ranking import rank
 from aznas_onnx.results import ProxyScores, Status
 from aznas_onnx.searching.database import open_reader, read_settings
-from aznas_onnx.searching.history import read_software, read_trials
+from aznas_onnx.searching.history import read_again, read_software, read_trials
 from aznas_onnx.searching.origin import space_again
 from aznas_onnx.searching.settings import StudySettings
 from aznas_onnx.searching.trial import Candidate, Trial
@@ -38,6 +40,12 @@ class Study:
         The file, or None for a study in memory.
     stopped
         Why the search ended before the number of candidates asked for; None where it did not.
+    again
+        The latency of the best candidates, measured again at the end of the search, by genotype; empty where the budget
+        does not limit it.
+    doubt
+        A sentence about the latencies where other work ran while they were measured; None where it did not, and for a
+        study that was opened.
     software
         The versions of Python and the main packages that scored, one mapping for each combination.
 
@@ -51,6 +59,8 @@ class Study:
     trials: tuple[Trial, ...]
     path: Path | None = None
     stopped: str | None = None
+    again: Mapping[str, Latency] = field(default_factory=lambda: MappingProxyType({}))
+    doubt: str | None = None
     software: tuple[Mapping[str, str], ...] = ()
 
     @classmethod
@@ -66,7 +76,14 @@ class Study:
         with open_reader(file) as connection:
             settings = read_settings(connection, file)
             trials = read_trials(connection, file)
-            return cls(settings=settings, trials=trials, path=file, stopped=stopped, software=read_software(connection))
+            return cls(
+                settings=settings,
+                trials=trials,
+                path=file,
+                stopped=stopped,
+                again=MappingProxyType(read_again(connection, file)),
+                software=read_software(connection),
+            )
 
     def best(self, n: int = 1) -> tuple[Candidate, ...]:
         """Return the `n` best candidates (all ranked ones, where there are fewer), the best first.

@@ -8,6 +8,7 @@ import os
 import pickle
 import signal
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -90,6 +91,18 @@ class ProcessExecutor:
                     del self._attempts[outcome.number]
                     return outcome
 
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Stop the processes for as long as the context lasts, where the system can."""
+        stopped = [worker.process.pid for worker in self._workers if hasattr(signal, "SIGSTOP")]
+        try:
+            for number in stopped:
+                _signal(number, "SIGSTOP")
+            yield
+        finally:
+            for number in stopped:
+                _signal(number, "SIGCONT")
+
     def close(self) -> None:
         """End the processes; what they score is given up."""
         for worker in self._workers:
@@ -149,6 +162,13 @@ class ProcessExecutor:
         worker.connection.close()
         worker.process.join()
         worker.process.close()
+
+
+def _signal(number: int | None, name: str) -> None:
+    """Send a signal to a process of ours; one that died meanwhile is noticed where its result is awaited."""
+    if number is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(number, getattr(signal, name))
 
 
 def _cores() -> int:

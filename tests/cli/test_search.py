@@ -22,6 +22,7 @@ from aznas_onnx.cli.search_progress import shown_progress, told
 from aznas_onnx.results import ProxyScores, ProxyValue, Status
 from aznas_onnx.searching import Progress, Study, gauge
 from aznas_onnx.searching.scorer import ModelScorer
+from tests.searching.fakes import taking
 
 
 class Scoring:
@@ -170,7 +171,7 @@ def test_without_a_file_a_new_one_is_named(scoring: Scoring, capsys: pytest.Capt
 def test_a_latency_is_measured_shown_and_kept(
     scoring: Scoring, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(gauge, "measure_ms", lambda model: float(len(model.graph.node)))
+    monkeypatch.setattr(gauge, "measure", lambda model: taking(float(len(model.graph.node))))
     search("--db", "run.db", "--latency", "500", "--format", "json")
     found = document(capsys)
     assert found["settings"]["budget"]["latency_ms"] == 500

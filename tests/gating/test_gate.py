@@ -16,8 +16,10 @@ import aznas_onnx as az
 import aznas_onnx.scoring
 from aznas_onnx.errors import ModelError, SettingsError
 from aznas_onnx.gating import GateResult, Inconclusive, Verdict, exact
+from aznas_onnx.latency import Latency
 from aznas_onnx.results import ProxyScores, ProxyValue, Status
 from tests.gating.networks import residual
+from tests.searching.fakes import taking
 
 Draw = Callable[[int], dict[str, float]]
 
@@ -273,11 +275,11 @@ def test_latency_is_compared_round_by_round(
     word: str,
 ) -> None:
     class Fake:
-        def __init__(self, model: str, shapes: Any) -> None:
+        def __init__(self, model: str, shapes: Any, values: Any) -> None:
             self.left = list(candidate_ms if model == "new.onnx" else (10.0,) * 5)
 
-        def measure_ms(self) -> float:
-            return self.left.pop(0)
+        def measure(self, **_: int) -> Latency:
+            return taking(self.left.pop(0))
 
     monkeypatch.setattr(exact, "Stopwatch", Fake)
     result = decide(max_latency_ratio=1.1)

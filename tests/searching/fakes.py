@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from aznas_onnx.latency import Latency
 from aznas_onnx.results import ProxyScores, ProxyValue, Status
 from aznas_onnx.searching import Budget, CountConvention, Strategy, StudySettings, search
 from aznas_onnx.spaces import GenotypeError, Space
@@ -64,6 +65,10 @@ class DigitSpace(Space[Digits]):
 
     def layers(self, genotype: Digits) -> int:
         return sum(digit > 0 for digit in genotype)
+
+
+def taking(ms: float, *, is_loaded: bool = False) -> Latency:
+    return Latency(ms=ms, quantile=0.05, spread=0.01, rounds=9, waited=0.5 if is_loaded else 0.0)
 
 
 class PaperDigits(DigitSpace):
