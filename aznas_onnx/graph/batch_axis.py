@@ -134,7 +134,8 @@ def _is_accepted(inputs: InputTable, axis: int, first: Reading) -> bool:
         return True
     if first.is_certainly_wrong:
         return False
-    return not first.fixed_batch or first.is_walked or inputs.batch_size(axis) == 1
+    is_open = first.plan.batch_is_free and first.is_walked
+    return not first.fixed_batch or is_open or inputs.batch_size(axis) == 1
 
 
 def _best(graph: Graph, inputs: InputTable, axis: int, limits: Limits) -> Reading:

@@ -176,8 +176,18 @@ def _infer_anew(node: Node, inputs: Sequence[Fact | None]) -> list[Fact]:
     inferred = _infer_by_schema(node, given)
     if node.is_op(*_WINDOWED):
         inferred = _correct_windows(node, given, inferred)
+    if node.is_op("Reshape"):
+        _check_elements(node, inputs[0], inferred[0])
     check_operands(node, inputs)
     return inferred
+
+
+def _check_elements(node: Node, given: Fact | None, made: Fact) -> None:
+    """Check that a reshape keeps the number of elements: ONNX's own rule believes a target that is written out."""
+    if given is not None and given.shape is not None and made.shape is not None and given.elements != made.elements:
+        raise ModelError(
+            f"node {node.name!r} ({node.operator}) cannot make a tensor of shape {made.shape} of one of {given.shape}"
+        )
 
 
 def _as_scalar(fact: Fact | None) -> Fact | None:

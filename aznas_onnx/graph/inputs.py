@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice, product
 from types import MappingProxyType
@@ -333,14 +333,15 @@ def read_inputs(graph: Graph, given: Mapping[str, tuple[int, ...]]) -> InputTabl
     floats = [value for value in graph.inputs if value.dtype == np.float32 and value.value is None]
     if not floats:
         raise ModelError(_without_floats(graph))
-    primary = _primary(floats, given)
+    states = _state_axes(graph)
+    primary = _primary([value for value in floats if value.name not in states] or floats, given)
     if "" in given:
         carrier = primary.name if primary.replaces is None else primary.replaces.ids
         given = {**{k: v for k, v in given.items() if k}, carrier: given[""]}
     texts = [value.name for value in graph.inputs if value.dtype.kind not in "fiub"]
     if texts:
         raise ModelError(f"input {texts[0]!r} holds neither numbers nor booleans; only these can be fed")
-    rows = _read_rows(graph, primary, given)
+    rows = _read_rows(graph.inputs, primary, given, states)
     samples = next(row for row in rows if row.value is primary)
     if len(samples.declared) < 2:
         raise ModelError(
@@ -357,15 +358,19 @@ def read_inputs(graph: Graph, given: Mapping[str, tuple[int, ...]]) -> InputTabl
     )
 
 
-def _read_rows(graph: Graph, primary: GraphInput, given: Mapping[str, tuple[int, ...]]) -> tuple[_Row, ...]:
+def _read_rows(
+    inputs: Sequence[GraphInput],
+    primary: GraphInput,
+    given: Mapping[str, tuple[int, ...]],
+    states: Mapping[str, int],
+) -> tuple[_Row, ...]:
     known: dict[str, int] = {}  # sizes of symbols
-    states = _state_axes(graph)
-    for value in graph.inputs:
+    for value in inputs:
         pairs = zip(value.shape or (), _given(value, given) or (), strict=False)
         known.update((symbol, size) for symbol, size in pairs if isinstance(symbol, str) and size != BATCH_MARK)
     return tuple(
         replace(_read_row(value, _given(value, given), known, value is primary), state_axis=states.get(value.name))
-        for value in graph.inputs
+        for value in inputs
     )
 
 
@@ -456,7 +461,7 @@ def _assumption(value: GraphInput, is_sampled: bool, fills: Mapping[str, int]) -
 def _primary(floats: list[GraphInput], given: Mapping[str, tuple[int, ...]]) -> GraphInput:
     def size(value: GraphInput) -> tuple[int, bool, int]:
         shape = _given(value, given) or value.shape or ()
-        known = [d for d in shape[1:] if isinstance(d, int) and d > 0]
+        known = [d for d in shape if isinstance(d, int) and d > 0]
         return (len(shape), not _joins(value, floats), int(np.prod(known, dtype=np.float64)) if known else 0)
 
     return max(floats, key=size)  # the first of equals, as the file lists them

@@ -223,3 +223,25 @@ def test_the_name_of_another_inputs_first_axis_is_the_batch() -> None:
     inputs = {"x": ("b", 4), "state": (1, "b", 8)}
     model = network(body, inputs, {"w": weights(8, 4), "zero": np.array([0])})
     assert dict(prepare(model).inputs.batch_axes) == {"x": 0, "state": 1}
+
+
+def test_steps_that_are_written_out_are_no_samples() -> None:
+    """A recurrent layer without an operator of its own reads the steps one by one."""
+    steps = "".join(
+        f"x{t} = Gather <axis = 0> (x, n{t})  i{t} = MatMul (x{t}, w)  r{t} = MatMul (h{t}, u)  s{t} = Add (i{t}, r{t})"
+        f"  h{t + 1} = Tanh (s{t})  "
+        for t in range(3)
+    )
+    body = f"f = Gather <axis = 0> (x, n3)  h0 = MatMul (f, w)  {steps} y = MatMul (h3, v)"
+    constants = {"w": weights(WIDTH, HIDDEN), "u": weights(HIDDEN, HIDDEN), "v": weights(HIDDEN, 3)}
+    numbers = {f"n{t}": np.array(t) for t in range(4)}
+    model = prepare(network(body, {"x": (4, 2, WIDTH)}, {**constants, **numbers}))
+    check(model, 4 * WIDTH * HIDDEN + 3 * HIDDEN * HIDDEN + HIDDEN * 3)
+
+
+def test_samples_are_the_sequence_and_not_the_states() -> None:
+    body = "o, h, k = LSTM <hidden_size = 5> (x, w, r, , , h0, c0)  y = Squeeze (o, one)"
+    state = (1, 1, HIDDEN)
+    model = prepare(network(body, {"h0": state, "c0": state, "x": (STEPS, 1, 6)}, LSTM_WEIGHTS))
+    assert model.inputs.primary == "x"
+    assert dict(model.inputs.batch_axes) == {"x": 1, "h0": 1, "c0": 1}

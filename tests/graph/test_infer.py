@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aznas_onnx.graph import Fact, Node
+from aznas_onnx.errors import ModelError
+from aznas_onnx.graph import Fact, Node, prepare
 from aznas_onnx.graph import infer as infer_module
 from aznas_onnx.graph.infer import infer, node_proto
+from tests.graph.builders import network
 
 
 class Attributes(dict[str, Any]):
@@ -48,3 +50,8 @@ def test_shapes_follow_from_the_attributes() -> None:
     for shape in ((2, 3), (4, 5)):
         (found,) = infer(transpose, [Fact(shape, np.dtype(np.float32))])
         assert found.shape == shape[::-1]
+
+
+def test_a_reshape_keeps_the_number_of_elements() -> None:
+    with pytest.raises(ModelError, match=r"cannot make a tensor of shape \(5, 4\) of one of \(1, 24\)"):
+        prepare(network("y = Reshape (x, s)", {"x": (1, 24)}, {"s": np.array([5, 4])}))
