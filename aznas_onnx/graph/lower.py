@@ -137,9 +137,11 @@ def with_filled_weights(graph: Graph, limits: Limits) -> Graph:
     """Make constants of the ConstantOfShape nodes over initialisers, which is how a file without weights has them.
 
     Their data is made only if somebody asks, as that of any weight. A node with a shape that no tensor has stays, and
-    the walk says what is wrong with it.
+    the walk says what is wrong with it. Where no weight is filled so, vectors are not weights either: they are the ones
+    and zeros of a normalisation without scale and shift (Flax).
     """
     constants = dict(graph.constants)
+    fills: dict[str, Constant] = {}
     shapes: dict[str, tuple[int, ...] | None] = {}
     nodes = []
     for node in graph.nodes:
@@ -152,8 +154,15 @@ def with_filled_weights(graph: Graph, limits: Limits) -> Graph:
         if made is None:
             nodes.append(node)
         else:
-            constants[node.outputs[0]] = made
+            fills[node.outputs[0]] = made
+    if _has_matrix(constants) and not _has_matrix(fills):
+        fills = {name: replace(constant, storage=Storage.NODE) for name, constant in fills.items()}
+    constants.update(fills)
     return replace(graph, nodes=tuple(nodes), constants=MappingProxyType(constants))
+
+
+def _has_matrix(constants: Mapping[str, Constant]) -> bool:
+    return any(constant.is_float and len(constant.shape) > 1 for constant in constants.values())
 
 
 def _shape_in(given: Constant | None, limits: Limits) -> tuple[int, ...] | None:

@@ -146,6 +146,20 @@ def test_a_list_of_parameters_that_the_network_does_not_use_says_nothing() -> No
     assert params(model) == 192 * 4
 
 
+@pytest.mark.parametrize(("weight", "counted"), [("w", 0), ("filled", 8)])
+def test_filled_vectors_are_weights_in_a_file_whose_weights_are_filled(weight: str, counted: int) -> None:
+    """Elsewhere they are the ones and zeros of a normalisation without scale and shift (Flax)."""
+    body = f"""
+        filled = ConstantOfShape (matrix)  ones = ConstantOfShape <value = float[1] {{1.0}}> (four)
+        zeros = ConstantOfShape (four)  c = Conv (x, {weight})  y = InstanceNormalization (c, ones, zeros)
+    """
+    constants = {"w": weights(4, 3, 3, 3), "matrix": np.array([4, 3, 3, 3]), "four": np.array([4])}
+    if weight == "w":
+        body = body.replace("filled = ConstantOfShape (matrix)", "")
+    model = network(body, constants=constants)
+    assert params(model) == 108 + counted
+
+
 def dropped_bias(signature: str, bias: np.ndarray | None) -> int:
     body = "f = Flatten (x)  y = Gemm <transB = 1> (f, fc.weight" + (")" if bias is None else ", bias)")
     body = body.replace("fc.weight", "fc_weight")

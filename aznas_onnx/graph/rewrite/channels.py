@@ -123,7 +123,7 @@ class Affine:
 
 
 def affine_after(editor: Editor, node: Node, axis: int) -> Affine:
-    """Return the scale and shift per channel that follow a node; what multiplies by one or adds zero goes with them."""
+    """Return the scale and shift per channel that follow a node; what changes nothing goes with them."""
     root, steps = node, list[Step]()
     while (reader := editor.sole_reader(root.outputs[0])) is not None:
         step = step_of(editor, reader)

@@ -108,9 +108,10 @@ class Editor:
         spend(None, len(found))
         return found
 
-    def position(self, node: Node) -> int:
+    def position(self, node: Node) -> tuple[int, int]:
         """Return where a node is: what is made at a smaller position is made earlier."""
-        return self._slot[node]
+        slot = self._slot[node]
+        return slot, self._slots[slot].index(node)
 
     def sole_reader(self, name: str) -> Node | None:
         """Return the one node that reads a tensor; None where several do, none does, or the tensor is protected."""

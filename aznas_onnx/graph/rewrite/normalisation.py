@@ -405,6 +405,10 @@ def _with_axes(editor: Editor, patch: Patch, name: str, output: str = "") -> str
     if node is None:
         return name
     is_mean = node.is_op("ReduceMean")
+    for other in editor.readers(node.inputs[0]) if is_mean and not output else ():
+        same = _mean_axes(editor, other) == reduced_axes(editor, node)
+        if same and other.is_op("ReduceMean") and editor.position(other) < editor.position(patch.node):
+            return other.outputs[0]
     inputs = node.inputs if is_mean else [_with_axes(editor, patch, operand) for operand in node.inputs]
     attributes = {**node.attributes, "keepdims": 1} if is_mean else node.attributes
     return patch.add(node.op_type, *inputs, output=output, version=node.version, attributes=attributes)

@@ -33,8 +33,8 @@ class Patch:
 
     def __init__(self, editor: Editor, node: Node) -> None:
         self._editor = editor
-        self._node = node
-        self._nodes: list[Node] = []
+        self.node = node
+        self.nodes: list[Node] = []
 
     def add(
         self,
@@ -60,7 +60,7 @@ class Patch:
         attributes, more
             Its attributes.
         """
-        name = name or self._editor.unique(f"{self._node.name}/{op_type}")
+        name = name or self._editor.unique(f"{self.node.name}/{op_type}")
         node = Node(
             op_type=op_type,
             version=version or VERSIONS[op_type],
@@ -69,25 +69,25 @@ class Patch:
             outputs=outputs or (output or self._editor.unique(f"{name}:0"),),
             attributes=MappingProxyType({**attributes, **more}),
         )
-        self._nodes.append(node)
+        self.nodes.append(node)
         return node.outputs[0]
 
     def extend(self, *nodes: Node) -> None:
         """Add nodes that are made already."""
-        self._nodes.extend(nodes)
+        self.nodes.extend(nodes)
 
     def integers(self, *values: int) -> str:
         """Add an int64 vector."""
-        return self._editor.add_integers(values, f"{self._node.name}/shape")
+        return self._editor.add_integers(values, f"{self.node.name}/shape")
 
     def scalar(self, value: float) -> str:
         """Add a float scalar."""
-        return self._editor.add_array(np.array(value, dtype=np.float32), f"{self._node.name}/scalar")
+        return self._editor.add_array(np.array(value, dtype=np.float32), f"{self.node.name}/scalar")
 
     def apply(self) -> None:
         """Put the nodes in the place of the node."""
-        self._editor.replace(self._node, *self._nodes)
+        self._editor.replace(self.node, *self.nodes)
 
     def insert(self) -> None:
         """Put the nodes in front of the node, which stays."""
-        self._editor.insert(self._node, *self._nodes)
+        self._editor.insert(self.node, *self.nodes)

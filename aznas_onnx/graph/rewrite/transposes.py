@@ -189,7 +189,8 @@ def _turned_input(editor: Editor, name: str, names: dict[str, str], order: tuple
     if constant is not None:
         return _turned_constant(editor, name, constant, order)
     producer = editor.producer(name)
-    assert producer is not None  # a Transpose: everything else was seen before
+    assert producer is not None
+    assert producer.is_op("Transpose")  # everything else was seen before
     return producer.inputs[0]
 
 

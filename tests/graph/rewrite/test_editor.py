@@ -38,6 +38,8 @@ def test_a_patch_takes_the_place_of_a_node_and_what_only_that_read_goes() -> Non
     patch.add("Sqrt", half, output=node.outputs[0])
     patch.apply()
     assert operators(finished(editor)) == ["Mul", "Sqrt", "Abs"]
+    product, root = next(editor.nodes("Mul")), next(editor.nodes("Sqrt"))
+    assert editor.position(product) < editor.position(root)
 
 
 def test_a_patch_in_front_of_a_node_leaves_it() -> None:
@@ -82,7 +84,7 @@ def test_what_a_graph_has_is_answered_from_the_graph_as_it_is() -> None:
     editor = editing()
     producer = editor.producer("c")
     assert producer is not None
-    assert editor.position(producer) == 2
+    assert editor.position(producer) == (2, 0)
     assert editor.has("Exp")
     assert editor.substitute(producer, "b")
     assert not editor.has("Exp")

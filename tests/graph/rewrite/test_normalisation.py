@@ -95,6 +95,27 @@ def test_scale_and_shift_behind_an_operator_that_has_none(
     assert len(operators(canonical(network(body, {"x": ("N", *shape)}, constants | trained, opset=opset)).graph)) == 3
 
 
+FLAX_INSTANCES = """
+    c = Conv (x, k)  t = Transpose <perm = [0, 2, 3, 1]> (c)
+    m0 = ReduceMean <keepdims = 0> (t, positions)  q = Mul (t, t)  n = ReduceMean <keepdims = 0> (q, positions)
+    p = Mul (m0, m0)  w = Sub (n, p)  v = Max (w, zero)  m = Unsqueeze (m0, positions)  v1 = Unsqueeze (v, positions)
+    d = Sub (t, m)  e = Add (v1, eps)  s = Sqrt (e)  i = Div (one, s)  g = Mul (i, scale)  z = Mul (d, g)
+    a = Add (z, shift)  r = Relu (a)  u = Transpose <perm = [0, 3, 1, 2]> (r)  y = Conv (u, k)
+"""
+
+
+def test_instance_normalisation_of_flax_between_convolutions() -> None:
+    """Statistics lose the axes of the positions and get them back, on channels-last maps that are turned."""
+    constants = {
+        "k": weights(8, 8, 1, 1), "positions": np.array([1, 2]), "zero": np.float32(0), "one": np.float32(1),
+        "eps": np.float32(1e-6), "scale": weights(1, 1, 1, 8), "shift": weights(8, seed=1),
+    }  # fmt: skip
+    model = network(FLAX_INSTANCES, {"x": ("N", 8, 4, 4)}, constants)
+    result = canonical(model)
+    assert operators(result.graph) == ["Conv", "InstanceNormalization", "Relu", "Conv"]
+    assert computes_the_same(result.graph, model)
+
+
 def test_pooled_vectors_do_not_keep_axes() -> None:
     """Squeeze-and-excite gives axes back to a mean, and goes on with a layer."""
     body = """
