@@ -181,6 +181,9 @@ class Inside:
         if not spatial or not self._traits.pointwise >> last & 1:
             return None
         width = max(self._data.channels(at) or 0 for at in spatial)
+        arriving = [self._data.channels(parent) for parent in self._data.parents[last]]
+        if arriving and all(channels and 2 * channels <= width for channels in arriving):
+            return None  # half of it gates the other half (WaveNet)
         wide = width > max(self._widths[0] or 0, self._data.channels(last) or 0)
         depthwise = all(self._traits.depthwise >> at & 1 for at in spatial)
         if wide:

@@ -159,7 +159,9 @@ class _Walk:
         kind = self.kind(axes[at])
         if kind == POSITION and self.has_channels(axes[:at] + axes[at + 1 :]):
             return POSITION  # the token mixing of an MLP-Mixer
-        self.answer(axes[at], CHANNEL)
+        others = (factor for other, axis in enumerate(axes) if other != at for factor in axis)
+        if not any(other == kind for other, _ in others):  # or a patch of the axis that also tells the patches apart
+            self.answer(axes[at], CHANNEL)
         return CHANNEL
 
     def channels(self) -> dict[str, int]:

@@ -166,3 +166,9 @@ def test_sizes_that_do_not_divide_are_unknown() -> None:
 def test_an_axis_may_be_counted_from_the_end(axis: int) -> None:
     found = axes(f"a = Conv (x, w)  b = Conv (x, w)  y = Concat <axis = {axis}> (a, b)", CONV)
     assert found["y"] == 1
+
+
+def test_patches_of_a_series_are_positions_and_what_is_in_them_channels() -> None:
+    body = "p = Reshape (x, shape)  a = MatMul (p, w)  y = MatMul (a, v)"
+    constants = {"shape": ints(0, 8, 4), "w": weights(4, 16), "v": weights(16, 6)}
+    assert axes(body, constants, ("n", 32), ("a", "y"))["a"] == 2
