@@ -18,6 +18,7 @@ from aznas_onnx.graph.ir import Constant, Graph, GraphInput, LookUp, Node
 
 __all__ = ["from_embedded_tokens"]
 
+_ELEMENT_BY_ELEMENT = ("Add", "Equal", "Less", "Mul", "Not", "Where")  # ids below zero count from a table's end
 _KINDS = 16  # rows of a table of types, languages and the like
 
 
@@ -46,7 +47,9 @@ def from_embedded_tokens(graph: Graph) -> tuple[Graph, tuple[str, ...]]:
 def _look_ups(graph: Graph) -> Iterator[tuple[str, GraphInput, Constant]]:
     """Yield what is looked up in tables by inputs, cast or not: the tensor, the input in its place, and the table."""
     ids = {
-        value.name: value for value in graph.inputs if value.dtype.kind in "iu" and value.shape and value.value is None
+        value.name: value
+        for value in graph.inputs
+        if value.shape and value.value is None and (value.dtype.kind in "iu" or _is_only_looked_up(value.name, graph))
     }
     tables = {name: (name, constant) for name, constant in graph.constants.items()}
     for node in graph.nodes:
@@ -57,6 +60,10 @@ def _look_ups(graph: Graph) -> Iterator[tuple[str, GraphInput, Constant]]:
                 tables[node.outputs[0]] = tables[node.inputs[0]]
         elif node.is_op("Reshape") and node.inputs[0] in ids and _keeps_shape(node, ids[node.inputs[0]], graph):
             ids[node.outputs[0]] = ids[node.inputs[0]]  # GPT-2 makes sure that there is one axis beside the batch
+        elif node.is_op(*_ELEMENT_BY_ELEMENT) and not ids.keys().isdisjoint(node.inputs):
+            of_one = {ids[name].name for name in node.inputs if name in ids}
+            if len(of_one) == 1 and all(name in ids or _is_scalar(name, graph) for name in node.inputs):
+                ids[node.outputs[0]] = next(ids[name] for name in node.inputs if name in ids)
         elif node.is_op("Gather") and node.inputs[0] in tables and node.inputs[1] in ids:
             name, table = tables[node.inputs[0]]
             read = ids[node.inputs[1]]
@@ -70,6 +77,29 @@ def _look_ups(graph: Graph) -> Iterator[tuple[str, GraphInput, Constant]]:
                 shape = (*(read.shape or ()), table.shape[1])
                 made = node.outputs[0]
                 yield made, GraphInput(name=made, dtype=np.dtype(np.float32), shape=shape, replaces=look_up), table
+
+
+def _is_scalar(name: str, graph: Graph) -> bool:
+    constant = graph.constants.get(name)
+    return constant is not None and constant.elements == 1
+
+
+def _is_only_looked_up(name: str, graph: Graph) -> bool:
+    """Whether an input of floats is ids all the same, as Keras reads them: cast to integers, and looked up."""
+    waiting, seen, found = [name], {name}, False
+    while waiting:
+        one = waiting.pop()
+        for node in graph.consumers.get(one, ()):
+            if node.is_op("Gather"):
+                if node.inputs[1] != one or node.inputs[0] not in graph.constants:
+                    return False
+                found = True
+            elif node.is_op("Cast", "Identity", *_ELEMENT_BY_ELEMENT):
+                waiting += [output for output in node.outputs if output not in seen]
+                seen.update(node.outputs)
+            else:
+                return False
+    return found and seen.isdisjoint(graph.outputs)
 
 
 def _keeps_shape(reshape: Node, ids: GraphInput, graph: Graph) -> bool:

@@ -212,3 +212,27 @@ def test_verification_draws_ids() -> None:
     assert len(np.unique(drawn["ids"])) > 10
     assert drawn["ids"].min() >= 2
     assert set(np.unique(drawn["kinds"])) == {0}
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        "i = Cast <to = 6> (x)",
+        "c = Cast <to = 7> (x)  b = Less (c, nought)  p = Add (c, rows)  i = Where (b, p, c)",
+        """c = Cast <to = 7> (x)  b = Less (c, nought)  p = Add (c, rows)  n = Not (b)
+           bi = Cast <to = 7> (b)  ni = Cast <to = 7> (n)  u = Mul (bi, p)  v2 = Mul (ni, c)  i = Add (u, v2)""",
+    ],
+    ids=["cast", "where", "arithmetic"],
+)
+def test_ids_may_be_an_input_of_floats_and_count_from_the_end(index: str) -> None:
+    body = f"{index}  e = Gather (table, i)  h = MatMul (e, w)  r = Add (h, e)  y = MatMul (r, v)"
+    constants = {**TABLES, "nought": np.array(0), "rows": np.array(ROWS)}
+    model = prepare(network(body, {"x": ("n", TOKENS)}, constants))
+    assert model.inputs.primary == "e"
+    assert model.inputs.look_ups["e"].ids == "x"
+
+
+def test_an_input_of_floats_that_is_also_computed_with_is_none_of_ids() -> None:
+    body = "i = Cast <to = 7> (x)  e = Gather (table, i)  h = MatMul (x, w)  u = Unsqueeze (h, one)  y = Add (e, u)"
+    constants = {"table": weights(ROWS, WIDTH), "w": weights(TOKENS, WIDTH), "one": np.array([1])}
+    assert prepare(network(body, {"x": ("n", TOKENS)}, constants)).inputs.primary == "x"
