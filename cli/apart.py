@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection, wait
@@ -26,11 +27,13 @@ from aznas_onnx.errors import AznasError
 from aznas_onnx.memory import available_bytes
 from aznas_onnx.offspring import end_with_parent, interrupts_ignored
 
-__all__ = ["Apart", "Bug", "EndedError", "apart", "ended_by_signals"]
+__all__ = ["Apart", "Bug", "EndedError", "apart", "ended_by_signals", "limit_processor_time"]
 
 _LOOK_AGAIN_S = 0.5
 _FAREWELL_S = 5.0
 _FIRST_TO_DIE = "1000"  # of the kernel's killer: this process, and not the one that reports
+_DRIVERS = ("/dev/nvidiactl", "/dev/kfd")
+_WHY = {"SIGKILL": "out of memory?", "SIGXCPU": "reading them takes too much processor time"}
 _UNFORKABLE = ("torch", "onnxruntime")  # their threads are not copied, and their locks are
 
 Tell = Callable[[str], None]
@@ -215,18 +218,31 @@ def _run(results: Connection, output: Connection, work: Callable[..., Any], argu
 
 
 def _limit_memory() -> None:
-    """Let an allocation fail that the machine, or the container, has no room for, before the kernel ends a process."""
-    if not sys.platform.startswith("linux"):
-        return
-    import resource
+    """Let an allocation fail that the machine, or the container, has no room for, before the kernel ends a process.
 
-    room = available_bytes()
+    What drives a graphics card takes addresses that it never fills, so that nothing is limited beside one.
+    """
+    room = None if any(Path(driver).exists() for driver in _DRIVERS) else available_bytes()
     if room is not None:
-        most = resource.getrlimit(resource.RLIMIT_DATA)[1]
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(
-                resource.RLIMIT_DATA, (room if most == resource.RLIM_INFINITY else min(room, most), most)
-            )
+        _limit("RLIMIT_DATA", room)
+
+
+def limit_processor_time(seconds: float | None) -> None:
+    """Let the kernel end this process after so much more of it: a library may compute without an end; None for any."""
+    _limit("RLIMIT_CPU", None if seconds is None else int(time.process_time() + seconds) + 1)
+
+
+def _limit(name: str, most: int | None) -> None:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    kind = getattr(resource, name)
+    highest = resource.getrlimit(kind)[1]
+    if most is None or (most > highest != resource.RLIM_INFINITY):
+        most = highest
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(kind, (most, highest))
 
 
 def _called(work: Callable[..., Any], arguments: tuple[Any, ...], tell: Tell) -> tuple[Any, ...]:
@@ -257,6 +273,6 @@ def _ending(status: int | None) -> str:
     if status < 0:
         with contextlib.suppress(ValueError):
             name = signal.Signals(-status).name
-            why = "out of memory?" if name == "SIGKILL" else "a crash in a library?"
+            why = _WHY.get(name, "a crash in a library?")
             return f"the process that reads and scores the files was ended by {name} ({why})"
     return f"the process that reads and scores the files ended with status {status} and no decision"

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["decide", "gate"]
 
+_READING, _LOADING_S = 3, 30.0  # times what one reading may take, and what libraries take to be loaded
+
 Tell = Callable[[str], None]
 
 
@@ -216,6 +218,9 @@ def gate(
             rules, given, origin = _rules(options, policy_file, no_policy=no_policy, allow_python=allow_python)
             result = _decide(candidate, rules, given, origin)
             _report(result, output_format, origin, reports)
+    except KeyboardInterrupt:
+        write_failure(candidate, "it was interrupted", output_format, os.environ, **reports)
+        raise
     except (AznasError, click.ClickException) as error:
         write_failure(candidate, _message(error), output_format, os.environ, **reports)
         raise
@@ -283,8 +288,10 @@ def _rules(
 
 def decide(candidate: str, rules: dict[str, Any], given: dict[str, Any], origin: str, tell: Tell) -> GateResult:
     """Decide by the rules of a file and those given beside it; proxies of a user's own are executed here."""
+    from aznas_onnx.cli.apart import limit_processor_time
     from aznas_onnx.gating import Inconclusive, Policy
     from aznas_onnx.gating import gate as decide_by
+    from aznas_onnx.graph.limits import within
 
     if rules:
         try:
@@ -297,7 +304,17 @@ def decide(candidate: str, rules: dict[str, Any], given: dict[str, Any], origin:
             merged[table] = {**rules.get(table, {}), **given[table]}
     if "inconclusive" in given:
         merged["inconclusive"] = Inconclusive(given["inconclusive"])
-    return decide_by(candidate, Policy.of(merged), on_stage=tell)
+    policy = Policy.of(merged)
+    files = 1 + len(policy.baseline)
+
+    def watched(stage: str) -> None:
+        # Each file has a budget of its own for being read; this one is for what a library does without an end.
+        is_reading = stage == "reading"
+        most_s = _LOADING_S + files * _READING * within(policy.time_limit).reading_s
+        limit_processor_time(most_s if is_reading else None)
+        tell(stage)
+
+    return decide_by(candidate, policy, on_stage=watched)
 
 
 def _relative(path: Path) -> Path:

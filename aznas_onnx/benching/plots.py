@@ -24,6 +24,7 @@ P = ParamSpec("P")
 
 _OURS, _PAPER, _GREY = "#2f6db3", "#d1495b", "#666666"
 _STYLE: Any = {
+    "text.parse_math": False,  # a dollar in a name is a dollar
     "font.size": 9,
     "axes.titlesize": 9.5,
     "axes.spines.top": False,

@@ -6,13 +6,14 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any
 
 import pytest
 
-from aznas_onnx.cli.apart import Bug, EndedError, apart, ended_by_signals
+from aznas_onnx.cli.apart import Bug, EndedError, apart, ended_by_signals, limit_processor_time
 from aznas_onnx.errors import AznasError, ModelError
 
 Tell = Callable[[str], None]
@@ -43,6 +44,25 @@ def vanish(status: int, tell: Tell) -> None:
 
 def die(number: int, tell: Tell) -> None:
     os.kill(os.getpid(), number)
+
+
+def compute(tell: Tell) -> None:
+    limit_processor_time(0.1)
+    while True:
+        pass
+
+
+def allocate(tell: Tell) -> int:
+    return len(bytearray(2**46))
+
+
+def work_on(tell: Tell) -> str:
+    limit_processor_time(0.1)
+    limit_processor_time(None)
+    end_s = time.process_time() + 1.5
+    while time.process_time() < end_s:
+        pass
+    return "done"
 
 
 def outcome(work: Callable[..., Any], *arguments: Any) -> tuple[Any, list[str], list[str]]:
@@ -76,11 +96,17 @@ def test_errors_come_back_as_sentences_and_bugs_with_their_traceback() -> None:
         (die, (signal.SIGKILL,), "ended by SIGKILL"),
         (die, (signal.SIGXCPU,), "ended by SIGXCPU"),
         (die, (signal.SIGTERM,), "ended by SIGTERM"),
+        (compute, (), "ended by SIGXCPU .reading them takes too much processor time"),
+        (allocate, (), "not enough memory"),
     ],
 )
 def test_a_process_that_ends_gives_no_result(work: Callable[..., Any], arguments: tuple[int, ...], told: str) -> None:
     with pytest.raises(AznasError, match=told):
         outcome(work, *arguments)
+
+
+def test_a_limit_of_processor_time_can_be_lifted() -> None:
+    assert outcome(work_on)[0] == "done"
 
 
 def test_signals_that_end_the_command_are_an_error() -> None:
