@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from resuming import resumed
 from rich.console import Console
 from rich.progress import track
 
@@ -107,18 +108,13 @@ def main() -> None:
         return
     if options.folder is None:
         parser.error("a folder of ONNX files is needed")
-    done = {}
-    if options.output.exists():
-        done = {row["file"]: row for row in map(json.loads, options.output.read_text().splitlines())}
+    rows, append = resumed(options.output, {"folder": options.folder.name, "batch_sizes": options.batch_sizes})
+    done = {row["file"] for row in rows}
     paths = [path for path in sorted(options.folder.glob("*.onnx")) if path.name not in done]
     console = Console(stderr=True)
-    with options.output.open("a") as output:
-        for path in track(paths, description="files", console=console):
-            row = run_child(path, options.batch_sizes)
-            done[path.name] = row
-            output.write(json.dumps(row) + "\n")
-            output.flush()
-    text = table(list(done.values()))
+    for path in track(paths, description="files", console=console):
+        append(run_child(path, options.batch_sizes))
+    text = table(rows)
     if options.table:
         options.table.write_text(text)
     print(text)
