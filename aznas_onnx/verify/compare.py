@@ -210,7 +210,7 @@ def _size(model: Model, wanted: int) -> int:
     own = model.inputs.declared_batch
     if model.fixed_batch:
         return own
-    return wanted if model.inputs.batch_is_free or wanted % own == 0 else 2 * own
+    return wanted if model.inputs.batch_is_free or own == 1 else 2 * own
 
 
 def _rescale(model: onnx.ModelProto, prepared: Model, rng: np.random.Generator, limits: Limits) -> None:

@@ -196,6 +196,8 @@ class _Rescaling:
         node = self._nodes[step.node]
         if node.is_op("BatchNormalization"):
             self._normalise(node, step, environment)
+        elif node.is_op("LSTM", "GRU", "RNN"):
+            pass  # their gates bound what they make, and their bias is added inside
         elif len(step.outputs) == 1 and environment[step.outputs[0]].is_floating_point():
             weight = self._own(node, Role.CONV_WEIGHT) or self._own(node, Role.LINEAR_WEIGHT)
             shift = self._own(node, Role.BIAS) if node.attributes.get("beta", 1.0) == 1.0 else ""

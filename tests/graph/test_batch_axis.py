@@ -17,7 +17,7 @@ from tests.graph.builders import network, weights
 
 STEPS, WIDTH, HIDDEN, NODES = 7, 6, 5, 9
 LSTM = """
-    o, h = LSTM <hidden_size = 5> (x, w, r)
+    o = LSTM <hidden_size = 5> (x, w, r, b)
     s = Squeeze (o, one)
     l = Gather <axis = 0> (s, last)
     y = Gemm (l, v, c)
@@ -25,6 +25,7 @@ LSTM = """
 LSTM_WEIGHTS = {
     "w": weights(1, 4 * HIDDEN, WIDTH),
     "r": weights(1, 4 * HIDDEN, HIDDEN),
+    "b": weights(1, 8 * HIDDEN),
     "one": np.array([1]),
     "last": np.array(-1),
     "v": weights(HIDDEN, 3),
