@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
 import sys
 import traceback
 from functools import lru_cache
@@ -47,7 +48,7 @@ def execute(path: Path, kind: str) -> ModuleType:
 @lru_cache(maxsize=64)
 def _execute(path: Path, kind: str, changed_ns: int) -> ModuleType:
     # A name of its own, registered while the file runs, is what dataclasses and pickle need.
-    name = f"aznas_{kind}_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    name = f"aznas_{kind}_{path.stem}_{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise SettingsError(f"{kind} file {path} is no Python module")

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any
 
+from aznas_onnx.escaping import printable
+
 __all__ = ["ProxyScores", "ProxyValue", "Status"]
 
 
@@ -89,7 +91,7 @@ class ProxyScores:
 
     def named(self, sentence: str) -> str:
         """Return a sentence about this model, such as its reason or a warning, so that it names the model once."""
-        return sentence if self.model in sentence else f"{self.model}: {sentence}"
+        return sentence if self.model in sentence or printable(self.model) in sentence else f"{self.model}: {sentence}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel between processes, which read-only mappings do not."""

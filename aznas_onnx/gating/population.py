@@ -202,7 +202,7 @@ class Population:
         """
         document = self.as_json()
         members = ",\n".join(f"    {json.dumps(member)}" for member in document.pop("members"))
-        head = json.dumps(document, indent=2, ensure_ascii=False).removesuffix("\n}")
+        head = json.dumps(document, indent=2).removesuffix("\n}")
         target = Path(path)
         part = target.with_name(f"{target.name}.part")
         try:

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from aznas_onnx.errors import AznasError, ModelError, UnsupportedOperatorError
+from aznas_onnx.escaping import printable
 from aznas_onnx.graph.batch import USUAL_PROBE
 from aznas_onnx.graph.batch_axis import Reading, find_batch, grown_axes
 from aznas_onnx.graph.ends import gaps
@@ -120,13 +121,14 @@ def named(name: str) -> Iterator[None]:
         yield
     except AznasError as error:
         text = str(error)
-        raise type(error)(_printable(text if text.startswith(name) else f"{name}: {text}")) from error
+        known = (name, printable(name), f"{Path(name).stem}: ")
+        raise type(error)(_printable(text if text.startswith(known) else f"{name}: {text}")) from error
     except (MemoryError, RecursionError) as error:
         raise ModelError(_printable(f"{name} asks for more memory or deeper nesting than there is")) from error
 
 
 def _printable(text: str) -> str:
-    shown = "".join(character if character.isprintable() else " " for character in text)
+    shown = printable(text)
     half = _MESSAGE_LENGTH // 2
     return shown if len(shown) <= _MESSAGE_LENGTH else f"{shown[: half - 3]}...{shown[-half:]}"
 
