@@ -27,7 +27,7 @@ from aznas_onnx.graph.inputs import InputPlan, InputTable
 from aznas_onnx.graph.interpret import interpret
 from aznas_onnx.graph.ir import Graph
 from aznas_onnx.graph.limits import Limits
-from aznas_onnx.graph.mixing import Mixing, find_mixing
+from aznas_onnx.graph.mixing import Mixing, find_mixing, named_rows
 
 __all__ = ["Reading", "find_batch", "grown_axes"]
 
@@ -228,6 +228,7 @@ def _without_batch(graph: Graph, inputs: InputTable, against: str, limits: Limit
     plan = inputs.plan({}, guess=True)
     resolved, facts, changes = _first_walk(graph, plan, limits)
     reason = f"no axis of input {plan.primary!r} is a batch ({against})"
+    plan = plan.with_indices(named_rows(resolved, facts))
     return Reading(graph=resolved, walks=(facts,), plan=plan, fixed_batch=reason, changes=changes)
 
 

@@ -49,6 +49,9 @@ class InputPlan:
         Inputs that are fed Gaussian samples.
     fills
         What an input of integers, which carries no samples, is filled with.
+    indices
+        Inputs of integers that name rows of something computed, as the edges of a graph do, and how many rows there
+        are: they are drawn at random.
     look_ups
         The look-ups that inputs take the place of.
     values
@@ -64,6 +67,7 @@ class InputPlan:
     batch_is_free: bool
     sampled: frozenset[str]
     fills: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    indices: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     look_ups: Mapping[str, LookUp] = field(default_factory=lambda: MappingProxyType({}))
     values: Mapping[str, Array] = field(default_factory=lambda: MappingProxyType({}))
     warnings: tuple[str, ...] = ()
@@ -99,6 +103,13 @@ class InputPlan:
         return {
             name: _resized(shape, self.batch_axes.get(name), batch_size) for name, shape in self.sample_shapes.items()
         }
+
+    def with_indices(self, indices: Mapping[str, int]) -> InputPlan:
+        """Return the plan with inputs that name rows drawn at random, and how many rows there are."""
+        drawn = {name: rows for name, rows in indices.items() if name not in self.values}
+        kept = [text for text in self.warnings if not any(text.startswith(f"input {name!r} ") for name in drawn)]
+        told = [f"input {name!r} names rows, and is filled with random ones of {rows}" for name, rows in drawn.items()]
+        return replace(self, indices=MappingProxyType(drawn), warnings=(*kept, *told))
 
     def written_for(self, batch_size: int) -> InputPlan:
         """Return the plan of a file that is written for one batch size, whatever it declares."""

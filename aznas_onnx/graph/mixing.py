@@ -20,13 +20,14 @@ from typing import Any, TypeAlias
 from aznas_onnx.graph.facts import Fact
 from aznas_onnx.graph.ir import Graph, Node
 
-__all__ = ["Mixing", "find_mixing"]
+__all__ = ["Mixing", "find_mixing", "named_rows"]
 
 _RECURRENT = frozenset(("LSTM", "GRU", "RNN"))
 _SINGLE_AXIS = {"CumSum": 0, "TopK": -1, "ArgMax": 0, "ArgMin": 0, "LpNormalization": -1, "Hardmax": -1}
 _SOFTMAX = ("Softmax", "LogSoftmax")
 _LAYERS = frozenset(("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization"))
 _CONVOLUTIONS = frozenset(("Conv", "ConvTranspose", "DeformConv"))
+_INDEXING = frozenset(("Gather", "GatherElements", "GatherND", "ScatterElements", "ScatterND"))
 _WEIGHTED = frozenset((*_CONVOLUTIONS, *_RECURRENT, "MatMul", "Gemm", "Einsum", "Attention"))
 
 
@@ -73,6 +74,37 @@ def find_mixing(
             return evidence
         found = found or evidence
     return found
+
+
+def named_rows(graph: Graph, facts: Mapping[str, Fact]) -> dict[str, int]:
+    """Return the inputs of integers that name rows of computed tensors, and how many rows the fewest of these have."""
+    roots = {value.name: value.name for value in graph.inputs if value.dtype.kind in "iu"}
+    computed = {value.name for value in graph.inputs if value.dtype.kind == "f"}
+    found: dict[str, int] = {}
+    for node in graph.nodes:
+        if node.op_type in _INDEXING and not node.domain and not computed.isdisjoint(node.inputs):
+            root, rows = roots.get(node.inputs[1]), _rows(node, facts)
+            if root is not None and rows:
+                found[root] = min(rows, found.get(root, rows))
+        if node.op_type in ("Shape", "Size"):
+            continue
+        if not computed.isdisjoint(node.inputs):
+            computed.update(node.outputs)
+        else:
+            read = [roots[name] for name in node.inputs if name in roots]
+            roots.update(dict.fromkeys(node.outputs, read[0]) if read else {})
+    return found
+
+
+def _rows(node: Node, facts: Mapping[str, Fact]) -> int:
+    """Return how many rows a node chooses among or writes to, along the axis of the fewest; 0 where that is unknown."""
+    data, index = (facts[name].shape if name in facts else None for name in node.inputs[:2])
+    if not data or index is None:
+        return 0
+    if node.is_op("GatherND", "ScatterND"):
+        return min(data[: index[-1]], default=0) if index else 0
+    axis: Any = node.attributes.get("axis", 0)
+    return data[axis]
 
 
 class _Search:

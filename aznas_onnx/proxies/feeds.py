@@ -31,6 +31,7 @@ class FeedSource:
         self._dtypes = {name: sized.facts[name].dtype for name in self._shapes}
         leaked = [name for name in self._shapes if name not in self._sampled and name not in self._batch_axes]
         self._values = sized.inputs.values
+        self._indices = sized.inputs.indices
         self._neutral = {**sized.inputs.fills, **neutral_inputs(sized.graph, leaked)}
 
     def draw(self, seed: int, number: int = 0, *, ones: bool = False) -> dict[str, Tensor]:
@@ -50,6 +51,11 @@ class FeedSource:
             if name in self._values:
                 given = torch.as_tensor(self._values[name], device=self._device)
                 feeds[name] = given.expand(shape).contiguous()
+                continue
+            if name in self._indices:
+                source = generator(seed, Stream.INPUT, index + number * len(self._shapes), self._device)
+                dtype = getattr(torch, self._dtypes[name].name)
+                feeds[name] = torch.randint(self._indices[name], shape, generator=source, device=self._device).to(dtype)
                 continue
             is_sample = name in self._sampled
             if is_sample and not ones:

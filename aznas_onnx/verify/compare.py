@@ -238,6 +238,8 @@ def _feeds(model: onnx.ModelProto, plan: InputPlan, batch_size: int, rng: np.ran
             values = _samples(shapes[name], plan.batch_axes.get(name, 0), rng)
         else:
             values = np.full(shapes[name], plan.fills.get(name, 1))
+        if name in plan.indices:
+            values = rng.integers(plan.indices[name], size=shapes[name])
         feeds[name] = values.astype(dtype)
     rows: dict[str, int] = {}  # of the smallest table that ids are looked up in
     for look_up in plan.look_ups.values():

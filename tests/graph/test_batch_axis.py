@@ -170,6 +170,18 @@ def test_a_graph_network_has_no_batch(kind: str, extra: int) -> None:
     assert verify(graph_network(kind)).agrees
 
 
+def test_edges_are_drawn_at_random() -> None:
+    """With all of them between two nodes, the others would have no features."""
+    model = graph_network("edges")
+    plan = prepare(model).inputs
+    assert dict(plan.indices) == {"edges": NODES}
+    assert any("'edges' names rows" in warning for warning in plan.warnings)
+    assert not any("filled with ones" in warning for warning in plan.warnings)
+    variance = score(model, device="cpu").proxies["expressivity"].mean
+    assert variance is not None
+    assert variance > 0.1
+
+
 def test_nodes_that_are_left_open_are_no_batch_either() -> None:
     with pytest.raises(ModelError, match="the size of input 'x' is unknown on axis 0; give it with --input x=128x6"):
         prepare(graph_network("adjacency", "n"))
