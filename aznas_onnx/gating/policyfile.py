@@ -119,10 +119,12 @@ def _shapes(value: Any) -> dict[str, tuple[int, ...]]:
 
 
 def _values(value: Any) -> dict[str, Any]:
+    expected = "a table of inputs and numbers, true or false is accepted"
     if not isinstance(value, dict):
-        raise TypeError("a table of inputs and what they hold is accepted")
-    held = [one for entry in value.values() for one in (entry if isinstance(entry, list) else [entry])]
-    for one in held:
+        raise TypeError(expected)
+    for one in (one for entry in value.values() for one in (entry if isinstance(entry, list) else [entry])):
+        if not isinstance(one, bool | int | float):
+            raise TypeError(expected)
         if not isinstance(one, bool):
             finite(one)
     return value
