@@ -21,6 +21,7 @@ from aznas_onnx.graph.inputs import InputPlan, plan_inputs, read_inputs
 from aznas_onnx.graph.interpret import interpret
 from aznas_onnx.graph.ir import Graph
 from aznas_onnx.graph.layout import layout
+from aznas_onnx.graph.lengths import with_lengths
 from aznas_onnx.graph.limits import Limits, reading
 from aznas_onnx.graph.load import Source, load, source_name
 from aznas_onnx.graph.lower import lower, with_filled_weights
@@ -153,7 +154,8 @@ def _prepare(source: Source, name: str, request: _Request) -> Model:
             return find_batch(graph, read_inputs(graph, request.input_shapes), limits)
 
         found = with_queries_for_each_sample(graph, read(graph), read)
-        plan, ended, fixed_batch = found.plan, found.changes, found.fixed_batch
+        plan = with_lengths(found.plan, found.graph, found.walks[-1])
+        ended, fixed_batch = found.changes, found.fixed_batch
         batch = plan.declared_batch
         unknown = gaps(found.graph, found.walks[-1], plan.primary, own)
         if unknown and not request.partial:
