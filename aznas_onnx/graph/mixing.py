@@ -104,7 +104,7 @@ def _rows(node: Node, facts: Mapping[str, Fact]) -> int:
     if node.is_op("GatherND", "ScatterND"):
         return min(data[: index[-1]], default=0) if index else 0
     axis: Any = node.attributes.get("axis", 0)
-    return data[axis]
+    return int(data[axis])
 
 
 class _Search:

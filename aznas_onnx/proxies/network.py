@@ -194,6 +194,15 @@ class Compiled:
                 return producer.inputs[0] if producer is not None and producer.is_op(*_SQUASHING) else name
         raise InapplicableError("it needs an output of shape (batch, classes), and the network has none")
 
+    def batch_axis(self, name: str) -> int:
+        """Return the axis of a tensor that samples are counted along."""
+        return self.model.layout.batch_axes.get(name, 0)
+
+    def samples_first(self, name: str, tensor: Tensor) -> Tensor:
+        """Return the view of a tensor of the graph with the batch in front: in time-major networks it stands behind."""
+        axis = self.batch_axis(name)
+        return tensor.movedim(axis, 0) if 0 < axis < tensor.dim() else tensor
+
     @cached_property
     def nodes(self) -> Mapping[str, Node]:
         """The node that each step stands for, by name."""

@@ -258,3 +258,21 @@ def test_samples_are_the_sequence_and_not_the_states() -> None:
     model = prepare(network(body, {"h0": state, "c0": state, "x": (STEPS, 1, 6)}, LSTM_WEIGHTS))
     assert model.inputs.primary == "x"
     assert dict(model.inputs.batch_axes) == {"x": 1, "h0": 1, "c0": 1}
+
+
+def test_proxies_of_other_papers_see_samples_wherever_the_batch_is() -> None:
+    layers = (
+        "h = MatMul (m, w)  r = Relu (h)  k = MatMul (r, v)  t = ReduceMean <keepdims = 0> (k, steps)  y = Add (t, c)"
+    )
+    constants = {**GRAPH, "c": weights(3)}
+    wanted = ("naswot", "swap", "jacov", "gradsign", "zen", "vkdnw")
+    found = []
+    for axis, shape in ((0, ("n", STEPS, WIDTH)), (1, (STEPS, "n", WIDTH))):
+        steps = {"steps": np.array([1 - axis])}
+        model = network(f"m = Identity (x)  {layers}", {"x": shape}, {**constants, **steps})
+        assert prepare(model).inputs.batch_axes["x"] == axis
+        found.append(
+            [value.mean for value in score(model, batch_size=4, device="cpu", proxies=wanted).proxies.values()]
+        )
+    assert None not in found[0]
+    assert found[0] == pytest.approx(found[1], rel=1e-3)

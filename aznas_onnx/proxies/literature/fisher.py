@@ -35,13 +35,14 @@ class _Moves:
         names = dict.fromkeys(name for name in seen.node.inputs if name in plan and plan[name].role in _ROLES)
         output = seen.output
         for name in names:
-            if name in self.shifts or output.shape[:1] != (samples,):
+            axis = self._compiled.batch_axis(seen.node.outputs[0])
+            if name in self.shifts or output.shape[axis : axis + 1] != (samples,):
                 continue
             with torch.no_grad():
                 gain = self._made_of(seen, name, 1.0) - self._made_of(seen, name, 0.0)
             shift = torch.zeros(samples, device=output.device, dtype=output.dtype, requires_grad=True)
             self.shifts[name] = shift
-            output = output + shift.view(-1, *(1 for _ in output.shape[1:])) * gain
+            output = output + shift.view(*(-1 if place == axis else 1 for place in range(output.dim()))) * gain
         return output if names else None
 
     def _made_of(self, seen: Seen, name: str, value: float) -> Tensor:

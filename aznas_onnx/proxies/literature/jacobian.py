@@ -23,6 +23,7 @@ def measure_jacobian(instance: Instance) -> Measured:
     gradient = gradients_of(logits.sum(), [samples])[0]
     if gradient is None:
         raise InapplicableError("the output does not depend on the input")
+    gradient = compiled.samples_first(compiled.model.inputs.primary, gradient)
     correlation = torch.corrcoef(wide(gradient.flatten(1)).cpu())
     if not bool(correlation.isfinite().all()):
         return Measured(values={"jacov": float("nan")})

@@ -57,11 +57,11 @@ def measure_agreement(instance: Instance) -> Measured:
     layers = require_gradients(compiled, weights, is_layer_weight)
     feeds = instance.feeds(samples)
     count = samples.model.facts.batch_size
-    batched = samples.model.inputs.batched
+    axes = samples.model.inputs.batch_axes
     labels: Tensor | None = None
     totals = [torch.zeros_like(layer) for layer in layers]
     for index in range(count):
-        one = {name: tensor[index : index + 1] if name in batched else tensor for name, tensor in feeds.items()}
+        one = {name: tensor.narrow(axes[name], index, 1) if name in axes else tensor for name, tensor in feeds.items()}
         logits = instance.logits(compiled, weights, one)
         if labels is None:
             labels = instance.labels(logits.shape[1], count)

@@ -39,7 +39,10 @@ class _Patterns:
 
     def __call__(self, seen: Seen) -> None:
         entering = seen.inputs[0] if seen.inputs else None
-        if entering is None or not is_switch(seen.node, self._compiled) or entering.shape[:1] != (self._samples,):
+        if entering is None or not is_switch(seen.node, self._compiled):
+            return
+        entering = self._compiled.samples_first(seen.node.inputs[0], entering)
+        if entering.shape[:1] != (self._samples,):
             return
         active = (entering > 0).reshape(self._samples, -1).to(torch.float32)
         units = active.shape[1]

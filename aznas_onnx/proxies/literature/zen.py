@@ -46,7 +46,7 @@ def measure_zen(instance: Instance) -> Measured:
     with torch.no_grad():
         output = compiled.run(plain, weights, [last], first)[last]
         moved = compiled.run(mixed, weights, [last], second)[last]
-        distance = (output - moved).abs().flatten(1).sum(dim=1).mean()
+        distance = compiled.samples_first(last, output - moved).abs().flatten(1).sum(dim=1).mean()
         scaling = torch.zeros_like(distance)
         for one, two in zip(first.means, second.means, strict=True):
             running = (1 - _MOMENTUM) * (1 - _MOMENTUM + _MOMENTUM * one) + _MOMENTUM * two
