@@ -191,11 +191,15 @@ def explained(path: Path | None) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:  # locked, read-only, disk full
-        raise StudyError(f"{path} cannot be used: {error}") from error
+        raise StudyError(f"{path} cannot be used: {_one_line(error)}") from error
     except sqlite3.IntegrityError:
         raise  # a broken invariant of ours, not of the file
-    except sqlite3.DatabaseError as error:
-        raise StudyError(f"{path} is damaged: {error}; go back to a copy of it") from error
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter of SQLite's own message
+        raise StudyError(f"{path} is damaged: {_one_line(error)}; go back to a copy of it") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _refuse_other_files(path: Path) -> None:

@@ -118,3 +118,14 @@ def test_a_claim_of_a_process_here_that_is_none_is_void(path: Path) -> None:
     )
     with opened(path, resume=True) as history:
         assert history.claims() == []
+
+
+@pytest.mark.parametrize("new", [b"arri\xe1al", b"arri\nval", b"arr\x00val"])
+def test_a_schema_that_is_no_text_is_one_sentence(new: bytes, path: Path) -> None:
+    data = path.read_bytes()
+    for name in (b"arrival", b"CREATE TABLE trials"):
+        changed = (new * 3)[: len(name)]
+        path.write_bytes(data.replace(name, changed))
+        with pytest.raises(StudyError) as caught:
+            Study.open(path)
+        assert "\n" not in str(caught.value)
