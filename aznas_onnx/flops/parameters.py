@@ -51,13 +51,14 @@ class _Counting:
         self.found: dict[str, int] = {}
         self._graph = graph
         self._seen: set[str] = set()
-        self._sharing = Sharing(graph, trainable)
+        self._computed_with: set[str] = set()  # single numbers that others were computed from
         self._provenance = Provenance(graph)
+        self._sharing = Sharing(graph, trainable, self._provenance)
 
     def add_look_up(self, look_up: LookUp) -> None:
         """Count the table of a look-up, unless it holds sinusoids."""
         table = look_up.table
-        is_new = table not in self._seen and self._sharing.is_new_matrix(table, look_up.constant)
+        is_new = table not in self._seen and self._sharing.is_new_matrix(table, look_up.constant, is_table=True)
         self._seen.add(table)
         if is_new and content_of(look_up.constant) is not Content.FORMULA:
             self.found[look_up.node] = look_up.constant.elements
@@ -66,16 +67,24 @@ class _Counting:
         constant = self._graph.constants[use.name]
         if use.role in _VECTORS and (constant.elements == 1 or is_vector(constant) or use.node.is_op(*_RECURRENT)):
             is_new = not self._is_added_bias(use, constant) and self._is_new_vector(use, constant)
-            elements = _vector_elements(use, constant) if is_new else 0
+            elements = _vector_elements(use, constant) * self._copies(constant) if is_new else 0
         else:
             elements = self._shared(use, constant)
         self.found[use.node.name] = self.found.get(use.node.name, 0) + elements
 
     def _is_new_vector(self, use: Use, constant: Constant) -> bool:
         """Whether a vector, or the one that it was computed from, was not met before."""
-        roots = list(self._roots(constant).values())
-        root = roots[0] if len(roots) == 1 and roots[0].elements == constant.elements else constant
+        roots = {name: root for name, root in self._roots(constant).items() if root.elements == constant.elements}
+        name, root = next(iter(roots.items())) if len(roots) == 1 else (use.name, constant)
+        if self._provenance.copies(name) > 1:
+            is_new = name not in self._seen
+            self._seen.add(name)
+            return is_new
         known = self._sharing.is_new_numbers(root)
+        if known is None and constant.elements == 1 and (name != use.name or name in self._computed_with):
+            known = name not in self._seen  # a power and its reciprocal, say
+            self._computed_with.add(name)
+        self._seen.add(name)
         return self._sharing.is_new_place(use) if known is None else known
 
     def _shared(self, use: Use, constant: Constant) -> int:
@@ -88,18 +97,22 @@ class _Counting:
             counted = _without_stand_ins(roots, constant) if use.role.is_weight else _without_coordinates(roots)
         elements = 0
         for name, root in counted.items():
-            if self._is_new_root(name, root, is_alone=len(roots) <= 1):
-                elements += _root_elements(root) if len(roots) > 1 else _sole_root_elements(root, constant, use)
+            if self._is_new_root(name, root, is_alone=len(roots) <= 1, is_table=use.role is Role.EMBEDDING):
+                counts = _root_elements(root) if len(roots) > 1 else _sole_root_elements(root, constant, use)
+                elements += counts * self._provenance.copies(name)
         self._seen.update((use.name, *roots))
         return elements
 
-    def _is_new_root(self, name: str, root: Constant, *, is_alone: bool) -> bool:
+    def _is_new_root(self, name: str, root: Constant, *, is_alone: bool, is_table: bool) -> bool:
         known = self._sharing.is_new_numbers(root) if _has_one_axis(root) else None
         if known is not None:
             return known
         if not is_alone and (is_vector(root) or self._provenance.is_left_out(name)):
             return is_vector(root) and not self._provenance.is_left_out(name)
-        return name not in self._seen and self._sharing.is_new_matrix(name, root)
+        return name not in self._seen and self._sharing.is_new_matrix(name, root, is_table=is_table)
+
+    def _copies(self, constant: Constant) -> int:
+        return max((self._provenance.copies(name) for name in constant.sources), default=1)
 
     def _roots(self, constant: Constant) -> dict[str, Constant]:
         return {name: root for name in sorted(constant.sources) if (root := self._graph.constants.get(name))}

@@ -21,6 +21,7 @@ import numpy as np
 from aznas_onnx.graph.content import Content, content, is_uniform, read, varying
 from aznas_onnx.graph.fills import is_filled
 from aznas_onnx.graph.ir import Array, Constant, Graph, Node
+from aznas_onnx.graph.provenance import Provenance
 from aznas_onnx.graph.roles import Use
 
 __all__ = ["Sharing"]
@@ -40,10 +41,16 @@ class Sharing:
         The graph.
     uses
         All uses of its trainable constants.
+    provenance
+        Of the graph. Where it holds copied layers, equal numbers are of several; then the place of a layer decides, and
+        a matrix is another's copy only where one of them is a table.
     """
 
-    def __init__(self, graph: Graph, uses: Iterable[Use]) -> None:
+    def __init__(self, graph: Graph, uses: Iterable[Use], provenance: Provenance) -> None:
         self._graph = graph
+        self._provenance = provenance
+        self._holds_clones = provenance.holds_clones
+        self._tables: set[str] = set()
         self._weights = {use.node.name: use.name for use in uses if use.role.is_weight}
         self._order = {name: place for place, name in enumerate(self._weights)}
         self._behind: dict[str, str] = {}
@@ -55,8 +62,10 @@ class Sharing:
         self._places: Counter[Hashable] = Counter()
         self._left = _COMPARED_ELEMENTS
 
-    def is_new_matrix(self, name: str, root: Constant) -> bool:
+    def is_new_matrix(self, name: str, root: Constant, *, is_table: bool = False) -> bool:
         """Whether no root before holds the same numbers, transposed or not."""
+        if is_table:
+            self._tables.add(name)
         sizes = tuple(sorted(size for size in root.shape if size > 1))
         first = self._first.setdefault(sizes, (name, root))
         if len(sizes) < 2 or first[1] is root:
@@ -66,12 +75,17 @@ class Sharing:
             self._known.setdefault((sizes, self._mark(first[1])), []).append(first)
         mark = self._mark(root)
         others = self._known.setdefault((sizes, mark), [])
-        original = next((other for other, known in others if mark and _is_copy(root, known)), None)
+        original = next(
+            (other for other, known in others if mark and self._may_tie(name, other) and _is_copy(root, known)), None
+        )
         if original is None:
             others.append((name, root))
         else:
             self._original[name] = original
         return original is None
+
+    def _may_tie(self, name: str, other: str) -> bool:
+        return not self._holds_clones or (name in self._tables) != (other in self._tables)
 
     def _mark(self, root: Constant) -> bytes:
         """Return some of a root's numbers that a transposition leaves in their place; none where they say nothing."""
@@ -81,7 +95,7 @@ class Sharing:
 
     def is_new_numbers(self, constant: Constant) -> bool | None:
         """Whether no vector before holds the same numbers, or these taken from zero or one; None where they are few."""
-        values = None if is_filled(constant) else read(constant)
+        values = None if is_filled(constant) or self._holds_clones else read(constant)
         if values is None or is_uniform(values):
             return None
         numbers = varying(values).reshape(-1)
@@ -89,7 +103,8 @@ class Sharing:
             return None
         if numbers.tobytes() in self._vectors and content(numbers) is Content.FREE:
             return False
-        self._vectors.update(variant.tobytes() for variant in (numbers, 1 - numbers, -numbers))
+        variants = (numbers, 1 - numbers, -numbers) if numbers.size > 1 else (numbers,)
+        self._vectors.update(variant.tobytes() for variant in variants)
         return True
 
     def is_new_place(self, use: Use) -> bool:
@@ -120,6 +135,8 @@ class Sharing:
         """Return what the weight of a node is, whichever copy it reads."""
         weight = self._weights[node]
         roots = self._graph.constants[weight].sources or {weight}
+        if any(self._provenance.copies(root) > 1 for root in roots):
+            return (node,)
         return tuple(sorted({self._original.get(root, root) for root in roots}))
 
     def _follow_layers(self) -> None:

@@ -13,6 +13,7 @@ from aznas_onnx.graph.evaluate import Deferred, is_cheap
 from aznas_onnx.graph.facts import Fact, Facts
 from aznas_onnx.graph.ir import Array, Constant, Graph, Node, Origin
 from aznas_onnx.graph.limits import spend
+from aznas_onnx.graph.provenance import Provenance
 
 __all__ = ["fold", "live_nodes"]
 
@@ -120,6 +121,7 @@ class _Folding:
         }
         self.nodes: list[Node] = []
         self._walks = walks
+        self._provenance = Provenance(graph)
         self._protected = protected
         self._alias: dict[str, str] = {}
 
@@ -172,6 +174,8 @@ class _Folding:
         """Whether a constant is a matrix of different numbers: two that are equal are one, which two layers have."""
         constant = self.constants.get(name)
         if constant is None or sum(size > 1 for size in constant.shape) < 2 or constant.elements > _MATRIX_ELEMENTS:
+            return False
+        if self._provenance.holds_clones:
             return False
         if not constant.is_float or constant.read is None or not is_cheap(constant):
             return False

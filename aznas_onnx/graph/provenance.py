@@ -21,10 +21,14 @@ import numpy as np
 from aznas_onnx.graph.content import Content, content_of
 from aznas_onnx.graph.ir import Constant, Graph, Storage
 
-__all__ = ["SIGNATURE_KEY", "Provenance", "Source"]
+__all__ = ["NORMALISATIONS", "SIGNATURE_KEY", "Provenance", "Source"]
 
+NORMALISATIONS = frozenset(
+    "BatchNormalization LayerNormalization GroupNormalization InstanceNormalization RMSNormalization".split()
+)
 SIGNATURE_KEY = "pkg.torch.export.ExportedProgram.graph_signature"
 _DECLARED = re.compile(r"(PARAMETER|BUFFER|CONSTANT_TENSOR) target='([^']+)'")
+_INDEX = re.compile(r"\.\d+\.(?=[^.\d][^.]*\.)")  # the number of a layer that has parts
 _MEAN = "running_mean"
 _COMPUTED = "onnx::"  # the names that the TorchScript exporter gives what it computes while it folds constants
 _MOVES = frozenset(
@@ -74,10 +78,9 @@ class Provenance:
         """
         constant = self._graph.constants[name]
         roots = self._roots(constant)
-        if constant.is_float and constant.elements > 1:
-            large = {root: found for root, found in roots.items() if found.is_float and found.elements > 1}
-        else:
-            large = roots
+        large = {root: found for root, found in roots.items() if found.is_float and found.elements > 1}
+        if constant.elements == 1:
+            large = large or roots
         storages = {_storage(root) for root in large.values()}
         if storages == {Storage.NOWHERE}:
             return Source.WRITTEN
@@ -92,6 +95,53 @@ class Provenance:
             if storages == {Storage.INITIALISER} and not any(root.startswith(_COMPUTED) for root in large):
                 return Source.KEPT
         return Source.WRITTEN if _is_computed_from_shapes(constant, roots, is_weight) else Source.UNKNOWN
+
+    @cached_property
+    def has_trained_normalisation(self) -> bool:
+        """Whether any scale of a normalisation was trained: then one of ones was not."""
+        scales = (self._graph.constants.get(node.input(1)) for node in self._graph.nodes if node.is_op(*NORMALISATIONS))
+        return any(scale is not None and scale.storage is not None and _is_free(scale) for scale in scales)
+
+    @cached_property
+    def holds_clones(self) -> bool:
+        """Whether layers with equal numbers are several, which began as copies of one, as those of ``nn.Transformer``.
+
+        In a network that was never trained the biases of copied layers are equal, too: TorchScript's exporter writes
+        the second as the Identity of the first, the default one stores it once and lists both. A shared layer has one.
+        """
+        if self.has_trained_normalisation:
+            return False
+        constants = self._graph.constants
+        written_twice = {node.inputs[0] for node in self._graph.nodes if node.is_op("Identity")}
+        return any(
+            (name in written_twice or self._listed_copies(name) > 1 or _is_identity(found)) and _is_free(found)
+            for name, found in constants.items()
+            if len(found.shape) == 1
+        )
+
+    def copies(self, name: str) -> int:
+        """Return how many equal parameters of copied layers an exporter stored under one name."""
+        if not self.holds_clones or self._listed_copies(name) == 1:
+            return 1
+        return self._listed_copies(name) if _is_free(self._graph.constants[name]) else 1
+
+    def _listed_copies(self, name: str) -> int:
+        """Return how many parameters the file lists from one on that are called alike, and holds under its name alone.
+
+        Of a tensor that two modules share it holds the last name; those before are the same parameter.
+        """
+        alike = self._families.get(_INDEX.sub(".#.", name), []) if self._declared.get(name) == "PARAMETER" else []
+        later = alike[alike.index(name) + 1 :] if name in alike else []
+        return 1 + sum(other not in self._graph.constants for other in later)
+
+    @cached_property
+    def _families(self) -> Mapping[str, list[str]]:
+        """The listed parameters that are called alike but for the number of the layer, in order."""
+        found: dict[str, list[str]] = {}
+        for name, kind in self._declared.items():
+            if kind == "PARAMETER" and _INDEX.search(name):
+                found.setdefault(_INDEX.sub(".#.", name), []).append(name)
+        return found
 
     def is_left_out(self, name: str) -> bool:
         """Whether a constant of one value is not among the parameters that a file lists."""
@@ -156,6 +206,14 @@ class Provenance:
     def _roots(self, constant: Constant) -> dict[str, Constant]:
         constants = self._graph.constants
         return {name: root for name in sorted(constant.sources) if (root := constants.get(name)) is not None}
+
+
+def _is_free(constant: Constant) -> bool:
+    return constant.is_float and content_of(constant) is Content.FREE
+
+
+def _is_identity(constant: Constant) -> bool:
+    return constant.origin is not None and constant.origin.node.is_op("Identity")
 
 
 def _storage(root: Constant) -> Storage | None:

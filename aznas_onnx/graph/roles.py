@@ -28,7 +28,7 @@ import numpy as np
 from aznas_onnx.graph.content import Content, content, content_of, is_mask, is_uniform, read
 from aznas_onnx.graph.facts import Facts
 from aznas_onnx.graph.ir import Array, Constant, Graph, Node
-from aznas_onnx.graph.provenance import Provenance, Source
+from aznas_onnx.graph.provenance import NORMALISATIONS, Provenance, Source
 
 __all__ = ["MOVES_DATA", "Role", "Use", "is_vector", "role_doubts", "roles", "uses"]
 
@@ -73,9 +73,6 @@ class Use:
 
 
 # Operands whose role follows from their position.
-_NORMALISATIONS = frozenset(
-    "BatchNormalization LayerNormalization GroupNormalization InstanceNormalization RMSNormalization".split()
-)
 _RECURRENT = {1: Role.RECURRENT_WEIGHT, 2: Role.RECURRENT_WEIGHT, 3: Role.BIAS, 7: Role.RECURRENT_WEIGHT}
 _SCALE_AND_SHIFT = {1: Role.NORM_SCALE, 2: Role.NORM_SHIFT}
 _BY_POSITION: Mapping[str, Mapping[int, Role]] = {
@@ -207,7 +204,7 @@ class _Analysis:
             return Role.FIXED
         if node.is_op("Div") and source is Source.UNKNOWN:
             return Role.NORM_VARIANCE if _is_measured(constant) else Role.FIXED
-        if role in _AFFINE and node.op_type in _NORMALISATIONS:
+        if role in _AFFINE and node.op_type in NORMALISATIONS:
             return Role.FIXED if self._is_idle(node, index, constant, source) else role
         is_fixed = self._is_first_state(name, constant, role) or self._is_computed(node, index, constant, role, source)
         return Role.FIXED if is_fixed else role
@@ -375,7 +372,7 @@ class _Analysis:
             return not self._provenance.declares_scale(self._weight_before(node))  # put back here
         if source in (Source.TRAINED, Source.KEPT) or not _is_neutral(node, index, read(constant)):
             return False
-        if self._provenance.explains_all or self._has_trained_normalisation:
+        if self._provenance.explains_all or self._provenance.has_trained_normalisation:
             return True
         if node.is_op("InstanceNormalization"):
             self._doubts[_IDLE] += index == 1
@@ -385,15 +382,6 @@ class _Analysis:
     def _weight_before(self, node: Node) -> Constant | None:
         maker = self._graph.producers.get(node.inputs[0])
         return None if maker is None else self._graph.constants.get(maker.input(1))
-
-    @cached_property
-    def _has_trained_normalisation(self) -> bool:
-        """Whether any scale in the file was trained: then one of ones was not."""
-        for node in self._graph.nodes:
-            scale = self._graph.constants.get(node.input(1)) if node.op_type in _NORMALISATIONS else None
-            if scale is not None and scale.storage is not None and content_of(scale) is Content.FREE:
-                return True
-        return False
 
 
 def _is_measured(constant: Constant) -> bool:

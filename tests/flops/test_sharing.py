@@ -10,6 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from aznas_onnx.flops import count
 from aznas_onnx.graph import prepare
+from aznas_onnx.graph.provenance import SIGNATURE_KEY
 from tests.graph.builders import network, weights
 
 Array = npt.NDArray[np.float32]
@@ -156,3 +157,35 @@ def test_a_gru_that_resets_after_the_product_has_two_biases() -> None:
     assert recurrent("GRU", 3, np.concatenate([none, none]), ", linear_before_reset = 1") == 30
     flax = np.concatenate([one, none[:10], one[:5]])  # a bias of the state for the last gate alone
     assert recurrent("GRU", 3, flax, ", linear_before_reset = 1") == 20
+
+
+# ---- Layers that began as copies of one -----------------------------------------------------------------------------
+STACK = """
+    a = MatMul (x, w0)  b = Add (a, bias0)  n = LayerNormalization (b, scale, shift)  r = Relu (n)
+    c = MatMul (r, w1)  d = Add (c, bias1)  y = LayerNormalization (d, scale, shift)
+"""
+LISTED = "".join(f"p_{layer}: PARAMETER target='layers.{layer}.linear.bias'\n" for layer in (0, 1))
+
+
+def stack(scale: Array, *, listed: str = "", stored: str = "") -> onnx.ModelProto:
+    """Return two linear layers with equal numbers, the second bias of which is the first one's Identity."""
+    kernel = weights(8, 8)
+    constants = {"w0": kernel, "w1": kernel.copy(), "bias0": weights(8), "scale": scale, "shift": ZEROS}
+    body = STACK.replace("bias1", "bias0") if listed else f"bias1 = Identity (bias0)  {STACK}"
+    model = network(body, {"x": (1, 4, 8)}, constants, metadata={SIGNATURE_KEY: listed} if listed else None)
+    for node in model.graph.node:
+        node.input[:] = [stored if listed and name == "bias0" else name for name in node.input]
+    for tensor in model.graph.initializer:
+        tensor.name = stored if listed and tensor.name == "bias0" else tensor.name
+    return model
+
+
+def test_layers_that_were_copied_before_training_are_two() -> None:
+    """``nn.TransformerEncoder`` copies the layer that it is given, numbers and all."""
+    assert params(stack(ONES)) == 2 * (64 + 8 + 16)
+    assert params(stack(ONES, listed=LISTED, stored="layers.0.linear.bias")) == 2 * (64 + 8 + 16)
+
+
+def test_layers_with_equal_numbers_are_one_in_a_trained_network_or_under_the_last_of_two_names() -> None:
+    assert params(stack(weights(8, seed=1))) == 64 + 8 + 8  # a shift of zeros was not trained either
+    assert params(stack(ONES, listed=LISTED, stored="layers.1.linear.bias")) == 64 + 8 + 16

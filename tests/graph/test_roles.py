@@ -113,7 +113,7 @@ def test_a_class_token_is_followed_through_what_only_moves_it() -> None:
 
 def test_an_embedding_is_a_table_that_data_indexes() -> None:
     model = network(
-        "i = Cast <to = 7> (x)  e = Gather (table, i)  y = MatMul (e, w)",
+        "r = Relu (x)  i = Cast <to = 7> (r)  e = Gather (table, i)  y = MatMul (e, w)",
         {"x": (1, 6)},
         {"table": weights(50, 8), "w": weights(8, 8)},
     )
