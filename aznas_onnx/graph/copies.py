@@ -125,8 +125,10 @@ class Rows:
             return [(first, places[0])] if places else []
         if node.is_op("Gather"):
             along: Any = node.attributes.get("axis", 0)
-            chosen = len(shape) - len(given)
-            return [(first, axis if axis < along % len(given) else axis - chosen)]
+            start, chosen = along % len(given), len(shape) - len(given) + 1
+            if start <= axis < start + chosen:
+                return [(node.inputs[1], axis - start)]
+            return [(first, axis if axis < start else axis - chosen + 1)]
         if node.is_op("Concat"):
             return [(name, axis) for name in node.inputs]
         if node.is_op("MatMul", "Gemm"):

@@ -398,3 +398,9 @@ def test_token_major_attention_at_any_batch(batch: int) -> None:
         y = Transpose <perm = [1, 0, 2]> (h)
     """
     check(network(body, {"x": (batch, 4, 6)}, {"w": weights(6, 6)}))
+
+
+def test_kinds_that_are_expanded_to_the_batch_are_one_row() -> None:
+    body = "t = Gather (types, kinds)  y = Add (x, t)"
+    constants = {"types": weights(3, 6), "kinds": np.zeros((2, 4), dtype=np.int64)}
+    check(network(body, {"x": (2, 4, 6)}, constants))
