@@ -299,8 +299,10 @@ class Editor:
         self._updated[node] = changed
         self._slot[changed] = slot
         self._register(changed)
-        for name in dict.fromkeys(node.inputs):
-            self._prune(name)
+        if changed.inputs != node.inputs:
+            kept = set(changed.inputs)
+            for name in dict.fromkeys(name for name in node.inputs if name not in kept):
+                self._prune(name)
         return changed
 
     def finish(self) -> Graph:
