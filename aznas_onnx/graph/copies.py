@@ -124,11 +124,7 @@ class Rows:
             places = [at for at, size in enumerate(given) if size == shape[axis] and math.prod(given[:at]) == outer]
             return [(first, places[0])] if places else []
         if node.is_op("Gather"):
-            along: Any = node.attributes.get("axis", 0)
-            start, chosen = along % len(given), len(shape) - len(given) + 1
-            if start <= axis < start + chosen:
-                return [(node.inputs[1], axis - start)]
-            return [(first, axis if axis < start else axis - chosen + 1)]
+            return [_looked_up(node, axis, len(shape), len(given))]
         if node.is_op("Concat"):
             return [(name, axis) for name in node.inputs]
         if node.is_op("MatMul", "Gemm"):
@@ -149,6 +145,15 @@ class Rows:
             if 0 <= place < rank - summed:
                 found.append((name, place))
         return found
+
+
+def _looked_up(node: Node, axis: int, rank: int, table_rank: int) -> tuple[str, int]:
+    """Return the operand of a Gather that an axis of its result comes from, with the axis that it is there."""
+    along: Any = node.attributes.get("axis", 0)
+    start, chosen = along % table_rank, rank - table_rank + 1
+    if start <= axis < start + chosen:
+        return node.inputs[1], axis - start
+    return node.inputs[0], axis if axis < start else axis - chosen + 1
 
 
 def _has_equal_rows(constant: Constant, axis: int) -> bool:

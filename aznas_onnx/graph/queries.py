@@ -23,6 +23,7 @@ from aznas_onnx.errors import AznasError
 from aznas_onnx.graph.batch_axis import Reading
 from aznas_onnx.graph.evaluate import is_cheap
 from aznas_onnx.graph.facts import Facts
+from aznas_onnx.graph.inputs import InputPlan
 from aznas_onnx.graph.ir import Constant, Graph, Node
 from aznas_onnx.graph.roles import MOVES_DATA
 
@@ -69,7 +70,7 @@ def with_queries_for_each_sample(graph: Graph, found: Reading, read: Callable[[G
             chosen = {name: (1, *shape) for name, shape in queries if len(shape) == 2}
         if chosen:
             try:
-                reading = read(_copied(graph, chosen, axis, primary, plan.batch_axes[primary]))
+                reading = read(_copied(graph, chosen, axis, plan))
             except AznasError:
                 continue
             if not reading.fixed_batch and reading.plan.batch_axes == plan.batch_axes:
@@ -193,9 +194,13 @@ class _Cone:
         return []
 
 
-def _copied(graph: Graph, queries: Mapping[str, tuple[int, ...]], axis: int, primary: str, batch_axis: int) -> Graph:
+def _copied(graph: Graph, queries: Mapping[str, tuple[int, ...]], axis: int, plan: InputPlan) -> Graph:
     """Return a graph with an Expand behind each of some tensors, which its readers read."""
     constants = dict(graph.constants)
+    primary, batch_axis = plan.primary, plan.batch_axes[plan.primary]
+    is_baked = (
+        not plan.batch_is_free and plan.declared_batch > 1
+    )  # then the graph as it was read may hold a row for each
 
     def vector(name: str, *values: int) -> str:
         constants[name] = Constant.of(np.array(values, dtype=np.int64))
@@ -214,9 +219,9 @@ def _copied(graph: Graph, queries: Mapping[str, tuple[int, ...]], axis: int, pri
         ends = [vector(f"{copy}/{end}", value) for end, value in (("first", 0), ("one", 1), ("axis", axis))]
         one = _node("Slice", f"{copy}/once", name, *ends)
         copies[name] = [
-            *([one] if shape[axis] > 1 else []),
+            *([one] if is_baked else []),
             _node("Concat", f"{copy}/shape", *sizes, axis=0),
-            _node("Expand", copy, one.outputs[0] if shape[axis] > 1 else name, f"{copy}/shape"),
+            _node("Expand", copy, one.outputs[0] if is_baked else name, f"{copy}/shape"),
         ]
     nodes = [start, *(node for name, made in copies.items() if name in graph.constants for node in made)]
     for node in graph.nodes:
