@@ -290,13 +290,18 @@ class _Grouping:
             if item.kind in (Kind.CONCAT, Kind.WEIGHT, Kind.REGION):
                 break
             if item.kind in (Kind.SHAPE, Kind.OTHER):
-                if self._shape(item.end) == self._shape(end):
+                if self._shape(item.end) == self._shape(end) or self._frees_batch(end, item.end):
                     end = item.end
             elif not is_region or self._belongs_to_merge(index, last):
                 end = item.end
             elif item.kind in (Kind.NORM, Kind.AFFINE, Kind.ACTIVATION):
                 break  # the pre-activation of the next block
         return end
+
+    def _frees_batch(self, end: int, place: int) -> bool:
+        """Whether rows of samples and positions together become samples with positions of their own."""
+        network, rows, parted = self._network, self._shape(end), self._shape(place)
+        return len(rows) == 2 and len(parted) == 3 and rows[1:] == parted[2:] and network.keeps_batch(place)
 
     def _belongs_to_merge(self, index: int, last: int) -> bool:
         kind = self._kind(index)

@@ -7,6 +7,7 @@ Where a block changes the resolution, the finer side is pixel-unshuffled by the 
     input 14 x 14, output 28 x 28    the same with the roles exchanged (upsampling; our extension)
     input 35 x 35, output 17 x 17    stride 2 of the 34 x 34 in the middle (a convolution without padding)
     3136 tokens, output 784          a 56 x 56 grid and a 28 x 28 grid
+    6 steps of 12 x 8, output 12 x 8 stride 6 over the steps
     197 tokens, output 196           no match: the block is left out
 """
 
@@ -81,8 +82,7 @@ def match(grid_in: Grid, grid_out: Grid, *, are_tokens: bool) -> Matching | None
         grid_in = _as_image(grid_in[0], grid_out)
     elif len(grid_out) == 1 and len(grid_in) > 1:
         grid_out = _as_image(grid_out[0], grid_in)
-    grid_in = grid_in or (1,) * len(grid_out)
-    grid_out = grid_out or (1,) * len(grid_in)
+    grid_in, grid_out = _padded(grid_in, grid_out), _padded(grid_out, grid_in)
     return _match_axes(grid_in, grid_out) if len(grid_in) == len(grid_out) else None
 
 
@@ -105,6 +105,14 @@ def _as_image(tokens: int, image: Grid) -> Grid:
     if finer and tokens == total * finer ** len(image):
         return tuple(size * finer for size in image)
     return (tokens,)
+
+
+def _padded(grid: Grid, other: Grid) -> Grid:
+    """Return a grid with axes of size 1 where only the other has some: steps of a sequence, directions of a layer."""
+    missing = max(len(other) - len(grid), 0)
+    if missing and other[missing:] == grid:
+        return (1,) * missing + grid
+    return grid + (1,) * missing if missing and other[: len(grid)] == grid else grid
 
 
 def _match_axes(grid_in: Grid, grid_out: Grid) -> Matching:

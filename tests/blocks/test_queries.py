@@ -128,3 +128,22 @@ def test_keys_and_values_that_one_layer_makes_belong_to_the_attention() -> None:
     constants = {**parameters("a", "b"), "packed": weights(WIDTH, 2 * WIDTH)}
     model = prepare(network(body, {"x": ("n", TOKENS, 5)}, constants))
     assert found(find_blocks(model)) == [("stem", "t"), ("attention", "a"), ("mlp", "b")]
+
+
+def test_rows_of_samples_and_queries_together_end_a_block_as_samples() -> None:
+    body = f"""
+        {EXPANDED} t = MatMul (x, w)
+        {attention("a", "t", "q0", "q0")}
+        rows = Reshape (a, flat)
+        g = MatMul (rows, aup)
+        r = Relu (g)
+        d = MatMul (r, adown)
+        s = Add (rows, d)
+        back = Reshape (s, parted)
+        {attention("c", "t", "back", "back")}
+        y = MatMul (c, out)
+    """
+    shapes = {"flat": np.array([-1, WIDTH]), "parted": np.array([-1, QUERIES, WIDTH])}
+    model = prepare(network(body, {"x": ("n", TOKENS, 5)}, {**parameters("a", "c"), **shapes}))
+    blocks = find_blocks(model)
+    assert found(blocks) == [("stem", "t"), ("attention", "a"), ("mlp", "back"), ("attention", "c")]

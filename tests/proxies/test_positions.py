@@ -27,6 +27,9 @@ def strides(grid_in, grid_out, *, are_tokens: bool = False):
         ((), (), ((), (), ())),
         ((1000,), (500,), ((2,), (1,), (500,))),
         ((4, 8, 8), (2, 4, 4), ((2, 2, 2), (1, 1, 1), (2, 4, 4))),
+        ((6, 12, 8), (12, 8), ((6, 1, 1), (1, 1, 1), (1, 12, 8))),  # the last of six maps
+        ((20, 2), (20,), ((1, 2), (1, 1), (20, 1))),  # both directions of a recurrent layer
+        ((6, 12, 8), (9, 8), None),
     ],
 )
 def test_images_and_signals(grid_in, grid_out, expected):
