@@ -2,6 +2,9 @@
 
     python benchmarks/coverage.py FOLDER [-o coverage.jsonl] [--batch-sizes 1,8] [--table coverage.md]
 
+Each comparison is tested, too: with zeros fed to the converted network in place of the samples it must say "differs",
+or it could not fail. A file for which it does not is a row of status "vacuous".
+
 Each file runs in a process of its own, so that one that crashes or eats the memory is a row and not the end. Rows
 are appended as they are made; files that already have one are skipped, so an interrupted run goes on where it was.
 """
@@ -30,14 +33,18 @@ def examine(path: Path, batch_sizes: list[int]) -> dict[str, Any]:
     from aznas_onnx.errors import AznasError
     from aznas_onnx.results import Status
     from aznas_onnx.scoring import score
-    from aznas_onnx.verify import VerificationError, verify
+    from aznas_onnx.verify import Verdict, VerificationError, verify
 
     row: dict[str, Any] = {"file": path.name}
     for batch_size in batch_sizes:
         try:
             result = verify(path, batch_size=batch_size)
             row[f"difference_b{batch_size}"] = result.relative_difference
-            row["tolerance"] = result.tolerance
+            row[f"verdict_b{batch_size}"] = result.verdict.value
+            row["tolerance"], row["variation"] = result.tolerance, result.variation
+            if batch_size == batch_sizes[0]:
+                zeros = verify(path, batch_size=batch_size, feed_zeros=True)
+                row["zeros"], row["zeros_verdict"] = zeros.relative_difference, zeros.verdict.value
         except VerificationError as error:
             row["onnxruntime"] = str(error)
         except AznasError as error:
@@ -52,8 +59,10 @@ def examine(path: Path, batch_sizes: list[int]) -> dict[str, Any]:
         return {**row, "status": "refused", "reason": result_.reason}
     if "onnxruntime" in row:
         return {**row, "status": "unverified"}
-    agrees = all(row[f"difference_b{b}"] <= row["tolerance"] for b in batch_sizes)
-    return {**row, "status": "ok" if agrees else "differs"}
+    if row["zeros_verdict"] != Verdict.DIFFERS.value:
+        return {**row, "status": "vacuous"}
+    verdicts = {row[f"verdict_b{b}"] for b in batch_sizes} - {Verdict.AGREES.value}
+    return {**row, "status": min(verdicts, default="ok")}
 
 
 def run_child(path: Path, batch_sizes: str) -> dict[str, Any]:
@@ -79,15 +88,15 @@ def table(rows: list[dict[str, Any]]) -> str:
         totals[row["status"]] = totals.get(row["status"], 0) + 1
     lines = [", ".join(f"{count} {status}" for status, count in sorted(totals.items())) + f" of {len(rows)} files.", ""]
     lines += [
-        "| file | status | rel. difference b1 | b8 | MACs | params | blocks | note |",
-        "|---|---|---|---|---|---|---|---|",
+        "| file | status | difference b1 | b8 | with zeros fed | samples vary by | MACs | params | blocks | note |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in sorted(rows, key=lambda row: row["file"]):
-        differences = [row.get(f"difference_b{b}") for b in (1, 8)]
+        differences = [row.get(key) for key in ("difference_b1", "difference_b8", "zeros", "variation")]
         shown = ["" if d is None else f"{d:.1e}" for d in differences]
         note = str(row.get("reason") or row.get("onnxruntime") or "").replace("|", "/").replace("\n", " ")[:160]
         lines.append(
-            f"| {row['file']} | {row['status']} | {shown[0]} | {shown[1]} | {row.get('macs') or '':,} | "
+            f"| {row['file']} | {row['status']} | {' | '.join(shown)} | {row.get('macs') or '':,} | "
             f"{row.get('params') or '':,} | {row.get('blocks') or ''} | {note} |".replace(":,", "")
         )
     return "\n".join(lines) + "\n"

@@ -231,6 +231,7 @@ _GENERATORS = (
     Entry("Cast", 6, 28, generation.cast, "floats of 16 bits and more are computed in the program's dtype"),
     Entry("CastLike", 15, 25, generation.cast_like),
     Entry("QuantizeLinear", 10, 28, quantization.quantize_linear),
+    Entry("DynamicQuantizeLinear", 11, 11, quantization.dynamic_quantize_linear),
     Entry("DequantizeLinear", 10, 28, quantization.dequantize_linear),
 )
 
@@ -250,8 +251,8 @@ def _refused(remedy: str, *op_types: str, domain: str = "") -> tuple[Entry, ...]
 
 _REFUSALS = (
     *_refused(
-        "export the float model before quantisation",
-        *("QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "DynamicQuantizeLinear"),
+        "its float form takes its place where scales are known; else export the float model before quantisation",
+        *("QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"),
     ),
     *_refused(
         "export the model in evaluation mode, which draws no random numbers",

@@ -21,7 +21,7 @@ import numpy as np
 from aznas_onnx.graph.content import Content, content_of
 from aznas_onnx.graph.ir import Constant, Graph, Storage
 
-__all__ = ["NORMALISATIONS", "SIGNATURE_KEY", "Provenance", "Source"]
+__all__ = ["NORMALISATIONS", "SIGNATURE_KEY", "Provenance", "Source", "is_dequantised"]
 
 NORMALISATIONS = frozenset(
     "BatchNormalization LayerNormalization GroupNormalization InstanceNormalization RMSNormalization".split()
@@ -46,6 +46,16 @@ class Source(enum.Enum):
     KEPT = "kept"  # it lies where parameters and buffers lie, and other constants do not
     WRITTEN = "written"  # the file says that it is no parameter
     UNKNOWN = "unknown"
+
+
+def is_dequantised(constant: Constant) -> bool:
+    """Whether a constant of floats is stored as integers, behind what only moves it."""
+    found: Constant | None = constant
+    while found is not None and found.origin is not None:
+        if found.origin.node.is_op("DequantizeLinear"):
+            return True
+        found = found.origin.inputs[0] if found.origin.node.op_type in _MOVES and found.origin.inputs else None
+    return False
 
 
 class Provenance:
@@ -78,7 +88,8 @@ class Provenance:
         """
         constant = self._graph.constants[name]
         roots = self._roots(constant)
-        large = {root: found for root, found in roots.items() if found.is_float and found.elements > 1}
+        stored = is_dequantised(constant)  # as integers, which are no indices then
+        large = {name: root for name, root in roots.items() if (root.is_float or stored) and root.elements > 1}
         if constant.elements == 1:
             large = large or roots
         storages = {_storage(root) for root in large.values()}
@@ -94,7 +105,8 @@ class Provenance:
                 return Source.WRITTEN
             if storages == {Storage.INITIALISER} and not any(root.startswith(_COMPUTED) for root in large):
                 return Source.KEPT
-        return Source.WRITTEN if _is_computed_from_shapes(constant, roots, is_weight) else Source.UNKNOWN
+        is_computed = not stored and _is_computed_from_shapes(constant, roots, is_weight)
+        return Source.WRITTEN if is_computed else Source.UNKNOWN
 
     @cached_property
     def has_trained_normalisation(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,8 @@ _BEYOND_NOISE = 100.0  # times what such a nudge does is a difference that round
 _DRAWS = 3
 _SIZES = 0.5  # standard deviation of the logarithms of the samples' sizes
 _FEWEST_SAMPLES = 2  # that weights are rescaled on
+# Operators that round what they read to integers.
+_ROUNDS = re.compile(r"^(Dynamic)?Quantize|^Q(Linear|Gemm|Attention)|Integer")
 _MOVES = frozenset(
     "Identity Reshape Flatten Transpose Squeeze Unsqueeze Slice Cast Gather Concat Split MaxPool".split()
 )
@@ -206,9 +209,13 @@ def _largest(left: Array, right: Array) -> float:
 
 
 def _size(model: Model, wanted: int) -> int:
-    """Return the batch size to compare at: a file's own, or twice that where it runs at any here, as two pieces."""
+    """Return the batch size to compare at: a file's own, or twice that where it runs at any here, as two pieces.
+
+    In pieces, a batch that is rounded by its range has the ranges of its pieces.
+    """
     own = model.inputs.declared_batch
-    if model.fixed_batch:
+    is_dynamic = any(node.is_op("DynamicQuantizeLinear") for node in model.graph.nodes)
+    if model.fixed_batch or (is_dynamic and not model.inputs.batch_is_free):
         return own
     return wanted if model.inputs.batch_is_free or own == 1 else 2 * own
 
@@ -328,7 +335,7 @@ def _root_mean_square(left: Array, right: Array) -> float:
 
 
 def _precision(model: onnx.ModelProto) -> str:
-    if any("Quantize" in node.op_type for node in model.graph.node):
+    if any(_ROUNDS.search(node.op_type) for node in model.graph.node):
         return "int8"
     types = {tensor.data_type for tensor in constant_tensors(model).values()}
     found = [name for kind, name in OTHER_FLOATS.items() if kind in types]

@@ -305,8 +305,8 @@ def test_large_tables_of_floats_stay_symbolic_and_index_tables_do_not() -> None:
 @pytest.mark.parametrize(
     ("operator", "remedy"),
     [
-        ("com.microsoft.QLinearAdd", "export the float model before quantisation"),
-        ("com.microsoft.MatMulNBits", "export the float model before quantisation"),
+        ("com.microsoft.QMoE", "export the float model before quantisation"),
+        ("com.microsoft.MatMulBnb4", "export the float model before quantisation"),
         ("com.microsoft.BeamSearch", "as it was before ONNX Runtime's optimiser"),
         ("com.microsoft.nchwc.Conv", "up to level extended only"),
         ("org.example.Relu", "with standard ONNX operators"),

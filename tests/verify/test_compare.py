@@ -108,9 +108,9 @@ def test_what_onnxruntime_refuses_is_said() -> None:
 
 
 def test_errors_name_the_model() -> None:
-    body = "q = QuantizeLinear (x, s, z)  m = QLinearMatMul (q, s, z, w, s, z, s, z)  y = DequantizeLinear (m, s, z)"
+    body = "q = QuantizeLinear (x, s, z)  m = MatMulInteger (q, w)  y = Cast <to = 1> (m)"
     model = network(body, {"x": ("N", 3)}, {"s": np.float32(0.1), "z": np.int8(0), "w": np.eye(3, dtype=np.int8)})
-    with pytest.raises(ModelError, match=r"^g: node 'QLinearMatMul_1': .* export the float model before quantisation"):
+    with pytest.raises(ModelError, match=r"^g: node 'MatMulInteger_1': .* export the float model, before quantisation"):
         verify(model)
 
 

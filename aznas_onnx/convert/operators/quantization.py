@@ -1,4 +1,4 @@
-"""QuantizeLinear and DequantizeLinear, so that a QDQ file can be compared with what it does elsewhere.
+"""Rounding to integers and back, so that a quantised file can be compared with what it does elsewhere.
 
 Quantised integers are integers here too. Gradients do not pass the rounding, which is why scoring strips these
 operators from a graph before it gets here.
@@ -17,6 +17,8 @@ from aznas_onnx.convert.rounding import MINIFLOATS
 from aznas_onnx.graph.ir import Node
 
 Tensor = torch.Tensor
+
+_MOST = 255  # of 8 bits
 
 
 def _aligner(node: Node, context: Context) -> Callable[[Tensor], Tensor]:
@@ -66,5 +68,20 @@ def quantize_linear(node: Node, context: Context) -> Call:
         rounded = torch.round(x / align(scale))
         shifted = rounded if zero is None else rounded + align(zero).to(rounded.dtype)
         return shifted.clamp(low, high).to(carrier)
+
+    return Call(run, node.inputs)
+
+
+def dynamic_quantize_linear(node: Node, context: Context) -> Call:
+    """Round to 8 bits by the range of the whole tensor, zero included; samples of a batch share it."""
+
+    def run(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        least, most = torch.aminmax(x)
+        low, high = least.clamp(max=0.0), most.clamp(min=0.0)
+        scale = (high - low) / _MOST
+        divisor = torch.where(scale == 0, torch.ones_like(scale), scale)
+        zero = torch.round((-low / divisor).clamp(0, _MOST))
+        integers = (torch.round(x / divisor) + zero).clamp(0, _MOST)
+        return integers.to(torch.uint8), scale, zero.to(torch.uint8)
 
     return Call(run, node.inputs)

@@ -12,12 +12,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
+from aznas_onnx.errors import UnsupportedOperatorError
 from aznas_onnx.graph.control_flow import captured
 from aznas_onnx.graph.facts import Facts
 from aznas_onnx.graph.ir import AttributeValue, Graph
 from aznas_onnx.graph.rewrite import (
     activations,
     batchnorm,
+    integers,
     linear,
     microsoft,
     normalisation,
@@ -80,12 +82,34 @@ def decompose(graph: Graph, *, keep_quantisation: bool = False) -> tuple[Graph, 
         What was done, in words for the user.
     """
     editor = Editor(graph, protected={name for node in graph.nodes for name in captured(node)})
-    changes = () if keep_quantisation else (*strip_preprocessing(editor), *strip_fake_quantisation(editor))
+    quantised = apply(editor, integers.REWRITES)
+    _refuse_integers(editor)
+    changes: tuple[str, ...] = ()
+    if quantised:
+        changes = (f"quantised operators taken as the float ones that they stand for: {counted(quantised.items())}",)
+    if not keep_quantisation:
+        changes = (*changes, *strip_preprocessing(editor), *strip_fake_quantisation(editor))
     made = apply(editor, DECOMPOSITIONS)
     declined = _declined(editor)
     decomposed = _decompose_bodies(_marked(editor.finish(), declined), made)
     written = counted(made.items())
     return decomposed, (*changes, *((f"written as standard operators: {written}",) if written else ()))
+
+
+def _refuse_integers(editor: Editor) -> None:
+    """Refuse the first node whose integers cannot be turned back into floats: what it counts for is not known.
+
+    Raises
+    ------
+    UnsupportedOperatorError
+        With the reason.
+    """
+    for rewrite in integers.REWRITES:
+        for node in editor.nodes(*rewrite.operators):
+            raise UnsupportedOperatorError(
+                f"node {node.name!r}: operator {node.operator} cannot be turned back into the one on floats that it "
+                f"stands for, because {rewrite.attempt(editor, node)}; export the float model, before quantisation"
+            )
 
 
 def _declined(editor: Editor) -> dict[str, str]:
@@ -123,7 +147,7 @@ def _decompose_body(value: AttributeValue, made: Counter[str]) -> AttributeValue
     if not isinstance(value, Graph):
         return value
     editor = Editor(value, protected={name for node in value.nodes for name in captured(node)})
-    made.update(apply(editor, DECOMPOSITIONS))
+    made.update(apply(editor, (*integers.REWRITES, *DECOMPOSITIONS)))
     return _decompose_bodies(editor.finish(), made)
 
 

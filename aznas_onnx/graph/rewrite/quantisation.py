@@ -5,19 +5,23 @@ A quantiser drops a ReLU in front of such a pair where the pair's own range alre
     before  Conv - Clip(0, 6) - Conv            after  Conv - Quantize(zero point = smallest) - Dequantize - Conv
 
 so taking the pair out must put the activation back, or the network would turn linear. The tensor keeps the name of the
-activation's output, which tells such a range from one that was positive by chance on the calibration data. Weights
-stored as integers keep their DequantizeLinear; it is folded later like any other arithmetic on constants.
+activation's output, which tells such a range from one that was positive by chance on the calibration data; behind
+integer arithmetic (:mod:`~aznas_onnx.graph.rewrite.integers`) the range alone has to do. Weights stored as integers
+give way to the floats that they stand for.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 
-from aznas_onnx.graph.ir import Node
+from aznas_onnx.graph.evaluate import evaluate
+from aznas_onnx.graph.ir import Array, Constant, Node
 from aznas_onnx.graph.rewrite.editor import Editor
-from aznas_onnx.graph.rewrite.patch import Patch
+from aznas_onnx.graph.rewrite.packed import floats
+from aznas_onnx.graph.rewrite.patch import VERSIONS, Patch
 from aznas_onnx.graph.rewrite.rewriting import plural
 from aznas_onnx.graph.rewrite.signs import is_nonnegative
 
@@ -25,7 +29,9 @@ __all__ = ["strip_fake_quantisation"]
 
 _QUANTIZE = ("QuantizeLinear", "com.microsoft::QuantizeLinear")
 _DEQUANTIZE = ("DequantizeLinear", "com.microsoft::DequantizeLinear")
-_INTEGER_ARITHMETIC = re.compile(r"(^|::)(QLinear|QGemm|QAttention)|Integer|DynamicQuantize")
+_FLOATS = ("float16", "float32", "float64")
+# Between integers and their floats, what only selects or moves elements; how many is the same either way.
+_SELECTS = ("Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
 # Operators that can end in negative numbers, so that a range from zero on is the trace of an activation.
 _SIGNED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sum", "BatchNormalization", "Sub")
 # A name that is the operator's own: nothing came after it.
@@ -36,22 +42,76 @@ _BOUNDED = re.compile(r"relu6|hardtanh|clip", re.IGNORECASE)
 
 
 def strip_fake_quantisation(editor: Editor) -> tuple[str, ...]:
-    """Remove quantise-dequantise pairs from activations; return what was done in words for the user.
-
-    Graphs with integer arithmetic are left as they are: their weights have no float form to initialise.
-    """
-    if not editor.has(*_QUANTIZE) or any(_INTEGER_ARITHMETIC.search(node.operator) for node in editor.nodes()):
+    """Remove quantise-dequantise pairs from activations; return what was done in words for the user."""
+    if not editor.has(*_QUANTIZE, *_DEQUANTIZE, "DynamicQuantizeLinear"):
         return ()
+    for node in editor.nodes(*_DEQUANTIZE):
+        _dequantise_table(editor, node)
     pairs = restored = 0
     for node in editor.nodes(*_QUANTIZE):
         _drop_integer_clip(editor, node)
+        _pad_with_floats(editor, node)
         restored += _strip_quantize(editor, node)
         pairs += 1
     for node in editor.nodes(*_DEQUANTIZE):
-        if editor.constant(node.inputs[0]) is None:
+        constant = editor.constant(node.inputs[0])
+        if constant is None or constant.dtype.name in _FLOATS:
             editor.substitute(node, node.inputs[0])
+        else:
+            _store_floats(editor, node, constant)
+    for node in editor.nodes("DynamicQuantizeLinear"):
+        editor.substitute(node, node.inputs[0])
+        pairs += 1
+    if not pairs:
+        return ()
     message = f"fake quantisation taken out of {plural(pairs, 'tensor')}"
     return (message + (f", and {plural(restored, 'activation')} that it had absorbed put back" if restored else ""),)
+
+
+def _store_floats(editor: Editor, node: Node, stored: Constant) -> None:
+    """Put the floats in the place of a weight that is stored as integers: what is trained is told by them."""
+    standard = replace(node, domain="", version=VERSIONS["DequantizeLinear"])
+
+    def compute(*operands: Array | None) -> Array:
+        return evaluate(standard, operands)[0]
+
+    made = floats(editor, node.inputs[0], stored.shape, compute, *node.inputs)
+    if made is not None:
+        editor.substitute(node, made)
+
+
+def _dequantise_table(editor: Editor, node: Node) -> None:
+    """Dequantise a table of integers before rows of it are looked up, and not after: it is a weight."""
+    moves: list[Node] = []
+    producer = editor.producer(node.inputs[0])
+    while producer is not None and producer.is_op(*_SELECTS) and editor.is_private(producer.outputs[0]):
+        moves.append(producer)
+        producer = editor.producer(producer.inputs[0])
+    scale = editor.constant(node.inputs[1])
+    if not moves or scale is None or scale.elements != 1 or node.attributes.get("block_size"):
+        return
+    table = editor.constant(moves[-1].inputs[0])
+    if table is None or table.is_float:
+        return
+    patch = Patch(editor, node)
+    name = patch.add("DequantizeLinear", moves[-1].inputs[0], *node.inputs[1:], attributes=node.attributes)
+    for move in reversed(moves):
+        output = node.outputs[0] if move is moves[0] else editor.unique(f"{move.outputs[0]}/real")
+        patch.extend(replace(move, inputs=(name, *move.inputs[1:]), outputs=(output,)))
+        name = output
+    patch.apply()
+
+
+def _pad_with_floats(editor: Editor, node: Node) -> None:
+    """Let a Pad between the pair pad with the float that its integer stands for."""
+    reader = editor.sole_reader(node.outputs[0])
+    value = editor.array(reader.input(2)) if reader is not None and reader.is_op("Pad") else None
+    scale, zero = editor.array(node.inputs[1]), editor.array(node.input(2))
+    if reader is None or value is None or value.size != 1 or scale is None or scale.size != 1:
+        return
+    integer = float(value.reshape(())) - (0.0 if zero is None else float(zero.reshape(-1)[0]))
+    name = editor.add_array(np.array(integer * float(scale.reshape(())), dtype=np.float32), f"{reader.name}/value")
+    editor.update(reader, inputs=(*reader.inputs[:2], name, *reader.inputs[3:]))
 
 
 def _drop_integer_clip(editor: Editor, node: Node) -> None:
