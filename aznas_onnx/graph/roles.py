@@ -27,7 +27,7 @@ import numpy as np
 
 from aznas_onnx.graph.content import Content, content, content_of, is_mask, is_uniform, read
 from aznas_onnx.graph.facts import Facts
-from aznas_onnx.graph.ir import Array, Constant, Graph, Node
+from aznas_onnx.graph.ir import Array, Constant, Graph, Node, Storage
 from aznas_onnx.graph.provenance import NORMALISATIONS, Provenance, Source
 
 __all__ = ["MOVES_DATA", "Role", "Use", "is_vector", "role_doubts", "roles", "uses"]
@@ -368,8 +368,10 @@ class _Analysis:
 
     def _is_idle(self, node: Node, index: int, constant: Constant, source: Source) -> bool:
         """Whether a normalisation has no trained scale and shift, and an exporter wrote the ones and zeros."""
-        if constant.storage is None and not constant.sources.isdisjoint({node.inputs[index]}):
-            return not self._provenance.declares_scale(self._weight_before(node))  # put back here
+        if constant.storage is Storage.NOWHERE:
+            return True
+        if constant.storage is None and node.inputs[index] in constant.sources:
+            return False  # a parameter that was put back
         if source in (Source.TRAINED, Source.KEPT) or not _is_neutral(node, index, read(constant)):
             return False
         if self._provenance.explains_all or self._provenance.has_trained_normalisation:
@@ -378,10 +380,6 @@ class _Analysis:
             self._doubts[_IDLE] += index == 1
             return True
         return False
-
-    def _weight_before(self, node: Node) -> Constant | None:
-        maker = self._graph.producers.get(node.inputs[0])
-        return None if maker is None else self._graph.constants.get(maker.input(1))
 
 
 def _is_measured(constant: Constant) -> bool:

@@ -151,9 +151,10 @@ def test_filled_vectors_are_weights_in_a_file_whose_weights_are_filled(weight: s
     """Elsewhere they are the ones and zeros of a normalisation without scale and shift (Flax)."""
     body = f"""
         filled = ConstantOfShape (matrix)  ones = ConstantOfShape <value = float[1] {{1.0}}> (four)
-        zeros = ConstantOfShape (four)  c = Conv (x, {weight})  y = InstanceNormalization (c, ones, zeros)
+        zeros = ConstantOfShape (four)  c = Conv (x, {weight})  y = BatchNormalization (c, ones, zeros, m, v)
     """
     constants = {"w": weights(4, 3, 3, 3), "matrix": np.array([4, 3, 3, 3]), "four": np.array([4])}
+    constants |= {"m": weights(4), "v": np.abs(weights(4, seed=1)) + 0.5}
     if weight == "w":
         body = body.replace("filled = ConstantOfShape (matrix)", "")
     model = network(body, constants=constants)

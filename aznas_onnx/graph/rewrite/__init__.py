@@ -16,6 +16,7 @@ from aznas_onnx.errors import UnsupportedOperatorError
 from aznas_onnx.graph.control_flow import captured
 from aznas_onnx.graph.facts import Facts
 from aznas_onnx.graph.ir import AttributeValue, Graph
+from aznas_onnx.graph.provenance import Provenance
 from aznas_onnx.graph.rewrite import (
     activations,
     batchnorm,
@@ -205,7 +206,7 @@ def restore_normalisation(
         What the file leaves open, in words for the user.
     """
     editor = Editor(graph, facts, protected)
-    changes, doubts = restore_folded(editor)
+    changes, doubts = restore_folded(editor, Provenance(graph))
     if not editor.modified:
         return graph, facts, (), doubts
     restored = editor.finish()

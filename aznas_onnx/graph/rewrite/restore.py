@@ -26,8 +26,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from aznas_onnx.graph.ir import Constant, Node
-from aznas_onnx.graph.provenance import SIGNATURE_KEY
-from aznas_onnx.graph.rewrite.batchnorm import add_batch_normalisation
+from aznas_onnx.graph.provenance import SIGNATURE_KEY, Provenance
+from aznas_onnx.graph.rewrite.batchnorm import EPSILON, add_batch_normalisation
+from aznas_onnx.graph.rewrite.channels import combined
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.evidence import Names, folded_by, holds_factor, is_genuine, is_number, root
 from aznas_onnx.graph.rewrite.rewriting import plural
@@ -52,7 +53,7 @@ class _Layer:
     channels: int
 
 
-def restore_folded(editor: Editor) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def restore_folded(editor: Editor, provenance: Provenance) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Put batch normalisation back; return what was done, and what remains in doubt, in words for the user."""
     layers = list(_layers(editor))
     numbers_are_computed = any(not is_number(layer.names.weight) for layer in layers)
@@ -69,7 +70,11 @@ def restore_folded(editor: Editor) -> tuple[tuple[str, ...], tuple[str, ...]]:
     found = [(layer, by) for layer, by in found if not _is_normalised(editor, layer.node)]
     is_own = SIGNATURE_KEY not in editor.metadata and _are_as_drawn(editor, [layer for layer, _ in found])
     for layer, by in found:
-        _restore(editor, layer, keeps_bias=is_own and _has_bias(editor, layer))
+        weight = editor.constant(layer.node.inputs[1])
+        if provenance.declares_scale(weight):
+            _restore(editor, layer, keeps_bias=is_own and _has_bias(editor, layer))
+        else:
+            _restore_plain(editor, layer, keeps_bias=bool(provenance.declares_bias(weight)))
         restored["linear layer" if layer.names.is_linear else "convolution", by] += 1
     speaks_against = keeps_normalisation or (has_genuine and not any(by_name))
     in_doubt = 0 if speaks_against else sum(not _is_normalised(editor, layer.node) for layer in silent)
@@ -189,11 +194,28 @@ def _are_as_drawn(editor: Editor, layers: list[_Layer]) -> bool:
 
 
 def _restore(editor: Editor, layer: _Layer, *, keeps_bias: bool) -> None:
-    node = layer.node
-    folded = None if keeps_bias else editor.constant(node.input(2))
+    folded = None if keeps_bias else editor.constant(layer.node.input(2))
     # Each is a parameter of its own.
     shift = None if folded is None else replace(folded, sources=frozenset(), storage=None)
+    output, plain = _unfolded(editor, layer, keeps_bias=keeps_bias)
+    add_batch_normalisation(editor, layer.node, output, channels=layer.channels, shift=shift, before=(plain,))
+
+
+def _restore_plain(editor: Editor, layer: _Layer, *, keeps_bias: bool) -> None:
+    """Put back a normalisation without scale and shift: what was folded is a bias of the layer, or a mean."""
+    folded = None if keeps_bias else editor.constant(layer.node.input(2))
+    zeros = Constant.of(np.zeros(layer.channels, dtype=np.float32))
+    mean = zeros if folded is None else replace(combined(np.negative, folded, folded), sources=frozenset())
+    variance = Constant.of(np.full(layer.channels, 1.0 - EPSILON, dtype=np.float32))
+    output, plain = _unfolded(editor, layer, keeps_bias=keeps_bias)
+    add_batch_normalisation(
+        editor, layer.node, output, channels=layer.channels, mean=mean, variance=variance, before=(plain,)
+    )
+
+
+def _unfolded(editor: Editor, layer: _Layer, *, keeps_bias: bool) -> tuple[str, Node]:
+    """Return a layer as it was before folding, and the name of what it makes."""
+    node = layer.node
     output = editor.unique(f"{node.outputs[0]}/unfolded")
     editor.assume(output, node.outputs[0])
-    plain = replace(node, inputs=node.inputs if keeps_bias else node.inputs[:2], outputs=(output,))
-    add_batch_normalisation(editor, node, output, channels=layer.channels, shift=shift, before=(plain,))
+    return output, replace(node, inputs=node.inputs if keeps_bias else node.inputs[:2], outputs=(output,))

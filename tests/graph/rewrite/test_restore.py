@@ -8,6 +8,10 @@ import numpy.typing as npt
 import onnx
 import pytest
 
+from aznas_onnx.flops import count
+from aznas_onnx.graph import prepare
+from aznas_onnx.graph.ir import Storage
+from aznas_onnx.graph.provenance import SIGNATURE_KEY
 from aznas_onnx.graph.rewrite import canonicalise, restore_normalisation
 from aznas_onnx.graph.rewrite.evidence import Names, folded_by, is_genuine, root
 from aznas_onnx.graph.rewrite.restore import _ASSUMED
@@ -204,6 +208,21 @@ def test_a_convolution_that_lost_its_bias_too() -> None:
     result = restored(model)
     assert operators(result.graph) == ["Conv", "BatchNormalization", "Relu", "Conv", "Relu"]
     assert computes_the_same(result.graph, model)
+
+
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_a_normalisation_that_the_file_lists_without_scale_and_shift(*, has_bias: bool) -> None:
+    """What was folded is the layer's own bias where it is listed, and else what the mean was."""
+    body = "getitem = Conv (x, w, b)  r = Relu (getitem)  conv2d = Conv (r, w2)  y = Relu (conv2d)"
+    model = two_convolutions({"w": "c.weight", "b": "c.bias" if has_bias else "c.weight_bias"}, body=body)
+    listed = "p: PARAMETER target='c.weight'\n" + has_bias * "q: PARAMETER target='c.bias'\n"
+    model.metadata_props.add(key=SIGNATURE_KEY, value=f"{listed}b: BUFFER target='n.running_mean'")
+    graph = restored(model).graph
+    convolution, normalisation = graph.nodes[:2]
+    assert len(convolution.inputs) == 2 + has_bias
+    assert {graph.constants[name].storage for name in normalisation.inputs[1:3]} == {Storage.NOWHERE}
+    assert computes_the_same(graph, model)
+    assert count(prepare(model)).params == 4 * 27 + 4 * has_bias + 4 * 36
 
 
 def test_the_shift_is_the_folded_bias_and_no_longer_its_root() -> None:
