@@ -227,12 +227,12 @@ def _own_axes(node: Node, operands: Sequence[Axes]) -> Iterator[Sequence[Axis]]:
         yield from ((left[-2],), (left[-1], right[-2]), (right[-1],))
         return
     terms, _, result = str(node.attributes.get("equation", "")).replace(" ", "").partition("->")
-    left, _, right = terms.partition(",")
+    first, _, second = terms.partition(",")
     found: dict[str, list[Axis]] = {}
-    for term, axes in zip((left, right), operands, strict=True):
+    for term, axes in zip((first, second), operands, strict=True):
         for letter, axis in zip(term, axes, strict=False):
             found.setdefault(letter, []).append(axis)
-    shared = set(left) & set(right) & set(result)
+    shared = set(first) & set(second) & set(result)
     yield from (axes for letter, axes in found.items() if letter not in shared)
 
 
