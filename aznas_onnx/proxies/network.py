@@ -21,7 +21,7 @@ from aznas_onnx.graph import Limits, Model
 from aznas_onnx.graph.ir import Node
 from aznas_onnx.initialise import Stream, WeightSource, generator, sized_and_planned
 from aznas_onnx.initialise.plan import Weight
-from aznas_onnx.own_files import RAISED, place, summary
+from aznas_onnx.own_files import place, summary
 from aznas_onnx.proxies.blockpass import is_out_of_memory
 from aznas_onnx.proxies.evidence import Measured
 from aznas_onnx.proxies.feeds import FeedSource
@@ -406,7 +406,7 @@ def _measure(measurement: Measurement, instance: Instance, owner: str | None) ->
         return measurement.measure(instance)
     except (InapplicableError, ModelError) as error:
         return Measured(reason=str(error))
-    except RAISED as error:
+    except Exception as error:
         if is_out_of_memory(error):
             raise
         is_numerical = isinstance(error, torch.linalg.LinAlgError)  # type: ignore[attr-defined]
@@ -418,7 +418,7 @@ def _measure(measurement: Measurement, instance: Instance, owner: str | None) ->
         return Measured(reason=f"torch cannot compute it here: {lines[0]}", is_lost=not _is_unsupported(error))
 
 
-def _is_unsupported(error: BaseException) -> bool:
+def _is_unsupported(error: Exception) -> bool:
     """Whether torch has no such computation, whatever the numbers; a spectrum that does not converge is a number's."""
     return isinstance(error, NotImplementedError) or (
         isinstance(error, RuntimeError) and "not implemented" in str(error)

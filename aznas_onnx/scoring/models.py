@@ -21,7 +21,7 @@ from aznas_onnx.graph import Limits, Model, Source, Value, prepare
 from aznas_onnx.graph.ir import Graph
 from aznas_onnx.graph.limits import reading
 from aznas_onnx.graph.load import source_name
-from aznas_onnx.own_files import RAISED, place, summary
+from aznas_onnx.own_files import place, summary
 from aznas_onnx.proxies import PROXIES, BlockEvidence, Evidence, Measured, Need, Outcome, Proxy
 from aznas_onnx.proxies.blockpass import is_out_of_memory
 from aznas_onnx.results import ProxyScores, ProxyValue, Status
@@ -208,6 +208,8 @@ def _score_or_fail(
         return _score(source, settings, device, limits, clock)
     except AznasError as error:
         reason = str(error)
+    except SystemExit as error:  # of a user's proxy: it asks for an end, and not for going on without it
+        reason = f"a proxy's code ended the scoring (SystemExit: {error.code})"
     except Exception as error:  # noqa: BLE001 - recorded as this model's failure; a bug here must not lose the others
         _log.debug("scoring %s failed", source_name(source), exc_info=True)
         reason = f"internal error ({type(error).__name__}: {str(error).strip() or 'no message'}); please report it"
@@ -411,7 +413,7 @@ def _outcome(proxy: Proxy, evidence: Evidence) -> Outcome:
         return proxy.evaluate(evidence)
     try:
         found: object = proxy.evaluate(evidence)
-    except RAISED as error:
+    except Exception as error:  # noqa: BLE001 - a user's proxy may raise anything
         return Outcome(value=math.nan, reason=f"proxy {proxy.name!r} fails: {summary(error)} ({place(error)})")
     number: object = found.value if isinstance(found, Outcome) else None
     if isinstance(found, Outcome) and isinstance(number, Real):

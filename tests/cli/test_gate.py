@@ -348,6 +348,20 @@ def test_a_proxy_file_that_ends_the_process_is_no_decision(
     assert "ended with status 0 and no decision" in capsys.readouterr().err
 
 
+def test_a_proxy_that_ends_the_process_while_scoring_is_no_decision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = residual(tmp_path / "net.onnx")
+    (tmp_path / "mine.py").write_text(
+        "import dataclasses, sys\nfrom aznas_onnx.proxies import PROXIES\n"
+        "X = dataclasses.replace(PROXIES['macs'], name='mine', evaluate=lambda evidence: sys.exit(0))\n"
+    )
+    options = ["--no-policy", "--baseline", str(model), "--proxies", "az,./mine.py:X", "--spread", "mine=1"]
+    assert run(["gate", str(model), *options, "--effort", "fast"]) == 2
+    assert "ended the scoring (SystemExit: 0)" in capsys.readouterr().err
+
+
 def test_what_an_option_overrides_in_a_policy_is_not_executed(decided: dict[str, Any], tmp_path: Path) -> None:
     policy_with(tmp_path, "[gate]\nbaseline = 'net.onnx'\nproxies = ['./mine.py:X']\n")
     assert run(["gate", "net.onnx", "--proxies", "az"]) == 0
