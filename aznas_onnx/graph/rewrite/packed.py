@@ -51,7 +51,7 @@ def _unpacked(packed: Array, bits: int) -> Array:
     """Return the integers of `bits` bits that the bytes of the last axis hold, the lowest bits first."""
     shifts = np.arange(0, 8, bits, dtype=np.uint8)
     parts = (packed.astype(np.uint8)[..., None] >> shifts) & np.uint8(2**bits - 1)
-    return parts.reshape(*packed.shape[:-1], -1).astype(np.int32)
+    return np.asarray(parts.reshape(*packed.shape[:-1], -1).astype(np.int32))
 
 
 def _matmul_of_bits(editor: Editor, node: Node) -> str | None:
