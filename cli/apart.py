@@ -134,7 +134,9 @@ class Apart:
 
     def _forward(self, on_line: Tell) -> bool:
         """Pass on the lines that are there; return whether more may come."""
-        data = os.read(self._output.fileno(), 65536)
+        data = b""
+        with contextlib.suppress(OSError):
+            data = os.read(self._output.fileno(), 65536)
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             on_line(line.decode(errors="backslashreplace"))
@@ -208,13 +210,19 @@ def _run(results: Connection, output: Connection, work: Callable[..., Any], argu
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_DIE, encoding="ascii")
     _limit_memory()
+    if os.name == "posix":  # elsewhere a connection is no file, and the process writes where this one does
+        _write_to(output)
+    results.send(_called(work, arguments, lambda stage: results.send(("stage", stage))))
+    os._exit(0)  # what the libraries do at their end takes time, and may crash
+
+
+def _write_to(output: Connection) -> None:
+    """Send what this process, or a library in it, writes to stdout and stderr through a connection."""
     for descriptor in (1, 2):
         os.dup2(output.fileno(), descriptor)
     output.close()
     sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), write_through=True, errors="backslashreplace")
     sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), write_through=True, errors="backslashreplace")
-    results.send(_called(work, arguments, lambda stage: results.send(("stage", stage))))
-    os._exit(0)  # what the libraries do at their end takes time, and may crash
 
 
 def _limit_memory() -> None:
