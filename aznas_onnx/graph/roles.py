@@ -332,12 +332,12 @@ class _Analysis:
             return False
         if role is Role.CONV_WEIGHT and _is_filter(read(constant)):
             return True
-        return self._follows_a_formula(constant)
+        return self._follows_a_formula(constant, repeats=role is not Role.CONV_WEIGHT)
 
-    def _follows_a_formula(self, constant: Constant) -> bool:
-        """Whether all that a constant was made from does; quantised numbers are few, whatever they were."""
+    def _follows_a_formula(self, constant: Constant, *, repeats: bool = True) -> bool:
+        """Whether all that a constant was made from does; quantised numbers are few and repeat, whatever they were."""
         roots = [self._graph.constants[name] for name in constant.sources if name in self._graph.constants]
-        kinds = {content_of(root) for root in roots or [constant] if root.elements > 1}
+        kinds = {content_of(root, repeats=repeats) for root in roots or [constant] if root.elements > 1}
         return Content.FORMULA in kinds and kinds <= {Content.FORMULA, Content.UNIFORM}
 
     def _is_open(self, node: Node, index: int, constant: Constant, role: Role) -> bool:

@@ -230,6 +230,12 @@ def test_an_identity_that_is_added_is_fixed_and_a_bias_is_none() -> None:
     assert role_of(body, "flat", flat, w=weights(4, 4), b=weights(4)) is Role.FIXED
 
 
+def test_a_quantised_depthwise_kernel_is_trained_though_its_numbers_repeat() -> None:
+    kernel = np.round(weights(960, 1, 3, 3) * 40) * np.float32(0.0013)
+    body = "d = Conv (x, spread)  y = Conv <group = 960> (d, kernel)"
+    assert role_of(body, "kernel", kernel, spread=weights(960, 3, 1, 1)) is Role.CONV_WEIGHT
+
+
 @pytest.mark.parametrize("size", [4, 16])
 def test_strides_and_anchors_are_fixed_at_any_size_of_the_image(size: int) -> None:
     cells = size * size
