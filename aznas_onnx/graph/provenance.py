@@ -111,8 +111,13 @@ class Provenance:
     @cached_property
     def has_trained_normalisation(self) -> bool:
         """Whether any scale of a normalisation was trained: then one of ones was not."""
-        scales = (self._graph.constants.get(node.input(1)) for node in self._graph.nodes if node.is_op(*NORMALISATIONS))
-        return any(scale is not None and scale.storage is not None and _is_free(scale) for scale in scales)
+        return any(scale.storage is not None and _is_free(scale) for scale in self._scales)
+
+    @cached_property
+    def _scales(self) -> list[Constant]:
+        nodes = (node for node in self._graph.nodes if node.is_op(*NORMALISATIONS))
+        scales = (self._graph.constants.get(node.input(1)) for node in nodes)
+        return [scale for scale in scales if scale is not None]
 
     @cached_property
     def holds_clones(self) -> bool:
@@ -121,12 +126,16 @@ class Provenance:
         In a network that was never trained the biases of copied layers are equal, too: TorchScript's exporter writes
         the second as the Identity of the first, the default one stores it once and lists both. A shared layer has one.
         """
-        if self.has_trained_normalisation:
+        if not self._scales or self.has_trained_normalisation:
             return False
         constants = self._graph.constants
-        written_twice = {node.inputs[0] for node in self._graph.nodes if node.is_op("Identity")}
+        written_twice = {
+            node.inputs[0]
+            for node in self._graph.nodes
+            if node.is_op("Identity") and not node.outputs[0].startswith(_COMPUTED)
+        }
         return any(
-            (name in written_twice or self._listed_copies(name) > 1 or _is_identity(found)) and _is_free(found)
+            (name in written_twice or self._listed_copies(name) > 1 or _is_identity(name, found)) and _is_free(found)
             for name, found in constants.items()
             if len(found.shape) == 1
         )
@@ -224,8 +233,10 @@ def _is_free(constant: Constant) -> bool:
     return constant.is_float and content_of(constant) is Content.FREE
 
 
-def _is_identity(constant: Constant) -> bool:
-    return constant.origin is not None and constant.origin.node.is_op("Identity")
+def _is_identity(name: str, constant: Constant) -> bool:
+    """Whether a constant is written as another's Identity, under a parameter's name."""
+    is_written_so = constant.origin is not None and constant.origin.node.is_op("Identity")
+    return is_written_so and not name.startswith(_COMPUTED)
 
 
 def _storage(root: Constant) -> Storage | None:

@@ -318,9 +318,9 @@ class _Analysis:
         if role is Role.POSITION and len(constant.shape) == 2 and is_vector(constant):
             values = read(constant)
             return values is not None and not values.any()
-        if role is not Role.SCALE or not self._provenance.is_left_out(name):
+        if role not in (Role.SCALE, Role.POSITION) or not self._provenance.is_left_out(name):
             return False
-        return not is_vector(constant) or self._provenance.explains_all
+        return self._provenance.explains_all or (role is Role.SCALE and not is_vector(constant))
 
     def _is_computed(self, node: Node, index: int, constant: Constant, role: Role, source: Source) -> bool:
         """Whether a formula made the numbers of a constant, as far as its use leaves that open."""

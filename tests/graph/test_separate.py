@@ -41,7 +41,13 @@ def test_a_number_that_is_trained_in_one_place_and_written_in_another() -> None:
 
 
 def test_a_tied_weight_stays_one() -> None:
-    body = "r = Relu (x)  i = Cast <to = 7> (r)  e = Gather (table, i)  t = Transpose <perm = [1, 0]> (table)  y = MatMul (e, t)"
+    body = """
+        r = Relu (x)
+        i = Cast <to = 7> (r)
+        e = Gather (table, i)
+        t = Transpose <perm = [1, 0]> (table)
+        y = MatMul (e, t)
+    """
     model = prepare(network(body, {"x": (1, 6)}, {"table": weights(50, 8)}), keep_graph=True)
     assert not [name for name in model.graph.constants if "/" in name and "transposed" not in name]
     assert count(model).params == 400
