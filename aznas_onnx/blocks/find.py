@@ -64,7 +64,9 @@ def _check_output(model: Model, block: Block) -> None:
             f"{what} shape {fact.shape}, which has no elements; export the model at the size that it is used with"
         )
     if fact.dtype.kind != "f":
-        raise ModelError(f"{what} type {fact.dtype.name}; only floats can be scored, so export the model without it")
+        raise ModelError(
+            f"{what} type {fact.dtype.name}; only floats can be scored: end the network before it with --cut-at"
+        )
 
 
 def _find(model: Model, patterns: Sequence[str]) -> Blocks:
