@@ -75,28 +75,27 @@ class Named(Protocol):
         ...
 
 
-_WORK_BETWEEN_LOOKS = 64
+_WORK_BETWEEN_LOOKS = 1024
 _REMINDER_S = 0.05  # a pass may have taken the first refusal for the model's own
 
 
 class _Budget:
     """What one reading has spent so far, and where it is."""
 
+    __slots__ = ("_copied_bytes", "_ends_s", "_limits", "is_open", "left", "node")
+
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._ends_s = time.thread_time() + limits.reading_s
-        self._until_look = _WORK_BETWEEN_LOOKS
         self._copied_bytes = 0
-        self._node: Named | None = None
+        self.left = _WORK_BETWEEN_LOOKS  # of work, until the next look at the clock
+        self.node: Named | None = None
         self.is_open = True
 
-    def spend(self, node: Named | None, work: int) -> None:
-        self._node = node or self._node
-        self._until_look -= work
-        if self._until_look <= 0:
-            self._until_look = _WORK_BETWEEN_LOOKS
-            if time.thread_time() > self._ends_s:
-                self.refuse()
+    def look(self) -> None:
+        self.left = _WORK_BETWEEN_LOOKS
+        if time.thread_time() > self._ends_s:
+            self.refuse()
 
     def copy(self, node: Named, size_bytes: int) -> None:
         self._copied_bytes += size_bytes
@@ -107,7 +106,7 @@ class _Budget:
             )
 
     def refuse(self) -> None:
-        where = f", and has come to node {_short(self._node.name)!r} ({self._node.operator})" if self._node else ""
+        where = f", and has come to node {_short(self.node.name)!r} ({self.node.operator})" if self.node else ""
         raise ModelError(
             f"reading it takes more than {self._limits.reading_s:g} s of processor time{where}; "
             "export a smaller graph, or allow more with --time-limit SECONDS"
@@ -185,7 +184,11 @@ def spend(node: Named | None, work: int = 1) -> None:
     """
     budget = _open.get()
     if budget is not None:
-        budget.spend(node, work)
+        if node is not None:
+            budget.node = node
+        budget.left -= work
+        if budget.left <= 0:
+            budget.look()
 
 
 def copy(node: Named, size_bytes: int) -> None:

@@ -17,7 +17,7 @@ from tests.fuzz import directed
 
 
 def test_a_reading_that_takes_its_time_names_the_node_where_it_is() -> None:
-    model = directed.chain(200)
+    model = directed.chain(1000)
     with pytest.raises(ModelError, match=r"more than 0 s .* has come to node 'Relu_\d+' .*--time-limit SECONDS"):
         inspect(model, limits=Limits(reading_s=0.0))
     assert len(inspect(model).nodes) == 1
@@ -70,7 +70,7 @@ def test_other_threads_have_budgets_of_their_own() -> None:
 
 def test_what_is_read_inside_of_a_reading_draws_on_its_budget() -> None:
     with pytest.raises(ModelError, match="more than 0 s"), reading(Limits(reading_s=0.0)):
-        prepare(directed.chain(200), limits=Limits(reading_s=60.0))
+        prepare(directed.chain(1000), limits=Limits(reading_s=60.0))
 
 
 def test_nothing_is_spent_outside_of_a_reading() -> None:
