@@ -46,7 +46,7 @@ _GENUINE_BIAS = re.compile(r"\.bias$|^onnx::Add_\d+$|^p2o\.pd_op\.|ConvAddFusion
 _FACTOR = re.compile(r"^ConvMulFusion_W_")
 _OUTPUT_OF_FACTOR = re.compile(r"(^|/)Mul([._]\d+)?(_output_0)?$")
 # What tools append when they store a constant in another type.
-_STORED = re.compile(r"(_quantized(/floats)?|/floats|_DequantizeLinear_Output|_fp16|_float16)$")
+_STORED = re.compile(r"(_quantized(_floats)?|_floats|_DequantizeLinear_Output|_fp16|_float16)$")
 
 # What a weight is called beside its bias, word by word: conv1.weight and conv1.bias, conv1_w_0 and conv1_b_0.
 _WEIGHT_WORDS = frozenset("weight weights w kernel filter convolution conv2d conv1d conv3d depthwise matmul".split())

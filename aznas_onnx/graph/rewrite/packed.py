@@ -34,7 +34,7 @@ def floats(
     stored = editor.constant(name)
     if any(operand and (c is None or c.read is None) for operand, c in zip(operands, constants, strict=True)):
         return None
-    made = f"{name}/floats"
+    made = f"{name}_floats"
     if editor.constant(made) is not None:
         return made
     storage = None if stored is None else stored.storage
