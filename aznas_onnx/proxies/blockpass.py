@@ -181,7 +181,7 @@ def _run_with_gradient(
         _run_steps(stage, environment)
     output = environment[block.output]
     with clock.phase("backward"):
-        g_out = signs(block.index, output)
+        g_out = _signs(signs, block, output)
         g_in = _vector_jacobian_product(block, output, leaf, g_out) if output.requires_grad else None
     for name in stage.handed_on:
         environment[name] = environment[name].detach()
@@ -191,6 +191,13 @@ def _run_with_gradient(
     else:
         with clock.phase("second moments"):
             measuring.add_gradient(source, block, g_in, g_out)
+
+
+def _signs(signs: Signs, block: Block, output: Tensor) -> Tensor:
+    """Return the output gradient of a block; the same for one network wherever its files have the batch."""
+    if not block.batch_axis:
+        return signs(block.index, output)
+    return signs(block.index, output.movedim(block.batch_axis, 0).contiguous()).movedim(0, block.batch_axis)
 
 
 def _vector_jacobian_product(block: Block, output: Tensor, leaf: Tensor, g_out: Tensor) -> Tensor | None:

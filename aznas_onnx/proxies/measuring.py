@@ -141,5 +141,9 @@ class Measuring:
 
 
 def _as_samples(block: Block, tensor: Tensor) -> Tensor:
-    """Return a tensor of a block's feature map with the batch in front and the channels at the end."""
-    return tensor.movedim((block.batch_axis, block.channel_axis), (0, -1))
+    """Return a tensor of a block's feature map with the batch in front and the channels at the end.
+
+    Where the batch stood behind it is copied in that order: sums are then those of the same network with it in front.
+    """
+    arranged = tensor.movedim((block.batch_axis, block.channel_axis), (0, -1))
+    return arranged.contiguous() if block.batch_axis else arranged
