@@ -172,6 +172,8 @@ _KEYS = _ByIdentity[tuple[object, ...] | None]()
 
 def _infer_anew(node: Node, inputs: Sequence[Fact | None]) -> list[Fact]:
     check_text_attributes(node)  # before ONNX's rules see them
+    if node.is_op("Split"):  # whose rule writes behind a list of too few outputs, and ends the process
+        check_operands(node, inputs)
     given = [_as_scalar(fact) for fact in inputs] if node.is_op("Range") else inputs
     inferred = _infer_by_schema(node, given)
     if node.is_op(*_WINDOWED):

@@ -27,6 +27,7 @@ Shapes = Mapping[str, tuple[int, ...]]
         ("y = InstanceNormalization (x, b, b)", {"b": (4,)}, "each vector needs 3 elements"),
         ("f = Flatten (x)  y = Gemm <transB = 1> (f, w, b)", {"w": (5, 192), "b": (4,)}, "the bias does not fit"),
         ("y = PRelu (x, w)", {"w": (5, 1, 1)}, "the slope does not broadcast"),
+        ("y, z, u = Split <axis = 2, num_outputs = 1> (x)", {}, "num_outputs is 1, but there are 3 outputs"),
         ("y = Transpose <perm = [1, 0, 2]> (x)", {}, "perm has 3 axes"),
         ("y, z = Split <axis = 3, num_outputs = 7> (x)", {}, "num_outputs is 7, but there are 2 outputs"),
         ("y = SpaceToDepth <blocksize = 3> (x)", {}, "does not divide into blocks of 3"),
