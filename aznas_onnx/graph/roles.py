@@ -246,6 +246,8 @@ class _Analysis:
             return Role.FIXED  # preprocessing: mean and standard deviation of the colours
         if node.op_type == "Add":
             return Role.POSITION if is_table else Role.BIAS
+        if node.op_type == "Sub" and is_table and node.inputs[1 - index] not in self._raw:
+            return Role.POSITION  # centres of clusters
         if node.op_type == "Mul":
             return self._factor(node)
         if constant.elements == 1:

@@ -376,3 +376,13 @@ def test_ones_and_zeros_of_other_normalisations_are_trained_unless_something_spe
 def test_statistics_are_neutral_whatever_keeps_them() -> None:
     assert role_of("d = Relu (c)  y = Div (d, std)", "std", np.abs(weights(1, 4, 1, 1))) is Role.NORM_VARIANCE
     assert role_of("d = Relu (c)  y = Div (d, std)", "std", np.full((1, 4, 1, 1), 255, np.float32)) is Role.FIXED
+
+
+def test_centres_that_features_are_compared_with_are_trained_and_a_mean_image_is_not() -> None:
+    model = network(
+        "m = Sub (x, image)  c = Conv (m, w)  u = Unsqueeze (c, one)  y = Sub (u, centres)",
+        constants={
+            "image": weights(3, 8, 8), "w": weights(4, 3, 1, 1), "one": np.array([1]), "centres": weights(5, 4, 1, 1),
+        },
+    )  # fmt: skip
+    assert roles_of(model) == {"image": Role.FIXED, "w": Role.CONV_WEIGHT, "centres": Role.POSITION}
