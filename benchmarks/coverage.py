@@ -1,6 +1,6 @@
 """Import coverage: every ONNX file of a folder, verified against ONNX Runtime and scored.
 
-    python benchmarks/coverage.py FOLDER [-o coverage.jsonl] [--batch-sizes 1,8] [--table coverage.md]
+    python benchmarks/coverage.py FOLDER [-o coverage.jsonl] [--batch-sizes 1,3] [--table coverage.md]
 
 Each comparison is tested, too: with zeros fed to the converted network in place of the samples it must say "differs",
 or it could not fail. A file for which it does not is a row of status "vacuous".
@@ -50,7 +50,7 @@ def examine(path: Path, batch_sizes: list[int]) -> dict[str, Any]:
         except AznasError as error:
             row["reason"] = str(error)
             return {**row, "status": "refused"}
-    result_ = score(path, batch_size=4)
+    result_ = score(path, batch_size=2, effort="fast")
     row.update(macs=result_.macs, params=result_.params, blocks=result_.blocks, changes=result_.changes)
     row["warnings"] = result_.warnings
     row["proxies"] = {name: value.mean for name, value in result_.proxies.items()}
@@ -88,11 +88,11 @@ def table(rows: list[dict[str, Any]]) -> str:
         totals[row["status"]] = totals.get(row["status"], 0) + 1
     lines = [", ".join(f"{count} {status}" for status, count in sorted(totals.items())) + f" of {len(rows)} files.", ""]
     lines += [
-        "| file | status | difference b1 | b8 | with zeros fed | samples vary by | MACs | params | blocks | note |",
+        "| file | status | difference b1 | b3 | with zeros fed | samples vary by | MACs | params | blocks | note |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in sorted(rows, key=lambda row: row["file"]):
-        differences = [row.get(key) for key in ("difference_b1", "difference_b8", "zeros", "variation")]
+        differences = [row.get(key) for key in ("difference_b1", "difference_b3", "zeros", "variation")]
         shown = ["" if d is None else f"{d:.1e}" for d in differences]
         note = str(row.get("reason") or row.get("onnxruntime") or "").replace("|", "/").replace("\n", " ")[:160]
         lines.append(
@@ -108,7 +108,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("-o", "--output", type=Path, default=Path("coverage.jsonl"))
     parser.add_argument("--table", type=Path)
-    parser.add_argument("--batch-sizes", default="1,8")
+    parser.add_argument("--batch-sizes", default="1,3")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:

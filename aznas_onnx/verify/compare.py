@@ -44,10 +44,10 @@ _TOLERANCE, _QUANTISED_TOLERANCE = 1e-3, 3e-2
 _MOST_STEPS = 0.7  # of what two samples differ by; with coarser rounding two networks cannot be told apart
 _COPIES = 6  # of all weights: as read, drawn, with more outputs, serialised, in ONNX Runtime and in torch
 _NUDGE = 1e-7  # about the last bit of single precision
-_BEYOND_NOISE = 100.0  # times what such a nudge does is a difference that rounding does not explain
+_BEYOND_NOISE = 1000.0  # times what such a nudge does is a difference that rounding does not explain
 _DRAWS = 3
-_SIZES = 0.5  # standard deviation of the logarithms of the samples' sizes
-_FEWEST_SAMPLES = 2  # that weights are rescaled on
+_SIZES = 0.25  # standard deviation of the logarithms of the samples' sizes
+_FEWEST_SAMPLES = 4  # that weights are rescaled on
 # Operators that round what they read to integers.
 _ROUNDS = re.compile(r"^(Dynamic)?Quantize|^Q(Linear|Gemm|Attention)|Integer")
 _MOVES = frozenset(
@@ -262,6 +262,8 @@ def _samples(shape: tuple[int, ...], batch_axis: int, rng: np.random.Generator) 
     for other in {*range(len(shape))} - {batch_axis}:
         profile = [size if axis in (batch_axis, other) else 1 for axis, size in enumerate(shape)]
         values = values + rng.standard_normal(profile)
+    own = tuple(axis for axis in range(len(shape)) if axis != batch_axis)
+    values = values / np.sqrt(np.mean(np.square(values), axis=own, keepdims=True) + 1e-12)
     sizes = np.exp(_SIZES * rng.standard_normal([n if axis == batch_axis else 1 for axis, n in enumerate(shape)]))
     return np.asarray(values * sizes)
 
