@@ -141,9 +141,7 @@ def run_reference(model: onnx.ModelProto, feeds: Mapping[str, Array], own: Model
     for output in loose.graph.output:  # a file may declare a shape that holds at its own batch size only
         if output.HasField("type"):
             output.type.tensor_type.ClearField("shape")
-    loose.graph.output.extend(
-        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in plan.look_ups
-    )
+    loose.graph.output.extend(onnx.ValueInfoProto(name=name) for name in plan.look_ups)
     names = [output.name for output in loose.graph.output]
     try:
         session = runtime.InferenceSession(loose.SerializeToString(), options, providers=["CPUExecutionProvider"])

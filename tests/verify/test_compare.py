@@ -171,6 +171,15 @@ def test_deep_networks_pass_on_what_samples_differ_in() -> None:
     assert verify(network(body, {"x": ("N", 3, 8, 8)}, constants), feed_zeros=True).verdict is Verdict.DIFFERS
 
 
+def test_a_quantised_table_is_looked_up_here_and_there() -> None:
+    body = "r = Gather (table, ids)  e = DequantizeLinear (r, s, z)  m = MatMul (e, w)  y = Relu (m)"
+    table = (40 * weights(50, 8)).astype(np.int8)
+    constants = {"table": table, "s": np.float32(0.02), "z": np.int8(3), "w": weights(8, 5)}
+    model = network(body, {"ids": ("N", 6)}, constants, input_type=onnx.TensorProto.INT64)
+    assert verify(model).agrees
+    assert verify(model, feed_zeros=True).verdict is Verdict.DIFFERS
+
+
 def test_a_constant_proves_nothing() -> None:
     body = "c = Conv (x, w)  s = Sign (c)  a = Abs (s)  y = GlobalAveragePool (a)"
     result = verify(network(body, {"x": ("N", 3, 8, 8)}, {"w": weights(8, 3, 3, 3)}))

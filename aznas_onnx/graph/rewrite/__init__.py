@@ -35,7 +35,7 @@ from aznas_onnx.graph.rewrite import (
 from aznas_onnx.graph.rewrite.duplicates import merge_duplicates
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.preprocessing import strip_preprocessing
-from aznas_onnx.graph.rewrite.quantisation import strip_fake_quantisation
+from aznas_onnx.graph.rewrite.quantisation import dequantise_tables, strip_fake_quantisation
 from aznas_onnx.graph.rewrite.restore import restore_folded
 from aznas_onnx.graph.rewrite.rewriting import Rewrite, apply, counted
 from aznas_onnx.graph.rewrite.transposes import turn_regions
@@ -85,6 +85,7 @@ def decompose(graph: Graph, *, keep_quantisation: bool = False) -> tuple[Graph, 
     editor = Editor(graph, protected={name for node in graph.nodes for name in captured(node)})
     quantised = apply(editor, integers.REWRITES)
     _refuse_integers(editor)
+    dequantise_tables(editor)
     changes: tuple[str, ...] = ()
     if quantised:
         changes = (f"quantised operators taken as the float ones that they stand for: {counted(quantised.items())}",)

@@ -227,7 +227,11 @@ def _sum_of_products(editor: Editor, node: Node) -> str | None:
 def _scale_of(editor: Editor, name: str) -> str | None:
     """Return the scale that a tensor was quantised with by a node; None for a constant, or where nothing says it."""
     producer = editor.producer(name)
-    while producer is not None and producer.is_op(*_MOVES):
+    while producer is not None and producer.is_op(*_MOVES, "Gather"):
+        for output in producer.outputs[:1]:  # rows of a table of integers, which others read as floats
+            for reader in editor.readers(output):
+                if reader.is_op("DequantizeLinear"):
+                    return reader.inputs[1]
         producer = editor.producer(producer.inputs[0])
     if producer is None:
         return None

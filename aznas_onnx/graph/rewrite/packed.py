@@ -42,7 +42,8 @@ def floats(
     def read() -> Array:
         data = [None if constant is None or constant.read is None else constant.read() for constant in constants]
         values: Array = np.asarray(compute(*data), dtype=np.float32)
-        return values.reshape(shape)
+        values.shape = shape
+        return values
 
     return editor.add_constant(Constant(shape=shape, dtype=np.dtype(np.float32), read=read, storage=storage), made)
 

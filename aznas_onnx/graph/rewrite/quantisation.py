@@ -25,7 +25,7 @@ from aznas_onnx.graph.rewrite.patch import VERSIONS, Patch
 from aznas_onnx.graph.rewrite.rewriting import plural
 from aznas_onnx.graph.rewrite.signs import is_nonnegative
 
-__all__ = ["strip_fake_quantisation"]
+__all__ = ["dequantise_tables", "strip_fake_quantisation"]
 
 _QUANTIZE = ("QuantizeLinear", "com.microsoft::QuantizeLinear")
 _DEQUANTIZE = ("DequantizeLinear", "com.microsoft::DequantizeLinear")
@@ -45,8 +45,6 @@ def strip_fake_quantisation(editor: Editor) -> tuple[str, ...]:
     """Remove quantise-dequantise pairs from activations; return what was done in words for the user."""
     if not editor.has(*_QUANTIZE, *_DEQUANTIZE, "DynamicQuantizeLinear"):
         return ()
-    for node in editor.nodes(*_DEQUANTIZE):
-        _dequantise_table(editor, node)
     pairs = restored = 0
     for node in editor.nodes(*_QUANTIZE):
         _drop_integer_clip(editor, node)
@@ -80,26 +78,50 @@ def _store_floats(editor: Editor, node: Node, stored: Constant) -> None:
         editor.substitute(node, made)
 
 
-def _dequantise_table(editor: Editor, node: Node) -> None:
-    """Dequantise a table of integers before rows of it are looked up, and not after: it is a weight."""
-    moves: list[Node] = []
-    producer = editor.producer(node.inputs[0])
-    while producer is not None and producer.is_op(*_SELECTS) and editor.is_private(producer.outputs[0]):
-        moves.append(producer)
-        producer = editor.producer(producer.inputs[0])
-    scale = editor.constant(node.inputs[1])
-    if not moves or scale is None or scale.elements != 1 or node.attributes.get("block_size"):
-        return
-    table = editor.constant(moves[-1].inputs[0])
-    if table is None or table.is_float:
-        return
-    patch = Patch(editor, node)
-    name = patch.add("DequantizeLinear", moves[-1].inputs[0], *node.inputs[1:], attributes=node.attributes)
-    for move in reversed(moves):
-        output = node.outputs[0] if move is moves[0] else editor.unique(f"{move.outputs[0]}/real")
-        patch.extend(replace(move, inputs=(name, *move.inputs[1:]), outputs=(output,)))
-        name = output
-    patch.apply()
+def dequantise_tables(editor: Editor) -> None:
+    """Dequantise tables of integers before rows of them are looked up, and not after: they are weights."""
+    for node in editor.nodes("Gather"):
+        maker = editor.producer(node.inputs[0])
+        table = editor.constant(node.inputs[0])
+        ends = [maker] if maker is not None and maker.is_op("DequantizeLinear") else _ends(editor, node.outputs[0])
+        operands = {end.inputs[1:] for end in ends or ()}
+        stored = editor.constant(maker.inputs[0]) if maker is not None and maker in (ends or ()) else table
+        if stored is None or stored.is_float or not ends or len(operands) != 1 or ends[0].attributes.get("block_size"):
+            continue
+        name = ends[0].inputs[0] if stored is not table else node.inputs[0]
+        scale = editor.constant(ends[0].inputs[1])
+        if scale is None or scale.elements != 1:
+            continue
+        standard = replace(ends[0], domain="", version=VERSIONS["DequantizeLinear"], attributes={})
+
+        def compute(*data: Array | None, standard: Node = standard) -> Array:
+            return evaluate(standard, data)[0]
+
+        made = floats(editor, name, stored.shape, compute, name, *ends[0].inputs[1:])
+        if made is None:
+            continue
+        editor.update(node, inputs=(made, *node.inputs[1:]))
+        if stored is table:
+            for end in ends:
+                current = editor.current(end)
+                if current is not None:
+                    editor.substitute(current, current.inputs[0])
+
+
+def _ends(editor: Editor, name: str) -> list[Node] | None:
+    """Return the nodes that dequantise a tensor behind what moves its elements; None where anything else reads it."""
+    found: list[Node] = []
+    for reader in editor.readers(name):
+        if reader.is_op("DequantizeLinear"):
+            found.append(reader)
+        elif reader.is_op(*_SELECTS) and reader.inputs[0] == name:
+            behind = _ends(editor, reader.outputs[0])
+            if behind is None:
+                return None
+            found += behind
+        elif not reader.is_op("Shape", "Size"):
+            return None
+    return found
 
 
 def _pad_with_floats(editor: Editor, node: Node) -> None:
