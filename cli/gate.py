@@ -157,9 +157,7 @@ _positive = click.FloatRange(min=0, min_open=True)
     metavar="FILE.toml",
     help="Rules; options override them.  [default: aznas.toml or pyproject.toml, here or above]",
 )
-@click.option(
-    "--allow-python", is_flag=True, help="Run the Python files that the policy names, such as proxies of your own."
-)
+@click.option("--allow-python", is_flag=True, help="Execute Python files that the policy names: proxies of your own.")
 @click.option("--no-policy", is_flag=True, help="Follow the options alone, whatever file there is.")
 @click.option(
     "--format",
@@ -198,7 +196,7 @@ def gate(
 
     Rules come from [gate] in aznas.toml, or [tool.aznas.gate] in pyproject.toml, and from options, which come first.
     In GitHub Actions the reasons become annotations and a step summary. The files are read and scored in a process of
-    its own; whatever ends it is no decision.
+    their own, and whatever ends it is no decision.
 
     \b
     Examples:

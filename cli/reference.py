@@ -24,6 +24,7 @@ from aznas_onnx.cli.options import (
     keep_graph_option,
     limit_option,
     seeds_option,
+    time_limit_option,
     value_option,
 )
 from aznas_onnx.cli.spaces import space_options
@@ -86,6 +87,7 @@ def reference() -> None:
 @value_option
 @cut_option
 @keep_graph_option
+@time_limit_option
 def build(
     models: tuple[str, ...],
     output: Path,
@@ -96,6 +98,7 @@ def build(
     classes: int | None,
     sample: int,
     sample_seed: int,
+    time_limit: float | None,
     **settings: Any,
 ) -> int:
     """Score networks, or a sample of a space, and keep the scores with the settings that they depend on.
@@ -103,11 +106,13 @@ def build(
     Exit status: 0 done, 2 bad usage or nothing scored, 3 some were not scored, 130 interrupted (what was scored until
     then is kept).
     """
-    limits = {key: settings.pop(key) for key in ("macs", "params", "layers")}
+    counts = [settings.pop(count) for count in ("macs", "params", "layers")]
     if bool(models) == bool(space):
         raise SettingsError("a reference is built from networks or from a --space; give one of the two")
     from aznas_onnx.gating.building import BuildInterrupted, build_from_models, build_from_space
+    from aznas_onnx.graph.limits import within
 
+    settings["limits"] = within(time_limit)
     command = f"aznas {shlex.join(sys.argv[1:])}"
     name = name or output.stem
     total = len(models) or sample
@@ -121,11 +126,8 @@ def build(
                 from aznas_onnx.spaces import get
 
                 options = {"resolution": resolution, "num_classes": classes}
-                budget = Budget(
-                    macs=Limit(*(limits["macs"] or ())),
-                    params=Limit(*(limits["params"] or ())),
-                    layers=Limit(*(limits["layers"] or ())),
-                )
+                macs, params, layers = (Limit(*(ends or ())) for ends in counts)
+                budget = Budget(macs=macs, params=params, layers=layers)
                 drawn_from = get(space, **{key: value for key, value in options.items() if value is not None})
                 population = build_from_space(
                     drawn_from,
@@ -157,7 +159,8 @@ def build(
 @input_option
 @value_option
 @cut_option
-def add(name: str, models: tuple[str, ...], **settings: Any) -> int:
+@time_limit_option
+def add(name: str, models: tuple[str, ...], time_limit: float | None, **settings: Any) -> int:
     """Score further networks as the population's were, and add them to its file.
 
     A network that is there already under the same name is replaced. What the population was scored with decides:
@@ -168,9 +171,11 @@ def add(name: str, models: tuple[str, ...], **settings: Any) -> int:
     """
     from aznas_onnx.gating import Population
     from aznas_onnx.gating.building import BuildInterrupted, add_models
+    from aznas_onnx.graph.limits import within
     from aznas_onnx.results import Status
 
     population = Population.read(name)
+    settings["limits"] = within(time_limit)
     try:
         with _progress(len(models)) as show:
             joined, scores = add_models(population, models, on_result=show, **settings)

@@ -102,7 +102,7 @@ def score(
     settings["input_shapes"] = input_shapes
     if reference is not None and (aggregation != "log-rank" or PROXIES.weights(settings["proxies"] or ())):
         raise click.UsageError("a --reference ranks by log-rank (Eq. 12), each proxy once; leave it out, or the rest")
-    population = None if reference is None else _scored_alike(ctx, reference, models, settings)
+    population = None if reference is None else _scored_alike(ctx, reference, models, settings, time_limit)
     scored: list[ProxyScores] = []
     interrupted = False
     try:
@@ -154,17 +154,20 @@ def _score_all(
         score_many(models, **settings, limits=within(time_limit), profile=profile, on_result=advance)
 
 
-def _scored_alike(ctx: click.Context, name: str, models: Sequence[str], settings: dict[str, Any]) -> Population:
+def _scored_alike(
+    ctx: click.Context, name: str, models: Sequence[str], settings: dict[str, Any], time_limit: float | None
+) -> Population:
     """Return a population; fill in the settings that it was scored with, and refuse those that are others."""
     from aznas_onnx.gating import find_population
     from aznas_onnx.gating.building import check_comparable
+    from aznas_onnx.graph.limits import within
 
     population = find_population(name)
     own = population.settings.as_scoring()
     settings |= {key: own[key] for key in own if ctx.get_parameter_source(key) is ParameterSource.DEFAULT}
     if ctx.get_parameter_source("proxies") is ParameterSource.DEFAULT:
         settings["proxies"] = _proxies_for(population)
-    check_comparable(population, models, **settings)
+    check_comparable(population, models, limits=within(time_limit), **settings)
     return population
 
 

@@ -189,7 +189,7 @@ def _settings(scoring: Mapping[str, Any]) -> PopulationSettings:
     """Return what decides whether scores compare, but for the input; from the arguments of scoring."""
     from aznas_onnx.scoring import ScoreSettings
 
-    settings = ScoreSettings.of(**scoring)
+    settings = ScoreSettings.of(**{name: value for name, value in scoring.items() if name != "limits"})
     return PopulationSettings(
         effort=settings.effort.value,
         batch_size=settings.batch_size,

@@ -36,7 +36,7 @@ class SampleInput:
         ModelError
             If it cannot be read.
         """
-        reading = ("input_shapes", "cut_at", "values", "keep_graph")
+        reading = ("input_shapes", "cut_at", "values", "keep_graph", "limits")
         model = prepare(source, **{name: scoring[name] for name in reading if name in scoring})
         plan = model.inputs
         return cls(

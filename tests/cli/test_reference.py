@@ -83,6 +83,16 @@ def test_networks_that_fail_are_told_and_the_rest_kept(folder: Path, capsys: pyt
     assert "aznas: bad.onnx" in captured.err
 
 
+def test_the_time_for_reading_is_given_as_its_refusal_says(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    networks = ["net4.onnx", "net6.onnx"]
+    assert run([*BUILD, *networks, "--time-limit", "1e-9"]) == 2
+    assert "or allow more with --time-limit SECONDS" in capsys.readouterr().err
+    assert run([*BUILD, *networks, "--time-limit", "60"]) == 0
+    assert run(["reference", "add", "ours.json", "net8.onnx", "--time-limit", "1e-9"]) == 2
+    assert "or allow more with --time-limit SECONDS" in capsys.readouterr().err
+    assert run(["reference", "add", "ours.json", "net8.onnx", "--time-limit", "60"]) == 0
+
+
 def test_a_space_is_sampled_within_its_budget(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--space", "nb201", "--resolution", "8", "--flops", "1M:4M", "--sample", "3", "--name", "small cells"]
     assert run([*BUILD, *options]) == 0
