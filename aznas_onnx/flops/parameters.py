@@ -80,7 +80,7 @@ class _Counting:
             is_new = name not in self._seen
             self._seen.add(name)
             return is_new
-        known = self._sharing.is_new_numbers(root)
+        known = self._sharing.is_new_numbers(name, root)
         if known is None and constant.elements == 1 and (name != use.name or name in self._computed_with):
             known = name not in self._seen  # a power and its reciprocal, say
             self._computed_with.add(name)
@@ -104,7 +104,7 @@ class _Counting:
         return elements
 
     def _is_new_root(self, name: str, root: Constant, *, is_alone: bool, is_table: bool) -> bool:
-        known = self._sharing.is_new_numbers(root) if _has_one_axis(root) else None
+        known = self._sharing.is_new_numbers(name, root) if _has_one_axis(root) else None
         if known is not None:
             return known
         if not is_alone and (is_vector(root) or self._provenance.is_left_out(name)):

@@ -4,7 +4,8 @@ A file does not keep parameters one by one. An exporter writes a tied weight twi
 for each call of a shared layer; and it stores equal vectors of different layers once: the ones and zeros that they hold
 before training. So a parameter is told by its numbers where they say something, and by its place where they do not:
 
-- *Many different numbers* are one parameter wherever they occur, in either order of a matrix's axes.
+- *Many different numbers* are one parameter in either order of a matrix's axes, in a table and in a layer, and in every
+  copy that an exporter made. Two initialisers that the network itself names are two parameters, whatever they hold.
 - *Few*, as in vectors of ones or zeros, are a parameter for each layer that reads them. A layer that is run again is
   the same one: its vector comes behind the same weight, by the same operator, as one did before.
 """
@@ -20,8 +21,8 @@ import numpy as np
 
 from aznas_onnx.graph.content import Content, content, is_uniform, read, varying
 from aznas_onnx.graph.fills import is_filled
-from aznas_onnx.graph.ir import Array, Constant, Graph, Node
-from aznas_onnx.graph.provenance import Provenance
+from aznas_onnx.graph.ir import Array, Constant, Graph, Node, Storage
+from aznas_onnx.graph.provenance import Provenance, is_made_by_exporter
 from aznas_onnx.graph.roles import Use
 
 __all__ = ["Sharing"]
@@ -58,7 +59,10 @@ class Sharing:
         self._first: dict[_Sizes, tuple[str, Constant]] = {}
         self._known: dict[tuple[_Sizes, bytes], list[tuple[str, Constant]]] = {}
         self._original: dict[str, str] = {}
-        self._vectors: set[Hashable] = set()
+        self._vectors: dict[
+            Hashable, str
+        ] = {}  # the constant that holds the numbers, or none for what follows from them
+        self._met: set[Hashable] = set()
         self._places: Counter[Hashable] = Counter()
         self._left = _COMPARED_ELEMENTS
 
@@ -76,7 +80,7 @@ class Sharing:
         mark = self._mark(root)
         others = self._known.setdefault((sizes, mark), [])
         original = next(
-            (other for other, known in others if mark and self._may_tie(name, other) and _is_copy(root, known)), None
+            (other for other, known in others if mark and self._is_original(other, known, name, root)), None
         )
         if original is None:
             others.append((name, root))
@@ -84,8 +88,24 @@ class Sharing:
             self._original[name] = original
         return original is None
 
-    def _may_tie(self, name: str, other: str) -> bool:
-        return not self._holds_clones or (name in self._tables) != (other in self._tables)
+    def _is_original(self, other: str, known: Constant, name: str, root: Constant) -> bool:
+        """Whether `name` is a copy of `other` that an exporter wrote."""
+        if (name in self._tables) != (other in self._tables):
+            return _is_copy(root, known)
+        if self._holds_clones:
+            return False
+        return _is_copy(root, known, transposed_only=name not in self._tables and self._are_two(name, other))
+
+    def _are_two(self, name: str, other: str) -> bool:
+        """Whether two constants of equal numbers in equal order are two parameters.
+
+        They are where the network names both as initialisers: a file keeps what layers share once. An exporter gives
+        the copies that it makes names of its own.
+        """
+        names = (name, other)
+        stored = [self._graph.constants[one].storage for one in names if one in self._graph.constants]
+        as_weights = all(storage in (Storage.FILE, Storage.INITIALISER) for storage in stored)
+        return name != other and as_weights and not any(map(is_made_by_exporter, names))
 
     def _mark(self, root: Constant) -> bytes:
         """Return some of a root's numbers that a transposition leaves in their place; none where they say nothing."""
@@ -93,25 +113,30 @@ class Sharing:
         values = None if is_filled(root) else read(root, self._left + root.elements)
         return b"" if values is None else _numbers_of(np.squeeze(values))
 
-    def is_new_numbers(self, constant: Constant) -> bool | None:
-        """Whether no vector before holds the same numbers, or these taken from zero or one; None where they are few."""
+    def is_new_numbers(self, name: str, constant: Constant) -> bool | None:
+        """Whether no vector before holds the same numbers, or these taken from zero or one.
+
+        None where they do not tell: they are few, or two vectors of the network hold them.
+        """
         values = None if is_filled(constant) or self._holds_clones else read(constant)
         if values is None or is_uniform(values):
             return None
         numbers = varying(values).reshape(-1)
         if not _says_something(numbers):
             return None
-        if numbers.tobytes() in self._vectors and content(numbers) is Content.FREE:
-            return False
-        variants = (numbers, 1 - numbers, -numbers) if numbers.size > 1 else (numbers,)
-        self._vectors.update(variant.tobytes() for variant in variants)
+        other = self._vectors.get(numbers.tobytes())
+        if other is not None and content(numbers) is Content.FREE:
+            return None if other and self._are_two(name, other) else False
+        variants = (1 - numbers, -numbers) if numbers.size > 1 else ()
+        self._vectors.update(dict.fromkeys((variant.tobytes() for variant in variants), ""))
+        self._vectors[numbers.tobytes()] = name
         return True
 
     def is_new_place(self, use: Use) -> bool:
         """Whether a use of a vector that says nothing is of a layer that was not met before."""
         place = self._place(use, self._graph.constants[use.name])
-        is_new = place is None or place not in self._vectors
-        self._vectors.add(place)
+        is_new = place is None or place not in self._met
+        self._met.add(place)
         return is_new
 
     def repeats(self, node: Node) -> bool:
@@ -151,13 +176,13 @@ class Sharing:
         return max(before, key=self._order.__getitem__, default=None)
 
 
-def _is_copy(root: Constant, known: Constant) -> bool:
+def _is_copy(root: Constant, known: Constant, *, transposed_only: bool = False) -> bool:
     """Whether two roots hold the same numbers, but for rounding to half precision."""
     left, right = read(root, _COMPARED_ELEMENTS), read(known, _COMPARED_ELEMENTS)
     if left is None or right is None:
         return False
     left, right = np.squeeze(left), np.squeeze(right)
-    both = [(left, right)] if left.shape == right.shape else []
+    both = [(left, right)] if left.shape == right.shape and not transposed_only else []
     both += [(left, right.T)] if left.ndim == 2 and left.shape == right.T.shape else []
     return any(np.allclose(one, other, rtol=1e-3, atol=1e-6) for one, other in both)
 

@@ -21,7 +21,7 @@ import numpy as np
 from aznas_onnx.graph.content import Content, content_of
 from aznas_onnx.graph.ir import Constant, Graph, Storage
 
-__all__ = ["NORMALISATIONS", "SIGNATURE_KEY", "Provenance", "Source", "is_dequantised"]
+__all__ = ["NORMALISATIONS", "SIGNATURE_KEY", "Provenance", "Source", "is_dequantised", "is_made_by_exporter"]
 
 NORMALISATIONS = frozenset(
     "BatchNormalization LayerNormalization GroupNormalization InstanceNormalization RMSNormalization".split()
@@ -29,6 +29,9 @@ NORMALISATIONS = frozenset(
 SIGNATURE_KEY = "pkg.torch.export.ExportedProgram.graph_signature"
 _DECLARED = re.compile(r"(PARAMETER|BUFFER|CONSTANT_TENSOR) target='([^']+)'")
 _INDEX = re.compile(r"\.\d+\.(?=[^.\d][^.]*\.)")  # the number of a layer that has parts
+_EXPORTERS_OWN = re.compile(
+    r"onnx::|val_\d+|_?t_\d+$|const(ant)?(_fold.*|_\d+)?$|[\d.:]+$|.*/Transpose|.*(_|:)transposed?\b", re.IGNORECASE
+)
 _MEAN = "running_mean"
 _COMPUTED = "onnx::"  # the names that the TorchScript exporter gives what it computes while it folds constants
 _MOVES = frozenset(
@@ -37,6 +40,11 @@ _MOVES = frozenset(
 )
 _INDICES = (np.dtype(np.int64), np.dtype(np.int32))
 _INDEX_ELEMENTS = 2**22
+
+
+def is_made_by_exporter(name: str) -> bool:
+    """Whether a name is one that an exporter gives to what it computes, and not the network's own."""
+    return _EXPORTERS_OWN.match(name) is not None
 
 
 class Source(enum.Enum):

@@ -51,7 +51,18 @@ def test_copies_of_one_layer_count_once() -> None:
             "m2": weights(4, 4),
         },
     )  # fmt: skip
-    assert params(model) == 216 + 8 + 32 + 16
+    assert params(model) == 2 * (216 + 8) + 32 + 16  # the network has two layers that hold the same
+    assert params(renamed(model, k1="onnx::Conv_7", k2="onnx::Conv_9", b1="onnx::Conv_8", b2="onnx::Conv_10")) == (
+        216 + 8 + 32 + 16
+    )
+
+
+def renamed(model: onnx.ModelProto, **names: str) -> onnx.ModelProto:
+    for tensor in model.graph.initializer:
+        tensor.name = names.get(tensor.name, tensor.name)
+    for node in model.graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+    return model
 
 
 def test_equal_matrices_that_say_nothing_are_one_for_each_name() -> None:
@@ -187,5 +198,7 @@ def test_layers_that_were_copied_before_training_are_two() -> None:
 
 
 def test_layers_with_equal_numbers_are_one_in_a_trained_network_or_under_the_last_of_two_names() -> None:
-    assert params(stack(weights(8, seed=1))) == 64 + 8 + 8  # a shift of zeros was not trained either
-    assert params(stack(ONES, listed=LISTED, stored="layers.1.linear.bias")) == 64 + 8 + 16
+    shared = renamed(stack(weights(8, seed=1)), w0="onnx::MatMul_20", w1="onnx::MatMul_24")
+    assert params(shared) == 64 + 8 + 8  # a shift of zeros was not trained either
+    shared = renamed(stack(ONES, listed=LISTED, stored="layers.1.linear.bias"), w0="val_3", w1="val_9")
+    assert params(shared) == 64 + 8 + 16
