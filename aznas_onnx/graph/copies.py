@@ -25,6 +25,7 @@ __all__ = ["BROADCASTING", "Rows", "with_one_row"]
 
 _MOST_COMPARED = 2**22  # elements of a constant whose rows are compared
 _MOST_TRACED = 500  # tensors that are looked at in one walk
+_DEEPEST = 200  # nodes from what repeats a row to where it meets the samples; each takes two calls
 _REPEATING = ("Expand", "Tile", "ConstantOfShape")  # whose last operand says how many rows there are
 
 BROADCASTING = ("Add", "Sub", "Mul", "Div", "Pow", "Where", "Min", "Max", "Mod", "PRelu", "And", "Or", "Equal")
@@ -63,6 +64,7 @@ class Rows:
         self.found = found
         self._producers: dict[str, Node] = {}
         self._traced: dict[tuple[str, int], dict[str, int] | None] = {}
+        self._depth = 0
 
     def add(self, node: Node) -> None:
         """Record a node of the walk."""
@@ -81,8 +83,10 @@ class Rows:
         """
         if (name, axis) not in self._traced:
             self._traced[name, axis] = None  # also for a chain that is too long to follow
-            if len(self._traced) <= _MOST_TRACED:
+            if len(self._traced) <= _MOST_TRACED and self._depth < _DEEPEST:
+                self._depth += 1
                 self._traced[name, axis] = self._trace(name, axis)
+                self._depth -= 1
         return self._traced[name, axis]
 
     def _trace(self, name: str, axis: int) -> dict[str, int] | None:

@@ -113,8 +113,8 @@ class _Budget:
         )
 
     def remind(self, signal_number: int, frame: FrameType | None) -> None:
-        """Refuse from a timer: for what draws on the budget too seldom."""
-        if self.is_open:
+        """Refuse from a timer, for what draws on the budget too seldom; it counts the work of all threads."""
+        if self.is_open and time.thread_time() > self._ends_s:
             self.refuse()
 
 

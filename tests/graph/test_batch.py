@@ -404,3 +404,17 @@ def test_kinds_that_are_expanded_to_the_batch_are_one_row() -> None:
     body = "t = Gather (types, kinds)  y = Add (x, t)"
     constants = {"types": weights(3, 6), "kinds": np.zeros((2, 4), dtype=np.int64)}
     check(network(body, {"x": (2, 4, 6)}, constants))
+
+
+def test_rows_that_were_repeated_too_far_above_leave_the_file_its_own_batch() -> None:
+    chain = "\n".join(f"a{index + 1} = Neg (a{index})" for index in range(600))
+    body = f"""
+        s = Constant <value_ints = [2, 4, 1, 1]> ()
+        a0 = Expand (t, s)
+        {chain}
+        c = Conv (x, w)
+        y = Add (c, a600)
+    """
+    constants = {"t": weights(1, 4, 1, 1), "w": weights(4, 3, 3, 3)}
+    prepared = prepare(network(body, {"x": (2, 3, 8, 8)}, constants))
+    assert "(2, 4, 1, 1)" in prepared.fixed_batch

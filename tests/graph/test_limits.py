@@ -36,6 +36,19 @@ def test_a_refusal_that_a_pass_takes_for_the_models_own_comes_again() -> None:
         _swallow_and_go_on()
 
 
+def test_what_other_threads_do_is_not_held_against_a_reading() -> None:
+    with reading(Limits(reading_s=0.05)):
+        other = threading.Thread(target=_work, args=(0.3,))
+        other.start()
+        other.join()
+
+
+def _work(seconds: float) -> None:
+    until_s = time.process_time() + seconds
+    while time.process_time() < until_s:
+        pass
+
+
 def _work_for_ever() -> None:
     while True:
         time.process_time()
