@@ -25,6 +25,10 @@ def anchors(sizes: tuple[int, ...]) -> npt.NDArray[np.float64]:
     return np.stack([np.concatenate(xs), np.concatenate(ys)])[None]
 
 
+def in_bfloat16(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    return (values.astype(np.float32).view(np.uint32) & 0xFFFF0000).view(np.float32)
+
+
 def boxes(size: int) -> npt.NDArray[np.float64]:
     """Corners of nine boxes around each cell of a grid, as RetinaNet has them."""
     around = np.array([[-a * b, -a / b, a * b, a / b] for a in (22.6, 32.0, 40.3) for b in (0.7, 1.0, 1.4)])
@@ -79,6 +83,9 @@ FREE = {
     "two heads": weights(2, 9, 9),
     "table, repeated for each sample": np.broadcast_to(weights(1, 9, 8), (4, 9, 8)),
     "half precision": weights(64, 16).astype(np.float16),
+    "two classes in bfloat16": in_bfloat16(0.01 * weights(25_088, 2)),
+    "scales in half precision": (1 + 0.05 * weights(4096)).astype(np.float16),
+    "scales in bfloat16": in_bfloat16(1 + 0.05 * weights(4096)),
     "pruned": weights(32, 32) * (weights(32, 32, seed=1) > 0.6),
     "random walk": np.cumsum(weights(16, 8), axis=0),
 }
