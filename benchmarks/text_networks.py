@@ -115,7 +115,7 @@ def row(path: Path) -> str:
     shapes = {"input_ids": (1, TOKENS)}
     verified = verify(str(path), batch_size=2, input_shapes=shapes)
     scores = score(str(path), batch_size=8, input_shapes=shapes)
-    difference = f"{verified.relative_difference:.1e}" + ("" if verified.agrees else " (differs)")
+    difference = f"{verified.relative_difference:.1e}" + ("" if verified.agrees else f" ({verified.verdict.value})")
     values = " | ".join(f"{scores.proxies[name].mean:.4f}" for name in ("expressivity", "trainability"))
     return f"{difference} | {scores.blocks} | {scores.params:,} | {values}"
 
