@@ -57,7 +57,7 @@ def read_bytes(path: str | os.PathLike[str], what: str, *, most_bytes: int = _MO
         If it cannot be read, is no regular file, or is too large.
     """
     try:
-        # A pipe that nobody writes to would be waited for.
+        # Reading a pipe without a writer would wait for one.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         with os.fdopen(descriptor, "rb") as stream:
             mode = os.fstat(stream.fileno()).st_mode

@@ -1,6 +1,6 @@
 """Text from outside, made harmless for the format that it enters: one function for each format.
 
-Names of files, nodes and tensors, and what was read from studies and tables, are written by others. Whoever shows them
+Names of files, nodes and tensors, and what was read from studies and tables, are written by others. What shows them
 calls one of these functions, so that no name steers a terminal or a CI system, is markup, or is a formula.
 """
 

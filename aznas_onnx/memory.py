@@ -34,7 +34,7 @@ def check_memory(needed_bytes: int, what: str, remedy: str) -> None:
     there_is = available_bytes()
     if there_is is not None and needed_bytes > there_is:
         raise SettingsError(
-            f"{what} takes about {in_words(needed_bytes)} of memory, and {in_words(there_is)} can be had; {remedy}"
+            f"{what} takes about {in_words(needed_bytes)} of memory, and {in_words(there_is)} are available; {remedy}"
         )
 
 

@@ -1,4 +1,4 @@
-"""Files that nobody means well with, each read, scored or gated in a process that may crash or hang without harm.
+"""Files that are damaged or made to harm, each read, scored or gated in a process that may crash or hang without harm.
 
     python -m benchmarks.hostile inspect --count 10000 -o build/inspect.jsonl     mutated files, by seed
     python -m benchmarks.hostile score --count 2000 -o build/score.jsonl

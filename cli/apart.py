@@ -259,7 +259,7 @@ def _called(work: Callable[..., Any], arguments: tuple[Any, ...], tell: Tell) ->
     except AznasError as error:
         return "error", str(error)
     except SystemExit as error:
-        return "error", f"the code that it ran ended the process (SystemExit: {error.code})"
+        return "error", f"a Python file that the gate executed ended its process (SystemExit: {error.code})"
     except MemoryError:
         return "error", "there is not enough memory to read and score the files"
     except BaseException as error:  # noqa: BLE001 - told by the process that reports

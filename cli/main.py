@@ -57,7 +57,7 @@ class _LazyGroup(click.Group):
             forget_stdout()
             return DONE  # the reader, `head` perhaps, has seen enough
         except SystemExit as error:  # of a Python file that the command ran: its status would be taken for ours
-            raise AznasError(f"the code that it ran ended the command (SystemExit: {error.code})") from error
+            raise AznasError(f"a Python file that the command executed ended it (SystemExit: {error.code})") from error
         return result
 
 

@@ -287,7 +287,9 @@ def _block_summary(inspection: Inspection) -> str:
 
 
 def _verification_text(verification: Verification) -> str:
-    verdict = {"agrees": "agrees with", "differs": "DIFFERS FROM"}.get(verification.verdict.value, "CANNOT TELL beside")
+    verdict = {"agrees": "agrees with", "differs": "DIFFERS FROM"}.get(
+        verification.verdict.value, "CANNOT BE COMPARED WITH"
+    )
     others = len(verification.outputs) - 1
     among = f", the worst of {others + 1} outputs" if others else ""
     return (

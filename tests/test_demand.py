@@ -65,7 +65,7 @@ def test_two_million_steps_are_not_begun() -> None:
 def test_what_needs_more_memory_than_there_is_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "available_bytes", lambda: 2 * 10**8)
     with pytest.raises(
-        SettingsError, match=r"at batch size 64 takes about .* of memory, and 200 MB can be had; most of"
+        SettingsError, match=r"at batch size 64 takes about .* of memory, and 200 MB are available; most of"
     ):
         score(small(), device="cpu", batch_size=64)
     assert score(small(), device="cpu", batch_size=2, limits=Limits(scoring_s=60.0)).blocks
@@ -77,5 +77,5 @@ def test_weights_that_do_not_fit_are_not_copied(monkeypatch: pytest.MonkeyPatch)
     graph = prepare(model).graph
     monkeypatch.setattr(memory, "available_bytes", lambda: 10**9)
     check_copies(graph, 3, "reading")
-    with pytest.raises(SettingsError, match=r"m: comparing takes about 1.6 GB of memory, and 1.0 GB can be had"):
+    with pytest.raises(SettingsError, match=r"m: comparing takes about 1.6 GB of memory, and 1.0 GB are available"):
         check_copies(graph, 6, "m: comparing")

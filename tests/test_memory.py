@@ -80,7 +80,7 @@ def test_what_does_not_fit_is_refused_in_one_sentence(monkeypatch: pytest.Monkey
     check_memory(2 * 10**9, "scoring it", "take less")
     with pytest.raises(SettingsError) as caught:
         check_memory(20_100_000_000, "scoring it", "take less")
-    assert str(caught.value) == "scoring it takes about 20.1 GB of memory, and 2.0 GB can be had; take less"
+    assert str(caught.value) == "scoring it takes about 20.1 GB of memory, and 2.0 GB are available; take less"
 
 
 def test_sizes_in_words() -> None:

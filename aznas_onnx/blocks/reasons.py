@@ -20,8 +20,8 @@ def reason_for(network: Network, part: Part, kind: BlockKind) -> str:
     exit_ = network.data.nodes[inside.exit]
     count = len(inside.paths)
     if count == 1:
-        asked, added = _place(network.data, inside.entry), f"{exit_.op_type} {exit_.name!r} adds the answer"
-        return f"a stream that the samples did not begin asks {asked}, and {added}"
+        read, added = _place(network.data, inside.entry), f"{exit_.op_type} {exit_.name!r} adds the result to them"
+        return f"queries that do not depend on the samples attend to {read}, and {added}"
     paths = {2: "two", 3: "three", 4: "four"}.get(count, str(count))
     meeting = f"{paths} paths from {_place(network.data, inside.entry)} meet in {exit_.op_type} {exit_.name!r}"
     return f"{meeting}; {_detail(network.data, inside, kind)}"

@@ -2,7 +2,7 @@
 
 A file does not keep parameters one by one. An exporter writes a tied weight twice, the second time transposed, or once
 for each call of a shared layer; and it stores equal vectors of different layers once: the ones and zeros that they hold
-before training. So a parameter is told by its numbers where they say something, and by its place where they do not:
+before training. So a parameter is known by its numbers where they say something, and by its place where they do not:
 
 - *Many different numbers* are one parameter in either order of a matrix's axes, in a table and in a layer, and in every
   copy that an exporter made. Two initialisers that the network itself names are two parameters, whatever they hold.

@@ -98,7 +98,7 @@ def _search(graph: Graph, inputs: InputTable, limits: Limits) -> Reading:
     first, refusal, against = None, None, ""
     paired = inputs.pairs(likeliest)
     if paired:
-        against = f"input {paired!r} has two axes of that name"
+        against = f"input {paired!r} has two axes of the same symbol as axis {likeliest}"
     else:
         try:
             first = _best(graph, inputs, likeliest, limits)

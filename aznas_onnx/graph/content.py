@@ -63,7 +63,7 @@ def read(constant: Constant, limit: int = READ_ELEMENTS) -> Array | None:
     assert constant.read is not None  # or it would not be cheap
     try:
         return constant.read()
-    except ModelError:  # data that is not there: nobody else needs it
+    except ModelError:  # data that is not there: only this reads it
         return None
 
 

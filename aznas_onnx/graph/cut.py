@@ -44,7 +44,9 @@ def cut(model: onnx.ModelProto, names: Sequence[str]) -> tuple[onnx.ModelProto, 
     if not ends:
         close = difflib.get_close_matches(unknown[0], made, n=3)
         hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
-        raise SettingsError(f"--cut-at names {unknown[0]!r}, which no node makes and no node is called{hint}")
+        raise SettingsError(
+            f"--cut-at names {unknown[0]!r}, but no tensor that a node makes, and no node, has that name{hint}"
+        )
     shorter = onnx.ModelProto()
     shorter.CopyFrom(model)
     graph = shorter.graph

@@ -76,7 +76,10 @@ def gaps(graph: Graph, facts: Facts, primary: str, own: Collection[str]) -> tupl
     told = [node for node in unknown if first[node.operator] is node]
     sentences = [_reason(node) + _remedy(graph, facts, node, unknown, primary, own) for node in told[:_MOST_NAMED]]
     more = len(told) - len(sentences)
-    return (*sentences, *([f"so it is with {more} further operators, such as {told[-1].operator}"] if more else []))
+    return (
+        *sentences,
+        *([f"the same holds for {more} further operators, such as {told[-1].operator}"] if more else []),
+    )
 
 
 def _reason(node: Node) -> str:

@@ -181,7 +181,7 @@ class _Folding:
             return False
         try:
             first = constant.read().reshape(-1)[:_FEW]
-        except ModelError:  # data that is not there: nobody else needs it
+        except ModelError:  # data that is not there: only this reads it
             return False
         return np.unique(first).size > _FEW // 2
 

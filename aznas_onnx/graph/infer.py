@@ -254,7 +254,7 @@ def _infer_by_schema(node: Node, inputs: Sequence[Fact | None]) -> list[Fact]:
     found = schema(node.op_type, node.version, node.domain)
     if found is None:
         raise UnsupportedOperatorError(
-            f"node {node.name!r} has operator {node.operator}, which {_stranger(node)}; {_remedy(node)}"
+            f"node {node.name!r} has operator {node.operator}, which {_origin(node)}; {_remedy(node)}"
         )
     types: dict[str, onnx.TypeProto] = {}
     data: dict[str, onnx.TensorProto] = {}
@@ -277,7 +277,7 @@ def _infer_by_schema(node: Node, inputs: Sequence[Fact | None]) -> list[Fact]:
     return [_fact(node, outputs.get(name)) for name in node.outputs]
 
 
-def _stranger(node: Node) -> str:
+def _origin(node: Node) -> str:
     return "is not known here" if node.domain else f"ONNX does not have in opset {node.version}"
 
 

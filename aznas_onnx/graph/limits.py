@@ -131,7 +131,7 @@ def reading(limits: Limits) -> Iterator[None]:
 
     Passes over a graph draw on it with :func:`spend`, wherever they are: the budget belongs to the course of a call,
     as a transaction does, and nothing that is computed depends on it. In the main thread of a process a timer sees to
-    those that do not, where the system has one and nobody else uses it.
+    those that do not, where the system has one that is free.
     """
     if _open.get() is not None:
         yield

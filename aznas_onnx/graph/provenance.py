@@ -6,7 +6,7 @@ Three things in a file tell what was trained from what an exporter or an author 
 - PyTorch's TorchScript exporter keeps parameters and buffers as initialisers, and writes whatever else it needs
   (numbers in the code, the ones and zeros of a normalisation without scale and shift) as Constant nodes. In a file that
   keeps all in one way, the way says nothing.
-- What is computed in the file from shapes, ranges and single numbers was trained by nobody.
+- What is computed in the file from shapes, ranges and single numbers was not trained.
 """
 
 from __future__ import annotations

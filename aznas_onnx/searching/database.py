@@ -205,7 +205,7 @@ def _one_line(error: Exception) -> str:
 def _refuse_other_files(path: Path) -> None:
     if str(path) == ":memory:":
         raise StudyError(
-            f"{path} is SQLite's name for a study that nobody could open later; name a file, such as run.db"
+            f"{path} is SQLite's name for a study that cannot be opened later; name a file, such as run.db"
         )
     if os.path.isdir(path):  # noqa: PTH112 - which never raises
         raise StudyError(f"{path} is a folder; a study is one file, such as run.db")

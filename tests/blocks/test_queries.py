@@ -77,7 +77,7 @@ def test_queries_expanded_to_the_batch_begin_a_stream_of_attention_and_mlp() -> 
         stream = f"{at}m"
     blocks = blocks_of(f"{body} y = MatMul ({stream}, out)", "a", "am", "b", "bm")
     assert found(blocks) == [("stem", "t"), ("attention", "a"), ("mlp", "am"), ("attention", "b"), ("mlp", "bm")]
-    assert " asks " in blocks.blocks[1].reason
+    assert " attend to " in blocks.blocks[1].reason
 
 
 @pytest.mark.parametrize("begin", ["q0", "n0"])

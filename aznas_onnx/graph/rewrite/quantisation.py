@@ -67,7 +67,7 @@ def strip_fake_quantisation(editor: Editor) -> tuple[str, ...]:
 
 
 def _store_floats(editor: Editor, node: Node, stored: Constant) -> None:
-    """Put the floats in the place of a weight that is stored as integers: what is trained is told by them."""
+    """Put the floats in the place of a weight that is stored as integers: they decide what is trained."""
     standard = replace(node, domain="", version=VERSIONS["DequantizeLinear"])
 
     def compute(*operands: Array | None) -> Array:
