@@ -105,10 +105,10 @@ _ELEMENTWISE = ("Add", "Sub", "Mul", "Div", "Pow")
 _PRODUCTS = ("Conv", "ConvTranspose", "MatMul", "Gemm", "Einsum")
 _ON_SCORES = frozenset((*_ELEMENTWISE, "Where", "Max", "Min", "Clip", *MOVES_DATA))  # between a mask and its Softmax
 _FAR, _WIDE = 6, 64  # nodes that are followed from a constant to the operator that tells its use
-_MASKS = "{} constants of one value are added to attention scores for all heads alike, and taken for masks"
+_MASKS = "constants of one value ({} of them) are added to attention scores for all heads alike, and taken for masks"
 _IDLE = (
-    "the scales and shifts of {} InstanceNormalization are ones and zeros, and taken for what the exporter wrote; "
-    "before training, trained ones look the same"
+    "scales and shifts of InstanceNormalization ({} of them) are ones and zeros, and taken for what the exporter "
+    "wrote; those of a network that was not trained yet look the same"
 )
 _STATISTICS = (Role.NORM_MEAN, Role.NORM_VARIANCE)
 _STATISTIC_FOR = {Role.SCALE: Role.NORM_VARIANCE, Role.BIAS: Role.NORM_MEAN}

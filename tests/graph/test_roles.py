@@ -294,7 +294,7 @@ def test_a_mask_of_zeros_is_a_doubt() -> None:
     constants = {"conv_w": weights(4, 3, 1, 1), "table": np.zeros((8, 8), np.float32)}
     warnings = prepare(network(f"c = Conv (x, conv_w) {SCORES}", constants=constants)).warnings
     assert warnings == (
-        "1 constants of one value are added to attention scores for all heads alike, and taken for masks",
+        "constants of one value (1 of them) are added to attention scores for all heads alike, and taken for masks",
     )
 
 
