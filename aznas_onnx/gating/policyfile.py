@@ -54,8 +54,9 @@ def read_policy(path: Path) -> dict[str, Any]:
     for key, value in table.items():
         name = key.replace("-", "_")
         if name not in _READERS:
-            close = difflib.get_close_matches(name, _READERS, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(_READERS)}"
+            known = [rule.replace("_", "-") for rule in _READERS]
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
             raise SettingsError(f"{path} has a rule {shown(key)}, which does not exist; {hint}")
         try:
             rules[name] = _READERS[name](value)

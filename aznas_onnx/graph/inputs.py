@@ -436,6 +436,9 @@ def _given(value: GraphInput, given: Mapping[str, tuple[int, ...]]) -> tuple[int
 
 
 def _without_floats(graph: Graph) -> str:
+    steering = [value.name for value in graph.inputs if value.value is not None and value.dtype.kind == "f"]
+    if steering:
+        return f"no float input is left to feed Gaussian samples to; give {steering[0]!r} no --value"
     found = ", ".join(f"{value.name!r} ({value.dtype.name})" for value in graph.inputs) or "none"
     return (
         f"no float input to feed Gaussian samples to (inputs: {found}), and no table that one of them is looked up in; "

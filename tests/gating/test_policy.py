@@ -39,7 +39,7 @@ def test_rules_are_read_and_paths_are_the_files_own(name: str, table: str, tmp_p
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[gate]\nmax-mac = 5", "has a rule 'max-mac', which does not exist; did you mean max_macs?"),
+        ("[gate]\nmax-mac = 5", "has a rule 'max-mac', which does not exist; did you mean max-macs?"),
         ("[gate]\nmax-macs = '5 apples'", "max-macs is '5 apples'; '5 apples' is not a count"),
         ("[gate]\nbaseline = 3", "baseline is 3; a text in quotes, or a list of them, is accepted"),
         ("[gate]\ninconclusive = 'maybe'", 'inconclusive is \'maybe\'; "pass" or "reject" is accepted'),

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from aznas_onnx.errors import SettingsError, UnsupportedOperatorError
+from aznas_onnx.errors import ModelError, SettingsError, UnsupportedOperatorError
 from aznas_onnx.flops import count
 from aznas_onnx.graph import prepare
 from aznas_onnx.inspection import inspect
@@ -226,6 +226,11 @@ class TestValues:
     def test_what_does_not_fit(self, values: dict[str, object], reason: str) -> None:
         with pytest.raises(SettingsError, match=reason):
             prepare(steered(), values=values)  # type: ignore[arg-type]
+
+    def test_the_samples_have_no_value(self) -> None:
+        model = network("y = Relu (x)", {"x": ("N", 8)})
+        with pytest.raises(ModelError, match="no float input is left .*; give 'x' no --value"):
+            prepare(model, values={"x": 1})
 
     def test_a_name_of_another_network_is_passed_over(self) -> None:
         read = prepare(steered(), values={"rate": 1, "other": 2})
