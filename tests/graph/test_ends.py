@@ -229,7 +229,7 @@ class TestValues:
 
     def test_the_samples_have_no_value(self) -> None:
         model = network("y = Relu (x)", {"x": ("N", 8)})
-        with pytest.raises(ModelError, match="no float input is left .*; give 'x' no --value"):
+        with pytest.raises(ModelError, match=r"no float input is left .*; give 'x' no --value"):
             prepare(model, values={"x": 1})
 
     def test_a_name_of_another_network_is_passed_over(self) -> None:
