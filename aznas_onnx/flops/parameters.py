@@ -41,8 +41,7 @@ def parameters(graph: Graph, facts: Facts, look_ups: Iterable[LookUp] = ()) -> M
         counting.add_look_up(look_up)
     for use in trainable:
         counting.add(use)
-    for node in graph.nodes:
-        counting.add_dropped_bias(node)
+    counting.add_dropped_biases()
     return counting.found
 
 
@@ -124,8 +123,13 @@ class _Counting:
         declared = self._provenance.declares_bias(self._graph.constants.get(use.node.input(1)))
         return declared is False and constant.read is not None and not constant.read().any()
 
-    def add_dropped_bias(self, node: Node) -> None:
-        """Count a bias that the exporter removed because it was zero, as it does in networks never trained.
+    def add_dropped_biases(self) -> None:
+        """Count the biases that the exporter removed because they were zero, as it does in networks never trained."""
+        for node in self._graph.nodes if self._provenance.lists_parameters else ():
+            self._add_dropped_bias(node)
+
+    def _add_dropped_bias(self, node: Node) -> None:
+        """Count the bias that the exporter removed from a node, if it did.
 
         It does so where the bias is an operand of the product itself; a Gemm may have become a MatMul since.
         """

@@ -160,7 +160,7 @@ class Sharing:
         """Return what the weight of a node is, whichever copy it reads."""
         weight = self._weights[node]
         roots = self._graph.constants[weight].sources or {weight}
-        if any(self._provenance.copies(root) > 1 for root in roots):
+        if self._holds_clones and any(self._provenance.copies(root) > 1 for root in roots):
             return (node,)
         return tuple(sorted({self._original.get(root, root) for root in roots}))
 

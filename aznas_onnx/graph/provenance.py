@@ -95,6 +95,8 @@ class Provenance:
             the shape alone, and not memory that a table was computed in.
         """
         constant = self._graph.constants[name]
+        if not self._declared and constant.origin is None and constant.is_float and constant.sources == {name}:
+            return _by_place(constant.storage, (name,))  # as most of those that a file holds
         roots = self._roots(constant)
         stored = is_dequantised(constant)  # as integers, which are no indices then
         large = {name: root for name, root in roots.items() if (root.is_float or stored) and root.elements > 1}
@@ -108,11 +110,9 @@ class Provenance:
             return Source.TRAINED
         if large and None not in kinds:
             return Source.WRITTEN
-        if not self._declared:
-            if storages == {Storage.NODE}:
-                return Source.WRITTEN
-            if storages == {Storage.INITIALISER} and not any(root.startswith(_COMPUTED) for root in large):
-                return Source.KEPT
+        place = storages.pop() if len(storages) == 1 and not self._declared else None
+        if (source := _by_place(place, large)) is not Source.UNKNOWN:
+            return source
         is_computed = not stored and _is_computed_from_shapes(constant, roots, is_weight)
         return Source.WRITTEN if is_computed else Source.UNKNOWN
 
@@ -235,6 +235,13 @@ class Provenance:
     def _roots(self, constant: Constant) -> dict[str, Constant]:
         constants = self._graph.constants
         return {name: root for name in sorted(constant.sources) if (root := constants.get(name)) is not None}
+
+
+def _by_place(storage: Storage | None, names: Iterable[str]) -> Source:
+    """Return what the place where constants are kept says of them."""
+    if storage is Storage.INITIALISER and not any(name.startswith(_COMPUTED) for name in names):
+        return Source.KEPT
+    return Source.WRITTEN if storage in (Storage.NODE, Storage.NOWHERE) else Source.UNKNOWN
 
 
 def _is_free(constant: Constant) -> bool:

@@ -32,16 +32,18 @@ def one_role_each(graph: Graph, facts: Facts) -> tuple[Graph, Facts]:
     facts
         Of that graph.
     """
-    played = {(use.node.name, use.index): use.role for use in uses(graph, facts)}
     reads = Counter(name for node in graph.nodes for name in node.inputs if name in graph.constants)
+    shared = {name for name, count in reads.items() if count > 1 and graph.constants[name].is_float}
+    if not shared:
+        return graph, facts
+    played = {(use.node.name, use.index): use.role for use in uses(graph, facts)}
     names: dict[str, dict[Role, str]] = {}
     nodes = list(graph.nodes)
     for position, node in enumerate(nodes):
         inputs = list(node.inputs)
         for index, name in enumerate(inputs):
-            constant = graph.constants.get(name)
-            if constant is not None and constant.is_float and reads[name] > 1:
-                role = _kind(played.get((node.name, index), Role.FIXED), constant)
+            if name in shared:
+                role = _kind(played.get((node.name, index), Role.FIXED), graph.constants[name])
                 own = names.setdefault(name, {role: name})
                 inputs[index] = own.setdefault(role, f"{name}/{role.value}")
         if tuple(inputs) != node.inputs:
