@@ -251,7 +251,7 @@ def _refused(remedy: str, *op_types: str, domain: str = "") -> tuple[Entry, ...]
 
 _REFUSALS = (
     *_refused(
-        "its float form takes its place where scales are known; else export the float model before quantisation",
+        "it is read as its float form where scales are known; else export the float model before quantisation",
         *("QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"),
     ),
     *_refused(
@@ -259,11 +259,11 @@ _REFUSALS = (
         *("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"),
     ),
     *_refused(
-        "what runs takes its place where constants, shapes or --value decide; else --cut-at ends the network before it",
+        "it is resolved where constants, shapes or --value decide; else end the network before it with --cut-at",
         *("If", "Loop", "Scan"),
     ),
     *_refused(
-        "its tensors take its place where positions are known; else --cut-at ends the network before it",
+        "it is resolved where positions are known; else end the network before it with --cut-at",
         *("SequenceAt", "SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert", "SequenceLength"),
         *("SequenceMap", "SplitToSequence", "ConcatFromSequence", "Optional", "OptionalGetElement"),
         *("OptionalHasElement",),
