@@ -21,7 +21,15 @@ import numpy as np
 from aznas_onnx.graph.content import Content, content_of
 from aznas_onnx.graph.ir import Constant, Graph, Storage
 
-__all__ = ["NORMALISATIONS", "SIGNATURE_KEY", "Provenance", "Source", "is_dequantised", "is_made_by_exporter"]
+__all__ = [
+    "NORMALISATIONS",
+    "SIGNATURE_KEY",
+    "Provenance",
+    "Source",
+    "is_dequantised",
+    "is_made_by_exporter",
+    "listed_parameters",
+]
 
 NORMALISATIONS = frozenset(
     "BatchNormalization LayerNormalization GroupNormalization InstanceNormalization RMSNormalization".split()
@@ -56,6 +64,16 @@ class Source(enum.Enum):
     UNKNOWN = "unknown"
 
 
+def listed_parameters(metadata: Mapping[str, str]) -> frozenset[str]:
+    """Return the names of the parameters that a file lists; none where it lists none."""
+    return frozenset(name for name, kind in _listed(metadata).items() if kind == "PARAMETER")
+
+
+def _listed(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Return what a file lists of its module's state, and as what."""
+    return {name: kind for kind, name in _DECLARED.findall(metadata.get(SIGNATURE_KEY, ""))}
+
+
 def is_dequantised(constant: Constant) -> bool:
     """Whether a constant of floats is stored as integers, behind what only moves it."""
     found: Constant | None = constant
@@ -71,7 +89,7 @@ class Provenance:
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
-        listed = {name: kind for kind, name in _DECLARED.findall(graph.metadata.get(SIGNATURE_KEY, ""))}
+        listed = _listed(graph.metadata)
         # A network of Keras holds its parameters twice: it computes with those that are listed as constants.
         is_used = any(kind == "PARAMETER" and name in graph.constants for name, kind in listed.items())
         self._declared: Mapping[str, str] = {

@@ -33,6 +33,8 @@ _MAKES_MAPS = frozenset(
     "Add Concat MaxPool AveragePool GlobalAveragePool Relu LeakyRelu PRelu Clip Swish HardSwish Elu Selu Celu Gelu "
     "Mish Slice Split Pad Resize DepthToSpace SpaceToDepth Dropout".split()
 )
+_JOINS = ("Concat", "MatMul", "Gemm", "Einsum", "Expand")
+_NORMALISES = ("LayerNormalization", "RMSNormalization")
 _READ_ELEMENTS = 4096
 _LOOKED_AT = 16
 _SEARCHED = 64
@@ -148,6 +150,7 @@ def _says_batch_normalisation(editor: Editor, steps: Sequence[Step]) -> bool:
     - Its factor's name says so.
     - It has a mean, a factor and a shift: nothing else needs all three.
     - One of its vectors was computed from a variance, in the file itself.
+    - It has no mean, and its shift is none (:func:`_is_scaled_branch`): no normalisation.
     - It follows a layer with weights, with a mean or a shift beside its factor. A factor alone is a layer scale, unless
       it is what is left of a normalisation that was never trained: exporters drop a mean and a shift of zero.
     - It has a shift and follows what makes feature maps: a sum, a Concat, an activation, a pool
@@ -162,11 +165,61 @@ def _says_batch_normalisation(editor: Editor, steps: Sequence[Step]) -> bool:
     if (is_centred and is_shifted) or any(_is_of_variance(step.vector) for step in steps):
         return True
     maker = _maker(editor, steps[0].x)
+    if is_shifted and not is_centred and _is_scaled_branch(editor, steps, maker):
+        return False
     if maker is not None and _output_channels(editor, maker) == factors[0].vector.elements:
         return is_centred or is_shifted or _is_untrained(factors[0].vector)
     rank = editor.rank(steps[0].x) or 0
     is_map = factors[0].axis == 1 or rank > 3
     return is_shifted and is_map and maker is not None and maker.is_op(*_MAKES_MAPS) and _has_layers(editor, maker)
+
+
+def _is_scaled_branch(editor: Editor, steps: Sequence[Step], maker: Node | None) -> bool:
+    """Whether a factor and a term are trained as they are, without statistics, by any of these.
+
+    - The file lists both as parameters: a normalisation multiplies its own with statistics.
+    - The term is a token, which is read as data elsewhere: a layer scale, and the residual sum of a learned query.
+    - They follow tokens that a layer made with a bias of its own: a normalisation would make that bias idle, and shows
+      by a mean or a name where it is on tokens (Keras). So does one token that a linear layer made.
+    """
+    terms = [step for step in steps if not step.is_factor]
+    if all(_is_listed(editor, step.vector) for step in steps):
+        return True
+    if any(_is_read_as_data(editor, step.vector) for step in terms):
+        return True
+    shape = editor.shape(steps[0].x)
+    if shape is None or len(shape) != 3 or maker is None or not _makes_tokens(editor, maker):
+        return False
+    return _has_bias(editor, maker) or (maker.is_op("Gemm", "MatMul") and 1 in shape[1:])
+
+
+def _is_listed(editor: Editor, vector: Constant) -> bool:
+    """Whether a vector is one parameter that the file lists, and not computed from several."""
+    return len(vector.sources) == 1 and vector.sources <= editor.parameters
+
+
+def _is_read_as_data(editor: Editor, vector: Constant) -> bool:
+    """Whether what a vector comes from is also joined to features, compared with them, copied or normalised."""
+    return any(
+        not vector.sources.isdisjoint(constant.sources)
+        for node in editor.nodes(*_JOINS, *_NORMALISES)
+        for name in (node.inputs if node.op_type in _JOINS else node.inputs[:1])
+        if (constant := editor.constant(name)) is not None
+    )
+
+
+def _has_bias(editor: Editor, layer: Node) -> bool:
+    """Whether a layer with weights has a bias, its own or added to what it makes."""
+    reader = editor.sole_reader(layer.outputs[0])
+    while reader is not None and reader.is_op(*_LAYOUT):
+        reader = editor.sole_reader(reader.outputs[0])
+    return bool(layer.input(2)) or (reader is not None and reader.is_op("Add") and step_of(editor, reader) is not None)
+
+
+def _makes_tokens(editor: Editor, layer: Node) -> bool:
+    """Whether a layer is linear, or a convolution whose positions along several axes became one row of tokens."""
+    shape = editor.shape(layer.outputs[0])
+    return layer.is_op("Gemm", "MatMul") or (shape is not None and sum(size > 1 for size in shape[2:]) > 1)
 
 
 def _maker(editor: Editor, name: str) -> Node | None:

@@ -20,6 +20,7 @@ from aznas_onnx.graph.facts import Fact, Facts
 from aznas_onnx.graph.infer import infer
 from aznas_onnx.graph.ir import Array, Constant, Graph, Node, Storage
 from aznas_onnx.graph.limits import spend
+from aznas_onnx.graph.provenance import listed_parameters
 
 __all__ = ["Editor"]
 
@@ -57,6 +58,11 @@ class Editor:
     def metadata(self) -> Mapping[str, str]:
         """The model's metadata."""
         return self._graph.metadata
+
+    @cached_property
+    def parameters(self) -> frozenset[str]:
+        """Names of the parameters that the file lists; none where it lists none."""
+        return listed_parameters(self.metadata)
 
     @property
     def batch_size(self) -> int:

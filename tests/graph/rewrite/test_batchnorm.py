@@ -5,6 +5,7 @@ import pytest
 
 from aznas_onnx.flops import count
 from aznas_onnx.graph import prepare
+from aznas_onnx.graph.provenance import SIGNATURE_KEY
 from aznas_onnx.graph.rewrite import batchnorm
 from tests.graph.builders import network, weights
 from tests.graph.rewrite.running import canonical, computes_the_same, operators, outcome
@@ -180,6 +181,52 @@ def test_the_affine_layer_of_a_network_of_tokens_without_normalisation() -> None
     body = "h = MatMul (x, w)  s = Add (x, h)  m = Mul (s, scale)  a = Add (m, shift)  y = MatMul (a, w)"
     constants = {"w": weights(4, 4), "scale": weights(4), "shift": weights(4, seed=1)}
     assert "BatchNormalization" not in operators(canonical(network(body, {"x": ("N", 5, 4)}, constants)).graph)
+
+
+ATTENTION = """
+    s = MatMul ({query}, xt)  a = Softmax (s)  t = MatMul (a, x)  l = MatMul (t, w)  o = {layer}
+    m = Mul (o, scale)  sum = Add ({token}, m)  y = Flatten (sum)
+"""
+WITH_BIAS, WITHOUT = "Add (l, bias)", "Identity (l)"
+
+
+@pytest.mark.parametrize(
+    ("before", "query", "layer"),
+    [
+        ("c = Concat <axis = 1> (e, x)  q = MatMul (e, w)", "q", WITHOUT),  # CaiT
+        ("l0 = LayerNormalization (e, scale, bias)  q = MatMul (l0, w)", "q", WITHOUT),
+        ("q = MatMul (token, w)", "q", WITHOUT),
+        ("", "folded", WITH_BIAS),
+        ("", "folded", WITHOUT),
+    ],
+)
+def test_a_layer_scale_and_the_residual_sum_of_a_learned_token(before: str, query: str, layer: str) -> None:
+    head = "xt = Transpose <perm = [0, 2, 1]> (x)  "
+    head += "n = Shape <start = 0, end = 1> (x)  k = Concat <axis = 0> (n, ones)  e = Expand (token, k)  "
+    constants = {
+        "w": weights(4, 4), "scale": weights(4), "bias": weights(4, seed=2), "token": weights(1, 1, 4),
+        "folded": weights(1, 1, 4, seed=3), "ones": np.array([1, 1]),
+    }  # fmt: skip
+    body = head + before + ATTENTION.format(query=query, layer=layer, token="token")
+    outputs = ("y", "c") if "Concat" in before else ("y",)
+    model = network(body, {"x": ("N", 5, 4)}, constants, outputs=outputs)
+    assert "BatchNormalization" not in operators(canonical(model).graph)
+
+
+def test_the_affine_layer_of_tokens_that_a_convolution_made() -> None:
+    """ResMLP begins with a patch embedding, and an affine layer without statistics on its tokens."""
+    body = "c = Conv (x, w, b)  f = Reshape (c, to)  t = Transpose <perm = [0, 2, 1]> (f)  m = Mul (t, gamma)"
+    model = network(f"{body}  y = Add (m, beta)", SHAPE, CONSTANTS | {"to": np.array([0, 4, -1])})
+    assert "BatchNormalization" not in operators(canonical(model).graph)
+
+
+@pytest.mark.parametrize(("kind", "is_affine"), [("PARAMETER", True), ("BUFFER", False)])
+def test_a_scale_and_shift_that_the_file_lists_as_parameters_have_no_statistics(kind: str, is_affine: bool) -> None:
+    listed = "PARAMETER target='w', " + ", ".join(f"{kind} target='{name}'" for name in ("scale", "shift"))
+    model = network(
+        "c = Conv (x, w)  m = Mul (c, scale)  y = Add (shift, m)", SHAPE, CONSTANTS, metadata={SIGNATURE_KEY: listed}
+    )
+    assert ("BatchNormalization" not in operators(canonical(model).graph)) == is_affine
 
 
 @pytest.mark.parametrize("convolution", ["Conv (x, w)", "Conv (x, w, b)"])
