@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -12,7 +12,7 @@ from aznas_onnx.graph.facts import Facts
 from aznas_onnx.graph.ir import Graph, Node
 from aznas_onnx.graph.model import Model
 
-__all__ = ["INPUT", "DataGraph", "data_graph", "main_path"]
+__all__ = ["INPUT", "DataGraph", "data_graph", "main_path", "recurrent_weights"]
 
 INPUT = -1  # stands for the graph's input where a node index is expected
 
@@ -121,7 +121,7 @@ def data_graph(model: Model) -> DataGraph | None:
     The main output is the one that most weighted operators lead to, the first of equals.
     """
     graph, facts = model.graph, model.facts
-    forward = _reached(graph, facts, model.inputs.primary)
+    forward = _reached(graph, facts, [model.inputs.primary])
     reachable = {name for node in forward for name in node.outputs}
     candidates = [name for name in graph.outputs if name in reachable]
     if not candidates:
@@ -143,8 +143,24 @@ def _carries_data(name: str, facts: Facts) -> bool:
     return fact is not None and fact.value is None and fact.dtype.kind == "f"
 
 
-def _reached(graph: Graph, facts: Facts, source: str) -> list[Node]:
-    reached = {source}
+def recurrent_weights(graph: Graph, facts: Facts) -> dict[str, int]:
+    """Return the weights of recurrent layers that are written out step by step, and the width of each one's state."""
+    sources = [value.name for value in graph.inputs]
+    nodes = _reached(graph, facts, sources)
+    data = {*sources, *(name for node in nodes for name in node.outputs if name and _carries_data(name, facts))}
+    unrolled = with_recurrent_layers(nodes, graph, facts, data, graph.outputs[0])
+    return {
+        name: unrolled.widths[layer]
+        for layer, members in unrolled.members.items()
+        for node in members
+        if is_weighted(node, graph)
+        for name in node.inputs
+        if name in graph.constants
+    }
+
+
+def _reached(graph: Graph, facts: Facts, sources: Iterable[str]) -> list[Node]:
+    reached = {*sources}
     found = []
     for node in graph.nodes:
         if any(name in reached for name in node.inputs):

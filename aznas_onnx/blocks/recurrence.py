@@ -40,10 +40,13 @@ class Unrolled:
         A layer is a node of the operator RNN, with the name of one of those that it stands for.
     members
         For each such node, by name, the nodes that it stands for.
+    widths
+        For each such node, by name, the width of the state that one step hands to the next.
     """
 
     nodes: tuple[Node, ...]
     members: Mapping[str, tuple[Node, ...]] = field(default_factory=dict)
+    widths: Mapping[str, int] = field(default_factory=dict)
 
 
 def with_recurrent_layers(
@@ -76,7 +79,7 @@ def with_recurrent_layers(
         layer = steps.layer(key)
         visits += len(nodes) * (8 if layer else 1)
         if layer:
-            current = _contracted(current, layer, graph, data, output)
+            current = _contracted(current, layer, steps.width(key), graph, data, output)
             weights, steps = [_weight_of(node, graph) for node in current.nodes], None
         else:
             rejected.add(key)
@@ -130,6 +133,18 @@ class _Steps:
         self._take_in_states(layer)
         self._take_in_inputs(layer, chains)
         return layer | self._between(layer)
+
+    def width(self, key: Hashable) -> int:
+        """Return the width of what the last step that reads a weight has from the steps before it."""
+        uses = [at for at, weight in enumerate(self._weights) if weight == key]
+        made = self._below({*uses}) | {*uses}
+        states = {name for name, maker in self._reads[uses[-1]].items() if maker in made}
+        for name in tuple(states):
+            maker = self._made_by[name]
+            if self._nodes[maker].is_op("Concat"):  # with the step's own data
+                states |= {part for part, above in self._reads[maker].items() if above in made}
+                states.discard(name)
+        return sum((self._facts[name].shape or (0,))[-1] for name in states)
 
     def _numbered(self, uses: Iterable[int]) -> list[int]:
         """Return for each node how many uses of a weight lie in a row on the way to it, itself included."""
@@ -265,8 +280,10 @@ class _Steps:
                 is_multiplied |= key is not None and key not in keys
 
 
-def _contracted(current: Unrolled, layer: set[int], graph: Graph, data: Collection[str], output: str) -> Unrolled:
-    """Return the nodes with a layer as one."""
+def _contracted(
+    current: Unrolled, layer: set[int], width: int, graph: Graph, data: Collection[str], output: str
+) -> Unrolled:
+    """Return the nodes with a layer, whose state has a width, as one."""
     inside = [current.nodes[at] for at in sorted(layer)]
     outside = [node for at, node in enumerate(current.nodes) if at not in layer]
     made = dict.fromkeys(name for node in inside for name in node.outputs if name in data)
@@ -283,7 +300,8 @@ def _contracted(current: Unrolled, layer: set[int], graph: Graph, data: Collecti
     taken = {node.name for node in inside}
     members = {name: nodes for name, nodes in current.members.items() if name not in taken}
     members[whole.name] = tuple(member for node in inside for member in current.members.get(node.name, (node,)))
-    return Unrolled(nodes=tuple(_sorted([*outside, whole])), members=members)
+    widths = {name: width for name, width in current.widths.items() if name not in taken} | {whole.name: width}
+    return Unrolled(nodes=tuple(_sorted([*outside, whole])), members=members, widths=widths)
 
 
 def _sorted(nodes: Sequence[Node]) -> Iterator[Node]:

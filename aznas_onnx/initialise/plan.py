@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from aznas_onnx.blocks import recurrent_weights
 from aznas_onnx.graph.facts import Facts
 from aznas_onnx.graph.ir import Graph, Node
 from aznas_onnx.graph.roles import MOVES_DATA, Role, Use, uses
@@ -80,7 +81,8 @@ def plan_weights(graph: Graph, facts: Facts, *, is_transformer: bool) -> Mapping
     convolution bias          0                                            likewise
     linear weight             normal, sqrt(2 / fan-in)                     truncated normal, 0.02
     embedding                 normal, 1                                    truncated normal, 0.02
-    recurrent weight          uniform, 1 / sqrt(hidden size)               likewise
+    recurrent weight, also    uniform, 1 / sqrt(hidden size)               likewise
+    of cells written out
     position, class token     truncated normal, 0.02                       likewise
     bias, shift, mean         0                                            0
     scale, variance, factor   1                                            1
@@ -106,10 +108,11 @@ def plan_weights(graph: Graph, facts: Facts, *, is_transformer: bool) -> Mapping
     """
     planned: dict[str, Weight] = {}
     streams = 0
+    states = recurrent_weights(graph, facts)
     for use in uses(graph, facts):
         if use.role is Role.FIXED or use.name in planned:
             continue
-        weight = _plan(use, graph, facts, is_transformer, streams)
+        weight = _plan(use, graph, facts, is_transformer, streams, states.get(use.name, 0))
         planned[use.name] = weight
         streams += weight.index >= 0
     for name, value in _preprocessing(graph):
@@ -118,13 +121,15 @@ def plan_weights(graph: Graph, facts: Facts, *, is_transformer: bool) -> Mapping
     return MappingProxyType(planned)
 
 
-def _plan(use: Use, graph: Graph, facts: Facts, is_transformer: bool, index: int) -> Weight:
+def _plan(use: Use, graph: Graph, facts: Facts, is_transformer: bool, index: int, state: int) -> Weight:
+    """Plan one weight; `state` is the width of the state of the written-out recurrent layer that it is of, or 0."""
     shape = graph.constants[use.name].shape
-    law, parameter = _law(use, graph, is_transformer)
+    is_of_cell = state > 0 and use.role is Role.LINEAR_WEIGHT
+    law, parameter = (Law.UNIFORM, _inverse_root(state)) if is_of_cell else _law(use, graph, is_transformer)
     return Weight(
         name=use.name,
         shape=shape,
-        role=use.role,
+        role=Role.RECURRENT_WEIGHT if is_of_cell else use.role,
         law=law,
         parameter=parameter,
         index=-1 if law is Law.CONSTANT else index,

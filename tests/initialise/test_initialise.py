@@ -233,3 +233,51 @@ def test_rademacher_signs_are_balanced_and_uncorrelated():
     correlation = signs.T @ signs / len(signs)
     assert float(signs.mean()) == pytest.approx(0.0, abs=0.003)
     assert torch.allclose(correlation, torch.eye(16), atol=0.02)
+
+
+# ---- recurrent cells that are written out -------------------------------------------------------------------------
+LSTM_STEP = """
+    p{0} = Gemm <transB = 1> (i{0}, win, bias)  q{0} = Gemm <transB = 1> ({1}, wr, bias)  g{0} = Add (p{0}, q{0})
+    u{0}, f{0}, o{0}, n{0} = Split <axis = 1, num_outputs = 4> (g{0})
+    su{0} = Sigmoid (u{0})  sf{0} = Sigmoid (f{0})  so{0} = Sigmoid (o{0})  tn{0} = Tanh (n{0})
+    a{0} = Mul (sf{0}, {2})  b{0} = Mul (su{0}, tn{0})  c{0} = Add (a{0}, b{0})  t{0} = Tanh (c{0})
+    h{0} = Mul (so{0}, t{0})
+"""
+JOINED_STEP = (
+    "j{0} = Concat <axis = 1> (i{0}, {1})  m{0} = MatMul (j{0}, wj)  h{0} = Tanh (m{0})  c{0} = Identity (h{0})"
+)
+LOOP = """
+    e = MatMul (x, win)  t = Transpose <perm = [1, 0, 2]> (e)  at = Constant <value_int = 0> ()
+    h0 = Gather <axis = 0> (t, at)  count = Constant <value_int = 5> ()
+    h4 = Loop (count, , h0) <body = step (int64 i, bool go, float[n, w] h) => (bool d, float[n, w] k) {
+        d = Identity (go)  r = Gather <axis = 0> (t, i)  p = MatMul (h, wr)  s = Add (r, p)  k = Tanh (s)
+    }>
+"""
+
+
+def written_out(step: str) -> str:
+    body = "h = ReduceMean <keepdims = 0> (x, axis)  zero = MatMul (h, start)  "
+    body += "  ".join(f"at{t} = Constant <value_int = {t}> ()  i{t} = Gather <axis = 1> (x, at{t})" for t in range(5))
+    for t in range(5):
+        body += step.format(t, f"h{t - 1}" if t else "zero", f"c{t - 1}" if t else "zero")
+    return body
+
+
+@pytest.mark.parametrize("is_transformer", [False, True])
+@pytest.mark.parametrize(
+    ("body", "shapes"),
+    [
+        (written_out(LSTM_STEP), {"win": (32, 12), "wr": (32, 8)}),
+        (written_out(JOINED_STEP), {"wj": (20, 8)}),
+        (LOOP, {"win": (12, 8), "wr": (8, 8)}),
+    ],
+)
+def test_cells_that_are_written_out_are_drawn_as_the_operators_are(body: str, shapes, is_transformer: bool) -> None:
+    constants = {name: weights(*shape) for name, shape in shapes.items()}
+    constants |= {"bias": weights(32), "out": weights(8, 5), "start": weights(12, 8), "axis": np.array([1])}
+    plan = plan_of(f"{body} y = MatMul (h4, out)", constants, inputs={"x": ("n", 5, 12)}, is_transformer=is_transformer)
+    for name in shapes:
+        found = plan[name]
+        assert (found.role, found.law) == (Role.RECURRENT_WEIGHT, Law.UNIFORM)
+        assert found.parameter == pytest.approx(8**-0.5)
+    assert plan["out"].role is Role.LINEAR_WEIGHT
