@@ -100,6 +100,9 @@ def _roles_of_roots(prepared: Model) -> dict[str, tuple[Role, int]]:
         root = _sole_root(prepared, constant)
         if root is not None and found.get(root, (Role.FIXED,))[0] is Role.FIXED:
             found[root] = use.role, _fan_in(use.node, use.index, constant)
+    for look_up in prepared.inputs.look_ups.values():  # what samples differ in, beside positions and types
+        if len(look_up.constant.sources) == 1:
+            found.setdefault(*look_up.constant.sources, (Role.EMBEDDING, 1))
     return found
 
 

@@ -180,6 +180,18 @@ def test_a_quantised_table_is_looked_up_here_and_there() -> None:
     assert verify(model, feed_zeros=True).verdict is Verdict.DIFFERS
 
 
+def test_ids_weigh_as_much_as_their_positions() -> None:
+    body = """
+        r = Gather (table, ids)  e = Add (r, positions)
+        n = LayerNormalization (e, scale, shift)  y = MatMul (n, w)
+    """
+    constants = {"table": 0.02 * weights(2000, 16), "positions": 0.02 * weights(6, 16, seed=1), "w": weights(16, 5)}
+    constants |= {"scale": np.ones(16, np.float32), "shift": np.zeros(16, np.float32)}
+    result = verify(network(body, {"ids": ("N", 6)}, constants, input_type=onnx.TensorProto.INT64))
+    assert result.agrees
+    assert result.variation > 0.1
+
+
 def test_a_constant_proves_nothing() -> None:
     body = "c = Conv (x, w)  s = Sign (c)  a = Abs (s)  y = GlobalAveragePool (a)"
     result = verify(network(body, {"x": ("N", 3, 8, 8)}, {"w": weights(8, 3, 3, 3)}))
