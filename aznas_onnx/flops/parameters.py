@@ -96,18 +96,21 @@ class _Counting:
             counted = _without_stand_ins(roots, constant) if use.role.is_weight else _without_coordinates(roots)
         elements = 0
         for name, root in counted.items():
-            if self._is_new_root(name, root, is_alone=len(roots) <= 1, is_table=use.role is Role.EMBEDDING):
+            if self._is_new_root(use, name, root, is_alone=len(roots) <= 1):
                 counts = _root_elements(root) if len(roots) > 1 else _sole_root_elements(root, constant, use)
                 elements += counts * self._provenance.copies(name)
         self._seen.update((use.name, *roots))
         return elements
 
-    def _is_new_root(self, name: str, root: Constant, *, is_alone: bool, is_table: bool) -> bool:
-        known = self._sharing.is_new_numbers(name, root) if _has_one_axis(root) else None
+    def _is_new_root(self, use: Use, name: str, root: Constant, *, is_alone: bool) -> bool:
+        is_weight = is_alone and use.role.is_weight  # never expanded, and most of what there is to read
+        has_one_axis = is_vector(root) if is_weight else _has_one_axis(root)
+        known = self._sharing.is_new_numbers(name, root) if has_one_axis else None
         if known is not None:
             return known
         if not is_alone and (is_vector(root) or self._provenance.is_left_out(name)):
             return is_vector(root) and not self._provenance.is_left_out(name)
+        is_table = use.role is Role.EMBEDDING
         return name not in self._seen and self._sharing.is_new_matrix(name, root, is_table=is_table)
 
     def _copies(self, constant: Constant) -> int:

@@ -196,13 +196,25 @@ def _has_equal_steps(lines: _Values) -> bool:
     """Whether the same number separates most values from the next, or from the next of the same kind of anchor."""
     count = lines.shape[1]
     scale = _scale(lines)
-    for lag in range(1, min(17, count // 4 + 1)):
+    for lag in _lags_of_equal_steps(lines[0], scale):
         steps = lines[:, lag:] - lines[:, :-lag]
         usual = _median(steps)
         share = (np.abs(steps - usual) <= 1e-3 * np.abs(usual) + 1e-6 * scale).mean(axis=1)
         if bool((share >= 0.6).all()) and bool((np.abs(usual) > 1e-3 * scale / count).any()):
             return True
     return False
+
+
+def _lags_of_equal_steps(line: _Values, scale: float) -> list[int]:
+    """Return the distances at which most steps of one line are equal: all at once, because there mostly are none."""
+    count = len(line)
+    lags = np.arange(1, min(17, count // 4 + 1))
+    ends = np.arange(count) + lags[:, None]
+    is_inside = ends < count
+    steps = line[np.minimum(ends, count - 1)] - line
+    usual = _median_of(steps, is_inside)
+    is_equal = np.abs(steps - usual) <= 1e-3 * np.abs(usual) + 1e-6 * scale
+    return [int(lag) for lag in lags[(is_equal & is_inside).sum(axis=1) >= 0.6 * is_inside.sum(axis=1)]]
 
 
 def _is_sinusoidal(lines: _Values) -> bool:
@@ -233,7 +245,7 @@ def _is_windowed(lines: _Values) -> bool:
     if len(lines) < _FEW_LINES:
         return False
     for line in lines[:: max(1, len(lines) // 8)]:
-        windows = np.lib.stride_tricks.sliding_window_view(line, _WINDOWED + 1)
+        windows = line[np.arange(line.size - _WINDOWED)[:, None] + np.arange(_WINDOWED + 1)]
         factors, *_ = np.linalg.lstsq(windows[:, :-1], windows[:, -1], rcond=None)
         error = windows[:, :-1] @ factors - windows[:, -1]
         if np.abs(error).max() > 1e-4 * max(np.abs(line).max(), 1e-12):
