@@ -112,6 +112,7 @@ def inspection_document(
             "batch_size": verification.batch_size,
             "seed": verification.seed,
             "precision": verification.precision,
+            "inner": list(verification.inner),
             "outputs": [
                 {
                     "output": one.output,
@@ -290,12 +291,14 @@ def _verification_text(verification: Verification) -> str:
     verdict = {"agrees": "agrees with", "differs": "DIFFERS FROM"}.get(
         verification.verdict.value, "CANNOT BE COMPARED WITH"
     )
-    others = len(verification.outputs) - 1
-    among = f", the worst of {others + 1} outputs" if others else ""
+    count = len(verification.outputs)
+    among = f", the worst of {count} {'tensors' if verification.inner else 'outputs'}" if count > 1 else ""
+    inner = ", ".join(map(repr, verification.inner))
+    before = f"; an output that samples do not change was not compared, but {inner} before it" if inner else ""
     return (
         f"{verdict} ONNX Runtime: difference {verification.relative_difference:.1e} at {verification.output!r}{among} "
         f"({verification.tolerance:.0e} counts as equal; two samples differ by {verification.variation:.1e} of the "
-        "largest output)"
+        f"largest output{before})"
     )
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +26,11 @@ from aznas_onnx.verify.reference import (
     constant_tensors,
     end_at,
     in_float32,
+    last_varying,
+    root_mean_square,
     run_reference,
     runs_in_pieces,
+    spread,
     use_running_statistics,
 )
 from aznas_onnx.verify.verdict import LEAST_VARIATION, Comparison, Verdict, Verification, VerificationError
@@ -69,7 +71,8 @@ def verify(
     """Run a model here and in ONNX Runtime, and compare.
 
     Weights are drawn so that samples stay different all the way, and the difference between the two sides is measured
-    against that between samples: an output that is nearly the same for any sample proves nothing, and is said to.
+    against that between samples: an output that is nearly the same for any sample proves nothing, and the last
+    tensors before it that differ between samples are compared in its place.
     Both sides compute in float32. A quantised file is compared with its rounding, which scoring takes out.
 
     A model that is written for one batch size runs in ONNX Runtime once per sample, here as one batch; so this also
@@ -108,7 +111,15 @@ def verify(
             result = _verify(source, batch_size, seed + draw, given, cut_at, limits, feed_zeros)
             if result.verdict is not Verdict.CANNOT_TELL:
                 break
-        return result
+        inner = result.inner
+        if result.verdict is not Verdict.CANNOT_TELL or not inner:
+            return replace(result, inner=())
+        try:
+            before = _verify(source, batch_size, result.seed, given, inner, limits, feed_zeros)
+        except (ModelError, VerificationError):  # it cannot end there
+            return replace(result, inner=())
+        varying = tuple(one for one in result.outputs if one.verdict is not Verdict.CANNOT_TELL)
+        return replace(before, outputs=(*varying, *before.outputs), inner=tuple(one.output for one in before.outputs))
 
 
 def _verify(
@@ -120,6 +131,8 @@ def _verify(
     limits: Limits,
     feed_zeros: bool,
 ) -> Verification:
+    """Compare once; of outputs that samples do not change, say as `inner` where the last change is."""
+
     def as_converted() -> Model:
         return prepare(model, **given, keep_graph=True, limits=limits)
 
@@ -157,6 +170,9 @@ def _verify(
         raise VerificationError("no output holds numbers that could be compared")
     sides = _Sides(model=model, expected=expected, varied=varied, actual=actual)
     result = _verification(sides, converted, batch_size, seed, precision, {})
+    if result.verdict is Verdict.CANNOT_TELL:
+        constant = [one.output for one in result.outputs if one.verdict is Verdict.CANNOT_TELL]
+        return replace(result, inner=_inner(model, constant, (feeds_there, others, _zeros(feeds_there, plan)), read))
     if result.verdict is not Verdict.DIFFERS or precision == "int8":
         return result
     # Is it rounding that this network amplifies?
@@ -164,6 +180,15 @@ def _verify(
     rounding = run_reference(model, nearby, read, batch_size)
     noise = {name: _largest(array, expected[name]) for name, array in rounding.items() if name in expected}
     return _verification(sides, converted, batch_size, seed, precision, noise)
+
+
+def _inner(
+    model: onnx.ModelProto, constant: Sequence[str], feeds: Sequence[Mapping[str, Array]], read: Model
+) -> tuple[str, ...]:
+    try:
+        return last_varying(model, constant, feeds, read)
+    except VerificationError:  # ONNX Runtime does not give out every tensor
+        return ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -317,12 +342,12 @@ def _comparison(name: str, sides: _Sides, is_reached: bool, precision: str, step
     largest = float(np.max(np.abs(expected.astype(np.float64)), initial=0.0))
     if not np.isfinite(largest):
         raise VerificationError(f"output {name!r} of ONNX Runtime itself is not finite with random weights")
-    variation = min(_spread(expected, other[name]) for other in sides.varied)
+    variation = min(spread(expected, other[name]) for other in sides.varied)
     tolerance = _QUANTISED_TOLERANCE if precision == "int8" else _TOLERANCE
     clear = is_reached and variation > LEAST_VARIATION * largest and step <= _MOST_STEPS * variation
     scale = variation if clear else largest or 1.0
     tolerance = max(tolerance, step / scale)
-    difference = (_root_mean_square if precision == "int8" else _largest)(found, expected)
+    difference = (root_mean_square if precision == "int8" else _largest)(found, expected)
     return Comparison(
         output=name,
         difference=difference / scale,
@@ -331,16 +356,6 @@ def _comparison(name: str, sides: _Sides, is_reached: bool, precision: str, step
         is_evidence=clear and not difference < _BEYOND_NOISE * noise,
         must_vary=is_reached and expected.dtype.kind == "f" and expected.size > 0,
     )
-
-
-def _spread(wanted: Array, other: Array) -> float:
-    """Return what two samples differ by: root mean square over an output, of two that are independent."""
-    return _root_mean_square(wanted, other) / math.sqrt(2.0) if wanted.shape == other.shape else 0.0
-
-
-def _root_mean_square(left: Array, right: Array) -> float:
-    difference = left.astype(np.float64) - right.astype(np.float64)
-    return float(np.sqrt(np.mean(np.square(difference)))) if difference.size else 0.0
 
 
 def _precision(model: onnx.ModelProto) -> str:

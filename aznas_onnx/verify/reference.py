@@ -6,6 +6,7 @@ it, for instance, which is wrong where all values under a window are negative.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,15 +19,18 @@ from aznas_onnx.graph import InputPlan, Model
 from aznas_onnx.graph.load import subgraphs
 from aznas_onnx.graph.precision import OTHER_FLOATS, TYPE_ATTRIBUTES
 from aznas_onnx.runtime import onnxruntime
-from aznas_onnx.verify.verdict import VerificationError
+from aznas_onnx.verify.verdict import LEAST_VARIATION, VerificationError
 
 __all__ = [
     "compare_before_softmax",
     "constant_tensors",
     "end_at",
     "in_float32",
+    "last_varying",
+    "root_mean_square",
     "run_reference",
     "runs_in_pieces",
+    "spread",
     "use_running_statistics",
 ]
 
@@ -161,6 +165,52 @@ def run_reference(model: onnx.ModelProto, feeds: Mapping[str, Array], own: Model
         }
     except Exception as error:  # ONNX Runtime raises its own classes straight from Exception
         raise VerificationError(f"ONNX Runtime cannot run the model: {str(error).splitlines()[0]}") from error
+
+
+def last_varying(
+    model: onnx.ModelProto, outputs: Sequence[str], feeds: Sequence[Mapping[str, Array]], own: Model
+) -> tuple[str, ...]:
+    """Return the tensors nearest to outputs that change with the samples, where the outputs do not.
+
+    Parameters
+    ----------
+    outputs
+        Those that do not change.
+    feeds
+        Samples, and others.
+    """
+    every = onnx.ModelProto()
+    every.CopyFrom(model)
+    known = {output.name for output in every.graph.output}
+    made = [name for node in model.graph.node for name in node.output if name and name not in known]
+    every.graph.output.extend(onnx.ValueInfoProto(name=name) for name in made)
+    step, axes = own.inputs.declared_batch, own.inputs.batch_axes
+    pieces = [{name: _piece(value, axes.get(name), 0, step) for name, value in feed.items()} for feed in feeds]
+    first, *others = (run_reference(every, piece, own, step) for piece in pieces)
+    makers = {name: node for node in model.graph.node for name in node.output}
+    found, seen, pending = list[str](), set(outputs), list(outputs)
+    while pending:
+        node = makers.get(pending.pop())
+        for name in () if node is None else node.input:
+            value = first.get(name)
+            if name in seen or not isinstance(value, np.ndarray) or value.dtype.kind != "f":
+                continue
+            seen.add(name)
+            largest = float(np.max(np.abs(value), initial=0.0))
+            varies = all(spread(value, other[name]) > LEAST_VARIATION * largest for other in others)
+            (found if varies else pending).append(name)
+    return tuple(found)
+
+
+def spread(wanted: Array, other: Array) -> float:
+    """Return what two samples differ by: root mean square over a tensor, of two that are independent."""
+    return root_mean_square(wanted, other) / math.sqrt(2.0) if wanted.shape == other.shape else 0.0
+
+
+def root_mean_square(left: Array, right: Array) -> float:
+    """Return the root mean square of a difference."""
+    difference = left.astype(np.float64) - right.astype(np.float64)
+    return float(np.sqrt(np.mean(np.square(difference)))) if difference.size else 0.0
 
 
 def _piece(value: Array, axis: int | None, start: int, step: int) -> Array:

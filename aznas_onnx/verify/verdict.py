@@ -77,12 +77,16 @@ class Verification:
     precision
         The file's own arithmetic: ``float32``, ``float64``, ``float16``, ``bfloat16`` or, where it is quantised,
         ``int8``. Both sides compute in float32.
+    inner
+        Those of `outputs` that are none of the network's: where samples do not change an output, the last tensors
+        before it that they do change, in its place.
     """
 
     outputs: tuple[Comparison, ...]
     batch_size: int
     seed: int
     precision: str
+    inner: tuple[str, ...] = ()
 
     @property
     def worst(self) -> Comparison:

@@ -193,10 +193,32 @@ def test_ids_weigh_as_much_as_their_positions() -> None:
 
 
 def test_a_constant_proves_nothing() -> None:
-    body = "c = Conv (x, w)  s = Sign (c)  a = Abs (s)  y = GlobalAveragePool (a)"
+    body = "s = Sub (x, x)  c = Conv (s, w)  y = GlobalAveragePool (c)"
     result = verify(network(body, {"x": ("N", 3, 8, 8)}, {"w": weights(8, 3, 3, 3)}))
     assert result.verdict is Verdict.CANNOT_TELL
     assert not result.agrees
+    assert not result.inner
+
+
+@pytest.mark.parametrize("batch", ["N", 1, 2])
+def test_before_an_output_that_samples_do_not_change_the_last_tensor_that_they_do_is_compared(batch: int | str) -> None:
+    """A head on the class token alone, behind no attention."""
+    body = """
+        c = Conv <strides = [4, 4]> (x, w)  r = Reshape (c, rows)  t = Transpose <perm = [0, 2, 1]> (r)
+        n = Shape <start = 0, end = 1> (x)  s = Concat <axis = 0> (n, ones)  e = Expand (token, s)
+        j = Concat <axis = 1> (e, t)  m = MatMul (j, v)  k = Relu (m)  h = Add (j, k)
+        f = Gather <axis = 1> (h, first)  y = MatMul (f, v)  z = ReduceMean <keepdims = 0, axes = [1]> (t)
+    """
+    constants = {
+        "w": weights(8, 3, 4, 4), "rows": np.array([0, 8, 4]), "ones": np.array([1, 1]), "token": weights(1, 1, 8),
+        "v": weights(8, 8), "first": np.array(0),
+    }  # fmt: skip
+    model = network(body, {"x": (batch, 3, 8, 8)}, constants, outputs=("y", "z"), opset=17)
+    result = verify(model)
+    assert result.agrees
+    assert [one.output for one in result.outputs] == ["z", "h"]
+    assert result.inner == ("h",)
+    assert verify(model, feed_zeros=True).verdict is Verdict.DIFFERS
 
 
 def test_chaos_proves_nothing() -> None:
