@@ -1,8 +1,7 @@
 """What scoring a network will take, estimated from its graph alone before anything runs. Never imports torch.
 
-The estimate is for refusing what cannot end well. For fifteen networks from MobileNet to DeiT the time was 0.5 to 1.3
-times what one core took, and the memory 0.6 to 1.3 times. What it cannot know (other load, a slow machine) is the
-user's to judge, with ``--time-limit``.
+The estimate is for refusing what cannot end well; docs/coverage.md says how it compares with what was measured. What it
+cannot know (other load, a slow machine) is the user's to judge, with ``--time-limit``.
 """
 
 from __future__ import annotations
@@ -37,7 +36,9 @@ _WINDOWS = ("AveragePool", "LpPool", "MaxPool", "LRN")
 _RECURRENT = ("GRU", "LSTM", "RNN")
 _FLOAT_BYTES = 4
 _FIRST_BYTES = 10**8  # that libraries touch as they are used
-_HELD = 1.7  # bytes at the peak, gradients included, for each byte of a block's activations
+_HELD = 2.3  # bytes at the peak, gradients included, for each byte of a block's activations
+_GAPS = 1.3  # for each of them, where the memory of freed tensors is kept (scoring/allocator.py)
+_WITH_GAPS = range(2**23, 2**27)  # bytes of the largest tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,13 +148,13 @@ def demand_of(
     spectra = sum(estimate.spectral_seconds(block, before) for block, before in _pairs(found.blocks))
     passes = (_PASSES if gradients else 1) * (2 if whole else 1)
     longest = max(times, key=lambda found: found[0], default=None)
-    sizes = [(estimate.block_bytes(block), f"block {block.name!r}") for block in found.blocks]
+    sizes = [(estimate.block_bytes(block, before), f"block {block.name!r}") for block, before in _pairs(found.blocks)]
     if whole:
-        sizes.append((estimate.bytes_of(model.graph.nodes), "the network as a whole"))
+        sizes.append((estimate.bytes_of(model.graph.nodes, backward=gradients), "the network as a whole"))
     largest = max(sizes, key=lambda found: found[0])
     return Demand(
         seconds=seeds * (passes * sum(time for time, _ in times) / speed + spectra / (1 if on_cpu else speed)),
-        size_bytes=largest[0] + _FIRST_BYTES,
+        size_bytes=largest[0] + estimate.weight_bytes() + _FIRST_BYTES,
         slowest="no node" if longest is None else f"node {longest[1].name!r} ({longest[1].operator})",
         largest=largest[1],
         steps=max(map(estimate.steps, model.graph.nodes), default=0),
@@ -191,22 +192,25 @@ class _Estimate:
         both = 2 if node.attributes.get("direction") == "bidirectional" else 1
         return both * shape[1 if node.attributes.get("layout", 0) else 0]
 
-    def bytes_of(self, nodes: Iterable[Node]) -> int:
-        """Return what nodes and their weights hold until a backward pass is through; without one, the largest."""
-        nodes = list(nodes)
+    def bytes_of(self, nodes: Iterable[Node], *, backward: bool) -> int:
+        """Return what nodes hold until a backward pass is through; without one, the largest."""
         made = [self._costs[node.name].activation_bytes * self._batch_size for node in nodes]
-        facts, constants = self._model.facts, self._model.graph.constants
-        read = {name for node in nodes for name in node.inputs if name in constants}
-        weights = sum(_FLOAT_BYTES * facts[name].elements for name in read)
         largest = max(made, default=0)
-        held = _HELD * sum(made) if self._gradients else largest
-        return int(held) + largest + weights
+        held = _HELD * sum(made) if backward else largest
+        return int((held + largest) * (_GAPS if largest in _WITH_GAPS else 1))
 
-    def block_bytes(self, block: Block) -> int:
-        """Return what a block's stage holds, the matrices of its spectrum included."""
+    def weight_bytes(self) -> int:
+        """Return what the weights hold, which are drawn for the network as a whole."""
+        facts = self._model.facts
+        read = {name for node in self._nodes.values() for name in node.inputs if name in self._model.graph.constants}
+        return sum(_FLOAT_BYTES * facts[name].elements for name in read)
+
+    def block_bytes(self, block: Block, before: Block | None) -> int:
+        """Return what a block's stage holds, and the matrices of its spectrum; no gradient goes through the first."""
         width, samples = self._sizes(block)
         matrix = min(width, samples) ** 2 * _FLOAT_BYTES
-        return self.bytes_of(self._nodes[name] for name in block.nodes) + 3 * matrix
+        backward = self._gradients and before is not None
+        return self.bytes_of((self._nodes[name] for name in block.nodes), backward=backward) + 3 * matrix
 
     def spectral_seconds(self, block: Block, before: Block | None) -> float:
         """Return the time that a block's covariance, Jacobian and their eigenvalues take."""

@@ -98,9 +98,12 @@ def test_the_campaign_survives_a_worker_that_dies(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_campaign_survives_a_worker_that_hangs_or_never_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hostile, "HANG_S", 1.0)
-    worker(monkeypatch, "import time; time.sleep(60)")
-    assert [outcome.result.partition(":")[0] for outcome in outcomes("inspect", seeds(0, 1))] == ["hung"]
+    monkeypatch.setattr(hostile, "_LOOK_S", 0.1)
+    for limit, program in (("HANG_S", "while True: pass"), ("_WAITING_S", "import time; time.sleep(60)")):
+        with monkeypatch.context() as patched:
+            patched.setattr(hostile, limit, 0.5)
+            worker(patched, program)
+            assert [outcome.result.partition(":")[0] for outcome in outcomes("inspect", seeds(0, 1))] == ["hung"]
     worker(monkeypatch, "raise SystemExit('no')")
     assert [outcome.result.partition(":")[0] for outcome in outcomes("inspect", seeds(0, 2))] == ["crashed", "crashed"]
 
