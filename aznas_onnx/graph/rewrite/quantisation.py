@@ -89,7 +89,7 @@ def dequantise_tables(editor: Editor) -> None:
         if stored is None or stored.is_float or not ends or len(operands) != 1 or ends[0].attributes.get("block_size"):
             continue
         name = ends[0].inputs[0] if stored is not table else node.inputs[0]
-        scale = editor.constant(ends[0].inputs[1])
+        scale = editor.constant(ends[0].input(1))
         if scale is None or scale.elements != 1:
             continue
         standard = replace(ends[0], domain="", version=VERSIONS["DequantizeLinear"], attributes={})
@@ -128,7 +128,7 @@ def _pad_with_floats(editor: Editor, node: Node) -> None:
     """Let a Pad between the pair pad with the float that its integer stands for."""
     reader = editor.sole_reader(node.outputs[0])
     value = editor.array(reader.input(2)) if reader is not None and reader.is_op("Pad") else None
-    scale, zero = editor.array(node.inputs[1]), editor.array(node.input(2))
+    scale, zero = editor.array(node.input(1)), editor.array(node.input(2))
     if reader is None or value is None or value.size != 1 or scale is None or scale.size != 1:
         return
     integer = float(value.reshape(())) - (0.0 if zero is None else float(zero.reshape(-1)[0]))

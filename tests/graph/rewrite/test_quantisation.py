@@ -162,3 +162,9 @@ def test_biases_and_weights_count_however_they_are_stored() -> None:
     model = network(body, SHAPE, constants, opset=21)
     assert count(prepare(model)).params == 192 * 8 + 8 + 64
     assert verify(model).agrees
+
+
+def test_a_quantisation_without_a_scale_in_an_opset_that_does_not_know_it_is_no_crash() -> None:
+    model = network("a = QuantizeLinear (x)  y = Relu (a)", SHAPE)
+    model.opset_import[0].version = 9  # so that ONNX does not check how many inputs it has
+    assert operators(decomposed(model)[0]) == ["Relu"]
