@@ -89,7 +89,8 @@ def _macs(node: Node, facts: Facts) -> tuple[CountStatus, int]:
         return (CountStatus.ZERO if key in ZERO else CountStatus.UNSUPPORTED), 0
     try:
         return CountStatus.COUNTED, handler(node, facts)
-    except ModelError:  # a shape depends on data
+    except (ModelError, IndexError, ValueError):
+        # A shape depends on data, or the operator set is too old to know the operator, and its inputs are unchecked.
         return CountStatus.UNSUPPORTED, 0
 
 

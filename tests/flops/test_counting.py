@@ -4,6 +4,7 @@ import pytest
 
 from aznas_onnx.flops import Costs, CountStatus, NodeCost, count
 from aznas_onnx.graph import prepare, specialise
+from aznas_onnx.inspection import inspect
 from tests.graph.builders import network, weights
 
 BODY = """
@@ -57,3 +58,10 @@ def test_work_that_no_sample_causes_is_not_divided() -> None:
         {"w": weights(8, 8), "v": weights(8, 8, seed=1)},
     )
     assert [node.macs for node in count(prepare(model)).nodes if node.macs] == [6 * 64, 6 * 64]
+
+
+def test_an_operator_that_its_opset_does_not_know_has_no_count() -> None:
+    model = network("a = Conv (x, w)  y = Attention (a)", {"x": ("N", 3, 8, 8)}, CONSTANTS)
+    model.opset_import[0].version = 18  # so that ONNX does not check how many inputs it has
+    costs = inspect(model).costs
+    assert [node.status for node in costs.nodes if node.operator == "Attention"] == [CountStatus.UNSUPPORTED]
