@@ -18,7 +18,7 @@ from aznas_onnx.graph import Model
 from aznas_onnx.graph.ir import Graph, Node
 from aznas_onnx.memory import check_memory
 
-__all__ = ["Demand", "check_copies", "check_time", "demand_of"]
+__all__ = ["Demand", "check_copies", "demand_of"]
 
 MOST_STEPS = 100_000
 """Steps of a recurrent operator that are run without being asked for: each waits for the one before."""
@@ -73,7 +73,7 @@ class Demand:
         """
         remedy = "use a smaller --batch-size or --effort fast for all models that you compare"
         what = f"{name}: scoring it at batch size {batch_size}"
-        check_time(what, self.seconds, self.slowest, limit_s, remedy)
+        _check_time(what, self.seconds, self.slowest, limit_s, remedy)
         if limit_s is None and self.steps > MOST_STEPS:
             raise SettingsError(
                 f"{what} runs {self.steps:,} steps one after the other, in {self.slowest}, and at most {MOST_STEPS:,} "
@@ -83,7 +83,7 @@ class Demand:
             check_memory(self.size_bytes, what, f"most of it for {self.largest}; {remedy}")
 
 
-def check_time(what: str, seconds: float, slowest: str, limit_s: float | None, remedy: str) -> None:
+def _check_time(what: str, seconds: float, slowest: str, limit_s: float | None, remedy: str) -> None:
     """Refuse what is estimated to take longer than the limit, an hour where none is given.
 
     Raises

@@ -26,7 +26,7 @@ __all__ = [
     "SIGNATURE_KEY",
     "Provenance",
     "Source",
-    "is_dequantised",
+    "_is_dequantised",
     "is_made_by_exporter",
     "listed_parameters",
 ]
@@ -74,7 +74,7 @@ def _listed(metadata: Mapping[str, str]) -> dict[str, str]:
     return {name: kind for kind, name in _DECLARED.findall(metadata.get(SIGNATURE_KEY, ""))}
 
 
-def is_dequantised(constant: Constant) -> bool:
+def _is_dequantised(constant: Constant) -> bool:
     """Whether a constant of floats is stored as integers, behind what only moves it."""
     found: Constant | None = constant
     while found is not None and found.origin is not None:
@@ -116,7 +116,7 @@ class Provenance:
         if not self._declared and constant.origin is None and constant.is_float and constant.sources == {name}:
             return _by_place(constant.storage, (name,))  # as most of those that a file holds
         roots = self._roots(constant)
-        stored = is_dequantised(constant)  # as integers, which are no indices then
+        stored = _is_dequantised(constant)  # as integers, which are no indices then
         large = {name: root for name, root in roots.items() if (root.is_float or stored) and root.elements > 1}
         if constant.elements == 1:
             large = large or roots

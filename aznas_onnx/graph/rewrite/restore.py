@@ -26,7 +26,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from aznas_onnx.graph.ir import Constant, Node
-from aznas_onnx.graph.provenance import SIGNATURE_KEY, Provenance
+from aznas_onnx.graph.provenance import NORMALISATIONS, SIGNATURE_KEY, Provenance
 from aznas_onnx.graph.rewrite.batchnorm import EPSILON, add_batch_normalisation
 from aznas_onnx.graph.rewrite.channels import combined
 from aznas_onnx.graph.rewrite.editor import Editor
@@ -35,9 +35,6 @@ from aznas_onnx.graph.rewrite.rewriting import plural
 
 __all__ = ["restore_folded"]
 
-_NORMALISATIONS = frozenset(
-    "BatchNormalization InstanceNormalization GroupNormalization LayerNormalization RMSNormalization".split()
-)
 _MOVES_DATA = frozenset("Transpose Reshape Flatten Squeeze Unsqueeze Identity".split())
 _WEIGHTED = frozenset("Conv ConvTranspose Gemm MatMul".split())
 _FEW_BIASES = 32  # that tell even numbers from others
@@ -127,7 +124,7 @@ def _channels(node: Node, weight: Constant) -> int:
 
 def _keeps_normalisation(editor: Editor) -> bool:
     """Whether the graph has normalisation operators in places where an exporter that folds leaves none."""
-    for node in editor.nodes(*_NORMALISATIONS):
+    for node in editor.nodes(*NORMALISATIONS):
         if not node.is_op("BatchNormalization"):
             return True
         before = editor.producer(node.inputs[0])
@@ -141,7 +138,7 @@ def _is_normalised(editor: Editor, node: Node) -> bool:
     reader = editor.sole_reader(node.outputs[0])
     while reader is not None and reader.is_op(*_MOVES_DATA):
         reader = editor.sole_reader(reader.outputs[0])
-    return reader is not None and reader.is_op(*_NORMALISATIONS)
+    return reader is not None and reader.is_op(*NORMALISATIONS)
 
 
 def _may_be_folded(editor: Editor, layer: _Layer) -> bool:

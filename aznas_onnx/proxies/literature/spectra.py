@@ -6,6 +6,7 @@ import math
 
 import torch
 
+from aznas_onnx.graph.provenance import NORMALISATIONS
 from aznas_onnx.initialise import Stream, generator
 from aznas_onnx.proxies.evidence import Measured
 from aznas_onnx.proxies.network import InapplicableError, Instance, Seen, wide
@@ -14,13 +15,6 @@ __all__ = ["measure_correlations", "measure_ranks"]
 
 Tensor = torch.Tensor
 _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum")
-_NORMALISATIONS = (
-    "BatchNormalization",
-    "InstanceNormalization",
-    "LayerNormalization",
-    "GroupNormalization",
-    "RMSNormalization",
-)
 _ACTIVATIONS = (
     "Relu LeakyRelu PRelu Elu Selu Celu Clip Sigmoid Tanh Gelu Swish Mish HardSwish HardSigmoid Softplus Softsign"
 ).split()
@@ -35,7 +29,7 @@ def measure_correlations(instance: Instance) -> Measured:
     def watch(seen: Seen) -> None:
         node, output = seen.node, seen.output
         if (
-            not node.is_op(*_LAYERS, *_NORMALISATIONS, *_ACTIVATIONS, *_POOLS)
+            not node.is_op(*_LAYERS, *NORMALISATIONS, *_ACTIVATIONS, *_POOLS)
             or output.dim() != 4
             or output[0, 0].numel() < 2
         ):
@@ -64,7 +58,7 @@ def measure_ranks(instance: Instance) -> Measured:
 
     def watch(seen: Seen) -> None:
         node, output = seen.node, seen.output
-        is_layer = node.is_op(*_LAYERS, *_NORMALISATIONS) and any(name in compiled.plan for name in node.inputs)
+        is_layer = node.is_op(*_LAYERS, *NORMALISATIONS) and any(name in compiled.plan for name in node.inputs)
         if (is_layer or node.is_op(*_ACTIVATIONS)) and output.dim() in (2, 3, 4):
             rows = _square(output, instance.seed, len(ranks))
             if not bool(rows.isfinite().all()):
