@@ -102,7 +102,8 @@ def _roles_of_roots(prepared: Model) -> dict[str, tuple[Role, int]]:
             found[root] = use.role, _fan_in(use.node, use.index, constant)
     for look_up in prepared.inputs.look_ups.values():  # what samples differ in, beside positions and types
         if len(look_up.constant.sources) == 1:
-            found.setdefault(*look_up.constant.sources, (Role.EMBEDDING, 1))
+            (table,) = look_up.constant.sources
+            found.setdefault(table, (Role.EMBEDDING, 1))
     return found
 
 
