@@ -83,14 +83,15 @@ def _node_cost(node: Node, facts: Facts, batched: frozenset[str], params: Mappin
 
 
 def _macs(node: Node, facts: Facts) -> tuple[CountStatus, int]:
+    if node.unknown:  # its inputs were not checked
+        return CountStatus.UNSUPPORTED, 0
     key = (node.domain, node.op_type)
     handler = COUNTED.get(key)
     if handler is None:
         return (CountStatus.ZERO if key in ZERO else CountStatus.UNSUPPORTED), 0
     try:
         return CountStatus.COUNTED, handler(node, facts)
-    except (ModelError, IndexError, ValueError):
-        # A shape depends on data, or the operator set is too old to know the operator, and its inputs are unchecked.
+    except ModelError:  # a shape depends on data
         return CountStatus.UNSUPPORTED, 0
 
 
