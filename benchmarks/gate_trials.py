@@ -38,6 +38,7 @@ from same_architecture import exports
 import aznas_onnx as az
 import aznas_onnx.scoring
 from aznas_onnx.gating import Policy
+from aznas_onnx.graph import Limits
 
 _SHIPPED = "ts"
 _DAMAGES = tuple(damage for damage in Damage if damage is not Damage.NONE)
@@ -114,8 +115,8 @@ _score_many = aznas_onnx.scoring.score_many
 
 
 @lru_cache(maxsize=4096)
-def _scored(source: str, seeds: int, seed: int, options: str) -> Any:
-    return _score_many([source], seeds=seeds, seed=seed, **json.loads(options))
+def _scored(source: str, seeds: int, seed: int, limits: Limits, options: str) -> Any:
+    return _score_many([source], seeds=seeds, seed=seed, limits=limits, **json.loads(options))
 
 
 class other_seeds:  # noqa: N801 - read as a function
@@ -125,9 +126,9 @@ class other_seeds:  # noqa: N801 - read as a function
         self.model, self.shift = model, _APART if wanted else 0
 
     def __enter__(self) -> None:
-        def score_many(sources: list[str], *, seeds: int, seed: int, **options: Any) -> Any:
+        def score_many(sources: list[str], *, seeds: int, seed: int, limits: Limits, **options: Any) -> Any:
             seed += self.shift if sources == [self.model] else 0
-            return _scored(*sources, seeds, seed, json.dumps(options, sort_keys=True))
+            return _scored(*sources, seeds, seed, limits, json.dumps(options, sort_keys=True))
 
         aznas_onnx.scoring.score_many = score_many
 
