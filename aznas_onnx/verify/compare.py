@@ -47,7 +47,7 @@ _MOST_STEPS = 0.7  # of what two samples differ by; with coarser rounding two ne
 _COPIES = 6  # of all weights: as read, drawn, with more outputs, serialised, in ONNX Runtime and in torch
 _NUDGE = 1e-7  # about the last bit of single precision
 _BEYOND_NOISE = 1000.0  # times what such a nudge does is a difference that rounding does not explain
-_DRAWS = 3
+_SIZES_OF_SAMPLES = (1.0, 128.0, 1.0)  # one a draw: the second is of pixels, which some networks scale themselves
 _SIZES = 0.25  # standard deviation of the logarithms of the samples' sizes
 _FEWEST_SAMPLES = 4  # that weights are rescaled on
 # Operators that round what they read to integers.
@@ -107,15 +107,15 @@ def verify(
     with named(source_name(source)):
         limits = limits or Limits()
         given = {"input_shapes": input_shapes, "values": values}
-        for draw in range(_DRAWS):
-            result = _verify(source, batch_size, seed + draw, given, cut_at, limits, feed_zeros)
+        for draw, size in enumerate(_SIZES_OF_SAMPLES):
+            result = _verify(source, batch_size, seed + draw, size, given, cut_at, limits, feed_zeros)
             if result.verdict is not Verdict.CANNOT_TELL:
                 break
         inner = result.inner
         if result.verdict is not Verdict.CANNOT_TELL or not inner:
             return replace(result, inner=())
         try:
-            before = _verify(source, batch_size, result.seed, given, inner, limits, feed_zeros)
+            before = _verify(source, batch_size, result.seed, size, given, inner, limits, feed_zeros)
         except (ModelError, VerificationError):  # it cannot end there
             return replace(result, inner=())
         varying = tuple(one for one in result.outputs if one.verdict is not Verdict.CANNOT_TELL)
@@ -126,6 +126,7 @@ def _verify(
     source: Document,
     batch_size: int,
     seed: int,
+    size: float,
     given: Mapping[str, Any],
     cut_at: Sequence[str],
     limits: Limits,
@@ -156,8 +157,8 @@ def _verify(
     rng = np.random.default_rng(seed)
     draw_weights(model, read, rng)
     precision = _precision(proto)
-    _rescale(model, as_converted(), rng, limits)
-    feeds, others = _feeds(model, plan, batch_size, rng), _feeds(model, plan, batch_size, rng)
+    _rescale(model, as_converted(), size, rng, limits)
+    feeds, others = (_feeds(model, plan, batch_size, size, rng) for _ in range(2))
     expected = run_reference(model, feeds, read, batch_size)
     varied = [run_reference(model, other, read, batch_size) for other in (others, _zeros(feeds, plan))]
     feeds_there = dict(feeds)
@@ -249,29 +250,31 @@ def _size(model: Model, wanted: int) -> int:
     return wanted if model.inputs.batch_is_free or own == 1 else 2 * own
 
 
-def _rescale(model: onnx.ModelProto, prepared: Model, rng: np.random.Generator, limits: Limits) -> None:
+def _rescale(model: onnx.ModelProto, prepared: Model, size: float, rng: np.random.Generator, limits: Limits) -> None:
     """Rescale the weights on a few samples; on one, where the file does not run on more."""
     plan = prepared.inputs
-    size = plan.declared_batch if prepared.fixed_batch else max(plan.declared_batch, _FEWEST_SAMPLES)
-    sized = specialise(prepared, size, limits)
-    feeds = _feeds(model, plan, size, rng)
-    for name, shape in plan.shapes(size).items():
+    batch_size = plan.declared_batch if prepared.fixed_batch else max(plan.declared_batch, _FEWEST_SAMPLES)
+    sized = specialise(prepared, batch_size, limits)
+    feeds = _feeds(model, plan, batch_size, size, rng)
+    for name, shape in plan.shapes(batch_size).items():
         if name in plan.look_ups:
             feeds[name] = rng.standard_normal(shape).astype(np.float32)
     rescale_weights(model, sized, {name: torch.from_numpy(array) for name, array in feeds.items()}, rng)
 
 
-def _feeds(model: onnx.ModelProto, plan: InputPlan, batch_size: int, rng: np.random.Generator) -> dict[str, Array]:
+def _feeds(
+    model: onnx.ModelProto, plan: InputPlan, batch_size: int, size: float, rng: np.random.Generator
+) -> dict[str, Array]:
     types = {value.name: value.type.tensor_type.elem_type for value in model.graph.input}
     shapes = plan.shapes(batch_size)
     feeds = {}
-    for name in shapes.keys() - plan.look_ups.keys():
+    for name in (name for name in shapes if name not in plan.look_ups):
         dtype = onnx.helper.tensor_dtype_to_np_dtype(types[name])
         if name in plan.values:
             feeds[name] = np.broadcast_to(plan.values[name], shapes[name]).astype(dtype)
             continue
         if name in plan.sampled:
-            values = _samples(shapes[name], plan.batch_axes.get(name, 0), rng)
+            values = size * _samples(shapes[name], plan.batch_axes.get(name, 0), rng)
         else:
             values = np.full(shapes[name], plan.fills.get(name, 1))
         if name in plan.indices:

@@ -221,6 +221,19 @@ def test_before_an_output_that_samples_do_not_change_the_last_tensor_that_they_d
     assert verify(model, feed_zeros=True).verdict is Verdict.DIFFERS
 
 
+def test_a_network_that_scales_pixels_is_fed_values_of_their_size() -> None:
+    """Keras's networks begin with x / 127.5 - 1: to them, standard normal samples are nearly all the same."""
+    body = """
+        d = Div (x, half)  s = Sub (d, one)  c = Conv (s, w)  r = Relu (c)  e = Conv (r, v)  k = Relu (e)
+        p = GlobalAveragePool (k)  y = Flatten (p)
+    """
+    constants = {"half": np.float32(5000), "one": np.float32(1), "w": weights(8, 3, 3, 3), "v": weights(8, 8, 3, 3)}
+    result = verify(network(body, {"x": ("N", 3, 8, 8)}, constants))
+    assert result.agrees
+    assert result.seed == 1
+    assert not result.inner
+
+
 def test_chaos_proves_nothing() -> None:
     """A map that doubles the distance of neighbours 60 times makes rounding visible: no fault of the conversion."""
     steps = [f"o{i} = Sub (one, a{i - 1})  p{i} = Mul (a{i - 1}, o{i})  a{i} = Mul (p{i}, four)" for i in range(1, 61)]
