@@ -274,7 +274,7 @@ def _feeds(
             feeds[name] = np.broadcast_to(plan.values[name], shapes[name]).astype(dtype)
             continue
         if name in plan.sampled:
-            values = size * _samples(shapes[name], plan.batch_axes.get(name, 0), rng)
+            values: Array = size * _samples(shapes[name], plan.batch_axes.get(name, 0), rng)
         else:
             values = np.full(shapes[name], plan.fills.get(name, 1))
         if name in plan.indices:
