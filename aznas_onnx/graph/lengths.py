@@ -49,7 +49,7 @@ def with_lengths(plan: InputPlan, graph: Graph, facts: Facts) -> InputPlan:
 
 def _lengths(graph: Graph, facts: Facts, roots: dict[str, str]) -> Iterator[tuple[str, int]]:
     """Yield inputs and the lengths of what they measure; `roots` has the input that each tensor repeats."""
-    for node in graph.nodes:
+    for node in (node for node in graph.nodes if not node.unknown):
         if node.is_op(*_SAME_VALUES) and node.input(0) in roots:
             roots[node.outputs[0]] = roots[node.inputs[0]]
         elif node.is_op(*_COMPARISONS):

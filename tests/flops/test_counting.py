@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import contextlib
+
+import onnx
 import pytest
 
+from aznas_onnx.errors import AznasError
 from aznas_onnx.flops import Costs, CountStatus, NodeCost, count
 from aznas_onnx.graph import prepare, specialise
 from aznas_onnx.inspection import inspect
@@ -65,3 +69,17 @@ def test_an_operator_that_its_opset_does_not_know_has_no_count() -> None:
     model.opset_import[0].version = 18  # so that ONNX does not check how many inputs it has
     costs = inspect(model).costs
     assert [node.status for node in costs.nodes if node.operator == "Attention"] == [CountStatus.UNSUPPORTED]
+
+
+LATER = sorted(
+    {one.name for one in onnx.defs.get_all_schemas_with_history() if one.domain == "" and one.since_version > 9}
+)
+
+
+@pytest.mark.parametrize("operator", [name for name in LATER if not onnx.defs.has(name, 9)])
+def test_no_rule_reads_inputs_that_an_operator_of_later_may_lack(operator: str) -> None:
+    body = f"a = Conv (x, w)  b = GlobalAveragePool (a)  c = {operator} (b)  y = Relu (c)"
+    model = network(body, {"x": ("N", 3, 8, 8)}, CONSTANTS)
+    model.opset_import[0].version = 9
+    with contextlib.suppress(AznasError):  # or it is refused in a sentence
+        assert inspect(model).costs.macs > 0
