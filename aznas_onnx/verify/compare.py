@@ -32,6 +32,7 @@ from aznas_onnx.verify.reference import (
     runs_in_pieces,
     spread,
     use_running_statistics,
+    without_dropout,
 )
 from aznas_onnx.verify.verdict import LEAST_VARIATION, Comparison, Verdict, Verification, VerificationError
 from aznas_onnx.verify.weights import draw_weights, materialise_filled, rescale_weights
@@ -150,6 +151,7 @@ def _verify(
         onnx.external_data_helper.load_external_data_for_model(model, str(folder))
     model.graph.name = model.graph.name or Path(source_name(source)).stem
     in_float32(model)
+    without_dropout(model)
     materialise_filled(model)
     compare_before_softmax(model)
     if runs_in_pieces(plan, batch_size):

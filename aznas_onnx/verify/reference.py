@@ -32,6 +32,7 @@ __all__ = [
     "runs_in_pieces",
     "spread",
     "use_running_statistics",
+    "without_dropout",
 ]
 
 Array = npt.NDArray[Any]
@@ -127,6 +128,13 @@ def use_running_statistics(model: onnx.ModelProto) -> None:
         node.attribute.extend(kept)
 
 
+def without_dropout(model: onnx.ModelProto) -> None:
+    """Let Dropout of a training-mode export pass on what it reads, in place, as it does in scoring."""
+    for node in model.graph.node:
+        if node.op_type == "Dropout" and not node.domain:
+            del node.input[1:]
+
+
 def run_reference(model: onnx.ModelProto, feeds: Mapping[str, Array], own: Model, batch_size: int) -> dict[str, Array]:
     """Run a model in ONNX Runtime and return its outputs and the look-ups that the network begins at here.
 
@@ -215,4 +223,4 @@ def root_mean_square(left: Array, right: Array) -> float:
 
 def _piece(value: Array, axis: int | None, start: int, step: int) -> Array:
     """Return some samples of what is fed; all of an input without a batch."""
-    return value if axis is None else value.take(range(start, start + step), axis)
+    return value if axis is None else value.take(range(start, min(start + step, value.shape[axis])), axis)

@@ -234,6 +234,18 @@ def test_a_network_that_scales_pixels_is_fed_values_of_their_size() -> None:
     assert not result.inner
 
 
+def test_dropout_of_a_training_export_drops_nothing() -> None:
+    body = "c = Conv (x, w)  r = Relu (c)  d = Dropout (r, half, yes)  p = GlobalAveragePool (d)  y = Flatten (p)"
+    constants = {"w": weights(8, 3, 3, 3), "half": np.float32(0.5), "yes": np.array(True)}
+    assert verify(network(body, {"x": ("N", 3, 8, 8)}, constants)).agrees
+
+
+def test_one_sample_is_enough_to_find_what_samples_change() -> None:
+    body = "c = Conv (x, w)  s = Sub (c, c)  p = GlobalAveragePool (s)  y = Flatten (p)"
+    result = verify(network(body, {"x": ("N", 3, 8, 8)}, {"w": weights(8, 3, 3, 3)}), batch_size=1)
+    assert result.inner or result.verdict is Verdict.CANNOT_TELL
+
+
 def test_chaos_proves_nothing() -> None:
     """A map that doubles the distance of neighbours 60 times makes rounding visible: no fault of the conversion."""
     steps = [f"o{i} = Sub (one, a{i - 1})  p{i} = Mul (a{i - 1}, o{i})  a{i} = Mul (p{i}, four)" for i in range(1, 61)]
