@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aznas_onnx.errors import ModelError
+from aznas_onnx.graph.prepare import named
 from aznas_onnx.results import ProxyScores, ProxyValue, Status
 
 __all__ = ["Draws"]
@@ -57,7 +58,8 @@ class Draws:
         first = self._first_seed + self.seeds
         (scores,) = score_many([self.model], seeds=more, seed=first, **self._scoring)
         if scores.status is Status.FAILED:
-            raise ModelError(scores.named(scores.reason or "it cannot be scored"))
+            with named(self.model):  # a node's name can be of any length
+                raise ModelError(scores.named(scores.reason or "it cannot be scored"))
         for name, value in scores.proxies.items():
             # An exact proxy has one value, whatever the seed.
             drawn = value.per_seed if len(value.per_seed) == more else (_exact(value),) * more
