@@ -208,7 +208,7 @@ def test_it_is_verified_scored_and_has_blocks() -> None:
 def test_verification_draws_ids() -> None:
     from aznas_onnx.verify import compare as module
 
-    drawn = module._feeds(reader(), prepare(reader()).inputs, 4, np.random.default_rng(0))
+    drawn = module._feeds(reader(), prepare(reader()).inputs, 4, 1.0, np.random.default_rng(0))
     assert len(np.unique(drawn["ids"])) > 10
     assert drawn["ids"].min() >= 2
     assert set(np.unique(drawn["kinds"])) == {0}
