@@ -40,7 +40,7 @@ _LINES, _POINTS = 64, 512  # of a table that are looked at
 _FEW_LINES, _FEW_POINTS = 4, 64  # that are looked at first
 _FEWEST = 5  # numbers that follow from others which tell a formula from chance
 _SHORTEST = 4  # points of a sinusoid that tell it from any other numbers, where there are many lines
-_LONG = 32  # points from which a sinusoid in a window is told from any other numbers
+_LONG = 32  # points from which a sinusoid in a window differs from any other numbers
 _WINDOWED = 6  # numbers before the next one, which follows from them: three sinusoids
 _TOLERANCE = 2e-3
 

@@ -32,7 +32,8 @@ class Resolution:
 def resolve(node: Node, facts: Mapping[str, Fact], max_nodes: int) -> Iterator[Resolution]:
     """Yield the nodes that a control-flow node runs, a loop's iteration by iteration.
 
-    Whether a loop goes on follows from what an iteration makes: `facts` must know of one before the next is asked for.
+    The condition of a loop follows from what an iteration makes: `facts` must hold one before the
+    next is taken.
 
     Raises
     ------

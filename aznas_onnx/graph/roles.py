@@ -7,7 +7,7 @@ Counting parameters and drawing random weights both build on this one answer, wh
 2. *Where does it come from?* A file may say that a constant is a parameter, or that it is none
    (:mod:`~aznas_onnx.graph.provenance`).
 3. *What numbers does it hold?* Numbers that follow a formula were computed, not trained
-   (:mod:`~aznas_onnx.graph.content`). It is asked where a use is open to both: a bias of a convolution is a bias
+   (:mod:`~aznas_onnx.graph.content`). This decides only where a use is open to both: a bias of a convolution is a bias
    whatever it holds.
 
 docs/counting.md has the table of what counts. Where the file cannot tell, :func:`role_doubts` says so.

@@ -361,7 +361,7 @@ def many_arranged(count: int = 12_000, size: int = 2_000_000) -> onnx.ModelProto
 
 
 def tables_of_floats(count: int = 40_000, size: int = 4000) -> onnx.ModelProto:
-    """Products of constants whose data is made when it is asked for."""
+    """Products of constants whose data is computed when it is read."""
     nodes = [_node("Mul", [f"w{index}" if index else "w", "w"], f"w{index + 1}") for index in range(count)]
     return _of([*nodes, _node("MatMul", ["x", f"w{count}"], "y")], {"w": weights(8, size)})
 
@@ -373,7 +373,7 @@ def doubled_table(count: int = 22) -> onnx.ModelProto:
 
 
 def deferred_twice(count: int = 60) -> onnx.ModelProto:
-    """Each constant reads the one before twice; whoever computes it from its roots does so 2**count times."""
+    """Each constant reads the one before twice; computing it from its roots takes 2**count steps."""
     nodes = [_node("Add", [f"w{i}" if i else "w"] * 2, f"w{i + 1}") for i in range(count)]
     return _of([*nodes, _node("MatMul", ["x", f"w{count}"], "y")], {"w": weights(8, 8000)})
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -311,19 +312,16 @@ def _attention(editor: Editor, node: Node) -> str | None:
         return "its weight is not constant"
     patch = Patch(editor, node)
     inputs = (_dequantised(patch, x, x_scale, x_zero), weight, bias, *((mask,) if mask else ()))
-    patch.extend(
-        Node(
-            op_type="Attention",
-            domain="com.microsoft",
-            version=node.version,
-            name=node.name,
-            inputs=inputs,
-            outputs=node.outputs,
-            attributes=MappingProxyType(_attributes(node)),
-        )
-    )
+    patch.extend(_float_form(node, "Attention", inputs))
     patch.apply()
     return None
+
+
+def _float_form(node: Node, op_type: str, inputs: tuple[str, ...]) -> Node:
+    """Return the com.microsoft operator on floats that takes the place of a node on integers."""
+    return replace(
+        node, op_type=op_type, domain="com.microsoft", inputs=inputs, attributes=MappingProxyType(_attributes(node))
+    )
 
 
 def _by_columns(stored: Array, scale: Array, zero: Array | None) -> Array:
@@ -338,17 +336,7 @@ def _embedding(editor: Editor, node: Node) -> str | None:
         _dequantised(patch, name, node.inputs[8 + at], node.input(13 + at)) if (name := node.input(2 + at)) else ""
         for at in range(5)
     ]
-    patch.extend(
-        Node(
-            op_type="EmbedLayerNormalization",
-            domain="com.microsoft",
-            version=node.version,
-            name=node.name,
-            inputs=(*node.inputs[:2], *tables, node.input(7)),
-            outputs=node.outputs,
-            attributes=MappingProxyType(_attributes(node)),
-        )
-    )
+    patch.extend(_float_form(node, "EmbedLayerNormalization", (*node.inputs[:2], *tables, node.input(7))))
     patch.apply()
     return None
 
