@@ -162,7 +162,7 @@ class BatchRepair:
 
     def __call__(self, node: Node) -> Repair | None:
         """Return what replaces `node`, or None where it can stay."""
-        if node.domain or node.unknown:
+        if not node.is_standard:
             return None
         rule = _RULES.get(node.op_type)
         repair = None if rule is None else rule(self, node)

@@ -68,6 +68,11 @@ class Node:
         return self.inputs[index] if index < len(self.inputs) else ""
 
     @property
+    def is_standard(self) -> bool:
+        """Whether ONNX itself defines the operator and has checked its inputs, so that a rule may rely on them."""
+        return not self.domain and not self.unknown
+
+    @property
     def operator(self) -> str:
         """Operator with its domain, as messages print it: ``Conv`` or ``com.microsoft::FusedConv``."""
         return f"{self.domain}::{self.op_type}" if self.domain else self.op_type

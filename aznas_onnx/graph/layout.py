@@ -102,7 +102,7 @@ class _Walk:
         )
 
     def visit(self, node: Node) -> None:
-        rule = _inherit if node.domain or node.unknown else _RULES.get(node.op_type, _inherit)
+        rule = _RULES.get(node.op_type, _inherit) if node.is_standard else _inherit
         for index, name in enumerate(node.outputs):
             fact = self._facts[name] if name else None
             if fact is not None and fact.shape is not None and fact.dtype.kind == "f":

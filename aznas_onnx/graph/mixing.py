@@ -124,7 +124,7 @@ class _Search:
         self._trace(node)
         if node.op_type in ("Shape", "Size") or not any(map(self.follows, node.inputs)):
             return None
-        rule = None if node.domain or node.unknown else _RULES.get(node.op_type)
+        rule = _RULES.get(node.op_type) if node.is_standard else None
         told = None if rule is None else rule(self, node)
         if told is not None:
             what, is_certain = told

@@ -46,7 +46,7 @@ def rebatched(
     found: dict[str, Fact] = {}
     moved: dict[Fact, Fact] = {}  # nodes share facts
     for node in graph.nodes:
-        rule = None if node.domain or node.unknown else _RULES.get(node.op_type)
+        rule = _RULES.get(node.op_type) if node.is_standard else None
         output = node.outputs[0] if len(node.outputs) == 1 else ""
         if rule is None or not output or not rule(node, tensors):
             return None
