@@ -20,7 +20,7 @@ from aznas_onnx.errors import AznasError
 
 if TYPE_CHECKING:
     from aznas_onnx import spaces
-    from aznas_onnx.benching import bench
+    from aznas_onnx.evaluation import bench
     from aznas_onnx.gating import GateResult, gate
     from aznas_onnx.inspection import Inspection, inspect
     from aznas_onnx.ranking import Ranking, rank
@@ -54,7 +54,7 @@ _MODULES = {
     "ProxyScores": "aznas_onnx.results",
     "Ranking": "aznas_onnx.ranking",
     "Study": "aznas_onnx.searching",
-    "bench": "aznas_onnx.benching",
+    "bench": "aznas_onnx.evaluation",
     "gate": "aznas_onnx.gating",
     "inspect": "aznas_onnx.inspection",
     "rank": "aznas_onnx.ranking",

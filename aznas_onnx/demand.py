@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from aznas_onnx.blocks import Block, Blocks
+from aznas_onnx.costs import Costs, NodeCost
 from aznas_onnx.errors import SettingsError
-from aznas_onnx.flops import Costs, NodeCost
 from aznas_onnx.graph import Model
-from aznas_onnx.graph.ir import Graph, Node
+from aznas_onnx.graph.ir.graph import Graph, Node
 from aznas_onnx.memory import check_memory
 
 __all__ = ["Demand", "check_copies", "demand_of"]
@@ -167,7 +167,7 @@ class _Estimate:
         self._costs: dict[str, NodeCost] = {cost.node: cost for cost in costs.nodes}
         self._nodes = {node.name: node for node in model.graph.nodes}
         self._batch_size = batch_size
-        self._growth = batch_size / max(1, model.facts.batch_size)
+        self._growth = batch_size / max(1, model.infos.batch_size)
         self._gradients = gradients
 
     def seconds(self, node: Node) -> float:
@@ -188,7 +188,7 @@ class _Estimate:
         """Return how many steps a node runs one after the other."""
         if not node.is_op(*_RECURRENT):
             return 0
-        shape = self._model.facts[node.inputs[0]].shape or (0, 0)
+        shape = self._model.infos[node.inputs[0]].shape or (0, 0)
         both = 2 if node.attributes.get("direction") == "bidirectional" else 1
         return both * shape[1 if node.attributes.get("layout", 0) else 0]
 
@@ -201,9 +201,9 @@ class _Estimate:
 
     def weight_bytes(self) -> int:
         """Return what the weights hold, which are drawn for the network as a whole."""
-        facts = self._model.facts
+        infos = self._model.infos
         read = {name for node in self._nodes.values() for name in node.inputs if name in self._model.graph.constants}
-        return sum(_FLOAT_BYTES * facts[name].elements for name in read)
+        return sum(_FLOAT_BYTES * infos[name].elements for name in read)
 
     def block_bytes(self, block: Block, before: Block | None) -> int:
         """Return what a block's stage holds, and the matrices of its spectrum; no gradient goes through the first."""
@@ -224,10 +224,10 @@ class _Estimate:
 
     def _sizes(self, block: Block) -> tuple[int, int]:
         """Return the channels of a block's feature map, and how many vectors of them the batch has."""
-        fact = self._model.facts[block.output]
-        shape = fact.shape or (1, 1)
+        info = self._model.infos[block.output]
+        shape = info.shape or (1, 1)
         width = max(1, shape[block.channel_axis] if block.channel_axis < len(shape) else shape[-1])
-        return width, max(1, int(fact.elements * self._growth) // width)
+        return width, max(1, int(info.elements * self._growth) // width)
 
 
 def _pairs(blocks: tuple[Block, ...]) -> Iterable[tuple[Block, Block | None]]:

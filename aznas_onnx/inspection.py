@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from aznas_onnx.blocks import Block, Blocks, find_blocks
-from aznas_onnx.flops import Costs, NodeCost, count
+from aznas_onnx.costs import Costs, NodeCost, count
 from aznas_onnx.graph import Limits, Model, Source, Value, prepare
-from aznas_onnx.graph.limits import reading
-from aznas_onnx.graph.load import source_name
-from aznas_onnx.graph.prepare import named
+from aznas_onnx.graph.files.load import source_name
+from aznas_onnx.graph.prepare import error_context
+from aznas_onnx.limits import reading
 
 __all__ = ["InspectedBlock", "InspectedNode", "Inspection", "inspect"]
 
@@ -145,7 +145,7 @@ def inspect(
     6912
     """
     limits = limits or Limits()
-    with named(source_name(source)), reading(limits):
+    with error_context(source_name(source)), reading(limits):
         model = prepare(
             source,
             input_shapes=input_shapes,
@@ -178,7 +178,7 @@ def _inspected(model: Model, found: Blocks, costs: Costs) -> Inspection:
 
 
 def _inspect_block(model: Model, block: Block, costs: Costs) -> InspectedBlock:
-    shape, whole = _sample_shape(model, block.output), model.facts[block.output].shape
+    shape, whole = _sample_shape(model, block.output), model.infos[block.output].shape
     dropped = (
         shape is not None and whole is not None and len(shape) < len(whole) and block.batch_axis < block.channel_axis
     )
@@ -196,8 +196,8 @@ def _inspect_nodes(model: Model, costs: Costs, block_of: Mapping[str, str]) -> t
 
 def _sample_shape(model: Model, tensor: str) -> tuple[int, ...] | None:
     """Return a tensor's shape for one sample: without the batch, or with its share of an axis joined with it."""
-    fact, batch = model.facts.get(tensor), model.facts.batch_size
-    shape = None if fact is None else fact.shape
+    info, batch = model.infos.get(tensor), model.infos.batch_size
+    shape = None if info is None else info.shape
     if not shape or not model.inputs.has_batch:
         return shape
     axis = model.layout.batch_axes.get(tensor)

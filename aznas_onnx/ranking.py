@@ -16,7 +16,7 @@ from aznas_onnx.errors import SettingsError
 from aznas_onnx.proxies import PROXIES, Direction
 from aznas_onnx.results import ProxyScores, ProxyValue, Status
 
-__all__ = ["Aggregation", "Assembly", "Ranking", "aggregate", "rank"]
+__all__ = ["Aggregation", "Ensemble", "Ranking", "aggregate", "rank"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -29,7 +29,7 @@ class Aggregation(str, enum.Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Assembly:
+class Ensemble:
     """How the ranks of a candidate's proxies become one score.
 
     Attributes
@@ -44,7 +44,7 @@ class Assembly:
     weights: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
 
     @classmethod
-    def of(cls, proxies: Iterable[str] | None, aggregation: Aggregation | str = Aggregation.LOG_RANK) -> Assembly:
+    def of(cls, proxies: Iterable[str] | None, aggregation: Aggregation | str = Aggregation.LOG_RANK) -> Ensemble:
         """Make the assembly that names such as ``synflow:0.5`` ask for.
 
         Raises
@@ -60,14 +60,14 @@ class Assembly:
     @property
     def is_default(self) -> bool:
         """Whether it is that of the paper: Eq. 12."""
-        return self == Assembly()
+        return self == Ensemble()
 
     def as_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
         return {"aggregation": self.aggregation.value, "weights": dict(self.weights)}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Assembly:
+    def from_json(cls, data: Mapping[str, Any]) -> Ensemble:
         """Read back what :meth:`as_json` wrote."""
         return cls(aggregation=_aggregation(data["aggregation"]), weights=MappingProxyType(dict(data["weights"])))
 
@@ -149,19 +149,19 @@ def rank(
         If the aggregation has no such name.
     """
     wanted = None if proxies is None else tuple(proxies)
-    assembly = Assembly.of(wanted, aggregation)
+    ensemble = Ensemble.of(wanted, aggregation)
     if weights is not None:
-        assembly = replace(assembly, weights=_checked(weights))
+        ensemble = replace(ensemble, weights=_checked(weights))
     scored = [index for index, score in enumerate(scores) if score.status is Status.OK]
     columns = [scores[index].proxies for index in scored]
-    names, warnings = _taking_part(columns, wanted, assembly)
+    names, warnings = _taking_part(columns, wanted, ensemble)
     az_scores: list[float | None] = [None] * len(scores)
     ranks: list[int | None] = [None] * len(scores)
     order: tuple[int, ...] = ()
     if len(scored) >= 2 and names:
         signs = {name: PROXIES.sign(name, directions or {}) for name in names}
         values = np.array([[_comparable(column[name], signs[name]) for name in names] for column in columns])
-        combined = aggregate(values, assembly.aggregation, [assembly.weight(name) for name in names])
+        combined = aggregate(values, ensemble.aggregation, [ensemble.weight(name) for name in names])
         for index, value, place in zip(scored, combined, _competition_ranks(combined), strict=True):
             az_scores[index], ranks[index] = float(value), int(place)
         order = tuple(scored[place] for place in np.argsort(-combined, kind="stable"))
@@ -170,8 +170,8 @@ def rank(
         rank=tuple(ranks),
         order=order,
         proxies=names,
-        aggregation=assembly.aggregation,
-        weights=MappingProxyType({name: assembly.weight(name) for name in names if assembly.weight(name) != 1.0}),
+        aggregation=ensemble.aggregation,
+        weights=MappingProxyType({name: ensemble.weight(name) for name in names if ensemble.weight(name) != 1.0}),
         warnings=warnings,
     )
 
@@ -238,14 +238,14 @@ def _checked(weights: Mapping[str, float]) -> Mapping[str, float]:
 
 
 def _taking_part(
-    columns: Sequence[Mapping[str, ProxyValue]], wanted: Iterable[str] | None, assembly: Assembly
+    columns: Sequence[Mapping[str, ProxyValue]], wanted: Iterable[str] | None, ensemble: Ensemble
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the proxies that can be compared over all candidates, and a sentence for each that cannot."""
     present = dict.fromkeys(name for column in columns for name in column)
     names = present if wanted is None else [proxy.name for proxy in PROXIES.resolve(wanted)]
     taking_part, warnings = [], []
     for name in names:
-        if assembly.weight(name) == 0.0:
+        if ensemble.weight(name) == 0.0:
             continue
         missing = sum(name not in column for column in columns)
         inapplicable = sum(name in column and not column[name].applies for column in columns)

@@ -13,11 +13,11 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from aznas_onnx.flops import Costs
+from aznas_onnx.costs import Costs
 from aznas_onnx.graph import Model
-from aznas_onnx.graph.facts import Facts
-from aznas_onnx.graph.ir import Graph, Node
-from aznas_onnx.graph.roles import MOVES_DATA, uses
+from aznas_onnx.graph.ir.graph import Graph, Node
+from aznas_onnx.graph.ir.tensor_info import TensorInfos
+from aznas_onnx.graph.meaning.constant_roles import MOVES_DATA, uses
 
 __all__ = ["Structure", "measure_structure"]
 
@@ -76,9 +76,9 @@ def measure_structure(model: Model, costs: Costs) -> Structure:
     costs
         Its counts.
     """
-    graph, facts = model.graph, model.facts
+    graph, infos = model.graph, model.infos
     widths = dict(_layers(model))
-    live = _live(graph, facts)
+    live = _live(graph, infos)
     found: dict[str, _Paths] = {value.name: _START for value in graph.inputs}
     origins: dict[str, str] = {}
     crossed: list[int] = []
@@ -97,7 +97,7 @@ def measure_structure(model: Model, costs: Costs) -> Structure:
         width = widths.get(node.name)
         if width is not None:
             crossed.append(width)
-        joined = _joined([found[name] for name in names]).through(node, facts, is_layer=width is not None)
+        joined = _joined([found[name] for name in names]).through(node, infos, is_layer=width is not None)
         found.update((name, joined) for name in node.outputs if name)
     ends = [found[name] for name in graph.outputs if name in found]
     whole = _joined(ends) if ends else _NONE
@@ -136,16 +136,16 @@ class _Paths:
     reach: float
     step: float
 
-    def through(self, node: Node, facts: Facts, *, is_layer: bool) -> _Paths:
+    def through(self, node: Node, infos: TensorInfos, *, is_layer: bool) -> _Paths:
         """Return the paths that go on through a node."""
         is_window = node.is_op(*_WINDOWS, "ConvTranspose", "Resize")
         if not is_layer and not is_window:
             return self
-        reach, step = _seen(self.reach, self.step, node, facts) if is_window else (self.reach, self.step)
+        reach, step = _seen(self.reach, self.step, node, infos) if is_window else (self.reach, self.step)
         return _Paths(
             self.depth + is_layer,
             self.shortest + is_layer,
-            self.spatial + (is_layer and _is_wide(node, facts)),
+            self.spatial + (is_layer and _is_wide(node, infos)),
             self.count,
             self.layers + self.count * is_layer,
             reach,
@@ -172,19 +172,19 @@ def _joined(paths: Sequence[_Paths]) -> _Paths:
     )
 
 
-def _is_wide(node: Node, facts: Facts) -> bool:
+def _is_wide(node: Node, infos: TensorInfos) -> bool:
     """Whether a layer is a convolution whose kernel is larger than one position."""
-    return node.is_op(*_CONVOLUTIONS) and math.prod((facts[node.inputs[1]].shape or ())[2:]) > 1
+    return node.is_op(*_CONVOLUTIONS) and math.prod((infos[node.inputs[1]].shape or ())[2:]) > 1
 
 
-def _seen(reach: float, step: float, node: Node, facts: Facts) -> tuple[float, float]:
+def _seen(reach: float, step: float, node: Node, infos: TensorInfos) -> tuple[float, float]:
     """Return reach and step behind a node, along the last axis of positions."""
-    entering, leaving = facts[node.inputs[0]].shape or (), facts[node.outputs[0]].shape or ()
+    entering, leaving = infos[node.inputs[0]].shape or (), infos[node.outputs[0]].shape or ()
     if node.is_op("Resize"):
         return reach, step * entering[-1] / leaving[-1] if entering and leaving and leaving[-1] else step
     if math.prod(leaving[2:]) == 1 and not node.is_op(*_CONVOLUTIONS):
         return reach, step  # pooling over everything, as a window
-    weight = facts[node.inputs[1]].shape if node.is_op(*_CONVOLUTIONS) else None
+    weight = infos[node.inputs[1]].shape if node.is_op(*_CONVOLUTIONS) else None
     kernel = weight[-1] if weight else _last(node, "kernel_shape")
     stride = _last(node, "strides")
     if node.is_op("ConvTranspose"):
@@ -201,30 +201,30 @@ def _last(node: Node, attribute: str) -> int:
 def _layers(model: Model) -> Iterator[tuple[str, int]]:
     """Yield the name of each node that multiplies by weights, and its output channels."""
     axes: Mapping[str, int] = model.layout.channel_axes
-    for use in uses(model.graph, model.facts):
+    for use in uses(model.graph, model.infos):
         if use.role.is_weight:
             output = next(name for name in use.node.outputs if name)
-            shape = model.facts[output].shape or (1,)
+            shape = model.infos[output].shape or (1,)
             axis = axes.get(output, 1 if use.node.is_op("Conv", "ConvTranspose") else len(shape) - 1)
             yield use.node.name, max(shape[axis] if axis < len(shape) else 1, 1)
 
 
-def _live(graph: Graph, facts: Facts) -> frozenset[str]:
+def _live(graph: Graph, infos: TensorInfos) -> frozenset[str]:
     """Return the names of the nodes whose results reach an output, not by way of a silent one."""
     producers: Mapping[str, Node] = graph.producers
     waiting = list(graph.outputs)
     seen: set[str] = set()
     while waiting:
         node = producers.get(waiting.pop())
-        if node is not None and node.name not in seen and not _is_silent(node, facts):
+        if node is not None and node.name not in seen and not _is_silent(node, infos):
             seen.add(node.name)
             waiting += node.inputs
     return frozenset(seen)
 
 
-def _is_silent(node: Node, facts: Facts) -> bool:
+def _is_silent(node: Node, infos: TensorInfos) -> bool:
     """Whether a node's result is the same for every input."""
     if node.is_op("Mul"):
-        values = [facts.value(name) for name in node.inputs]
+        values = [infos.value(name) for name in node.inputs]
         return any(value is not None and value.size > 0 and not value.any() for value in values)
     return node.is_op(*_SILENT)

@@ -43,7 +43,7 @@ def main() -> int:
             print(f"    ? {warning}")
         if arguments.verbose:
             for block in blocks.blocks:
-                shape = "x".join(map(str, model.facts.shape(block.output)))
+                shape = "x".join(map(str, model.infos.shape(block.output)))
                 print(f"    {block.index:3d} {block.kind.value:18s} {shape:18s} {block.name:36s} {block.reason}")
         if path.stem.count("__") == 2:
             source, name, _ = path.stem.split("__")
@@ -63,7 +63,7 @@ def summary(blocks: Blocks) -> str:
 
 def widths(blocks: Blocks, model: Model) -> str:
     """Return kinds and widths of all blocks: what two exports of a model must agree in."""
-    shapes = ((block, model.facts.shape(block.output)) for block in blocks.blocks)
+    shapes = ((block, model.infos.shape(block.output)) for block in blocks.blocks)
     return " ".join(f"{block.kind.value}:{shape[block.channel_axis]}" for block, shape in shapes)
 
 

@@ -27,8 +27,8 @@ import numpy.typing as npt
 from scipy.stats import kendalltau, rankdata, spearmanr
 
 import aznas_onnx as az
-from aznas_onnx.benching import read_scores, read_truth
-from aznas_onnx.benching.evaluation import in_order_of, measurements, proxy_table
+from aznas_onnx.evaluation import read_scores, read_truth
+from aznas_onnx.evaluation.agreement import in_order_of, measurements, proxy_table
 from aznas_onnx.proxies import PROXIES
 
 Floats = npt.NDArray[np.float64]

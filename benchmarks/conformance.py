@@ -35,9 +35,9 @@ from onnx import numpy_helper
 from aznas_onnx.convert import OPERATORS, compile_program
 from aznas_onnx.convert.dtypes import carrier, is_float, to_tensor
 from aznas_onnx.errors import AznasError, UnsupportedOperatorError
-from aznas_onnx.graph.interpret import interpret
-from aznas_onnx.graph.limits import Limits
-from aznas_onnx.graph.lower import lower
+from aznas_onnx.graph.files.deserialize import lower
+from aznas_onnx.graph.shapes.interpret import interpret
+from aznas_onnx.limits import Limits
 
 PASSED, REFUSED, DIFFERS, FAILED = "passed", "refused", "differs", "failed"
 
@@ -240,8 +240,8 @@ def _run(case: Case, inputs: list[Any], expected: list[Any]) -> str:
     shapes = {name: tuple(array.shape) for name, array in feeds.items() if isinstance(array, np.ndarray)}
     for value in graph.inputs:
         shapes.setdefault(value.name, ())
-    graph, facts = interpret(graph, 1, shapes, Limits())
-    program = compile_program(graph, facts, {}, device="cpu", dtype=dtype)
+    graph, infos = interpret(graph, 1, shapes, Limits())
+    program = compile_program(graph, infos, {}, device="cpu", dtype=dtype)
     tensors = {name: to_tensor(np.asarray(feeds[name]), torch.device("cpu"), dtype) for name in program.inputs}
     results = program.run({name: tensor for name, tensor in tensors.items() if tensor is not None})
     narrow = [a.dtype.name for a in (*inputs, *expected) if isinstance(a, np.ndarray) and "float16" in a.dtype.name]

@@ -79,10 +79,10 @@ def measure(name: str, proto: onnx.ModelProto, repeats: int) -> float:
     model = specialise(prepared, BATCH_SIZE)
     weights = drawn_weights(model)
     started = time.perf_counter()
-    program = compile_program(model.graph, model.facts, weights, device="cpu", training=True)
+    program = compile_program(model.graph, model.infos, weights, device="cpu", training=True)
     first_ms = 1000 * (time.perf_counter() - started)
     compile_ms = best_ms(
-        lambda: compile_program(model.graph, model.facts, weights, device="cpu", training=True), repeats
+        lambda: compile_program(model.graph, model.infos, weights, device="cpu", training=True), repeats
     )
     shapes_ms = best_ms(lambda: specialise(prepared, BATCH_SIZE), repeats)
     print(

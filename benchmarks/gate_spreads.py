@@ -4,7 +4,7 @@
 
 Prints, for each reference (default: all that come with the package), the robust standard deviation of each proxy on the
 scale that the gate compares it on: the distance between the quartiles over 1.349. The constants of
-`aznas_onnx/gating/spreads.py` are rounded from what the convolutional ones have; macs as it says there.
+`aznas_onnx/references/proxy_scales.py` are rounded from what the convolutional ones have; macs as it says there.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import sys
 
 import numpy as np
 
-from aznas_onnx.gating import BUNDLED, find_population
 from aznas_onnx.gating.policy import COMPARED
-from aznas_onnx.gating.spreads import SPREADS
+from aznas_onnx.references import BUNDLED, find_reference
+from aznas_onnx.references.proxy_scales import PROXY_SCALES
 
 _QUARTILES_TO_DEVIATION = 1.349
 
@@ -25,17 +25,17 @@ def main() -> None:
     print(f"{'reference':<20}" + "".join(f"{name:>15}" for name in COMPARED))
     rows = []
     for name in names:
-        population = find_population(name)
+        reference_set = find_reference(name)
         row = []
         for proxy in COMPARED:
-            spread = SPREADS[proxy]
-            values = np.array(population.column(proxy)) if proxy in population.proxies else np.array([np.nan])
+            spread = PROXY_SCALES[proxy]
+            values = np.array(reference_set.column(proxy)) if proxy in reference_set.proxies else np.array([np.nan])
             scaled = [spread.scale(value) for value in values[np.isfinite(values)]]
             row.append(np.subtract(*np.percentile(scaled, [75, 25])) / _QUARTILES_TO_DEVIATION if scaled else np.nan)
         rows.append(row)
         print(f"{name:<20}" + "".join(f"{value:>15.3f}" for value in row))
     print(f"{'median':<20}" + "".join(f"{value:>15.3f}" for value in np.nanmedian(rows, axis=0)))
-    print(f"{'used':<20}" + "".join(f"{spread.deviation:>15.3f}" for spread in map(SPREADS.__getitem__, COMPARED)))
+    print(f"{'used':<20}" + "".join(f"{spread.deviation:>15.3f}" for spread in map(PROXY_SCALES.__getitem__, COMPARED)))
 
 
 if __name__ == "__main__":

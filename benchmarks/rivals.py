@@ -30,9 +30,9 @@ from resuming import digest, resumed
 from scipy.stats import kendalltau, spearmanr
 
 import aznas_onnx as az
-from aznas_onnx.benching.sampling import choose_archs
+from aznas_onnx.evaluation.sample_archs import choose_archs
 from aznas_onnx.proxies import PROXIES, Direction
-from aznas_onnx.proxies.feeds import FeedSource
+from aznas_onnx.proxies.engine.feeds import FeedSource
 from aznas_onnx.ranking import Aggregation, aggregate
 
 AZ = ("expressivity", "progressivity", "trainability", "macs")

@@ -157,7 +157,7 @@ def places(path: Path) -> tuple[Place, ...]:
     model = prepare(path)
     found = []
     for block in find_blocks(model).blocks:
-        shape = list(model.facts.shape(block.output))
+        shape = list(model.infos.shape(block.output))
         channels = shape.pop(block.channel_axis)
         found.append(Place(kind=block.kind.value, channels=channels, positions=tuple(shape[1:])))
     return tuple(found)

@@ -23,8 +23,8 @@ from resuming import digest, resumed
 from rivals import COLUMNS, row, single
 
 import aznas_onnx as az
-from aznas_onnx.benching.sampling import choose_archs
-from aznas_onnx.graph.builder import GraphBuilder
+from aznas_onnx.evaluation.sample_archs import choose_archs
+from aznas_onnx.graph.building.builder import GraphBuilder
 from aznas_onnx.spaces import nb201
 
 KERNEL_BATCH, REGION_BATCH = 32, 1000

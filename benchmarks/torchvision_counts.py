@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from aznas_onnx.flops import count
+from aznas_onnx.costs import count
 from aznas_onnx.graph import prepare
 
 # torchvision publishes `_ops` with three decimals of a giga-operation.

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from aznas_onnx.cli.console import forget_stdout, open_closed_streams, write_traceback
-from aznas_onnx.cli.exits import BAD_INPUT, DONE, INTERRUPTED
+from aznas_onnx.cli.exit_codes import BAD_INPUT, DONE, INTERRUPTED
 from aznas_onnx.errors import AznasError
 from aznas_onnx.escaping import printable, shortened
 
@@ -22,16 +22,16 @@ __all__ = ["aznas", "main", "run"]
 # Module and attribute of each command. A module is imported when its command is asked for, and imports the library
 # only once the command runs, so that `aznas --help` answers at once.
 _COMMANDS = {
-    "score": ("aznas_onnx.cli.score", "score"),
-    "inspect": ("aznas_onnx.cli.inspect", "inspect"),
-    "gate": ("aznas_onnx.cli.gate", "gate"),
-    "spaces": ("aznas_onnx.cli.spaces", "spaces"),
-    "proxies": ("aznas_onnx.cli.proxies", "proxies"),
-    "search": ("aznas_onnx.cli.search", "search"),
-    "bench": ("aznas_onnx.cli.bench", "bench"),
-    "report": ("aznas_onnx.cli.report", "report"),
-    "export": ("aznas_onnx.cli.export", "export"),
-    "reference": ("aznas_onnx.cli.reference", "reference"),
+    "score": ("aznas_onnx.cli.commands.score", "score"),
+    "inspect": ("aznas_onnx.cli.commands.inspect", "inspect"),
+    "gate": ("aznas_onnx.cli.commands.gate", "gate"),
+    "spaces": ("aznas_onnx.cli.commands.spaces", "spaces"),
+    "proxies": ("aznas_onnx.cli.commands.proxies", "proxies"),
+    "search": ("aznas_onnx.cli.commands.search", "search"),
+    "bench": ("aznas_onnx.cli.commands.bench", "bench"),
+    "report": ("aznas_onnx.cli.commands.report", "report"),
+    "export": ("aznas_onnx.cli.commands.export", "export"),
+    "reference": ("aznas_onnx.cli.commands.reference", "reference"),
 }
 
 

@@ -73,7 +73,7 @@ def read_input_shapes(ctx: click.Context, param: click.Parameter, values: Sequen
 
 
 def _batch_mark() -> int:
-    from aznas_onnx.graph.inputs import BATCH_MARK  # not at the top: the import takes longer than --help
+    from aznas_onnx.graph.files.inputs import BATCH_MARK  # not at the top: the import takes longer than --help
 
     return BATCH_MARK
 

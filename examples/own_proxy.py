@@ -6,7 +6,7 @@ aznas proxies examples/own_proxy.py:SPREAD
 
 A test runs them through what every built-in proxy must keep to:
 
-    from aznas_onnx.conformance import check_proxy
+    from aznas_onnx.user_conformance import check_proxy
     check_proxy(SPREAD)
 """
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 
-from aznas_onnx.proxies import Direction, Evidence, Measured, Measurement, Need, Outcome, Proxy, value
+from aznas_onnx.proxies import Direction, Evidence, Need, NetworkStatistic, Outcome, Proxy, StatisticResult, value
 
 
 def _widening(evidence: Evidence) -> Outcome:
@@ -37,14 +37,14 @@ WIDENING = Proxy(
 )
 
 
-def _measure_spread(instance):  # an aznas_onnx.proxies.network.Instance: a network with a seed
+def _measure_spread(instance):  # an aznas_onnx.proxies.engine.seeded_network.Instance: a network with a seed
     """Run the network once; whatever is random about it comes from the instance."""
     import torch
 
     compiled = instance.network.at()  # at the batch size of the settings
     with torch.no_grad():
         logits = instance.logits(compiled, instance.weights(compiled), instance.feeds(compiled))
-    return Measured(values={"spread": logits.std(dim=0, correction=0).mean().item()})
+    return StatisticResult(values={"spread": logits.std(dim=0, correction=0).mean().item()})
 
 
 SPREAD = Proxy(
@@ -53,7 +53,7 @@ SPREAD = Proxy(
     equation="mean over classes of the deviation over samples",
     direction=Direction.HIGHER_IS_BETTER,
     needs=Need.GRAPH,  # nothing of the pass of AZ-NAS: it has a measurement of its own
-    measurement=Measurement(name="spread of outputs", run=_measure_spread),
+    measurement=NetworkStatistic(name="spread of outputs", run=_measure_spread),
     evaluate=value("spread of outputs", "spread"),
     origin="an example",
     requires="an output of shape (batch, classes)",

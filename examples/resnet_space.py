@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx
 
-from aznas_onnx.graph.builder import GraphBuilder
+from aznas_onnx.graph.building.builder import GraphBuilder
 from aznas_onnx.spaces import GenotypeError, Space, choose, quote
 
 WIDTHS = (16, 24, 32, 48, 64, 96, 128)

@@ -1,18 +1,18 @@
 """The bundled search spaces, and how to add one."""
 
 from aznas_onnx.spaces.base import GenotypeError, Space, choose, quote
-from aznas_onnx.spaces.foreign import blamed, drawn, rehearse
 from aznas_onnx.spaces.registry import SpaceRecord, get, records
+from aznas_onnx.spaces.user_spaces import as_user_error, build_source, smoke_test
 
 __all__ = [
     "GenotypeError",
     "Space",
     "SpaceRecord",
-    "blamed",
+    "as_user_error",
     "choose",
-    "drawn",
+    "build_source",
     "get",
     "quote",
     "records",
-    "rehearse",
+    "smoke_test",
 ]

@@ -14,8 +14,8 @@ import onnx
 
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.graph import Graph
-from aznas_onnx.graph.builder import GraphBuilder
-from aznas_onnx.graph.drawing import Drawing
+from aznas_onnx.graph.building.builder import GraphBuilder
+from aznas_onnx.graph.building.built_network import BuiltNetwork
 from aznas_onnx.spaces.base import GenotypeError, Space, choose, quote
 
 __all__ = ["AutoFormer", "AutoFormerBase", "AutoFormerSmall", "AutoFormerTiny", "Choices", "VisionTransformer"]
@@ -199,7 +199,7 @@ class AutoFormer(Space[VisionTransformer]):
     def source(self, genotype: VisionTransformer) -> Graph:
         return self._draw(genotype).graph()
 
-    def _draw(self, genotype: VisionTransformer) -> Drawing:
+    def _draw(self, genotype: VisionTransformer) -> BuiltNetwork:
         self.validate(genotype)
         net = GraphBuilder(self.name, opset=20)  # the first with Gelu
         width, tokens = genotype.embed_dim, self._tokens

@@ -104,7 +104,7 @@ class Space(ABC, Generic[G]):
         """Return the network: valid ONNX of opset 17 or newer with a symbolic batch and no weight data.
 
         The outputs of the primary blocks stand in the model's metadata
-        (:meth:`~aznas_onnx.graph.builder.GraphBuilder.declare_block`).
+        (:meth:`~aznas_onnx.graph.building.builder.GraphBuilder.declare_block`).
 
         Raises
         ------
@@ -115,7 +115,7 @@ class Space(ABC, Generic[G]):
     def source(self, genotype: G) -> Source:
         """Return the network to be scored: the model that :meth:`build` gives, or what reading that would give.
 
-        A space that draws its networks with :class:`~aznas_onnx.graph.builder.GraphBuilder` can return
+        A space that draws its networks with :class:`~aznas_onnx.graph.building.builder.GraphBuilder` can return
         ``drawing.graph()`` here where :meth:`build` returns ``drawing.model()``; a search then spends less on reading.
         """
         return self.build(genotype)
@@ -143,7 +143,7 @@ class Space(ABC, Generic[G]):
     def canonical(self, genotype: G) -> str | None:
         """Return a text that is the same for genotypes of one architecture, or None where the space defines none.
 
-        :func:`aznas_onnx.benching.bench` with `unique` keeps one genotype for each text.
+        :func:`aznas_onnx.evaluation.run` with `unique` keeps one genotype for each text.
         """
         return None
 
@@ -164,10 +164,10 @@ def choose(values: Sequence[T], rng: np.random.Generator) -> T:
 
 @lru_cache(maxsize=128)
 def _count_built(space: Space[Any], genotype: Any) -> tuple[int, int, int]:
-    from aznas_onnx.flops import count
+    from aznas_onnx.costs import count
     from aznas_onnx.graph.prepare import declared_blocks, prepare
-    from aznas_onnx.spaces.foreign import drawn
+    from aznas_onnx.spaces.user_spaces import build_source
 
-    model = prepare(drawn(space, genotype))
+    model = prepare(build_source(space, genotype))
     costs = count(model)
     return costs.macs, costs.params, len(declared_blocks(model.graph.metadata))

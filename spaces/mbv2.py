@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 
 from aznas_onnx.graph import Graph
-from aznas_onnx.graph.builder import GraphBuilder
-from aznas_onnx.graph.drawing import Drawing
+from aznas_onnx.graph.building.builder import GraphBuilder
+from aznas_onnx.graph.building.built_network import BuiltNetwork
 from aznas_onnx.spaces.base import GenotypeError, Space, choose, quote
 
 __all__ = ["Backbone", "ConvBlock", "InvertedBlock", "MobileNetV2"]
@@ -200,7 +200,7 @@ class MobileNetV2(Space[Backbone]):
     def source(self, genotype: Backbone) -> Graph:
         return self._draw(genotype).graph()
 
-    def _draw(self, genotype: Backbone) -> Drawing:
+    def _draw(self, genotype: Backbone) -> BuiltNetwork:
         self.validate(genotype)
         net = GraphBuilder(self.name)
         x = net.image_input(3, self.resolution)

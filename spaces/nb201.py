@@ -11,8 +11,8 @@ import onnx
 
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.graph import Graph
-from aznas_onnx.graph.builder import GraphBuilder
-from aznas_onnx.graph.drawing import Drawing
+from aznas_onnx.graph.building.builder import GraphBuilder
+from aznas_onnx.graph.building.built_network import BuiltNetwork
 from aznas_onnx.spaces.base import GenotypeError, Space, choose, quote
 
 __all__ = ["Cell", "NasBench201", "Operation"]
@@ -159,7 +159,7 @@ class NasBench201(Space[Cell]):
     def source(self, genotype: Cell) -> Graph:
         return self._draw(genotype).graph()
 
-    def _draw(self, genotype: Cell) -> Drawing:
+    def _draw(self, genotype: Cell) -> BuiltNetwork:
         self.validate(genotype)
         net = GraphBuilder(self.name)
         x = net.conv_bn(net.image_input(3, self.resolution), "stem", 3, _CHANNELS[0], kernel=3)

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from aznas_onnx.errors import AznasError, SettingsError, UnknownNameError
-from aznas_onnx.own_files import RAISED, execute, summary
 from aznas_onnx.spaces.base import Space
-from aznas_onnx.spaces.foreign import rehearse
+from aznas_onnx.spaces.user_spaces import smoke_test
+from aznas_onnx.user_modules import RAISED, execute, summary
 
 __all__ = ["BUNDLED", "ENTRY_POINT_GROUP", "FILE_ATTRIBUTE", "SpaceRecord", "get", "records"]
 
@@ -123,7 +123,7 @@ def get(name: str | os.PathLike[str], **options: Any) -> Space[Any]:
     if not isinstance(space, Space):
         found = type(space).__name__
         raise SettingsError(f"space {text!r} gives a {found}; a subclass of aznas_onnx.spaces.Space is needed")
-    rehearse(space)
+    smoke_test(space)
     return space
 
 

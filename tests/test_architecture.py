@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import json
 import subprocess
 import sys
@@ -15,19 +16,20 @@ import pytest
 LEVELS = {
     "errors": 0,
     "escaping": 0,
-    "offspring": 0,
+    "child_processes": 0,
     "runtime": 0,
     "timing": 0,
     "counts": 1,
+    "limits": 1,
     "memory": 1,
     "demand": 4,
     "documents": 1,
-    "own_files": 1,
+    "user_modules": 1,
     "results": 1,
     "latency": 2,
     "graph": 2,
     "blocks": 3,
-    "flops": 3,
+    "costs": 3,
     "structure": 4,
     "inspection": 4,
     "convert": 4,
@@ -36,27 +38,53 @@ LEVELS = {
     "proxies": 5,
     "scoring": 6,
     "ranking": 7,
-    "conformance": 7,
+    "user_conformance": 7,
     "searching": 8,
-    "benching": 9,
+    "evaluation": 9,
     "export": 9,
     "spaces": 4,
-    "gating": 10,
-    "cli": 11,
-    "__main__": 12,
+    "references": 10,
+    "gating": 11,
+    "cli": 12,
+    "__main__": 13,
+}
+
+# The same inside graph/, whose face is `prepare`.
+GRAPH_LEVELS = {
+    "ir": 0,
+    "files": 1,
+    "shapes": 2,
+    "constants": 3,
+    "rewrite": 4,
+    "meaning": 5,
+    "model": 6,
+    "prepare": 7,
+    "building": 8,
+}
+REWRITE_LEVELS = {"decompose": 1, "canonical": 2, "restore": 3, "passes": 4}  # the rest of rewrite/ is below them
+
+# Basenames that several modules share: the folder says which is meant.
+SAME_BASENAMES = {
+    "aznas_onnx/convert/operators": {"aznas_onnx/graph/rewrite/canonical", "aznas_onnx/graph/rewrite/decompose"},
+    "cli/commands": {"aznas_onnx/gating", "aznas_onnx/searching", "aznas_onnx/scoring", "cli/render"},
+    "cli/render": {"aznas_onnx/gating", "aznas_onnx/searching", "aznas_onnx/scoring", "cli/commands"},
+    "aznas_onnx/proxies": {"aznas_onnx/convert", "spaces"},  # registry
+    "aznas_onnx/convert": {"spaces"},
+    "aznas_onnx/searching": {"aznas_onnx/scoring"},  # settings
 }
 
 TORCH_FREE = (
     "graph",
     "blocks",
-    "flops",
+    "costs",
     "inspection",
     "ranking",
     "spaces",
     "gating",
     "cli.main",
-    "cli.score",
-    "cli.gate",
+    "references",
+    "cli.commands.score",
+    "cli.commands.gate",
 )
 
 
@@ -73,7 +101,7 @@ def sources(repository: Path) -> Iterator[tuple[str, Path]]:
                 yield room, path
 
 
-def imported_rooms(path: Path) -> Iterator[str]:
+def imported_names(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_bytes())):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} imports relatively; the rooms of mapped folders have no relative place"
@@ -82,10 +110,14 @@ def imported_rooms(path: Path) -> Iterator[str]:
             names = [alias.name for alias in node.names]
         else:
             continue
-        for name in names:
-            package, _, rest = name.partition(".")
-            if package == "aznas_onnx" and rest:
-                yield rest.split(".")[0]
+        yield from names
+
+
+def imported_rooms(path: Path) -> Iterator[str]:
+    for name in imported_names(path):
+        package, _, rest = name.partition(".")
+        if package == "aznas_onnx" and rest:
+            yield rest.split(".")[0]
 
 
 def test_dependencies_point_one_way(repository: Path) -> None:
@@ -98,6 +130,56 @@ def test_dependencies_point_one_way(repository: Path) -> None:
             if other != room and LEVELS.get(other, 99) >= LEVELS[room]
         ]
     assert wrong == []
+
+
+def test_dependencies_inside_graph_point_one_way(repository: Path) -> None:
+    folder = repository / "aznas_onnx" / "graph"
+    wrong = []
+    for path in sorted(folder.rglob("*.py")):
+        place = path.relative_to(folder).with_suffix("").parts
+        if place == ("__init__",):
+            continue  # the table of contents
+        for name in imported_names(path):
+            if not name.startswith("aznas_onnx.graph."):
+                continue
+            parts = name.split(".")[2:]
+            upward = parts[0] != place[0] and GRAPH_LEVELS.get(parts[0], 99) >= GRAPH_LEVELS[place[0]]
+            if parts[0] == place[0] == "rewrite" and parts[1] != place[1]:
+                level = REWRITE_LEVELS.get(parts[1], 0)
+                upward = level > 0 and level >= REWRITE_LEVELS.get(place[1], 0)
+            if upward:
+                wrong.append(f"{path.relative_to(repository)} imports {name}")
+    assert wrong == []
+
+
+def classes(path: Path) -> Iterator[str]:
+    for node in ast.parse(path.read_bytes()).body:
+        if isinstance(node, ast.ClassDef):
+            yield node.name
+
+
+def test_a_class_name_is_unique_in_the_package(repository: Path) -> None:
+    found: dict[str, list[str]] = {}
+    for folder in ("aznas_onnx", "cli", "spaces"):
+        for path in sorted((repository / folder).rglob("*.py")):
+            for name in classes(path):
+                found.setdefault(name, []).append(str(path.relative_to(repository)))
+    assert {name: places for name, places in found.items() if len(places) > 1} == {}
+
+
+def test_a_basename_repeats_only_where_the_folder_makes_it_exact(repository: Path) -> None:
+    found: dict[str, list[str]] = {}
+    for folder in ("aznas_onnx", "cli", "spaces"):
+        for path in sorted((repository / folder).rglob("*.py")):
+            if path.stem != "__init__":
+                found.setdefault(path.stem, []).append(path.parent.relative_to(repository).as_posix())
+    unclear = {
+        (stem, first, second)
+        for stem, folders in found.items()
+        for first, second in itertools.combinations(folders, 2)
+        if second not in SAME_BASENAMES.get(first, ()) and first not in SAME_BASENAMES.get(second, ())
+    }
+    assert unclear == set()
 
 
 def run_python(code: str) -> subprocess.CompletedProcess[str]:

@@ -208,7 +208,7 @@ def test_policies_of_the_documentation_are_accepted(
 
 
 def test_the_documentation_says_how_each_population_was_made(repository: Path) -> None:
-    from aznas_onnx.gating import BUNDLED
+    from aznas_onnx.references import BUNDLED
 
     text = (repository / "docs" / "ci.md").read_text(encoding="utf-8")
     for bundled in BUNDLED:

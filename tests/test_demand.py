@@ -6,11 +6,11 @@ import pytest
 
 from aznas_onnx import memory
 from aznas_onnx.blocks import find_blocks
+from aznas_onnx.costs import count
 from aznas_onnx.demand import Demand, check_copies, demand_of
 from aznas_onnx.errors import SettingsError
-from aznas_onnx.flops import count
 from aznas_onnx.graph import Limits, prepare
-from aznas_onnx.graph.limits import within
+from aznas_onnx.limits import within
 from aznas_onnx.scoring import score
 from tests.fuzz import directed
 from tests.graph.builders import network, weights

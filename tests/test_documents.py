@@ -8,15 +8,16 @@ from typing import Any
 
 import pytest
 
-from aznas_onnx.benching import read_truth
-from aznas_onnx.benching.scorefile import read_scores
 from aznas_onnx.documents import finite, flag, parse_json, parse_toml, read_text, table, text, whole
 from aznas_onnx.errors import SettingsError
-from aznas_onnx.gating import Policy, Population, read_policy
-from aznas_onnx.own_files import execute
+from aznas_onnx.evaluation import read_truth
+from aznas_onnx.evaluation.scorefile import read_scores
+from aznas_onnx.gating import Policy, read_policy
+from aznas_onnx.references import ReferenceSet
 from aznas_onnx.scoring import ScoreSettings
+from aznas_onnx.user_modules import execute
 
-READERS = (read_policy, Population.read, read_truth, read_scores, lambda path: execute(path, "proxy"))
+READERS = (read_policy, ReferenceSet.read, read_truth, read_scores, lambda path: execute(path, "proxy"))
 
 
 @pytest.mark.parametrize("read", READERS)
@@ -140,7 +141,7 @@ REFERENCE = (
 
 
 def test_the_reference_of_these_tests_is_one() -> None:
-    assert Population.parse(REFERENCE, "r.json").proxies == ("macs",)
+    assert ReferenceSet.parse(REFERENCE, "r.json").proxies == ("macs",)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +174,7 @@ def test_the_reference_of_these_tests_is_one() -> None:
 def test_a_reference_with_a_wrong_value_is_one_sentence(old: str, new: str) -> None:
     assert old in REFERENCE
     with pytest.raises(SettingsError) as caught:
-        Population.parse(REFERENCE.replace(old, new, 1), "r.json")
+        ReferenceSet.parse(REFERENCE.replace(old, new, 1), "r.json")
     assert str(caught.value).startswith("r.json is")
 
 

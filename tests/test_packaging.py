@@ -52,7 +52,7 @@ def test_the_wheel_made_from_the_source_archive_holds_everything(repository: Pat
     assert {name for name in names if name.endswith(".py")} == installed_modules(tree)
     assert {name.split("/")[0].split("-")[0] for name in names} == {"aznas_onnx"}
     assert "aznas_onnx/py.typed" in names
-    populations = {path.name for path in (repository / "aznas_onnx" / "gating" / "populations").iterdir()}
-    assert {f"aznas_onnx/gating/populations/{name}" for name in populations} <= names
+    populations = {path.name for path in (repository / "aznas_onnx" / "references" / "data").iterdir()}
+    assert {f"aznas_onnx/references/data/{name}" for name in populations} <= names
     assert any(name.endswith("LICENSE") for name in names)
     assert "aznas = aznas_onnx.cli.main:main" in entry_points

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from aznas_onnx.errors import SettingsError, UnknownNameError
-from aznas_onnx.ranking import Aggregation, Assembly, aggregate, rank
+from aznas_onnx.ranking import Aggregation, Ensemble, aggregate, rank
 from aznas_onnx.results import ProxyScores, ProxyValue, Status
 
 VALUES = st.one_of(st.integers(-5, 5).map(float), st.sampled_from([math.nan, math.inf, -math.inf]))
@@ -215,7 +215,7 @@ def test_a_negative_weight_is_an_error():
 
 
 def test_an_assembly_reads_back():
-    assembly = Assembly.of(["az", "synflow:0.5"], "linear")
-    assert Assembly.from_json(assembly.as_json()) == assembly
-    assert not assembly.is_default
-    assert Assembly.of(["macs", "az"]).is_default
+    ensemble = Ensemble.of(["az", "synflow:0.5"], "linear")
+    assert Ensemble.from_json(ensemble.as_json()) == ensemble
+    assert not ensemble.is_default
+    assert Ensemble.of(["macs", "az"]).is_default

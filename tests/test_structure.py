@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 import aznas_onnx as az
-from aznas_onnx.flops import count
+from aznas_onnx.costs import count
 from aznas_onnx.graph import prepare
 from aznas_onnx.structure import Structure, measure_structure
 from tests.graph.builders import network, weights

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from aznas_onnx.blocks.operators import is_weighted
+from aznas_onnx.blocks.operator_roles import is_weighted
 from aznas_onnx.blocks.recurrence import with_recurrent_layers
-from aznas_onnx.graph.facts import Facts
-from aznas_onnx.graph.ir import Graph, Node
+from aznas_onnx.graph.ir.graph import Graph, Node
+from aznas_onnx.graph.ir.tensor_info import TensorInfos
 from aznas_onnx.graph.model import Model
 
 __all__ = ["INPUT", "DataGraph", "data_graph", "main_path", "recurrent_weights"]
@@ -47,15 +47,15 @@ class DataGraph:
         return self.model.graph
 
     @property
-    def facts(self) -> Facts:
+    def infos(self) -> TensorInfos:
         """Shapes of the tensors."""
-        return self.model.facts
+        return self.model.infos
 
     def tensor(self, index: int) -> str:
         """Return the tensor that a node makes and that is read, the largest where it makes several."""
         if index == INPUT:
             return self.model.inputs.primary
-        return max(self.made(index), key=lambda name: self.facts[name].elements)
+        return max(self.made(index), key=lambda name: self.infos[name].elements)
 
     def made(self, index: int) -> tuple[str, ...]:
         """Return the tensors that a node makes and that the data graph reads."""
@@ -65,7 +65,7 @@ class DataGraph:
     @cached_property
     def carried(self) -> frozenset[str]:
         """The tensors through which the samples go."""
-        made = (name for node in self.nodes for name in node.outputs if name and _carries_data(name, self.facts))
+        made = (name for node in self.nodes for name in node.outputs if name and _carries_data(name, self.infos))
         return frozenset((self.model.inputs.primary, *made))
 
     @cached_property
@@ -78,7 +78,7 @@ class DataGraph:
 
     def shape(self, index: int) -> tuple[int, ...]:
         """Return the shape of a node's output; empty where it depends on data."""
-        return self.facts[self.tensor(index)].shape or ()
+        return self.infos[self.tensor(index)].shape or ()
 
     def channels(self, index: int) -> int | None:
         """Return the width of a node's output, None where its channel axis is not known."""
@@ -106,13 +106,13 @@ class DataGraph:
     def channels_of(self, tensor: str) -> int | None:
         """Return the width of a tensor, None where its channel axis is not known."""
         axis = self.model.layout.channel_axes.get(tensor)
-        shape = self.facts[tensor].shape or ()
+        shape = self.infos[tensor].shape or ()
         return shape[axis] if axis is not None and axis < len(shape) else None
 
     def positions_of(self, tensor: str) -> int | None:
         """Return how many positions a sample has in a tensor, None where that is not known."""
         width = self.channels_of(tensor)
-        return None if not width else max(self.facts[tensor].elements // (width * self.facts.batch_size), 1)
+        return None if not width else max(self.infos[tensor].elements // (width * self.infos.batch_size), 1)
 
 
 def data_graph(model: Model) -> DataGraph | None:
@@ -120,35 +120,35 @@ def data_graph(model: Model) -> DataGraph | None:
 
     The main output is the one that most weighted operators lead to, the first of equals.
     """
-    graph, facts = model.graph, model.facts
-    forward = _reached(graph, facts, [model.inputs.primary])
+    graph, infos = model.graph, model.infos
+    forward = _reached(graph, infos, [model.inputs.primary])
     reachable = {name for node in forward for name in node.outputs}
     candidates = [name for name in graph.outputs if name in reachable]
     if not candidates:
         return None
-    found = [(_leading_to(forward, name, facts), name) for name in candidates]
+    found = [(_leading_to(forward, name, infos), name) for name in candidates]
     nodes, output = max(found, key=lambda item: sum(is_weighted(node, graph) for node in item[0]))
     data = {
         model.inputs.primary,
-        *(name for node in nodes for name in node.outputs if name and _carries_data(name, facts)),
+        *(name for node in nodes for name in node.outputs if name and _carries_data(name, infos)),
     }
-    unrolled = with_recurrent_layers(nodes, graph, facts, data, output)
-    parents = _parents(unrolled.nodes, model.inputs.primary, facts)
+    unrolled = with_recurrent_layers(nodes, graph, infos, data, output)
+    parents = _parents(unrolled.nodes, model.inputs.primary, infos)
     return DataGraph(model=model, output=output, nodes=unrolled.nodes, parents=parents, layers=unrolled.members)
 
 
-def _carries_data(name: str, facts: Facts) -> bool:
+def _carries_data(name: str, infos: TensorInfos) -> bool:
     """Whether a tensor is a float that is not known: integers are shapes and indices."""
-    fact = facts.get(name)
-    return fact is not None and fact.value is None and fact.dtype.kind == "f"
+    info = infos.get(name)
+    return info is not None and info.value is None and info.dtype.kind == "f"
 
 
-def recurrent_weights(graph: Graph, facts: Facts) -> dict[str, int]:
+def recurrent_weights(graph: Graph, infos: TensorInfos) -> dict[str, int]:
     """Return the weights of recurrent layers that are written out step by step, and the width of each one's state."""
     sources = [value.name for value in graph.inputs]
-    nodes = _reached(graph, facts, sources)
-    data = {*sources, *(name for node in nodes for name in node.outputs if name and _carries_data(name, facts))}
-    unrolled = with_recurrent_layers(nodes, graph, facts, data, graph.outputs[0])
+    nodes = _reached(graph, infos, sources)
+    data = {*sources, *(name for node in nodes for name in node.outputs if name and _carries_data(name, infos))}
+    unrolled = with_recurrent_layers(nodes, graph, infos, data, graph.outputs[0])
     return {
         name: unrolled.widths[layer]
         for layer, members in unrolled.members.items()
@@ -159,19 +159,19 @@ def recurrent_weights(graph: Graph, facts: Facts) -> dict[str, int]:
     }
 
 
-def _reached(graph: Graph, facts: Facts, sources: Iterable[str]) -> list[Node]:
+def _reached(graph: Graph, infos: TensorInfos, sources: Iterable[str]) -> list[Node]:
     reached = {*sources}
     found = []
     for node in graph.nodes:
         if any(name in reached for name in node.inputs):
-            made = [name for name in node.outputs if name and _carries_data(name, facts)]
+            made = [name for name in node.outputs if name and _carries_data(name, infos)]
             if made:
                 reached.update(made)
                 found.append(node)
     return found
 
 
-def _leading_to(forward: list[Node], output: str, facts: Facts) -> list[Node]:
+def _leading_to(forward: list[Node], output: str, infos: TensorInfos) -> list[Node]:
     needed = {output}
     found = []
     for node in reversed(forward):
@@ -181,7 +181,7 @@ def _leading_to(forward: list[Node], output: str, facts: Facts) -> list[Node]:
     return found[::-1]
 
 
-def _parents(nodes: Sequence[Node], source: str, facts: Facts) -> tuple[tuple[int, ...], ...]:
+def _parents(nodes: Sequence[Node], source: str, infos: TensorInfos) -> tuple[tuple[int, ...], ...]:
     """Find whom each node reads.
 
     A Concat holds its inputs: whoever reads one of them after the Concat, and depends on the Concat anyway, might as
@@ -191,7 +191,7 @@ def _parents(nodes: Sequence[Node], source: str, facts: Facts) -> tuple[tuple[in
     """
     made_by = {source: INPUT}
     for at, node in enumerate(nodes):
-        made_by.update((name, at) for name in node.outputs if name and _carries_data(name, facts))
+        made_by.update((name, at) for name in node.outputs if name and _carries_data(name, infos))
     read = [[name for name in dict.fromkeys(node.inputs) if name in made_by] for node in nodes]
     joins = [at for at, node in enumerate(nodes) if node.is_op("Concat") and len(read[at]) > 1]
     before = _ancestors([[made_by[name] for name in names] for names in read]) if joins else []

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from aznas_onnx.errors import SettingsError, UnknownNameError
-from aznas_onnx.graph.ir import Graph, Node
+from aznas_onnx.graph.ir.graph import Graph, Node
 from aznas_onnx.graph.model import Model
 
 __all__ = ["Declared", "declared", "matched"]
@@ -89,7 +89,7 @@ def _all_names(model: Model) -> dict[str, list[str]]:
         latest = max((name for name in node.inputs if name in made_at), key=lambda name: made_at[name], default=None)
         if latest is not None:
             before = graph.producers[latest]
-            kept = model.facts[latest].shape == model.facts[node.outputs[0]].shape
+            kept = model.infos[latest].shape == model.infos[node.outputs[0]].shape
             if node.name.startswith(f"{before.name}/") or (kept and not found):
                 found = modules[before.name]
         modules[node.name] = found
@@ -130,11 +130,11 @@ def _last_leaving(graph: Graph, nodes: Sequence[Node]) -> str:
 
 
 def _check(model: Model, key: str, tensor: str) -> None:
-    fact = model.facts[tensor]
-    if fact.dtype.kind != "f" or fact.shape is None or len(fact.shape) < 2 or fact.value is not None:
+    info = model.infos[tensor]
+    if info.dtype.kind != "f" or info.shape is None or len(info.shape) < 2 or info.value is not None:
         raise SettingsError(
             f"{model.name}: --blocks matches {key!r}, whose output {tensor!r} is no feature map "
-            f"(shape {fact.shape}, {fact.dtype.name}); name something that makes a float tensor of rank 2 or more"
+            f"(shape {info.shape}, {info.dtype.name}); name something that makes a float tensor of rank 2 or more"
         )
 
 

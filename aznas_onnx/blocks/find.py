@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aznas_onnx.blocks.chain import Part, group
 from aznas_onnx.blocks.dataflow import data_graph, main_path
 from aznas_onnx.blocks.declared import Declared, declared, matched
-from aznas_onnx.blocks.inside import Inside
-from aznas_onnx.blocks.items import Network, itemise
+from aznas_onnx.blocks.grouping import Part, group
 from aznas_onnx.blocks.naming import block_names
-from aznas_onnx.blocks.operators import is_weighted
+from aznas_onnx.blocks.operator_roles import is_weighted
+from aznas_onnx.blocks.path_segments import MainPath, segments_of
 from aznas_onnx.blocks.reasons import reason_for
+from aznas_onnx.blocks.region_analysis import RegionAnalysis
 from aznas_onnx.blocks.regions import divide
 from aznas_onnx.blocks.traits import bits, survey
 from aznas_onnx.blocks.types import Block, BlockKind, Blocks
 from aznas_onnx.errors import ModelError
-from aznas_onnx.graph.ir import Graph, Node
+from aznas_onnx.graph.ir.graph import Graph, Node
 from aznas_onnx.graph.model import Model
 from aznas_onnx.graph.prepare import declared_blocks
 
@@ -57,15 +57,15 @@ def find_blocks(model: Model, patterns: Sequence[str] = ()) -> Blocks:
 
 
 def _check_output(model: Model, block: Block) -> None:
-    fact = model.facts[block.output]
+    info = model.infos[block.output]
     what = f"{model.name}: block {block.name!r} ends in tensor {block.output!r} of"
-    if fact.shape is not None and 0 in fact.shape:
+    if info.shape is not None and 0 in info.shape:
         raise ModelError(
-            f"{what} shape {fact.shape}, which has no elements; export the model at the size that it is used with"
+            f"{what} shape {info.shape}, which has no elements; export the model at the size that it is used with"
         )
-    if fact.dtype.kind != "f":
+    if info.dtype.kind != "f":
         raise ModelError(
-            f"{what} type {fact.dtype.name}; only floats can be scored: end the network before it with --cut-at"
+            f"{what} type {info.dtype.name}; only floats can be scored: end the network before it with --cut-at"
         )
 
 
@@ -78,13 +78,13 @@ def _find(model: Model, patterns: Sequence[str]) -> Blocks:
     network = _network(model)
     if network is None:
         return _last_resort(model, "no output depends on the samples through floats")
-    parts = group(network, itemise(network, divide(network.data, network.traits, list(network.path), network.stop)))
+    parts = group(network, segments_of(network, divide(network.data, network.traits, list(network.path), network.stop)))
     if not parts:
         return _last_resort(model, "no weighted operator makes a feature map")
     return _assemble(network, parts)
 
 
-def _network(model: Model) -> Network | None:
+def _network(model: Model) -> MainPath | None:
     data = data_graph(model)
     if data is None:
         return None
@@ -93,12 +93,12 @@ def _network(model: Model) -> Network | None:
     stop = len(path)
     while stop > 2 and traits.collapsed >> path[stop - 1] & 1:
         stop -= 1
-    return Network(data=data, traits=traits, path=tuple(path), stop=stop)
+    return MainPath(data=data, traits=traits, path=tuple(path), stop=stop)
 
 
-def _assemble(network: Network, parts: Sequence[Part]) -> Blocks:
+def _assemble(network: MainPath, parts: Sequence[Part]) -> Blocks:
     graph = network.data.graph
-    kinds = [_kind(network, part) for part in parts]
+    type_fingerprint = [_kind(network, part) for part in parts]
     outputs = [network.data.tensor(network.path[part.end]) for part in parts]
     members = _members(graph, outputs)
     named = [
@@ -116,26 +116,26 @@ def _assemble(network: Network, parts: Sequence[Part]) -> Blocks:
             batch_axis=_batch_axis(network.data.model, output),
         )
         for index, (name, kind, output, nodes, part) in enumerate(
-            zip(block_names(named, kinds, graph), kinds, outputs, members, parts, strict=True)
+            zip(block_names(named, type_fingerprint, graph), type_fingerprint, outputs, members, parts, strict=True)
         )
     )
     return Blocks(
         blocks=blocks,
-        is_transformer=_is_transformer(network.data.model, outputs, kinds, members),
+        is_transformer=_is_transformer(network.data.model, outputs, type_fingerprint, members),
         warnings=_doubts(network, parts, blocks),
     )
 
 
-def _kind(network: Network, part: Part) -> BlockKind:
+def _kind(network: MainPath, part: Part) -> BlockKind:
     if part.kind in (BlockKind.CONV, BlockKind.TRANSITION, BlockKind.HEAD) and _is_recurrent(network, part):
         return BlockKind.RECURRENT
     if part.kind is not None:
         return part.kind
     assert part.region is not None, "a part without a kind has a region"
-    return Inside(network, part.region).kind
+    return RegionAnalysis(network, part.region).kind
 
 
-def _is_recurrent(network: Network, part: Part) -> bool:
+def _is_recurrent(network: MainPath, part: Part) -> bool:
     """Whether all weights of a part are recurrent layers."""
     weights = network.traits.weighted & sum(item.nodes for item in part.heavy)
     return bool(weights) and not weights & ~network.traits.recurrent
@@ -159,7 +159,7 @@ def _assemble_declared(model: Model, found: Sequence[Declared]) -> Blocks:
     network = _network(model) if _may_be_transformer(model.graph) else None
     if network is None:
         return Blocks(blocks=blocks, is_transformer=False)
-    parts = group(network, itemise(network, divide(network.data, network.traits, list(network.path), network.stop)))
+    parts = group(network, segments_of(network, divide(network.data, network.traits, list(network.path), network.stop)))
     return Blocks(blocks=blocks, is_transformer=bool(parts) and _assemble(network, parts).is_transformer)
 
 
@@ -187,7 +187,7 @@ def _channel_axis(model: Model, tensor: str) -> int:
     known = model.layout.channel_axes.get(tensor)
     if known is not None:
         return known
-    rank, batch = len(model.facts[tensor].shape or ()), model.layout.batch_axes.get(tensor, 0)
+    rank, batch = len(model.infos[tensor].shape or ()), model.layout.batch_axes.get(tensor, 0)
     axis = 2 if rank == 3 else 1
     return axis if axis != batch else max(place for place in range(rank) if place != batch)
 
@@ -211,16 +211,16 @@ def _may_be_transformer(graph: Graph) -> bool:
 
 
 def _is_transformer(
-    model: Model, outputs: Sequence[str], kinds: Sequence[BlockKind], members: Sequence[Sequence[Node]]
+    model: Model, outputs: Sequence[str], type_fingerprint: Sequence[BlockKind], members: Sequence[Sequence[Node]]
 ) -> bool:
     """Whether attention and MLP residuals make up the network and convolutions only embed patches.
 
     A network that normalises over the batch is none: it has to run in training mode, like a convolutional one.
     """
     around = (BlockKind.STEM, BlockKind.TRANSITION, BlockKind.HEAD)
-    body = [(kind, nodes) for kind, nodes in zip(kinds, members, strict=True) if kind not in around]
+    body = [(kind, nodes) for kind, nodes in zip(type_fingerprint, members, strict=True) if kind not in around]
     tokens = sum(kind in (BlockKind.ATTENTION, BlockKind.MLP) for kind, _ in body)
-    vectors = all(len(model.facts[output].shape or ()) < 3 for output in outputs)
+    vectors = all(len(model.infos[output].shape or ()) < 3 for output in outputs)
     if 2 * tokens <= len(body) or vectors:
         return False
     inside = [node for _, nodes in body for node in nodes]
@@ -240,7 +240,7 @@ def _mixes_positions(node: Node, graph: Graph) -> bool:
     return max(kernel) > 1 and kernel != node.attributes.get("strides")
 
 
-def _doubts(network: Network, parts: Sequence[Part], blocks: Sequence[Block]) -> tuple[str, ...]:
+def _doubts(network: MainPath, parts: Sequence[Part], blocks: Sequence[Block]) -> tuple[str, ...]:
     found = []
     weighted = {network.data.nodes[at].name for at in bits(network.traits.weighted)}
     total = len(weighted)
@@ -276,5 +276,5 @@ def _last_resort(model: Model, why: str) -> Blocks:
 
 
 def _is_feature_map(model: Model, tensor: str) -> bool:
-    fact = model.facts[tensor]
-    return fact.dtype.kind == "f" and fact.value is None and len(fact.shape or ()) >= 2
+    info = model.infos[tensor]
+    return info.dtype.kind == "f" and info.value is None and len(info.shape or ()) >= 2

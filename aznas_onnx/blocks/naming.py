@@ -8,31 +8,31 @@ from collections.abc import Iterable, Sequence
 from itertools import takewhile
 
 from aznas_onnx.blocks.types import BlockKind
-from aznas_onnx.graph.ir import Graph, Node
+from aznas_onnx.graph.ir.graph import Graph, Node
 
 __all__ = ["block_names", "common_scope"]
 
 _MADE_UP = re.compile(r"^(onnx::|val_|const|node_|n\d)|^\d+$")  # by exporters; says nothing about the architecture
 
 
-def block_names(members: Sequence[Sequence[Node]], kinds: Sequence[BlockKind], graph: Graph) -> list[str]:
+def block_names(members: Sequence[Sequence[Node]], type_fingerprint: Sequence[BlockKind], graph: Graph) -> list[str]:
     """Return a unique name for each block.
 
     Parameters
     ----------
     members
         The nodes of each block.
-    kinds
+    type_fingerprint
         Their kinds; a block without a name of its own is called by its kind and a number.
     graph
         Where the nodes are from.
     """
     scopes = [common_scope(nodes, graph) for nodes in members]
     uses = Counter(scopes)
-    paired = Counter(zip(scopes, kinds, strict=True))
+    paired = Counter(zip(scopes, type_fingerprint, strict=True))
     names: list[str] = []
     numbers: Counter[BlockKind] = Counter()
-    for scope, kind in zip(scopes, kinds, strict=True):
+    for scope, kind in zip(scopes, type_fingerprint, strict=True):
         numbers[kind] += 1
         if scope and uses[scope] == 1:
             names.append(scope)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from aznas_onnx.blocks.chain import Part
 from aznas_onnx.blocks.dataflow import INPUT, DataGraph
-from aznas_onnx.blocks.inside import Inside
-from aznas_onnx.blocks.items import Network
+from aznas_onnx.blocks.grouping import Part
+from aznas_onnx.blocks.path_segments import MainPath
+from aznas_onnx.blocks.region_analysis import RegionAnalysis
 from aznas_onnx.blocks.traits import bits
 from aznas_onnx.blocks.types import BlockKind
 
 __all__ = ["reason_for"]
 
 
-def reason_for(network: Network, part: Part, kind: BlockKind) -> str:
+def reason_for(network: MainPath, part: Part, kind: BlockKind) -> str:
     """Return the sentence for a part of the main path that became a block of `kind`."""
-    inside = None if part.region is None else Inside(network, part.region)
+    inside = None if part.region is None else RegionAnalysis(network, part.region)
     if kind in (BlockKind.STEM, BlockKind.SEPARABLE) or inside is None:
         return _chain_reason(network, part, kind)
     exit_ = network.data.nodes[inside.exit]
@@ -27,7 +27,7 @@ def reason_for(network: Network, part: Part, kind: BlockKind) -> str:
     return f"{meeting}; {_detail(network.data, inside, kind)}"
 
 
-def _detail(data: DataGraph, inside: Inside, kind: BlockKind) -> str:
+def _detail(data: DataGraph, inside: RegionAnalysis, kind: BlockKind) -> str:
     if kind is BlockKind.CELL:
         weighted = len(inside.weights)
         return f"parallel operations with {weighted} weights in all are summed up"
@@ -51,7 +51,7 @@ def _detail(data: DataGraph, inside: Inside, kind: BlockKind) -> str:
     return skip
 
 
-def _chain_reason(network: Network, part: Part, kind: BlockKind) -> str:
+def _chain_reason(network: MainPath, part: Part, kind: BlockKind) -> str:
     data, nodes = network.data, 0
     for item in part.heavy:
         nodes |= item.nodes
@@ -74,7 +74,7 @@ def _chain_reason(network: Network, part: Part, kind: BlockKind) -> str:
     return f"{named} stand{s} in a chain, with what follows"
 
 
-def _change(network: Network, part: Part) -> str:
+def _change(network: MainPath, part: Part) -> str:
     found = []
     for what, before, after in (
         ("channels", network.channels(part.start), network.channels(part.end)),

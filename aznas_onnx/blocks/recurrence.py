@@ -20,9 +20,9 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from aznas_onnx.blocks.operators import Role, is_recurrent, is_weighted, role_of
-from aznas_onnx.graph.facts import Facts
-from aznas_onnx.graph.ir import Graph, Node
+from aznas_onnx.blocks.operator_roles import OperatorRole, is_recurrent, is_weighted, role_of
+from aznas_onnx.graph.ir.graph import Graph, Node
+from aznas_onnx.graph.ir.tensor_info import TensorInfos
 
 __all__ = ["Unrolled", "with_recurrent_layers"]
 
@@ -50,7 +50,7 @@ class Unrolled:
 
 
 def with_recurrent_layers(
-    nodes: Sequence[Node], graph: Graph, facts: Facts, data: Collection[str], output: str
+    nodes: Sequence[Node], graph: Graph, infos: TensorInfos, data: Collection[str], output: str
 ) -> Unrolled:
     """Find the recurrent layers that are written out step by step.
 
@@ -75,7 +75,7 @@ def with_recurrent_layers(
         key = next((key for key, count in uses.items() if count > 1 and key not in rejected), None)
         if key is None:
             break
-        steps = steps or _Steps(current.nodes, weights, graph, facts, data)
+        steps = steps or _Steps(current.nodes, weights, graph, infos, data)
         layer = steps.layer(key)
         visits += len(nodes) * (8 if layer else 1)
         if layer:
@@ -100,12 +100,17 @@ class _Steps:
     """The nodes of a data graph as a graph of indices."""
 
     def __init__(
-        self, nodes: Sequence[Node], weights: Sequence[Hashable], graph: Graph, facts: Facts, data: Collection[str]
+        self,
+        nodes: Sequence[Node],
+        weights: Sequence[Hashable],
+        graph: Graph,
+        infos: TensorInfos,
+        data: Collection[str],
     ) -> None:
         self._nodes = nodes
         self._weights = weights
         self._graph = graph
-        self._facts = facts
+        self._facts = infos
         self._made_by = {name: at for at, node in enumerate(nodes) for name in node.outputs if name in data}
         self._reads = [
             {name: self._made_by.get(name, _INPUT) for name in node.inputs if name in data} for node in nodes
@@ -188,8 +193,8 @@ class _Steps:
     def _floats(self, at: int) -> Iterator[str]:
         """Yield what a node reads that is no constant, other inputs' data included."""
         for name in self._nodes[at].inputs:
-            fact = self._facts.get(name) if name and name not in self._graph.constants else None
-            if fact is not None and fact.value is None and fact.dtype.kind == "f":
+            info = self._facts.get(name) if name and name not in self._graph.constants else None
+            if info is not None and info.value is None and info.dtype.kind == "f":
                 yield name
 
     def _last_step(self, layer: set[int], uses: Sequence[int], step: Sequence[int]) -> set[int]:
@@ -233,7 +238,11 @@ class _Steps:
     def _may_be_input(self, at: int) -> bool:
         """Whether a node may be part of the product of a layer with its inputs, or a step in front of it."""
         node = self._nodes[at]
-        return not is_recurrent(node) and role_of(node, self._graph) in (Role.SHAPE, Role.AFFINE, Role.WEIGHT)
+        return not is_recurrent(node) and role_of(node, self._graph) in (
+            OperatorRole.SHAPE,
+            OperatorRole.AFFINE,
+            OperatorRole.WEIGHT,
+        )
 
     def _first_step(self, layer: set[int], chains: Sequence[Sequence[Sequence[int]]]) -> set[int]:
         """Return the nodes from each step's own data on; a first step may do without the weight."""
@@ -258,7 +267,7 @@ class _Steps:
         moved: dict[int, set[int]] = {}
         for at in range(min(layer), len(self._nodes)):
             above = set(self._reads[at].values())
-            if at in layer or not above or role_of(self._nodes[at], self._graph) is not Role.SHAPE:
+            if at in layer or not above or role_of(self._nodes[at], self._graph) is not OperatorRole.SHAPE:
                 continue
             if all(one in layer or one in moved for one in above):
                 moved[at] = {at}.union(*(moved.get(one, ()) for one in above))

@@ -13,7 +13,7 @@ import enum
 from dataclasses import dataclass, replace
 
 from aznas_onnx.blocks.dataflow import DataGraph
-from aznas_onnx.blocks.queries import entered_streams
+from aznas_onnx.blocks.query_blocks import entered_streams
 from aznas_onnx.blocks.traits import Traits, bits
 
 __all__ = ["Division", "Merge", "Region", "divide", "merge_of"]

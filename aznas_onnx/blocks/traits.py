@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from aznas_onnx.blocks.dataflow import INPUT, DataGraph
-from aznas_onnx.blocks.operators import is_depthwise, is_pointwise, is_product, is_recurrent, is_weighted
-from aznas_onnx.graph.ir import Node
+from aznas_onnx.blocks.operator_roles import is_depthwise, is_pointwise, is_product, is_recurrent, is_weighted
+from aznas_onnx.graph.ir.graph import Node
 
 __all__ = ["Traits", "bits", "survey"]
 
@@ -63,8 +63,8 @@ def survey(data: DataGraph) -> Traits:
     weighted &= ~collapsed
     depthwise = pointwise = 0
     for index in bits(weighted):
-        depthwise |= int(is_depthwise(data.nodes[index], data.facts)) << index
-        pointwise |= int(is_pointwise(data.nodes[index], data.facts)) << index
+        depthwise |= int(is_depthwise(data.nodes[index], data.infos)) << index
+        pointwise |= int(is_pointwise(data.nodes[index], data.infos)) << index
     per_position = data.model.layout.per_position
     mixing = _select(data, lambda node: is_product(node, data.graph) and node.name not in per_position)
     return Traits(
@@ -105,7 +105,7 @@ def _collapsed(data: DataGraph) -> tuple[int, int]:
         if not inherited and is_product(node, data.graph):
             inherited = collapsed.get(node.inputs[0], False) or _asks_once(data, node)
             queried |= int(inherited) << index
-        outputs = [name for name in node.outputs if name and name in data.facts]
+        outputs = [name for name in node.outputs if name and name in data.infos]
         for name in outputs:
             collapsed[name] = inherited or _collapses(data, node, name, inputs)
         if all(collapsed[name] for name in outputs):
@@ -115,12 +115,12 @@ def _collapsed(data: DataGraph) -> tuple[int, int]:
 
 def _asks_once(data: DataGraph, node: Node) -> bool:
     """Whether one query that does not depend on the samples asks all positions: pooling by attention."""
-    shape = data.facts[node.inputs[0]].shape or ()
+    shape = data.infos[node.inputs[0]].shape or ()
     return node.is_op("MatMul") and node.inputs[0] not in data.carried and shape[-2:-1] == (1,)
 
 
 def _collapses(data: DataGraph, node: Node, output: str, inputs: list[str]) -> bool:
-    shape = data.facts[output].shape or ()
+    shape = data.infos[output].shape or ()
     if is_recurrent(node):
         return False  # its last state stands for all steps
     if node.op_type.startswith("Global"):

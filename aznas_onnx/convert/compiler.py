@@ -11,15 +11,15 @@ from aznas_onnx.convert.dtypes import carrier, is_float, to_tensor
 from aznas_onnx.convert.program import Program, Step
 from aznas_onnx.convert.table import OPERATORS
 from aznas_onnx.errors import AznasError, ModelError, UnsupportedOperatorError
-from aznas_onnx.graph.facts import Facts
-from aznas_onnx.graph.ir import Graph, Node
+from aznas_onnx.graph.ir.graph import Graph, Node
+from aznas_onnx.graph.ir.tensor_info import TensorInfos
 
 __all__ = ["compile_program"]
 
 
 def compile_program(
     graph: Graph,
-    facts: Facts,
+    infos: TensorInfos,
     constants: Mapping[str, torch.Tensor],
     *,
     device: torch.device | str,
@@ -52,8 +52,8 @@ def compile_program(
         If a constant that is needed as a tensor has neither a drawn tensor nor data.
     """
     device = torch.device(device)
-    fixed, drawn = _trace_values(graph, facts, constants)
-    context = Context(graph, facts, drawn, device=device, dtype=dtype, training=training)
+    fixed, drawn = _trace_values(graph, infos, constants)
+    context = Context(graph, infos, drawn, device=device, dtype=dtype, training=training)
     context.read.update(also)
     _check_inputs(graph)
     steps: list[Step] = []
@@ -98,7 +98,7 @@ def _check_inputs(graph: Graph) -> None:
 
 
 def _trace_values(
-    graph: Graph, facts: Facts, constants: Mapping[str, torch.Tensor]
+    graph: Graph, infos: TensorInfos, constants: Mapping[str, torch.Tensor]
 ) -> tuple[frozenset[str], frozenset[str]]:
     """Return the node outputs whose values are known, and the tensors that depend on drawn weights.
 
@@ -110,12 +110,12 @@ def _trace_values(
     for node in graph.nodes:
         reads_drawn = not drawn.isdisjoint(node.inputs)
         for name in node.outputs:
-            fact = facts.get(name)
-            if fact is None:
+            info = infos.get(name)
+            if info is None:
                 continue
-            if reads_drawn and is_float(fact.dtype):
+            if reads_drawn and is_float(info.dtype):
                 drawn.add(name)
-            elif fact.value is not None:
+            elif info.value is not None:
                 fixed.add(name)
     return frozenset(fixed), frozenset(drawn)
 

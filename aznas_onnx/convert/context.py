@@ -11,11 +11,11 @@ import torch
 
 from aznas_onnx.convert.dtypes import carrier, is_float, to_tensor
 from aznas_onnx.errors import UnsupportedOperatorError
-from aznas_onnx.graph.facts import Facts
-from aznas_onnx.graph.ir import Graph, Node
+from aznas_onnx.graph.ir.graph import Graph, Node
+from aznas_onnx.graph.ir.tensor_info import TensorInfos
 
 if TYPE_CHECKING:
-    from aznas_onnx.convert.windows import Window
+    from aznas_onnx.convert.sliding_window import Window
 
 __all__ = ["Call", "Context", "Converter", "unsupported"]
 
@@ -52,7 +52,7 @@ class Context:
     def __init__(
         self,
         graph: Graph,
-        facts: Facts,
+        infos: TensorInfos,
         drawn: frozenset[str],
         *,
         device: torch.device,
@@ -60,7 +60,7 @@ class Context:
         training: bool,
     ) -> None:
         self._graph = graph
-        self._facts = facts
+        self._facts = infos
         self._drawn = drawn
         self._loaded: dict[str, npt.NDArray[Any] | None] = {}
         self.device = device
@@ -76,9 +76,9 @@ class Context:
     # ---- shapes and types -------------------------------------------------------------------------------------
     def known_shape(self, name: str) -> tuple[int, ...] | None:
         """Return the shape of a tensor, or None where it depends on data."""
-        fact = self._facts.get(name)
-        if fact is not None:
-            return fact.shape
+        info = self._facts.get(name)
+        if info is not None:
+            return info.shape
         constant = self._graph.constants.get(name)
         return None if constant is None else constant.shape
 
@@ -96,8 +96,8 @@ class Context:
 
     def numpy_dtype(self, name: str) -> np.dtype[Any]:
         """Return the dtype that the graph gives a tensor."""
-        fact = self._facts.get(name)
-        return self._graph.constants[name].dtype if fact is None else fact.dtype
+        info = self._facts.get(name)
+        return self._graph.constants[name].dtype if info is None else info.dtype
 
     def is_float(self, name: str) -> bool:
         """Whether the graph gives a tensor a floating-point dtype."""

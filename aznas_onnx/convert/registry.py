@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from aznas_onnx.convert.context import Converter, unsupported
-from aznas_onnx.graph.ir import Node
+from aznas_onnx.graph.ir.graph import Node
 
 __all__ = ["OURS", "REFUSED", "VIA_ONNX2TORCH", "Entry", "Registry"]
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from aznas_onnx.convert.context import Call, Context, Converter, unsupported
-from aznas_onnx.graph.ir import Node
+from aznas_onnx.graph.ir.graph import Node
 
 __all__ = ["via_onnx2torch"]
 

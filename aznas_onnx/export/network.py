@@ -17,13 +17,13 @@ from torch import nn
 from aznas_onnx.convert import Program, Step, compile_program
 from aznas_onnx.convert.attributes import number
 from aznas_onnx.errors import ModelError
-from aznas_onnx.export.graph import read_weight_graph
+from aznas_onnx.export.trainable_graph import read_weight_graph
 from aznas_onnx.graph import Graph, Node
-from aznas_onnx.graph.roles import Role, roles
+from aznas_onnx.graph.meaning.constant_roles import ConstantRole, roles
 
 __all__ = ["TrainableNetwork"]
 
-_STATISTICS = (Role.NORM_MEAN, Role.NORM_VARIANCE)
+_STATISTICS = (ConstantRole.NORM_MEAN, ConstantRole.NORM_VARIANCE)
 _MOMENTUM = 0.1  # torch's default for running statistics
 
 
@@ -54,14 +54,14 @@ class TrainableNetwork(nn.Module):
         super().__init__()
         self._source = read_weight_graph(source)
         self._programs: dict[tuple[int, torch.device, torch.dtype], Program] = {}
-        graph, facts = self._source.at(self._source.inputs.declared_batch)
+        graph, infos = self._source.at(self._source.inputs.declared_batch)
         if len(graph.inputs) != 1 or len(graph.outputs) != 1:
             raise ModelError(
                 f"{graph.name}: the network has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs; "
                 "one of each is needed to train it here"
             )
         self._names: dict[str, str] = {}
-        for name, role in roles(graph, facts).items():
+        for name, role in roles(graph, infos).items():
             if role.is_trainable or role in _STATISTICS:
                 self._names[name] = self._add(name, _read(graph, name), is_parameter=role.is_trainable)
         if not any(True for _ in self.parameters()):
@@ -140,8 +140,8 @@ class TrainableNetwork(nn.Module):
         return not hasattr(module, leaf)
 
     def _compile(self, batch_size: int, device: torch.device, dtype: torch.dtype) -> Program:
-        graph, facts = self._source.at(batch_size)
-        program = compile_program(graph, facts, self._weights(), device=device, dtype=dtype)
+        graph, infos = self._source.at(batch_size)
+        program = compile_program(graph, infos, self._weights(), device=device, dtype=dtype)
         nodes = {node.name: node for node in graph.nodes}
         steps = tuple(self._with_statistics(step, nodes[step.node]) for step in program.steps)
         return replace(program, steps=steps)

@@ -12,9 +12,9 @@ import torch
 from onnx import numpy_helper
 
 from aznas_onnx.blocks import find_blocks
-from aznas_onnx.export.graph import read_weight_graph
+from aznas_onnx.export.trainable_graph import read_weight_graph
 from aznas_onnx.graph import prepare
-from aznas_onnx.graph.builder import fill_weights, weight_shapes
+from aznas_onnx.graph.building.builder import fill_weights, weight_shapes
 from aznas_onnx.initialise import draw, plan_weights
 
 __all__ = ["initialised"]
@@ -36,8 +36,8 @@ def initialised(model: onnx.ModelProto, *, seed: int) -> onnx.ModelProto:
     """
     filled = fill_weights(model, _placeholders(model))
     source = read_weight_graph(filled)
-    graph, facts = source.at(source.inputs.declared_batch)
-    plan = plan_weights(graph, facts, is_transformer=find_blocks(prepare(model)).is_transformer)
+    graph, infos = source.at(source.inputs.declared_batch)
+    plan = plan_weights(graph, infos, is_transformer=find_blocks(prepare(model)).is_transformer)
     with torch.no_grad():
         values = draw(plan, seed=seed, device=torch.device("cpu"))
     for tensor in filled.graph.initializer:

@@ -10,20 +10,20 @@ from types import MappingProxyType
 from typing import Any
 
 from aznas_onnx.errors import SettingsError
-from aznas_onnx.gating.bundled import find_population
-from aznas_onnx.gating.comparing import BaselineCheck
-from aznas_onnx.gating.draws import Draws
-from aznas_onnx.gating.evidence import Verdict, looks
-from aznas_onnx.gating.exact import Latencies, budget_checks, latency_checks, measure_latencies, shortcut_checks
-from aznas_onnx.gating.facts import Facts
-from aznas_onnx.gating.floors import FloorCheck
-from aznas_onnx.gating.noisy import NoisyCheck, decider
-from aznas_onnx.gating.placing import ReferenceCheck
+from aznas_onnx.gating.baseline_check import BaselineCheck
+from aznas_onnx.gating.budget_check import Latencies, budget_checks, latency_checks, measure_latencies, shortcut_checks
+from aznas_onnx.gating.floor_check import FloorCheck
+from aznas_onnx.gating.model_counts import ModelCounts
 from aznas_onnx.gating.policy import COMPARED, Policy
-from aznas_onnx.gating.population import PopulationSettings
+from aznas_onnx.gating.reference_check import ReferenceCheck
 from aznas_onnx.gating.result import Check, Compared, GateResult
-from aznas_onnx.graph.limits import within
+from aznas_onnx.gating.seeded_scores import SeededScores
+from aznas_onnx.gating.sequential_test import Decision, interim_looks
+from aznas_onnx.gating.statistical_check import StatisticalCheck, decider
+from aznas_onnx.limits import within
 from aznas_onnx.proxies.idle import IDLE_BLOCKS
+from aznas_onnx.references.bundled import find_reference
+from aznas_onnx.references.reference_set import ReferenceSettings
 
 __all__ = ["gate"]
 
@@ -83,8 +83,8 @@ class _Gate:
     def __init__(self, candidate: str, policy: Policy, tell: OnStage) -> None:
         self._policy, self._tell = policy, tell
         tell("reading")
-        self._facts = [Facts.of(path, policy) for path in (candidate, *policy.baseline)]
-        self._populations = [find_population(reference) for reference in policy.reference]
+        self._facts = [ModelCounts.of(path, policy) for path in (candidate, *policy.baseline)]
+        self._reference_sets = [find_reference(reference) for reference in policy.reference]
         self._scoring = self._settings() if policy.needs_scores else {}
         self._warnings: list[str] = []
 
@@ -96,11 +96,11 @@ class _Gate:
         latencies = self._latencies()
         if latencies:
             checks += latency_checks(latencies[0], latencies[1:], policy)
-        draws: list[Draws] = []
+        draws: list[SeededScores] = []
         if policy.needs_scores:
             scoring = {**self._scoring, "limits": within(policy.time_limit)}
-            draws = [Draws(one.model, scoring, policy.seed) for one in self._facts]
-            checks += self._score(draws, is_rejected=any(check.verdict is Verdict.REJECT for check in checks))
+            draws = [SeededScores(one.model, scoring, policy.seed) for one in self._facts]
+            checks += self._score(draws, is_rejected=any(check.verdict is Decision.REJECT for check in checks))
         return GateResult(
             candidate=candidate.model,
             checks=tuple(checks),
@@ -113,19 +113,19 @@ class _Gate:
             elapsed_s=time.perf_counter() - began,
         )
 
-    def _score(self, draws: Sequence[Draws], *, is_rejected: bool) -> list[Check]:
+    def _score(self, draws: Sequence[SeededScores], *, is_rejected: bool) -> list[Check]:
         """Add seeds until all is decided, or something is rejected, so that more can change nothing."""
         policy = self._policy
         candidate, *baselines = draws
-        noisy: list[NoisyCheck] = [
+        noisy: list[StatisticalCheck] = [
             *(BaselineCheck(candidate=candidate, baseline=baseline, policy=policy) for baseline in baselines),
             *(
-                ReferenceCheck(candidate=candidate, population=population, min_percentile=policy.min_percentile)
-                for population in self._populations
+                ReferenceCheck(candidate=candidate, reference_set=reference_set, min_percentile=policy.min_percentile)
+                for reference_set in self._reference_sets
             ),
             *(FloorCheck(candidate=candidate, proxy=name, floor=floor) for name, floor in policy.floors.items()),
         ]
-        numbers = looks(policy.min_seeds, policy.max_seeds)
+        numbers = interim_looks(policy.min_seeds, policy.max_seeds)
         decide = decider(policy.confidence, n_looks=len(numbers), n_checks=len(noisy))
         found: list[list[Check]] = []
         for seeds in numbers:
@@ -134,26 +134,26 @@ class _Gate:
                 one.extend(seeds)
             found = [check.run(decide) for check in noisy]
             verdicts = {check.verdict for checks in found for check in checks}
-            if is_rejected or Verdict.REJECT in verdicts or Verdict.INCONCLUSIVE not in verdicts:
+            if is_rejected or Decision.REJECT in verdicts or Decision.INCONCLUSIVE not in verdicts:
                 break
         self._warnings += [warning for check in noisy for warning in check.warnings]
         told = [check for checks in found for check in checks]
         if candidate.seeds < numbers[-1]:
-            told = [_left_open(check) if check.verdict is Verdict.INCONCLUSIVE else check for check in told]
+            told = [_left_open(check) if check.verdict is Decision.INCONCLUSIVE else check for check in told]
         return told
 
     def _settings(self) -> dict[str, Any]:
         """Return the arguments of scoring: those of the references where there are any."""
         policy = self._policy
         effort, batch_size = policy.effort, policy.batch_size
-        if self._populations:
-            first = self._populations[0].settings
+        if self._reference_sets:
+            first = self._reference_sets[0].settings
             effort = first.effort if effort is None else effort
             batch_size = first.batch_size if batch_size is None else batch_size
         only = {one.only_batch for one in self._facts if one.only_batch is not None}
         if batch_size is None and len(only) == 1:
             (batch_size,) = only  # the others leave it open, and so all are scored alike
-        placed = [name for population in self._populations for name in population.proxies]
+        placed = [name for reference_set in self._reference_sets for name in reference_set.proxies]
         from aznas_onnx.scoring import ScoreSettings
 
         settings = ScoreSettings.of(
@@ -181,7 +181,7 @@ class _Gate:
 
     def _refuse_other_settings(self, settings: Any) -> None:
         candidate = self._facts[0]
-        given = PopulationSettings(
+        given = ReferenceSettings(
             effort=settings.effort.value,
             batch_size=settings.batch_size,
             input_shape=candidate.input_shape,
@@ -189,18 +189,18 @@ class _Gate:
             as_published=settings.as_published,
             blocks=settings.blocks,
         )
-        for population in self._populations:
-            population.settings.refuse_others(given, name=population.name, of=candidate.model)
+        for reference_set in self._reference_sets:
+            reference_set.settings.refuse_others(given, name=reference_set.name, of=candidate.model)
 
     def _latencies(self) -> list[Latencies]:
         policy = self._policy
         if policy.max_latency is None and policy.max_latency_ratio is None:
             return []
         self._tell("measuring latency")
-        facts = self._facts if policy.max_latency_ratio is not None else self._facts[:1]
-        return measure_latencies(facts, policy.values)
+        counts = self._facts if policy.max_latency_ratio is not None else self._facts[:1]
+        return measure_latencies(counts, policy.values)
 
-    def _doubts(self, draws: Sequence[Draws], latencies: Sequence[Latencies]) -> list[str]:
+    def _doubts(self, draws: Sequence[SeededScores], latencies: Sequence[Latencies]) -> list[str]:
         """Return what to doubt about each model, and about comparing them."""
         candidate, *baselines = self._facts
         found = [
@@ -214,7 +214,7 @@ class _Gate:
         found += [f"{one.model}: {one.doubt}" for one in latencies if one.doubt is not None]
         return found
 
-    def _compared(self, latencies: Sequence[Latencies], draws: Sequence[Draws]) -> list[Compared]:
+    def _compared(self, latencies: Sequence[Latencies], draws: Sequence[SeededScores]) -> list[Compared]:
         taken: Mapping[str, float] = {one.model: one.median_ms for one in latencies}
         return [
             Compared(
@@ -233,5 +233,5 @@ def _left_open(check: Check) -> Check:
     return replace(check, reason=f"{check.reason}; no more seeds, since the candidate is rejected anyway")
 
 
-def _size(facts: Facts) -> str:
-    return "x".join(map(str, facts.input_shape))
+def _size(counts: ModelCounts) -> str:
+    return "x".join(map(str, counts.input_shape))

@@ -11,10 +11,10 @@ from types import MappingProxyType
 from typing import Any
 
 from aznas_onnx.errors import SettingsError
-from aznas_onnx.gating.spreads import SPREADS
 from aznas_onnx.graph import Value
 from aznas_onnx.proxies import PROXIES
-from aznas_onnx.ranking import Aggregation, Assembly
+from aznas_onnx.ranking import Aggregation, Ensemble
+from aznas_onnx.references.proxy_scales import PROXY_SCALES
 
 __all__ = ["COMPARED", "Inconclusive", "Policy"]
 
@@ -46,9 +46,9 @@ class Policy:
     baseline
         Paths of the models that the candidate must not be worse than.
     reference
-        Names or paths of the populations in which it must have its place.
+        Names or paths of the reference sets in which it must have its place.
     min_percentile
-        The least percentile of the AZ score in each population.
+        The least percentile of the AZ score in each reference set.
     tolerance
         By how much the AZ score may fall below a baseline's, in a cohort around that baseline.
     min_shortcuts
@@ -151,7 +151,7 @@ class Policy:
             if not (math.isfinite(spread) and spread > 0):
                 raise SettingsError(f"the spread of {name} is {spread:g}; a number above 0 is accepted")
         for name in names:
-            if name not in SPREADS and name not in self.spreads:
+            if name not in PROXY_SCALES and name not in self.spreads:
                 raise SettingsError(
                     f"how much {name} differs between networks is not known; say so in spreads, such as {name} = 0.3: "
                     "its standard deviation between networks that you would call alternatives"
@@ -169,15 +169,15 @@ class Policy:
                 raise SettingsError(f"the floor of {name} is {floor}; a finite number is accepted")
 
     @property
-    def assembly(self) -> Assembly:
+    def ensemble(self) -> Ensemble:
         """Weights and aggregation of the comparison with a baseline."""
-        return Assembly.of(self.proxies, self.aggregate)
+        return Ensemble.of(self.proxies, self.aggregate)
 
     @property
     def compared(self) -> tuple[str, ...]:
         """The proxies that a baseline is compared by, in full: those that count."""
-        assembly = self.assembly
-        return tuple(proxy.name for proxy in PROXIES.resolve(self.proxies) if assembly.weight(proxy.name))
+        ensemble = self.ensemble
+        return tuple(proxy.name for proxy in PROXIES.resolve(self.proxies) if ensemble.weight(proxy.name))
 
     @classmethod
     def of(cls, rules: Mapping[str, Any]) -> Policy:

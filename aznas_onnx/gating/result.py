@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from aznas_onnx.gating.evidence import Verdict
 from aznas_onnx.gating.policy import Inconclusive, Policy
+from aznas_onnx.gating.sequential_test import Decision
 
 __all__ = ["Check", "Compared", "GateResult"]
 
@@ -34,7 +34,7 @@ class Check:
     """
 
     rule: str
-    verdict: Verdict
+    verdict: Decision
     reason: str
     against: str | None = None
     value: float | None = None
@@ -103,10 +103,10 @@ class GateResult:
     elapsed_s: float = 0.0
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> Decision:
         """Reject if any check does; else inconclusive if any is; else pass."""
         found = {check.verdict for check in self.checks}
-        return next((one for one in (Verdict.REJECT, Verdict.INCONCLUSIVE) if one in found), Verdict.PASS)
+        return next((one for one in (Decision.REJECT, Decision.INCONCLUSIVE) if one in found), Decision.PASS)
 
     @property
     def passed(self) -> bool:
@@ -115,12 +115,12 @@ class GateResult:
 
     def fails(self, check: Check) -> bool:
         """Whether a check by itself keeps the candidate out."""
-        if check.verdict is Verdict.INCONCLUSIVE:
+        if check.verdict is Decision.INCONCLUSIVE:
             return self.policy.inconclusive is Inconclusive.REJECT
-        return check.verdict is Verdict.REJECT
+        return check.verdict is Decision.REJECT
 
     @property
     def reasons(self) -> tuple[str, ...]:
         """The sentences of the checks that decided: those that reject, else those that are inconclusive."""
         verdict = self.verdict
-        return tuple(check.reason for check in self.checks if check.verdict is verdict is not Verdict.PASS)
+        return tuple(check.reason for check in self.checks if check.verdict is verdict is not Decision.PASS)

@@ -1,19 +1,19 @@
 """Reading a model: from a file to a checked, canonical, typed graph. Never imports torch."""
 
-from aznas_onnx.graph.facts import Fact, Facts
-from aznas_onnx.graph.inputs import InputPlan
-from aznas_onnx.graph.ir import Constant, Graph, GraphInput, LookUp, Node
-from aznas_onnx.graph.limits import Limits
-from aznas_onnx.graph.load import Document, Source
+from aznas_onnx.graph.files.input_values import Value
+from aznas_onnx.graph.files.inputs import InputPlan
+from aznas_onnx.graph.files.load import Document, Source
+from aznas_onnx.graph.ir.graph import Constant, Graph, GraphInput, LookUp, Node
+from aznas_onnx.graph.ir.tensor_info import TensorInfo, TensorInfos
 from aznas_onnx.graph.model import Model
 from aznas_onnx.graph.prepare import prepare, specialise
-from aznas_onnx.graph.values import Value
+from aznas_onnx.limits import Limits
 
 __all__ = [
     "Constant",
     "Document",
-    "Fact",
-    "Facts",
+    "TensorInfo",
+    "TensorInfos",
     "Graph",
     "GraphInput",
     "InputPlan",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aznas_onnx.graph.facts import Facts
-from aznas_onnx.graph.inputs import InputPlan
-from aznas_onnx.graph.ir import Graph
-from aznas_onnx.graph.layout import Layout
+from aznas_onnx.graph.files.inputs import InputPlan
+from aznas_onnx.graph.ir.graph import Graph
+from aznas_onnx.graph.ir.tensor_info import TensorInfos
+from aznas_onnx.graph.meaning.channel_axes import ChannelAxes
 
 __all__ = ["Model"]
 
@@ -25,7 +25,7 @@ class Model:
         The file, or None for a model built in memory.
     graph
         The canonical graph.
-    facts
+    infos
         Shapes, dtypes and small constants at `facts.batch_size`.
     inputs
         Which input carries the samples, and the shapes of all at any batch size.
@@ -42,14 +42,14 @@ class Model:
     name: str
     path: Path | None
     graph: Graph
-    facts: Facts
+    infos: TensorInfos
     inputs: InputPlan
-    layout: Layout = field(default_factory=Layout)
+    layout: ChannelAxes = field(default_factory=ChannelAxes)
     changes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     fixed_batch: str = ""
 
     def keeps_batch(self, tensor: str) -> bool:
         """Whether samples are apart in a tensor: the batch has an axis of its own, or there is none."""
-        shape, axis = self.facts[tensor].shape or (), self.layout.batch_axes.get(tensor, 0)
-        return not self.inputs.has_batch or (axis < len(shape) and shape[axis] == self.facts.batch_size)
+        shape, axis = self.infos[tensor].shape or (), self.layout.batch_axes.get(tensor, 0)
+        return not self.inputs.has_batch or (axis < len(shape) and shape[axis] == self.infos.batch_size)

@@ -12,29 +12,29 @@ from typing import NamedTuple
 
 from aznas_onnx.errors import AznasError, ModelError, UnsupportedOperatorError
 from aznas_onnx.escaping import printable
-from aznas_onnx.graph.batch import USUAL_PROBE
-from aznas_onnx.graph.batch_axis import Reading, find_batch, grown_axes
-from aznas_onnx.graph.ends import gaps
-from aznas_onnx.graph.facts import Facts
-from aznas_onnx.graph.fold import fold
-from aznas_onnx.graph.inputs import InputPlan, plan_inputs, read_inputs
-from aznas_onnx.graph.interpret import interpret
-from aznas_onnx.graph.ir import Graph
-from aznas_onnx.graph.layout import layout
-from aznas_onnx.graph.lengths import with_lengths
-from aznas_onnx.graph.limits import Limits, reading
-from aznas_onnx.graph.load import Source, load, source_name
-from aznas_onnx.graph.lower import lower, with_filled_weights
+from aznas_onnx.graph.files.deserialize import lower, with_filled_weights
+from aznas_onnx.graph.files.input_values import Value, with_values
+from aznas_onnx.graph.files.inputs import InputPlan, plan_inputs, read_inputs
+from aznas_onnx.graph.files.load import Source, load, source_name
+from aznas_onnx.graph.files.precision import to_float32
+from aznas_onnx.graph.ir.graph import Graph
+from aznas_onnx.graph.ir.tensor_info import TensorInfos
+from aznas_onnx.graph.meaning.batch_axis import Reading, find_batch, grown_axes
+from aznas_onnx.graph.meaning.channel_axes import layout
+from aznas_onnx.graph.meaning.constant_roles import role_doubts
+from aznas_onnx.graph.meaning.embeddings import replace_lookups
+from aznas_onnx.graph.meaning.float_outputs import gaps
+from aznas_onnx.graph.meaning.learned_queries import with_queries_for_each_sample
+from aznas_onnx.graph.meaning.sequence_lengths import with_lengths
+from aznas_onnx.graph.meaning.shared_constants import split_shared_constants
 from aznas_onnx.graph.model import Model
-from aznas_onnx.graph.precision import to_float32
-from aznas_onnx.graph.queries import with_queries_for_each_sample
-from aznas_onnx.graph.rewrite import canonicalise, decompose, restore_normalisation
-from aznas_onnx.graph.roles import role_doubts
-from aznas_onnx.graph.separate import one_role_each
-from aznas_onnx.graph.tokens import from_embedded_tokens
-from aznas_onnx.graph.values import Value, with_values
+from aznas_onnx.graph.rewrite.folding import fold
+from aznas_onnx.graph.rewrite.passes import canonicalise, decompose, restore_normalisation
+from aznas_onnx.graph.shapes.interpret import interpret
+from aznas_onnx.graph.shapes.make_batch_dynamic import USUAL_PROBE
+from aznas_onnx.limits import Limits, reading
 
-__all__ = ["BLOCKS_KEY", "declared_blocks", "named", "prepare", "specialise"]
+__all__ = ["BLOCKS_KEY", "declared_blocks", "error_context", "prepare", "specialise"]
 
 BLOCKS_KEY = "aznas.blocks"  # metadata key: JSON list of the tensors that are the primary blocks' outputs, in order
 
@@ -59,7 +59,7 @@ def prepare(
     ----------
     source
         Path of an ONNX file, a ModelProto, or the typed graph of a network that
-        :class:`~aznas_onnx.graph.builder.GraphBuilder` drew, which is not checked again.
+        :class:`~aznas_onnx.graph.building.builder.GraphBuilder` drew, which is not checked again.
     input_shapes
         Shapes for inputs whose dimensions the file leaves open; the name ``""`` means the input that carries the
         samples.
@@ -99,7 +99,7 @@ def prepare(
         partial=partial,
         limits=limits or Limits(),
     )
-    with named(name), reading(request.limits):
+    with error_context(name), reading(request.limits):
         return _prepare(source, name, request)
 
 
@@ -116,7 +116,7 @@ class _Request:
 
 
 @contextmanager
-def named(name: str) -> Iterator[None]:
+def error_context(name: str) -> Iterator[None]:
     """Make every error name the model in one printable sentence: the names in a file are a stranger's text."""
     try:
         yield
@@ -144,8 +144,8 @@ def _prepare(source: Source, name: str, request: _Request) -> Model:
     if isinstance(source, Graph) and not any(node.op_type in _READ_SHAPES for node in graph.nodes):
         # What was drawn here has no batch size in it: one walk says it all.
         plan = plan_inputs(graph, request.input_shapes)
-        graph, facts = interpret(graph, USUAL_PROBE, plan.shapes(USUAL_PROBE), limits)
-        graph, facts = fold(graph, facts, protected=declared)
+        graph, infos = interpret(graph, USUAL_PROBE, plan.shapes(USUAL_PROBE), limits)
+        graph, infos = fold(graph, infos, protected=declared)
         batch, fixed_batch = USUAL_PROBE, ""
     else:
         own = {name for node in graph.nodes for name in node.outputs}
@@ -160,26 +160,26 @@ def _prepare(source: Source, name: str, request: _Request) -> Model:
         unknown = gaps(found.graph, found.walks[-1], plan.primary, own)
         if unknown and not request.partial:
             raise UnsupportedOperatorError(unknown[0])
-        graph, facts = fold(found.graph, *found.walks, protected=declared)
+        graph, infos = fold(found.graph, *found.walks, protected=declared)
     _check_computes(graph, plan.primary)
-    graph, facts, fused = canonicalise(graph, facts, protected=declared)
+    graph, infos, fused = canonicalise(graph, infos, protected=declared)
     restored: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
     if not request.keep_graph:
-        graph, facts, restored, doubts = restore_normalisation(graph, facts, protected=declared)
-    graph, facts = one_role_each(graph, facts)
-    doubts = (*doubts, *role_doubts(graph, facts))
-    axes = layout(graph, facts, plan.batch_axes)
-    if facts.batch_size != batch:
-        probe = facts
-        graph, facts = interpret(graph, batch, plan.shapes(batch), limits, probe)
-        axes = replace(axes, batch_axes=MappingProxyType({**axes.batch_axes, **grown_axes(probe, facts)}))
+        graph, infos, restored, doubts = restore_normalisation(graph, infos, protected=declared)
+    graph, infos = split_shared_constants(graph, infos)
+    doubts = (*doubts, *role_doubts(graph, infos))
+    axes = layout(graph, infos, plan.batch_axes)
+    if infos.batch_size != batch:
+        probe = infos
+        graph, infos = interpret(graph, batch, plan.shapes(batch), limits, probe)
+        axes = replace(axes, batch_axes=MappingProxyType({**axes.batch_axes, **grown_axes(probe, infos)}))
     one_by_one = () if plan.has_batch else (f"{fixed_batch}: one sample is scored at a time",)
     return Model(
         name=Path(name).stem if typed.folder is not None else name,
         path=Path(name) if typed.folder is not None else None,
         graph=graph,
-        facts=facts,
+        infos=infos,
         inputs=plan,
         layout=axes,
         changes=(*typed.changes, *ended, *fused, *restored),
@@ -214,7 +214,7 @@ def _typed(source: Source, name: str, request: _Request) -> _Typed:
     graph, changes = to_float32(with_filled_weights(lowered, limits))
     graph, decomposed = decompose(graph, keep_quantisation=request.keep_graph)
     graph, given, unknown = with_values(graph, request.values)
-    graph, cut = from_embedded_tokens(graph)
+    graph, cut = replace_lookups(graph)
     return _Typed(graph, loaded.folder, (*changes, *decomposed, *given, *cut), (*loaded.warnings, *unknown, *doubts))
 
 
@@ -245,17 +245,17 @@ def specialise(model: Model, batch_size: int, limits: Limits | None = None) -> M
             f"score it with --batch-size {plan.declared_batch}"
         )
     limits = limits or Limits()
-    with named(model.name), reading(limits):
-        graph, facts = interpret(model.graph, batch_size, plan.shapes(batch_size), limits, model.facts)
-        if not _is_folded(graph, facts):
-            graph, facts = fold(graph, facts, protected=declared_blocks(graph.metadata), keeps_layers=True)
-    return replace(model, graph=graph, facts=facts)
+    with error_context(model.name), reading(limits):
+        graph, infos = interpret(model.graph, batch_size, plan.shapes(batch_size), limits, model.infos)
+        if not _is_folded(graph, infos):
+            graph, infos = fold(graph, infos, protected=declared_blocks(graph.metadata), keeps_layers=True)
+    return replace(model, graph=graph, infos=infos)
 
 
-def _is_folded(graph: Graph, facts: Facts) -> bool:
+def _is_folded(graph: Graph, infos: TensorInfos) -> bool:
     """Whether every node computes on activations, and what it makes is not known."""
     fixed = {"", *graph.constants}
-    known = {name for name, fact in facts.items() if fact.value is not None}
+    known = {name for name, info in infos.items() if info.value is not None}
     return not any(fixed.issuperset(node.inputs) or not known.isdisjoint(node.outputs) for node in graph.nodes)
 
 

@@ -1,12 +1,12 @@
 """Random weights by role: what each constant is drawn from, and the draw itself. Imports torch."""
 
-from aznas_onnx.initialise.draw import WeightSource, draw
-from aznas_onnx.initialise.plan import Law, Weight, neutral_inputs, plan_weights
-from aznas_onnx.initialise.sized import sized_and_planned
+from aznas_onnx.initialise.plan import Distribution, Weight, neutral_inputs, plan_weights
+from aznas_onnx.initialise.prepare_for_batch import prepare_for_batch
+from aznas_onnx.initialise.random_weights import WeightSource, draw
 from aznas_onnx.initialise.streams import Stream, generator, rademacher
 
 __all__ = [
-    "Law",
+    "Distribution",
     "Stream",
     "Weight",
     "WeightSource",
@@ -15,5 +15,5 @@ __all__ = [
     "neutral_inputs",
     "plan_weights",
     "rademacher",
-    "sized_and_planned",
+    "prepare_for_batch",
 ]

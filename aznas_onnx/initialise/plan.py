@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from aznas_onnx.blocks import recurrent_weights
-from aznas_onnx.graph.facts import Facts
-from aznas_onnx.graph.ir import Graph, Node
-from aznas_onnx.graph.roles import MOVES_DATA, Role, Use, uses
+from aznas_onnx.graph.ir.graph import Graph, Node
+from aznas_onnx.graph.ir.tensor_info import TensorInfos
+from aznas_onnx.graph.meaning.constant_roles import MOVES_DATA, ConstantRole, Use, uses
 
-__all__ = ["TRUNCATED_AT", "Law", "Weight", "neutral_inputs", "plan_weights"]
+__all__ = ["TRUNCATED_AT", "Distribution", "Weight", "neutral_inputs", "plan_weights"]
 
 TRUNCATED_AT = 2.0
 _POSITION_STD = 0.02  # truncated normal, as all vision transformers draw positions, class tokens and tables
@@ -21,19 +21,19 @@ _TRANSFORMER_STD = 0.02
 _PRELU_SLOPE = 0.25
 # Operators whose operands share their first axis, where they have equally many.
 _ALIGNED = ("Add", "Concat", "Div", "MatMul", "Mul", "Sub")
-_VALUES: Mapping[Role, float] = {
-    Role.BIAS: 0.0,
-    Role.NORM_SCALE: 1.0,
-    Role.NORM_SHIFT: 0.0,
-    Role.NORM_MEAN: 0.0,
-    Role.NORM_VARIANCE: 1.0,
-    Role.SCALE: 1.0,
-    Role.DECAY: -1.0,
-    Role.SLOPE: _PRELU_SLOPE,
+_VALUES: Mapping[ConstantRole, float] = {
+    ConstantRole.BIAS: 0.0,
+    ConstantRole.NORM_SCALE: 1.0,
+    ConstantRole.NORM_SHIFT: 0.0,
+    ConstantRole.NORM_MEAN: 0.0,
+    ConstantRole.NORM_VARIANCE: 1.0,
+    ConstantRole.SCALE: 1.0,
+    ConstantRole.DECAY: -1.0,
+    ConstantRole.SLOPE: _PRELU_SLOPE,
 }
 
 
-class Law(str, enum.Enum):
+class Distribution(str, enum.Enum):
     """A distribution with one parameter."""
 
     CONSTANT = "constant"  # the value itself
@@ -62,14 +62,14 @@ class Weight:
 
     name: str
     shape: tuple[int, ...]
-    role: Role
-    law: Law
+    role: ConstantRole
+    law: Distribution
     parameter: float
     index: int = -1
     is_shared_by_samples: bool = False
 
 
-def plan_weights(graph: Graph, facts: Facts, *, is_transformer: bool) -> Mapping[str, Weight]:
+def plan_weights(graph: Graph, infos: TensorInfos, *, is_transformer: bool) -> Mapping[str, Weight]:
     """Decide what every float constant that scoring draws anew is drawn from.
 
     ========================  ===========================================  ==============================
@@ -97,7 +97,7 @@ def plan_weights(graph: Graph, facts: Facts, *, is_transformer: bool) -> Mapping
     Parameters
     ----------
     graph
-        Canonical, at the batch size of `facts`. A weight that several nodes read is drawn once, for the first.
+        Canonical, at the batch size of `infos`. A weight that several nodes read is drawn once, for the first.
     is_transformer
         Which column of the table applies.
 
@@ -108,57 +108,63 @@ def plan_weights(graph: Graph, facts: Facts, *, is_transformer: bool) -> Mapping
     """
     planned: dict[str, Weight] = {}
     streams = 0
-    states = recurrent_weights(graph, facts)
-    for use in uses(graph, facts):
-        if use.role is Role.FIXED or use.name in planned:
+    states = recurrent_weights(graph, infos)
+    for use in uses(graph, infos):
+        if use.role is ConstantRole.FIXED or use.name in planned:
             continue
-        weight = _plan(use, graph, facts, is_transformer, streams, states.get(use.name, 0))
+        weight = _plan(use, graph, infos, is_transformer, streams, states.get(use.name, 0))
         planned[use.name] = weight
         streams += weight.index >= 0
     for name, value in _preprocessing(graph):
         shape = graph.constants[name].shape
-        planned.setdefault(name, Weight(name=name, shape=shape, role=Role.FIXED, law=Law.CONSTANT, parameter=value))
+        planned.setdefault(
+            name, Weight(name=name, shape=shape, role=ConstantRole.FIXED, law=Distribution.CONSTANT, parameter=value)
+        )
     return MappingProxyType(planned)
 
 
-def _plan(use: Use, graph: Graph, facts: Facts, is_transformer: bool, index: int, state: int) -> Weight:
+def _plan(use: Use, graph: Graph, infos: TensorInfos, is_transformer: bool, index: int, state: int) -> Weight:
     """Plan one weight; `state` is the width of the state of the written-out recurrent layer that it is of, or 0."""
     shape = graph.constants[use.name].shape
-    is_of_cell = state > 0 and use.role is Role.LINEAR_WEIGHT
-    law, parameter = (Law.UNIFORM, _inverse_root(state)) if is_of_cell else _law(use, graph, is_transformer)
+    is_of_cell = state > 0 and use.role is ConstantRole.LINEAR_WEIGHT
+    law, parameter = (Distribution.UNIFORM, _inverse_root(state)) if is_of_cell else _law(use, graph, is_transformer)
     return Weight(
         name=use.name,
         shape=shape,
-        role=Role.RECURRENT_WEIGHT if is_of_cell else use.role,
+        role=ConstantRole.RECURRENT_WEIGHT if is_of_cell else use.role,
         law=law,
         parameter=parameter,
-        index=-1 if law is Law.CONSTANT else index,
-        is_shared_by_samples=_is_shared_by_samples(use.node, shape, facts),
+        index=-1 if law is Distribution.CONSTANT else index,
+        is_shared_by_samples=_is_shared_by_samples(use.node, shape, infos),
     )
 
 
-def _law(use: Use, graph: Graph, is_transformer: bool) -> tuple[Law, float]:
+def _law(use: Use, graph: Graph, is_transformer: bool) -> tuple[Distribution, float]:
     role = use.role
     shape = graph.constants[use.name].shape
-    if is_transformer and role is Role.BIAS and use.node.is_op("Conv"):
+    if is_transformer and role is ConstantRole.BIAS and use.node.is_op("Conv"):
         # PyTorch draws a convolution's bias from the same uniform distribution as its weight.
         weight = graph.constants.get(use.node.inputs[1])
-        return (Law.CONSTANT, 0.0) if weight is None else (Law.UNIFORM, _inverse_root(math.prod(weight.shape[1:])))
+        return (
+            (Distribution.CONSTANT, 0.0)
+            if weight is None
+            else (Distribution.UNIFORM, _inverse_root(math.prod(weight.shape[1:])))
+        )
     value = _VALUES.get(role)
     if value is not None:
-        return Law.CONSTANT, value
-    if role is Role.POSITION:
-        return Law.TRUNCATED_NORMAL, _POSITION_STD
-    if role is Role.RECURRENT_WEIGHT:
+        return Distribution.CONSTANT, value
+    if role is ConstantRole.POSITION:
+        return Distribution.TRUNCATED_NORMAL, _POSITION_STD
+    if role is ConstantRole.RECURRENT_WEIGHT:
         hidden = use.node.attributes.get("hidden_size")
-        return Law.UNIFORM, _inverse_root(hidden if isinstance(hidden, int) else shape[-1])
-    if role is Role.EMBEDDING:
-        return (Law.TRUNCATED_NORMAL, _TRANSFORMER_STD) if is_transformer else (Law.NORMAL, 1.0)
-    if role is Role.CONV_WEIGHT and is_transformer:
-        return Law.UNIFORM, _inverse_root(_fan_in(use, graph))
+        return Distribution.UNIFORM, _inverse_root(hidden if isinstance(hidden, int) else shape[-1])
+    if role is ConstantRole.EMBEDDING:
+        return (Distribution.TRUNCATED_NORMAL, _TRANSFORMER_STD) if is_transformer else (Distribution.NORMAL, 1.0)
+    if role is ConstantRole.CONV_WEIGHT and is_transformer:
+        return Distribution.UNIFORM, _inverse_root(_fan_in(use, graph))
     if is_transformer:
-        return Law.TRUNCATED_NORMAL, _TRANSFORMER_STD
-    return Law.NORMAL, math.sqrt(2.0) * _inverse_root(_fan_in(use, graph))
+        return Distribution.TRUNCATED_NORMAL, _TRANSFORMER_STD
+    return Distribution.NORMAL, math.sqrt(2.0) * _inverse_root(_fan_in(use, graph))
 
 
 def _inverse_root(count: int) -> float:
@@ -172,7 +178,7 @@ def _fan_in(use: Use, graph: Graph) -> int:
     """
     node, index = _reader(use, graph)
     shape = graph.constants[use.name].shape
-    if use.role is Role.CONV_WEIGHT:
+    if use.role is ConstantRole.CONV_WEIGHT:
         return math.prod(shape[1:])
     if node.is_op("Gemm"):
         transposed = bool(node.attributes.get("transB" if index == 1 else "transA", 0))
@@ -201,12 +207,12 @@ def _contracted(node: Node, index: int, shape: tuple[int, ...]) -> int:
     return math.prod(size for label, size in zip(labels, shape[-len(labels) :], strict=False) if label not in output)
 
 
-def _is_shared_by_samples(node: Node, shape: tuple[int, ...], facts: Facts) -> bool:
+def _is_shared_by_samples(node: Node, shape: tuple[int, ...], infos: TensorInfos) -> bool:
     """Whether axis 0 of a constant is the batch: the model's author meant one for all samples."""
-    if len(shape) < 3 or not node.is_op(*_ALIGNED) or facts.batch_size == 1:
+    if len(shape) < 3 or not node.is_op(*_ALIGNED) or infos.batch_size == 1:
         return False
-    output = facts[node.outputs[0]].shape
-    return output is not None and len(shape) == len(output) and shape[0] == output[0] == facts.batch_size
+    output = infos[node.outputs[0]].shape
+    return output is not None and len(shape) == len(output) and shape[0] == output[0] == infos.batch_size
 
 
 def neutral_inputs(graph: Graph, leaked: Collection[str]) -> Mapping[str, float]:

@@ -1,34 +1,34 @@
 """Zero-cost proxies: the registry, the built-in ones, and the pass that measures what they need.
 
-Importing this package does not import torch; :mod:`aznas_onnx.proxies.blockpass` does.
+Importing this package does not import torch; :mod:`aznas_onnx.proxies.engine.blockpass` does.
 """
 
-from aznas_onnx.proxies.blockwise import BLOCKWISE
 from aznas_onnx.proxies.complexity import MACS
-from aznas_onnx.proxies.evidence import BlockEvidence, Evidence, Measured, Outcome
+from aznas_onnx.proxies.engine.evidence import BlockEvidence, Evidence, Outcome, StatisticResult
+from aznas_onnx.proxies.engine.statistic import NetworkStatistic, value
 from aznas_onnx.proxies.expressivity import EXPRESSIVITY
+from aznas_onnx.proxies.from_blocks import BLOCKWISE
 from aznas_onnx.proxies.idle import IDLE_BLOCKS
 from aznas_onnx.proxies.literature import GROUPS, LITERATURE
-from aznas_onnx.proxies.measurement import Measurement, value
-from aznas_onnx.proxies.own import OWN_PROXIES, describe_own, directions_of, without_references
 from aznas_onnx.proxies.progressivity import PROGRESSIVITY
 from aznas_onnx.proxies.registry import Direction, Need, Proxy, ProxyRegistry, is_reference
 from aznas_onnx.proxies.structural import STRUCTURAL
 from aznas_onnx.proxies.trainability import TRAINABILITY
+from aznas_onnx.proxies.user_proxies import USER_PROXIES, describe_user_proxies, directions_of, without_references
 
 __all__ = [
-    "OWN_PROXIES",
+    "USER_PROXIES",
     "PROXIES",
     "BlockEvidence",
     "Direction",
     "Evidence",
-    "Measured",
-    "Measurement",
+    "StatisticResult",
+    "NetworkStatistic",
     "Need",
     "Outcome",
     "Proxy",
     "ProxyRegistry",
-    "describe_own",
+    "describe_user_proxies",
     "directions_of",
     "is_reference",
     "value",

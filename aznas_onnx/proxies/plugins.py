@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from aznas_onnx.errors import SettingsError
-from aznas_onnx.own_files import execute
 from aznas_onnx.proxies.registry import Proxy
+from aznas_onnx.user_modules import execute
 
 __all__ = ["load"]
 

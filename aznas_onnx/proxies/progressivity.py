@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
-from aznas_onnx.proxies.evidence import Evidence, Outcome
+from aznas_onnx.proxies.engine.evidence import Evidence, Outcome
 from aznas_onnx.proxies.expressivity import ROUNDING, largest_entropies, unmeasurable_features
 from aznas_onnx.proxies.registry import Direction, Need, Proxy
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from aznas_onnx.errors import SettingsError, UnknownNameError
-from aznas_onnx.proxies.evidence import Evidence, Outcome
-from aznas_onnx.proxies.measurement import Measurement
+from aznas_onnx.proxies.engine.evidence import Evidence, Outcome
+from aznas_onnx.proxies.engine.statistic import NetworkStatistic
 
 __all__ = ["Direction", "Need", "Proxy", "ProxyRegistry", "is_reference"]
 
@@ -83,7 +83,7 @@ class Proxy:
     evaluate: Callable[[Evidence], Outcome]
     for_transformers: bool = True
     uses_structure: bool = False
-    measurement: Measurement | None = None
+    measurement: NetworkStatistic | None = None
     origin: str = ""
     requires: str = ""
     cost: str = ""

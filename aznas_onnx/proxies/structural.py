@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from aznas_onnx.proxies.evidence import Evidence, Outcome
+from aznas_onnx.proxies.engine.evidence import Evidence, Outcome
 from aznas_onnx.proxies.registry import Direction, Need, Proxy
 
 __all__ = ["STRUCTURAL"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from aznas_onnx.proxies.evidence import BlockEvidence, Evidence, Outcome
+from aznas_onnx.proxies.engine.evidence import BlockEvidence, Evidence, Outcome
 from aznas_onnx.proxies.registry import Direction, Need, Proxy
 
 __all__ = ["SIGMA_OFFSET", "TRAINABILITY"]

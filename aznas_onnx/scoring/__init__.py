@@ -1,7 +1,7 @@
 """From a model to its proxies. Imports torch."""
 
 from aznas_onnx.scoring.device import resolve_device
-from aznas_onnx.scoring.models import score, score_many
+from aznas_onnx.scoring.score_models import score, score_many
 from aznas_onnx.scoring.settings import ScoreSettings
 
 __all__ = ["ScoreSettings", "resolve_device", "score", "score_many"]

@@ -12,11 +12,11 @@ from aznas_onnx.blocks import Blocks
 from aznas_onnx.convert import compile_program
 from aznas_onnx.convert.optimise import optimised
 from aznas_onnx.graph import Limits, Model
-from aznas_onnx.initialise import WeightSource, sized_and_planned
+from aznas_onnx.initialise import WeightSource, prepare_for_batch
 from aznas_onnx.proxies import BlockEvidence
-from aznas_onnx.proxies.blockpass import BlockPass, signs_of
-from aznas_onnx.proxies.feeds import FeedSource
-from aznas_onnx.proxies.repeats import stand_ins
+from aznas_onnx.proxies.engine.blockpass import BlockPass, signs_of
+from aznas_onnx.proxies.engine.feeds import FeedSource
+from aznas_onnx.proxies.engine.shared_jacobians import representatives
 from aznas_onnx.scoring.allocator import freed_memory_kept
 from aznas_onnx.timing import Clock
 
@@ -61,8 +61,8 @@ class Runner:
         share_repeats: bool = False,
         clock: Clock | None = None,
     ) -> None:
-        sized, self._weights = sized_and_planned(model, batch_size, limits, is_transformer=blocks.is_transformer)
-        self._largest_bytes = max((fact.size_bytes for fact in sized.facts.values()), default=0)
+        sized, self._weights = prepare_for_batch(model, batch_size, limits, is_transformer=blocks.is_transformer)
+        self._largest_bytes = max((info.size_bytes for info in sized.infos.values()), default=0)
         self._device = device
         self._feeds = FeedSource(sized, device)
         # BatchNormalization always uses the statistics of the batch. The published code runs transformers in eval
@@ -72,15 +72,15 @@ class Runner:
         blank = {shape: torch.empty(shape, device="meta") for shape in {w.shape for w in self._weights.values()}}
         program = compile_program(
             sized.graph,
-            sized.facts,
+            sized.infos,
             {name: blank[weight.shape] for name, weight in self._weights.items()},
             device=device,
             training=True,
             also=wanted,
         )
-        find = partial(stand_ins, graph=sized.graph, facts=sized.facts, weights=self._weights)
+        find = partial(representatives, graph=sized.graph, infos=sized.infos, weights=self._weights)
         self._pass = BlockPass(
-            optimised(program, sized.graph, sized.facts, wanted, device),
+            optimised(program, sized.graph, sized.infos, wanted, device),
             blocks.blocks,
             drawn=self._weights,
             debias=debias,
@@ -89,9 +89,9 @@ class Runner:
         )
 
     @property
-    def stand_ins(self) -> Mapping[int, int]:
+    def representatives(self) -> Mapping[int, int]:
         """Which blocks share another's Jacobian: from the index of each to that of the block that is measured."""
-        return self._pass.stand_ins
+        return self._pass.representatives
 
     def measure(self, seed: int, *, gradients: bool) -> tuple[BlockEvidence, ...]:
         """Draw weights, input and, where `gradients` are asked for, output gradients; run the pass."""

@@ -1,14 +1,14 @@
 """Searching a space: Algorithm 1 within budgets, a durable history, and what it found."""
 
 from aznas_onnx.searching.budget import Budget, Cost, CountConvention, Limit
-from aznas_onnx.searching.database import StudyError
-from aznas_onnx.searching.executors import Executor, Outcome, Scorer
+from aznas_onnx.searching.executors import Executor, Scorer, TrialOutcome
 from aznas_onnx.searching.leaderboard import Leaderboard
-from aznas_onnx.searching.progress import Progress
 from aznas_onnx.searching.search import search
+from aznas_onnx.searching.search_progress import Progress
 from aznas_onnx.searching.settings import Strategy, StudySettings
+from aznas_onnx.searching.store.database import StudyError
 from aznas_onnx.searching.study import Study
-from aznas_onnx.searching.trial import COMPLEXITY, Candidate, Origin, Proposal, Trial
+from aznas_onnx.searching.trial import COMPLEXITY, Candidate, Proposal, Trial, TrialOrigin
 
 __all__ = [
     "COMPLEXITY",
@@ -19,8 +19,8 @@ __all__ = [
     "Executor",
     "Leaderboard",
     "Limit",
-    "Origin",
-    "Outcome",
+    "TrialOrigin",
+    "TrialOutcome",
     "Progress",
     "Proposal",
     "Scorer",

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from aznas_onnx.errors import AznasError
 from aznas_onnx.results import ProxyScores, Status
 
-__all__ = ["Executor", "InlineExecutor", "Outcome", "Scorer", "evaluate", "quiet"]
+__all__ = ["Executor", "InlineExecutor", "TrialOutcome", "Scorer", "evaluate", "quiet"]
 
 
 class Scorer(Protocol):
@@ -36,7 +36,7 @@ class Scorer(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class TrialOutcome:
     """What scoring candidate `number` gave."""
 
     number: int
@@ -60,7 +60,7 @@ class Executor(Protocol):
         """Hand over a candidate; called while fewer than `slots` are out."""
         ...
 
-    def collect(self) -> Outcome:
+    def collect(self) -> TrialOutcome:
         """Wait for one of the submitted candidates."""
         ...
 
@@ -83,10 +83,10 @@ class InlineExecutor:
         """Keep a candidate until it is collected."""
         self._waiting.append((number, genotype))
 
-    def collect(self) -> Outcome:
+    def collect(self) -> TrialOutcome:
         """Score the candidate that waits longest."""
         number, genotype = self._waiting.popleft()
-        return Outcome(number=number, scores=evaluate(self._scorer, genotype))
+        return TrialOutcome(number=number, scores=evaluate(self._scorer, genotype))
 
     def close(self) -> None:
         """Forget what waits."""

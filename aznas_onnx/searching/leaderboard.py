@@ -24,7 +24,7 @@ _LOGARITHM_DIGITS = 10
 
 
 class Leaderboard:
-    """The candidates scored so far, ranked by Eq. 12 of the paper or as :class:`~aznas_onnx.ranking.Assembly` says.
+    """The candidates scored so far, ranked by Eq. 12 of the paper or as :class:`~aznas_onnx.ranking.Ensemble` says.
 
     Candidates are numbered from 0 in the order in which they were added. Higher values are better, tied values share
     the mean of their ranks, and values that are not finite rank lowest (tied with one another). Of candidates with

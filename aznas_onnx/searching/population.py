@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aznas_onnx.proxies import PROXIES, Direction
-from aznas_onnx.ranking import Assembly
+from aznas_onnx.ranking import Ensemble
 from aznas_onnx.results import ProxyValue, Status
 from aznas_onnx.searching.leaderboard import Leaderboard
 from aznas_onnx.searching.trial import Trial
@@ -24,15 +24,15 @@ class Population:
 
     Parameters
     ----------
-    assembly
+    ensemble
         How ranks become a score.
     directions
         By proxy: which way it points, where it is not built in.
     """
 
-    def __init__(self, assembly: Assembly | None = None, directions: Mapping[str, Direction] | None = None) -> None:
+    def __init__(self, ensemble: Ensemble | None = None, directions: Mapping[str, Direction] | None = None) -> None:
         self._directions = directions or {}
-        self._assembly = assembly or Assembly()
+        self._assembly = ensemble or Ensemble()
         self.numbers: set[int] = set()
         self.genotypes: set[str] = set()
         self.tries = 0

@@ -15,8 +15,8 @@ from aznas_onnx.errors import SettingsError
 from aznas_onnx.searching.budget import LABELS, Budget, Cost, CountConvention
 from aznas_onnx.searching.population import Population
 from aznas_onnx.searching.settings import Strategy, StudySettings
-from aznas_onnx.searching.trial import Origin, Proposal
-from aznas_onnx.spaces import Space, blamed, quote
+from aznas_onnx.searching.trial import Proposal, TrialOrigin
+from aznas_onnx.spaces import Space, as_user_error, quote
 
 __all__ = ["Exhausted", "Proposer"]
 
@@ -76,7 +76,7 @@ class Proposer(Generic[G]):
         self._is_slow = _counts_by_building(space, settings)
         self._max_tries = max_tries or (_FEW_TRIES if self._is_slow else _TRIES)
         self._measure = measure
-        with blamed(space, "give a start"):
+        with as_user_error(space, "give a start"):
             self._start = self._choose_start()
         if settings.count is CountConvention.PAPER and space.paper_flops(self._start) is None:
             raise SettingsError(f"the paper counts no FLOPs in space {space.name!r}; use --count graph")
@@ -101,15 +101,15 @@ class Proposer(Generic[G]):
         """
         rng = _generator(self._settings.seed, _PROPOSAL_STREAM, number)
         origin = self._origin(number, population)
-        parents = population.top(self._settings.top_k) if origin is Origin.TOP else []
+        parents = population.top(self._settings.top_k) if origin is TrialOrigin.TOP else []
         refused = _Refusals()
         tries = 0
         for tries in range(1, self._max_tries + 1):
             if watch is not None:
                 watch(tries)
             if 2 * tries > self._max_tries + 1:
-                origin = Origin.SAMPLE
-            with blamed(self._space, "give a candidate"):
+                origin = TrialOrigin.SAMPLE
+            with as_user_error(self._space, "give a candidate"):
                 parent, genotype = self._draw(origin, population, parents, rng)
                 broken = self._broken_limit(genotype, refused)
                 text = "" if broken else self._space.format(genotype)
@@ -121,7 +121,7 @@ class Proposer(Generic[G]):
                 if len(refused.latencies_ms) == _MOST_TOO_SLOW:
                     break
                 continue
-            with blamed(self._space, f"count {quote(text)}"):
+            with as_user_error(self._space, f"count {quote(text)}"):
                 cost = replace(Cost.of(self._space, genotype), latency_ms=latency_ms)
             return Proposal(number=number, genotype=text, origin=origin, parent=parent, cost=cost, tries=tries)
         told = refused.told(self._settings.budget)
@@ -143,22 +143,24 @@ class Proposer(Generic[G]):
         refused.latencies_ms.append(latency_ms)
         return True
 
-    def _origin(self, number: int, population: Population) -> Origin:
+    def _origin(self, number: int, population: Population) -> TrialOrigin:
         if self._settings.strategy is Strategy.RANDOM:
-            return Origin.SAMPLE
+            return TrialOrigin.SAMPLE
         if number < _EARLY or not population.n_ranked:
-            return Origin.START
-        return Origin.HISTORY if number < self._settings.top_k else Origin.TOP
+            return TrialOrigin.START
+        return TrialOrigin.HISTORY if number < self._settings.top_k else TrialOrigin.TOP
 
     def _draw(
-        self, origin: Origin, population: Population, parents: list[tuple[int, str]], rng: np.random.Generator
+        self, origin: TrialOrigin, population: Population, parents: list[tuple[int, str]], rng: np.random.Generator
     ) -> tuple[int | None, G]:
         """Return a genotype and the number of its parent."""
-        if origin is Origin.SAMPLE:
+        if origin is TrialOrigin.SAMPLE:
             return None, self._space.sample(rng)
-        if origin is Origin.START:
+        if origin is TrialOrigin.START:
             return None, self._space.mutate(self._start, rng, 1)
-        number, text = population.member(rng) if origin is Origin.HISTORY else parents[int(rng.integers(len(parents)))]
+        number, text = (
+            population.member(rng) if origin is TrialOrigin.HISTORY else parents[int(rng.integers(len(parents)))]
+        )
         return number, self._space.mutate(self._space.parse(text), rng, 2)
 
     def _choose_start(self) -> G:

@@ -7,9 +7,9 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-from aznas_onnx.proxies import OWN_PROXIES, PROXIES, describe_own
+from aznas_onnx.proxies import PROXIES, USER_PROXIES, describe_user_proxies
 from aznas_onnx.results import ProxyScores
-from aznas_onnx.spaces import Space, drawn
+from aznas_onnx.spaces import Space, build_source
 
 __all__ = ["ModelScorer"]
 
@@ -43,9 +43,9 @@ class ModelScorer:
 
         settings = ScoreSettings.of(**self._options)
         described = settings.as_dict()
-        own = describe_own(PROXIES.resolve(settings.proxies), PROXIES)
+        own = describe_user_proxies(PROXIES.resolve(settings.proxies), PROXIES)
         if own:  # only then, so that studies from before are resumed
-            described[OWN_PROXIES] = own
+            described[USER_PROXIES] = own
         described["device"] = resolve_device(described["device"]).type
         described["resolution"] = self._space.resolution
         return described
@@ -61,7 +61,7 @@ class ModelScorer:
         """Build the network and score it."""
         from aznas_onnx.scoring import score
 
-        model = drawn(self._space, self._space.parse(genotype))
+        model = build_source(self._space, self._space.parse(genotype))
         return replace(score(model, **self._options), model=genotype)
 
     @cached_property

@@ -12,18 +12,18 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from aznas_onnx.errors import SettingsError
-from aznas_onnx.ranking import Aggregation, Assembly
+from aznas_onnx.ranking import Aggregation, Ensemble
 from aznas_onnx.searching.budget import Budget, CountConvention
-from aznas_onnx.searching.database import stored_settings
 from aznas_onnx.searching.executors import Executor, Scorer
-from aznas_onnx.searching.gauge import LatencyGauge
-from aznas_onnx.searching.history import History
-from aznas_onnx.searching.origin import describe_space, find_space, space_maker
-from aznas_onnx.searching.progress import Progress
+from aznas_onnx.searching.latency_cache import LatencyCache
 from aznas_onnx.searching.proposing import Proposer
 from aznas_onnx.searching.scorer import ModelScorer
+from aznas_onnx.searching.search_progress import Progress
 from aznas_onnx.searching.session import Session
 from aznas_onnx.searching.settings import Strategy, StudySettings
+from aznas_onnx.searching.space_reference import describe_space, find_space, space_maker
+from aznas_onnx.searching.store.database import stored_settings
+from aznas_onnx.searching.store.history import History
 from aznas_onnx.searching.study import Study
 from aznas_onnx.searching.workers import local_executor
 from aznas_onnx.spaces import Space
@@ -158,10 +158,10 @@ def search(
         top_k=top_k,
         seed=seed,
         scoring=scorer.describe(),
-        assembly=Assembly.of(proxies, aggregate),
+        ensemble=Ensemble.of(proxies, aggregate),
     )
     # Everything that can be refused is refused before there is a file.
-    gauge = None if budget.latency_ms is None else LatencyGauge(searched)
+    gauge = None if budget.latency_ms is None else LatencyCache(searched)
     proposer = Proposer(searched, settings, max_tries, gauge)
     executor = make_executor(scorer) if make_executor else local_executor(scorer, workers)
     with contextlib.closing(executor), History.open(path, settings, resume=resume) as history:

@@ -7,12 +7,12 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from aznas_onnx.results import ProxyScores, ProxyValue
-from aznas_onnx.searching.database import StudyError
 from aznas_onnx.searching.executors import Executor
-from aznas_onnx.searching.history import History
 from aznas_onnx.searching.population import Population
-from aznas_onnx.searching.progress import Progress
 from aznas_onnx.searching.proposing import Exhausted, Proposer
+from aznas_onnx.searching.search_progress import Progress
+from aznas_onnx.searching.store.database import StudyError
+from aznas_onnx.searching.store.history import History
 from aznas_onnx.searching.trial import COMPLEXITY, Proposal, Trial
 
 __all__ = ["Session"]
@@ -52,7 +52,7 @@ class Session:
         self._executor = executor
         self._iterations = iterations
         self._on_progress = on_progress
-        self._population = Population(history.settings.assembly, history.settings.directions)
+        self._population = Population(history.settings.ensemble, history.settings.directions)
         self._pending: dict[int, Proposal] = {}
         self._exhausted: str | None = None
         self._lowest_free = 0
@@ -138,13 +138,13 @@ class Session:
             proposal=proposal, status=scores.status, reason=scores.reason, proxies=proxies, elapsed_s=scores.elapsed_s
         )
 
-    def _report_now_and_then(self, drawn: int = 0) -> None:
+    def _report_now_and_then(self, sampled: int = 0) -> None:
         now = time.monotonic()
         if now - self._reported >= _REPORT_EVERY_S:
             self._reported = now
-            self._report(drawn)
+            self._report(sampled)
 
-    def _report(self, drawn: int = 0) -> None:
+    def _report(self, sampled: int = 0) -> None:
         if self._on_progress is None:
             return
         elapsed_s = time.monotonic() - self._began
@@ -154,7 +154,7 @@ class Session:
                 iterations=self._iterations,
                 failed=self._population.failed,
                 tries=self._population.tries,
-                drawn=drawn,
+                sampled=sampled,
                 best=self._population.best(),
                 rate=(len(self._population) - self._found) / elapsed_s if elapsed_s > 0 else 0.0,
             )

@@ -10,7 +10,7 @@ from typing import Any
 from aznas_onnx.documents import table, text, whole
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.proxies import Direction, directions_of, without_references
-from aznas_onnx.ranking import Assembly
+from aznas_onnx.ranking import Ensemble
 from aznas_onnx.searching.budget import Budget, CountConvention
 
 __all__ = ["Strategy", "StudySettings"]
@@ -42,7 +42,7 @@ class StudySettings:
         Of all random choices of the search; the scorer has its own in `scoring`.
     scoring
         What the scorer says of itself, as JSON values.
-    assembly
+    ensemble
         How the ranks of a candidate's proxies become its score.
     """
 
@@ -53,7 +53,7 @@ class StudySettings:
     top_k: int
     seed: int
     scoring: Mapping[str, Any]
-    assembly: Assembly = field(default_factory=Assembly)
+    ensemble: Ensemble = field(default_factory=Ensemble)
 
     def __post_init__(self) -> None:
         if self.top_k < 1:
@@ -77,7 +77,7 @@ class StudySettings:
             "seed": self.seed,
             "scoring": dict(self.scoring),
             # Only where it is not the paper's: studies from before there was a choice are resumed.
-            **({} if self.assembly.is_default else {"assembly": self.assembly.as_json()}),
+            **({} if self.ensemble.is_default else {"assembly": self.ensemble.as_json()}),
         }
 
     @classmethod
@@ -93,7 +93,7 @@ class StudySettings:
             top_k=whole(data["top_k"]),
             seed=whole(data["seed"]),
             scoring=scoring,
-            assembly=Assembly.from_json(data["assembly"]) if "assembly" in data else Assembly(),
+            ensemble=Ensemble.from_json(data["assembly"]) if "assembly" in data else Ensemble(),
         )
 
     def differences(self, other: StudySettings) -> tuple[str, ...]:
@@ -104,7 +104,7 @@ class StudySettings:
 def _compared(data: dict[str, Any]) -> dict[str, Any]:
     """Leave out where the space and proxies were found: a study may be resumed from another folder."""
     space = {key: value for key, value in data["space"].items() if key != "reference"}
-    return {"assembly": Assembly().as_json(), **data, "space": space, "scoring": without_references(data["scoring"])}
+    return {"assembly": Ensemble().as_json(), **data, "space": space, "scoring": without_references(data["scoring"])}
 
 
 def _differences(path: str, here: Any, there: Any) -> Iterator[str]:

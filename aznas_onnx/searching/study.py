@@ -14,10 +14,10 @@ from aznas_onnx.errors import SettingsError
 from aznas_onnx.latency import Latency
 from aznas_onnx.ranking import rank
 from aznas_onnx.results import ProxyScores, Status
-from aznas_onnx.searching.database import open_reader, read_settings
-from aznas_onnx.searching.history import read_again, read_software, read_trials
-from aznas_onnx.searching.origin import space_again
 from aznas_onnx.searching.settings import StudySettings
+from aznas_onnx.searching.space_reference import space_again
+from aznas_onnx.searching.store.database import open_reader, read_settings
+from aznas_onnx.searching.store.history import read_again, read_software, read_trials
 from aznas_onnx.searching.trial import Candidate, Trial
 from aznas_onnx.spaces import Space
 
@@ -154,11 +154,11 @@ class Study:
     def _ranked(self) -> list[Candidate]:
         """All trials that did not fail, the best first."""
         scored = [trial for trial in self.trials if trial.status is Status.OK]
-        assembly = self.settings.assembly
+        ensemble = self.settings.ensemble
         ranking = rank(
             [_scores(trial) for trial in scored],
-            aggregation=assembly.aggregation,
-            weights=assembly.weights,
+            aggregation=ensemble.aggregation,
+            weights=ensemble.weights,
             directions=self.settings.directions,
         )
         if not ranking.order:  # one candidate alone has no score, and is the best

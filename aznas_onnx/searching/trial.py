@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from aznas_onnx.results import ProxyValue, Status
 from aznas_onnx.searching.budget import Cost
 
-__all__ = ["COMPLEXITY", "Candidate", "Origin", "Proposal", "Trial"]
+__all__ = ["COMPLEXITY", "Candidate", "TrialOrigin", "Proposal", "Trial"]
 
 COMPLEXITY = "macs"
 """Name of the complexity proxy, whose value follows the study's counting convention."""
 
 
-class Origin(str, enum.Enum):
+class TrialOrigin(str, enum.Enum):
     """How a candidate came about."""
 
     START = "start"  # mutated from the space's start
@@ -43,7 +43,7 @@ class Proposal:
 
     number: int
     genotype: str
-    origin: Origin
+    origin: TrialOrigin
     cost: Cost
     parent: int | None = None
     tries: int = 1

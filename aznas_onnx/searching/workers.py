@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
+from aznas_onnx.child_processes import end_with_parent, interrupts_ignored
 from aznas_onnx.errors import SettingsError
-from aznas_onnx.offspring import end_with_parent, interrupts_ignored
 from aznas_onnx.results import ProxyScores, Status
-from aznas_onnx.searching.executors import Executor, InlineExecutor, Outcome, Scorer, evaluate
+from aznas_onnx.searching.executors import Executor, InlineExecutor, Scorer, TrialOutcome, evaluate
 
 __all__ = ["ProcessExecutor", "local_executor"]
 
@@ -79,7 +79,7 @@ class ProcessExecutor:
         self._attempts[number] = 0
         self._hand_out()
 
-    def collect(self) -> Outcome:
+    def collect(self) -> TrialOutcome:
         """Wait for the next result of any process."""
         while True:
             busy = {worker.connection: worker for worker in self._workers if worker.task is not None}
@@ -131,7 +131,7 @@ class ProcessExecutor:
             with contextlib.suppress(OSError):  # it died while idle: receiving notices
                 worker.connection.send(task)
 
-    def _receive(self, worker: _Worker) -> Outcome | None:
+    def _receive(self, worker: _Worker) -> TrialOutcome | None:
         """Take a worker's result; where it died, put its candidate back in front and return None."""
         assert worker.task is not None
         number, genotype = worker.task
@@ -145,7 +145,7 @@ class ProcessExecutor:
             reason = f"the process that scored it died {_ATTEMPTS} times (out of memory?)"
             scores = ProxyScores(model=genotype, status=Status.FAILED, reason=reason)
         worker.task = None
-        return Outcome(number=number, scores=scores)
+        return TrialOutcome(number=number, scores=scores)
 
     def _start_worker(self) -> _Worker:
         ours, theirs = self._context.Pipe()

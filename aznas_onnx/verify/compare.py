@@ -17,11 +17,11 @@ from aznas_onnx.convert import compile_program
 from aznas_onnx.demand import check_copies
 from aznas_onnx.errors import ModelError
 from aznas_onnx.graph import Document, InputPlan, Limits, Model, Value, prepare, specialise
-from aznas_onnx.graph.inputs import NO_PADDING
-from aznas_onnx.graph.load import load, source_name
-from aznas_onnx.graph.precision import OTHER_FLOATS
-from aznas_onnx.graph.prepare import named
-from aznas_onnx.verify.reference import (
+from aznas_onnx.graph.files.inputs import NO_PADDING
+from aznas_onnx.graph.files.load import load, source_name
+from aznas_onnx.graph.files.precision import OTHER_FLOATS
+from aznas_onnx.graph.prepare import error_context
+from aznas_onnx.verify.onnx_runtime import (
     compare_before_softmax,
     constant_tensors,
     end_at,
@@ -34,8 +34,8 @@ from aznas_onnx.verify.reference import (
     use_running_statistics,
     without_dropout,
 )
+from aznas_onnx.verify.scaled_weights import draw_weights, materialise_filled, rescale_weights
 from aznas_onnx.verify.verdict import LEAST_VARIATION, Comparison, Verdict, Verification, VerificationError
-from aznas_onnx.verify.weights import draw_weights, materialise_filled, rescale_weights
 
 __all__ = ["verify"]
 
@@ -105,7 +105,7 @@ def verify(
     VerificationError
         If ONNX Runtime refuses the model.
     """
-    with named(source_name(source)):
+    with error_context(source_name(source)):
         limits = limits or Limits()
         given = {"input_shapes": input_shapes, "values": values}
         for draw, size in enumerate(_SIZES_OF_SAMPLES):
@@ -316,7 +316,7 @@ def _begin_at_look_ups(feeds: dict[str, Array], expected: dict[str, Array], plan
 
 def _run_here(prepared: Model, feeds: Mapping[str, Array], batch_size: int, limits: Limits) -> dict[str, Array]:
     sized = specialise(prepared, batch_size, limits)
-    program = compile_program(sized.graph, sized.facts, {}, device=torch.device("cpu"))
+    program = compile_program(sized.graph, sized.infos, {}, device=torch.device("cpu"))
     with torch.inference_mode():
         results = program.run({name: torch.from_numpy(array) for name, array in feeds.items()})
     return {name: tensor.numpy() for name, tensor in results.items()}

@@ -9,7 +9,7 @@ import numpy as np
 
 from aznas_onnx.blocks import Block, Blocks, find_blocks
 from aznas_onnx.graph import Model, prepare
-from aznas_onnx.graph.builder import GraphBuilder
+from aznas_onnx.graph.building.builder import GraphBuilder
 
 __all__ = ["Sketch", "found", "kinds"]
 

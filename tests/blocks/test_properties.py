@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aznas_onnx.blocks import find_blocks
-from aznas_onnx.graph import Facts, Model, Node
-from aznas_onnx.graph.layout import layout
+from aznas_onnx.graph import Model, Node, TensorInfos
+from aznas_onnx.graph.meaning.channel_axes import layout
 from tests.blocks.drawings import DRAWINGS, random_network
 
 
@@ -59,14 +59,14 @@ def scrambled(model: Model, rng: random.Random) -> tuple[Model, Mapping[str, str
         outputs=tuple(renamed[name] for name in graph.outputs),
         constants=MappingProxyType({renamed[name]: constant for name, constant in graph.constants.items()}),
     )
-    facts = Facts({renamed.get(name, name): fact for name, fact in model.facts.items()}, model.facts.batch_size)
+    infos = TensorInfos({renamed.get(name, name): info for name, info in model.infos.items()}, model.infos.batch_size)
     plan = replace(
         model.inputs,
         primary=renamed[model.inputs.primary],
         sample_shapes={renamed[name]: shape for name, shape in model.inputs.sample_shapes.items()},
         batch_axes={renamed[name]: axis for name, axis in model.inputs.batch_axes.items()},
     )
-    changed = replace(model, graph=new, facts=facts, inputs=plan, layout=layout(new, facts, plan.batch_axes))
+    changed = replace(model, graph=new, infos=infos, inputs=plan, layout=layout(new, infos, plan.batch_axes))
     return changed, renamed, called
 
 
@@ -121,6 +121,6 @@ def test_every_feature_map_depends_on_the_one_before(name: str) -> None:
 def test_every_feature_map_has_samples_first_and_channels_elsewhere(name: str) -> None:
     model = drawn(name)
     for block in find_blocks(model).blocks:
-        shape = model.facts.shape(block.output)
-        assert shape[0] == model.facts.batch_size
+        shape = model.infos.shape(block.output)
+        assert shape[0] == model.infos.batch_size
         assert 1 <= block.channel_axis < len(shape)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from aznas_onnx.blocks.types import Block, BlockKind
-from aznas_onnx.cli.render_score import ScoreReport
-from aznas_onnx.flops import Costs, CountStatus, NodeCost
+from aznas_onnx.cli.render.score import ScoreReport
+from aznas_onnx.costs import Costs, CountStatus, NodeCost
 from aznas_onnx.inspection import InspectedBlock, InspectedNode, Inspection
 from aznas_onnx.ranking import rank
 from aznas_onnx.results import ProxyScores, ProxyValue, Status

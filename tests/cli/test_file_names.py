@@ -75,9 +75,9 @@ def test_a_file_is_scored_and_kept_in_a_reference(
     model: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["score", str(model), "--batch-size", "2", "--device", "cpu"]) == 0
-    population = folder / f"{NAME}.json"
+    reference_set = folder / f"{NAME}.json"
     other = save(network("a = Conv (x, w)  y = Relu (a)", {"x": ("N", 3, 8, 8)}, {"w": weights(8, 3, 3, 3)}),
                  folder / "other.onnx")  # fmt: skip
-    assert run(["reference", "build", "-o", str(population), str(model), str(other), "--batch-size", "2"]) == 0
-    assert run(["reference", "show", str(population)]) == 0
+    assert run(["reference", "build", "-o", str(reference_set), str(model), str(other), "--batch-size", "2"]) == 0
+    assert run(["reference", "show", str(reference_set)]) == 0
     capsys.readouterr()

@@ -11,7 +11,7 @@ import pytest
 
 from aznas_onnx.cli.main import run
 from tests.graph.builders import network, save, weights
-from tests.graph.test_ends import detector, steered
+from tests.graph.meaning.test_float_outputs import detector, steered
 
 CUT = ["--cut-at", "boxes", "--cut-at", "scores"]
 

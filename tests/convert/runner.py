@@ -12,9 +12,9 @@ import torch
 from onnx import helper, numpy_helper
 
 from aznas_onnx.convert import compile_program
-from aznas_onnx.graph.interpret import interpret
-from aznas_onnx.graph.limits import Limits
-from aznas_onnx.graph.lower import lower
+from aznas_onnx.graph.files.deserialize import lower
+from aznas_onnx.graph.shapes.interpret import interpret
+from aznas_onnx.limits import Limits
 
 Array = npt.NDArray[Any]
 IR_VERSION = 8  # any that every runtime reads; initialisers need not be inputs
@@ -55,8 +55,8 @@ def node_model(
 def run_here(model: onnx.ModelProto, feeds: Mapping[str, Array], *, training: bool = False) -> list[Array]:
     """Run a model through lowering, interpretation and compilation."""
     graph = lower(model, None, "test", Limits())
-    graph, facts = interpret(graph, 1, {name: value.shape for name, value in feeds.items()}, Limits())
-    program = compile_program(graph, facts, {}, device="cpu", training=training)
+    graph, infos = interpret(graph, 1, {name: value.shape for name, value in feeds.items()}, Limits())
+    program = compile_program(graph, infos, {}, device="cpu", training=training)
     with torch.inference_mode():
         results = program.run({name: torch.from_numpy(np.array(value)) for name, value in feeds.items()})
     return [results[name].numpy() for name in program.outputs]

@@ -12,11 +12,11 @@ from onnx import helper, numpy_helper, parser
 
 from aznas_onnx.convert import Program, compile_program
 from aznas_onnx.errors import ModelError, UnsupportedOperatorError
-from aznas_onnx.graph.facts import Fact, Facts
-from aznas_onnx.graph.interpret import interpret
-from aznas_onnx.graph.ir import Constant, Graph, GraphInput, Node
-from aznas_onnx.graph.limits import Limits
-from aznas_onnx.graph.lower import lower
+from aznas_onnx.graph.files.deserialize import lower
+from aznas_onnx.graph.ir.graph import Constant, Graph, GraphInput, Node
+from aznas_onnx.graph.ir.tensor_info import TensorInfo, TensorInfos
+from aznas_onnx.graph.shapes.interpret import interpret
+from aznas_onnx.limits import Limits
 
 FLOAT = np.dtype(np.float32)
 
@@ -28,7 +28,7 @@ def model(text: str, **constants: Any) -> onnx.ModelProto:
     return made
 
 
-def read(text: str, **constants: Any) -> tuple[Graph, Facts]:
+def read(text: str, **constants: Any) -> tuple[Graph, TensorInfos]:
     """Lower and interpret a model."""
     graph = lower(model(text, **constants), None, "test", Limits())
     shapes = {value.name: tuple(int(size or 0) for size in value.shape or ()) for value in graph.inputs}
@@ -36,15 +36,15 @@ def read(text: str, **constants: Any) -> tuple[Graph, Facts]:
 
 
 def compiled(text: str, drawn: dict[str, torch.Tensor] | None = None, **constants: Any) -> Program:
-    graph, facts = read(text, **constants)
-    return compile_program(graph, facts, drawn or {}, device="cpu")
+    graph, infos = read(text, **constants)
+    return compile_program(graph, infos, drawn or {}, device="cpu")
 
 
-def one_node(node: Node, inputs: tuple[GraphInput, ...], **constants: Constant) -> tuple[Graph, Facts]:
+def one_node(node: Node, inputs: tuple[GraphInput, ...], **constants: Constant) -> tuple[Graph, TensorInfos]:
     graph = Graph(name="g", inputs=inputs, outputs=node.outputs, nodes=(node,), constants=MappingProxyType(constants))
-    facts = {value.name: Fact((2, 3), value.dtype) for value in inputs}
-    facts |= {name: Fact(constant.shape, constant.dtype) for name, constant in constants.items()}
-    return graph, Facts(facts | {name: Fact((2, 3), FLOAT) for name in node.outputs}, 2)
+    infos = {value.name: TensorInfo((2, 3), value.dtype) for value in inputs}
+    infos |= {name: TensorInfo(constant.shape, constant.dtype) for name, constant in constants.items()}
+    return graph, TensorInfos(infos | {name: TensorInfo((2, 3), FLOAT) for name in node.outputs}, 2)
 
 
 X = GraphInput(name="x", dtype=FLOAT, shape=(2, 3))
@@ -85,9 +85,9 @@ def test_what_is_computed_from_a_drawn_weight_is_computed_anew() -> None:
 
 def test_a_tensor_that_no_output_depends_on_is_there_for_whoever_asks() -> None:
     text = "g (float[2, 3] x) => (float[2, 3] y) { aside = Neg (x)  c = Add (w, w)  y = Relu (x) }"
-    graph, facts = read(text, w=np.ones((2, 3), np.float32))
-    assert len(compile_program(graph, facts, {}, device="cpu").steps) == 1
-    program = compile_program(graph, facts, {}, device="cpu", also={"aside", "c"})
+    graph, infos = read(text, w=np.ones((2, 3), np.float32))
+    assert len(compile_program(graph, infos, {}, device="cpu").steps) == 1
+    program = compile_program(graph, infos, {}, device="cpu", also={"aside", "c"})
     kept = program.run({"x": torch.ones(2, 3)}, keep=["aside", "c"])
     assert kept["aside"][0, 0].item() == -1.0
     assert kept["c"][0, 0].item() == 2.0
@@ -101,8 +101,8 @@ def test_the_shape_of_a_drawn_weight_is_known() -> None:
 
 def test_floats_take_the_program_s_dtype_and_integers_keep_theirs() -> None:
     text = "g (float[2, 3] x, int32[3] i) => (float[2, 3] y) { a = Gather (t, i)  y = Mul (x, a) }"
-    graph, facts = read(text, t=np.arange(3, dtype=np.float32) + 1)
-    program = compile_program(graph, facts, {}, device="cpu", dtype=torch.float64)
+    graph, infos = read(text, t=np.arange(3, dtype=np.float32) + 1)
+    program = compile_program(graph, infos, {}, device="cpu", dtype=torch.float64)
     assert program.constants["t"].dtype == torch.float64
     result = program.run({"x": torch.ones(2, 3, dtype=torch.float64), "i": torch.tensor([2, 1, 0], dtype=torch.int32)})
     assert result["y"].dtype == torch.float64
@@ -111,10 +111,10 @@ def test_floats_take_the_program_s_dtype_and_integers_keep_theirs() -> None:
 
 def test_a_weight_without_data_must_be_drawn() -> None:
     node = Node(op_type="Mul", inputs=("x", "w"), outputs=("y",), version=14, name="n")
-    graph, facts = one_node(node, (X,), w=Constant(shape=(3,), dtype=FLOAT))
+    graph, infos = one_node(node, (X,), w=Constant(shape=(3,), dtype=FLOAT))
     with pytest.raises(ModelError, match="'w' is read but has no data"):
-        compile_program(graph, facts, {}, device="cpu")
-    program = compile_program(graph, facts, {"w": torch.ones(3)}, device="cpu")
+        compile_program(graph, infos, {}, device="cpu")
+    program = compile_program(graph, infos, {"w": torch.ones(3)}, device="cpu")
     assert program.run({"x": torch.ones(2, 3)})["y"].shape == (2, 3)
 
 
@@ -161,8 +161,8 @@ def batch_normalization(**attributes: int) -> onnx.ModelProto:
 
 @pytest.mark.parametrize("training", [False, True])
 def test_batch_normalization_uses_the_batch_in_training_and_running_statistics_otherwise(training: bool) -> None:
-    graph, facts = interpret(lower(batch_normalization(), None, "t", Limits()), 4, {"x": (4, 3, 2)}, Limits())
-    program = compile_program(graph, facts, {}, device="cpu", training=training)
+    graph, infos = interpret(lower(batch_normalization(), None, "t", Limits()), 4, {"x": (4, 3, 2)}, Limits())
+    program = compile_program(graph, infos, {}, device="cpu", training=training)
     x = torch.randn(4, 3, 2)
     mean, var = (x.mean((0, 2)), x.var((0, 2), correction=0)) if training else (torch.tensor(100.0), torch.tensor(9.0))
     expected = 2 * (x - mean.reshape(-1, 1)) / torch.sqrt(var.reshape(-1, 1) + 1e-5) + 1
@@ -171,8 +171,8 @@ def test_batch_normalization_uses_the_batch_in_training_and_running_statistics_o
 
 def test_dropout_is_off_in_training() -> None:
     text = "g (float[2, 3] x) => (float[2, 3] y) { y = Dropout (x, r, t) }"
-    graph, facts = read(text, r=np.array(0.9, np.float32), t=np.array(True))
-    program = compile_program(graph, facts, {}, device="cpu", training=True)
+    graph, infos = read(text, r=np.array(0.9, np.float32), t=np.array(True))
+    program = compile_program(graph, infos, {}, device="cpu", training=True)
     assert program.run({"x": torch.ones(2, 3)})["y"].tolist() == [[1.0] * 3] * 2
 
 
@@ -185,19 +185,19 @@ def test_a_shape_that_depends_on_data_is_refused_by_name() -> None:
 
 def test_strings_are_refused() -> None:
     node = Node(op_type="Identity", inputs=("x",), outputs=("y",), version=18, name="n")
-    graph, facts = one_node(node, (GraphInput(name="x", dtype=np.dtype(object), shape=(2, 3)),))
+    graph, infos = one_node(node, (GraphInput(name="x", dtype=np.dtype(object), shape=(2, 3)),))
     with pytest.raises(UnsupportedOperatorError, match="input 'x' holds object"):
-        compile_program(graph, facts, {}, device="cpu")
+        compile_program(graph, infos, {}, device="cpu")
 
 
 def test_a_node_with_too_few_inputs_is_an_error_of_the_model() -> None:
     node = Node(op_type="BatchNormalization", inputs=(), outputs=("y",), version=15, name="bn")
-    graph, facts = one_node(node, (X,))
+    graph, infos = one_node(node, (X,))
     program = Node(op_type="Gather", inputs=("x",), outputs=("y",), version=13, name="ga")
     with pytest.raises(ModelError, match="'ga' does not have the inputs or attributes of operator Gather-13"):
         compile_program(*one_node(program, (X,)), {}, device="cpu")
     with pytest.raises(ModelError, match="'bn' cannot be computed"):
-        compile_program(graph, facts, {}, device="cpu").run({"x": torch.ones(2, 3)})
+        compile_program(graph, infos, {}, device="cpu").run({"x": torch.ones(2, 3)})
 
 
 def test_inputs_that_do_not_fit_are_an_error_of_the_model_when_it_runs() -> None:

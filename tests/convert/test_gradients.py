@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from aznas_onnx.convert import Program, compile_program
-from aznas_onnx.graph.interpret import interpret
-from aznas_onnx.graph.limits import Limits
-from aznas_onnx.graph.lower import lower
+from aznas_onnx.graph.files.deserialize import lower
+from aznas_onnx.graph.shapes.interpret import interpret
+from aznas_onnx.limits import Limits
 from tests.convert.runner import Array, node_model
 
 
@@ -62,8 +62,8 @@ def double_program(
 ) -> tuple[Program, dict[str, Array]]:
     model, feeds = node_model(op_type, inputs, attributes, opset, constants=fixed)
     graph = lower(model, None, "test", Limits())
-    graph, facts = interpret(graph, 1, {name: value.shape for name, value in feeds.items()}, Limits())
-    return compile_program(graph, facts, {}, device="cpu", dtype=torch.float64), feeds
+    graph, infos = interpret(graph, 1, {name: value.shape for name, value in feeds.items()}, Limits())
+    return compile_program(graph, infos, {}, device="cpu", dtype=torch.float64), feeds
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case[0])
@@ -84,8 +84,8 @@ def test_queries_that_see_nothing_have_zero_gradients() -> None:
     inputs = [noise(1, 1, 2, 2), noise(1, 1, 2, 2), noise(1, 1, 2, 2), mask]
     model, feeds = node_model("Attention", inputs, {}, 24)
     graph = lower(model, None, "test", Limits())
-    graph, facts = interpret(graph, 1, {name: value.shape for name, value in feeds.items()}, Limits())
-    program = compile_program(graph, facts, {}, device="cpu")
+    graph, infos = interpret(graph, 1, {name: value.shape for name, value in feeds.items()}, Limits())
+    program = compile_program(graph, infos, {}, device="cpu")
     tensors = {name: torch.from_numpy(value) for name, value in feeds.items()}
     query = tensors["x0"].requires_grad_()
     output = program.run(tensors)["y0"]

@@ -11,9 +11,9 @@ from onnx.reference import ReferenceEvaluator
 
 from aznas_onnx.convert.context import Context
 from aznas_onnx.convert.operators.resize import resize
-from aznas_onnx.graph.interpret import interpret
-from aznas_onnx.graph.limits import Limits
-from aznas_onnx.graph.lower import lower
+from aznas_onnx.graph.files.deserialize import lower
+from aznas_onnx.graph.shapes.interpret import interpret
+from aznas_onnx.limits import Limits
 from tests.convert.runner import Array, assert_same, node_model, run_here
 
 X = np.random.default_rng(0).standard_normal((1, 2, 5, 6)).astype(np.float32)
@@ -79,8 +79,8 @@ def test_torch_s_own_interpolation_runs_where_it_means_the_same(
     monkeypatch.setattr(torch.nn.functional, "interpolate", lambda *a, **k: calls.append(1) or interpolate(*a, **k))
     model, feeds = scaled(2, 2, **attributes)
     graph = lower(model, None, "test", Limits())
-    graph, facts = interpret(graph, 1, {"x0": X.shape}, Limits())
-    context = Context(graph, facts, frozenset(), device=torch.device("cpu"), dtype=torch.float32, training=False)
+    graph, infos = interpret(graph, 1, {"x0": X.shape}, Limits())
+    context = Context(graph, infos, frozenset(), device=torch.device("cpu"), dtype=torch.float32, training=False)
     result = resize(graph.nodes[0], context).run(torch.from_numpy(X))
     assert bool(calls) is uses_torch
     assert_same([result.numpy()], ReferenceEvaluator(model).run(None, feeds))

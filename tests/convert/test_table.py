@@ -8,7 +8,7 @@ import pytest
 from aznas_onnx.convert import OPERATORS
 from aznas_onnx.convert.registry import REFUSED, Entry, Registry
 from aznas_onnx.errors import UnsupportedOperatorError
-from aznas_onnx.graph.ir import Node
+from aznas_onnx.graph.ir.graph import Node
 
 DOCUMENTATION = Path(__file__).parents[2] / "docs" / "operators.md"
 

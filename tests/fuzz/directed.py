@@ -52,12 +52,16 @@ def _node(op_type: str, inputs: Sequence[str], outputs: Sequence[str] | str, **a
 def _graph(
     nodes: Sequence[onnx.NodeProto], inputs: Sequence[str], outputs: Sequence[str], constants: Mapping[str, Any] = {}
 ) -> onnx.GraphProto:
-    kinds = {"i": TensorProto.INT64, "j": TensorProto.INT64, **dict.fromkeys(("c", "c_", "d", "d_"), TensorProto.BOOL)}
+    type_fingerprint = {
+        "i": TensorProto.INT64,
+        "j": TensorProto.INT64,
+        **dict.fromkeys(("c", "c_", "d", "d_"), TensorProto.BOOL),
+    }
     return helper.make_graph(
         nodes,
         "body",
-        [helper.make_tensor_value_info(name, kinds.get(name, TensorProto.FLOAT), None) for name in inputs],
-        [helper.make_tensor_value_info(name, kinds.get(name, TensorProto.FLOAT), None) for name in outputs],
+        [helper.make_tensor_value_info(name, type_fingerprint.get(name, TensorProto.FLOAT), None) for name in inputs],
+        [helper.make_tensor_value_info(name, type_fingerprint.get(name, TensorProto.FLOAT), None) for name in outputs],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
     )
 

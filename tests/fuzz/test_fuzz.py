@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("resource", reason="memory limits of a process are a POSIX matter")
 
-from aznas_onnx.flops import count
+from aznas_onnx.costs import count
 from aznas_onnx.graph import prepare, specialise
 from benchmarks import hostile
 from benchmarks.hostile import Outcome, outcomes

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from aznas_onnx.graph.builder import GraphBuilder
+from aznas_onnx.graph.building.builder import GraphBuilder
 
 
 def residual(path: Path, *, width: int = 8, depth: int = 4, skips: bool = True, resolution: int = 16) -> Path:

@@ -15,7 +15,7 @@ import pytest
 import aznas_onnx as az
 import aznas_onnx.scoring
 from aznas_onnx.errors import ModelError, SettingsError
-from aznas_onnx.gating import GateResult, Inconclusive, Verdict, exact
+from aznas_onnx.gating import Decision, GateResult, Inconclusive, budget_check
 from aznas_onnx.latency import Latency
 from aznas_onnx.results import ProxyScores, ProxyValue, Status
 from tests.gating.networks import residual
@@ -80,7 +80,7 @@ def decide(**rules: Any) -> GateResult:
 
 def test_an_equal_network_passes_at_the_first_look(scripted: Scripted) -> None:
     result = decide()
-    assert (result.verdict, result.passed, result.seeds, result.reasons) == (Verdict.PASS, True, 2, ())
+    assert (result.verdict, result.passed, result.seeds, result.reasons) == (Decision.PASS, True, 2, ())
     assert scripted.calls == [("new", 0, 2), ("shipped", 0, 2)]
     assert "AZ score equal to shipped.onnx" in result.checks[-1].reason
 
@@ -88,7 +88,7 @@ def test_an_equal_network_passes_at_the_first_look(scripted: Scripted) -> None:
 def test_a_worse_network_is_rejected_with_what_is_worse_first(scripted: Scripted) -> None:
     scripted.draws["new"] = lambda seed: usual(seed, expressivity=30.0, macs=0.2e9, trainability=-0.2)
     result = decide()
-    assert (result.verdict, result.passed, result.seeds) == (Verdict.REJECT, False, 2)
+    assert (result.verdict, result.passed, result.seeds) == (Decision.REJECT, False, 2)
     (reason,) = result.reasons
     assert reason.endswith("MACs -80 %, expressivity -25 %")
 
@@ -96,8 +96,8 @@ def test_a_worse_network_is_rejected_with_what_is_worse_first(scripted: Scripted
 def test_other_proxies_weights_and_aggregation_decide_where_the_policy_names_them(scripted: Scripted) -> None:
     scripted.draws["shipped"] = lambda seed: {**usual(seed), "synflow": 1e40}
     scripted.draws["new"] = lambda seed: {**usual(seed), "synflow": 1e10}
-    assert decide().verdict is Verdict.PASS
-    assert decide(proxies=("az", "synflow:0")).verdict is Verdict.PASS
+    assert decide().verdict is Decision.PASS
+    assert decide(proxies=("az", "synflow:0")).verdict is Decision.PASS
     result = decide(proxies=("az", "synflow"))
     assert "synflow" in scripted.options["proxies"]
     (reason,) = result.reasons
@@ -105,7 +105,7 @@ def test_other_proxies_weights_and_aggregation_decide_where_the_policy_names_the
     assert reason.endswith("synflow from 1e+40 to 1e+10")
     weighted = decide(proxies=("az", "synflow:2")).checks[-1].value
     assert weighted == pytest.approx(2 * (result.checks[-1].value or 0.0))
-    assert decide(proxies=("synflow",), aggregate="linear", tolerance=0.2).verdict is Verdict.REJECT
+    assert decide(proxies=("synflow",), aggregate="linear", tolerance=0.2).verdict is Decision.REJECT
 
 
 def test_a_proxy_of_ones_own_needs_a_deviation(scripted: Scripted, tmp_path: Path) -> None:
@@ -119,14 +119,14 @@ def test_a_proxy_of_ones_own_needs_a_deviation(scripted: Scripted, tmp_path: Pat
     scripted.draws["new"] = lambda seed: {**usual(seed), "gate_test_proxy": 9.0}
     with pytest.raises(SettingsError, match=r"say so in spreads, such as gate_test_proxy = 0\.3"):
         decide(proxies=("az", "mine.py:MINE"))
-    assert decide(proxies=("az", "mine.py:MINE"), spreads={"gate_test_proxy": 2.0}).verdict is Verdict.REJECT
+    assert decide(proxies=("az", "mine.py:MINE"), spreads={"gate_test_proxy": 2.0}).verdict is Decision.REJECT
 
 
 def test_seeds_are_added_until_noise_allows_a_decision_and_are_the_same_for_both(scripted: Scripted) -> None:
     scripted.draws["new"] = lambda seed: usual(seed + 1000, noise=0.02)
     scripted.draws["shipped"] = lambda seed: usual(seed, noise=0.02)
     result = decide(max_seeds=64, seed=5)
-    assert result.verdict is Verdict.PASS
+    assert result.verdict is Decision.PASS
     assert result.seeds > 2
     asked = {name: [call[1:] for call in scripted.calls if call[0] == name] for name in ("new", "shipped")}
     assert asked["new"] == asked["shipped"]
@@ -142,7 +142,7 @@ def test_noise_that_is_common_to_both_needs_no_more_seeds(scripted: Scripted) ->
 def test_what_stays_undecided_is_as_the_policy_says(scripted: Scripted, meaning: Inconclusive, passed: bool) -> None:
     scripted.draws["new"] = lambda seed: usual(seed + 1000, noise=3.0)
     result = decide(inconclusive=meaning, max_seeds=4)
-    assert (result.verdict, result.passed, result.seeds) == (Verdict.INCONCLUSIVE, passed, 4)
+    assert (result.verdict, result.passed, result.seeds) == (Decision.INCONCLUSIVE, passed, 4)
     assert "not certain yet" in result.reasons[0]
 
 
@@ -156,13 +156,13 @@ def test_a_proxy_that_the_candidate_lacks_is_a_rejection_with_its_reason(scripte
 def test_a_proxy_that_both_lack_takes_no_part(scripted: Scripted) -> None:
     scripted.draws = {name: lambda seed: usual(seed, trainability=-math.inf) for name in scripted.draws}
     result = decide()
-    assert result.verdict is Verdict.PASS
+    assert result.verdict is Decision.PASS
     assert any("trainability takes no part" in warning for warning in result.warnings)
 
 
 def test_a_value_lost_under_one_seed_of_two_is_no_rejection(scripted: Scripted) -> None:
     scripted.draws["new"] = lambda seed: usual(seed, trainability=-math.inf if seed == 1 else -0.3)
-    assert decide().verdict is not Verdict.REJECT
+    assert decide().verdict is not Decision.REJECT
 
 
 def test_a_block_that_does_nothing_is_a_rejection_unless_the_baseline_has_one_too(scripted: Scripted) -> None:
@@ -170,7 +170,7 @@ def test_a_block_that_does_nothing_is_a_rejection_unless_the_baseline_has_one_to
     (reason,) = decide().reasons
     assert reason == ("block 'b' puts out what it gets: whatever it computes is lost (shipped.onnx has 0 such blocks)")
     scripted.draws["shipped"] = scripted.draws["new"]
-    assert decide().verdict is Verdict.PASS
+    assert decide().verdict is Decision.PASS
 
 
 def test_missing_skips_are_a_rejection_although_every_proxy_is_equal(scripted: Scripted, tmp_path: Path) -> None:
@@ -179,14 +179,14 @@ def test_missing_skips_are_a_rejection_although_every_proxy_is_equal(scripted: S
     assert result.reasons == (
         "skip connections are missing: the shortest path takes 10 of 10 layers, in shipped.onnx 2 of 10",
     )
-    assert decide(min_shortcuts=0.0).verdict is Verdict.PASS
+    assert decide(min_shortcuts=0.0).verdict is Decision.PASS
 
 
 def test_budgets_are_exact_and_need_no_scores(scripted: Scripted) -> None:
     macs = az.inspect("new.onnx").costs.macs
     assert az.gate("new.onnx", max_macs=macs).passed
     result = az.gate("new.onnx", max_macs=macs - 1, max_params=10**9, max_activation_bytes=1)
-    assert [check.verdict for check in result.checks] == [Verdict.REJECT, Verdict.PASS, Verdict.REJECT]
+    assert [check.verdict for check in result.checks] == [Decision.REJECT, Decision.PASS, Decision.REJECT]
     assert result.reasons[0] == f"{macs:,} MACs, over the budget of {macs - 1:,}"
     assert scripted.calls == []
 
@@ -212,18 +212,20 @@ def test_every_baseline_counts(scripted: Scripted, tmp_path: Path) -> None:
     scripted.draws["better"] = lambda seed: usual(seed, expressivity=80.0)
     result = decide(baseline=("shipped.onnx", "better.onnx"))
     verdicts = {check.against: check.verdict for check in result.checks if check.rule == "baseline_score"}
-    assert verdicts == {"shipped.onnx": Verdict.PASS, "better.onnx": Verdict.REJECT}
+    assert verdicts == {"shipped.onnx": Decision.PASS, "better.onnx": Decision.REJECT}
 
 
-@pytest.mark.parametrize(("floor", "verdict"), [(-0.31, Verdict.PASS), (-0.29, Verdict.REJECT)], ids=["above", "below"])
-def test_a_floor_is_kept_or_not(scripted: Scripted, floor: float, verdict: Verdict) -> None:
+@pytest.mark.parametrize(
+    ("floor", "verdict"), [(-0.31, Decision.PASS), (-0.29, Decision.REJECT)], ids=["above", "below"]
+)
+def test_a_floor_is_kept_or_not(scripted: Scripted, floor: float, verdict: Decision) -> None:
     assert az.gate("new.onnx", floors={"trainability": floor}).verdict is verdict
 
 
 def test_of_a_proxy_of_which_less_is_better_the_floor_is_a_ceiling(scripted: Scripted) -> None:
     scripted.draws["new"] = lambda seed: usual(seed, idle_blocks=2.0)
     result = az.gate("new.onnx", floors={"idle_blocks": 1.0})
-    assert result.verdict is Verdict.REJECT
+    assert result.verdict is Decision.REJECT
     assert "where at most 1 is demanded" in result.reasons[0]
 
 
@@ -232,10 +234,10 @@ def test_a_reference_decides_by_percentile_and_lends_its_settings(scripted: Scri
     middling = {"expressivity": 48.0, "progressivity": -0.2, "trainability": -0.34, "macs": 51e6}
     scripted.draws["new"] = lambda seed: usual(seed, **middling)
     passed = az.gate("new.onnx", reference=("nb201",))
-    assert passed.verdict is Verdict.PASS
+    assert passed.verdict is Decision.PASS
     assert (scripted.options["effort"], scripted.options["batch_size"]) == ("fast", 4)
     demanding = az.gate("new.onnx", reference=("nb201",), min_percentile=90.0)
-    assert demanding.verdict is Verdict.REJECT
+    assert demanding.verdict is Decision.REJECT
     assert "of nb201, below the demanded 90" in demanding.reasons[0]
     with pytest.raises(SettingsError, match="has effort paper and not fast"):
         az.gate("new.onnx", reference=("nb201",), effort="paper")
@@ -261,17 +263,17 @@ def test_a_gate_without_a_rule_is_refused(scripted: Scripted) -> None:
 @pytest.mark.parametrize(
     ("candidate_ms", "verdict", "word"),
     [
-        ((10.0, 10.0, 10.0, 10.0, 10.0), Verdict.PASS, "allowed are 1.1 times"),
-        ((12.0, 12.5, 12.0, 13.0, 12.0), Verdict.REJECT, "more than the allowed 1.1 times"),
-        ((12.0, 9.0, 12.0, 13.0, 12.0), Verdict.INCONCLUSIVE, "too noisy to tell from the allowed 1.1 times"),
-        ((99.0, 10.0, 10.0, 10.0, 10.0), Verdict.PASS, "1.00 times shipped.onnx (10 ms)"),
+        ((10.0, 10.0, 10.0, 10.0, 10.0), Decision.PASS, "allowed are 1.1 times"),
+        ((12.0, 12.5, 12.0, 13.0, 12.0), Decision.REJECT, "more than the allowed 1.1 times"),
+        ((12.0, 9.0, 12.0, 13.0, 12.0), Decision.INCONCLUSIVE, "too noisy to tell from the allowed 1.1 times"),
+        ((99.0, 10.0, 10.0, 10.0, 10.0), Decision.PASS, "1.00 times shipped.onnx (10 ms)"),
     ],
 )
 def test_latency_is_compared_round_by_round(
     scripted: Scripted,
     monkeypatch: pytest.MonkeyPatch,
     candidate_ms: tuple[float, ...],
-    verdict: Verdict,
+    verdict: Decision,
     word: str,
 ) -> None:
     class Fake:
@@ -281,7 +283,7 @@ def test_latency_is_compared_round_by_round(
         def measure(self, **_: int) -> Latency:
             return taking(self.left.pop(0))
 
-    monkeypatch.setattr(exact, "Stopwatch", Fake)
+    monkeypatch.setattr(budget_check, "Stopwatch", Fake)
     result = decide(max_latency_ratio=1.1)
     (check,) = (check for check in result.checks if check.rule == "max_latency_ratio")
     assert check.verdict is verdict

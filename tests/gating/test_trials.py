@@ -19,8 +19,14 @@ def test_no_re_export_is_rejected_and_every_damaged_network_is(
     trials: Any = importlib.import_module("gate_trials")
     paths = trials.write_networks(family, tmp_path)
     rows = [trials.run(trial, paths) for trial in trials.trials(family, paths, 0)]
-    kinds = {kind: [row for row in rows if row["kind"] == kind] for kind in ("same", "redrawn", "damaged")}
-    assert (len(kinds["same"]), len(kinds["redrawn"]), len(kinds["damaged"])) == (7, 1, 10)
-    assert [row for row in (*kinds["same"], *kinds["redrawn"]) if row["verdict"] == "reject"] == []
-    assert [row for row in kinds["same"] if row["verdict"] != "pass"] == []
-    assert [row for row in kinds["damaged"] if row["verdict"] != "reject"] == []
+    type_fingerprint = {kind: [row for row in rows if row["kind"] == kind] for kind in ("same", "redrawn", "damaged")}
+    assert (len(type_fingerprint["same"]), len(type_fingerprint["redrawn"]), len(type_fingerprint["damaged"])) == (
+        7,
+        1,
+        10,
+    )
+    assert [
+        row for row in (*type_fingerprint["same"], *type_fingerprint["redrawn"]) if row["verdict"] == "reject"
+    ] == []
+    assert [row for row in type_fingerprint["same"] if row["verdict"] != "pass"] == []
+    assert [row for row in type_fingerprint["damaged"] if row["verdict"] != "reject"] == []

@@ -7,8 +7,17 @@ import pytest
 import torch
 
 from aznas_onnx.graph import prepare, specialise
-from aznas_onnx.graph.roles import Role
-from aznas_onnx.initialise import Law, Stream, WeightSource, draw, generator, neutral_inputs, plan_weights, rademacher
+from aznas_onnx.graph.meaning.constant_roles import ConstantRole
+from aznas_onnx.initialise import (
+    Distribution,
+    Stream,
+    WeightSource,
+    draw,
+    generator,
+    neutral_inputs,
+    plan_weights,
+    rademacher,
+)
 from tests.graph.builders import network, weights
 
 CPU = torch.device("cpu")
@@ -16,10 +25,10 @@ CPU = torch.device("cpu")
 
 def plan_of(body: str, constants=None, *, batch_size: int = 4, is_transformer: bool = False, **kwargs):
     model = specialise(prepare(network(body, constants=constants, **kwargs), keep_graph=True), batch_size)
-    return plan_weights(model.graph, model.facts, is_transformer=is_transformer)
+    return plan_weights(model.graph, model.infos, is_transformer=is_transformer)
 
 
-def law_of(body: str, name: str, constants, **kwargs) -> tuple[Law, float]:
+def law_of(body: str, name: str, constants, **kwargs) -> tuple[Distribution, float]:
     weight = plan_of(body, constants, **kwargs)[name]
     return weight.law, weight.parameter
 
@@ -47,14 +56,14 @@ TOKENS = {"x": ("n", 6, 12)}
 )
 def test_fan_in_is_what_the_operator_sums_over(body, shape, inputs, fan_in):
     law, std = law_of(body, "w", {"w": weights(*shape)}, inputs=inputs)
-    assert law is Law.NORMAL
+    assert law is Distribution.NORMAL
     assert std == pytest.approx(math.sqrt(2 / fan_in))
 
 
 # ---- laws ---------------------------------------------------------------------------------------------------------
 def test_transformers_draw_linear_weights_from_a_truncated_normal():
     assert law_of("y = MatMul (x, w)", "w", {"w": weights(12, 5)}, inputs=ROWS, is_transformer=True) == (
-        Law.TRUNCATED_NORMAL,
+        Distribution.TRUNCATED_NORMAL,
         0.02,
     )
 
@@ -62,7 +71,9 @@ def test_transformers_draw_linear_weights_from_a_truncated_normal():
 def test_a_transformers_patch_embedding_keeps_what_pytorch_gives_it():
     constants = {"w": weights(8, 3, 4, 4), "b": weights(8)}
     plan = plan_of("y = Conv <strides = [4, 4]> (x, w, b)", constants, is_transformer=True)
-    assert [(w.law, w.parameter) for w in plan.values()] == [(Law.UNIFORM, pytest.approx(1 / math.sqrt(48)))] * 2
+    assert [(w.law, w.parameter) for w in plan.values()] == [
+        (Distribution.UNIFORM, pytest.approx(1 / math.sqrt(48)))
+    ] * 2
     torch.manual_seed(0)
     reference = torch.nn.Conv2d(3, 8, 4)
     assert float(reference.weight.detach().abs().max()) == pytest.approx(1 / math.sqrt(48), rel=0.01)
@@ -94,8 +105,8 @@ def test_vectors_get_fixed_values(body, constants, expected):
 def test_recurrent_weights_are_uniform_by_the_hidden_size():
     constants = {"w": weights(1, 16, 12), "r": weights(1, 16, 4)}
     plan = plan_of("y = LSTM <hidden_size = 4> (x, w, r)", constants, inputs={"x": (6, 1, 12)}, batch_size=6)
-    assert (plan["w"].law, plan["w"].parameter) == (Law.UNIFORM, 0.5)
-    assert (plan["r"].law, plan["r"].parameter) == (Law.UNIFORM, 0.5)
+    assert (plan["w"].law, plan["w"].parameter) == (Distribution.UNIFORM, 0.5)
+    assert (plan["r"].law, plan["r"].parameter) == (Distribution.UNIFORM, 0.5)
 
 
 def test_scalars_and_masks_keep_the_value_of_the_file():
@@ -109,7 +120,11 @@ def test_scalars_and_masks_keep_the_value_of_the_file():
 # ---- position embeddings and class tokens -------------------------------------------------------------------------
 def test_position_embeddings_are_truncated_normal():
     plan = plan_of("h = MatMul (x, w) y = Add (h, p)", {"w": weights(12, 8), "p": weights(1, 6, 8)}, inputs=TOKENS)
-    assert (plan["p"].role, plan["p"].law, plan["p"].parameter) == (Role.POSITION, Law.TRUNCATED_NORMAL, 0.02)
+    assert (plan["p"].role, plan["p"].law, plan["p"].parameter) == (
+        ConstantRole.POSITION,
+        Distribution.TRUNCATED_NORMAL,
+        0.02,
+    )
 
 
 def test_all_samples_get_the_same_class_token():
@@ -205,7 +220,7 @@ def test_no_data_of_a_weight_is_read():
     from dataclasses import replace
 
     unread = {name: replace(constant, read=fail) for name, constant in model.graph.constants.items()}
-    plan = plan_weights(replace(model.graph, constants=unread), model.facts, is_transformer=False)
+    plan = plan_weights(replace(model.graph, constants=unread), model.infos, is_transformer=False)
     assert set(plan) == {"w1", "w2"}
 
 
@@ -278,6 +293,6 @@ def test_cells_that_are_written_out_are_drawn_as_the_operators_are(body: str, sh
     plan = plan_of(f"{body} y = MatMul (h4, out)", constants, inputs={"x": ("n", 5, 12)}, is_transformer=is_transformer)
     for name in shapes:
         found = plan[name]
-        assert (found.role, found.law) == (Role.RECURRENT_WEIGHT, Law.UNIFORM)
+        assert (found.role, found.law) == (ConstantRole.RECURRENT_WEIGHT, Distribution.UNIFORM)
         assert found.parameter == pytest.approx(8**-0.5)
-    assert plan["out"].role is Role.LINEAR_WEIGHT
+    assert plan["out"].role is ConstantRole.LINEAR_WEIGHT

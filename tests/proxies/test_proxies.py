@@ -12,11 +12,11 @@ from aznas_onnx.proxies import (
     BlockEvidence,
     Direction,
     Evidence,
-    Measured,
     Need,
     Outcome,
     Proxy,
     ProxyRegistry,
+    StatisticResult,
 )
 from aznas_onnx.structure import Structure
 
@@ -27,7 +27,7 @@ def block(index: int = 0, **fields) -> BlockEvidence:
 
 # What whole-network measurements found: whatever value a proxy reads of them is a number.
 MEASURED = {
-    proxy.measurement.name: Measured(values=defaultdict(lambda: 1.5, {"any": 1.5}))
+    proxy.measurement.name: StatisticResult(values=defaultdict(lambda: 1.5, {"any": 1.5}))
     for proxy in PROXIES.values()
     if proxy.measurement is not None
 }

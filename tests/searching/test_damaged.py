@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from aznas_onnx.searching import Study, StudyError
-from aznas_onnx.searching.history import History
+from aznas_onnx.searching.store.history import History
 from tests.searching.fakes import settings
-from tests.searching.test_history import opened, trial
+from tests.searching.store.test_history import opened, trial
 
 
 @pytest.fixture

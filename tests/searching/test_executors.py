@@ -7,7 +7,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 import pytest
 
-from aznas_onnx.searching import Executor, Outcome, Scorer, search
+from aznas_onnx.searching import Executor, Scorer, TrialOutcome, search
 from aznas_onnx.searching.executors import evaluate
 from tests.searching.fakes import DigitSpace, FakeScorer
 
@@ -29,10 +29,10 @@ class Elsewhere:
     def _score(self, genotype: str) -> bytes:
         return pickle.dumps(evaluate(pickle.loads(self._scorer), genotype))
 
-    def collect(self) -> Outcome:
+    def collect(self) -> TrialOutcome:
         done, _ = wait(self._out, return_when=FIRST_COMPLETED)
         latest = max(done, key=lambda one: self._out[one])
-        return Outcome(number=self._out.pop(latest), scores=pickle.loads(latest.result()))
+        return TrialOutcome(number=self._out.pop(latest), scores=pickle.loads(latest.result()))
 
     def close(self) -> None:
         self.is_closed = True

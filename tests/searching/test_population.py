@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from aznas_onnx.ranking import rank
 from aznas_onnx.results import ProxyScores, ProxyValue, Status
-from aznas_onnx.searching import Cost, Origin, Proposal, Trial
+from aznas_onnx.searching import Cost, Proposal, Trial, TrialOrigin
 from aznas_onnx.searching.population import Population
 
 # Some without a value, some for which the proxy is not defined.
@@ -23,7 +23,7 @@ PROXIES = st.fixed_dictionaries(
 
 def trial(number: int, proxies: Any) -> Trial:
     proposal = Proposal(
-        number=number, genotype=str(number), origin=Origin.SAMPLE, cost=Cost(macs=1, params=1, layers=1)
+        number=number, genotype=str(number), origin=TrialOrigin.SAMPLE, cost=Cost(macs=1, params=1, layers=1)
     )
     return Trial(proposal=proposal, status=Status.OK, reason=None, proxies=proxies, elapsed_s=0.0)
 

@@ -6,7 +6,7 @@ import pytest
 
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.results import Status
-from aznas_onnx.searching import Budget, CountConvention, Limit, Origin, Proposal, Strategy, Trial
+from aznas_onnx.searching import Budget, CountConvention, Limit, Proposal, Strategy, Trial, TrialOrigin
 from aznas_onnx.searching.population import Population
 from aznas_onnx.searching.proposing import Exhausted, Proposer
 from aznas_onnx.spaces import Space
@@ -45,7 +45,9 @@ def changed_places(a: str, b: str) -> int:
 
 def test_the_published_schedule() -> None:
     _, proposals = grown(proposer(top_k=16), 40)
-    assert [proposal.origin for proposal in proposals] == [Origin.START] * 10 + [Origin.HISTORY] * 6 + [Origin.TOP] * 24
+    assert [proposal.origin for proposal in proposals] == [TrialOrigin.START] * 10 + [TrialOrigin.HISTORY] * 6 + [
+        TrialOrigin.TOP
+    ] * 24
     for proposal in proposals[:10]:
         assert proposal.parent is None
         assert changed_places(proposal.genotype, "55555555") <= 1
@@ -69,7 +71,7 @@ def test_parents_are_among_the_best() -> None:
 
 def test_random_strategy_draws_from_the_space() -> None:
     _, proposals = grown(proposer(strategy=Strategy.RANDOM), 30)
-    assert {(proposal.origin, proposal.parent) for proposal in proposals} == {(Origin.SAMPLE, None)}
+    assert {(proposal.origin, proposal.parent) for proposal in proposals} == {(TrialOrigin.SAMPLE, None)}
 
 
 def test_a_candidate_follows_from_seed_number_and_history_alone() -> None:
@@ -131,7 +133,7 @@ def test_a_budget_that_admits_nothing_is_explained() -> None:
 def test_where_the_neighbours_of_the_start_are_over_budget_the_space_is_sampled() -> None:
     budget = Budget(macs=Limit(50_000, None))  # one change adds at most 4,000 to the 40,000 of the start
     proposal = proposed(proposer(budget=budget, max_tries=5000), 0, Population())
-    assert proposal.origin is Origin.SAMPLE
+    assert proposal.origin is TrialOrigin.SAMPLE
     assert proposal.tries > 2500
 
 

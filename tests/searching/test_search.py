@@ -46,8 +46,8 @@ def test_a_resumed_search_is_one_search(tmp_path: Path) -> None:
 
 
 def test_evolution_beats_random_search() -> None:
-    evolved, drawn = searched(iterations=300), searched(iterations=300, strategy="random")
-    together = rank([scores(trial) for trial in (*evolved.trials, *drawn.trials)])
+    evolved, sampled = searched(iterations=300), searched(iterations=300, strategy="random")
+    together = rank([scores(trial) for trial in (*evolved.trials, *sampled.trials)])
     assert together.order[0] < 300
     assert sum(index < 300 for index in together.order[:30]) > 20
 

@@ -5,7 +5,7 @@ import pytest
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.ranking import aggregate
 from aznas_onnx.results import ProxyValue, Status
-from aznas_onnx.searching import Cost, Origin, Proposal, Study, Trial
+from aznas_onnx.searching import Cost, Proposal, Study, Trial, TrialOrigin
 from tests.searching.fakes import settings
 
 
@@ -16,7 +16,7 @@ def study(*rows: tuple[float, float | None, int]) -> Study:
         proposal = Proposal(
             number=number,
             genotype=f"g{number}",
-            origin=Origin.SAMPLE,
+            origin=TrialOrigin.SAMPLE,
             cost=Cost(macs=macs, params=macs, layers=1),
             tries=2,
         )

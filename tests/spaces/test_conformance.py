@@ -11,9 +11,9 @@ import numpy as np
 import onnx
 import pytest
 
-from aznas_onnx.flops import count
+from aznas_onnx.costs import count
 from aznas_onnx.graph import prepare
-from aznas_onnx.graph.builder import weight_shapes
+from aznas_onnx.graph.building.builder import weight_shapes
 from aznas_onnx.graph.prepare import declared_blocks
 from aznas_onnx.spaces import GenotypeError, Space, get
 from aznas_onnx.spaces.registry import BUNDLED

@@ -54,7 +54,7 @@ def test_counts_are_those_of_the_reference(shared: Path) -> None:
 
 @pytest.mark.parametrize("resolution", [32, 33, 50])
 def test_macs_at_resolutions_that_do_not_divide(resolution: int) -> None:
-    from aznas_onnx.flops import count
+    from aznas_onnx.costs import count
     from aznas_onnx.graph import prepare
 
     space = MobileNetV2(resolution=resolution)

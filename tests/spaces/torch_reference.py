@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import torch
 
-from aznas_onnx.graph.builder import fill_weights, weight_shapes
+from aznas_onnx.graph.building.builder import fill_weights, weight_shapes
 
 __all__ = ["Weights", "largest_difference"]
 

@@ -11,7 +11,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from aznas_onnx.errors import ModelError
-from aznas_onnx.graph import Facts, Graph
+from aznas_onnx.graph import Graph, TensorInfos
 from aznas_onnx.verify import Comparison, Verdict, Verification, VerificationError, verify
 from tests.graph.builders import network, weights
 
@@ -87,8 +87,8 @@ def test_a_wrong_conversion_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 
     compile_program = aznas_onnx.convert.compile_program
 
-    def without_weight(graph: Graph, facts: Facts, constants: dict[str, torch.Tensor], **options: Any) -> Program:
-        return compile_program(graph, facts, {**constants, "w": torch.zeros(6, 3, 3, 3)}, **options)
+    def without_weight(graph: Graph, infos: TensorInfos, constants: dict[str, torch.Tensor], **options: Any) -> Program:
+        return compile_program(graph, infos, {**constants, "w": torch.zeros(6, 3, 3, 3)}, **options)
 
     monkeypatch.setattr(aznas_onnx.verify.compare, "compile_program", without_weight)
     result = verify(classifier())

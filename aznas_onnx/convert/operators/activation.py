@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from aznas_onnx.convert.attributes import integer, number, text
 from aznas_onnx.convert.context import Call, Context, Converter
-from aznas_onnx.graph.ir import Node
+from aznas_onnx.graph.ir.graph import Node
 
 Tensor = torch.Tensor
 

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 
 from aznas_onnx.convert.attributes import integer, integers, text
 from aznas_onnx.convert.context import Call, Context, unsupported
-from aznas_onnx.convert.windows import read_window, to_torch_pads
-from aznas_onnx.graph.ir import Node
+from aznas_onnx.convert.sliding_window import read_window, to_torch_pads
+from aznas_onnx.graph.ir.graph import Node
 
 Tensor = torch.Tensor
 _CONV: dict[int, Callable[..., Tensor]] = {1: torch.conv1d, 2: torch.conv2d, 3: torch.conv3d}

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from aznas_onnx.convert.attributes import integer, number, text
 from aznas_onnx.convert.context import Call, Context, Converter, unsupported
 from aznas_onnx.convert.dtypes import INTEGER_RANGES
-from aznas_onnx.graph.ir import Node
+from aznas_onnx.graph.ir.graph import Node
 
 Tensor = torch.Tensor
 

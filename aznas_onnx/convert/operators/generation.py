@@ -12,7 +12,7 @@ from aznas_onnx.convert.attributes import integer, text
 from aznas_onnx.convert.context import Call, Context, unsupported
 from aznas_onnx.convert.dtypes import numpy_dtype
 from aznas_onnx.convert.rounding import convert_values
-from aznas_onnx.graph.ir import Node
+from aznas_onnx.graph.ir.graph import Node
 
 Tensor = torch.Tensor
 

@@ -13,7 +13,7 @@ import torch
 
 from aznas_onnx.convert.attributes import integer, text
 from aznas_onnx.convert.context import Call, Context, unsupported
-from aznas_onnx.graph.ir import Node
+from aznas_onnx.graph.ir.graph import Node
 
 Tensor = torch.Tensor
 _REDUCTIONS = {"none": None, "add": "sum", "mul": "prod", "max": "amax", "min": "amin"}

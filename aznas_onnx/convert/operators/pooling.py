@@ -13,8 +13,8 @@ import torch.nn.functional as F
 
 from aznas_onnx.convert.attributes import integer, integers, number
 from aznas_onnx.convert.context import Call, Context, unsupported
-from aznas_onnx.convert.windows import Window, read_window
-from aznas_onnx.graph.ir import Node
+from aznas_onnx.convert.sliding_window import Window, read_window
+from aznas_onnx.graph.ir.graph import Node
 
 Tensor = torch.Tensor
 _MAX: dict[int, Callable[..., Tensor]] = {1: torch.max_pool1d, 2: torch.max_pool2d, 3: torch.max_pool3d}

@@ -14,7 +14,7 @@ from aznas_onnx.convert.attributes import integer
 from aznas_onnx.convert.context import Call, Context
 from aznas_onnx.convert.dtypes import INTEGER_RANGES, numpy_dtype
 from aznas_onnx.convert.rounding import MINIFLOATS
-from aznas_onnx.graph.ir import Node
+from aznas_onnx.graph.ir.graph import Node
 
 Tensor = torch.Tensor
 

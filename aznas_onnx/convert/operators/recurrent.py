@@ -16,7 +16,7 @@ import torch.nn.functional as F
 
 from aznas_onnx.convert.attributes import integer, number, numbers, text, texts
 from aznas_onnx.convert.context import Call, Context, unsupported
-from aznas_onnx.graph.ir import Node
+from aznas_onnx.graph.ir.graph import Node
 
 Tensor = torch.Tensor
 State: TypeAlias = tuple[Tensor, ...]

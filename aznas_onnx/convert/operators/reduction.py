@@ -10,7 +10,7 @@ import torch
 
 from aznas_onnx.convert.attributes import integer, integers
 from aznas_onnx.convert.context import Call, Context, Converter
-from aznas_onnx.graph.ir import Node
+from aznas_onnx.graph.ir.graph import Node
 
 Tensor = torch.Tensor
 Reduce: TypeAlias = Callable[[Tensor, tuple[int, ...], bool], Tensor]

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from aznas_onnx.convert.attributes import integer, integers, text
 from aznas_onnx.convert.context import Call, Context, unsupported
-from aznas_onnx.graph.ir import Node
+from aznas_onnx.graph.ir.graph import Node
 
 Tensor = torch.Tensor
 _GRID_MODES = {

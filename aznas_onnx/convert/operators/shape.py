@@ -10,8 +10,8 @@ import torch.nn.functional as F
 
 from aznas_onnx.convert.attributes import integer, integers, text
 from aznas_onnx.convert.context import Call, Context
-from aznas_onnx.convert.windows import to_torch_pads
-from aznas_onnx.graph.ir import Node
+from aznas_onnx.convert.sliding_window import to_torch_pads
+from aznas_onnx.graph.ir.graph import Node
 
 Tensor = torch.Tensor
 

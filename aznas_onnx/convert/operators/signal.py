@@ -6,7 +6,7 @@ import torch
 
 from aznas_onnx.convert.attributes import integer
 from aznas_onnx.convert.context import Call, Context
-from aznas_onnx.graph.ir import Node
+from aznas_onnx.graph.ir.graph import Node
 
 Tensor = torch.Tensor
 

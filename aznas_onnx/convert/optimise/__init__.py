@@ -6,27 +6,29 @@ from collections.abc import Collection
 
 import torch
 
-from aznas_onnx.convert.optimise.positions import with_grouped_positions
-from aznas_onnx.convert.optimise.reuse import overwriting
+from aznas_onnx.convert.optimise.inplace import run_inplace
+from aznas_onnx.convert.optimise.relative_positions import with_grouped_positions
 from aznas_onnx.convert.program import Program
-from aznas_onnx.graph.facts import Facts
-from aznas_onnx.graph.ir import Graph
+from aznas_onnx.graph.ir.graph import Graph
+from aznas_onnx.graph.ir.tensor_info import TensorInfos
 
 __all__ = ["optimised"]
 
 
-def optimised(program: Program, graph: Graph, facts: Facts, keep: Collection[str], device: torch.device) -> Program:
+def optimised(
+    program: Program, graph: Graph, infos: TensorInfos, keep: Collection[str], device: torch.device
+) -> Program:
     """Return a program with the same results and derivatives, but for rounding, that takes less time and memory.
 
     Parameters
     ----------
     program
         Compiled from `graph`, for `device`.
-    facts
+    infos
         Shapes of the graph's tensors.
     keep
         Tensors that are wanted after the run, beside the program's outputs. Whoever looks at others between the steps
         must not use what is returned.
     """
-    program = with_grouped_positions(program, graph, facts, keep, device)
-    return overwriting(program, graph, facts, keep, spares_large=device.type == "cpu")
+    program = with_grouped_positions(program, graph, infos, keep, device)
+    return run_inplace(program, graph, infos, keep, spares_large=device.type == "cpu")

@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 
 import torch
 
-__all__ = ["LetInputGo", "NormaliseAndRectify", "softmax_in_place"]
+__all__ = ["ConvWithoutSavedInput", "FusedBatchNormRelu", "softmax_in_place"]
 
 Tensor = torch.Tensor
 
 _PIECE_BYTES = 2**20  # what stays in the processor's cache
 
 
-class LetInputGo:
+class ConvWithoutSavedInput:
     """A convolution that does not hold its input for the derivative by its weight, which is not asked for.
 
     The derivative by the input reads the input's shape and memory order, and autograd keeps the values all the same.
@@ -63,7 +63,7 @@ def _unpack(packed: Tensor | _Layout) -> Tensor:
     return torch.empty_strided(packed.size, packed.stride, dtype=packed.dtype, device=packed.device)
 
 
-class NormaliseAndRectify:
+class FusedBatchNormRelu:
     """Normalise by the statistics of the batch, then ReLU: the function of a step of ``(x, scale, bias)``.
 
     Nobody but the step may hold the gradient of its result, which is overwritten.
@@ -84,7 +84,7 @@ class NormaliseAndRectify:
         """Return the rectified, normalised input: (batch, channels, ...)."""
         is_drawn = not (scale.requires_grad or bias.requires_grad)  # and not computed from the block's input
         if is_drawn and x.requires_grad:
-            result: Tensor = _Function.apply(x, scale, bias, self._epsilon)
+            result: Tensor = _LargeMapFunction.apply(x, scale, bias, self._epsilon)
             return result
         if is_drawn and self._overwrites and _as_matrix(x) is not None:
             statistics = x.new_empty(x.shape[1]), x.new_empty(x.shape[1])
@@ -93,7 +93,7 @@ class NormaliseAndRectify:
         return torch.batch_norm(x, scale, bias, None, None, True, 0.0, self._epsilon, True).relu_()
 
 
-class _Function(torch.autograd.Function):
+class _LargeMapFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor, bias: Tensor, epsilon: float) -> Tensor:
         result, mean, inverse_std = torch.native_batch_norm(x, scale, bias, None, None, True, 0.0, epsilon)

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from aznas_onnx.graph.evaluate import is_cheap
-from aznas_onnx.graph.facts import Fact, Facts
-from aznas_onnx.graph.infer import infer
-from aznas_onnx.graph.ir import Array, Constant, Graph, Node, Storage
-from aznas_onnx.graph.limits import spend
-from aznas_onnx.graph.provenance import listed_parameters
+from aznas_onnx.graph.constants.provenance import listed_parameters
+from aznas_onnx.graph.ir.graph import Array, Constant, Graph, Node, Storage
+from aznas_onnx.graph.ir.tensor_info import TensorInfo, TensorInfos
+from aznas_onnx.graph.shapes.constant_evaluation import is_cheap
+from aznas_onnx.graph.shapes.shape_inference import infer
+from aznas_onnx.limits import spend
 
 __all__ = ["Editor"]
 
@@ -34,16 +34,16 @@ class Editor:
     ----------
     graph
         Never changed; :meth:`finish` returns a new one.
-    facts
-        Facts of `graph`; None before shapes are known, and then new nodes get none.
+    infos
+        Infos of `graph`; None before shapes are known, and then new nodes get none.
     protected
         Tensors that must keep their name and stay the output of a node; the graph's outputs always do.
     """
 
-    def __init__(self, graph: Graph, facts: Facts | None = None, protected: Collection[str] = ()) -> None:
+    def __init__(self, graph: Graph, infos: TensorInfos | None = None, protected: Collection[str] = ()) -> None:
         self._graph = graph
-        self._batch_size = 0 if facts is None else facts.batch_size
-        self._facts: dict[str, Fact] | None = None if facts is None else dict(facts.items())
+        self._batch_size = 0 if infos is None else infos.batch_size
+        self._facts: dict[str, TensorInfo] | None = None if infos is None else dict(infos.items())
         self._constants = dict(graph.constants)
         self._protected = {*protected, *graph.outputs}
         self._slots: list[list[Node]] = [[node] for node in graph.nodes]
@@ -134,9 +134,9 @@ class Editor:
 
     def shape(self, name: str) -> tuple[int, ...] | None:
         """Return the shape of a tensor, or None where it is not known."""
-        fact = None if self._facts is None else self._facts.get(name)
-        if fact is not None:
-            return fact.shape
+        info = None if self._facts is None else self._facts.get(name)
+        if info is not None:
+            return info.shape
         constant = self._constants.get(name)
         return None if constant is None else constant.shape
 
@@ -152,8 +152,8 @@ class Editor:
 
     def is_float(self, name: str) -> bool:
         """Whether a tensor is known to hold floats."""
-        fact = None if self._facts is None else self._facts.get(name)
-        return fact is not None and fact.dtype.kind == "f"
+        info = None if self._facts is None else self._facts.get(name)
+        return info is not None and info.dtype.kind == "f"
 
     def constant(self, name: str) -> Constant | None:
         """Return a constant, or None where the tensor is something else."""
@@ -168,8 +168,8 @@ class Editor:
 
     def value(self, name: str) -> Array | None:
         """Return the value of any tensor that is known at the batch size at hand, constant or not."""
-        fact = None if self._facts is None else self._facts.get(name)
-        return None if fact is None else fact.value
+        info = None if self._facts is None else self._facts.get(name)
+        return None if info is None else info.value
 
     def scalar(self, name: str) -> float | None:
         """Return the value of a constant of one element; None for anything else.
@@ -191,8 +191,8 @@ class Editor:
     def assume(self, name: str, like: str) -> None:
         """Say that a tensor that is about to be made is like one that is known, which saves asking the operator."""
         if self._facts is not None and like in self._facts:
-            fact = self._facts[like]
-            self._facts[name] = Fact(fact.shape, fact.dtype)
+            info = self._facts[like]
+            self._facts[name] = TensorInfo(info.shape, info.dtype)
 
     @cached_property
     def _names(self) -> set[str]:
@@ -216,7 +216,7 @@ class Editor:
         self._constants[name] = constant if constant.sources else replace(constant, sources=frozenset({name}))
         if self._facts is not None:
             value = self.array(name) if constant.elements <= _READ_ELEMENTS else None
-            self._facts[name] = Fact(constant.shape, constant.dtype, value)
+            self._facts[name] = TensorInfo(constant.shape, constant.dtype, value)
         return name
 
     def add_array(self, array: Array, hint: str) -> str:
@@ -321,12 +321,12 @@ class Editor:
         constants = {name: constant for name, constant in self._constants.items() if name in used or name in roots}
         return replace(self._graph, nodes=nodes, constants=MappingProxyType(constants))
 
-    def facts(self, graph: Graph) -> Facts:
+    def infos(self, graph: Graph) -> TensorInfos:
         """Return the facts of what :meth:`finish` returned."""
         assert self._facts is not None, "the editor was made without facts"
         names = [*graph.constants, *(value.name for value in graph.inputs)]
         names += [name for node in graph.nodes for name in node.outputs if name]
-        return Facts({name: self._facts[name] for name in names}, self._batch_size)
+        return TensorInfos({name: self._facts[name] for name in names}, self._batch_size)
 
     # Book-keeping. What was never asked for, nor changed, is as in the graph.
 
@@ -387,9 +387,9 @@ class Editor:
         if self._facts is None or all(name in self._facts for name in node.outputs if name):
             return
         inputs = [self._facts[name] if name else None for name in node.inputs]
-        for name, fact in zip(node.outputs, infer(node, inputs), strict=True):
+        for name, info in zip(node.outputs, infer(node, inputs), strict=True):
             if name:
-                self._facts.setdefault(name, fact)
+                self._facts.setdefault(name, info)
 
     def _forget(self, node: Node) -> None:
         """Check our own contract: what is read is made."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from aznas_onnx.proxies.evidence import Measured
-from aznas_onnx.proxies.literature.weights import is_layer_weight
-from aznas_onnx.proxies.network import Instance, gradients_of, require_gradients
+from aznas_onnx.proxies.engine.evidence import StatisticResult
+from aznas_onnx.proxies.engine.seeded_network import SeededNetwork, gradients_of, require_gradients
+from aznas_onnx.proxies.literature.layer_weights import is_layer_weight
 
 __all__ = ["measure_curvature"]
 
 
-def measure_curvature(instance: Instance) -> Measured:
+def measure_curvature(instance: SeededNetwork) -> StatisticResult:
     """Measure grasp: minus the sum of w * (H g), the Hessian-gradient product by a second backward pass."""
     compiled = instance.network.at()
     weights = instance.weights(compiled)
@@ -24,4 +24,4 @@ def measure_curvature(instance: Instance) -> Measured:
         for layer, product in zip(layers, products, strict=True)
         if product is not None
     ]
-    return Measured(values={"grasp": torch.stack(terms).sum().item()})
+    return StatisticResult(values={"grasp": torch.stack(terms).sum().item()})

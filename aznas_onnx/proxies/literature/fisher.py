@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import torch
 
-from aznas_onnx.graph.roles import Role
+from aznas_onnx.graph.meaning.constant_roles import ConstantRole
 from aznas_onnx.initialise import Stream, generator
-from aznas_onnx.proxies.evidence import Measured
-from aznas_onnx.proxies.network import Compiled, InapplicableError, Instance, Seen, Weights, gradients_of, wide
+from aznas_onnx.proxies.engine.evidence import StatisticResult
+from aznas_onnx.proxies.engine.seeded_network import (
+    Compiled,
+    InapplicableError,
+    SeededNetwork,
+    StepRecord,
+    Weights,
+    gradients_of,
+    wide,
+)
 
 __all__ = ["measure_fisher"]
 
 Tensor = torch.Tensor
-_ROLES = (Role.CONV_WEIGHT, Role.LINEAR_WEIGHT, Role.BIAS, Role.NORM_SCALE, Role.NORM_SHIFT)
+_ROLES = (
+    ConstantRole.CONV_WEIGHT,
+    ConstantRole.LINEAR_WEIGHT,
+    ConstantRole.BIAS,
+    ConstantRole.NORM_SCALE,
+    ConstantRole.NORM_SHIFT,
+)
 _SMOOTHING = 0.05  # of the published code: without it, a confident network has no information
 _MOST_DIRECTIONS = 64  # backward passes; more classes than this are sampled
 _OFFSET = 1e-10
@@ -30,8 +44,8 @@ class _Moves:
         self._weights = weights
         self.shifts: dict[str, Tensor] = {}
 
-    def __call__(self, seen: Seen) -> Tensor | None:
-        plan, samples = self._compiled.plan, self._compiled.model.facts.batch_size
+    def __call__(self, seen: StepRecord) -> Tensor | None:
+        plan, samples = self._compiled.plan, self._compiled.model.infos.batch_size
         names = dict.fromkeys(name for name in seen.node.inputs if name in plan and plan[name].role in _ROLES)
         output = seen.output
         for name in names:
@@ -45,7 +59,7 @@ class _Moves:
             output = output + shift.view(*(-1 if place == axis else 1 for place in range(output.dim()))) * gain
         return output if names else None
 
-    def _made_of(self, seen: Seen, name: str, value: float) -> Tensor:
+    def _made_of(self, seen: StepRecord, name: str, value: float) -> Tensor:
         """Return the layer's output with a parameter that is 0 but for its first element."""
         element = torch.zeros_like(self._weights[name])
         element.view(-1)[0] = value
@@ -54,7 +68,7 @@ class _Moves:
         return result if isinstance(result, Tensor) else result[0]
 
 
-def measure_fisher(instance: Instance) -> Measured:
+def measure_fisher(instance: SeededNetwork) -> StatisticResult:
     """Measure vkdnw: the entropy of the deciles of the Fisher information's spectrum, and the number of layers.
 
     The information is that of one element of each parameter tensor about the classes, without normalisation by batch
@@ -75,16 +89,16 @@ def measure_fisher(instance: Instance) -> Measured:
         rows = wide(torch.stack([none if gradient is None else gradient for gradient in gradients], dim=1))
         total += torch.mm(rows.t(), rows) / len(logits)
     if not bool(total.isfinite().all()):
-        return Measured(values={"entropy": float("nan"), "layers_and_entropy": float("nan")})
+        return StatisticResult(values={"entropy": float("nan"), "layers_and_entropy": float("nan")})
     spectrum = torch.linalg.eigvalsh(total.cpu()).clamp_min(0.0)
     deciles = torch.quantile(spectrum, torch.arange(1, 10, dtype=torch.float64, device=spectrum.device) / 10)
     shares = deciles / (deciles.sum() + _OFFSET)
     entropy = -(shares * (shares + _OFFSET).log()).sum().item()
     layers = sum(weight.role.is_weight for weight in compiled.plan.values())
-    return Measured(values={"entropy": entropy, "layers_and_entropy": layers + entropy})
+    return StatisticResult(values={"entropy": entropy, "layers_and_entropy": layers + entropy})
 
 
-def _directions(logits: Tensor, instance: Instance) -> list[Tensor]:
+def _directions(logits: Tensor, instance: SeededNetwork) -> list[Tensor]:
     """Return output gradients whose outer products sum to the covariance of the classes, diag(p) - p p^T."""
     classes = logits.shape[1]
     chance = logits.detach().softmax(dim=1) * (1 - _SMOOTHING) + _SMOOTHING / classes

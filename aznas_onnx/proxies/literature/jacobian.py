@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import torch
 
-from aznas_onnx.proxies.evidence import Measured
-from aznas_onnx.proxies.network import InapplicableError, Instance, gradients_of, wide
+from aznas_onnx.proxies.engine.evidence import StatisticResult
+from aznas_onnx.proxies.engine.seeded_network import InapplicableError, SeededNetwork, gradients_of, wide
 
 __all__ = ["measure_jacobian"]
 
 _OFFSET = 1e-5
 
 
-def measure_jacobian(instance: Instance) -> Measured:
+def measure_jacobian(instance: SeededNetwork) -> StatisticResult:
     """Measure jacov: minus the sum of ln(v + k) + 1 / (v + k) over the eigenvalues of the samples' correlations."""
     compiled = instance.network.at()
-    if compiled.model.facts.batch_size < 2:
+    if compiled.model.infos.batch_size < 2:
         raise InapplicableError("it compares samples, and the batch has one")
     feeds = instance.feeds(compiled)
     samples = feeds[compiled.model.inputs.primary].requires_grad_()
@@ -26,6 +26,6 @@ def measure_jacobian(instance: Instance) -> Measured:
     gradient = compiled.samples_first(compiled.model.inputs.primary, gradient)
     correlation = torch.corrcoef(wide(gradient.flatten(1)).cpu())
     if not bool(correlation.isfinite().all()):
-        return Measured(values={"jacov": float("nan")})
+        return StatisticResult(values={"jacov": float("nan")})
     spectrum = torch.linalg.eigvalsh(correlation).clamp_min(0.0) + _OFFSET
-    return Measured(values={"jacov": -(spectrum.log() + 1.0 / spectrum).sum().item()})
+    return StatisticResult(values={"jacov": -(spectrum.log() + 1.0 / spectrum).sum().item()})

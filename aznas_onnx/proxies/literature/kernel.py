@@ -6,16 +6,16 @@ import math
 
 import torch
 
-from aznas_onnx.proxies.evidence import Measured
-from aznas_onnx.proxies.literature.weights import as_pytorch_makes_them, is_layer_weight, is_weight_or_scale
-from aznas_onnx.proxies.network import Instance, gradients_of, require_gradients, wide
+from aznas_onnx.proxies.engine.evidence import StatisticResult
+from aznas_onnx.proxies.engine.seeded_network import SeededNetwork, gradients_of, require_gradients, wide
+from aznas_onnx.proxies.literature.layer_weights import as_pytorch_makes_them, is_layer_weight, is_weight_or_scale
 
 __all__ = ["measure_agreement", "measure_tangent_kernel"]
 
 Tensor = torch.Tensor
 
 
-def measure_tangent_kernel(instance: Instance) -> Measured:
+def measure_tangent_kernel(instance: SeededNetwork) -> StatisticResult:
     """Measure the condition number of the empirical neural tangent kernel of the summed logits."""
     compiled = instance.network.at()
     weights = instance.weights(compiled, as_pytorch_makes_them)
@@ -24,10 +24,10 @@ def measure_tangent_kernel(instance: Instance) -> Measured:
     samples = [gradients_of(total, parameters, keep_graph=True) for total in sums]
     kernel = wide(_gram(samples, len(parameters))).cpu()
     if not bool(kernel.isfinite().all()):
-        return Measured(values={"condition": math.nan})
+        return StatisticResult(values={"condition": math.nan})
     spectrum = torch.linalg.eigvalsh(kernel)
     condition = (spectrum[-1] / spectrum[0]).item() if spectrum[0] > 0 else math.inf
-    return Measured(values={"condition": condition})
+    return StatisticResult(values={"condition": condition})
 
 
 def _gram(samples: list[list[Tensor | None]], layers: int) -> Tensor:
@@ -46,7 +46,7 @@ def _gram(samples: list[list[Tensor | None]], layers: int) -> Tensor:
     return total
 
 
-def measure_agreement(instance: Instance) -> Measured:
+def measure_agreement(instance: SeededNetwork) -> StatisticResult:
     """Measure gradsign: how far the samples' own gradients agree in sign, sum over weights of ``|sum of signs|``.
 
     Each sample runs alone, normalised by its own statistics, as published.
@@ -56,7 +56,7 @@ def measure_agreement(instance: Instance) -> Measured:
     weights = instance.weights(compiled, as_pytorch_makes_them)
     layers = require_gradients(compiled, weights, is_layer_weight)
     feeds = instance.feeds(samples)
-    count = samples.model.facts.batch_size
+    count = samples.model.infos.batch_size
     axes = samples.model.inputs.batch_axes
     labels: Tensor | None = None
     totals = [torch.zeros_like(layer) for layer in layers]
@@ -71,4 +71,4 @@ def measure_agreement(instance: Instance) -> Measured:
             if gradient is not None:
                 total += gradient.sign()
     agreement = torch.stack([wide(total.abs()).sum() for total in totals]).sum()
-    return Measured(values={"gradsign": agreement.item()})
+    return StatisticResult(values={"gradsign": agreement.item()})

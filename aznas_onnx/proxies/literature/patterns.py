@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from aznas_onnx.graph.ir import Node
-from aznas_onnx.proxies.evidence import Measured
-from aznas_onnx.proxies.network import Compiled, InapplicableError, Instance, Seen, wide
+from aznas_onnx.graph.ir.graph import Node
+from aznas_onnx.proxies.engine.evidence import StatisticResult
+from aznas_onnx.proxies.engine.seeded_network import Compiled, InapplicableError, SeededNetwork, StepRecord, wide
 
 __all__ = ["is_switch", "measure_patterns"]
 
@@ -22,7 +22,7 @@ def is_switch(node: Node, compiled: Compiled) -> bool:
         return True
     if not node.is_op("Clip"):
         return False
-    floor = compiled.model.facts.value(node.input(1)) if node.input(1) else node.attributes.get("min")
+    floor = compiled.model.infos.value(node.input(1)) if node.input(1) else node.attributes.get("min")
     return floor is not None and float(np.asarray(floor, dtype=np.float64).max()) == 0.0
 
 
@@ -31,13 +31,13 @@ class _Patterns:
 
     def __init__(self, compiled: Compiled) -> None:
         self._compiled = compiled
-        self._samples = compiled.model.facts.batch_size
+        self._samples = compiled.model.infos.batch_size
         self.agreement = wide(torch.zeros(self._samples, self._samples, device=compiled.device))
         self.units = 0
         self.codes: list[Tensor] = []
         self._places = _places(self._samples, compiled.device)
 
-    def __call__(self, seen: Seen) -> None:
+    def __call__(self, seen: StepRecord) -> None:
         entering = seen.inputs[0] if seen.inputs else None
         if entering is None or not is_switch(seen.node, self._compiled):
             return
@@ -65,7 +65,7 @@ class _Patterns:
         return max(1, sum(any(name in plan and plan[name].role.is_weight for name in one.inputs) for one in readers))
 
 
-def measure_patterns(instance: Instance) -> Measured:
+def measure_patterns(instance: SeededNetwork) -> StatisticResult:
     """Measure, in one forward pass, the log-determinant of agreements, the distinct codes and the distinct patterns."""
     compiled = instance.network.at()
     patterns = _Patterns(compiled)
@@ -76,7 +76,7 @@ def measure_patterns(instance: Instance) -> Measured:
     agreement = patterns.agreement.cpu()
     sign, logarithm = torch.linalg.slogdet(agreement)
     equal = (agreement == patterns.units).sum(dim=1)  # a sample's code equals its own, so this is at least 1
-    return Measured(
+    return StatisticResult(
         values={
             "naswot": logarithm.item() if sign > 0 else float("-inf"),
             "regions": (1.0 / equal).sum().item(),
@@ -97,6 +97,6 @@ def _distinct(codes: Tensor) -> int:
     """Return how many different columns there are, by numbering them one row after the other."""
     _, numbers = torch.unique(codes[0], return_inverse=True)
     for row in codes[1:]:
-        kinds, others = torch.unique(row, return_inverse=True)
-        _, numbers = torch.unique(numbers * len(kinds) + others, return_inverse=True)
+        type_fingerprint, others = torch.unique(row, return_inverse=True)
+        _, numbers = torch.unique(numbers * len(type_fingerprint) + others, return_inverse=True)
     return int(numbers.max()) + 1

@@ -6,10 +6,10 @@ import math
 
 import torch
 
-from aznas_onnx.graph.provenance import NORMALISATIONS
+from aznas_onnx.graph.constants.provenance import NORMALISATIONS
 from aznas_onnx.initialise import Stream, generator
-from aznas_onnx.proxies.evidence import Measured
-from aznas_onnx.proxies.network import InapplicableError, Instance, Seen, wide
+from aznas_onnx.proxies.engine.evidence import StatisticResult
+from aznas_onnx.proxies.engine.seeded_network import InapplicableError, SeededNetwork, StepRecord, wide
 
 __all__ = ["measure_correlations", "measure_ranks"]
 
@@ -21,12 +21,12 @@ _ACTIVATIONS = (
 _POOLS = ("AveragePool", "MaxPool", "GlobalAveragePool", "GlobalMaxPool")
 
 
-def measure_correlations(instance: Instance) -> Measured:
+def measure_correlations(instance: SeededNetwork) -> StatisticResult:
     """Measure meco: the sum over feature maps of the smallest eigenvalue of the correlation of their channels."""
     compiled = instance.network.at(1)
     found: list[Tensor] = []
 
-    def watch(seen: Seen) -> None:
+    def watch(seen: StepRecord) -> None:
         node, output = seen.node, seen.output
         if (
             not node.is_op(*_LAYERS, *NORMALISATIONS, *_ACTIVATIONS, *_POOLS)
@@ -48,15 +48,15 @@ def measure_correlations(instance: Instance) -> Measured:
         raise InapplicableError(
             "it needs feature maps with channels and two axes of positions, and the network has none"
         )
-    return Measured(values={"meco": torch.stack(found).sum().item()})
+    return StatisticResult(values={"meco": torch.stack(found).sum().item()})
 
 
-def measure_ranks(instance: Instance) -> Measured:
+def measure_ranks(instance: SeededNetwork) -> StatisticResult:
     """Measure near: the sum over layers of the effective rank of what enters and what leaves their activations."""
     compiled = instance.network.at()
     ranks: list[Tensor] = []
 
-    def watch(seen: Seen) -> None:
+    def watch(seen: StepRecord) -> None:
         node, output = seen.node, seen.output
         is_layer = node.is_op(*_LAYERS, *NORMALISATIONS) and any(name in compiled.plan for name in node.inputs)
         if (is_layer or node.is_op(*_ACTIVATIONS)) and output.dim() in (2, 3, 4):
@@ -72,7 +72,7 @@ def measure_ranks(instance: Instance) -> Measured:
         compiled.run(instance.feeds(compiled), instance.weights(compiled), compiled.program.outputs, watch)
     if not ranks:
         raise InapplicableError("it needs layers with weights, and the network has none")
-    return Measured(values={"near": torch.stack(ranks).sum().item()})
+    return StatisticResult(values={"near": torch.stack(ranks).sum().item()})
 
 
 def _square(output: Tensor, seed: int, index: int) -> Tensor:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from aznas_onnx.proxies.evidence import Measured
-from aznas_onnx.proxies.literature.weights import is_layer_weight
-from aznas_onnx.proxies.network import Instance, gradients_of, require_gradients
+from aznas_onnx.proxies.engine.evidence import StatisticResult
+from aznas_onnx.proxies.engine.seeded_network import SeededNetwork, gradients_of, require_gradients
+from aznas_onnx.proxies.literature.layer_weights import is_layer_weight
 
 __all__ = ["measure_synaptic_flow"]
 
 
-def measure_synaptic_flow(instance: Instance) -> Measured:
+def measure_synaptic_flow(instance: SeededNetwork) -> StatisticResult:
     """Measure synflow: the sum of w * dR/dw, R the sum of outputs for an input of ones and weights made positive.
 
     In double precision, because without normalisation the flow of a deep network leaves the range of single.
@@ -26,4 +26,4 @@ def measure_synaptic_flow(instance: Instance) -> Measured:
         for layer, gradient in zip(layers, gradients, strict=True)
         if gradient is not None
     ]
-    return Measured(values={"synflow": torch.stack(terms).sum().item()})
+    return StatisticResult(values={"synflow": torch.stack(terms).sum().item()})

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from aznas_onnx.proxies.evidence import Measured
-from aznas_onnx.proxies.literature.weights import standard_normal
-from aznas_onnx.proxies.network import Compiled, InapplicableError, Instance, Seen
+from aznas_onnx.proxies.engine.evidence import StatisticResult
+from aznas_onnx.proxies.engine.seeded_network import Compiled, InapplicableError, SeededNetwork, StepRecord
+from aznas_onnx.proxies.literature.layer_weights import standard_normal
 
 __all__ = ["measure_zen"]
 
@@ -21,13 +21,13 @@ class _Variances:
     def __init__(self) -> None:
         self.means: list[Tensor] = []
 
-    def __call__(self, seen: Seen) -> None:
+    def __call__(self, seen: StepRecord) -> None:
         if seen.node.is_op("BatchNormalization") and seen.inputs[0] is not None:
             entering = seen.inputs[0].transpose(0, 1).flatten(1)
             self.means.append(entering.var(dim=1).mean())
 
 
-def measure_zen(instance: Instance) -> Measured:
+def measure_zen(instance: SeededNetwork) -> StatisticResult:
     """Measure zen: ln E||f(x) - f(x + 0.01 e)||_1 + the sum of ln of the normalisations' mean standard deviations.
 
     The standard deviations are those of the running statistics after the two passes, as in the published code.
@@ -51,18 +51,18 @@ def measure_zen(instance: Instance) -> Measured:
         for one, two in zip(first.means, second.means, strict=True):
             running = (1 - _MOMENTUM) * (1 - _MOMENTUM + _MOMENTUM * one) + _MOMENTUM * two
             scaling = scaling + 0.5 * running.log()
-        return Measured(values={"zen": (distance.log() + scaling).item()})
+        return StatisticResult(values={"zen": (distance.log() + scaling).item()})
 
 
 def _last_feature_map(compiled: Compiled) -> str:
     """Return the last tensor on the way to the output that has positions: what global pooling reads."""
-    facts = compiled.model.facts
-    names = [name for name in compiled.model.graph.outputs if name in facts]
+    infos = compiled.model.infos
+    names = [name for name in compiled.model.graph.outputs if name in infos]
     producers = compiled.model.graph.producers
     seen: set[str] = set()
     while names:
         name = names.pop(0)
-        shape = facts[name].shape if name in facts else None
+        shape = infos[name].shape if name in infos else None
         if shape is not None and len(shape) >= 3 and max(shape[2:]) > 1 and name in producers:
             return name
         if name in producers and name not in seen:

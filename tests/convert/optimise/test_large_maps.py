@@ -13,12 +13,12 @@ from torch import Tensor
 
 from aznas_onnx.blocks import find_blocks
 from aznas_onnx.convert import compile_program
-from aznas_onnx.convert.optimise import reuse
-from aznas_onnx.convert.optimise.large_maps import LetInputGo, NormaliseAndRectify, softmax_in_place
-from aznas_onnx.convert.optimise.reuse import overwriting
+from aznas_onnx.convert.optimise import inplace
+from aznas_onnx.convert.optimise.inplace import run_inplace
+from aznas_onnx.convert.optimise.large_maps import ConvWithoutSavedInput, FusedBatchNormRelu, softmax_in_place
 from aznas_onnx.convert.program import Program
 from aznas_onnx.graph import prepare, specialise
-from aznas_onnx.graph.builder import GraphBuilder
+from aznas_onnx.graph.building.builder import GraphBuilder
 from aznas_onnx.initialise import draw, plan_weights
 from aznas_onnx.scoring.runner import Runner
 from tests.convert.optimise.running import output_and_derivative
@@ -40,7 +40,7 @@ def both(
     plain = torch.relu(torch.batch_norm(leaf, scale, bias, None, None, True, 0.0, EPSILON, True))
     (expected,) = torch.autograd.grad(plain, leaf, gradient.clone())
     leaf = x.clone().requires_grad_()
-    joined = NormaliseAndRectify(EPSILON, overwrites=True)(leaf, scale, bias)
+    joined = FusedBatchNormRelu(EPSILON, overwrites=True)(leaf, scale, bias)
     (found,) = torch.autograd.grad(joined, leaf, gradient.clone())
     return (plain.detach(), expected), (joined.detach(), found)
 
@@ -71,9 +71,9 @@ def test_without_a_derivative_the_input_is_overwritten_where_that_is_allowed() -
     scale, bias = torch.ones(4), torch.zeros(4)
     expected = torch.relu(torch.batch_norm(x, scale, bias, None, None, True, 0.0, EPSILON, True))
     before = x.clone()
-    assert torch.equal(NormaliseAndRectify(EPSILON, overwrites=False)(x, scale, bias), expected)
+    assert torch.equal(FusedBatchNormRelu(EPSILON, overwrites=False)(x, scale, bias), expected)
     assert torch.equal(x, before)
-    found = NormaliseAndRectify(EPSILON, overwrites=True)(x, scale, bias)
+    found = FusedBatchNormRelu(EPSILON, overwrites=True)(x, scale, bias)
     assert torch.equal(found, expected)
     assert found.data_ptr() == x.data_ptr()
 
@@ -100,7 +100,7 @@ def convolve(x: Tensor, weight: Tensor) -> Tensor:
     return torch.conv2d(x, weight, None, 2, 1)
 
 
-@pytest.mark.parametrize(("run", "holds"), [(convolve, True), (LetInputGo(convolve), False)])
+@pytest.mark.parametrize(("run", "holds"), [(convolve, True), (ConvWithoutSavedInput(convolve), False)])
 def test_a_convolution_lets_its_input_go(run: Callable[[Tensor, Tensor], Tensor], holds: bool) -> None:
     leaf = maps(2, 4, 8, 8, memory_format=torch.channels_last).requires_grad_()
     weight = torch.randn(6, 4, 3, 3)
@@ -120,7 +120,7 @@ def test_a_weight_that_wants_a_derivative_keeps_the_input() -> None:
     weight = torch.randn(6, 4, 3, 3, requires_grad=True)
     x = torch.randn(2, 4, 8, 8, requires_grad=True)
     expected = torch.autograd.grad(torch.conv2d(x, weight).sum(), (x, weight))
-    found = torch.autograd.grad(LetInputGo(torch.conv2d)(x, weight).sum(), (x, weight))
+    found = torch.autograd.grad(ConvWithoutSavedInput(torch.conv2d)(x, weight).sum(), (x, weight))
     assert all(map(torch.equal, expected, found))
 
 
@@ -133,9 +133,9 @@ def inverted_residual() -> tuple[Program, Program]:
     y = net.add(net.batch_norm(net.conv(y, "project", 24, 8, kernel=1), "bn3", 8), x, "sum")
     net.declare_block(y)
     model = specialise(prepare(net.model(net.classifier(y, "head", 8, num_classes=3))), 4)
-    weights = draw(plan_weights(model.graph, model.facts, is_transformer=False), seed=0, device=CPU)
-    plain = compile_program(model.graph, model.facts, weights, device=CPU, training=True)
-    return plain, overwriting(plain, model.graph, model.facts, {y})
+    weights = draw(plan_weights(model.graph, model.infos, is_transformer=False), seed=0, device=CPU)
+    plain = compile_program(model.graph, model.infos, weights, device=CPU, training=True)
+    return plain, run_inplace(plain, model.graph, model.infos, {y})
 
 
 def derivative(program: Program) -> Tensor:
@@ -143,20 +143,20 @@ def derivative(program: Program) -> Tensor:
 
 
 def test_a_block_has_the_same_derivative_in_fewer_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reuse, "_LARGE_BYTES", 0)
-    monkeypatch.setattr(reuse, "_HUGE_BYTES", 0)
+    monkeypatch.setattr(inplace, "_LARGE_BYTES", 0)
+    monkeypatch.setattr(inplace, "_HUGE_BYTES", 0)
     plain, joined = inverted_residual()
     assert len(plain.steps) - len(joined.steps) == 2
     runs = [step.run for step in joined.steps]
-    assert sum(isinstance(run, NormaliseAndRectify) for run in runs) == 2
-    assert sum(isinstance(run, LetInputGo) for run in runs) == 4
+    assert sum(isinstance(run, FusedBatchNormRelu) for run in runs) == 2
+    assert sum(isinstance(run, ConvWithoutSavedInput) for run in runs) == 4
     torch.testing.assert_close(derivative(joined), derivative(plain), rtol=1e-4, atol=1e-5)
 
 
 def test_small_maps_are_left_alone() -> None:
     plain, overwrites = inverted_residual()
     assert len(plain.steps) == len(overwrites.steps)
-    assert not any(isinstance(step.run, (LetInputGo, NormaliseAndRectify)) for step in overwrites.steps)
+    assert not any(isinstance(step.run, (ConvWithoutSavedInput, FusedBatchNormRelu)) for step in overwrites.steps)
 
 
 def test_it_sees_a_hair_of_difference() -> None:
@@ -174,7 +174,7 @@ def test_a_scale_that_is_computed_gets_its_derivative(of: str) -> None:
     x = maps(3, 4, 6, 6, memory_format=torch.channels_last)
     leaf = torch.linspace(0.5, 2.0, 4).requires_grad_()
     operands = {"scale": torch.ones(4), "bias": torch.zeros(4), of: leaf}
-    joined = NormaliseAndRectify(EPSILON, overwrites=True)(x.clone(), operands["scale"], operands["bias"])
+    joined = FusedBatchNormRelu(EPSILON, overwrites=True)(x.clone(), operands["scale"], operands["bias"])
     plain = torch.relu(torch.batch_norm(x, operands["scale"], operands["bias"], None, None, True, 0.0, EPSILON, True))
     gradient = torch.randn_like(plain)
     assert torch.equal(torch.autograd.grad(joined, leaf, gradient)[0], torch.autograd.grad(plain, leaf, gradient)[0])
@@ -184,8 +184,8 @@ def test_a_scale_that_is_computed_gets_its_derivative(of: str) -> None:
 def test_joined_steps_still_tell_blocks_apart(
     monkeypatch: pytest.MonkeyPatch, epsilons: tuple[float, float], shared: dict[int, int]
 ) -> None:
-    monkeypatch.setattr(reuse, "_LARGE_BYTES", 0)
-    monkeypatch.setattr(reuse, "_HUGE_BYTES", 0)
+    monkeypatch.setattr(inplace, "_LARGE_BYTES", 0)
+    monkeypatch.setattr(inplace, "_HUGE_BYTES", 0)
     net = GraphBuilder("blocks")
     x = net.conv(net.image_input(3, 16), "stem", 3, 8, kernel=3)
     net.declare_block(x)
@@ -196,4 +196,4 @@ def test_joined_steps_still_tell_blocks_apart(
         net.declare_block(x)
     model = prepare(net.model(net.classifier(x, "head", 8, num_classes=3)))
     runner = Runner(model, find_blocks(model), batch_size=4, device=CPU, share_repeats=True)
-    assert dict(runner.stand_ins) == shared
+    assert dict(runner.representatives) == shared

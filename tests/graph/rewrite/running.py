@@ -11,17 +11,17 @@ import numpy.typing as npt
 import onnx
 import onnxruntime
 
-from aznas_onnx.graph import Facts, Graph, Limits
-from aznas_onnx.graph.batch import probe_batch
-from aznas_onnx.graph.evaluate import evaluate
-from aznas_onnx.graph.fold import fold
-from aznas_onnx.graph.inputs import plan_inputs
-from aznas_onnx.graph.interpret import interpret
-from aznas_onnx.graph.lower import lower
-from aznas_onnx.graph.precision import to_float32
-from aznas_onnx.graph.rewrite import canonicalise, decompose
+from aznas_onnx.graph import Graph, Limits, TensorInfos
+from aznas_onnx.graph.files.deserialize import lower
+from aznas_onnx.graph.files.inputs import plan_inputs
+from aznas_onnx.graph.files.precision import to_float32
 from aznas_onnx.graph.rewrite.editor import Editor
-from aznas_onnx.graph.rewrite.rewriting import Attempt
+from aznas_onnx.graph.rewrite.folding import fold
+from aznas_onnx.graph.rewrite.passes import canonicalise, decompose
+from aznas_onnx.graph.rewrite.rule import Attempt
+from aznas_onnx.graph.shapes.constant_evaluation import evaluate
+from aznas_onnx.graph.shapes.interpret import interpret
+from aznas_onnx.graph.shapes.make_batch_dynamic import probe_batch
 
 __all__ = ["Rewritten", "canonical", "computes_the_same", "decomposed", "folded", "operators", "outcome", "run"]
 
@@ -33,7 +33,7 @@ class Rewritten:
     """A graph after a rewrite, with its facts and what the rewrite says that it did."""
 
     graph: Graph
-    facts: Facts
+    infos: TensorInfos
     changes: tuple[str, ...]
 
 
@@ -43,22 +43,22 @@ def decomposed(model: onnx.ModelProto) -> tuple[Graph, tuple[str, ...]]:
     return decompose(graph)
 
 
-def folded(model: onnx.ModelProto, protected: Collection[str] = ()) -> tuple[Graph, Facts]:
+def folded(model: onnx.ModelProto, protected: Collection[str] = ()) -> tuple[Graph, TensorInfos]:
     """Bring a model to where the graph room hands it to `canonicalise`."""
     graph, _ = decomposed(model)
     plan, limits = plan_inputs(graph, {}), Limits()
-    graph, facts = interpret(graph, plan.declared_batch, plan.shapes(plan.declared_batch), limits)
-    size = probe_batch(facts)
-    graph, probe = interpret(graph, size, plan.shapes(size), limits, facts, repair=True)
-    graph, facts = interpret(graph, plan.declared_batch, plan.shapes(plan.declared_batch), limits)
-    return fold(graph, probe, facts, protected=protected)
+    graph, infos = interpret(graph, plan.declared_batch, plan.shapes(plan.declared_batch), limits)
+    size = probe_batch(infos)
+    graph, probe = interpret(graph, size, plan.shapes(size), limits, infos, repair=True)
+    graph, infos = interpret(graph, plan.declared_batch, plan.shapes(plan.declared_batch), limits)
+    return fold(graph, probe, infos, protected=protected)
 
 
 def canonical(model: onnx.ModelProto, protected: Collection[str] = ()) -> Rewritten:
     """Canonicalise a model, and check that its facts are complete and true."""
-    graph, facts, changes = canonicalise(*folded(model, protected), protected=protected)
-    check_facts(graph, facts)
-    return Rewritten(graph, facts, changes)
+    graph, infos, changes = canonicalise(*folded(model, protected), protected=protected)
+    check_facts(graph, infos)
+    return Rewritten(graph, infos, changes)
 
 
 def operators(graph: Graph) -> list[str]:
@@ -83,13 +83,13 @@ def feeds(graph: Graph, batch_size: int) -> dict[str, Array]:
     return {name: random.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
 
 
-def check_facts(graph: Graph, facts: Facts) -> None:
+def check_facts(graph: Graph, infos: TensorInfos) -> None:
     """Check that there is a fact for every tensor, and that each is true."""
-    values = run(graph, facts.batch_size)
-    assert {name: (facts[name].shape, facts[name].dtype) for name in values} == {
+    values = run(graph, infos.batch_size)
+    assert {name: (infos[name].shape, infos[name].dtype) for name in values} == {
         name: (array.shape, array.dtype) for name, array in values.items()
     }
-    assert set(facts) == set(values)
+    assert set(infos) == set(values)
 
 
 def computes_the_same(
@@ -115,6 +115,6 @@ def outcome(
     model: onnx.ModelProto, attempt: Attempt, operator: str, prepare: Callable[[onnx.ModelProto], Any] = folded
 ) -> str | None:
     """Return why an attempt declines the first node of an operator; None where it rewrites it."""
-    graph, facts = prepare(model)
-    editor = Editor(graph, facts)
+    graph, infos = prepare(model)
+    editor = Editor(graph, infos)
     return attempt(editor, next(editor.nodes(operator)))

@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aznas_onnx.graph.ir import Constant, Graph
-from aznas_onnx.graph.rewrite import canonicalise, decompose, restore_normalisation
+from aznas_onnx.graph.ir.graph import Constant, Graph
 from aznas_onnx.graph.rewrite.editor import Editor
-from aznas_onnx.graph.rewrite.patch import Patch
+from aznas_onnx.graph.rewrite.node_builder import NodeBuilder
+from aznas_onnx.graph.rewrite.passes import canonicalise, decompose, restore_normalisation
 from tests.graph.builders import network, weights
 from tests.graph.rewrite.running import check_facts, folded, operators
 
@@ -15,8 +15,8 @@ CHAIN = "a = Relu (x)  b = Neg (a)  c = Exp (b)  y = Abs (c)"
 
 
 def editing(body: str = CHAIN, outputs: tuple[str, ...] = ("y",), protected: tuple[str, ...] = ()) -> Editor:
-    graph, facts = folded(network(body, MAP, {"w": weights(3, 1, 1)}, outputs=outputs), protected)
-    return Editor(graph, facts, protected)
+    graph, infos = folded(network(body, MAP, {"w": weights(3, 1, 1)}, outputs=outputs), protected)
+    return Editor(graph, infos, protected)
 
 
 def finished(editor: Editor) -> Graph:
@@ -26,14 +26,14 @@ def finished(editor: Editor) -> Graph:
     for node in graph.nodes:
         assert {name for name in node.inputs if name} <= made
         made.update(node.outputs)
-    check_facts(graph, editor.facts(graph))
+    check_facts(graph, editor.infos(graph))
     return graph
 
 
 def test_a_patch_takes_the_place_of_a_node_and_what_only_that_read_goes() -> None:
     editor = editing()
     node = next(editor.nodes("Exp"))
-    patch = Patch(editor, node)
+    patch = NodeBuilder(editor, node)
     half = patch.add("Mul", "x", patch.scalar(0.5))
     patch.add("Sqrt", half, output=node.outputs[0])
     patch.apply()
@@ -44,7 +44,7 @@ def test_a_patch_takes_the_place_of_a_node_and_what_only_that_read_goes() -> Non
 
 def test_a_patch_in_front_of_a_node_leaves_it() -> None:
     editor = editing()
-    patch = Patch(editor, next(editor.nodes("Exp")))
+    patch = NodeBuilder(editor, next(editor.nodes("Exp")))
     made = patch.add("Sqrt", "b")
     patch.insert()
     editor.update(next(editor.nodes("Exp")), inputs=(made,))
@@ -113,10 +113,10 @@ def test_names_are_made_unique() -> None:
 
 
 def test_a_graph_without_anything_to_do_is_returned_as_it_is() -> None:
-    graph, facts = folded(network("y = Exp (x)", MAP))
+    graph, infos = folded(network("y = Exp (x)", MAP))
     assert decompose(graph)[0] is graph
-    assert canonicalise(graph, facts)[:2] == (graph, facts)
-    assert restore_normalisation(graph, facts)[:2] == (graph, facts)
+    assert canonicalise(graph, infos)[:2] == (graph, infos)
+    assert restore_normalisation(graph, infos)[:2] == (graph, infos)
 
 
 def test_roots_of_constants_stay() -> None:
@@ -124,6 +124,6 @@ def test_roots_of_constants_stay() -> None:
     model = network(
         "t = Transpose (w)  s = Sigmoid (x)  m = Mul (x, s)  y = Add (m, t)", MAP, {"w": weights(4, 4, 3, 1)}
     )
-    graph, facts, _ = canonicalise(*folded(model))
+    graph, infos, _ = canonicalise(*folded(model))
     assert "w" in graph.constants
-    assert "w" in facts
+    assert "w" in infos

@@ -10,12 +10,12 @@ import torch
 
 from aznas_onnx.graph import prepare
 from aznas_onnx.initialise import Stream, generator
-from aznas_onnx.proxies import PROXIES, Evidence, Measurement
+from aznas_onnx.proxies import PROXIES, Evidence, NetworkStatistic
 from aznas_onnx.proxies import value as value_of_measurement
+from aznas_onnx.proxies.engine.seeded_network import RandomNetwork, SeededNetwork, measure, wide
 from aznas_onnx.proxies.literature import LITERATURE
 from aznas_onnx.proxies.literature.kernel import _gram
-from aznas_onnx.proxies.literature.weights import as_pytorch_makes_them, standard_normal
-from aznas_onnx.proxies.network import Instance, Network, measure, wide
+from aznas_onnx.proxies.literature.layer_weights import as_pytorch_makes_them, standard_normal
 from aznas_onnx.timing import Clock
 from tests.graph.builders import network, weights
 from tests.proxies.literature import reference as textbook
@@ -24,8 +24,8 @@ BATCH = 6
 SEED = 3
 
 
-def network_of(model, batch_size=BATCH) -> Network:
-    return Network(prepare(model), is_transformer=False, batch_size=batch_size, device=torch.device("cpu"))
+def network_of(model, batch_size=BATCH) -> RandomNetwork:
+    return RandomNetwork(prepare(model), is_transformer=False, batch_size=batch_size, device=torch.device("cpu"))
 
 
 def outcomes(model, names, seed=SEED, batch_size=BATCH):
@@ -43,15 +43,15 @@ def value(name: str) -> float:
 
 
 @pytest.fixture
-def instance() -> Instance:
-    return Instance(network_of(textbook.model()), SEED)
+def instance() -> SeededNetwork:
+    return SeededNetwork(network_of(textbook.model()), SEED)
 
 
-def module(instance: Instance, law=None) -> textbook.Reference:
+def module(instance: SeededNetwork, law=None) -> textbook.Reference:
     return textbook.Reference(instance.weights(instance.network.at(), law))
 
 
-def batch(instance: Instance, number: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+def batch(instance: SeededNetwork, number: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     samples = instance.feeds(instance.network.at(), number)["x"]
     return samples, instance.labels(textbook.CLASSES, BATCH, number)
 
@@ -82,7 +82,7 @@ def test_a_unit_counts_once_for_each_layer_that_reads_it():
     values = {"w0": weights(5, 7), "w1": weights(7, 3), "w2": weights(7, 3, seed=1)}
     model = network(body, {"x": ("n", 5)}, values)
     compiled = network_of(model, 4).at()
-    instance = Instance(network_of(model, 4), SEED)
+    instance = SeededNetwork(network_of(model, 4), SEED)
     first = next(name for name, weight in compiled.plan.items() if weight.shape == (5, 7))
     active = (instance.feeds(compiled)["x"] @ instance.weights(compiled)[first] > 0).numpy()
     kernel = 2.0 * (active[:, None] == active[None]).sum(axis=-1)
@@ -135,17 +135,17 @@ def test_a_file_for_one_batch_size_has_no_proxy_of_single_samples():
     from dataclasses import replace
 
     stuck = replace(prepared, fixed_batch="a constant says 6", inputs=replace(prepared.inputs, declared_batch=BATCH))
-    network_ = Network(stuck, is_transformer=False, batch_size=BATCH, device=torch.device("cpu"))
+    network_ = RandomNetwork(stuck, is_transformer=False, batch_size=BATCH, device=torch.device("cpu"))
     measured = measure(network_, 0, [PROXIES["synflow"].measurement], Clock(is_running=False))
     assert "batch size 6 only" in measured["synaptic flow"].reason
 
 
 def test_proxies_of_one_measurement_share_it(monkeypatch):
-    from aznas_onnx.proxies.literature import loss
+    from aznas_onnx.proxies.literature import gradients
 
     calls = []
-    real = loss._loss_gradients
-    monkeypatch.setattr(loss, "_loss_gradients", lambda *given: calls.append(given[1]) or real(*given))
+    real = gradients._loss_gradients
+    monkeypatch.setattr(gradients, "_loss_gradients", lambda *given: calls.append(given[1]) or real(*given))
     outcomes(textbook.model(), ["grad_norm", "snip", "zico"])
     assert calls == [0, 1]  # two batches for three proxies
 
@@ -166,7 +166,7 @@ def test_linear_regions_and_patterns(instance):
 
 def test_patterns_over_more_samples_than_one_word_holds():
     size = 60
-    instance = Instance(network_of(textbook.model(), size), SEED)
+    instance = SeededNetwork(network_of(textbook.model(), size), SEED)
     samples = instance.feeds(instance.network.at())["x"]
     found = outcomes(textbook.model(), ["swap", "naswot"], batch_size=size)
     assert found["swap"].value == textbook.swap(module(instance), samples)
@@ -221,8 +221,8 @@ def test_jacov(instance):
 
 
 def test_meco(instance):
-    one = Network(prepare(textbook.model()), is_transformer=False, batch_size=1, device=torch.device("cpu"))
-    alone = Instance(one, SEED)
+    one = RandomNetwork(prepare(textbook.model()), is_transformer=False, batch_size=1, device=torch.device("cpu"))
+    alone = SeededNetwork(one, SEED)
     # The average pool's output has one position: no correlation.
     expected = textbook.meco(module(instance), alone.feeds(one.at())["x"])
     assert value("meco") == pytest.approx(expected, rel=1e-5)
@@ -243,7 +243,7 @@ def test_near_of_one_layer_is_the_effective_rank_of_its_output():
     model = network("y = MatMul (x, w)", {"x": ("n", 4)}, {"w": weights(4, 4)})
     compiled = network_of(model, 4).at()
     [name] = compiled.plan
-    instance = Instance(network_of(model, 4), 0)
+    instance = SeededNetwork(network_of(model, 4), 0)
     drawn = instance.weights(compiled)[name].numpy()
     spectrum = np.linalg.svd(instance.feeds(compiled)["x"].numpy() @ drawn, compute_uv=False)
     shares = spectrum / spectrum.sum()
@@ -295,7 +295,7 @@ def test_what_fails_on_numbers_ranks_lowest_and_what_torch_lacks_does_not_apply(
     def fails(instance):
         raise error
 
-    measurement = Measurement(name="own", run=fails)
+    measurement = NetworkStatistic(name="own", run=fails)
     measured = measure(network_of(textbook.model()), SEED, [measurement], Clock(is_running=False))
     outcome = value_of_measurement("own", "x")(Evidence(blocks=(), macs=1, params=1, measured=measured))
     assert outcome.applies is applies

@@ -1,0 +1,123 @@
+"""What a node does in a block, by its operator and shapes alone."""
+
+from __future__ import annotations
+
+import enum
+from math import prod
+
+from aznas_onnx.graph.ir.graph import Graph, Node
+from aznas_onnx.graph.ir.tensor_info import TensorInfos
+
+__all__ = [
+    "OperatorRole",
+    "is_depthwise",
+    "is_linear",
+    "is_pointwise",
+    "is_product",
+    "is_recurrent",
+    "is_weighted",
+    "role_of",
+]
+
+
+class OperatorRole(enum.Enum):
+    """What a node on the main path does."""
+
+    WEIGHT = enum.auto()  # convolution, linear layer, recurrent layer
+    NORM = enum.auto()
+    ACTIVATION = enum.auto()
+    POOL = enum.auto()
+    AFFINE = enum.auto()  # scale or shift by a constant: bias, layer scale, position embedding, folded normalisation
+    SHAPE = enum.auto()  # moves elements, computes nothing
+    OTHER = enum.auto()
+
+
+_CONVOLUTIONS = frozenset(("Conv", "ConvTranspose", "DeformConv"))
+_RECURRENT = frozenset(("LSTM", "GRU", "RNN"))
+_ROLES: dict[str, OperatorRole] = {
+    **dict.fromkeys(
+        (
+            *("BatchNormalization", "LayerNormalization", "InstanceNormalization", "GroupNormalization"),
+            *("RMSNormalization", "LpNormalization", "MeanVarianceNormalization", "LRN"),
+        ),
+        OperatorRole.NORM,
+    ),
+    **dict.fromkeys(
+        (
+            *("Relu", "Clip", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "Sigmoid", "HardSigmoid", "HardSwish"),
+            *("Mish", "Gelu", "Swish", "Tanh", "Softplus", "Softsign", "ThresholdedRelu", "Erf", "Abs", "Exp", "Pow"),
+        ),
+        OperatorRole.ACTIVATION,
+    ),
+    **dict.fromkeys(("MaxPool", "AveragePool", "LpPool"), OperatorRole.POOL),
+    **dict.fromkeys(
+        (
+            *("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Split", "Gather", "Concat", "Pad"),
+            *("Expand", "Tile", "DepthToSpace", "SpaceToDepth", "Identity", "Cast"),
+        ),
+        OperatorRole.SHAPE,
+    ),
+}
+_SCALING = frozenset(("Add", "Sub", "Mul", "Div"))
+
+
+def is_weighted(node: Node, graph: Graph) -> bool:
+    """Whether a node multiplies by weights: convolution, linear layer, recurrent layer."""
+    if node.domain:
+        return False
+    if node.op_type in _CONVOLUTIONS or node.op_type in _RECURRENT:
+        return True
+    if node.op_type == "Gemm":
+        return node.input(1) in graph.constants
+    if node.op_type in ("MatMul", "Einsum"):
+        return any(name in graph.constants and len(graph.constants[name].shape) > 1 for name in node.inputs)
+    return False
+
+
+def is_recurrent(node: Node) -> bool:
+    """Whether a node is a recurrent layer over all its steps."""
+    return not node.domain and node.op_type in _RECURRENT
+
+
+def is_product(node: Node, graph: Graph) -> bool:
+    """Whether a node multiplies two activations as matrices, as attention does."""
+    if node.is_op("Attention", "MultiHeadAttention"):
+        return True
+    if not node.is_op("MatMul", "Gemm", "Einsum") or is_weighted(node, graph):
+        return False
+    return len(list(graph.activations(node))) > 1
+
+
+def is_depthwise(node: Node, infos: TensorInfos) -> bool:
+    """Whether a node is a convolution that takes each channel by itself."""
+    groups = node.attributes.get("group", 1)
+    if node.op_type not in _CONVOLUTIONS or not isinstance(groups, int) or groups < 2:
+        return False
+    shape = infos[node.inputs[1]].shape
+    if shape is None:
+        return False
+    return shape[0] == groups if node.op_type == "ConvTranspose" else shape[1] == 1
+
+
+def is_linear(node: Node) -> bool:
+    """Whether a weighted node is a matrix product: a layer on tokens or vectors."""
+    return node.is_op("MatMul", "Gemm", "Einsum")
+
+
+def is_pointwise(node: Node, infos: TensorInfos) -> bool:
+    """Whether a weighted node takes each position by itself: a 1x1 convolution or a linear layer."""
+    if is_linear(node):
+        return True
+    shape = infos[node.inputs[1]].shape if node.op_type in _CONVOLUTIONS else None
+    return shape is not None and prod(shape[2:]) == 1 and not is_depthwise(node, infos)
+
+
+def role_of(node: Node, graph: Graph) -> OperatorRole:
+    """Return what a node with one activation input does."""
+    if is_weighted(node, graph):
+        return OperatorRole.WEIGHT
+    if node.domain:
+        return OperatorRole.OTHER
+    if node.op_type in _SCALING:
+        return OperatorRole.AFFINE if len(list(graph.activations(node))) == 1 else OperatorRole.OTHER
+    return _ROLES.get(node.op_type, OperatorRole.OTHER)

@@ -1,0 +1,106 @@
+"""The count of a model: one pass over its nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from aznas_onnx.costs.mac_rules import COUNTED, ZERO
+from aznas_onnx.costs.node_costs import Costs, CountStatus, NodeCost
+from aznas_onnx.costs.parameters import parameters
+from aznas_onnx.errors import ModelError
+from aznas_onnx.graph.ir.graph import LookUp, Node
+from aznas_onnx.graph.ir.tensor_info import TensorInfos
+from aznas_onnx.graph.model import Model
+
+__all__ = ["count"]
+
+# Operators that give a tensor another shape or name, or tell its shape: they make no new tensor.
+_VIEWS = frozenset("Reshape Flatten Squeeze Unsqueeze Identity Shape Size".split())
+
+
+def count(model: Model) -> Costs:
+    """Count the multiply-adds, trainable parameters and activation bytes of each node, for one sample.
+
+    Parameters
+    ----------
+    model
+        From :func:`aznas_onnx.graph.prepare`, at any batch size.
+
+    Returns
+    -------
+    Costs
+        One entry per node, in graph order, behind the look-ups that inputs take the place of. Convolution, linear,
+        matrix product, attention and recurrent operators are counted, the padding that a convolution reads included;
+        bias, normalisation, activation, pooling and data movement are zero by declaration. Any other operator is listed
+        as unsupported with zero MACs, as is a counted one whose shapes depend on data. Activation bytes are those of
+        the outputs in float32; views (Reshape and the like) have none.
+
+    Examples
+    --------
+    >>> from aznas_onnx.graph import prepare
+    >>> costs = count(prepare("resnet18.onnx"))      # doctest: +SKIP
+    >>> costs.macs, costs.params                      # doctest: +SKIP
+    (1814073344, 11689512)
+    """
+    params = parameters(model.graph, model.infos, model.inputs.look_ups.values())
+    batched = _batched_tensors(model)
+    replaced = tuple(_look_up_cost(model, name, look_up, params) for name, look_up in model.inputs.look_ups.items())
+    return Costs(nodes=(*replaced, *(_node_cost(node, model.infos, batched, params) for node in model.graph.nodes)))
+
+
+def _look_up_cost(model: Model, name: str, look_up: LookUp, params: Mapping[str, int]) -> NodeCost:
+    """Return the cost of a look-up that an input takes the place of."""
+    return NodeCost(
+        node=look_up.node,
+        operator="Gather",
+        status=CountStatus.ZERO,
+        macs=0,
+        params=params.get(look_up.node, 0),
+        activation_bytes=model.infos[name].size_bytes // model.infos.batch_size,
+    )
+
+
+def _batched_tensors(model: Model) -> frozenset[str]:
+    """Return the tensors that depend on an input with a batch axis; the work behind any other is not per sample."""
+    found = set(model.inputs.batched)
+    for node in model.graph.nodes:
+        if not found.isdisjoint(node.inputs):
+            found.update(node.outputs)
+    return frozenset(found)
+
+
+def _node_cost(node: Node, infos: TensorInfos, batched: frozenset[str], params: Mapping[str, int]) -> NodeCost:
+    samples = 1 if batched.isdisjoint(node.outputs) else infos.batch_size
+    status, macs = _macs(node, infos)
+    return NodeCost(
+        node=node.name,
+        operator=node.operator,
+        status=status,
+        macs=macs // samples,
+        params=params.get(node.name, 0),
+        activation_bytes=_output_bytes(node, infos) // samples,
+    )
+
+
+def _macs(node: Node, infos: TensorInfos) -> tuple[CountStatus, int]:
+    if node.unknown:  # its inputs were not checked
+        return CountStatus.UNSUPPORTED, 0
+    key = (node.domain, node.op_type)
+    handler = COUNTED.get(key)
+    if handler is None:
+        return (CountStatus.ZERO if key in ZERO else CountStatus.UNSUPPORTED), 0
+    try:
+        return CountStatus.COUNTED, handler(node, infos)
+    except ModelError:  # a shape depends on data
+        return CountStatus.UNSUPPORTED, 0
+
+
+def _output_bytes(node: Node, infos: TensorInfos) -> int:
+    if not node.domain and node.op_type in _VIEWS:
+        return 0
+    total = 0
+    for name in node.outputs:
+        info = infos[name] if name else None
+        if info is not None and info.value is None:  # a known value is shape arithmetic
+            total += info.size_bytes
+    return total

@@ -1,0 +1,110 @@
+"""The command that makes a scores file, for whoever wants the same numbers."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path, PurePath
+from typing import Any
+
+from aznas_onnx import spaces
+from aznas_onnx.errors import AznasError
+from aznas_onnx.evaluation.sample_archs import choose_archs
+from aznas_onnx.evaluation.scorefile import Scores
+from aznas_onnx.evaluation.truth import Truth
+from aznas_onnx.proxies import PROXIES, USER_PROXIES
+
+__all__ = ["bench_command", "run_label"]
+
+_NAMES = {"seed": "score-seed"}  # where an option is not called as the setting
+_USUAL = {"seed": 0, "seeds": 1}
+_UNSAID = ("resolution", "proxies", "input_shapes", "blocks", USER_PROXIES)
+
+
+def bench_command(scores: Scores, *, truth: Path, measured: Truth, path: Path, archs: Collection[str]) -> str:
+    """Return the `aznas bench` command that scores the same architectures in the same way.
+
+    Folders are left out: they are not the same elsewhere. Where no command draws exactly these architectures, because
+    the file was made by several, a comment says so.
+
+    Parameters
+    ----------
+    truth, measured
+        The file with the measurements, and what is in it.
+    path
+        The scores file.
+    archs
+        The measured architectures that it holds.
+    """
+    selection = {"seed": int(scores.selection.get("seed", 0)), "unique": bool(scores.selection.get("unique"))}
+    words = ["aznas", "bench", _space(scores), "--truth", truth.name]
+    if len(archs) < len(measured.archs):
+        words += ["--sample", str(len(archs)), "--seed", str(selection["seed"])]
+    if selection["unique"]:
+        words.append("--unique")
+    words += [*_scoring_words(scores.settings["scoring"]), *_space_words(scores), "-o", path.name]
+    command = shlex.join(words)
+    return command if _draws(scores, measured, selection, archs) else f"{command}  # the file holds other architectures"
+
+
+def run_label(scores: Scores) -> str:
+    """Return what distinguishes a way to score, in a few words."""
+    scoring = scores.settings["scoring"]
+    parts = [str(scoring["effort"])] if scoring.get("effort") else []
+    if scoring.get("batch_size"):
+        parts.append(f"batch {scoring['batch_size']}")
+    if scoring.get("seeds", 1) > 1:
+        parts.append(f"{scoring['seeds']} seeds")
+    if scores.selection.get("unique"):
+        parts.append("unique cells")
+    return ", ".join(parts) or "scores"
+
+
+def _space(scores: Scores) -> str:
+    space = scores.settings["space"]
+    reference = str(space["reference"] or space["name"])
+    return f"./{Path(reference).name}" if reference.endswith(".py") else reference
+
+
+def _draws(scores: Scores, measured: Truth, selection: Mapping[str, Any], archs: Collection[str]) -> bool:
+    """Whether a selection gives these architectures; True where that cannot be found out."""
+    space = scores.settings["space"]
+    try:
+        made = spaces.get(space["reference"] or space["name"], **space["options"])
+        return set(choose_archs(measured.archs, made, sample=len(archs), **selection)) == set(archs)
+    except AznasError:  # a space in a file that is not here
+        return True
+
+
+def _scoring_words(scoring: Mapping[str, Any]) -> Iterator[str]:
+    for key, value in scoring.items():
+        option = f"--{_NAMES.get(key, key).replace('_', '-')}"
+        if key in _UNSAID or value is None or value is False or value == _USUAL.get(key):
+            continue
+        yield from (option,) if value is True else (option, str(value))
+    own = scoring.get(USER_PROXIES, {})
+    usual = [proxy.name for proxy in PROXIES.resolve(["az"])]
+    if scoring.get("proxies", usual) != usual:
+        yield from ("--proxies", ",".join(_proxy(name, own.get(name, {})) for name in scoring["proxies"]))
+
+
+def _proxy(name: str, own: Mapping[str, Any]) -> str:
+    """Return what loads a proxy: its file without its folders, where it has one."""
+    reference = own.get("reference")
+    if reference is None:
+        return name
+    file, _, attribute = str(reference).rpartition(":")
+    return f"{PurePath(file).name}:{attribute}"
+
+
+def _space_words(scores: Scores) -> Iterator[str]:
+    """Yield the options of the space that are not its defaults."""
+    space = scores.settings["space"]
+    try:
+        usual = spaces.get(space["reference"] or space["name"])
+    except AznasError:  # a file that is not here
+        usual = None
+    for key, option in (("resolution", "--resolution"), ("num_classes", "--classes")):
+        value = space["options"].get(key)
+        if value is not None and value != getattr(usual, key, None):
+            yield from (option, str(value))

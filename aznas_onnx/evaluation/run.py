@@ -1,0 +1,222 @@
+"""`az.bench`: how well scores agree with measured accuracies, from one call."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from aznas_onnx.evaluation.agreement import Evaluation, evaluate
+from aznas_onnx.evaluation.correlation import Bootstrap
+from aznas_onnx.evaluation.record import Record
+from aznas_onnx.evaluation.sample_archs import choose_archs
+from aznas_onnx.evaluation.score_archs import Scored, score_archs
+from aznas_onnx.evaluation.scorefile import ScoreFile
+from aznas_onnx.evaluation.software import software_versions
+from aznas_onnx.evaluation.truth import Truth, read_truth
+from aznas_onnx.proxies import PROXIES, directions_of
+from aznas_onnx.ranking import Aggregation
+from aznas_onnx.searching.executors import Executor, Scorer
+from aznas_onnx.searching.scorer import ModelScorer
+from aznas_onnx.searching.space_reference import describe_space, find_space, space_maker
+from aznas_onnx.searching.workers import local_executor
+from aznas_onnx.spaces import Space
+
+__all__ = ["Run", "bench", "prepare_run"]
+
+
+@dataclass(slots=True, kw_only=True)
+class _Memory:
+    """Keeps records for as long as the program runs."""
+
+    records: dict[str, Record] = field(default_factory=dict)
+
+    def add(self, record: Record) -> None:
+        self.records[record.arch] = record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A benchmark that can be scored, and again after an interruption.
+
+    Attributes
+    ----------
+    space
+        The space.
+    archs
+        The architectures, in the order in which they are scored.
+    settings
+        What the scores depend on, as JSON values.
+    selection
+        How the architectures were chosen.
+    scores
+        Where the scores are kept; None for in memory.
+    """
+
+    space: Space[Any]
+    archs: tuple[str, ...]
+    settings: Mapping[str, Any]
+    selection: Mapping[str, Any]
+    scores: str | os.PathLike[str] | None
+    make_executor: Callable[[], Executor]
+    memory: _Memory = field(default_factory=_Memory)
+
+    def score(self, on_progress: Callable[[Scored], None] | None = None) -> None:
+        """Score what is not scored yet; what is done stays done if this is interrupted.
+
+        Raises
+        ------
+        SettingsError
+            If the scores file cannot be continued, or the first architectures all fail.
+        """
+        if self.scores is None:
+            score_archs(self.archs, self.space, self.make_executor, self.memory, on_progress)
+            return
+        with ScoreFile(
+            self.scores, settings=self.settings, selection=self.selection, software=software_versions()
+        ) as kept:
+            self.memory.records = kept.records
+            score_archs(self.archs, self.space, self.make_executor, kept, on_progress)
+
+    def records(self) -> list[Record]:
+        """Return what is scored so far, in the order of `archs`."""
+        found = self.memory.records
+        return [found[arch] for arch in self.archs if arch in found]
+
+
+def prepare_run(
+    space: str | os.PathLike[str] | Space[Any],
+    truth: Truth,
+    *,
+    sample: int | None = None,
+    seed: int = 0,
+    unique: bool = False,
+    scores: str | os.PathLike[str] | None = None,
+    space_options: Mapping[str, Any] | None = None,
+    workers: int = 1,
+    scoring: Mapping[str, Any] | None = None,
+    scorer: Scorer | None = None,
+) -> Run:
+    """Choose the architectures and say how they will be scored.
+
+    Parameters
+    ----------
+    space
+        A space, its name, or the path of a Python file that holds one.
+    truth
+        The measured architectures.
+    sample, seed, unique
+        See :func:`~aznas_onnx.evaluation.sample_archs.choose_archs`.
+    scores
+        The file that gets every score as it comes; one that exists is continued.
+    space_options
+        Options of a space that is given by name or path.
+    workers
+        Processes that score.
+    scoring
+        Keyword arguments of :func:`aznas_onnx.scoring.score`.
+    scorer
+        Replaces building and scoring the network; `scoring` is then unused.
+
+    Raises
+    ------
+    SettingsError
+        If an argument is not accepted.
+    """
+    made, reference = find_space(space, space_options or {})
+    archs = choose_archs(truth.archs, made, sample=sample, seed=seed, unique=unique)
+    description = describe_space(made, reference)
+    if scorer is None:
+        scorer = ModelScorer(space_maker(made, description), dict(scoring or {}))
+    return Run(
+        space=made,
+        archs=archs,
+        settings={"space": description, "scoring": dict(scorer.describe())},
+        selection={"seed": seed, "unique": unique},
+        scores=scores,
+        make_executor=partial(local_executor, scorer, workers),
+    )
+
+
+def bench(
+    space: str | os.PathLike[str] | Space[Any],
+    truth: str | os.PathLike[str] | Truth,
+    *,
+    sample: int | None = None,
+    seed: int = 0,
+    unique: bool = False,
+    metrics: Sequence[str] | None = None,
+    scores: str | os.PathLike[str] | None = None,
+    space_options: Mapping[str, Any] | None = None,
+    workers: int = 1,
+    aggregation: Aggregation | str = Aggregation.LOG_RANK,
+    bootstrap: Bootstrap | None = None,
+    on_progress: Callable[[Scored], None] | None = None,
+    scorer: Scorer | None = None,
+    **scoring: Any,
+) -> Evaluation:
+    """Score the measured architectures of a space, and say how well the scores rank them.
+
+    Parameters
+    ----------
+    space
+        A space, its name, or the path of a Python file that holds one.
+    truth
+        A CSV with a column ``arch`` and columns of numbers, or what was read from one.
+    sample, seed, unique
+        How many architectures, drawn how (see :func:`~aznas_onnx.evaluation.sample_archs.choose_archs`).
+    metrics
+        Columns to compare with; all by default. Only for a CSV.
+    scores
+        The file that gets every score as it comes (one JSON object a line); one that exists is continued.
+    space_options
+        Options of a space that is given by name or path.
+    workers
+        Processes that score.
+    aggregation, bootstrap
+        See :func:`~aznas_onnx.evaluation.agreement.evaluate`.
+    on_progress
+        Called before the first architecture and after each.
+    scorer
+        Replaces building and scoring the network.
+    scoring
+        Keyword arguments of :func:`aznas_onnx.scoring.score`; a proxy may have a weight (``"synflow:0.5"``), on which
+        the scores do not depend.
+
+    Raises
+    ------
+    SettingsError
+        If an argument is not accepted, or the scores file has other settings.
+
+    Examples
+    --------
+    >>> import aznas_onnx as az
+    >>> found = az.bench("nb201", "accuracies.csv", sample=100, batch_size=8)   # doctest: +SKIP
+    >>> found.overall.kendall["cifar10"].value                                  # doctest: +SKIP
+    0.72
+    """
+    measured = truth if isinstance(truth, Truth) else read_truth(truth, metrics)
+    run = prepare_run(
+        space,
+        measured,
+        sample=sample,
+        seed=seed,
+        unique=unique,
+        scores=scores,
+        space_options=space_options,
+        workers=workers,
+        scoring=scoring,
+        scorer=scorer,
+    )
+    run.score(on_progress)
+    weights = PROXIES.weights(scoring.get("proxies") or ())
+    return evaluate(
+        run.records(),
+        measured,
+        aggregation=aggregation,
+        weights=weights,
+        directions=directions_of(run.settings["scoring"]),
+        bootstrap=bootstrap,
+    )

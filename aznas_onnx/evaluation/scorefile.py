@@ -1,0 +1,212 @@
+"""A file of scores, one JSON object a line, that survives whatever ends the process that writes it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from aznas_onnx.documents import parse_json, read_bytes, shown, table
+from aznas_onnx.errors import SettingsError
+from aznas_onnx.evaluation.record import Record, decode, encode
+from aznas_onnx.proxies import Direction, directions_of, without_references
+
+__all__ = ["ScoreFile", "Scores", "read_scores"]
+
+SCHEMA = "aznas.scores/1"
+
+_MOST_BYTES = 2**34
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """What a scores file holds.
+
+    Attributes
+    ----------
+    settings
+        What the scores depend on besides the architecture: space and scoring.
+    selection
+        How the architectures were chosen when the file was begun.
+    software
+        Versions that began the file.
+    records
+        By architecture; the latest where one was scored again.
+    """
+
+    settings: Mapping[str, Any]
+    selection: Mapping[str, Any]
+    software: Mapping[str, str]
+    records: Mapping[str, Record]
+
+    @property
+    def directions(self) -> Mapping[str, Direction]:
+        """Which way the proxies that are not built in point."""
+        return directions_of(self.settings["scoring"])
+
+
+def read_scores(path: str | os.PathLike[str]) -> Scores:
+    """Read a file of scores.
+
+    A last line without its end, which a process that was killed left, does not count.
+
+    Raises
+    ------
+    SettingsError
+        If the file cannot be read or is not a scores file.
+    """
+    name = Path(path)
+    lines = read_bytes(name, str(name), most_bytes=_MOST_BYTES).split(b"\n")[:-1]
+    if not lines:
+        raise SettingsError(f"{name} holds no scores yet")
+    first: dict[str, Any] = {}
+    records = {}
+    for number, line in enumerate(lines, 1):
+        try:
+            fields = table(parse_json(line, "it is no JSON"))
+            first = first or dict(fields)
+            record = decode(fields)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise SettingsError(f"{name}, line {number} is not a score that `aznas bench` wrote ({error})") from error
+        if "settings" in fields and fields["settings"] != first.get("settings"):
+            raise SettingsError(f"{name}, line {number} begins scores with other settings than those before it")
+        records[record.arch] = record
+    if first.get("schema") != SCHEMA:
+        raise SettingsError(f"{name} has schema {shown(first.get('schema'))}; {SCHEMA!r} is needed")
+    try:
+        found = Scores(
+            settings=table(first["settings"]),
+            selection=table(first.get("selection", {})),
+            software=table(first.get("software", {})),
+            records=records,
+        )
+        table(found.settings["space"]), table(found.settings["scoring"]), found.directions
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise SettingsError(f"{name} is damaged: the settings in its first line cannot be read ({error})") from error
+    return found
+
+
+class ScoreFile:
+    """A scores file, open for adding; the settings stand in its first line, beside the first score.
+
+    Parameters
+    ----------
+    path
+        Created with the first score; an existing one is continued.
+    settings, selection, software
+        See :class:`Scores`. The settings must be those of the file.
+
+    Raises
+    ------
+    SettingsError
+        If the file is none, has other settings, is being written by another process, or cannot be opened.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        settings: Mapping[str, Any],
+        selection: Mapping[str, Any],
+        software: Mapping[str, str],
+    ) -> None:
+        self.path = Path(path)
+        self._header = {"schema": SCHEMA, "settings": settings, "selection": selection, "software": software}
+        self._stream = _open(self.path)
+        try:
+            _drop_torn_line(self._stream)
+            self.records: dict[str, Record] = {}
+            if self._stream.tell():
+                found = read_scores(self.path)
+                _check_settings(self.path, found.settings, json.loads(json.dumps(settings)))
+                self.records.update(found.records)
+        except BaseException:
+            self._stream.close()
+            raise
+
+    def add(self, record: Record) -> None:
+        """Append a record; it is with the operating system when this returns, and survives a kill."""
+        fields = encode(record)
+        if not self.records:
+            fields |= self._header
+        line = json.dumps(fields, allow_nan=False) + "\n"
+        try:
+            self._stream.write(line.encode())
+            self._stream.flush()
+        except OSError as error:
+            raise SettingsError(f"{self.path} cannot be written: {error.strerror or error}") from error
+        self.records[record.arch] = record
+
+    def close(self) -> None:
+        """Close the file; one without a score is removed."""
+        if not self.records:
+            with contextlib.suppress(OSError):  # while it is locked, so that it is nobody else's
+                self.path.unlink()
+        self._stream.close()
+
+    def __enter__(self) -> ScoreFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _open(path: Path) -> IO[bytes]:
+    if os.path.lexists(path) and not os.path.isfile(path):  # noqa: PTH113 - which never raises
+        raise SettingsError(f"{path} cannot be written: it is no regular file")
+    try:
+        stream = path.open("a+b")
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}") from error
+    try:
+        import fcntl
+    except ImportError:  # Windows: two writers would score everything twice, and harm nothing else
+        return stream
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        stream.close()
+        raise SettingsError(f"{path} is being written by another process; give each its own --scores") from error
+    return stream
+
+
+def _drop_torn_line(stream: IO[bytes]) -> None:
+    stream.seek(0)
+    data = stream.read()
+    stream.truncate(data.rfind(b"\n") + 1)
+    stream.seek(0, os.SEEK_END)
+
+
+def _check_settings(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    differences = list(_differences("", _compared(found), _compared(wanted)))
+    if differences:
+        raise SettingsError(
+            f"{path} holds scores with other settings ({'; '.join(differences)}); "
+            "name another --scores, or use the settings of the file"
+        )
+
+
+def _compared(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out where the space and proxies were found: scores may be continued from another folder."""
+    space = {key: value for key, value in settings["space"].items() if key != "reference"}
+    return {**settings, "space": space, "scoring": without_references(settings["scoring"])}
+
+
+def _differences(path: str, found: Any, wanted: Any) -> Iterator[str]:
+    if found != wanted and all(value is None or isinstance(value, Mapping) for value in (found, wanted)):
+        found, wanted = found or {}, wanted or {}
+        for key in dict.fromkeys([*found, *wanted]):
+            yield from _differences(f"{path}.{key}" if path else str(key), found.get(key), wanted.get(key))
+    elif found != wanted:
+        yield f"{path} is {_shown(found)} there and {_shown(wanted)} here"
+
+
+def _shown(value: Any) -> str:
+    return "unset" if value is None else repr(value)

@@ -1,0 +1,61 @@
+"""A model's graph with every weight still on its own, which training needs and scoring does without."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aznas_onnx.demand import check_copies
+from aznas_onnx.graph import Graph, InputPlan, Limits, TensorInfos
+from aznas_onnx.graph.files.deserialize import lower
+from aznas_onnx.graph.files.inputs import plan_inputs
+from aznas_onnx.graph.files.load import Document, load, source_name
+from aznas_onnx.graph.files.precision import to_float32
+from aznas_onnx.graph.rewrite.passes import decompose
+from aznas_onnx.graph.shapes.interpret import interpret
+
+__all__ = ["WeightGraph", "read_weight_graph"]
+
+_COPIES = 3  # of all weights: as read, as parameters, as they are written
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class WeightGraph:
+    """A graph in which nothing that was computed from weights is folded.
+
+    :func:`aznas_onnx.graph.prepare` replaces what follows from constants alone by its value: a relative position table
+    that is gathered into a bias becomes that bias. Whoever trains it would train each entry of the bias on its own.
+
+    Attributes
+    ----------
+    graph
+        Lowered, in float32.
+    inputs
+        Shapes of the inputs at any batch size.
+    """
+
+    graph: Graph
+    inputs: InputPlan
+
+    def __deepcopy__(self, memo: object) -> WeightGraph:
+        """Return the graph itself: a value that nobody changes, and that copies of a module share."""
+        return self
+
+    def at(self, batch_size: int) -> tuple[Graph, TensorInfos]:
+        """Return the graph and the facts for a batch size."""
+        return interpret(self.graph, batch_size, self.inputs.shapes(batch_size), Limits())
+
+
+def read_weight_graph(source: Document) -> WeightGraph:
+    """Read a model.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be read.
+    """
+    limits = Limits()
+    proto, folder, nodes, _ = load(source, limits)
+    graph, _ = to_float32(lower(proto, folder, source_name(source), limits, nodes))
+    graph, _ = decompose(graph)
+    check_copies(graph, _COPIES, f"{source_name(source)}: reading its weights")
+    return WeightGraph(graph=graph, inputs=plan_inputs(graph, {}))

@@ -1,0 +1,93 @@
+"""What a gate knows of a model without scoring it. Never imports torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from aznas_onnx.costs import count
+from aznas_onnx.gating.policy import Policy
+from aznas_onnx.graph import prepare
+from aznas_onnx.limits import reading, within
+from aznas_onnx.structure import measure_structure
+
+__all__ = ["ModelCounts"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCounts:
+    """Counts of one model. A MAC is a multiply-add; counts are for one sample.
+
+    Attributes
+    ----------
+    model
+        Its path.
+    macs, params, activation_bytes
+        As `aznas inspect` counts them.
+    depth, shortest
+        Layers with weights on the longest and on the shortest path through the network.
+    input_shape
+        Of one sample of the input that carries the samples.
+    run_shapes
+        Of all inputs, for a run that measures latency, and `run_batch` samples in it.
+    only_batch
+        The batch size that the file works at, where it works at one only.
+    changes, warnings
+        What was changed while it was read, and what to doubt.
+    """
+
+    model: str
+    macs: int
+    params: int
+    activation_bytes: int
+    depth: int
+    shortest: int
+    input_shape: tuple[int, ...]
+    run_shapes: Mapping[str, tuple[int, ...]]
+    run_batch: int = 1
+    only_batch: int | None = None
+    changes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, source: str | os.PathLike[str], policy: Policy) -> ModelCounts:
+        """Read a model.
+
+        Raises
+        ------
+        ModelError
+            If it cannot be read.
+        """
+        limits = within(policy.time_limit)
+        with reading(limits):
+            model = prepare(
+                source,
+                input_shapes=policy.input_shapes,
+                cut_at=policy.cut_at,
+                values=policy.values,
+                keep_graph=policy.keep_graph,
+                limits=limits,
+            )
+            costs = count(model)
+            structure = measure_structure(model, costs)
+        plan = model.inputs
+        return cls(
+            model=os.fspath(source),
+            macs=costs.macs,
+            params=costs.params,
+            activation_bytes=costs.activation_bytes,
+            depth=structure.depth,
+            shortest=structure.shortest_path,
+            input_shape=plan.sample_shape,
+            run_shapes=plan.shapes(plan.run_batch),
+            run_batch=plan.run_batch,
+            only_batch=plan.declared_batch if model.fixed_batch else None,
+            changes=model.changes,
+            warnings=(*model.warnings, *costs.warnings),
+        )
+
+    @property
+    def shortcuts(self) -> float:
+        """The share of the longest path that the shortest one leaves out: 0 for a plain chain."""
+        return 1 - self.shortest / self.depth if self.depth else 0.0

@@ -1,0 +1,105 @@
+"""The proxies of one model under a growing number of seeds. Never imports torch but to score."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from aznas_onnx.errors import ModelError
+from aznas_onnx.graph.prepare import error_context
+from aznas_onnx.results import ProxyScores, ProxyValue, Status
+
+__all__ = ["SeededScores"]
+
+Floats = npt.NDArray[np.float64]
+
+
+class SeededScores:
+    """Scores a model under seeds that are asked for bit by bit; seed i has the same draws for every model.
+
+    Parameters
+    ----------
+    source
+        Path of the model.
+    scoring
+        Arguments of :func:`aznas_onnx.scoring.score` but for the seeds.
+    first_seed
+        The seed of the first draw.
+    """
+
+    def __init__(self, source: str | os.PathLike[str], scoring: Mapping[str, Any], first_seed: int) -> None:
+        self.model = os.fspath(source)
+        self._scoring = dict(scoring)
+        self._first_seed = first_seed
+        self._values: dict[str, list[float]] = {}
+        self._last: ProxyScores | None = None
+        self._reasons: dict[str, str] = {}
+        self.warnings: tuple[str, ...] = ()
+        self.seeds = 0
+
+    def extend(self, seeds: int) -> None:
+        """Score under further seeds until there are so many.
+
+        Raises
+        ------
+        ModelError
+            If the model cannot be scored; the message names it.
+        """
+        more = seeds - self.seeds
+        if more <= 0:
+            return
+        from aznas_onnx.scoring import score_many
+
+        # Not `score`: what goes wrong inside must come out as a sentence, never as a status that could mean "rejected".
+        first = self._first_seed + self.seeds
+        (scores,) = score_many([self.model], seeds=more, seed=first, **self._scoring)
+        if scores.status is Status.FAILED:
+            with error_context(self.model):  # a node's name can be of any length
+                raise ModelError(scores.named(scores.reason or "it cannot be scored"))
+        for name, value in scores.proxies.items():
+            # An exact proxy has one value, whatever the seed.
+            drawn = value.per_seed if len(value.per_seed) == more else (_exact(value),) * more
+            self._values.setdefault(name, []).extend(drawn)
+            if value.reason is not None:
+                self._reasons[name] = value.reason
+        self._last = scores
+        self.warnings = tuple(dict.fromkeys((*self.warnings, *scores.warnings)))
+        self.seeds = seeds
+
+    def applies(self, proxy: str) -> bool:
+        """Whether a proxy is defined for this kind of network."""
+        assert self._last is not None
+        return proxy in self._last.proxies and self._last.proxies[proxy].applies
+
+    def means(self) -> dict[str, float | None]:
+        """Return the mean of each proxy that applies, over the seeds that gave a value; None where too few did."""
+        return {
+            name: None if self.missing(name) else float(np.nanmean(self.values(name)))
+            for name in self._values
+            if self.applies(name)
+        }
+
+    def values(self, proxy: str) -> Floats:
+        """Return a proxy's values, (n_seeds,), NaN where a seed gave none."""
+        drawn = np.asarray(self._values[proxy], dtype=np.float64)
+        return np.where(np.isfinite(drawn), drawn, np.nan)
+
+    def n_missing(self, proxy: str) -> int:
+        """Return under how many seeds a proxy has no finite value."""
+        return int(np.isnan(self.values(proxy)).sum())
+
+    def reason(self, proxy: str) -> str:
+        """Say why a proxy has no finite value."""
+        return self._reasons.get(proxy, "the value is not finite")
+
+    def missing(self, proxy: str) -> str | None:
+        """Say why a proxy has no finite value under half of the seeds or more; None where it has."""
+        return self.reason(proxy) if 2 * self.n_missing(proxy) >= self.seeds else None
+
+
+def _exact(value: ProxyValue) -> float:
+    return np.nan if value.mean is None else value.mean

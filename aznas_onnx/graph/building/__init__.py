@@ -1,0 +1,1 @@
+"""Writing networks without weights, as ONNX or straight as the typed graph."""

@@ -1,0 +1,227 @@
+"""A finished network of `GraphBuilder`: as ONNX, or straight as the typed graph.
+
+Both say the same: reading the ONNX model gives the typed graph. A search that builds a network only to score it takes
+the second way, which needs no protobuf and no checks of what a stranger might have written.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any, cast
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from aznas_onnx.graph.ir.graph import Array, AttributeValue, Constant, Graph, GraphInput, Node, type_fingerprint
+from aznas_onnx.graph.ir.uniform_constants import filled
+from aznas_onnx.graph.prepare import BLOCKS_KEY
+
+__all__ = ["SHAPE_SUFFIX", "BuiltNetwork", "WeightFill", "declared", "drawn_node"]
+
+SHAPE_SUFFIX = ".weight_shape"  # of the initialisers that hold the shapes of weights
+_IR_VERSION = 9  # of ONNX 1.15, the first with opset 20: old enough for every ONNX Runtime that this package accepts
+_BATCH = "batch"
+_REMEMBERED = 8192  # steps that are written once; a search space of cells has some thousands
+
+
+@dataclass(frozen=True, slots=True)
+class WeightFill:
+    """A weight without data: its name, its shape, and the value it holds until it is initialised."""
+
+    name: str
+    shape: tuple[int, ...]
+    fill: float
+
+    @property
+    def shape_name(self) -> str:
+        """Name of the initialiser that holds the shape; weights of equal shapes share one."""
+        return _shape_name(self.shape)
+
+
+def _shape_name(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) + SHAPE_SUFFIX
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class BuiltNetwork:
+    """A network as it was drawn.
+
+    Attributes
+    ----------
+    name
+        Of the graph.
+    opset
+        Version of the standard operators.
+    inputs
+        Names and shapes of one sample; the batch axis stands in front and is open.
+    steps
+        Weights and nodes in the order in which they were drawn.
+    constants
+        Tensors that are fixed by the architecture.
+    output, num_outputs
+        Name of the output, of shape (batch, num_outputs); None where shape inference shall find the number.
+    metadata
+        Entries of the model's metadata, the declared blocks among them.
+    """
+
+    name: str
+    opset: int
+    inputs: tuple[tuple[str, tuple[int, ...]], ...]
+    steps: tuple[WeightFill | Node, ...]
+    constants: Mapping[str, Array]
+    output: str
+    num_outputs: int | None
+    metadata: Mapping[str, str]
+
+    def model(self) -> onnx.ModelProto:
+        """Return the network as valid ONNX of a few kilobytes."""
+        float_type = onnx.TensorProto.FLOAT
+        initializers = {name: numpy_helper.from_array(value, name) for name, value in self.constants.items()}
+        for shape in dict.fromkeys(step.shape for step in self.steps if isinstance(step, WeightFill)):
+            name = _shape_name(shape)
+            if name not in initializers:
+                initializers[name] = numpy_helper.from_array(np.array(shape, dtype=np.int64), name)
+        graph = helper.make_graph(
+            [],
+            self.name,
+            [helper.make_tensor_value_info(name, float_type, (_BATCH, *shape)) for name, shape in self.inputs],
+            [helper.make_tensor_value_info(self.output, float_type, (_BATCH, self.num_outputs))],
+            list(initializers.values()),
+        )
+        opset = helper.make_opsetid("", self.opset)
+        model = helper.make_model(graph, ir_version=_IR_VERSION, opset_imports=[opset], producer_name="aznas-onnx")
+        model.graph.node.extend(self._node_protos())
+        helper.set_model_props(model, dict(self.metadata))
+        return model
+
+    def graph(self) -> Graph:
+        """Return the typed graph that reading the model would give."""
+        constants = {name: Constant.of(value, frozenset({name})) for name, value in self.constants.items()}
+        for step in self.steps:
+            if isinstance(step, WeightFill):
+                constants[step.name] = filled(step.name, step.shape, _scalar(step.fill))
+        return Graph(
+            name=self.name,
+            inputs=tuple(
+                GraphInput(name=name, dtype=np.dtype(np.float32), shape=(_BATCH, *shape)) for name, shape in self.inputs
+            ),
+            outputs=(self.output,),
+            nodes=tuple(step for step in self.steps if isinstance(step, Node)),
+            constants=MappingProxyType(constants),
+            metadata=MappingProxyType(dict(self.metadata)),
+        )
+
+    def _node_protos(self) -> Iterator[onnx.NodeProto]:
+        for step in self.steps:
+            yield _weight_proto(step) if isinstance(step, WeightFill) else _node_proto(step)
+
+
+# The networks of a search have most of their steps in common, which are written once. Who is given such a message
+# copies it into a graph.
+@lru_cache(maxsize=_REMEMBERED)
+def _weight_proto(step: WeightFill) -> onnx.NodeProto:
+    return onnx.NodeProto(
+        op_type="ConstantOfShape",
+        input=(step.shape_name,),
+        output=(step.name,),
+        name=step.name,
+        attribute=(_fill_attribute(step.fill),),
+    )
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _node_proto(step: Node) -> onnx.NodeProto:
+    return onnx.NodeProto(
+        op_type=step.op_type,
+        input=step.inputs,
+        output=step.outputs,
+        name=step.name,
+        attribute=[_attribute(*item) for item in sorted(step.attributes.items())],
+    )
+
+
+@lru_cache(maxsize=64)
+def _fill_attribute(value: float) -> onnx.AttributeProto:
+    return helper.make_attribute("value", helper.make_tensor("", onnx.TensorProto.FLOAT, (1,), (value,)))
+
+
+def _attribute(name: str, value: AttributeValue) -> onnx.AttributeProto:
+    try:
+        return _written(name, type_fingerprint(value), cast("Hashable", value))
+    except TypeError:  # arrays, and lists of tensors
+        return helper.make_attribute(name, value)
+
+
+@lru_cache(maxsize=1024)
+def _written(name: str, told_apart: object, value: Hashable) -> onnx.AttributeProto:
+    """Write an attribute, once for all nodes that have it; `told_apart` tells 1 from 1.0, which are equal."""
+    return helper.make_attribute(name, value)
+
+
+def declared(blocks: Sequence[str], metadata: Mapping[str, str] | None) -> dict[str, str]:
+    """Return metadata with the outputs of the primary blocks; without any, they are found in the graph."""
+    return {**(metadata or {}), **({BLOCKS_KEY: json.dumps(list(blocks))} if blocks else {})}
+
+
+def drawn_node(
+    op_type: str,
+    version: int,
+    inputs: tuple[str, ...],
+    outputs: tuple[str, ...],
+    name: str,
+    attributes: Mapping[str, Any],
+) -> Node:
+    """Return a node whose attributes are as ONNX would give them back; equal nodes of several networks are one."""
+    given = tuple((key, type_fingerprint(value), value) for key, value in attributes.items() if value is not None)
+    try:
+        return _equal_node(op_type, version, inputs, outputs, name, given)
+    except TypeError:  # lists and arrays
+        return _equal_node.__wrapped__(op_type, version, inputs, outputs, name, given)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _equal_node(
+    op_type: str,
+    version: int,
+    inputs: tuple[str, ...],
+    outputs: tuple[str, ...],
+    name: str,
+    attributes: tuple[tuple[str, object, Any], ...],
+) -> Node:
+    return Node(
+        op_type=op_type,
+        version=version,
+        inputs=inputs,
+        outputs=outputs,
+        name=name,
+        attributes=_plain_attributes(attributes),
+    )
+
+
+def _plain_attributes(given: tuple[tuple[str, object, Any], ...]) -> Mapping[str, AttributeValue]:
+    """Return attributes with lists as tuples and numbers in single precision; those that are equal are one mapping."""
+    try:
+        return _equal_attributes(given)
+    except TypeError:
+        return _equal_attributes.__wrapped__(given)
+
+
+@lru_cache(maxsize=1024)
+def _equal_attributes(given: tuple[tuple[str, object, Any], ...]) -> Mapping[str, AttributeValue]:
+    return MappingProxyType({name: _plain(value) for name, _, value in given})
+
+
+def _plain(value: Any) -> AttributeValue:
+    if isinstance(value, float):
+        return float(np.float32(value))
+    return tuple(map(_plain, value)) if isinstance(value, (list, tuple)) else value
+
+
+@lru_cache(maxsize=64)
+def _scalar(value: float) -> Array:
+    return np.array(value, dtype=np.float32)

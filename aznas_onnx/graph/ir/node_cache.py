@@ -1,0 +1,160 @@
+"""Nodes of a file as plain values: most are like one that was read before, and are decoded once.
+
+Layers repeat within a network, and the networks of a search are all but equal, down to the names. What a node says
+follows from its bytes alone, so these are the key: a node of another file can neither be mistaken for this one nor
+change what is remembered of it. Only small nodes are remembered, and only so many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
+
+import onnx
+
+from aznas_onnx.errors import ModelError
+from aznas_onnx.graph.ir.graph import Array, AttributeValue, Node
+from aznas_onnx.graph.ir.tensors import check_tensor, is_external, read_tensor, size_bytes
+from aznas_onnx.graph.ir.utf8 import node_is_text
+
+__all__ = ["CachedNode", "domain_of", "decode_nodes", "plain_value", "typed"]
+
+_MOST_BYTES = 512  # of a node that is remembered
+_MOST_NODES = 8192
+_UNLIKE = frozenset(
+    "Constant If Loop Scan".split()
+)  # as large as what they hold, so that their bytes are not looked at
+_KIND = onnx.AttributeProto
+_NUMBERS_AND_TEXT = frozenset((_KIND.INT, _KIND.INTS, _KIND.FLOAT, _KIND.FLOATS, _KIND.STRING, _KIND.STRINGS))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CachedNode:
+    """A small node whose attributes are numbers, text and tensors with their data: without graphs inside.
+
+    Attributes
+    ----------
+    content
+        The node as the file has it.
+    op_type, domain, inputs, outputs
+        As the file has them.
+    tensor_bytes
+        What each of its tensors takes; they have been checked.
+    """
+
+    content: bytes
+    op_type: str
+    domain: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    tensor_bytes: tuple[int, ...]
+
+
+def decode_nodes(nodes: Iterable[onnx.NodeProto]) -> list[CachedNode | None]:
+    """Return what the nodes of a graph say; None for constants, for large ones, and for those that are not plain."""
+    return [
+        None if node.op_type in _UNLIKE or node.ByteSize() > _MOST_BYTES else _plain(node.SerializeToString())
+        for node in nodes
+    ]
+
+
+@lru_cache(maxsize=_MOST_NODES)
+def _plain(content: bytes) -> CachedNode | None:
+    proto = onnx.NodeProto.FromString(content)
+    if not content.isascii() and not node_is_text(proto):
+        return None
+    tensor_bytes = []
+    for attribute in proto.attribute:
+        if attribute.ref_attr_name or attribute.type not in (*_NUMBERS_AND_TEXT, _KIND.TENSOR):
+            return None
+        if attribute.type == _KIND.TENSOR:
+            if is_external(attribute.t):
+                return None
+            try:
+                check_tensor(attribute.t, None)
+            except ModelError:
+                return None
+            tensor_bytes.append(size_bytes(attribute.t))
+    return CachedNode(
+        content=content,
+        op_type=proto.op_type,
+        domain=proto.domain,
+        inputs=tuple(proto.input),
+        outputs=tuple(proto.output),
+        tensor_bytes=tuple(tensor_bytes),
+    )
+
+
+@lru_cache(maxsize=_MOST_NODES)
+def typed(plain: CachedNode, version: int) -> Node:
+    """Return a node with its attributes decoded, and the name that the file gives it, which may be empty."""
+    proto = onnx.NodeProto.FromString(plain.content)
+    return Node(
+        op_type=plain.op_type,
+        domain=domain_of(plain.domain),
+        version=version,
+        name=proto.name,
+        inputs=plain.inputs,
+        outputs=plain.outputs,
+        attributes=_attributes(tuple(attribute.SerializeToString() for attribute in proto.attribute)),
+    )
+
+
+@lru_cache(maxsize=1024)
+def _attributes(contents: tuple[bytes, ...]) -> Mapping[str, AttributeValue]:
+    """Decode attributes; nodes share those that are equal."""
+    attributes = [onnx.AttributeProto.FromString(content) for content in contents]
+    return MappingProxyType(
+        {
+            attribute.name: _tensor(attribute.t) if attribute.type == _KIND.TENSOR else plain_value(attribute)
+            for attribute in attributes
+        }
+    )
+
+
+def domain_of(domain: str) -> str:
+    """Return the name of a domain here, where the standard one has none."""
+    return "" if domain == "ai.onnx" else domain
+
+
+def plain_value(proto: onnx.AttributeProto) -> AttributeValue:
+    """Decode an attribute that is a number, text, or a list of such.
+
+    Raises
+    ------
+    ModelError
+        If it is none of these.
+    """
+    found = proto.type
+    if found == _KIND.INT:
+        return int(proto.i)
+    if found == _KIND.INTS:
+        return tuple(proto.ints)
+    if found == _KIND.FLOAT:
+        return float(proto.f)
+    if found == _KIND.FLOATS:
+        return tuple(proto.floats)
+    if found == _KIND.STRING:
+        return _text(proto.s)
+    if found == _KIND.STRINGS:
+        return tuple(_text(text) for text in proto.strings)
+    raise ModelError(
+        f"attribute {proto.name!r} has a type that no network needs; numbers, text and tensors are accepted"
+    )
+
+
+def _text(content: bytes) -> str | bytes:
+    """Decode a string attribute; exporters write bytes that are no UTF-8 into attributes nobody reads."""
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        return content
+
+
+def _tensor(proto: onnx.TensorProto) -> Array:
+    """Read a tensor that lies in its node."""
+    array = read_tensor(proto, None)
+    array.flags.writeable = False  # nodes share it
+    return array

@@ -1,0 +1,209 @@
+"""Tensors of a model file: how many bytes they take, where their data lies, and reading it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from aznas_onnx.errors import ModelError
+from aznas_onnx.graph.ir.graph import Array
+
+__all__ = [
+    "MOST_AXES",
+    "check_tensor",
+    "function_tensors",
+    "is_external",
+    "node_tensors",
+    "own_tensors",
+    "read_tensor",
+    "size_bytes",
+]
+
+MOST_AXES = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
+"""What numpy can compute with; torch computes with 64."""
+
+# Types that pack several elements into a byte; numpy has one byte for each.
+_BITS = {
+    getattr(onnx.TensorProto, name): bits
+    for name, bits in {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}.items()
+    if hasattr(onnx.TensorProto, name)
+}
+
+
+def own_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Yield the tensors that a graph has beside those of its nodes."""
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+
+
+def node_tensors(node: onnx.NodeProto) -> Iterator[onnx.TensorProto]:
+    """Yield the tensors of a node, those in graphs inside it included."""
+    kind = onnx.AttributeProto
+    for attribute in node.attribute:
+        if attribute.type == kind.TENSOR:
+            yield attribute.t
+        elif attribute.type == kind.TENSORS:
+            yield from attribute.tensors
+        elif attribute.type == kind.SPARSE_TENSOR:
+            yield from (attribute.sparse_tensor.values, attribute.sparse_tensor.indices)
+        elif attribute.type == kind.GRAPH:
+            yield from _graph_tensors(attribute.g)
+        elif attribute.type == kind.GRAPHS:
+            for graph in attribute.graphs:
+                yield from _graph_tensors(graph)
+
+
+def function_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Yield the tensors in the functions of a model."""
+    for function in model.functions:
+        for node in function.node:
+            yield from node_tensors(node)
+
+
+def _graph_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from own_tensors(graph)
+    for node in graph.node:
+        yield from node_tensors(node)
+
+
+def is_external(tensor: onnx.TensorProto) -> bool:
+    """Whether a tensor's data lies in a file of its own."""
+    return tensor.data_location == onnx.TensorProto.EXTERNAL
+
+
+def size_bytes(tensor: onnx.TensorProto) -> int:
+    """Return the bytes that a tensor's data takes in a file, by its shape and type.
+
+    Raises
+    ------
+    ModelError
+        If the type is unknown, a dimension negative, or there are too many.
+    """
+    shape = tuple(tensor.dims)
+    if len(shape) > MOST_AXES:
+        raise ModelError(
+            f"tensor {tensor.name!r} has {len(shape):,} axes, but at most {MOST_AXES} can be computed with"
+        )
+    if shape and min(shape) < 0:
+        raise ModelError(f"tensor {tensor.name!r} has a negative dimension {shape}")
+    elements: int = math.prod(shape)
+    if tensor.data_type == onnx.TensorProto.STRING:
+        return elements
+    if tensor.data_type in _BITS:
+        return (elements * _BITS[tensor.data_type] + 7) // 8
+    try:
+        return elements * _item_bytes(tensor.data_type)
+    except KeyError as error:
+        raise ModelError(f"tensor {tensor.name!r} has an unknown data type {tensor.data_type}") from error
+
+
+@lru_cache(maxsize=64)
+def _item_bytes(data_type: int) -> int:
+    return int(onnx.helper.tensor_dtype_to_np_dtype(data_type).itemsize)
+
+
+def check_tensor(tensor: onnx.TensorProto, folder: Path | None) -> None:
+    """Check that a tensor's data has the size that its shape needs, and lies where it may.
+
+    Raises
+    ------
+    ModelError
+        If it does not.
+    """
+    needed = size_bytes(tensor)
+    if is_external(tensor):
+        _place(tensor, folder)
+    elif tensor.HasField("raw_data") and len(tensor.raw_data) != needed:
+        raise ModelError(
+            f"tensor {tensor.name!r} has {len(tensor.raw_data):,} bytes of data, "
+            f"but its shape {tuple(tensor.dims)} needs {needed:,}"
+        )
+    elif tensor.data_type == onnx.TensorProto.STRING:
+        _check_strings(tensor, needed)
+
+
+def _check_strings(tensor: onnx.TensorProto, count: int) -> None:
+    if len(tensor.string_data) != count:
+        raise ModelError(
+            f"tensor {tensor.name!r} has {len(tensor.string_data):,} strings, "
+            f"but its shape {tuple(tensor.dims)} needs {count:,}"
+        )
+    try:
+        for text in tensor.string_data:
+            text.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ModelError(f"tensor {tensor.name!r} holds text that is no UTF-8: {text[:40]!r}") from error
+
+
+def read_tensor(tensor: onnx.TensorProto, folder: Path | None) -> Array:
+    """Return a tensor's data.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be read any more.
+    """
+    if not is_external(tensor):
+        return _array(tensor)
+    path, offset = _place(tensor, folder)
+    needed = size_bytes(tensor)
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            content = file.read(needed)
+    except OSError as error:
+        raise ModelError(f"external data {path} cannot be read: {error.strerror or error}") from error
+    if len(content) < needed:
+        raise ModelError(f"external data {path} is truncated: {needed:,} bytes at offset {offset:,} are needed")
+    return _array(onnx.TensorProto(name=tensor.name, dims=tensor.dims, data_type=tensor.data_type, raw_data=content))
+
+
+def _array(tensor: onnx.TensorProto) -> Array:
+    try:
+        return numpy_helper.to_array(tensor)
+    except (OverflowError, TypeError, ValueError) as error:  # data that is not of the type and shape that it claims
+        reason = str(error).partition("\n")[0][:200]
+        raise ModelError(f"tensor {tensor.name!r} of shape {tuple(tensor.dims)} cannot be read: {reason}") from error
+
+
+def _place(tensor: onnx.TensorProto, folder: Path | None) -> tuple[Path, int]:
+    """Return the file that holds a tensor's data, inside `folder`, and the offset of the data in it."""
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    location = entries.get("location", "")
+    what = f"external data {location[:200]!r} of tensor {tensor.name!r}"
+    if folder is None:
+        raise ModelError(f"{what} cannot be found for a model in memory; give the model's path instead")
+    if tensor.data_type == onnx.TensorProto.STRING:
+        raise ModelError(f"{what} are strings; only numbers may lie outside the model's file")
+    try:
+        root = folder.resolve()
+        path = (root / location).resolve()
+        if not location or Path(location).is_absolute() or not path.is_relative_to(root):
+            raise ModelError(f"{what} points outside the model's folder; only files beside the model are read")
+        if not path.is_file():
+            raise ModelError(f"{what} does not exist; keep the data file beside the model")
+        available = path.stat().st_size
+    except (OSError, RuntimeError, ValueError) as error:  # a path too long, a loop of links, a null character
+        if isinstance(error, ModelError):
+            raise
+        raise ModelError(f"{what} cannot be found: {error}") from error
+    needed = size_bytes(tensor)
+    offset, length = (_number(entries.get(key), default, what) for key, default in (("offset", 0), ("length", needed)))
+    if length < needed or offset + length > available:
+        raise ModelError(f"{what} is truncated: {needed:,} bytes at offset {offset:,} are needed")
+    return path, offset
+
+
+def _number(text: str | None, default: int, what: str) -> int:
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit()) or len(text) > 20:
+        raise ModelError(f"{what} has the offset or length {text[:40]!r}, which is no size")
+    return int(text)

@@ -1,0 +1,1 @@
+"""What inputs, axes, outputs and constants of a graph stand for."""

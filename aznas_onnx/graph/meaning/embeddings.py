@@ -1,0 +1,121 @@
+"""Networks that read token ids, from their embedded tokens on.
+
+Samples are Gaussian, and a network that looks ids up in a table has no input that could be fed any. With random weights
+its first features are rows of a Gaussian table, so the look-up gives way to an input of floats in its place::
+
+    tokens = Gather(table, input_ids)    (batch, tokens) -> (batch, tokens, width)
+    tokens                               an input of floats, (batch, tokens, width)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from aznas_onnx.graph.ir.graph import Constant, Graph, GraphInput, LookUp, Node
+
+__all__ = ["replace_lookups"]
+
+_ELEMENT_BY_ELEMENT = ("Add", "Equal", "Less", "Mul", "Not", "Where")  # ids below zero count from a table's end
+_KINDS = 16  # rows of a table of types, languages and the like
+
+
+def replace_lookups(graph: Graph) -> tuple[Graph, tuple[str, ...]]:
+    """Return a graph with inputs for what it looks up by token ids, and what was changed, in words.
+
+    Look-ups in small tables stay: what they tell apart are kinds of tokens, of which all are of one. But a graph
+    without inputs of floats has its largest table replaced in any case.
+    """
+    found = list(_look_ups(graph))
+    kept = [entry for entry in found if entry[2].shape[0] > _KINDS]
+    if not kept and not any(value.dtype.kind == "f" for value in graph.inputs):
+        largest = max((table for _, _, table in found), key=lambda table: table.elements, default=None)
+        kept = [entry for entry in found if entry[2] is largest]
+    if not kept:
+        return graph, ()
+    tokens = {name: value for name, value, _ in kept}
+    nodes = tuple(node for node in graph.nodes if tokens.keys().isdisjoint(node.outputs))
+    ids = dict.fromkeys(repr(value.replaces.ids) for value in tokens.values() if value.replaces is not None)
+    sizes = dict.fromkeys(" x ".join(f"{length:,}" for length in table.shape) for _, _, table in kept)
+    looked_up = f"{' and '.join(ids)} in {'a table' if len(sizes) == 1 else 'tables'} of {' and '.join(sizes)}"
+    change = f"scored from the embedded tokens on, instead of looking up {looked_up}"
+    return replace(graph, nodes=nodes, inputs=(*graph.inputs, *tokens.values())), (change,)
+
+
+def _look_ups(graph: Graph) -> Iterator[tuple[str, GraphInput, Constant]]:
+    """Yield what is looked up in tables by inputs, cast or not: the tensor, the input in its place, and the table."""
+    ids = {
+        value.name: value
+        for value in graph.inputs
+        if value.shape and value.value is None and (value.dtype.kind in "iu" or _is_only_looked_up(value.name, graph))
+    }
+    tables = {name: (name, constant) for name, constant in graph.constants.items()}
+    for node in graph.nodes:
+        if node.is_op("Cast", "Identity"):
+            if node.inputs[0] in ids:
+                ids[node.outputs[0]] = ids[node.inputs[0]]
+            if node.inputs[0] in tables:
+                tables[node.outputs[0]] = tables[node.inputs[0]]
+        elif node.is_op("Reshape") and node.inputs[0] in ids and _keeps_shape(node, ids[node.inputs[0]], graph):
+            ids[node.outputs[0]] = ids[node.inputs[0]]  # GPT-2 makes sure that there is one axis beside the batch
+        elif node.is_op(*_ELEMENT_BY_ELEMENT) and not ids.keys().isdisjoint(node.inputs):
+            of_one = {ids[name].name for name in node.inputs if name in ids}
+            if len(of_one) == 1 and all(name in ids or _is_scalar(name, graph) for name in node.inputs):
+                ids[node.outputs[0]] = next(ids[name] for name in node.inputs if name in ids)
+        elif node.is_op("Gather") and node.inputs[0] in tables and node.inputs[1] in ids:
+            name, table = tables[node.inputs[0]]
+            read = ids[node.inputs[1]]
+            if (
+                table.is_float
+                and len(table.shape) == 2
+                and table.elements
+                and node.attributes.get("axis", 0) in (0, -2)
+            ):
+                look_up = LookUp(node=node.name, ids=read.name, table=name, constant=table)
+                shape = (*(read.shape or ()), table.shape[1])
+                made = node.outputs[0]
+                yield made, GraphInput(name=made, dtype=np.dtype(np.float32), shape=shape, replaces=look_up), table
+
+
+def _is_scalar(name: str, graph: Graph) -> bool:
+    constant = graph.constants.get(name)
+    return constant is not None and constant.elements == 1
+
+
+def _is_only_looked_up(name: str, graph: Graph) -> bool:
+    """Whether an input of floats is ids all the same, as Keras reads them: cast to integers, and looked up."""
+    waiting, seen, found = [name], {name}, False
+    while waiting:
+        one = waiting.pop()
+        for node in graph.consumers.get(one, ()):
+            if node.is_op("Gather"):
+                if node.inputs[1] != one or node.inputs[0] not in graph.constants:
+                    return False
+                found = True
+            elif node.is_op("Cast", "Identity", *_ELEMENT_BY_ELEMENT):
+                waiting += [output for output in node.outputs if output not in seen]
+                seen.update(node.outputs)
+            else:
+                return False
+    return found and seen.isdisjoint(graph.outputs)
+
+
+def _keeps_shape(reshape: Node, ids: GraphInput, graph: Graph) -> bool:
+    """Whether a Reshape of ids makes what they are already, as far as its target is written out."""
+    target = graph.constants.get(reshape.inputs[1])
+    shape = ids.shape or ()
+    if target is None:
+        maker = graph.producers.get(reshape.inputs[1])
+        return maker is not None and maker.is_op("Concat") and len(maker.inputs) == len(shape)
+    if target.read is None or target.elements != len(shape):
+        return False
+    first, *others = target.read().reshape(-1).tolist()
+    return first in (-1, 0, shape[0]) and all(
+        made in (-1, 0, size) for made, size in zip(others, shape[1:], strict=True)
+    )
+
+
+def _rank(value: GraphInput) -> int:
+    return len(value.shape or ())

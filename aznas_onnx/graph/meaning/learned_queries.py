@@ -1,0 +1,241 @@
+"""Learned queries and first states that a file holds once for all samples, copied for each as other exporters do.
+
+A constant that asks the samples in attention (DETR, Perceiver, Q-Former) is a parameter of shape 1 x queries x width.
+Exported with an open batch it is copied for each sample by an Expand; exported at batch 1 it is not, and what is
+computed on it alone would be folded: its projections would be no layers any more, and their multiply-adds would be
+lost. The same holds for the first state of a recurrent layer that is written out step by step, whose product with the
+recurrent weight is a layer like those of the other steps. Written in one way, both are one network:
+
+    q (1 x 16 x 32)                        ->  Expand -> (N x 16 x 32)
+    q @ Wq, a constant, @ keys (N x 32 x 50)   q @ Wq, N x 16 x 32,     @ keys
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+import numpy as np
+
+from aznas_onnx.errors import AznasError
+from aznas_onnx.graph.files.inputs import InputPlan
+from aznas_onnx.graph.ir.graph import Constant, Graph, Node
+from aznas_onnx.graph.ir.tensor_info import TensorInfos
+from aznas_onnx.graph.meaning.batch_axis import Reading
+from aznas_onnx.graph.meaning.constant_roles import MOVES_DATA
+from aznas_onnx.graph.shapes.constant_evaluation import is_cheap
+
+__all__ = ["with_queries_for_each_sample"]
+
+_PRODUCTS = frozenset("MatMul Gemm Einsum Conv".split())
+_ASKED = frozenset("MatMul Einsum Attention MultiHeadAttention".split())
+_SUMS = frozenset("Add Sub Mul Div".split())
+_FIRST_ONLY = frozenset(
+    "LayerNormalization RMSNormalization Softmax Relu Gelu Tanh Sigmoid Swish Erf Sqrt Pow ReduceMean".split()
+)
+_VERSION = 17
+
+
+def with_queries_for_each_sample(graph: Graph, found: Reading, read: Callable[[Graph], Reading]) -> Reading:
+    """Copy learned queries for each sample, where the graph then runs at any batch size.
+
+    Parameters
+    ----------
+    graph
+        As it was read.
+    found
+        The same with its batch found.
+    read
+        Finds the batch of a graph.
+
+    Returns
+    -------
+    Reading
+        `found` itself where there are no such queries, or where the graph does not run with copies of them.
+    """
+    primary, plan = found.plan.primary, found.plan
+    if primary not in plan.batch_axes:
+        return found
+    infos = found.walks[-1]
+    queries = list(dict.fromkeys((*_queries(graph, infos), *_first_states(graph, infos))))
+    for axis in (0, 1):
+        chosen = {
+            name: shape
+            for name, shape in queries
+            if len(shape) > 1 and (shape[axis] == 1 or _repeats(graph, name, shape, axis, plan.declared_batch))
+        }
+        if axis == 0 and not chosen:
+            chosen = {name: (1, *shape) for name, shape in queries if len(shape) == 2}
+        if chosen:
+            try:
+                reading = read(_copied(graph, chosen, axis, plan))
+            except AznasError:
+                continue
+            if not reading.fixed_batch and reading.plan.batch_axes == plan.batch_axes:
+                return reading
+    return found
+
+
+def _queries(graph: Graph, infos: TensorInfos) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yield the tensors that begin constants which ask the samples, with their shapes."""
+    made = _constant_nodes(graph)
+    for node in graph.nodes:
+        fixed = [name for name in node.inputs if name in made]
+        if node.op_type not in _ASKED or node.domain or node.outputs[0] in made or not fixed:
+            continue
+        if all(name in made or name in graph.constants for name in node.inputs if name):
+            continue
+        for name in fixed:
+            yield from _Cone(graph, made, infos).begins(name, is_left=name == node.inputs[0])
+
+
+def _first_states(graph: Graph, infos: TensorInfos) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yield the constants that are multiplied by a weight with which data are multiplied, too, with their shapes."""
+    made = _constant_nodes(graph)
+    fixed = made.keys() | graph.constants.keys()
+    products = [node for node in graph.nodes if node.op_type in ("MatMul", "Gemm", "Conv") and not node.domain]
+    weights = {node.inputs[1] for node in products if node.inputs[0] not in fixed and node.inputs[1] in fixed}
+    for node in products:
+        if node.inputs[0] in fixed and node.inputs[1] in weights:
+            yield from _Cone(graph, made, infos).states(node.inputs[0])
+
+
+def _repeats(graph: Graph, name: str, shape: tuple[int, ...], axis: int, batch: int) -> bool:
+    """Whether a tensor is a constant copied along an axis for the batch that the file is written for."""
+    node = graph.producers.get(name)
+    while node is not None and node.op_type in MOVES_DATA and shape[axis] == batch:
+        if node.op_type in ("Expand", "Tile"):
+            return True
+        node = graph.producers.get(node.inputs[0])
+    constant = graph.constants.get(name)
+    if constant is None or shape[axis] != batch or not constant.is_float or not is_cheap(constant):
+        return False
+    assert constant.read is not None  # or it would not be cheap
+    values = constant.read()
+    return bool(np.array_equal(values, np.broadcast_to(values.take([0], axis), values.shape)))
+
+
+def _constant_nodes(graph: Graph) -> Mapping[str, Node]:
+    """Return the nodes that read constants alone, by what they make."""
+    made: dict[str, Node] = {}
+    for node in graph.nodes:
+        names = [name for name in node.inputs if name]
+        if names and all(name in graph.constants or name in made for name in names) and not node.domain:
+            made.update((name, node) for name in node.outputs if name)
+    return made
+
+
+class _Cone:
+    """What a constant is computed from."""
+
+    def __init__(self, graph: Graph, made: Mapping[str, Node], infos: TensorInfos) -> None:
+        self._graph = graph
+        self._made = made
+        self._facts = infos
+
+    def begins(self, name: str, *, is_left: bool) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """Yield where it begins, if layers of weights were applied to trained constants; a matrix on the left only."""
+        found: dict[str, tuple[int, ...]] = {}
+        waiting, seen, is_multiplied = [name], {name}, False
+        while waiting:
+            one = waiting.pop()
+            node = self._made.get(one)
+            if node is None or self._only_moved(one):
+                found[one] = self._shape(one)
+                continue
+            is_multiplied |= node.op_type in _PRODUCTS
+            fresh = [above for above in self._operands(node) if above not in seen]
+            seen.update(fresh)
+            waiting += fresh
+        trained = any(self._is_trained(one) for one in found)
+        if is_multiplied and trained:
+            yield from ((one, shape) for one, shape in found.items() if len(shape) > 2 or (is_left and len(shape) == 2))
+
+    def states(self, name: str) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """Yield where the first operand of a product begins, if it is a constant that was only moved."""
+        shape = self._shape(name)
+        if self._only_moved(name) and len(shape) > 1:
+            yield name, shape
+
+    def _shape(self, name: str) -> tuple[int, ...]:
+        info = self._facts.get(name)
+        return () if info is None or info.shape is None else info.shape
+
+    def _only_moved(self, name: str) -> bool:
+        """Whether a tensor is a constant that nodes have moved, or one that a shape made."""
+        while name in self._made:
+            node = self._made[name]
+            if node.op_type == "ConstantOfShape":
+                return True
+            if node.op_type not in MOVES_DATA:
+                return False
+            name = node.inputs[0]
+        return True
+
+    def _is_trained(self, name: str) -> bool:
+        while name in self._made and self._made[name].op_type in MOVES_DATA:
+            name = self._made[name].inputs[0]
+        constant = self._graph.constants.get(name)
+        return constant is not None and constant.is_float and constant.elements > 1
+
+    def _operands(self, node: Node) -> list[str]:
+        """Return the operands of a node that carry what it works on, as its weights do not."""
+        if node.op_type in MOVES_DATA or node.op_type in _FIRST_ONLY:
+            return [node.inputs[0]]
+        if node.op_type == "Gemm" or (node.op_type == "MatMul" and len(self._shape(node.inputs[1])) == 2):
+            return [node.inputs[0]]
+        if node.op_type in _PRODUCTS:
+            return [name for name in node.inputs if len(self._shape(name)) > 2]
+        if node.op_type in _SUMS:
+            largest = max(math.prod(self._shape(name)) for name in node.inputs)
+            return [name for name in node.inputs if math.prod(self._shape(name)) == largest]
+        return []
+
+
+def _copied(graph: Graph, queries: Mapping[str, tuple[int, ...]], axis: int, plan: InputPlan) -> Graph:
+    """Return a graph with an Expand behind each of some tensors, which its readers read."""
+    constants = dict(graph.constants)
+    primary, batch_axis = plan.primary, plan.batch_axes[plan.primary]
+    is_baked = (
+        not plan.batch_is_free and plan.declared_batch > 1
+    )  # then the graph as it was read may hold a row for each
+
+    def vector(name: str, *values: int) -> str:
+        constants[name] = Constant.of(np.array(values, dtype=np.int64))
+        return name
+
+    samples = f"{primary}/samples"
+    start = _node("Shape", samples, primary, start=batch_axis, end=batch_axis + 1)
+    renamed, copies = {name: f"{name}/for each sample" for name in queries}, dict[str, list[Node]]()
+    for name, shape in queries.items():
+        copy = renamed[name]
+        sizes = [
+            *([vector(f"{copy}/before", *shape[:axis])] if axis else []),
+            samples,
+            *([vector(f"{copy}/behind", *shape[axis + 1 :])] if shape[axis + 1 :] else []),
+        ]
+        ends = [vector(f"{copy}/{end}", value) for end, value in (("first", 0), ("one", 1), ("axis", axis))]
+        one = _node("Slice", f"{copy}/once", name, *ends)
+        copies[name] = [
+            *([one] if is_baked else []),
+            _node("Concat", f"{copy}/shape", *sizes, axis=0),
+            _node("Expand", copy, one.outputs[0] if is_baked else name, f"{copy}/shape"),
+        ]
+    nodes = [start, *(node for name, made in copies.items() if name in graph.constants for node in made)]
+    for node in graph.nodes:
+        nodes.append(replace(node, inputs=tuple(renamed.get(name, name) for name in node.inputs)))
+        nodes += [one for name in node.outputs for one in copies.get(name, ())]
+    return replace(graph, nodes=tuple(nodes), constants=MappingProxyType(constants))
+
+
+def _node(op_type: str, output: str, *inputs: str, **attributes: int) -> Node:
+    return Node(
+        op_type=op_type,
+        inputs=inputs,
+        outputs=(output,),
+        version=_VERSION,
+        name=output,
+        attributes=MappingProxyType(dict(attributes)),
+    )

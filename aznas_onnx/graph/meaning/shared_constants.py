@@ -1,0 +1,62 @@
+"""One constant for each role: equal vectors that an exporter stored once, taken apart.
+
+Before training, scale and shift of a normalisation may both be zero, and an exporter stores them once. If both were
+drawn as what the one is, another network would be scored.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from types import MappingProxyType
+
+from aznas_onnx.graph.constants.content import Content, content_of
+from aznas_onnx.graph.ir.graph import Constant, Graph
+from aznas_onnx.graph.ir.tensor_info import TensorInfos
+from aznas_onnx.graph.meaning.constant_roles import ConstantRole, uses
+
+__all__ = ["split_shared_constants"]
+
+_SHARED = (ConstantRole.CONV_WEIGHT, ConstantRole.LINEAR_WEIGHT, ConstantRole.RECURRENT_WEIGHT, ConstantRole.EMBEDDING)
+
+
+def split_shared_constants(graph: Graph, infos: TensorInfos) -> tuple[Graph, TensorInfos]:
+    """Give each role of a constant a constant of its own.
+
+    A matrix that was trained stays one in all of them: a tied weight is embedding and output layer.
+
+    Returns
+    -------
+    graph
+        The given one where every constant has one role.
+    infos
+        Of that graph.
+    """
+    reads = Counter(name for node in graph.nodes for name in node.inputs if name in graph.constants)
+    shared = {name for name, count in reads.items() if count > 1 and graph.constants[name].is_float}
+    if not shared:
+        return graph, infos
+    played = {(use.node.name, use.index): use.role for use in uses(graph, infos)}
+    names: dict[str, dict[ConstantRole, str]] = {}
+    nodes = list(graph.nodes)
+    for position, node in enumerate(nodes):
+        inputs = list(node.inputs)
+        for index, name in enumerate(inputs):
+            if name in shared:
+                role = _kind(played.get((node.name, index), ConstantRole.FIXED), graph.constants[name])
+                own = names.setdefault(name, {role: name})
+                inputs[index] = own.setdefault(role, f"{name}/{role.value}")
+        if tuple(inputs) != node.inputs:
+            nodes[position] = replace(node, inputs=tuple(inputs))
+    added = {new: name for name, own in names.items() for new in own.values() if new != name}
+    if not added:
+        return graph, infos
+    constants = {**graph.constants, **{new: graph.constants[name] for new, name in added.items()}}
+    known = {**infos, **{new: infos[name] for new, name in added.items()}}
+    separated = replace(graph, nodes=tuple(nodes), constants=MappingProxyType(constants))
+    return separated, TensorInfos(known, infos.batch_size)
+
+
+def _kind(role: ConstantRole, constant: Constant) -> ConstantRole:
+    is_one = role in _SHARED and content_of(constant) is not Content.UNIFORM
+    return ConstantRole.LINEAR_WEIGHT if is_one else role

@@ -1,0 +1,1 @@
+"""Rules that give each computation one form."""

@@ -1,0 +1,1 @@
+"""Rules that write compound operators as standard ones."""

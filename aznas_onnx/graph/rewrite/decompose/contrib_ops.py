@@ -1,0 +1,377 @@
+"""Fused operators of ONNX Runtime (domain com.microsoft) written as the standard ones that they were made of.
+
+Shapes are not known yet, so nothing here may depend on the rank of an activation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from aznas_onnx.graph.ir.graph import Node
+from aznas_onnx.graph.rewrite.decompose.masks import add_causal, add_mask, mask_kind
+from aznas_onnx.graph.rewrite.editor import Editor
+from aznas_onnx.graph.rewrite.node_builder import VERSIONS, NodeBuilder
+from aznas_onnx.graph.rewrite.rule import Attempt, Rewrite
+
+__all__ = ["REWRITES"]
+
+_FUSED_ATTRIBUTES = frozenset(
+    "activation activation_params activation_alpha activation_beta activation_gamma num_heads mask_filter_value".split()
+)
+
+_TO_CHANNELS_FIRST, _TO_CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
+
+
+def _plain(node: Node) -> dict[str, Any]:
+    """Return the attributes that the standard operator has too."""
+    return {key: value for key, value in node.attributes.items() if key not in _FUSED_ATTRIBUTES}
+
+
+def _activation(patch: NodeBuilder, node: Node, x: str, parameters: tuple[float, ...], output: str = "") -> str | None:
+    """Add the activation that a fused node ends with; return why it cannot be added."""
+    name = node.attributes.get("activation", "")
+    output = output or node.outputs[0]
+    if name in ("Relu", "Tanh", "Sigmoid"):
+        patch.add(str(name), x, output=output)
+    elif name == "LeakyRelu":
+        patch.add("LeakyRelu", x, output=output, alpha=parameters[0] if parameters else 0.01)
+    elif name == "HardSigmoid":
+        alpha, beta = parameters if len(parameters) == 2 else (0.2, 0.5)
+        patch.add("HardSigmoid", x, output=output, alpha=alpha, beta=beta)
+    elif name == "Clip" and len(parameters) == 2:
+        patch.add("Clip", x, patch.scalar(parameters[0]), patch.scalar(parameters[1]), output=output)
+    else:
+        return f"activation {name!r} is not one that is known"
+    return None
+
+
+def _fused_conv(editor: Editor, node: Node) -> str | None:
+    patch = NodeBuilder(editor, node)
+    ends_with_activation = bool(node.attributes.get("activation"))
+    addend = node.input(3)
+    last = "" if ends_with_activation or addend else node.outputs[0]
+    inputs = [name for name in node.inputs[:3] if name]
+    x = patch.add("Conv", *inputs, name=node.name, version=11, output=last, attributes=_plain(node))
+    if addend:
+        x = patch.add("Add", x, addend, output="" if ends_with_activation else node.outputs[0])
+    if ends_with_activation:
+        parameters: Any = node.attributes.get("activation_params", ())
+        reason = _activation(patch, node, x, tuple(parameters))
+        if reason is not None:
+            return reason
+    patch.apply()
+    return None
+
+
+def _channels_last_conv(editor: Editor, node: Node) -> str | None:
+    """NhwcConv and NhwcFusedConv: maps and filters with their channels last."""
+    activation = node.attributes.get("activation")
+    parameters: Any = node.attributes.get("activation_params", ())
+    patch = NodeBuilder(editor, node)
+    x = patch.add("Transpose", node.inputs[0], perm=_TO_CHANNELS_FIRST)
+    filters = patch.add("Transpose", node.inputs[1], perm=_TO_CHANNELS_FIRST)
+    biases = [node.inputs[2]] if node.input(2) else []
+    x = patch.add("Conv", x, filters, *biases, name=node.name, version=11, attributes=_plain(node))
+    if node.input(3):
+        x = patch.add("Add", x, patch.add("Transpose", node.inputs[3], perm=_TO_CHANNELS_FIRST))
+    if activation:
+        activated = editor.unique(f"{node.name}/activated")
+        reason = _activation(patch, node, x, tuple(parameters), output=activated)
+        if reason is not None:
+            return reason
+        x = activated
+    patch.add("Transpose", x, perm=_TO_CHANNELS_LAST, output=node.outputs[0])
+    patch.apply()
+    return None
+
+
+def _fused_gemm(editor: Editor, node: Node) -> str | None:
+    patch = NodeBuilder(editor, node)
+    attributes: Mapping[str, Any] = node.attributes
+    x = patch.add("Gemm", *node.inputs, name=node.name, attributes=_plain(node))
+    parameters = [attributes[f"activation_{key}"] for key in ("alpha", "beta") if f"activation_{key}" in attributes]
+    reason = _activation(patch, node, x, tuple(parameters))
+    if reason is None:
+        patch.apply()
+    return reason
+
+
+def _fused_matmul(editor: Editor, node: Node) -> str | None:
+    patch = NodeBuilder(editor, node)
+    attributes: Mapping[str, Any] = node.attributes
+    a, b = (
+        _matrix(editor, patch, name, bool(attributes.get(f"trans{side}")), bool(attributes.get(f"transBatch{side}")))
+        for name, side in zip(node.inputs, "AB", strict=True)
+    )
+    alpha = float(attributes.get("alpha", 1.0))
+    if alpha == 1.0:
+        patch.add("MatMul", a, b, name=node.name, output=node.outputs[0])
+    else:
+        product = patch.add("MatMul", a, b, name=node.name)
+        patch.add("Mul", product, patch.scalar(alpha), output=node.outputs[0])
+    patch.apply()
+    return None
+
+
+def _matrix(editor: Editor, patch: NodeBuilder, name: str, transposed: bool, transposed_batch: bool) -> str:
+    """Return an operand as MatMul wants it.
+
+    "Transposed batch" means that the rows come first, before the batch axes. An Einsum says both without knowing how
+    many batch axes there are; `data_movement` makes it a Transpose once that is known.
+    """
+    rows_first = "i...k->...ki" if transposed else "i...k->...ik"
+    equation = rows_first if transposed_batch else "...ki->...ik"
+    if not transposed and not transposed_batch:
+        return name
+    rank = editor.rank(name)  # known for constants
+    if rank is None:
+        return patch.add("Einsum", name, equation=equation)
+    axes = list(range(rank))
+    if transposed_batch:
+        axes = [*axes[1:-1], 0, axes[-1]]
+    if transposed:
+        axes[-2:] = axes[:-3:-1]
+    return patch.add("Transpose", name, perm=tuple(axes))
+
+
+def _gelu(editor: Editor, node: Node) -> str | None:
+    """Gelu, BiasGelu and FastGelu: an optional bias and an activation."""
+    patch = NodeBuilder(editor, node)
+    x = node.inputs[0]
+    if node.input(1):
+        x = patch.add("Add", x, node.inputs[1])
+    approximation = {"approximate": "tanh"} if node.op_type == "FastGelu" else {}
+    patch.add("Gelu", x, output=node.outputs[0], attributes=approximation)
+    patch.apply()
+    return None
+
+
+def _quick_gelu(editor: Editor, node: Node) -> str | None:
+    patch = NodeBuilder(editor, node)
+    patch.add("Swish", node.inputs[0], output=node.outputs[0], alpha=node.attributes.get("alpha", 1.702))
+    patch.apply()
+    return None
+
+
+def _bias_dropout(editor: Editor, node: Node) -> str | None:
+    if len(node.outputs) > 1 and node.outputs[1] and editor.readers(node.outputs[1]):
+        return "its mask is read"
+    patch = NodeBuilder(editor, node)
+    residual = node.input(2)
+    x = patch.add("Add", node.inputs[0], node.inputs[1], output="" if residual else node.outputs[0])
+    if residual:
+        patch.add("Add", x, residual, output=node.outputs[0])
+    patch.apply()
+    return None
+
+
+def _bias_softmax(editor: Editor, node: Node) -> str | None:
+    patch = NodeBuilder(editor, node)
+    axis: Any = node.attributes.get("axis", 1)
+    x = patch.add("Add", node.inputs[0], node.inputs[1])
+    # The operator normalises over all axes from `axis` on, as Softmax did before version 13.
+    patch.add("Softmax", x, version=13 if axis == -1 else 11, axis=axis, output=node.outputs[0])
+    patch.apply()
+    return None
+
+
+def _skip_normalisation(editor: Editor, node: Node) -> str | None:
+    """SkipLayerNormalization and its root-mean-square sister: a residual sum and a normalisation in one node."""
+    if any(name and editor.readers(name) for name in node.outputs[1:3]):
+        return "its statistics are read"
+    simplified = node.op_type == "SkipSimplifiedLayerNormalization"
+    scale = node.inputs[2]
+    shift, bias = ("", node.input(3)) if simplified else (node.input(3), node.input(4))
+    patch = NodeBuilder(editor, node)
+    total = node.outputs[3] if len(node.outputs) > 3 else ""
+    x = patch.add("Add", node.inputs[0], node.inputs[1], output="" if bias else total)
+    if bias:
+        x = patch.add("Add", x, bias, output=total)
+    epsilon = node.attributes.get("epsilon", 1e-12)
+    operator = "RMSNormalization" if simplified else "LayerNormalization"
+    operands = [x, scale, shift] if shift else [x, scale]
+    patch.add(operator, *operands, output=node.outputs[0], axis=-1, epsilon=epsilon)
+    patch.apply()
+    return None
+
+
+def _embed(editor: Editor, node: Node) -> str | None:
+    """EmbedLayerNormalization: embeddings of words, positions and segments, added and normalised."""
+    ids, segments, words, places, type_fingerprint, scale, shift = (node.input(index) for index in range(7))
+    counted = len(node.outputs) > 1 and bool(node.outputs[1]) and bool(editor.readers(node.outputs[1]))
+    mask = node.input(7)
+    if counted and (not mask or node.attributes.get("mask_index_type", 1) != 1):
+        return "a mask that it was not given is read"
+    patch = NodeBuilder(editor, node)
+    x = patch.add("Gather", words, ids, axis=0)
+    if node.input(8):
+        x = patch.add("Add", x, patch.add("Gather", places, node.inputs[8], axis=0))
+    else:
+        count = patch.add("Gather", patch.add("Shape", ids), patch.integers(1), axis=0)
+        x = patch.add("Add", x, patch.add("Slice", places, patch.integers(0), count, patch.integers(0)))
+    total = node.outputs[2] if len(node.outputs) > 2 else ""
+    if segments and type_fingerprint:
+        x = patch.add("Add", x, patch.add("Gather", type_fingerprint, segments, axis=0), output=total)
+    elif total:
+        x = patch.add("Identity", x, output=total)
+    if counted:
+        patch.add("ReduceSum", mask, patch.integers(1), keepdims=0, output=node.outputs[1])
+    epsilon = node.attributes.get("epsilon", 1e-12)
+    patch.add("LayerNormalization", x, scale, shift, output=node.outputs[0], axis=-1, epsilon=epsilon)
+    patch.apply()
+    return None
+
+
+def _simplified_normalisation(editor: Editor, node: Node) -> str | None:
+    if any(name and editor.readers(name) for name in node.outputs[1:]):
+        return "its statistics are read"
+    patch = NodeBuilder(editor, node)
+    patch.add("RMSNormalization", *node.inputs, name=node.name, output=node.outputs[0], attributes=_plain(node))
+    patch.apply()
+    return None
+
+
+def _early_normalisation(editor: Editor, node: Node) -> str | None:
+    """LayerNormalization as ONNX Runtime wrote it before ONNX had it: same meaning, older opset or its own domain."""
+    if not node.domain and node.version >= VERSIONS["LayerNormalization"]:
+        return "it is the standard operator"
+    editor.update(node, domain="", version=VERSIONS["LayerNormalization"])
+    return None
+
+
+def _as_standard(version: int) -> Any:
+    """Return an attempt for an operator that has the same meaning in the standard domain."""
+
+    def attempt(editor: Editor, node: Node) -> str | None:
+        editor.update(node, domain="", version=version)
+        return None
+
+    return attempt
+
+
+def _attention(editor: Editor, node: Node) -> str | None:
+    """Self-attention with its projection: one weight matrix for queries, keys and values."""
+    weights = editor.constant(node.inputs[1])
+    if weights is None or len(weights.shape) != 2:
+        return "its weights are not constant"
+    if node.attributes.get("do_rotary") or _has_past(editor, node, inputs=(4, 6, 7)):
+        return "it has a past or rotates positions"
+    mask = node.input(3)
+    kind = mask_kind(editor, mask) if mask else 0
+    if kind is None:
+        return "it is masked by what the graph does not say the kind of"
+    given: Any = node.attributes.get("qkv_hidden_sizes")
+    sizes = tuple(given) if given else (weights.shape[1] // 3,) * 3
+    patch = NodeBuilder(editor, node)
+    projected = patch.add("MatMul", node.inputs[0], node.inputs[1])
+    if node.input(2):
+        projected = patch.add("Add", projected, node.inputs[2])
+    starts = (0, sizes[0], sizes[0] + sizes[1])
+    q, k, v = (
+        patch.add("Slice", projected, patch.integers(start), patch.integers(start + size), patch.integers(2))
+        for start, size in zip(starts, sizes, strict=True)
+    )
+    _attend(patch, node, q, k, v, bias=node.input(5), mask=mask, kind=kind)
+    patch.apply()
+    return None
+
+
+def _has_past(editor: Editor, node: Node, inputs: tuple[int, ...]) -> bool:
+    """Whether keys and values of earlier calls come in or those of this one go out."""
+    return any(node.input(index) for index in inputs) or any(name and editor.readers(name) for name in node.outputs[1:])
+
+
+def _multi_head_attention(editor: Editor, node: Node) -> str | None:
+    """Attention on separate queries, keys and values of shape (batch, positions, width)."""
+    if not node.input(1) or not node.input(2):
+        return "its queries, keys and values are packed in one tensor"
+    if _has_past(editor, node, inputs=(6, 7, 8, 9)):
+        return "it has a past"
+    mask = node.input(4)
+    kind = mask_kind(editor, mask) if mask else 0
+    if kind is None:
+        return "it is masked by what the graph does not say the kind of"
+    if any((made := editor.producer(name)) is not None and made.is_op("Transpose") for name in node.inputs[1:3]):
+        return "its keys or values are divided into heads already"
+    patch = NodeBuilder(editor, node)
+    q, k, v = node.inputs[:3]
+    bias = node.input(3)
+    if bias:
+        constant = editor.constant(bias)
+        if constant is None:
+            return "its bias is not constant"
+        width = constant.shape[0] // 3  # queries and keys are as wide as values wherever ONNX Runtime fuses a bias
+        q, k, v = (
+            patch.add("Add", x, patch.add("Slice", bias, patch.integers(i * width), patch.integers((i + 1) * width)))
+            for i, x in enumerate((q, k, v))
+        )
+    _attend(patch, node, q, k, v, bias=node.input(5), mask=mask, kind=kind)
+    patch.apply()
+    return None
+
+
+def _attend(patch: NodeBuilder, node: Node, q: str, k: str, v: str, *, bias: str, mask: str, kind: int) -> None:
+    heads: Any = node.attributes["num_heads"]
+    divided = [patch.add("Reshape", x, patch.integers(0, 0, heads, -1)) for x in (q, k, v)]
+    queries = patch.add("Transpose", divided[0], perm=(0, 2, 1, 3))
+    keys = patch.add("Transpose", divided[1], perm=(0, 2, 3, 1))
+    values = patch.add("Transpose", divided[2], perm=(0, 2, 1, 3))
+    scale: Any = node.attributes.get("scale", 0.0)
+    factor = patch.scalar(scale) if scale else _head_scale(patch, divided[0])
+    scores = patch.add("Mul", patch.add("MatMul", queries, keys), factor)
+    if bias:
+        scores = patch.add("Add", scores, bias)
+    if mask:
+        scores = add_mask(patch, node, scores, mask, kind)
+    if node.attributes.get("unidirectional"):
+        scores = add_causal(patch, scores)
+    mixed = patch.add("MatMul", patch.add("Softmax", scores, axis=-1), values)
+    merged = patch.add("Transpose", mixed, perm=(0, 2, 1, 3))
+    patch.add("Reshape", merged, patch.integers(0, 0, -1), output=node.outputs[0])
+
+
+def _head_scale(patch: NodeBuilder, divided: str) -> str:
+    """Add 1 / sqrt(head width) as shape arithmetic, because the width is not known yet."""
+    width = patch.add("Gather", patch.add("Shape", divided), patch.integers(3), axis=0)
+    return patch.add("Reciprocal", patch.add("Sqrt", patch.add("Cast", width, to=1)))
+
+
+def _rule(attempt: Attempt, *op_types: str) -> list[Rewrite]:
+    def checked(editor: Editor, node: Node) -> str | None:
+        try:
+            return attempt(editor, node)
+        except (IndexError, KeyError, TypeError, ValueError):  # ONNX's checker does not know these operators
+            return "its inputs or attributes are not those of the operator"
+
+    return [Rewrite(operators=(f"com.microsoft::{name}",), attempt=checked, result=name) for name in op_types]
+
+
+REWRITES: tuple[Rewrite, ...] = (
+    *_rule(_fused_conv, "FusedConv"),
+    *_rule(_channels_last_conv, "NhwcConv", "NhwcFusedConv"),
+    *_rule(_fused_gemm, "FusedGemm"),
+    *_rule(_fused_matmul, "FusedMatMul", "TransposeMatMul"),
+    *_rule(_gelu, "Gelu", "BiasGelu", "FastGelu"),
+    *_rule(_quick_gelu, "QuickGelu"),
+    *_rule(_bias_dropout, "BiasDropout"),
+    *_rule(_bias_softmax, "BiasSoftmax"),
+    *_rule(_skip_normalisation, "SkipLayerNormalization", "SkipSimplifiedLayerNormalization"),
+    *_rule(_embed, "EmbedLayerNormalization"),
+    *_rule(_simplified_normalisation, "SimplifiedLayerNormalization"),
+    *_rule(_early_normalisation, "LayerNormalization"),
+    Rewrite(
+        operators=("SimplifiedLayerNormalization",),
+        attempt=_simplified_normalisation,
+        result="SimplifiedLayerNormalization",
+    ),
+    Rewrite(operators=("LayerNormalization",), attempt=_early_normalisation),
+    Rewrite(  # 21 is the first version with integers of 16 bits, for which ONNX Runtime has its own operators
+        operators=("com.microsoft::QuantizeLinear", "com.microsoft::DequantizeLinear"), attempt=_as_standard(21)
+    ),
+    *_rule(_as_standard(14), "Trilu"),
+    *_rule(_as_standard(13), "Pad"),
+    *_rule(_attention, "Attention"),
+    *_rule(_multi_head_attention, "MultiHeadAttention"),
+)
+"""One rewrite per operator; operators of ONNX Runtime that are not here stay, and conversion refuses them by name."""

@@ -1,0 +1,382 @@
+"""Integer arithmetic written as that of floats between quantise and dequantise nodes, which it is short for.
+
+    QLinearConv (x, w)  ->  x - DequantizeLinear - Conv - QuantizeLinear          (w dequantised, too)
+
+is how quantisers write it themselves where they are asked for the QDQ format, and what ONNX Runtime fuses back. One
+form means one way on: `quantization` takes the pairs out for scoring, and where they
+stay, the graph computes what the file does, but for the rounding of sums. Dynamic quantisation keeps its scales in
+tensors:
+
+    DynamicQuantizeLinear (x) - ConvInteger - Cast - Mul (scale of x, scale of w)   ->   the same form
+
+Weights of a few bits that only one operator can read (MatMulNBits) become floats at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from aznas_onnx.graph.ir.graph import Array, Constant, Node
+from aznas_onnx.graph.rewrite.decompose.packed_weights import PACKED, floats
+from aznas_onnx.graph.rewrite.editor import Editor
+from aznas_onnx.graph.rewrite.node_builder import NodeBuilder
+from aznas_onnx.graph.rewrite.rule import Rewrite
+
+__all__ = ["REWRITES"]
+
+_TO_CHANNELS_FIRST, _TO_CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
+_MOVES = ("Flatten", "Identity", "MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
+# Attributes that only say how the integer operator computes.
+_INTEGER_ATTRIBUTES = frozenset(("channels_last", "opset"))
+
+
+def _dequantised(patch: NodeBuilder, name: str, scale: str, zero: str = "", *, axis: int | None = None) -> str:
+    """Add the floats that integers stand for; `axis` is that of their scales where there are several."""
+    operands = (name, scale, zero) if zero else (name, scale)
+    return patch.add("DequantizeLinear", *operands, attributes={} if axis is None else {"axis": axis})
+
+
+def _quantised(patch: NodeBuilder, node: Node, result: str, scale: str, zero: str) -> None:
+    """Add the rounding to what a node puts out."""
+    patch.add("QuantizeLinear", result, scale, *((zero,) if zero else ()), output=node.outputs[0])
+
+
+def _real(editor: Editor, node: Node) -> str:
+    """Return a name for the float that a node's integers stand for: it says nothing of an activation behind it."""
+    return editor.unique(f"{node.outputs[0]}/real")
+
+
+def _attributes(node: Node) -> dict[str, Any]:
+    return {key: value for key, value in node.attributes.items() if key not in _INTEGER_ATTRIBUTES}
+
+
+def _bias(editor: Editor, patch: NodeBuilder, bias: str, x_scale: str, w_scale: str) -> str:
+    """Add the floats of a bias, whose scale is the product of those of samples and weight."""
+    return _dequantised(patch, bias, _multiplied(editor, patch, x_scale, w_scale), axis=0)
+
+
+def _multiplied(editor: Editor, patch: NodeBuilder, *scales: str) -> str:
+    """Return the product of scales: a vector where there is one for each channel."""
+    constants = [editor.constant(scale) for scale in scales]
+    if len(scales) == 1 and (constants[0] is None or len(constants[0].shape) < 2):
+        return scales[0]
+    if any(constant is None or constant.read is None for constant in constants):
+        product = scales[0]
+        for scale in scales[1:]:
+            product = patch.add("Mul", product, scale)
+        return product
+    known = [constant for constant in constants if constant is not None]
+    channels = max(constant.elements for constant in known)
+
+    def read() -> Array:
+        parts = [constant.read().reshape(-1) for constant in known if constant.read is not None]
+        return np.broadcast_to(math.prod(parts[1:], start=parts[0]), (channels,)).reshape(shape)
+
+    shape = (channels,) if channels > 1 else ()
+    constant = Constant(shape=shape, dtype=known[0].dtype, read=read)
+    return editor.add_constant(constant, f"{scales[-1]}/product")
+
+
+def _convolution(editor: Editor, node: Node) -> str | None:
+    x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero = node.inputs[:8]
+    patch = NodeBuilder(editor, node)
+    last = bool(node.attributes.get("channels_last"))
+    floats = _dequantised(patch, x, x_scale, x_zero)
+    if last:
+        floats = patch.add("Transpose", floats, perm=_TO_CHANNELS_FIRST)
+    operands = [floats, _dequantised(patch, w, w_scale, w_zero, axis=0)]
+    if node.input(8):
+        operands.append(_bias(editor, patch, node.inputs[8], x_scale, w_scale))
+    real = _real(editor, node)
+    patch.add("Conv", *operands, name=node.name, version=11, output=real, attributes=_attributes(node))
+    if last:
+        real = patch.add("Transpose", real, perm=_TO_CHANNELS_LAST)
+    _quantised(patch, node, real, y_scale, y_zero)
+    patch.apply()
+    return None
+
+
+def _product(editor: Editor, node: Node) -> str | None:
+    a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero = node.inputs[:8]
+    patch = NodeBuilder(editor, node)
+    operands = (_dequantised(patch, a, a_scale, a_zero, axis=-2), _dequantised(patch, b, b_scale, b_zero, axis=-1))
+    _quantised(patch, node, patch.add("MatMul", *operands, name=node.name, output=_real(editor, node)), y_scale, y_zero)
+    patch.apply()
+    return None
+
+
+def _gemm(editor: Editor, node: Node) -> str | None:
+    a, a_scale, a_zero, b, b_scale, b_zero = node.inputs[:6]
+    patch = NodeBuilder(editor, node)
+    axis = 0 if node.attributes.get("transB") else 1
+    operands = [_dequantised(patch, a, a_scale, a_zero), _dequantised(patch, b, b_scale, b_zero, axis=axis)]
+    if node.input(6):
+        operands.append(_bias(editor, patch, node.inputs[6], a_scale, b_scale))
+    scale = node.input(7)
+    output = _real(editor, node) if scale else node.outputs[0]
+    result = patch.add("Gemm", *operands, name=node.name, output=output, attributes=_attributes(node))
+    if scale:
+        _quantised(patch, node, result, scale, node.input(8))
+    patch.apply()
+    return None
+
+
+def _of_two(op_type: str) -> Callable[[Editor, Node], str | None]:
+    """Return an attempt for an elementwise operator of two tensors."""
+
+    def attempt(editor: Editor, node: Node) -> str | None:
+        patch = NodeBuilder(editor, node)
+        operands = (_dequantised(patch, *node.inputs[0:3]), _dequantised(patch, *node.inputs[3:6]))
+        result = patch.add(op_type, *operands, name=node.name, output=_real(editor, node))
+        _quantised(patch, node, result, node.inputs[6], node.input(7))
+        patch.apply()
+        return None
+
+    return attempt
+
+
+def _of_one(op_type: str, version: int = 0) -> Callable[[Editor, Node], str | None]:
+    """Return an attempt for an operator of one tensor, which may have its channels last."""
+
+    def attempt(editor: Editor, node: Node) -> str | None:
+        patch = NodeBuilder(editor, node)
+        last = bool(node.attributes.get("channels_last"))
+        x = _dequantised(patch, *node.inputs[:3])
+        if last:
+            x = patch.add("Transpose", x, perm=_TO_CHANNELS_FIRST)
+        opset: Any = node.attributes.get("opset", 0)
+        x = patch.add(op_type, x, name=node.name, version=version or opset, attributes=_attributes(node))
+        if last:
+            x = patch.add("Transpose", x, perm=_TO_CHANNELS_LAST)
+        _quantised(patch, node, x, node.inputs[3], node.input(4))
+        patch.apply()
+        return None
+
+    return attempt
+
+
+def _concatenation(editor: Editor, node: Node) -> str | None:
+    patch = NodeBuilder(editor, node)
+    parts = [_dequantised(patch, *node.inputs[at : at + 3]) for at in range(2, len(node.inputs), 3)]
+    joined = patch.add("Concat", *parts, name=node.name, attributes=_attributes(node))
+    _quantised(patch, node, joined, *node.inputs[:2])
+    patch.apply()
+    return None
+
+
+def _choice(editor: Editor, node: Node) -> str | None:
+    patch = NodeBuilder(editor, node)
+    parts = (_dequantised(patch, *node.inputs[1:4]), _dequantised(patch, *node.inputs[4:7]))
+    _quantised(patch, node, patch.add("Where", node.inputs[0], *parts, name=node.name), *node.inputs[7:9])
+    patch.apply()
+    return None
+
+
+def _channels_last_pool(editor: Editor, node: Node) -> str | None:
+    patch = NodeBuilder(editor, node)
+    x = patch.add("Transpose", node.inputs[0], perm=_TO_CHANNELS_FIRST)
+    x = patch.add("MaxPool", x, name=node.name, version=12, attributes=_attributes(node))
+    patch.add("Transpose", x, perm=_TO_CHANNELS_LAST, output=node.outputs[0])
+    patch.apply()
+    return None
+
+
+# --- Scales in tensors --------------------------------------------------------------------------------------------
+
+
+def _sum_of_products(editor: Editor, node: Node) -> str | None:
+    """ConvInteger and MatMulInteger, with the factors that make floats of their sums.
+
+    The factors may be multiplied one by one or all at once: whatever is left of their product without the scales of
+    what was quantised on the way is the scale of the weight.
+    """
+    scales = [_scale_of(editor, name) for name in node.inputs[:2]]
+    known = [scale for scale in scales if scale is not None]
+    if not known:
+        return "nothing says what its operands were quantised with"
+    end = editor.sole_reader(node.outputs[0])
+    if end is None or not end.is_op("Cast"):
+        return "its sums are read as integers"
+    factors: list[str] = []
+    missing = list(known)
+    while missing or (None in scales and not factors):
+        reader = editor.sole_reader(end.outputs[0])
+        if reader is None or not reader.is_op("Mul"):
+            break
+        other = next((name for name in reader.inputs if name != end.outputs[0]), "")
+        found = list(_factors(editor, other))
+        if not found or not all(name in missing or editor.constant(name) is not None for name in found):
+            break
+        for name in found:
+            if name in missing:
+                missing.remove(name)
+            else:
+                factors.append(name)
+        end = reader
+    if missing:
+        return "its sums are not multiplied by the scales of what it reads"
+    _write_floats(editor, node, end, scales, factors)
+    return None
+
+
+def _scale_of(editor: Editor, name: str) -> str | None:
+    """Return the scale that a tensor was quantised with by a node; None for a constant, or where nothing says it."""
+    producer = editor.producer(name)
+    while producer is not None and producer.is_op(*_MOVES, "Gather"):
+        for output in producer.outputs[:1]:  # rows of a table of integers, which others read as floats
+            for reader in editor.readers(output):
+                if reader.is_op("DequantizeLinear"):
+                    return reader.inputs[1]
+        producer = editor.producer(producer.inputs[0])
+    if producer is None:
+        return None
+    if producer.is_op("DynamicQuantizeLinear"):
+        return producer.outputs[1]
+    return producer.inputs[1] if producer.is_op("QuantizeLinear") else None
+
+
+def _factors(editor: Editor, name: str) -> Iterator[str]:
+    producer = editor.producer(name)
+    if producer is not None and producer.is_op("Mul"):
+        for operand in producer.inputs:
+            yield from _factors(editor, operand)
+    elif producer is not None and producer.is_op("Reshape", "Unsqueeze", "Identity"):
+        yield from _factors(editor, producer.inputs[0])
+    else:
+        yield name
+
+
+def _write_floats(editor: Editor, node: Node, end: Node, scales: Sequence[str | None], factors: Sequence[str]) -> None:
+    patch = NodeBuilder(editor, end)
+    own = _multiplied(editor, patch, *factors) if factors else patch.scalar(1.0)
+    is_convolution = node.op_type == "ConvInteger"
+    axis = 0 if is_convolution else -1
+    operands = [
+        _dequantised(patch, name, own if scale is None else scale, zero, axis=axis if scale is None else None)
+        for name, scale, zero in zip(node.inputs[:2], scales, (node.input(2), node.input(3)), strict=True)
+    ]
+    operator, version = ("Conv", 11) if is_convolution else ("MatMul", 0)
+    patch.add(operator, *operands, name=node.name, version=version, output=end.outputs[0], attributes=_attributes(node))
+    patch.apply()
+
+
+def _dynamic(editor: Editor, patch: NodeBuilder, x: str) -> str:
+    """Add the rounding of a tensor to 8 bits by its own range."""
+    names = tuple(editor.unique(f"{x}/{part}") for part in ("quantised", "scale", "zero"))
+    patch.add("DynamicQuantizeLinear", x, outputs=names)
+    return _dequantised(patch, *names)
+
+
+def _dynamic_product(editor: Editor, node: Node) -> str | None:
+    """DynamicQuantizeMatMul: floats in, floats out."""
+    patch = NodeBuilder(editor, node)
+    weight = _dequantised(patch, node.inputs[1], node.inputs[2], node.input(3), axis=-1)
+    bias = node.input(4)
+    x = _dynamic(editor, patch, node.inputs[0])
+    product = patch.add("MatMul", x, weight, name=node.name, output="" if bias else node.outputs[0])
+    if bias:
+        patch.add("Add", product, bias, output=node.outputs[0])
+    patch.apply()
+    return None
+
+
+def _product_to_float(editor: Editor, node: Node) -> str | None:
+    a, b, a_scale, b_scale = node.inputs[:4]
+    patch = NodeBuilder(editor, node)
+    operands = (
+        _dequantised(patch, a, a_scale, node.input(4)),
+        _dequantised(patch, b, b_scale, node.input(5), axis=-1),
+    )
+    bias = node.input(6)
+    product = patch.add("MatMul", *operands, name=node.name, output="" if bias else node.outputs[0])
+    if bias:
+        patch.add("Add", product, bias, output=node.outputs[0])
+    patch.apply()
+    return None
+
+
+def _attention(editor: Editor, node: Node) -> str | None:
+    """QAttention: Attention on integers, with a float result."""
+    x, w, bias, x_scale, w_scale, mask, x_zero, w_zero, past = (node.input(index) for index in range(9))
+    if past:
+        return "it has a past"
+    stored = editor.constant(w)
+    weight = None if stored is None else floats(editor, w, stored.shape, _by_columns, w, w_scale, w_zero)
+    if weight is None:
+        return "its weight is not constant"
+    patch = NodeBuilder(editor, node)
+    inputs = (_dequantised(patch, x, x_scale, x_zero), weight, bias, *((mask,) if mask else ()))
+    patch.extend(_float_form(node, "Attention", inputs))
+    patch.apply()
+    return None
+
+
+def _float_form(node: Node, op_type: str, inputs: tuple[str, ...]) -> Node:
+    """Return the com.microsoft operator on floats that takes the place of a node on integers."""
+    return replace(
+        node, op_type=op_type, domain="com.microsoft", inputs=inputs, attributes=MappingProxyType(_attributes(node))
+    )
+
+
+def _by_columns(stored: Array, scale: Array, zero: Array | None) -> Array:
+    """Return the floats of a matrix with one scale, or one for each column."""
+    return (stored.astype(np.float32) - (0.0 if zero is None else zero.astype(np.float32))) * scale
+
+
+def _embedding(editor: Editor, node: Node) -> str | None:
+    """QEmbedLayerNormalization: tables and vectors in 8 bits."""
+    patch = NodeBuilder(editor, node)
+    tables = [
+        _dequantised(patch, name, node.inputs[8 + at], node.input(13 + at)) if (name := node.input(2 + at)) else ""
+        for at in range(5)
+    ]
+    patch.extend(_float_form(node, "EmbedLayerNormalization", (*node.inputs[:2], *tables, node.input(7))))
+    patch.apply()
+    return None
+
+
+def _rule(operator: str, attempt: Callable[[Editor, Node], str | None]) -> Rewrite:
+    def checked(editor: Editor, node: Node) -> str | None:
+        try:
+            return attempt(editor, node)
+        except (IndexError, KeyError, TypeError, ValueError):  # ONNX's checker does not know most of these
+            return "its inputs or attributes are not those of the operator"
+
+    return Rewrite(operators=(operator,), attempt=checked, result=operator.rpartition("::")[2])
+
+
+_MICROSOFT: dict[str, Callable[[Editor, Node], str | None]] = {
+    "QLinearConv": _convolution,
+    "QLinearAdd": _of_two("Add"),
+    "QLinearMul": _of_two("Mul"),
+    "QLinearSigmoid": _of_one("Sigmoid"),
+    "QLinearLeakyRelu": _of_one("LeakyRelu"),
+    "QLinearSoftmax": _of_one("Softmax"),
+    "QLinearReduceMean": _of_one("ReduceMean", 11),
+    "QLinearAveragePool": _of_one("AveragePool", 11),
+    "QLinearGlobalAveragePool": _of_one("GlobalAveragePool"),
+    "QLinearConcat": _concatenation,
+    "QLinearWhere": _choice,
+    "QGemm": _gemm,
+    "NhwcMaxPool": _channels_last_pool,
+    "MatMulIntegerToFloat": _product_to_float,
+    "DynamicQuantizeMatMul": _dynamic_product,
+    "QAttention": _attention,
+    "QEmbedLayerNormalization": _embedding,
+    **PACKED,
+}
+
+REWRITES: tuple[Rewrite, ...] = (
+    _rule("QLinearConv", _convolution),
+    _rule("QLinearMatMul", _product),
+    _rule("ConvInteger", _sum_of_products),
+    _rule("MatMulInteger", _sum_of_products),
+    *(_rule(f"com.microsoft::{name}", attempt) for name, attempt in _MICROSOFT.items()),
+)
+"""One rewrite per operator; one that declines says why its weights have no float form."""

@@ -1,0 +1,148 @@
+"""Operators of scikit-learn's pipelines (domain ai.onnx.ml), and one of TensorFlow's, written as standard ones.
+
+What standardises or completes the input stands for data that already is what a network is fed: samples are drawn as it
+makes them, so it is taken out. It stays where the file is to compute what it says.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from aznas_onnx.graph.ir.graph import Constant, Node
+from aznas_onnx.graph.rewrite.editor import Editor
+from aznas_onnx.graph.rewrite.node_builder import NodeBuilder
+from aznas_onnx.graph.rewrite.rule import Rewrite, plural
+
+__all__ = ["REWRITES", "strip_preprocessing"]
+
+_ML = "ai.onnx.ml::"
+_ENDINGS = {"NONE": "Identity", "SOFTMAX": "Softmax", "LOGISTIC": "Sigmoid"}
+_STANDARDISING = (f"{_ML}Scaler", f"{_ML}Imputer")
+
+
+def strip_preprocessing(editor: Editor) -> tuple[str, ...]:
+    """Take out what standardises or completes the input; return what was done in words for the user."""
+    steps = 0
+    for node in editor.nodes(*_STANDARDISING):
+        editor.substitute(node, node.inputs[0])
+        steps += 1
+    return (f"{plural(steps, 'step')} of preprocessing taken out: samples are drawn as standardised",) if steps else ()
+
+
+def _scaler(editor: Editor, node: Node) -> str | None:
+    patch = NodeBuilder(editor, node)
+    offset, scale = (_row(editor, node, name) for name in ("offset", "scale"))
+    if not offset or not scale:
+        return "it has no offset or no scale"
+    x = patch.add("Cast", node.inputs[0], to=1)
+    patch.add("Mul", patch.add("Sub", x, offset), scale, output=node.outputs[0])
+    patch.apply()
+    return None
+
+
+def _row(editor: Editor, node: Node, attribute: str) -> str:
+    numbers: Any = node.attributes.get(attribute, ())
+    return editor.add_array(np.array(numbers, dtype=np.float32), f"{node.name}/{attribute}") if numbers else ""
+
+
+def _imputer(editor: Editor, node: Node) -> str | None:
+    """Put numbers in the place of those that are missing; a missing one is no number unless it is named."""
+    numbers = _row(editor, node, "imputed_value_floats")
+    missing: Any = node.attributes.get("replaced_value_float", 0.0)
+    if not numbers:
+        return "it does not say what takes the place of missing numbers"
+    patch = NodeBuilder(editor, node)
+    x = node.inputs[0]
+    if np.isnan(missing):
+        is_missing = patch.add("IsNaN", x, version=13)
+    else:
+        is_missing = patch.add("Equal", x, patch.scalar(float(missing)), version=13)
+    patch.add("Where", is_missing, numbers, x, output=node.outputs[0])
+    patch.apply()
+    return None
+
+
+def _normalizer(editor: Editor, node: Node) -> str | None:
+    norm = node.attributes.get("norm", "MAX")
+    patch = NodeBuilder(editor, node)
+    x = node.inputs[0]
+    if norm == "MAX":
+        largest = patch.add("ReduceMax", x, patch.integers(-1), version=18, keepdims=1)
+        patch.add("Div", x, largest, output=node.outputs[0])
+    else:
+        patch.add("LpNormalization", x, version=1, output=node.outputs[0], axis=-1, p=1 if norm == "L1" else 2)
+    patch.apply()
+    return None
+
+
+def _binarizer(editor: Editor, node: Node) -> str | None:
+    patch = NodeBuilder(editor, node)
+    threshold: Any = node.attributes.get("threshold", 0.0)
+    above = patch.add("Greater", node.inputs[0], patch.scalar(float(threshold)))
+    patch.add("Cast", above, to=1, output=node.outputs[0])
+    patch.apply()
+    return None
+
+
+def _linear(editor: Editor, node: Node) -> str | None:
+    """LinearRegressor and LinearClassifier: a layer whose weights are attributes; the classifier has labels, too."""
+    attributes: Any = node.attributes
+    has_labels = node.op_type == "LinearClassifier"
+    weights = np.array(attributes.get("coefficients", ()), dtype=np.float32)
+    rows = len(attributes.get("intercepts", ())) or int(attributes.get("targets", 1))
+    ending = _ENDINGS.get(attributes.get("post_transform", "NONE"))
+    scores = node.outputs[1] if has_labels and len(node.outputs) > 1 else node.outputs[0]
+    if not weights.size or weights.size % rows or ending is None or (has_labels and (rows < 2 or not scores)):
+        return "it has a form that no network ends in"
+    patch = NodeBuilder(editor, node)
+    bias = np.array(attributes.get("intercepts", (0.0,) * rows), dtype=np.float32)
+    operands = [
+        editor.add_constant(Constant.of(weights.reshape(rows, -1)), f"{node.name}/coefficients"),
+        editor.add_constant(Constant.of(bias), f"{node.name}/intercepts"),
+    ]
+    raw = patch.add("Gemm", node.inputs[0], *operands, name=node.name, transB=1)
+    patch.add(ending, raw, output=scores)
+    if has_labels and node.outputs[0]:
+        patch.add("ArgMax", raw, version=13, output=node.outputs[0], axis=1, keepdims=0)
+    patch.apply()
+    return None
+
+
+def _feature_vectorizer(editor: Editor, node: Node) -> str | None:
+    patch = NodeBuilder(editor, node)
+    patch.add("Concat", *node.inputs, axis=-1, output=node.outputs[0])
+    patch.apply()
+    return None
+
+
+def _array_feature_extractor(editor: Editor, node: Node) -> str | None:
+    """Columns of a table; looking up labels, which are a constant, is left alone."""
+    if editor.constant(node.inputs[0]) is not None:
+        return None
+    patch = NodeBuilder(editor, node)
+    columns = patch.add("Reshape", node.inputs[1], patch.integers(-1))
+    patch.add("Gather", node.inputs[0], columns, axis=-1, output=node.outputs[0])
+    patch.apply()
+    return None
+
+
+def _erfc(editor: Editor, node: Node) -> str | None:
+    """TensorFlow's own, which tf2onnx leaves as it is: Keras writes an exact GELU with it."""
+    patch = NodeBuilder(editor, node)
+    patch.add("Sub", patch.scalar(1.0), patch.add("Erf", node.inputs[0], version=13), output=node.outputs[0])
+    patch.apply()
+    return None
+
+
+REWRITES = (
+    Rewrite(operators=("Erfc",), attempt=_erfc, result="Erfc"),
+    Rewrite(operators=(f"{_ML}Scaler",), attempt=_scaler, result="Scaler"),
+    Rewrite(operators=(f"{_ML}Imputer",), attempt=_imputer, result="Imputer"),
+    Rewrite(operators=(f"{_ML}Normalizer",), attempt=_normalizer, result="Normalizer"),
+    Rewrite(operators=(f"{_ML}Binarizer",), attempt=_binarizer, result="Binarizer"),
+    Rewrite(operators=(f"{_ML}LinearRegressor", f"{_ML}LinearClassifier"), attempt=_linear, result="linear layer"),
+    Rewrite(operators=(f"{_ML}FeatureVectorizer",), attempt=_feature_vectorizer, result="FeatureVectorizer"),
+    Rewrite(operators=(f"{_ML}ArrayFeatureExtractor",), attempt=_array_feature_extractor),
+)

@@ -1,0 +1,95 @@
+"""The nodes that take the place of one, in the making."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from aznas_onnx.graph.ir.graph import Node
+from aznas_onnx.graph.rewrite.editor import Editor
+
+__all__ = ["VERSIONS", "NodeBuilder"]
+
+VERSIONS: Mapping[str, int] = MappingProxyType(
+    {
+        "Add": 14, "BatchNormalization": 15, "Cast": 19, "Clip": 13, "Concat": 13,
+        "DequantizeLinear": 21, "Div": 14, "DynamicQuantizeLinear": 11, "Einsum": 12,
+        "Expand": 13, "Flatten": 13, "Gather": 13, "Gelu": 20, "Gemm": 13, "GlobalAveragePool": 1, "Greater": 13,
+        "GroupNormalization": 21, "HardSigmoid": 6, "HardSwish": 14, "Identity": 16,
+        "InstanceNormalization": 6, "LayerNormalization": 17,
+        "LeakyRelu": 16, "MatMul": 13, "Mish": 18, "Mul": 14, "Pow": 13,
+        "QuantizeLinear": 21, "RMSNormalization": 23, "Range": 11,
+        "Reciprocal": 13, "ReduceMean": 18, "ReduceSum": 13, "Relu": 14, "Reshape": 14, "Shape": 15, "Sigmoid": 13,
+        "Slice": 13, "Softmax": 13, "Split": 13, "Sqrt": 13, "Squeeze": 13, "Sub": 14, "Swish": 24, "Tanh": 13,
+        "Transpose": 13, "Unsqueeze": 13, "Where": 16,
+    }
+)  # fmt: skip
+"""The opset version that new nodes are written at: each the oldest that can say what rewrites say."""
+
+
+class NodeBuilder:
+    """The nodes that take the place of one node, in the making."""
+
+    def __init__(self, editor: Editor, node: Node) -> None:
+        self._editor = editor
+        self.node = node
+        self.nodes: list[Node] = []
+
+    def add(
+        self,
+        op_type: str,
+        *inputs: str,
+        output: str = "",
+        outputs: tuple[str, ...] = (),
+        name: str = "",
+        version: int = 0,
+        attributes: Mapping[str, Any] = MappingProxyType({}),
+        **more: Any,
+    ) -> str:
+        """Add a node of the standard domain and return its (first) output.
+
+        Parameters
+        ----------
+        output, outputs
+            Name of its output, or names of all; a new one is made up where both are empty.
+        name
+            Of the node, where it carries on the work of a node of that name.
+        version
+            Opset version that gives the node its meaning; :data:`VERSIONS` says it for the usual ones.
+        attributes, more
+            Its attributes.
+        """
+        name = name or self._editor.unique(f"{self.node.name}/{op_type}")
+        node = Node(
+            op_type=op_type,
+            version=version or VERSIONS[op_type],
+            name=name,
+            inputs=inputs,
+            outputs=outputs or (output or self._editor.unique(f"{name}:0"),),
+            attributes=MappingProxyType({**attributes, **more}),
+        )
+        self.nodes.append(node)
+        return node.outputs[0]
+
+    def extend(self, *nodes: Node) -> None:
+        """Add nodes that are made already."""
+        self.nodes.extend(nodes)
+
+    def integers(self, *values: int) -> str:
+        """Add an int64 vector."""
+        return self._editor.add_integers(values, f"{self.node.name}/shape")
+
+    def scalar(self, value: float) -> str:
+        """Add a float scalar."""
+        return self._editor.add_array(np.array(value, dtype=np.float32), f"{self.node.name}/scalar")
+
+    def apply(self) -> None:
+        """Put the nodes in the place of the node."""
+        self._editor.replace(self.node, *self.nodes)
+
+    def insert(self) -> None:
+        """Put the nodes in front of the node, which stays."""
+        self._editor.insert(self.node, *self.nodes)

@@ -1,0 +1,1 @@
+"""Rules that put back the batch normalisation that an exporter folded."""

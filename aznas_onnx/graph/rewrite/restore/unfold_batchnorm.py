@@ -1,0 +1,218 @@
+"""Batch normalisation put back where an exporter folded it into the layer before it.
+
+Folding keeps what a trained network computes. Scoring draws new weights, and a network without its normalisation is
+another architecture, so the operator comes back: with scale 1, the folded bias as its shift, and statistics that
+make it the identity otherwise. What the graph computes is therefore unchanged here too.
+
+Which convolutions were normalised is decided in this order:
+
+1. A convolution that is followed by a normalisation was not folded.
+2. Names: the marks that exporters leave on what they fold, then names that a framework gives genuine biases
+   (:mod:`aznas_onnx.graph.rewrite.restore.folded_bn_names`).
+3. A layer that a factor was multiplied into (a layer scale) lost its names to that. It is taken for folded where other
+   layers bear the marks of folding and no bias is genuine.
+
+Any other convolution with a bias stays as it is: what folding leaves is what a network without normalisation has. Where
+nothing in the graph speaks for the one or the other, the user reads of the doubt.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from aznas_onnx.graph.constants.provenance import NORMALISATIONS, SIGNATURE_KEY, Provenance
+from aznas_onnx.graph.ir.graph import Constant, Node
+from aznas_onnx.graph.rewrite.canonical.per_channel import combined
+from aznas_onnx.graph.rewrite.editor import Editor
+from aznas_onnx.graph.rewrite.restore.batchnorm import EPSILON, add_batch_normalisation
+from aznas_onnx.graph.rewrite.restore.folded_bn_names import Names, folded_by, holds_factor, is_genuine, is_number, root
+from aznas_onnx.graph.rewrite.rule import plural
+
+__all__ = ["unfold_batch_normalisation"]
+
+_MOVES_DATA = frozenset("Transpose Reshape Flatten Squeeze Unsqueeze Identity".split())
+_WEIGHTED = frozenset("Conv ConvTranspose Gemm MatMul".split())
+_FEW_BIASES = 32  # that tell even numbers from others
+_ASSUMED = "taken for folded like others; a factor multiplied into them took their names"
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """A weighted node with constant weights, and what the file calls them."""
+
+    node: Node
+    names: Names
+    channels: int
+
+
+def unfold_batch_normalisation(editor: Editor, provenance: Provenance) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Put batch normalisation back; return what was done, and what remains in doubt, in words for the user."""
+    layers = list(_layers(editor))
+    numbers_are_computed = any(not is_number(layer.names.weight) for layer in layers)
+    by_name = [folded_by(layer.names, numbers_are_computed=numbers_are_computed) for layer in layers]
+    is_open = [not by and _may_be_folded(editor, layer) for layer, by in zip(layers, by_name, strict=True)]
+    silent = [layer for layer, unsaid in zip(layers, is_open, strict=True) if unsaid and not is_genuine(layer.names)]
+    has_genuine = len(silent) < sum(is_open)
+    keeps_normalisation = _keeps_normalisation(editor)
+    found = [(layer, by) for layer, by in zip(layers, by_name, strict=True) if by]
+    if found and not has_genuine and not keeps_normalisation:
+        found += [(layer, _ASSUMED) for layer in silent if holds_factor(layer.names)]
+        silent = [layer for layer in silent if not holds_factor(layer.names)]
+    restored: Counter[tuple[str, str]] = Counter()
+    found = [(layer, by) for layer, by in found if not _is_normalised(editor, layer.node)]
+    is_own = SIGNATURE_KEY not in editor.metadata and _are_as_drawn(editor, [layer for layer, _ in found])
+    for layer, by in found:
+        weight = editor.constant(layer.node.inputs[1])
+        if provenance.declares_scale(weight):
+            _restore(editor, layer, keeps_bias=is_own and _has_bias(editor, layer))
+        else:
+            _restore_plain(editor, layer, keeps_bias=bool(provenance.declares_bias(weight)))
+        restored["linear layer" if layer.names.is_linear else "convolution", by] += 1
+    speaks_against = keeps_normalisation or (has_genuine and not any(by_name))
+    in_doubt = 0 if speaks_against else sum(not _is_normalised(editor, layer.node) for layer in silent)
+    return _restored_in_words(restored), _doubt_in_words(in_doubt)
+
+
+def _restored_in_words(restored: Counter[tuple[str, str]]) -> tuple[str, ...]:
+    return tuple(
+        f"normalisation restored after {plural(count, kind)} ({by if by == _ASSUMED else f'folded by {by}'})"
+        for (kind, by), count in restored.items()
+    )
+
+
+def _doubt_in_words(count: int) -> tuple[str, ...]:
+    if not count:
+        return ()
+    return (
+        f"nothing in the file says whether batch normalisation was folded into {plural(count, 'convolution')} with "
+        "biases, so none was put back; if the network has it, export it with BatchNormalization operators",
+    )
+
+
+def _layers(editor: Editor) -> Iterator[_Layer]:
+    for node in editor.nodes("Conv", "ConvTranspose", "Gemm"):
+        weight = editor.constant(node.inputs[1])
+        bias = editor.constant(node.input(2))
+        if weight is None or (node.input(2) and bias is None):
+            continue
+        shares_bias = bias is not None and len(editor.readers(node.inputs[2])) > 1
+        names = Names(
+            node=node.name,
+            output=node.outputs[0],
+            weight=root(node.inputs[1], weight.sources),
+            bias="" if bias is None or shares_bias else root(node.inputs[2], bias.sources),
+            shares_bias=shares_bias,
+            is_linear=node.is_op("Gemm"),
+        )
+        yield _Layer(node, names, _channels(node, weight))
+
+
+def _channels(node: Node, weight: Constant) -> int:
+    if node.op_type == "Conv":
+        return weight.shape[0]
+    if node.op_type == "ConvTranspose":
+        group = node.attributes.get("group", 1)
+        assert isinstance(group, int)
+        return weight.shape[1] * group
+    return weight.shape[0] if node.attributes.get("transB") else weight.shape[1]
+
+
+def _keeps_normalisation(editor: Editor) -> bool:
+    """Whether the graph has normalisation operators in places where an exporter that folds leaves none."""
+    for node in editor.nodes(*NORMALISATIONS):
+        if not node.is_op("BatchNormalization"):
+            return True
+        before = editor.producer(node.inputs[0])
+        if before is not None and before.is_op("Conv") and editor.is_private(node.inputs[0]):
+            return True
+    return False
+
+
+def _is_normalised(editor: Editor, node: Node) -> bool:
+    """Whether a normalisation reads the output of a node, possibly after a change of layout."""
+    reader = editor.sole_reader(node.outputs[0])
+    while reader is not None and reader.is_op(*_MOVES_DATA):
+        reader = editor.sole_reader(reader.outputs[0])
+    return reader is not None and reader.is_op(*NORMALISATIONS)
+
+
+def _may_be_folded(editor: Editor, layer: _Layer) -> bool:
+    """Whether a layer is in a place where networks normalise: a convolution with a bias that makes a map for others."""
+    if not layer.node.is_op("Conv") or not layer.node.input(2):
+        return False
+    shape = editor.shape(layer.node.outputs[0])
+    is_map = shape is not None and any(size > 1 for size in shape[2:])  # squeeze-and-excite works on pooled vectors
+    return is_map and _feeds_a_layer(editor, layer.node)
+
+
+def _feeds_a_layer(editor: Editor, node: Node) -> bool:
+    """Whether anything with weights comes after a node; the classifier is never normalised."""
+    seen = {node}
+    pending = [node]
+    while pending:
+        for name in pending.pop().outputs:
+            for reader in editor.readers(name):
+                if reader.is_op(*_WEIGHTED) and editor.constant(reader.input(1)) is not None:
+                    return True
+                if reader not in seen:
+                    seen.add(reader)
+                    pending.append(reader)
+    return False
+
+
+def _has_bias(editor: Editor, layer: _Layer) -> bool:
+    """Whether a bias can be read, and is not zero throughout."""
+    bias = editor.array(layer.node.input(2))
+    return bias is not None and bool(bias.any())
+
+
+def _are_as_drawn(editor: Editor, layers: list[_Layer]) -> bool:
+    """Whether the biases are what PyTorch draws for layers: even between -1 and 1, times the root of the fan-in.
+
+    Then the network was never trained, its normalisation shifts nothing yet, and the biases are the layers' own. (The
+    measure is that of Kolmogorov and Smirnov, at one in a hundred.)
+    """
+    scaled = []
+    for layer in layers:
+        weight, bias = editor.constant(layer.node.inputs[1]), editor.array(layer.node.input(2))
+        if weight is not None and bias is not None and _has_bias(editor, layer):
+            scaled.append(np.abs(bias.reshape(-1)) * math.sqrt(math.prod(weight.shape[1:])))
+    values = np.sort(np.concatenate(scaled)) if scaled else np.empty(0)
+    if values.size < _FEW_BIASES or values[-1] > 1.0:
+        return False
+    even = np.arange(values.size + 1) / values.size
+    distance = max(np.abs(values - even[1:]).max(), np.abs(values - even[:-1]).max())
+    return bool(distance * math.sqrt(values.size) < 1.63)
+
+
+def _restore(editor: Editor, layer: _Layer, *, keeps_bias: bool) -> None:
+    folded = None if keeps_bias else editor.constant(layer.node.input(2))
+    # Each is a parameter of its own.
+    shift = None if folded is None else replace(folded, sources=frozenset(), storage=None)
+    output, plain = _unfolded(editor, layer, keeps_bias=keeps_bias)
+    add_batch_normalisation(editor, layer.node, output, channels=layer.channels, shift=shift, before=(plain,))
+
+
+def _restore_plain(editor: Editor, layer: _Layer, *, keeps_bias: bool) -> None:
+    """Put back a normalisation without scale and shift: what was folded is a bias of the layer, or a mean."""
+    folded = None if keeps_bias else editor.constant(layer.node.input(2))
+    zeros = Constant.of(np.zeros(layer.channels, dtype=np.float32))
+    mean = zeros if folded is None else replace(combined(np.negative, folded, folded), sources=frozenset())
+    variance = Constant.of(np.full(layer.channels, 1.0 - EPSILON, dtype=np.float32))
+    output, plain = _unfolded(editor, layer, keeps_bias=keeps_bias)
+    add_batch_normalisation(
+        editor, layer.node, output, channels=layer.channels, mean=mean, variance=variance, before=(plain,)
+    )
+
+
+def _unfolded(editor: Editor, layer: _Layer, *, keeps_bias: bool) -> tuple[str, Node]:
+    """Return a layer as it was before folding, and the name of what it makes."""
+    node = layer.node
+    output = editor.unique(f"{node.outputs[0]}/unfolded")
+    editor.assume(output, node.outputs[0])
+    return output, replace(node, inputs=node.inputs if keeps_bias else node.inputs[:2], outputs=(output,))

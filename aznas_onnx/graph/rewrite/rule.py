@@ -1,0 +1,56 @@
+"""What a rewrite is, and how a list of them is applied."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from aznas_onnx.graph.ir.graph import Node
+from aznas_onnx.graph.rewrite.editor import Editor
+
+__all__ = ["Attempt", "Rewrite", "apply", "counted", "plural"]
+
+Attempt = Callable[[Editor, Node], "str | None"]
+"""Rewrites what ends at the given node and returns None, or changes nothing and says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rewrite:
+    """One rewrite.
+
+    Attributes
+    ----------
+    operators
+        What the node can be that the pattern ends at; nothing else is looked at.
+    attempt
+        Applies the rewrite to one such node, or says why not.
+    result
+        What the user reads that was recognised ("Gelu"); empty for tidying that changes no meaning.
+    """
+
+    operators: tuple[str, ...]
+    attempt: Attempt
+    result: str = ""
+
+
+def apply(editor: Editor, rewrites: Sequence[Rewrite]) -> Counter[str]:
+    """Apply rewrites in their order, each to all nodes it may fit; return how often each result was made."""
+    made: Counter[str] = Counter()
+    for rewrite in rewrites:
+        for node in editor.nodes(*rewrite.operators):
+            if rewrite.attempt(editor, node) is None:
+                made[rewrite.result] += 1
+    return made
+
+
+def counted(made: Iterable[tuple[str, int]]) -> str:
+    """Say counts in words: ``12 Gelu and 25 LayerNormalization``."""
+    parts = [f"{count} {name}" for name, count in made if name and count]
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+def plural(count: int, noun: str) -> str:
+    """Say a count and its noun: ``1 tensor``, ``2 tensors``, ``2 zero biases``."""
+    ending = "" if count == 1 else "es" if noun.endswith("s") else "s"
+    return f"{count} {noun}{ending}"

@@ -1,0 +1,166 @@
+"""Infos at another batch size without another walk, where every node is known to keep the batch in front.
+
+A graph is looked at at several batch sizes: the file's own, one that no other axis has, the one that it is scored at.
+Most networks of images consist of operators that treat each sample by itself, and whose tensors have the batch as
+their axis 0. There, what is known at one batch size says what another walk would find: the same, with another axis 0.
+The rules below admit an operator only where that follows from its definition, whatever the batch; that two batch sizes
+agree would be no proof. Where they do not admit one, the graph is walked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+from aznas_onnx.graph.ir.graph import Graph, Node
+from aznas_onnx.graph.ir.tensor_info import TensorInfo, TensorInfos
+
+__all__ = ["rebatched"]
+
+
+def rebatched(
+    graph: Graph, known: TensorInfos, batch_size: int, input_shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, TensorInfo] | None:
+    """Return what a walk at another batch size would find out about the nodes' outputs.
+
+    Each admitted node has one.
+
+    Parameters
+    ----------
+    graph, known
+        A graph and what is known about it at some batch size.
+    batch_size, input_shapes
+        The other one, and the shapes of the inputs at it.
+
+    Returns
+    -------
+    dict or None
+        None where a node may mix samples, may have the batch elsewhere, or is not known to do neither.
+    """
+    tensors = _Tensors(graph, known)
+    for value in graph.inputs:
+        shape = known[value.name].shape
+        if not shape or shape[0] != known.batch_size or input_shapes[value.name] != (batch_size, *shape[1:]):
+            return None
+        tensors.batched.add(value.name)
+    found: dict[str, TensorInfo] = {}
+    moved: dict[TensorInfo, TensorInfo] = {}  # nodes share facts
+    for node in graph.nodes:
+        rule = _RULES.get(node.op_type) if node.is_standard else None
+        output = node.outputs[0] if len(node.outputs) == 1 else ""
+        if rule is None or not output or not rule(node, tensors):
+            return None
+        info = known[output]
+        if info not in moved:
+            if not info.shape or info.shape[0] != known.batch_size or info.value is not None:
+                return None
+            moved[info] = TensorInfo((batch_size, *info.shape[1:]), info.dtype)
+        found[output] = moved[info]
+        tensors.batched.add(output)
+    return found
+
+
+class _Tensors:
+    """What the rules ask: shapes, and which tensors have the batch in front. All others so far are constants."""
+
+    def __init__(self, graph: Graph, infos: TensorInfos) -> None:
+        self.batched: set[str] = set()
+        self._constants = graph.constants
+        self._facts = infos
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return (self._facts[name].shape or ()) if name else ()
+
+    def broadcasts(self, name: str, rank: int) -> bool:
+        """Whether an operand gives its elements to samples one by one, or the same to all, in a result of a rank."""
+        shape = self.shape(name)
+        if name in self.batched:
+            return len(shape) == rank
+        return name in self._constants and (len(shape) < rank or (len(shape) == rank and shape[0] == 1))
+
+    def target(self, name: str) -> list[int]:
+        """Return the target of a Reshape; empty where it is not a known constant."""
+        value = self._facts.value(name) if name in self._constants else None
+        return [] if value is None else value.reshape(-1).tolist()
+
+
+_Rule: TypeAlias = Callable[[Node, _Tensors], bool]
+
+
+def _sample_by_sample(node: Node, tensors: _Tensors) -> bool:
+    """Operators that apply constants to each sample of the first operand."""
+    return node.inputs[0] in tensors.batched and tensors.batched.isdisjoint(node.inputs[1:])
+
+
+def _elementwise(node: Node, tensors: _Tensors) -> bool:
+    """Arithmetic of tensors aligned from the right; old versions say by an attribute that they align otherwise."""
+    if node.attributes or tensors.batched.isdisjoint(node.inputs):
+        return False
+    rank = max(len(tensors.shape(name)) for name in node.inputs)
+    return all(tensors.broadcasts(name, rank) for name in node.inputs)
+
+
+def _behind_the_batch(default: int) -> _Rule:
+    """Operators along one axis, if that is not the batch; without the attribute it is `default`."""
+
+    def rule(node: Node, tensors: _Tensors) -> bool:
+        axis, rank = node.attributes.get("axis", default), len(tensors.shape(node.inputs[0]))
+        return isinstance(axis, int) and rank > 1 and axis % rank != 0 and _sample_by_sample(node, tensors)
+
+    return rule
+
+
+def _flatten(node: Node, tensors: _Tensors) -> bool:
+    return node.attributes.get("axis", 1) == 1 and _sample_by_sample(node, tensors)
+
+
+def _gemm(node: Node, tensors: _Tensors) -> bool:
+    bias = node.input(2)
+    fits = not bias or tensors.broadcasts(bias, 2)
+    return fits and not node.attributes.get("transA", 0) and _sample_by_sample(node, tensors)
+
+
+def _matmul(node: Node, tensors: _Tensors) -> bool:
+    left, right = node.inputs
+    rank = len(tensors.shape(left))
+    if right in tensors.batched:
+        return left in tensors.batched and rank == len(tensors.shape(right)) > 2
+    return len(tensors.shape(right)) == 2 <= rank and _sample_by_sample(node, tensors)
+
+
+def _transpose(node: Node, tensors: _Tensors) -> bool:
+    order = node.attributes.get("perm")
+    return isinstance(order, tuple) and order[:1] == (0,) and _sample_by_sample(node, tensors)
+
+
+def _reshape(node: Node, tensors: _Tensors) -> bool:
+    """A target that keeps axis 0, or leaves open what stands in front: the size of the batch, as the result says."""
+    target = tensors.target(node.input(1))
+    if target[:1] not in ([0], [-1]) or node.attributes.get("allowzero", 0):
+        return False
+    return 0 not in tensors.shape(node.inputs[0]) and _sample_by_sample(node, tensors)
+
+
+def _concat(node: Node, tensors: _Tensors) -> bool:
+    axis, rank = node.attributes.get("axis", 1), len(tensors.shape(node.inputs[0]))
+    return isinstance(axis, int) and tensors.batched.issuperset(node.inputs) and axis % rank != 0
+
+
+_RULES: Mapping[str, _Rule] = {
+    **dict.fromkeys("Add Div Mul Sub".split(), _elementwise),
+    **dict.fromkeys(
+        (
+            *"AveragePool BatchNormalization Conv GlobalAveragePool GlobalMaxPool MaxPool".split(),
+            *"Clip Elu Erf Exp Gelu HardSigmoid HardSwish LeakyRelu Mish Relu Sigmoid Softplus Sqrt Swish Tanh".split(),
+        ),
+        _sample_by_sample,
+    ),
+    "Concat": _concat,
+    "Flatten": _flatten,
+    "Gemm": _gemm,
+    "LayerNormalization": _behind_the_batch(-1),
+    "MatMul": _matmul,
+    "Reshape": _reshape,
+    "Softmax": _behind_the_batch(-1),
+    "Transpose": _transpose,
+}

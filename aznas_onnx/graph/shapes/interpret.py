@@ -1,0 +1,349 @@
+"""One walk over a graph: shapes of every tensor, values of small constants, control flow resolved.
+
+The walk takes the batch size as given and computes everything that follows from it, so that shape arithmetic
+(Shape, Gather, Concat, ...) turns into known values. Two walks at different batch sizes tell which constants
+depend on the batch; `folding` and `make_batch_dynamic` build on that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from aznas_onnx.errors import AznasError, ModelError, UnsupportedOperatorError
+from aznas_onnx.graph.ir.graph import Array, Constant, Graph, GraphInput, Node
+from aznas_onnx.graph.ir.tensor_info import TensorInfo, TensorInfos
+from aznas_onnx.graph.ir.tensors import MOST_AXES
+from aznas_onnx.graph.shapes.constant_evaluation import evaluate, is_affordable, is_cheap
+from aznas_onnx.graph.shapes.control_flow import Resolution, captured, resolve
+from aznas_onnx.graph.shapes.infos_at_batch import rebatched
+from aznas_onnx.graph.shapes.make_batch_dynamic import BatchRepair
+from aznas_onnx.graph.shapes.sequences import Sequences
+from aznas_onnx.graph.shapes.shape_inference import infer
+from aznas_onnx.limits import Limits, spend
+
+__all__ = ["interpret"]
+
+# Constants up to this size are looked at; integers (index tables) in full, floats only while they could be scalars,
+# scales or masks that decide what a node means.
+_SMALL_FLOAT_ELEMENTS = 4096
+_ELEMENTS_OF_WORK = 256  # that numpy computes while a name is looked up
+_REMEMBERED_BYTES = 32  # of all values, for each element that one may have: four of the largest in int64
+_SCALARS = 64  # values up to this size are always remembered: shape arithmetic is made of them
+_RANDOM = frozenset(
+    "RandomNormal RandomNormalLike RandomUniform RandomUniformLike Multinomial Bernoulli Dropout".split()
+)
+_SHAPES = frozenset(("Shape", "Size"))
+_CONTROL_FLOW = frozenset(("If", "Loop", "Scan"))
+_NOTHING = TensorInfo(None, np.dtype(np.float32))
+
+
+def interpret(
+    graph: Graph,
+    batch_size: int,
+    input_shapes: Mapping[str, tuple[int, ...]],
+    limits: Limits,
+    reference: TensorInfos | None = None,
+    *,
+    repair: bool = False,
+    around: bool = False,
+    reached: dict[str, TensorInfo] | None = None,
+    copies: dict[str, int] | None = None,
+) -> tuple[Graph, TensorInfos]:
+    """Walk a graph at one batch size.
+
+    Parameters
+    ----------
+    graph
+        Any lowered graph.
+    batch_size
+        Recorded in the facts; it is `input_shapes` that carry it.
+    input_shapes
+        A complete shape for every graph input.
+    limits
+        Bounds on tensors and on unrolled nodes.
+    reference
+        What is known about `graph` at another batch size. Where all its nodes keep the batch in front, that says all
+        that a walk would.
+    repair
+        Repair nodes that have the batch size of `reference` baked in.
+    around
+        Go around a node that cannot be resolved, and mark it (:attr:`Node.unknown`), instead of refusing.
+    reached
+        Is given the facts as they are found, for a caller who asks how far a walk came that failed.
+    copies
+        Is given the tensors that a repair found to repeat one row for each sample, and along which axis.
+
+    Returns
+    -------
+    graph
+        The graph with control flow and sequences replaced by the nodes that run; `graph` itself where nothing was
+        changed. A sequence is no output of it, unless all are: then their tensors are.
+    infos
+        One fact per tensor.
+
+    Raises
+    ------
+    ModelError
+        If shapes do not fit, or control flow depends on data.
+    """
+    walk = _Walk(graph, limits, {} if reached is None else reached, around=around)
+    if reference is not None and repair:
+        walk.repair = BatchRepair(
+            reference, reference.batch_size, walk.infos, batch_size, walk.constants, {} if copies is None else copies
+        )
+    for graph_input in graph.inputs:
+        walk.take(graph_input, tuple(input_shapes[graph_input.name]))
+    if reference is None or not walk.follow(rebatched(graph, reference, batch_size, input_shapes)):
+        walk.visit_all(graph.nodes)
+    outputs = walk.outputs_of(graph)
+    missing = [name for name in outputs if name not in walk.infos]
+    if missing:
+        raise ModelError(f"output {missing[0]!r} of the graph is made by no node")
+    if not walk.changed:
+        return graph, TensorInfos(walk.infos, batch_size)
+    resolved = replace(graph, nodes=tuple(walk.nodes), constants=MappingProxyType(walk.constants), outputs=outputs)
+    return resolved, TensorInfos(walk.infos, batch_size)
+
+
+class _Walk:
+    def __init__(self, graph: Graph, limits: Limits, infos: dict[str, TensorInfo], *, around: bool) -> None:
+        self.constants: dict[str, Constant] = dict(graph.constants)
+        self.nodes: list[Node] = []
+        self.changed = False
+        self.repair: BatchRepair | None = None
+        self._limits = limits
+        self._unrolled = 0
+        self._remembered = 0
+        self.infos = infos
+        self._sequences = Sequences(self.infos)
+        self._around = around
+        self._doubtful: set[str] = set()  # tensors that follow from a node of which nothing is known
+        self._steered: set[str] = set()  # tensors that follow from a value that the user gives
+        self._shared: dict[Callable[[], Array] | None, TensorInfo] = {}
+        self._inferred: dict[tuple[object, ...], Sequence[TensorInfo]] = {}
+        self._admitted: set[TensorInfo] = set()
+        self._add_facts(self.constants)
+
+    def follow(self, infos: Mapping[str, TensorInfo] | None) -> bool:
+        """Take over what is known about all nodes' outputs; False, and nothing is done, where one must be refused."""
+        if infos is None or any(map(self.objection, dict.fromkeys(infos.values()))):
+            return False
+        self.infos.update(infos)
+        return True
+
+    def visit_all(self, nodes: Iterable[Node]) -> None:
+        for node in nodes:
+            self.visit(node)
+
+    def take(self, value: GraphInput, shape: tuple[int, ...]) -> None:
+        """Take an input of a shape; its value, too, where the user gives it."""
+        known = None if value.value is None else np.broadcast_to(value.value, shape)
+        info = TensorInfo(shape, value.dtype, known)
+        objection = self.objection(info)
+        if objection:
+            raise ModelError(f"input {value.name!r} is {objection}")
+        self.infos[value.name] = info
+        if known is not None:
+            self._steered.add(value.name)
+
+    def outputs_of(self, graph: Graph) -> tuple[str, ...]:
+        """Return the outputs that are tensors; where all are sequences, what these hold."""
+        tensors = tuple(name for name in graph.outputs if name not in self._sequences)
+        return tensors or tuple(dict.fromkeys(one for name in graph.outputs for one in self._sequences.elements(name)))
+
+    def visit(self, node: Node) -> None:
+        mark = len(self.nodes)
+        try:
+            self._visit(node)
+        except UnsupportedOperatorError as error:
+            if not self._around:
+                raise
+            del self.nodes[mark:]
+            self._go_around(node, str(error))
+
+    def _visit(self, node: Node) -> None:
+        if node.unknown:
+            self._go_around(node, node.unknown)
+            return
+        if node.op_type in _CONTROL_FLOW and not node.domain:
+            self._resolve(node)
+            return
+        held = self._sequences.resolve(node)
+        if held is not None:
+            self._take_over(node, held)
+            return
+        repair = None if self.repair is None else self.repair(node)
+        if repair is None:
+            self._keep(node)
+            return
+        self.changed = True
+        self._add_constants(repair.constants)
+        for replacement in repair.nodes:
+            self._keep(replacement)
+
+    def _go_around(self, node: Node, reason: str) -> None:
+        """Keep a node of which nothing is known, with all that its branches or body read as its operands."""
+        if not node.unknown:
+            self.changed = True
+            read = dict.fromkeys(captured(node))
+            operands = (*node.inputs, *(name for name in read if name in self.infos and name not in node.inputs))
+            node = replace(
+                node,
+                inputs=tuple(one for name in operands for one in self._sequences.elements(name)),
+                attributes=MappingProxyType({k: v for k, v in node.attributes.items() if not isinstance(v, Graph)}),
+                unknown=reason,
+            )
+        self.nodes.append(node)
+        for name in filter(None, node.outputs):
+            self.infos[name] = _NOTHING
+            self._doubtful.add(name)
+
+    def _resolve(self, node: Node) -> None:
+        missing = [name for name in node.inputs if name and name not in self.infos and name not in self._sequences]
+        if missing:
+            raise ModelError(f"node {node.name!r} ({node.operator}) reads {missing[0]!r}, which nothing makes")
+        for part in resolve(node, self.infos, self._limits.unrolled_nodes):
+            self._take_over(node, part)
+
+    def _take_over(self, node: Node, part: Resolution) -> None:
+        """Walk over nodes that run in place of a node."""
+        self.changed = True
+        self._unrolled += max(1, len(part.nodes) + len(part.constants) // 4)
+        if self._unrolled > self._limits.unrolled_nodes:
+            raise ModelError(
+                f"unrolling node {node.name!r} ({node.operator}) gives more than {self._limits.unrolled_nodes:,} "
+                "nodes; export the model with fewer turns of its loops, or without them"
+            )
+        self._add_constants(part.constants)
+        self.visit_all(part.nodes)
+
+    def _add_constants(self, constants: Mapping[str, Constant]) -> None:
+        self.constants.update(constants)
+        self._add_facts(constants)
+
+    def _add_facts(self, constants: Mapping[str, Constant]) -> None:
+        for name, constant in constants.items():
+            self.infos[name] = self._constant_fact(constant)
+
+    def _keep(self, node: Node) -> None:
+        spend(node, 1 + len(node.inputs) + len(node.outputs))
+        self.nodes.append(node)
+        for name, info in zip(node.outputs, self._known_outputs(node), strict=False):
+            if name:
+                if info not in self._admitted:
+                    self._admit(node, info)
+                self.infos[name] = info
+
+    def _admit(self, node: Node, info: TensorInfo) -> None:
+        objection = self.objection(info)
+        if objection:
+            raise ModelError(f"node {node.name!r} ({node.operator}) makes {objection}")
+        self._admitted.add(info)
+
+    def _known_outputs(self, node: Node) -> Sequence[TensorInfo]:
+        if not self._steered.isdisjoint(node.inputs):
+            self._steered.update(node.outputs)
+        if self._doubtful.isdisjoint(node.inputs):
+            return self._outputs(node)
+        self._doubtful.update(node.outputs)
+        try:
+            return self._outputs(node)
+        except ModelError:  # what is not known need not fit
+            return [_NOTHING] * len(node.outputs)
+
+    def _outputs(self, node: Node) -> Sequence[TensorInfo]:
+        try:
+            inputs = [self.infos[name] if name else None for name in node.inputs]
+        except KeyError as error:
+            raise ModelError(
+                f"node {node.name!r} ({node.operator}) reads {error.args[0]!r}, which nothing makes"
+            ) from error
+        first = inputs[0] if inputs else None
+        if node.op_type in _SHAPES and not node.domain and first is not None and first.shape is not None:
+            return [_known(_shape_value(node, first.shape))]
+        if node.op_type not in _RANDOM:
+            for info in inputs:
+                if info is not None and info.value is None:
+                    break
+            else:
+                computed = self._compute(node, inputs)
+                if computed is not None:
+                    return computed
+        return self._infer(node, inputs)
+
+    def _infer(self, node: Node, inputs: Sequence[TensorInfo | None]) -> Sequence[TensorInfo]:
+        """Infer the outputs of a node, once for all of one output that share its attributes and its very operands."""
+        if len(node.outputs) != 1:
+            return infer(node, inputs)
+        key = (node.op_type, node.domain, node.version, id(node.attributes), *inputs)  # the walk keeps its nodes
+        known = self._inferred.get(key)
+        if known is None:
+            known = self._inferred[key] = infer(node, inputs)
+        return known
+
+    def _compute(self, node: Node, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo] | None:
+        """Return the outputs of a node whose inputs are known, or None where that is too large or not possible."""
+        if node.op_type == "MatMul" and not self._steered.isdisjoint(node.inputs):
+            return None  # a layer on a value that the user gives is still a layer
+        if not is_affordable(node, inputs, self._limits.folded_elements):
+            return None
+        try:
+            arrays = evaluate(node, [None if info is None else info.value for info in inputs])
+        except AznasError:
+            infer(node, inputs)  # a better message, where the shapes are what does not fit
+            raise
+        spend(node, sum(array.size for array in arrays) // _ELEMENTS_OF_WORK)
+        return [
+            _known(array) if self._spend(array.size, array.dtype) else TensorInfo(array.shape, array.dtype)
+            for array in arrays
+        ]
+
+    def _spend(self, elements: int, dtype: np.dtype[Any]) -> bool:
+        """Whether a value of so many elements may be remembered; thousands of large ones may not."""
+        if elements > _SCALARS:
+            self._remembered += elements * dtype.itemsize
+        return elements <= _SCALARS or self._remembered <= _REMEMBERED_BYTES * self._limits.folded_elements
+
+    def _constant_fact(self, constant: Constant) -> TensorInfo:
+        """Return the fact of a constant: one for all that share their data, so that repeated layers read the same."""
+        known = self._shared.get(constant.read)
+        if known is not None and (known.value is None or self._spend(constant.elements, constant.dtype)):
+            return known
+        info = self._constant_fact_anew(constant)
+        if constant.read is not None:
+            self._shared[constant.read] = info
+        return info
+
+    def _constant_fact_anew(self, constant: Constant) -> TensorInfo:
+        limit = _SMALL_FLOAT_ELEMENTS if constant.is_float else self._limits.folded_elements
+        if constant.elements > limit or not is_cheap(constant) or not self._spend(constant.elements, constant.dtype):
+            return TensorInfo(constant.shape, constant.dtype)
+        assert constant.read is not None  # or it would not be cheap
+        return TensorInfo(constant.shape, constant.dtype, constant.read())
+
+    def objection(self, info: TensorInfo) -> str:
+        """Say what tensor this would be that no network has; nothing where one may have it."""
+        shape = info.shape or ()
+        if min(shape, default=0) < 0:
+            return f"a tensor of negative size {shape}"
+        if len(shape) > MOST_AXES:
+            return f"a tensor of {len(shape)} axes, but at most {MOST_AXES} can be computed with"
+        if info.elements > self._limits.tensor_elements:
+            return f"a tensor of shape {shape}, above the limit of {self._limits.tensor_elements:,} elements"
+        return ""
+
+
+def _shape_value(node: Node, shape: tuple[int, ...]) -> Array:
+    if node.op_type == "Size":
+        return np.array(np.prod(shape, dtype=np.int64), dtype=np.int64)
+    attributes: Mapping[str, Any] = node.attributes
+    return np.array(shape[attributes.get("start", 0) : attributes.get("end", len(shape))], dtype=np.int64)
+
+
+def _known(array: Array) -> TensorInfo:
+    return TensorInfo(tuple(array.shape), array.dtype, array)

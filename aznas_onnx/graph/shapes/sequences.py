@@ -1,0 +1,236 @@
+"""Sequences and optional values, which a walk replaces by the tensors that they hold.
+
+A sequence that is taken apart and put together at positions that are known is a way of writing Split, Concat and the
+names of tensors; only the latter run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from aznas_onnx.errors import ModelError, UnsupportedOperatorError
+from aznas_onnx.graph.ir.graph import Constant, Node
+from aznas_onnx.graph.ir.tensor_info import TensorInfo
+from aznas_onnx.graph.shapes.control_flow import Resolution, known_scalar, stack
+from aznas_onnx.limits import spend
+
+__all__ = ["Sequences"]
+
+_MOST_PIECES = 2**12
+_MOST_TENSORS = 2**20
+
+
+class Sequences:
+    """The sequences of a walk so far, each as the names of its tensors, and the optional values without content.
+
+    Parameters
+    ----------
+    infos
+        What is known of tensors, at any time of the walk; read, never written.
+    """
+
+    def __init__(self, infos: Mapping[str, TensorInfo]) -> None:
+        self._facts = infos
+        self._elements: dict[str, tuple[str, ...]] = {}
+        self._absent: set[str] = set()
+        self._count = 0
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._elements or name in self._absent
+
+    def elements(self, name: str) -> tuple[str, ...]:
+        """Return the tensors that a name stands for: those of a sequence, or itself."""
+        return () if name in self._absent else self._elements.get(name, (name,))
+
+    def resolve(self, node: Node) -> Resolution | None:
+        """Return the nodes that a node on sequences stands for, none where it only gives names; None for other nodes.
+
+        Raises
+        ------
+        UnsupportedOperatorError
+            If a position depends on data.
+        ModelError
+            If there is no such position.
+        """
+        if node.domain:
+            return None
+        rule = _RULES.get(node.op_type)
+        if rule is None:
+            if node.op_type != "Identity" or node.input(0) not in self:
+                return None
+            rule = _alias
+        result = Resolution()
+        rule(self, node, result)
+        return result
+
+    def _held(self, node: Node) -> tuple[str, ...]:
+        name = node.input(0)
+        if name not in self._elements:
+            raise UnsupportedOperatorError(
+                f"node {node.name!r} ({node.operator}): what the sequence {name!r} holds is not known"
+            )
+        return self._elements[name]
+
+    def _keep(self, node: Node, elements: tuple[str, ...]) -> None:
+        spend(node, len(elements))
+        self._count += len(elements)
+        if self._count > _MOST_TENSORS:
+            raise ModelError(
+                f"node {node.name!r} ({node.operator}): the sequences of the graph name more than {_MOST_TENSORS:,} "
+                "tensors; export the model without them"
+            )
+        self._elements[node.outputs[0]] = elements
+
+    def _position(self, node: Node, index: int, size: int, default: int) -> int:
+        """Return the position that input `index` names among `size`, counted from the end where it is negative."""
+        if not node.input(index):
+            return default
+        known = known_scalar(self._facts, node.input(index))
+        if known is None:
+            raise UnsupportedOperatorError(f"node {node.name!r} ({node.operator}): its position depends on data")
+        position = int(known)
+        last = size - 1 if default < size else size  # where one is inserted, that may be behind the last
+        if not -size <= position <= last:
+            raise ModelError(f"node {node.name!r} ({node.operator}) asks for position {position} of {size}")
+        return position + size if position < 0 else position
+
+    def _sizes(self, node: Node, length: int) -> list[int]:
+        """Return the sizes of the pieces that SplitToSequence makes of an axis."""
+        if not node.input(1):
+            return self._pieces(node, length, 1)
+        given = self._facts[node.input(1)].value
+        if given is None:
+            raise UnsupportedOperatorError(f"node {node.name!r} ({node.operator}): the sizes depend on data")
+        if given.ndim:
+            return [int(size) for size in given.reshape(-1)]
+        if given < 1:
+            raise ModelError(f"node {node.name!r} ({node.operator}) makes pieces of size {int(given)}")
+        return self._pieces(node, length, int(given))
+
+    def _pieces(self, node: Node, length: int, size: int) -> list[int]:
+        if length > size * _MOST_PIECES:
+            raise UnsupportedOperatorError(
+                f"node {node.name!r} ({node.operator}) makes more than {_MOST_PIECES:,} pieces"
+            )
+        return [min(size, length - begin) for begin in range(0, length, size)]
+
+
+_Rule: TypeAlias = Callable[[Sequences, Node, Resolution], None]
+
+
+def _alias(sequences: Sequences, node: Node, result: Resolution) -> None:
+    """Give a sequence, or an optional value, another name."""
+    name = node.input(0)
+    if name in sequences._elements:
+        sequences._keep(node, sequences._elements[name])
+    elif name in sequences._absent or not name:
+        sequences._absent.add(node.outputs[0])
+    else:
+        _rename(node, result, name)
+
+
+def _rename(node: Node, result: Resolution, name: str) -> None:
+    result.nodes.append(
+        Node(op_type="Identity", version=node.version, name=node.name, inputs=(name,), outputs=node.outputs[:1])
+    )
+
+
+def _split(sequences: Sequences, node: Node, result: Resolution) -> None:
+    name = node.input(0)
+    shape = sequences._facts[name].shape
+    axis: Any = node.attributes.get("axis", 0)
+    if shape is None:
+        raise UnsupportedOperatorError(f"node {node.name!r} ({node.operator}): the size of {name!r} depends on data")
+    if not -len(shape) <= axis < len(shape):
+        raise ModelError(f"node {node.name!r} ({node.operator}) splits axis {axis} of a tensor of shape {shape}")
+    sizes = sequences._sizes(node, shape[axis])
+    if not sizes:
+        raise ModelError(f"node {node.name!r} ({node.operator}) splits an axis without elements")
+    pieces = [f"{node.outputs[0]}/{index}" for index in range(len(sizes))]
+    split_name = f"{node.outputs[0]}/sizes"
+    result.constants[split_name] = Constant.of(np.array(sizes, dtype=np.int64))
+    result.nodes.append(
+        Node(op_type="Split", version=13, name=node.name, inputs=(name, split_name), outputs=tuple(pieces),
+             attributes=MappingProxyType({"axis": axis}))
+    )  # fmt: skip
+    if not node.input(1) and not node.attributes.get("keepdims", 1):
+        pieces = [_without_axis(node, result, piece, axis) for piece in pieces]
+    sequences._keep(node, tuple(pieces))
+
+
+def _without_axis(node: Node, result: Resolution, piece: str, axis: int) -> str:
+    output, axes = f"{piece}/squeezed", f"{piece}/axis"
+    result.constants[axes] = Constant.of(np.array([axis], dtype=np.int64))
+    result.nodes.append(Node(op_type="Squeeze", version=13, name=output, inputs=(piece, axes), outputs=(output,)))
+    return output
+
+
+def _at(sequences: Sequences, node: Node, result: Resolution) -> None:
+    held = sequences._held(node)
+    _rename(node, result, held[sequences._position(node, 1, len(held), 0)])
+
+
+def _construct(sequences: Sequences, node: Node, result: Resolution) -> None:
+    sequences._keep(node, tuple(filter(None, node.inputs)))
+
+
+def _insert(sequences: Sequences, node: Node, result: Resolution) -> None:
+    held = sequences._held(node)
+    position = sequences._position(node, 2, len(held), len(held))
+    sequences._keep(node, (*held[:position], node.inputs[1], *held[position:]))
+
+
+def _erase(sequences: Sequences, node: Node, result: Resolution) -> None:
+    held = sequences._held(node)
+    position = sequences._position(node, 1, len(held), len(held) - 1)
+    sequences._keep(node, (*held[:position], *held[position + 1 :]))
+
+
+def _length(sequences: Sequences, node: Node, result: Resolution) -> None:
+    result.constants[node.outputs[0]] = Constant.of(np.array(len(sequences._held(node)), dtype=np.int64))
+
+
+def _concat(sequences: Sequences, node: Node, result: Resolution) -> None:
+    held = sequences._held(node)
+    axis: Any = node.attributes.get("axis", 0)
+    if not held:
+        raise ModelError(f"node {node.name!r} ({node.operator}) joins a sequence that holds nothing")
+    if node.attributes.get("new_axis", 0):
+        _rename(node, result, stack(result, node, 0, list(held), axis))
+        return
+    result.nodes.append(
+        Node(op_type="Concat", version=node.version, name=node.name, inputs=held, outputs=node.outputs[:1],
+             attributes=MappingProxyType({"axis": axis}))
+    )  # fmt: skip
+
+
+def _has_element(sequences: Sequences, node: Node, result: Resolution) -> None:
+    is_there = bool(node.input(0)) and node.input(0) not in sequences._absent
+    result.constants[node.outputs[0]] = Constant.of(np.array(is_there))
+
+
+def _get_element(sequences: Sequences, node: Node, result: Resolution) -> None:
+    if node.input(0) in sequences._absent:
+        raise ModelError(
+            f"node {node.name!r} ({node.operator}) reads {node.input(0)!r}, an optional value that is absent"
+        )
+    _alias(sequences, node, result)
+
+
+_RULES: Mapping[str, _Rule] = {
+    "ConcatFromSequence": _concat,
+    "Optional": _alias,
+    "OptionalGetElement": _get_element,
+    "OptionalHasElement": _has_element,
+    "SequenceAt": _at,
+    "SequenceConstruct": _construct,
+    "SequenceEmpty": _construct,
+    "SequenceErase": _erase,
+    "SequenceInsert": _insert,
+    "SequenceLength": _length,
+    "SplitToSequence": _split,
+}

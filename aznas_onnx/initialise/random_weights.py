@@ -1,0 +1,74 @@
+"""The draw itself: constants as torch tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+
+from aznas_onnx.initialise.plan import TRUNCATED_AT, Distribution, Weight
+from aznas_onnx.initialise.streams import Stream, generator
+
+__all__ = ["WeightSource", "draw"]
+
+_UNREACHED = 10.0  # deviations: no normal number in float32 lies further out, and drawing without a cut is much faster
+
+
+class WeightSource:
+    """The weights of one network for one seed, drawn when they are asked for.
+
+    Asked twice for a name, it draws the same numbers again, so nothing needs to be kept.
+
+    Parameters
+    ----------
+    plan
+        From :func:`~aznas_onnx.initialise.plan_weights`.
+    seed
+        Together with a weight's place in the graph it determines the weight.
+    device
+        Where the tensors are made; always float32.
+    """
+
+    def __init__(self, plan: Mapping[str, Weight], seed: int, device: torch.device) -> None:
+        self._plan = plan
+        self._seed = seed
+        self._device = device
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._plan
+
+    def draw(self, name: str) -> torch.Tensor:
+        """Return a fresh tensor for a constant of the plan."""
+        weight = self._plan[name]
+        if not weight.is_shared_by_samples:
+            return self._draw(weight, weight.shape)
+        return self._draw(weight, (1, *weight.shape[1:])).expand(weight.shape)
+
+    def _draw(self, weight: Weight, shape: tuple[int, ...]) -> torch.Tensor:
+        if weight.law is Distribution.CONSTANT:
+            return torch.full(shape, weight.parameter, device=self._device)
+        source = generator(self._seed, Stream.WEIGHT, weight.index, self._device)
+        tensor = torch.empty(shape, device=self._device)
+        if weight.law is Distribution.NORMAL or (
+            weight.law is Distribution.TRUNCATED_NORMAL and weight.parameter * _UNREACHED <= TRUNCATED_AT
+        ):
+            return tensor.normal_(0.0, weight.parameter, generator=source)
+        if weight.law is Distribution.UNIFORM:
+            return tensor.uniform_(-weight.parameter, weight.parameter, generator=source)
+        return torch.nn.init.trunc_normal_(
+            tensor, std=weight.parameter, a=-TRUNCATED_AT, b=TRUNCATED_AT, generator=source
+        )  # in place, which needs no torch.no_grad(): it wants no derivative yet
+
+
+def draw(
+    plan: Mapping[str, Weight], *, seed: int, device: torch.device, names: Iterable[str] | None = None
+) -> dict[str, torch.Tensor]:
+    """Draw all weights of a plan, or those named.
+
+    Returns
+    -------
+    dict
+        float32 tensors on `device`.
+    """
+    source = WeightSource(plan, seed, device)
+    return {name: source.draw(name) for name in (plan if names is None else names)}

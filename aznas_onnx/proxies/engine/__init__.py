@@ -1,0 +1,1 @@
+"""The passes that proxies are measured by."""

@@ -1,0 +1,244 @@
+"""The shared pass: one forward and one backward run of a program, block by block. Imports torch.
+
+The published code runs the whole network with autograd on, keeps every activation, and then asks for each block's
+vector-Jacobian product. Each of those needs only the block's own input and output, so this pass does one block at a
+time and gives the same numbers:
+
+    f_0                    = stem(input)             nothing kept for a backward pass
+    f_1, g_1 = block 1, its vector-Jacobian product  then everything inside block 1 is freed
+    f_2, g_2 = block 2, ...
+
+A tensor that later blocks read is handed on detached: it was computed before f_{l-1} or beside it, so no gradient
+between f_l and f_{l-1} passes through it. Steps behind the last block are not run at all.
+
+Nothing in the loop waits for the device. Matrices stay there until the end (or until they take much memory); then
+their spectra are computed together, and one transfer brings all results to the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from aznas_onnx.blocks.types import Block
+from aznas_onnx.convert.program import Program, run_step
+from aznas_onnx.errors import ModelError
+from aznas_onnx.initialise import Stream, WeightSource, generator, rademacher
+from aznas_onnx.proxies.engine.block_statistics import BlockStatistics
+from aznas_onnx.proxies.engine.evidence import BlockEvidence
+from aznas_onnx.proxies.engine.stages import Stage, stages_of
+from aznas_onnx.timing import Clock
+
+__all__ = ["BlockPass", "Signs", "is_out_of_memory", "signs_of"]
+
+Tensor = torch.Tensor
+Signs = Callable[[int, Tensor], Tensor]
+"""From a block's index and output to the output gradient: signs, of the output's shape and memory order."""
+
+
+class BlockPass:
+    """A program divided into blocks, ready to be measured under any number of seeds.
+
+    Parameters
+    ----------
+    program
+        Its constants need no data where they are in `drawn`.
+    blocks
+        In dataflow order.
+    drawn
+        Names of the constants that are drawn anew for each seed.
+    debias
+        Whether to take the noise of few samples out of spectral norms; False is as published.
+    find_stand_ins
+        Names the blocks that share another's Jacobian (`representatives`); None to
+        measure each, as published.
+    clock
+        Told of the phases.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        blocks: Sequence[Block],
+        drawn: Collection[str] = (),
+        *,
+        debias: bool = False,
+        find_stand_ins: Callable[[Sequence[Stage]], Mapping[int, int]] | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._clock = clock or Clock(is_running=False)
+        self._debias = debias
+        self._blocks = tuple(blocks)
+        self._constants = {name: tensor for name, tensor in program.constants.items() if name not in drawn}
+        self._stages = stages_of(program, blocks, frozenset(drawn))
+        self.representatives = {} if find_stand_ins is None else find_stand_ins(self._stages)
+
+    def measure(
+        self, feeds: Mapping[str, Tensor], weights: WeightSource | None, signs: Signs | None
+    ) -> tuple[BlockEvidence, ...]:
+        """Run the pass.
+
+        Parameters
+        ----------
+        feeds
+            The graph's inputs, on the device.
+        weights
+            Draws the constants that were named; None where there are none.
+        signs
+            Makes the output gradients; None for a forward pass only.
+
+        Returns
+        -------
+        tuple of BlockEvidence
+            One for each block; equal seeds give equal numbers on one machine.
+        """
+        environment: dict[str, Tensor] = {**self._constants, **feeds}
+        measuring = BlockStatistics(debias=self._debias)
+        previous: Stage | None = None
+        for stage in self._stages:
+            if weights is not None:
+                with self._clock.phase("draw weights"):
+                    environment.update((name, weights.draw(name)) for name in stage.weights)
+            if previous is None or signs is None or stage.block.index in self.representatives:
+                with self._clock.phase("forward"):
+                    _run(stage, environment)
+            else:
+                _run_with_gradient(previous, stage, environment, signs, measuring, self._clock)
+            with self._clock.phase("second moments"):
+                measuring.add_features(stage.block, environment[stage.block.output])
+            for name in stage.dropped_last:
+                environment.pop(name, None)
+            previous = stage
+        with self._clock.phase("spectra"):
+            found = measuring.finish(self._blocks)
+        return found if signs is None else _shared(found, self._blocks, self.representatives)
+
+
+def _shared(
+    found: Sequence[BlockEvidence], blocks: Sequence[Block], representatives: Mapping[int, int]
+) -> tuple[BlockEvidence, ...]:
+    """Give blocks that were not measured the Jacobian of their stand-in."""
+    by_index = {block.index: evidence for block, evidence in zip(blocks, found, strict=True)}
+
+    def shared(block: Block, own: BlockEvidence) -> BlockEvidence:
+        other = by_index[representatives.get(block.index, block.index)]
+        return replace(own, sigma=other.sigma, is_identity=other.is_identity, unmeasured=other.unmeasured)
+
+    return tuple(map(shared, blocks, found)) if representatives else tuple(found)
+
+
+def signs_of(seed: int) -> Signs:
+    """Return the Rademacher output gradients of a seed."""
+
+    def make(index: int, output: Tensor) -> Tensor:
+        # Drawn in the output's own memory order, so that neither the backward pass nor the sums have to copy.
+        order = sorted(range(output.dim()), key=output.stride, reverse=True)
+        source = generator(seed, Stream.RADEMACHER, index, output.device)
+        drawn = rademacher(tuple(output.shape[axis] for axis in order), output.device, source)
+        return drawn.permute([order.index(axis) for axis in range(output.dim())])
+
+    return make
+
+
+_NO_MEMORY = ("can't allocate memory", "not enough memory")  # torch's own words, the latter on Windows
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed; on a CPU torch raises a plain RuntimeError for that."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return any(words in str(error) for words in _NO_MEMORY)
+
+
+@torch.no_grad()
+def _run(stage: Stage, environment: dict[str, Tensor]) -> None:
+    _run_steps(stage, environment)
+
+
+def _run_with_gradient(
+    previous: Stage,
+    stage: Stage,
+    environment: dict[str, Tensor],
+    signs: Signs,
+    measuring: BlockStatistics,
+    clock: Clock,
+) -> None:
+    """Run a stage, take its vector-Jacobian product, and free its autograd graph."""
+    block, source = stage.block, previous.block
+    if not stage.is_connected:
+        with clock.phase("forward"):
+            _run(stage, environment)
+        if stage.is_constant:
+            measuring.add_zero_gradient(block, environment[block.output].device)
+        else:
+            measuring.skip(block, f"block {block.name!r} does not depend on block {source.name!r}")
+        return
+    leaf = environment[source.output] = environment[source.output].detach().requires_grad_()
+    with torch.enable_grad(), clock.phase("forward"):
+        _run_steps(stage, environment)
+    output = environment[block.output]
+    with clock.phase("backward"):
+        g_out = _signs(signs, block, output)
+        g_in = _vector_jacobian_product(block, output, leaf, g_out) if output.requires_grad else None
+    for name in stage.handed_on:
+        environment[name] = environment[name].detach()
+    environment[block.output] = output = output.detach()
+    if g_in is None:
+        measuring.skip(block, f"block {block.name!r} has no derivative in the output of block {source.name!r}")
+    else:
+        with clock.phase("second moments"):
+            measuring.add_gradient(source, block, g_in, g_out)
+
+
+def _signs(signs: Signs, block: Block, output: Tensor) -> Tensor:
+    """Return the output gradient of a block; the same for one network wherever its files have the batch."""
+    if not block.batch_axis:
+        return signs(block.index, output)
+    return signs(block.index, output.movedim(block.batch_axis, 0).contiguous()).movedim(0, block.batch_axis)
+
+
+def _vector_jacobian_product(block: Block, output: Tensor, leaf: Tensor, g_out: Tensor) -> Tensor | None:
+    try:
+        with torch.enable_grad():
+            start = _Begin.apply(output, g_out)
+        return torch.autograd.grad(start, leaf, allow_unused=True)[0]
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
+        raise ModelError(f"block {block.name!r} cannot be differentiated: {_first_line(error)}") from error
+
+
+class _Begin(torch.autograd.Function):
+    """A scalar whose derivative is the given output gradient.
+
+    Giving it to ``torch.autograd.grad`` is the same, but to compare two shapes that imports sympy: half a second and
+    tens of megabytes in every process that scores.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, output: Tensor, g_out: Tensor) -> Tensor:
+        ctx.g_out = g_out
+        return output.new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, _: Tensor) -> tuple[Tensor, None]:
+        return ctx.g_out, None
+
+
+def _run_steps(stage: Stage, environment: dict[str, Tensor]) -> None:
+    for step, dropped in zip(stage.steps, stage.dropped, strict=True):
+        try:
+            run_step(step, environment)
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+            raise ModelError(f"node {step.node!r} cannot be run: {_first_line(error)}") from error
+        for name in dropped:
+            environment.pop(name, None)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

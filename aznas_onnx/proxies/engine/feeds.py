@@ -1,0 +1,80 @@
+"""The inputs of a network for one seed. Imports torch."""
+
+from __future__ import annotations
+
+import torch
+
+from aznas_onnx.graph import Model
+from aznas_onnx.initialise import Stream, generator, neutral_inputs
+
+__all__ = ["FeedSource"]
+
+Tensor = torch.Tensor
+
+
+class FeedSource:
+    """Draws what a graph's inputs are fed.
+
+    Parameters
+    ----------
+    sized
+        The model at the batch size to run at.
+    device
+        Where the tensors are made.
+    """
+
+    def __init__(self, sized: Model, device: torch.device) -> None:
+        self._device = device
+        self._sampled = sized.inputs.sampled
+        self._batch_axes = sized.inputs.batch_axes
+        self._shapes = sized.inputs.shapes(sized.infos.batch_size)
+        self._dtypes = {name: sized.infos[name].dtype for name in self._shapes}
+        leaked = [name for name in self._shapes if name not in self._sampled and name not in self._batch_axes]
+        self._values = sized.inputs.values
+        self._indices = sized.inputs.indices
+        self._neutral = {**sized.inputs.fills, **neutral_inputs(sized.graph, leaked)}
+
+    def draw(self, seed: int, number: int = 0, *, ones: bool = False) -> dict[str, Tensor]:
+        """Draw standard normal samples; inputs that carry none get a neutral value.
+
+        Parameters
+        ----------
+        seed
+            The seed of the whole score.
+        number
+            Which batch: equal numbers give equal samples.
+        ones
+            Whether to feed ones instead of samples.
+        """
+        feeds = {}
+        for index, (name, shape) in enumerate(self._shapes.items()):
+            if name in self._values:
+                given = torch.as_tensor(self._values[name], device=self._device)
+                feeds[name] = given.expand(shape).contiguous()
+                continue
+            if name in self._indices:
+                source = generator(seed, Stream.INPUT, index + number * len(self._shapes), self._device)
+                dtype = getattr(torch, self._dtypes[name].name)
+                feeds[name] = torch.randint(self._indices[name], shape, generator=source, device=self._device).to(dtype)
+                continue
+            is_sample = name in self._sampled
+            if is_sample and not ones:
+                stream = index + number * len(self._shapes)
+                source = generator(seed, Stream.INPUT, stream, self._device)
+                feeds[name] = self._gaussian(shape, self._batch_axes.get(name, 0), source)
+            else:
+                dtype = getattr(torch, self._dtypes[name].name)
+                value = 1.0 if is_sample else self._neutral.get(name, 1.0)
+                feeds[name] = torch.full(shape, value, dtype=dtype, device=self._device)
+        return feeds
+
+    def _gaussian(self, shape: tuple[int, ...], batch_axis: int, source: torch.Generator) -> Tensor:
+        """Draw sample by sample, so that one network is fed the same wherever its files have the batch."""
+        if batch_axis:
+            first = (shape[batch_axis], *shape[:batch_axis], *shape[batch_axis + 1 :])
+            return torch.randn(first, generator=source, device=self._device).movedim(0, batch_axis).contiguous()
+        tensor = torch.randn(shape, generator=source, device=self._device)
+        has_channels_first = len(shape) == 4 and shape[1] < shape[3]
+        # Channels last makes a feature map a matrix of samples and channels as it lies in memory; convolutions keep
+        # the order, and are no slower for it.
+        return tensor.contiguous(memory_format=torch.channels_last) if has_channels_first else tensor

@@ -1,0 +1,119 @@
+"""Eq. 12 for one network beside another, in a cohort around the baseline, or in a reference set. Never imports torch.
+
+A ranking of two networks knows only who is ahead in what: it cannot tell a difference in the last digit from one by
+half. So the baseline gets a cohort to be ranked in: alternatives around it, whose proxies spread as they do within one
+search space and budget. The baseline stands in the middle of them, at rank share 1/2. A network that is ``d`` away in
+some proxy, in units of that spread, stands at the share Phi(d) of a normal distribution, and Eq. 12 becomes
+
+    sum over proxies of ln(Phi(d) / Phi(0))
+
+which is 0 for an equal network, gains at most ln 2 for each proxy that is better, and loses without limit for one
+that is worse: as in the paper, one very bad rank costs more than several good ones earn.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from aznas_onnx.ranking import Aggregation, Ensemble
+from aznas_onnx.references.proxy_scales import scale_for
+from aznas_onnx.references.reference_set import ReferenceSet
+
+__all__ = ["difference", "log_rank_scores", "percentile", "reference_score", "terms"]
+
+Floats = npt.NDArray[np.float64]
+
+
+def terms(
+    candidate: Mapping[str, float],
+    baseline: Mapping[str, float],
+    ensemble: Ensemble | None = None,
+    deviations: Mapping[str, float] | None = None,
+) -> dict[str, float]:
+    """Return what each proxy adds to the difference of two networks' scores.
+
+    Parameters
+    ----------
+    candidate, baseline
+        Proxies by name, as they are; those that are lower for better networks count the other way round.
+    ensemble
+        Weights, and how rank shares are combined: ``w * ln(Phi(d) / Phi(0))`` for log-rank, which is the default, and
+        ``w * (Phi(d) - Phi(0))`` for linear.
+    deviations
+        Of proxies that are not built in, or instead of the usual ones.
+
+    Examples
+    --------
+    >>> terms({"macs": 1e9}, {"macs": 1e9})
+    {'macs': 0.0}
+    """
+    from scipy.stats import norm
+
+    ensemble = ensemble or Ensemble()
+    found = {}
+    for name, value in candidate.items():
+        distance = scale_for(name, deviations or {}).between(value, baseline[name])
+        if ensemble.aggregation is Aggregation.LOG_RANK:
+            term = float(norm.logcdf(distance)) + math.log(2)
+        else:
+            term = float(norm.cdf(distance)) - 0.5
+        found[name] = ensemble.weight(name) * term
+    return found
+
+
+def difference(
+    candidate: Mapping[str, float],
+    baseline: Mapping[str, float],
+    ensemble: Ensemble | None = None,
+    deviations: Mapping[str, float] | None = None,
+) -> float:
+    """Return by how much a network scores above another, in a cohort around the other: the sum of :func:`terms`."""
+    return math.fsum(terms(candidate, baseline, ensemble, deviations).values())
+
+
+def reference_score(values: Mapping[str, float], reference_set: ReferenceSet) -> float:
+    """Return the AZ score (Eq. 12) that a network has in a reference set: the sum of ln(rank share) over proxies.
+
+    The network is ranked with the members; values between two members get a rank between theirs, so that the score does
+    not jump where noise moves a value past a member.
+    """
+    total = 0.0
+    for name, value in values.items():
+        total += math.log(_share(value, np.sort(reference_set.column(name))))
+    return total
+
+
+def log_rank_scores(reference_set: ReferenceSet, proxies: tuple[str, ...]) -> Floats:
+    """Return the AZ score of each member among the members and one more, (n_members,)."""
+    scores = np.zeros(len(reference_set.members))
+    for name in proxies:
+        column = np.asarray(reference_set.column(name))
+        ordered = np.sort(column)
+        scores += np.log([_share(value, ordered) for value in column])
+    return scores
+
+
+def percentile(score: float, scores: Floats) -> float:
+    """Return the share of a reference set's scores, in percent, that a score is not below; ties count half."""
+    below, equal = float(np.sum(scores < score)), float(np.sum(scores == score))
+    return 100 * (below + equal / 2) / len(scores)
+
+
+def _share(value: float, ordered: Floats) -> float:
+    """Return a rank share in (0, 1): the place among ordered values, interpolated between neighbours."""
+    n = len(ordered)
+    if not math.isfinite(value):
+        return 0.5 / n
+    finite = ordered[np.isfinite(ordered)]
+    missing = n - len(finite)
+    if len(finite) == 0:
+        return (n - 0.5) / n
+    places = missing + np.arange(len(finite)) + 0.5
+    unique, first = np.unique(finite, return_index=True)
+    counts = np.diff(np.append(first, len(finite)))
+    middles = places[first] + (counts - 1) / 2
+    return float(np.interp(value, unique, middles, left=missing + 0.5, right=n - 0.5)) / n

@@ -1,0 +1,272 @@
+"""A stored reference set of scored networks, which a single score can be placed in. Never imports torch."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from aznas_onnx.documents import finite, flag, parse_json, read_text, shown, table, whole
+from aznas_onnx.documents import text as as_text
+from aznas_onnx.errors import SettingsError
+from aznas_onnx.results import ProxyScores, Status
+
+__all__ = ["SCHEMA", "Member", "ReferenceSet", "ReferenceSettings"]
+
+SCHEMA = "aznas.reference/1"
+_FEWEST = 2
+_DIGITS = 9  # float32 has no more, and counts up to a billion stay exact
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceSettings:
+    """What the scores of a reference set depend on; a network is comparable with it where all of these are the same.
+
+    Attributes
+    ----------
+    effort, batch_size, keep_graph, as_published
+        As for :func:`aznas_onnx.scoring.score`.
+    input_shape
+        Of one sample, without the batch.
+    blocks
+        Patterns that name the primary blocks; empty where they were found.
+    """
+
+    effort: str
+    batch_size: int
+    input_shape: tuple[int, ...]
+    keep_graph: bool = False
+    as_published: bool = False
+    blocks: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the settings as JSON writes them."""
+        return {
+            "effort": self.effort,
+            "batch_size": self.batch_size,
+            "input_shape": list(self.input_shape),
+            "keep_graph": self.keep_graph,
+            "as_published": self.as_published,
+            "blocks": list(self.blocks),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ReferenceSettings:
+        """Read what :meth:`as_json` gave."""
+        read = {
+            "effort": as_text(data["effort"]),
+            "batch_size": whole(data["batch_size"], 1),
+            "input_shape": tuple(whole(size, 1) for size in data["input_shape"]),
+            "blocks": tuple(as_text(pattern) for pattern in data.get("blocks", ())),
+        }
+        flags = {name: flag(data[name]) for name in ("keep_graph", "as_published") if name in data}
+        return cls(**{**data, **read, **flags})
+
+    def as_scoring(self) -> dict[str, Any]:
+        """Return them as arguments of :func:`aznas_onnx.scoring.score`."""
+        return {key: value for key, value in self.as_json().items() if key != "input_shape"}
+
+    def refuse_others(self, other: ReferenceSettings, *, name: str, of: str) -> None:
+        """Refuse what was scored, or is to be scored, in another way.
+
+        Raises
+        ------
+        SettingsError
+            Names each setting that differs, and the remedy.
+        """
+        mine, theirs = self.as_json(), other.as_json()
+        differing = [key for key in mine if mine[key] != theirs[key]]
+        if not differing:
+            return
+        told = ", ".join(
+            f"{_told(key)} {_shown(key, theirs[key])} and not {_shown(key, mine[key])}" for key in differing
+        )
+        if differing == ["input_shape"]:
+            remedy = "export the network for that input, or build a reference at its own with `aznas reference build`"
+        else:
+            remedy = "leave these options out to score as the reference was, or build another reference with them"
+        raise SettingsError(f"{of} does not compare with reference {name!r}: it has {told}; {remedy}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One network of a reference set.
+
+    Attributes
+    ----------
+    model
+        Its name, or its genotype.
+    values
+        Proxies by name; None where a proxy has no finite value, left out where it does not apply.
+    params
+        Trainable parameters.
+    """
+
+    model: str
+    values: Mapping[str, float | None]
+    params: int
+
+    @classmethod
+    def of(cls, scores: ProxyScores) -> Member:
+        """Return what a reference set keeps of a score."""
+        values = {
+            name: None if value.mean is None else float(f"{value.mean:.{_DIGITS}g}")
+            for name, value in scores.proxies.items()
+            if value.applies
+        }
+        return cls(model=scores.model, values=MappingProxyType(values), params=scores.params or 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceSet:
+    """Scored networks, and how they were scored.
+
+    Attributes
+    ----------
+    name
+        What people call it.
+    description
+        One line: what the networks are.
+    command
+        What made the file.
+    settings
+        How its networks were scored.
+    members
+        At least two.
+    seeds
+        Draws that each member's values are means of.
+    software
+        Versions that computed it.
+    """
+
+    name: str
+    description: str
+    command: str
+    settings: ReferenceSettings
+    members: tuple[Member, ...]
+    seeds: int = 1
+    software: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    def __post_init__(self) -> None:
+        if len(self.members) < _FEWEST:
+            raise SettingsError(
+                f"reference {self.name!r} has {len(self.members)} networks; {_FEWEST} or more are needed"
+            )
+        if not self.proxies:
+            raise SettingsError(
+                f"the networks of reference {self.name!r} have no proxy in common; score all of them by the same ones"
+            )
+
+    @property
+    def proxies(self) -> tuple[str, ...]:
+        """The proxies that every member has."""
+        first, *others = self.members
+        return tuple(name for name in first.values if all(name in other.values for other in others))
+
+    def column(self, proxy: str) -> list[float]:
+        """Return the values of a proxy; minus infinity where a member has none."""
+        values = [member.values[proxy] for member in self.members]
+        return [-math.inf if value is None else value for value in values]
+
+    def joined(self, scores: Iterable[ProxyScores]) -> ReferenceSet:
+        """Return the reference set with further networks; one that has the name of a member takes its place."""
+        members = {member.model: member for member in self.members}
+        members.update((one.model, Member.of(one)) for one in scores if one.status is Status.OK)
+        return replace(self, members=tuple(members.values()))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the reference set as plain values, in the layout ``aznas.reference/1``."""
+        return {
+            "schema": SCHEMA,
+            "name": self.name,
+            "description": self.description,
+            "command": self.command,
+            "settings": self.settings.as_json(),
+            "seeds": self.seeds,
+            "software": dict(self.software),
+            "members": [{"model": member.model, **member.values, "params": member.params} for member in self.members],
+        }
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write the reference set to a file, one network a line, in place of what was there.
+
+        Raises
+        ------
+        SettingsError
+            If the file cannot be written.
+        """
+        document = self.as_json()
+        members = ",\n".join(f"    {json.dumps(member)}" for member in document.pop("members"))
+        head = json.dumps(document, indent=2).removesuffix("\n}")
+        target = Path(path)
+        part = target.with_name(f"{target.name}.part")
+        try:
+            part.write_text(f'{head},\n  "members": [\n{members}\n  ]\n}}\n', encoding="utf-8")
+            part.replace(target)  # an interruption leaves the old file or the new one
+        except OSError as error:
+            raise SettingsError(f"reference {path} cannot be written: {error.strerror or error}") from error
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> ReferenceSet:
+        """Read a file that :meth:`write` wrote.
+
+        Raises
+        ------
+        SettingsError
+            If it cannot be read, or is no reference.
+        """
+        text = read_text(path, f"reference {os.fspath(path)}")
+        return cls.parse(text, os.fspath(path))
+
+    @classmethod
+    def parse(cls, text: str, origin: str) -> ReferenceSet:
+        """Read a reference set from JSON; `origin` is what messages call it.
+
+        Raises
+        ------
+        SettingsError
+            If it is no reference, or one of another schema.
+        """
+        data = parse_json(text, f"{origin} is no reference")
+        schema = data.get("schema") if isinstance(data, dict) else None
+        if schema != SCHEMA:
+            found = "no schema" if schema is None else f"schema {shown(schema)}"
+            raise SettingsError(f"{origin} is no reference: it has {found}, and {SCHEMA!r} was expected")
+        try:
+            return cls(
+                name=as_text(data["name"]),
+                description=as_text(data["description"]),
+                command=as_text(data["command"]),
+                settings=ReferenceSettings.from_json(table(data["settings"])),
+                members=tuple(_member(table(fields)) for fields in data["members"]),
+                seeds=whole(data["seeds"], 1),
+                software=MappingProxyType({name: as_text(one) for name, one in table(data["software"]).items()}),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            if isinstance(error, SettingsError):
+                raise
+            raise SettingsError(f"{origin} is a damaged reference ({type(error).__name__}: {error})") from error
+
+
+def _member(fields: Mapping[str, Any]) -> Member:
+    values = {
+        name: None if value is None else finite(value)
+        for name, value in fields.items()
+        if name not in ("model", "params")
+    }
+    return Member(model=as_text(fields["model"]), values=MappingProxyType(values), params=whole(fields["params"]))
+
+
+def _told(key: str) -> str:
+    return key.replace("_", " ")
+
+
+def _shown(key: str, value: Any) -> str:
+    if isinstance(value, list):
+        return ("x" if key == "input_shape" else ", ").join(map(str, value)) or "none"
+    return str(value).lower()

@@ -1,0 +1,45 @@
+"""Networks drawn from a space for a reference set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from aznas_onnx.errors import SettingsError
+from aznas_onnx.searching import Budget
+from aznas_onnx.spaces import Space, as_user_error, quote
+
+__all__ = ["sample_networks"]
+
+_TRIES_EACH = 2000  # genotypes drawn for each one that is within budget
+
+
+def sample_networks(space: Space[Any], budget: Budget, sample: int, seed: int) -> dict[str, Any]:
+    """Draw different genotypes within a budget, as :meth:`Space.sample` draws them, and return them by their texts.
+
+    Raises
+    ------
+    SettingsError
+        If so many are not found, or the space fails; the message says where.
+    """
+    rng = np.random.default_rng(seed)
+    found: dict[str, Any] = {}
+    tries = 0
+    while len(found) < sample:
+        tries += 1
+        if tries > _TRIES_EACH * sample:
+            raise SettingsError(
+                f"only {len(found)} different networks of {space.name} were found within {budget} in {tries:,} draws; "
+                f"ask for fewer than {sample}, or widen the budget"
+            )
+        with as_user_error(space, "draw a sample"):
+            genotype = space.sample(rng)
+            text = space.format(genotype)
+        with as_user_error(space, f"count {quote(text)}"):
+            counts = {"macs": space.macs, "params": space.params, "layers": space.layers}
+            limits = [(counts[name], limit) for name, limit in budget.limits() if not limit.is_open]
+            is_within = all(limit.admits(count(genotype)) for count, limit in limits)
+        if is_within:
+            found.setdefault(text, genotype)
+    return found

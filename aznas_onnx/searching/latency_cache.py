@@ -1,0 +1,76 @@
+"""The latency of candidates, measured once each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aznas_onnx.errors import ModelError
+from aznas_onnx.latency import Latency, measure
+from aznas_onnx.searching.executors import Executor, quiet
+from aznas_onnx.searching.store.history import History
+from aznas_onnx.spaces import Space
+from aznas_onnx.user_modules import RAISED
+
+__all__ = ["LatencyCache"]
+
+
+class LatencyCache:
+    """Measures genotypes and keeps what it measured in the study, refused candidates included.
+
+    So a search that is resumed decides about them as it did before, whatever else the machine does by then.
+
+    Attributes
+    ----------
+    measured, loaded
+        How many were measured here, and while how many other work ran.
+    """
+
+    def __init__(self, space: Space[Any]) -> None:
+        self._space = space
+        self._history: History | None = None
+        self._executor: Executor | None = None
+        self.measured = self.loaded = 0
+
+    def attach(self, history: History, executor: Executor) -> None:
+        """Keep measurements in a study, and take them from there; what scores stands still meanwhile."""
+        self._history, self._executor = history, executor
+
+    def __call__(self, genotype: str) -> float:
+        """Return the milliseconds that a genotype's network takes.
+
+        Raises
+        ------
+        ModelError
+            If it cannot be built or run.
+        """
+        known = None if self._history is None else self._history.latency_ms(genotype)
+        if known is not None:
+            return known
+        with quiet(self._executor):
+            found = self.again(genotype)
+        self.measured += 1
+        self.loaded += found.is_loaded
+        return found.ms if self._history is None else self._history.keep_latency(genotype, found.ms)
+
+    def again(self, genotype: str) -> Latency:
+        """Measure a genotype's network, whatever is known of it.
+
+        Raises
+        ------
+        ModelError
+            If it cannot be built or run.
+        """
+        try:
+            return measure(self._space.build(self._space.parse(genotype)))
+        except RAISED as error:
+            raise ModelError(f"the latency of {genotype} cannot be measured: {error}") from error
+
+    @property
+    def doubt(self) -> str | None:
+        """A sentence about other work on the machine, or None where there was little."""
+        if 2 * self.loaded <= self.measured:
+            return None
+        return (
+            f"other work ran on this machine while {self.loaded:,} of {self.measured:,} latencies were measured, so "
+            "that some may be too high; search on a machine that is idle for exact ones"
+        )

@@ -1,0 +1,245 @@
+"""`aznas bench`: how well the scores of a space agree with measured accuracies."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aznas_onnx.cli.commands.spaces import complete_space, space_options
+from aznas_onnx.cli.exit_codes import BAD_INPUT, DONE, INTERRUPTED, SOME_FAILED
+from aznas_onnx.cli.options import (
+    OutputFormat,
+    aggregate_option,
+    batch_size_option,
+    device_option,
+    effort_option,
+    format_option,
+    proxies_option,
+    seeds_option,
+)
+from aznas_onnx.cli.words import plural
+from aznas_onnx.escaping import printable
+
+if TYPE_CHECKING:
+    from aznas_onnx.evaluation import Run, Truth
+
+__all__ = ["bench"]
+
+
+def _read_sample(ctx: click.Context, param: click.Parameter, value: str) -> int | None:
+    """Return a number of architectures, or None for ``all``.
+
+    Raises
+    ------
+    click.BadParameter
+        If the text is neither.
+    """
+    if value == "all":
+        return None
+    if not (value.isascii() and value.isdigit() and int(value) > 0):
+        raise click.BadParameter(f"{value!r} is neither a positive number nor all")
+    return int(value)
+
+
+@click.command(short_help="Compare scores with measured accuracies.")
+@click.argument("space", shell_complete=complete_space)
+@click.option(
+    "--truth",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.csv",
+    help="Measured architectures: a column `arch` and columns of numbers.",
+)
+@click.option(
+    "--sample",
+    default="all",
+    show_default=True,
+    metavar="N|all",
+    callback=_read_sample,
+    help="Score so many, drawn at random. A larger sample contains the smaller one.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the sample.")
+@click.option("--unique", is_flag=True, help="Only one of the architectures that are the same network.")
+@click.option(
+    "-o",
+    "--scores",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.jsonl",
+    help="Gets every score as it comes; one that exists is continued. [default: a new one in this folder]",
+)
+@click.option(
+    "--metric", "metrics", multiple=True, metavar="COLUMN", help="Compare with this column. [default: all of numbers]"
+)
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Score in so many processes.")
+@effort_option("paper")
+@batch_size_option
+@seeds_option
+@click.option(
+    "--score-seed", type=click.IntRange(min=0), default=0, show_default=True, help="The first of the seeds of scoring."
+)
+@device_option
+@proxies_option
+@click.option(
+    "--as-published",
+    is_flag=True,
+    help="Give features with a singular covariance no expressivity, as the paper's code.",
+)
+@aggregate_option
+@click.option(
+    "--resamples",
+    type=click.IntRange(min=0),
+    default=200,
+    show_default=True,
+    help="Bootstrap resamples for confidence intervals; 0 for none.",
+)
+@space_options
+@format_option
+def bench(
+    space: str,
+    truth: Path,
+    sample: int | None,
+    seed: int,
+    unique: bool,
+    scores: Path | None,
+    metrics: tuple[str, ...],
+    workers: int,
+    score_seed: int,
+    aggregation: str,
+    resamples: int,
+    resolution: int | None,
+    classes: int | None,
+    output_format: OutputFormat,
+    **scoring: Any,
+) -> int:
+    """Score the architectures of a space, and say how well the scores rank them.
+
+    SPACE is a space of `aznas spaces`, or the path of a Python file with one of your own. Reported are Kendall's tau
+    and Spearman's rho with every column of numbers: for each proxy alone, for each set of proxies under both
+    aggregations, and for what one can count without scoring (MACs, parameters, layers with weights).
+
+    Each score is in --scores as soon as it is there: after an interruption, or a crash, the same command goes on as if
+    nothing had been.
+
+    \b
+    Examples:
+      aznas bench nb201 --truth accuracies.csv --sample 200 --batch-size 8
+      aznas bench nb201 --truth accuracies.csv --sample 1000 -o nb201.jsonl
+      aznas bench nb201 --truth accuracies.csv --sample 1000 -o nb201.jsonl --format json
+      aznas bench ./my_space.py --truth measured.csv --metric top1 --device cuda
+
+    Exit status: 0 done, 2 bad usage or none was scored, 3 some were not scored, 130 interrupted.
+    """
+    from aznas_onnx.evaluation import prepare_run, read_truth
+    from aznas_onnx.proxies import PROXIES
+
+    options = {"resolution": resolution, "num_classes": classes}
+    measured = read_truth(truth, metrics)
+    run = prepare_run(
+        space,
+        measured,
+        sample=sample,
+        seed=seed,
+        unique=unique,
+        scores=_new_file(space) if scores is None else scores,
+        space_options={name: value for name, value in options.items() if value is not None},
+        workers=workers,
+        scoring={**scoring, "seed": score_seed},
+    )
+    interrupted = False
+    try:
+        _score(run)
+    except KeyboardInterrupt:
+        interrupted = True
+    failed = _report_trouble(run, interrupted)
+    n_scored = len(run.records()) - failed
+    if n_scored >= 2:
+        _evaluate(
+            run,
+            measured,
+            truth,
+            {"aggregation": aggregation, "weights": PROXIES.weights(scoring["proxies"] or ())},
+            0 if interrupted else resamples,
+            output_format,
+            interrupted,
+        )
+    if interrupted:
+        return INTERRUPTED
+    if n_scored < 2:
+        click.echo(f"aznas: {plural(n_scored, 'architecture')} scored; 2 or more can be compared", err=True)
+        return BAD_INPUT
+    return SOME_FAILED if failed else DONE
+
+
+def _new_file(space: str) -> Path:
+    path = Path(f"bench-{Path(space).stem}-{time.strftime('%Y%m%d-%H%M%S')}.jsonl")
+    click.echo(f"scores: {printable(str(path))}", err=True)
+    return path
+
+
+def _score(run: Run) -> None:
+    from aznas_onnx.cli.console import diagnostics
+    from aznas_onnx.cli.render.bench_progress import shown_scoring
+
+    with shown_scoring(diagnostics()) as show:
+        run.score(show)
+
+
+def _evaluate(
+    run: Run,
+    measured: Truth,
+    truth: Path,
+    ensemble: Mapping[str, Any],
+    resamples: int,
+    output_format: OutputFormat,
+    interrupted: bool,
+) -> None:
+    from aznas_onnx.cli.console import diagnostics, results
+    from aznas_onnx.cli.render.bench import BenchReport, render_bench
+    from aznas_onnx.cli.render.bench_progress import shown_resampling
+    from aznas_onnx.evaluation import Bootstrap, evaluate
+    from aznas_onnx.proxies import directions_of
+
+    with shown_resampling(diagnostics(), resamples) as show:
+        evaluation = evaluate(
+            run.records(),
+            measured,
+            **ensemble,
+            directions=directions_of(run.settings["scoring"]),
+            bootstrap=Bootstrap(resamples=resamples),
+            on_resample=show,
+        )
+    for warning in evaluation.warnings:
+        click.echo(f"warning: {printable(warning)}", err=True)
+    report = BenchReport(
+        evaluation=evaluation,
+        space=run.space.name,
+        truth=str(truth),
+        scores=str(run.scores),
+        settings=run.settings,
+        selection=run.selection,
+        interrupted=interrupted,
+    )
+    render_bench(report, output_format, results())
+
+
+def _report_trouble(run: Run, interrupted: bool) -> int:
+    """Say on stderr what failed and how to go on; return how many failed."""
+    records = run.records()
+    failed = [record for record in records if record.reason is not None]
+    if failed:
+        reason = printable(failed[-1].reason or "")
+        click.echo(
+            f"warning: {plural(len(failed), 'architecture')} could not be scored; the last one: {reason}", err=True
+        )
+    if interrupted:
+        where = printable(str(run.scores))
+        click.echo(
+            f"aznas: interrupted after {len(records):,} of {plural(len(run.archs), 'architecture')}, all of them in "
+            f"{where}; the same command with --scores {where} goes on",
+            err=True,
+        )
+    return len(failed)

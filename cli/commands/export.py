@@ -1,0 +1,130 @@
+"""`aznas export`: networks of a study as files to deploy and to train."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from aznas_onnx.cli.exit_codes import DONE
+from aznas_onnx.cli.words import plural
+from aznas_onnx.counts import format_count
+from aznas_onnx.escaping import json_text, printable
+
+if TYPE_CHECKING:
+    from aznas_onnx.export import Exported
+    from aznas_onnx.searching import Candidate, Study
+
+__all__ = ["export"]
+
+
+@click.command(short_help="Write the networks that a search found.")
+@click.argument("study_file", metavar="RUN.db", type=click.Path(path_type=Path))
+@click.option("--best", type=click.IntRange(min=1), metavar="N", help="The N best candidates.  [default: 1]")
+@click.option(
+    "--trial",
+    "trials",
+    type=click.IntRange(min=0),
+    multiple=True,
+    metavar="ID",
+    help="A trial by its number; repeatable.",
+)
+@click.option(
+    "--pareto",
+    type=click.Choice(["macs", "params", "layers", "paper_flops"]),
+    help="The front of score against a count: candidates that no cheaper one equals.",
+)
+@click.option(
+    "-o", "--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write to."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the initial weights.")
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="How the list of what was written goes to stdout.",
+)
+def export(
+    study_file: Path,
+    best: int | None,
+    trials: tuple[int, ...],
+    pareto: str | None,
+    output: Path,
+    seed: int,
+    output_format: str,
+) -> int:
+    """Write networks that a search found, each into a folder of its own.
+
+    A folder holds model.onnx (with initial weights, checked in ONNX Runtime against torch), weights.pt (the same as a
+    torch state dict), genotype.txt, scores.json, and README.md: the model card, with the lines that load the network
+    for training.
+
+    \b
+    Examples:
+      aznas export run.db -o winners/
+      aznas export run.db --best 3 --pareto macs -o winners/
+      aznas export run.db --trial 204 --seed 1 -o winners/
+
+    Exit status: 0 done, 2 bad usage or bad input.
+    """
+    from aznas_onnx.searching import Study
+
+    study = Study.open(study_file)
+    chosen = _chosen(study, best, trials, pareto)
+    if best is not None and len(study.best(best)) < best:
+        there_are = plural(len(study.best(best)), "scored candidate")
+        click.echo(f"warning: --best {best}: the study has {there_are}", err=True)
+
+    from aznas_onnx.export import export_winners  # torch, once there is something to write
+
+    written: list[Exported] = []
+    for candidate in chosen:
+        written += export_winners(study, [candidate], output, seed=seed)
+        if output_format == "table":  # a large network takes half a minute, so each is told when it is there
+            click.echo(_line(written[-1], len(study.trials)))
+    if output_format == "json":
+        entries = [
+            {
+                "folder": str(one.folder),
+                "rank": one.candidate.rank,
+                "trial": one.candidate.trial.number,
+                "genotype": one.candidate.trial.genotype,
+                "relative_difference": one.relative_difference,
+                "replaces_earlier": one.replaces_earlier,
+            }
+            for one in written
+        ]
+        click.echo(json_text({"schema": "aznas.export/1", "study": str(study_file), "exported": entries}))
+    return DONE
+
+
+def _line(one: Exported, n_candidates: int) -> str:
+    cost = one.candidate.trial.cost
+    replaced = " (in place of an earlier export)" if one.replaces_earlier else ""
+    return (
+        f"{printable(str(one.folder))}{replaced}: rank {one.candidate.rank} of {plural(n_candidates, 'candidate')}, "
+        f"{format_count(cost.macs)} MACs (multiply-adds), {format_count(cost.params)} parameters"
+    )
+
+
+def _chosen(study: Study, best: int | None, trials: tuple[int, ...], pareto: str | None) -> list[Candidate]:
+    """Return the candidates asked for, each once, the best first; the best one where nothing is said.
+
+    Raises
+    ------
+    SettingsError
+        If a trial does not exist or failed, or the study has no candidate.
+    """
+    from aznas_onnx.errors import SettingsError
+
+    found = [study.candidate(number) for number in trials]
+    if pareto is not None:
+        found += study.pareto(pareto)
+    if best is not None or not (trials or pareto):
+        found += study.best(best or 1)
+    if not found:
+        raise SettingsError(f"{study.path} has no scored candidate yet; `aznas search` adds some")
+    return sorted({one.trial.number: one for one in found}.values(), key=lambda one: (one.rank, one.trial.number))

@@ -1,0 +1,243 @@
+"""`aznas reference`: reference sets of scored networks, which a score is placed in."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aznas_onnx.cli.commands.spaces import space_options
+from aznas_onnx.cli.exit_codes import DONE, INTERRUPTED, SOME_FAILED
+from aznas_onnx.cli.options import (
+    OutputFormat,
+    batch_size_option,
+    cut_option,
+    device_option,
+    effort_option,
+    format_option,
+    input_option,
+    keep_graph_option,
+    limit_option,
+    seeds_option,
+    time_limit_option,
+    value_option,
+)
+from aznas_onnx.cli.words import plural
+from aznas_onnx.errors import SettingsError
+from aznas_onnx.escaping import printable
+
+if TYPE_CHECKING:
+    from aznas_onnx.results import ProxyScores
+
+__all__ = ["complete_reference", "reference"]
+
+
+def complete_reference(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names of bundled reference sets that begin with what was typed, for the shell."""
+    from aznas_onnx.references import BUNDLED
+
+    return [bundled.name for bundled in BUNDLED if bundled.name.startswith(incomplete)]
+
+
+@click.group(short_help="Build and show reference sets that scores are placed in.")
+def reference() -> None:
+    """Reference sets of scored networks: a single score becomes a percentile of one.
+
+    \b
+    Examples:
+      aznas reference show                            the reference sets that come with the package
+      aznas reference build -o ours.json models/*.onnx
+      aznas reference build -o ref.json --space mbv2 --flops 400M:600M --sample 512
+      aznas score model.onnx --reference mbv2-600M
+    """
+
+
+@reference.command()
+@click.argument("models", metavar="[MODEL.onnx]...", type=click.Path(), nargs=-1)
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="REF.json",
+    help="Gets the reference set; a file that is there is replaced.",
+)
+@click.option("--name", help="What the reference set is called.  [default: the name of the file]")
+@click.option("--description", help="One line that says what the networks are.  [default: the space and its budget]")
+@click.option("--space", metavar="NAME|FILE.py", help="Draw the networks from a space instead.")
+@limit_option("--flops", "macs", help_text="Of --space: MACs (multiply-adds) of one sample, such as 400M:600M.")
+@limit_option("--params", help_text="Of --space: trainable parameters, such as 4M:6M.")
+@limit_option("--layers", help_text="Of --space: layers, as the space counts them.")
+@click.option(
+    "--sample", type=click.IntRange(min=2), default=256, show_default=True, help="Of --space: so many networks."
+)
+@click.option("--sample-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of --space: of drawing.")
+@space_options
+@effort_option("auto")
+@batch_size_option
+@seeds_option
+@device_option
+@input_option
+@value_option
+@cut_option
+@keep_graph_option
+@time_limit_option
+def build(
+    models: tuple[str, ...],
+    output: Path,
+    name: str | None,
+    description: str | None,
+    space: str | None,
+    resolution: int | None,
+    classes: int | None,
+    sample: int,
+    sample_seed: int,
+    time_limit: float | None,
+    **settings: Any,
+) -> int:
+    """Score networks, or a sample of a space, and keep the scores with the settings that they depend on.
+
+    Exit status: 0 done, 2 bad usage or nothing scored, 3 some were not scored, 130 interrupted (what was scored until
+    then is kept).
+    """
+    counts = [settings.pop(count) for count in ("macs", "params", "layers")]
+    if bool(models) == bool(space):
+        raise SettingsError("a reference is built from networks or from a --space; give one of the two")
+    from aznas_onnx.limits import within
+    from aznas_onnx.references.build import BuildInterrupted, build_from_models, build_from_space
+
+    settings["limits"] = within(time_limit)
+    command = f"aznas {shlex.join(sys.argv[1:])}"
+    name = name or output.stem
+    total = len(models) or sample
+    tried: int | None = None
+    try:
+        with _progress(total) as show:
+            if space is None:
+                reference_set = build_from_models(models, name=name, command=command, on_result=show, **settings)
+            else:
+                from aznas_onnx.searching import Budget, Limit
+                from aznas_onnx.spaces import get
+
+                options = {"resolution": resolution, "num_classes": classes}
+                macs, params, layers = (Limit(*(ends or ())) for ends in counts)
+                budget = Budget(macs=macs, params=params, layers=layers)
+                drawn_from = get(space, **{key: value for key, value in options.items() if value is not None})
+                reference_set = build_from_space(
+                    drawn_from,
+                    budget,
+                    sample,
+                    name=name,
+                    sample_seed=sample_seed,
+                    command=command,
+                    on_result=show,
+                    **settings,
+                )
+    except BuildInterrupted as interruption:
+        reference_set, tried = interruption.reference_set, interruption.scored
+        reference_set = replace(reference_set, command=f"{command}  # interrupted after {tried} of {total}")
+    if description:
+        reference_set = replace(reference_set, description=description)
+    reference_set.write(output)
+    scored = len(reference_set.members)
+    click.echo(f"{printable(str(output))}: {plural(scored, 'network')} of {reference_set.description}")
+    if tried is not None:
+        return _told_interrupted(tried, total)
+    return DONE if scored == total else SOME_FAILED
+
+
+@reference.command()
+@click.argument("name", metavar="REF.json", type=click.Path())
+@click.argument("models", metavar="MODEL.onnx...", type=click.Path(), nargs=-1, required=True)
+@device_option
+@input_option
+@value_option
+@cut_option
+@time_limit_option
+def add(name: str, models: tuple[str, ...], time_limit: float | None, **settings: Any) -> int:
+    """Score further networks as the reference set's were, and add them to its file.
+
+    A network that is there already under the same name is replaced. What the reference set was scored with decides:
+    effort, batch size and seeds are not asked for.
+
+    Exit status: 0 done, 2 bad usage or nothing scored, 3 some were not scored, 130 interrupted (what was scored until
+    then is kept).
+    """
+    from aznas_onnx.limits import within
+    from aznas_onnx.references import ReferenceSet
+    from aznas_onnx.references.build import BuildInterrupted, add_models
+    from aznas_onnx.results import Status
+
+    reference_set = ReferenceSet.read(name)
+    settings["limits"] = within(time_limit)
+    try:
+        with _progress(len(models)) as show:
+            joined, scores = add_models(reference_set, models, on_result=show, **settings)
+    except BuildInterrupted as interruption:
+        interruption.reference_set.write(name)
+        click.echo(f"{printable(name)}: {plural(len(interruption.reference_set.members), 'network')}")
+        return _told_interrupted(interruption.scored, len(models))
+    added = sum(one.status is Status.OK for one in scores)
+    if not added:
+        raise SettingsError("none of the networks could be scored; the reference stays as it was")
+    joined.write(name)
+    click.echo(f"{printable(name)}: {plural(len(joined.members), 'network')}, {added} of them scored now")
+    return DONE if added == len(models) else SOME_FAILED
+
+
+@reference.command()
+@click.argument("name", metavar="[NAME|REF.json]", required=False, shell_complete=complete_reference)
+@format_option
+def show(name: str | None, output_format: OutputFormat) -> int:
+    """Show what a reference set holds and how it was scored; without a name, list those that come with the package."""
+    from aznas_onnx.cli.console import results
+    from aznas_onnx.cli.render.reference import render_bundled, render_reference_set
+    from aznas_onnx.references import find_reference
+
+    if name is None:
+        render_bundled(output_format, results())
+    else:
+        render_reference_set(find_reference(name), output_format, results())
+    return DONE
+
+
+def _told_interrupted(tried: int, total: int) -> int:
+    click.echo(
+        f"aznas: interrupted after {tried} of {plural(total, 'network')}; those that were scored are kept", err=True
+    )
+    return INTERRUPTED
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[ProxyScores], None]]:
+    """Show how far scoring has come, and say of each network what is to be doubted, or why it fails."""
+    from aznas_onnx.cli.console import diagnostics
+    from aznas_onnx.cli.render.progress import shown
+    from aznas_onnx.results import Status
+
+    done = 0
+
+    def sentence(count: int) -> str:
+        return f"{count} of {total} scored"
+
+    def update(count: int) -> dict[str, Any]:
+        return {"description": "scoring", "completed": count}
+
+    with shown(diagnostics(), total, sentence, update) as tell:
+
+        def count(scores: ProxyScores) -> None:
+            nonlocal done
+            done += 1
+            for warning in scores.warnings:
+                click.echo(f"warning: {printable(scores.named(warning))}", err=True)
+            if scores.status is Status.FAILED:
+                click.echo(f"aznas: {printable(scores.named(scores.reason or ''))}", err=True)
+            tell(done)
+
+        yield count

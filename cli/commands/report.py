@@ -1,0 +1,108 @@
+"""`aznas report`: scores and measurements as a page with tables and plots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from aznas_onnx.cli.exit_codes import DONE
+from aznas_onnx.escaping import printable
+
+__all__ = ["report"]
+
+
+def _read_scores(
+    ctx: click.Context, param: click.Parameter, values: Sequence[str]
+) -> tuple[tuple[str | None, Path], ...]:
+    """Return label and file of ``LABEL=FILE`` or ``FILE``; what exists under its whole name is a file."""
+    found: list[tuple[str | None, Path]] = []
+    for value in values:
+        label, separator, file = value.partition("=")
+        has_label = bool(separator and label and file) and not Path(value).exists()
+        found.append((label, Path(file)) if has_label else (None, Path(value)))
+    return tuple(found)
+
+
+@click.command(short_help="Write a page on benchmark scores, with plots.")
+@click.argument("scores", nargs=-1, required=True, callback=_read_scores, metavar="[LABEL=]SCORES.jsonl...")
+@click.option(
+    "--truth",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.csv",
+    help="The measurements that the scores are compared with.",
+)
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.md",
+    help="The page to write; its plots go to a folder of the same name.",
+)
+@click.option(
+    "--metric", "metrics", multiple=True, metavar="COLUMN", help="Compare with this column. [default: all of numbers]"
+)
+@click.option(
+    "--resamples",
+    type=click.IntRange(min=0),
+    default=200,
+    show_default=True,
+    help="Bootstrap resamples for confidence intervals; 0 for none.",
+)
+@click.option("--no-plots", is_flag=True, help="Write tables only; plots need the extra aznas-onnx[report].")
+def report(
+    scores: tuple[tuple[str | None, Path], ...],
+    truth: Path,
+    output: Path,
+    metrics: tuple[str, ...],
+    resamples: int,
+    no_plots: bool,
+) -> int:
+    """Write a page in Markdown on what `aznas bench` scored, beside the paper's numbers where it has any.
+
+    The first file is reported in full; further ones (other batch sizes, say) are compared with it in time and
+    agreement.
+
+    \b
+    Examples:
+      aznas report nb201.jsonl --truth accuracies.csv -o nb201.md
+      aznas report paper=a.jsonl fast=b.jsonl --truth accuracies.csv -o benchmarks.md
+
+    Exit status: 0 done, 2 bad usage or bad input, 130 interrupted.
+    """
+    from rich.text import Text
+
+    from aznas_onnx.cli.console import diagnostics
+    from aznas_onnx.evaluation import Bootstrap, write_report
+
+    console = diagnostics()
+    with console.status("reading") if console.is_terminal else _Silent() as status:
+        written = write_report(
+            [file for _, file in scores],
+            truth,
+            output,
+            labels=[label for label, _ in scores],
+            metrics=metrics,
+            bootstrap=Bootstrap(resamples=resamples),
+            with_plots=not no_plots,
+            on_step=lambda step: status.update(Text(printable(step))),
+        )
+    for path in written:
+        click.echo(f"wrote {printable(str(path))}", err=True)
+    return DONE
+
+
+class _Silent:
+    """What stands for a spinner where nobody watches."""
+
+    def __enter__(self) -> _Silent:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def update(self, step: object) -> None:
+        """Say nothing."""

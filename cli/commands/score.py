@@ -1,0 +1,215 @@
+"""`aznas score`: the proxies of some models, and their ranking."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from aznas_onnx.cli.commands.reference import complete_reference
+from aznas_onnx.cli.exit_codes import BAD_INPUT, DONE, INTERRUPTED, SOME_FAILED
+from aznas_onnx.cli.options import (
+    OutputFormat,
+    aggregate_option,
+    batch_size_option,
+    blocks_option,
+    cut_option,
+    device_option,
+    effort_option,
+    format_option,
+    input_option,
+    keep_graph_option,
+    proxies_option,
+    seeds_option,
+    time_limit_option,
+    value_option,
+)
+from aznas_onnx.cli.words import plural
+from aznas_onnx.escaping import printable
+from aznas_onnx.results import ProxyScores, Status
+
+if TYPE_CHECKING:
+    from aznas_onnx.cli.render.score import ScoreReport
+    from aznas_onnx.references import Placement, ReferenceSet
+
+__all__ = ["score"]
+
+
+@click.command(short_help="Score networks and rank them.")
+@click.argument("models", metavar="MODEL.onnx...", type=click.Path(), nargs=-1, required=True)
+@format_option
+@seeds_option
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The first of the seeds.")
+@effort_option("paper")
+@batch_size_option
+@device_option
+@proxies_option
+@aggregate_option
+@input_option
+@value_option
+@cut_option
+@blocks_option
+@keep_graph_option
+@time_limit_option
+@click.option(
+    "--as-published",
+    is_flag=True,
+    help="Give features with a singular covariance no expressivity, as the authors' code does, instead of a low one. "
+    "It depends on rounding, so use it to reproduce the paper only.",
+)
+@click.option(
+    "--reference",
+    metavar="NAME|REF.json",
+    shell_complete=complete_reference,
+    help="Place the networks in a reference set (`aznas reference show`), scored as it was.",
+)
+@click.option("--profile", is_flag=True, help="Say on stderr where the time went.")
+@click.pass_context
+def score(
+    ctx: click.Context,
+    /,
+    models: tuple[str, ...],
+    output_format: OutputFormat,
+    input_shapes: dict[str, tuple[int, ...]],
+    profile: bool,
+    time_limit: float | None,
+    aggregation: str,
+    reference: str | None,
+    **settings: Any,
+) -> int:
+    """Score networks without training them, and rank them where there are several.
+
+    Each network gets four proxies from one forward and one backward pass with random weights: expressivity,
+    progressivity, trainability, and complexity (MACs: the multiply-adds of one sample). Higher is better. The AZ score
+    ranks the given networks among themselves and says nothing about others, unless a --reference gives them a place.
+
+    \b
+    Examples:
+      aznas score resnet18.onnx resnet50.onnx mobilenet_v2.onnx
+      aznas score candidates/*.onnx --seeds 3 --format csv > scores.csv
+      aznas score net.onnx --input image=1x3x224x224 --batch-size 16 --device cuda
+      aznas score detector.onnx --cut-at boxes --cut-at scores
+      aznas score net.onnx --reference mbv2-600M
+
+    Exit status: 0 done, 2 bad usage or none was scored, 3 some were not scored, 130 interrupted.
+    """
+    from aznas_onnx.cli.console import diagnostics, results
+    from aznas_onnx.cli.render.score import render_profile, render_scores
+    from aznas_onnx.proxies import PROXIES
+
+    settings["input_shapes"] = input_shapes
+    if reference is not None and (aggregation != "log-rank" or PROXIES.weights(settings["proxies"] or ())):
+        raise click.UsageError("a --reference ranks by log-rank (Eq. 12), each proxy once; leave it out, or the rest")
+    reference_set = None if reference is None else _scored_alike(ctx, reference, models, settings, time_limit)
+    scored: list[ProxyScores] = []
+    interrupted = False
+    try:
+        _score_all(models, settings, scored, profile=profile, time_limit=time_limit)
+    except KeyboardInterrupt:
+        interrupted = True
+    succeeded = sum(one.status is Status.OK for one in scored)
+    report = _rank(scored, settings, aggregation, reference_set) if scored else None
+    _report_trouble(scored, report, of_many=len(models) > 1)
+    if report is not None and (succeeded or output_format is not OutputFormat.TABLE):
+        render_scores(report, output_format, results())
+    if profile and succeeded:
+        render_profile(scored, diagnostics())
+    if interrupted:
+        click.echo(f"aznas: interrupted after {len(scored)} of {plural(len(models), 'model')}", err=True)
+        return INTERRUPTED
+    if not succeeded:
+        return BAD_INPUT
+    return DONE if succeeded == len(models) else SOME_FAILED
+
+
+def _score_all(
+    models: Sequence[str],
+    settings: Mapping[str, Any],
+    scored: list[ProxyScores],
+    *,
+    profile: bool,
+    time_limit: float | None,
+) -> None:
+    """Score the models one after the other and append each result as it comes, so that an interruption keeps them."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from aznas_onnx.cli.console import diagnostics
+
+    console = diagnostics()
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("loading PyTorch", total=len(models))
+        from aznas_onnx.limits import within
+        from aznas_onnx.scoring import score_many
+
+        def advance(result: ProxyScores | None = None) -> None:
+            if result is not None:
+                scored.append(result)
+            if len(scored) < len(models):
+                progress.update(task, description=f"scoring {printable(models[len(scored)])}", completed=len(scored))
+
+        advance()
+        score_many(models, **settings, limits=within(time_limit), profile=profile, on_result=advance)
+
+
+def _scored_alike(
+    ctx: click.Context, name: str, models: Sequence[str], settings: dict[str, Any], time_limit: float | None
+) -> ReferenceSet:
+    """Return a reference set; fill in the settings that it was scored with, and refuse those that are others."""
+    from aznas_onnx.limits import within
+    from aznas_onnx.references import find_reference
+    from aznas_onnx.references.build import check_comparable
+
+    reference_set = find_reference(name)
+    own = reference_set.settings.as_scoring()
+    settings |= {key: own[key] for key in own if ctx.get_parameter_source(key) is ParameterSource.DEFAULT}
+    if ctx.get_parameter_source("proxies") is ParameterSource.DEFAULT:
+        settings["proxies"] = _proxies_for(reference_set)
+    check_comparable(reference_set, models, limits=within(time_limit), **settings)
+    return reference_set
+
+
+def _proxies_for(reference_set: ReferenceSet) -> tuple[str, ...] | None:
+    """Return the proxies to score by where none were asked for: None, the usual ones, if they are all that it takes."""
+    from aznas_onnx.proxies import AZ
+
+    usual = {proxy.name for proxy in AZ}
+    return None if usual.issuperset(reference_set.proxies) else reference_set.proxies
+
+
+def _rank(
+    scored: Sequence[ProxyScores], settings: Mapping[str, Any], aggregation: str, reference_set: ReferenceSet | None
+) -> ScoreReport:
+    from aznas_onnx.cli.render.score import ScoreReport
+    from aznas_onnx.proxies import PROXIES
+    from aznas_onnx.ranking import rank
+    from aznas_onnx.references import rank_in
+    from aznas_onnx.scoring import ScoreSettings, resolve_device
+
+    described = ScoreSettings.of(**settings).as_dict() | {"device": str(resolve_device(settings["device"]))}
+    ensemble = {"aggregation": aggregation, "weights": PROXIES.weights(settings["proxies"] or ())}
+    places: tuple[Placement | None, ...] = ()
+    if reference_set is None:
+        ranking = rank(scored, proxies=settings["proxies"], aggregation=aggregation)
+    else:
+        ranking, places = rank_in(scored, reference_set)
+    return ScoreReport(
+        scores=tuple(scored),
+        ranking=ranking,
+        reference="" if reference_set is None else reference_set.name,
+        places=places,
+        proxies=tuple(described["proxies"]),
+        settings=described | ensemble,
+    )
+
+
+def _report_trouble(scored: Sequence[ProxyScores], report: ScoreReport | None, *, of_many: bool) -> None:
+    """Write warnings and failures to stderr, one sentence each."""
+    warnings = [f"{one.model}: {warning}" if of_many else warning for one in scored for warning in one.warnings]
+    for warning in (*warnings, *(report.ranking.warnings if report else ())):
+        click.echo(f"warning: {printable(warning)}", err=True)
+    for one in scored:
+        if one.status is Status.FAILED:
+            click.echo(f"aznas: {printable(one.named(one.reason or ''))}", err=True)

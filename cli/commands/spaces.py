@@ -1,0 +1,177 @@
+"""`aznas spaces`: what can be searched, and networks out of it; no torch."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from aznas_onnx.cli.exit_codes import DONE
+from aznas_onnx.cli.options import OutputFormat, format_option
+from aznas_onnx.cli.words import without_markup
+from aznas_onnx.counts import format_count
+from aznas_onnx.errors import SettingsError
+from aznas_onnx.escaping import json_text, printable
+
+__all__ = ["spaces"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def complete_space(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names of spaces that begin with what was typed, for the shell."""
+    from aznas_onnx.spaces import records
+
+    return [record.name for record in records() if record.name.startswith(incomplete)]
+
+
+space_argument = click.argument("name", shell_complete=complete_space)
+
+
+def space_options(command: F) -> F:
+    """Add the options that every space takes."""
+    classes = click.option(
+        "--classes", type=click.IntRange(min=1), help="Outputs of the classifier. [default: the space's]"
+    )
+    resolution = click.option(
+        "--resolution", type=click.IntRange(min=1), help="Height and width of the input image. [default: the space's]"
+    )
+    return resolution(classes(command))
+
+
+@click.group(invoke_without_command=True, short_help="List search spaces, draw and build networks.")
+@click.pass_context
+def spaces(ctx: click.Context) -> int | None:
+    """Look at the search spaces: list them, draw networks from them, build one as ONNX.
+
+    NAME is a space of the list, or the path of a Python file with a space of your own.
+
+    \b
+    Examples:
+      aznas spaces
+      aznas spaces sample nb201 --count 3
+      aznas spaces build nb201 "$(aznas spaces sample nb201)" -o net.onnx
+    """
+    return None if ctx.invoked_subcommand else ctx.invoke(list_spaces)
+
+
+@spaces.command(name="list")
+@format_option
+def list_spaces(output_format: OutputFormat = OutputFormat.TABLE) -> int:
+    """List the bundled and installed spaces."""
+    from aznas_onnx.cli.console import results
+    from aznas_onnx.cli.render.tables import Column, print_table, write_csv, write_markdown
+    from aznas_onnx.spaces import records
+
+    columns = (
+        Column(title="Space", is_number=False, is_name=True),
+        Column(title="Description", is_number=False),
+    )
+    rows = [(record.name, record.description) for record in records()]
+    console = results()
+    if output_format is OutputFormat.JSON:
+        listed = [{"name": name, "description": description} for name, description in rows]
+        console.file.write(json_text({"schema": "aznas.spaces/1", "spaces": listed}) + "\n")
+    elif output_format is OutputFormat.CSV:
+        write_csv(console.file, ("name", "description"), rows)
+    elif output_format is OutputFormat.MARKDOWN:
+        write_markdown(console.file, columns, rows)
+    else:
+        print_table(console, columns, rows)
+    return DONE
+
+
+@spaces.command()
+@space_argument
+@space_options
+def show(name: str, resolution: int | None, classes: int | None) -> int:
+    """Describe a space, with one network drawn from it."""
+    import inspect
+
+    import numpy as np
+
+    space = _get(name, resolution, classes)
+    genotype = space.sample(np.random.default_rng(0))
+    click.echo(f"{space.name}: {space.resolution}x{space.resolution} images, {space.num_classes} classes\n")
+    click.echo(f"{without_markup(inspect.getdoc(type(space)) or '')}\n")
+    click.echo(f"A network drawn from it:\n  {space.format(genotype)}\n  {_counts_text(space, genotype)}")
+    return DONE
+
+
+@spaces.command()
+@space_argument
+@click.option("--count", type=click.IntRange(min=1), default=1, show_default=True, help="How many networks to draw.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the random generator.")
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["text", "json", "csv"]),
+    default="text",
+    show_default=True,
+    help="text: one genotype a line; json and csv add multiply-adds, parameters and layers.",
+)
+@space_options
+def sample(name: str, count: int, seed: int, output_format: str, resolution: int | None, classes: int | None) -> int:
+    """Draw networks at random and write their genotypes."""
+    import numpy as np
+
+    from aznas_onnx.spaces import as_user_error
+
+    space = _get(name, resolution, classes)
+    rng = np.random.default_rng(seed)
+    with as_user_error(space, "draw a sample"):
+        genotypes = [space.sample(rng) for _ in range(count)]
+    if output_format == "text":
+        for genotype in genotypes:
+            click.echo(space.format(genotype))
+        return DONE
+    rows = [
+        {"genotype": space.format(g), "macs": space.macs(g), "params": space.params(g), "layers": space.layers(g)}
+        for g in genotypes
+    ]
+    if output_format == "json":
+        document = {"schema": "aznas.sample/1", "space": space.name, "seed": seed, "networks": rows}
+        click.echo(json_text(document))
+    else:
+        from aznas_onnx.cli.render.tables import write_csv
+
+        write_csv(sys.stdout, list(rows[0]), [list(row.values()) for row in rows])
+    return DONE
+
+
+@spaces.command(short_help="Build a network as ONNX.")
+@space_argument
+@click.argument("genotype")
+@click.option(
+    "-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The ONNX file to write."
+)
+@space_options
+def build(name: str, genotype: str, output: Path, resolution: int | None, classes: int | None) -> int:
+    """Build a network as ONNX, its weights left at zero: scoring draws its own."""
+    from aznas_onnx.spaces import as_user_error
+
+    space = _get(name, resolution, classes)
+    parsed = space.parse(genotype)
+    with as_user_error(space, f"build {genotype}"):
+        data = space.build(parsed).SerializeToString()
+    try:
+        output.write_bytes(data)
+    except OSError as error:
+        raise SettingsError(f"{output} cannot be written: {error.strerror or error}") from error
+    click.echo(f"wrote {printable(str(output))}: {_counts_text(space, parsed)}", err=True)
+    return DONE
+
+
+def _get(name: str, resolution: int | None, classes: int | None) -> Any:
+    from aznas_onnx.spaces import get
+
+    options = {"resolution": resolution, "num_classes": classes}
+    return get(name, **{option: value for option, value in options.items() if value is not None})
+
+
+def _counts_text(space: Any, genotype: Any) -> str:
+    macs, params = format_count(space.macs(genotype)), format_count(space.params(genotype))
+    return f"{macs} multiply-adds, {params} parameters, {space.layers(genotype)} layers"

@@ -1,0 +1,271 @@
+"""How `aznas score` shows its result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from aznas_onnx.cli.options import OutputFormat
+from aznas_onnx.cli.render.tables import (
+    Column,
+    print_table,
+    print_trimmed,
+    proxies_with_room,
+    proxy_title,
+    write_csv,
+    write_markdown,
+)
+from aznas_onnx.cli.words import plural
+from aznas_onnx.counts import format_count
+from aznas_onnx.escaping import json_text, markdown, printable
+from aznas_onnx.proxies import PROXIES, Direction
+from aznas_onnx.ranking import Aggregation, Ranking
+from aznas_onnx.results import ProxyScores, ProxyValue, Status
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from aznas_onnx.references import Placement
+
+__all__ = ["ScoreReport", "render_scores", "score_document"]
+
+_COUNTS = ("macs", "params")  # shown as counts, and never means over seeds
+_OTHER_COLUMNS, _OTHER_WIDE_COLUMNS = 44, 60  # what names, scores and counts take
+_PERCENTILE_COLUMN = 9
+_WIDE = 118  # a console at least this wide has room for everything, and for names of a sensible length
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreReport:
+    """Scores in the order the models were given, their ranking, the proxies asked for, and the settings.
+
+    Where there is a `reference`, the ranking is by it, and `places` are those of the models in it.
+    """
+
+    scores: tuple[ProxyScores, ...]
+    ranking: Ranking
+    proxies: tuple[str, ...]
+    settings: Mapping[str, Any]
+    reference: str = ""
+    places: tuple[Placement | None, ...] = ()
+
+    @property
+    def best_first(self) -> list[int]:
+        """Indices of the models by rank; those without one keep their order, and failed ones come last."""
+        unranked = [index for index, place in enumerate(self.ranking.rank) if place is None]
+        unranked.sort(key=lambda index: self.scores[index].status is Status.FAILED)
+        return [*self.ranking.order, *unranked]
+
+
+def render_scores(report: ScoreReport, output_format: OutputFormat, console: Console) -> None:
+    """Write scores to a console."""
+    if output_format is OutputFormat.JSON:
+        console.file.write(json_text(score_document(report)) + "\n")
+    elif output_format is OutputFormat.CSV:
+        _write_csv(report, console)
+    elif output_format is OutputFormat.MARKDOWN:
+        shown = _shown_proxies(report)
+        columns = _columns(report, shown, narrow=False)
+        rows = (_cells(report, index, shown, narrow=False) for index in report.best_first)
+        write_markdown(console.file, columns, rows)
+        console.file.writelines(f"\n{markdown(line)}\n" for line in (_legend(report), *_notes(report)))
+    else:
+        _print_table(report, console)
+
+
+# --- JSON and CSV: exact values, in the order given -------------------------------------------------------------
+
+
+def score_document(report: ScoreReport) -> dict[str, Any]:
+    """Return the report as plain values, in the layout ``aznas.score/1``."""
+    return {
+        "schema": "aznas.score/1",
+        "settings": dict(report.settings),
+        **({"reference": report.reference} if report.reference else {}),
+        "models": [_model_fields(report, index) for index in range(len(report.scores))],
+    }
+
+
+def _model_fields(report: ScoreReport, index: int) -> dict[str, Any]:
+    scores = report.scores[index]
+    values = {name: scores.proxies.get(name) for name in report.proxies if name not in _COUNTS}
+    return {
+        "model": scores.model,
+        "status": scores.status.value,
+        "reason": scores.reason,
+        **{name: None if value is None else value.mean for name, value in values.items()},
+        "macs": scores.macs,
+        "params": scores.params,
+        "blocks": scores.blocks,
+        "az_score": report.ranking.az_score[index],
+        "rank": report.ranking.rank[index],
+        **(_place_fields(report.places[index]) if report.places else {}),
+        "stderr": {name: None if value is None else value.stderr for name, value in values.items()},
+        "missing": {name: value.reason for name, value in values.items() if value is not None and value.mean is None},
+        "seconds": round(scores.elapsed_s, 3),
+        "changes": list(scores.changes),
+        "warnings": list(scores.warnings),
+        **({"profile_s": {phase: round(s, 6) for phase, s in scores.profile_s.items()}} if scores.profile_s else {}),
+    }
+
+
+def _place_fields(place: Placement | None) -> dict[str, Any]:
+    percentiles = {} if place is None else {name: round(value, 2) for name, value in place.percentiles.items()}
+    return {"percentile": None if place is None else round(place.percentile, 2), "percentiles": percentiles}
+
+
+def render_profile(scores: Sequence[ProxyScores], console: Console) -> None:
+    """Write where the time of all models together went, the slowest phase first."""
+    total_s: dict[str, float] = {}
+    for one in scores:
+        for phase, elapsed_s in one.profile_s.items():
+            total_s[phase] = total_s.get(phase, 0.0) + elapsed_s
+    whole_s = sum(total_s.values())
+    rows = [
+        (phase, f"{1e3 * elapsed_s:.1f}", f"{elapsed_s / whole_s:.0%}")
+        for phase, elapsed_s in sorted(total_s.items(), key=lambda item: -item[1])
+    ]
+    columns = (Column(title="phase", is_number=False), Column(title="ms"), Column(title="share"))
+    print_table(console, columns, [*rows, ("all", f"{1e3 * whole_s:.1f}", "")])
+
+
+def _write_csv(report: ScoreReport, console: Console) -> None:
+    proxies = [name for name in report.proxies if name not in _COUNTS]
+    place = ["percentile"] if report.places else []
+    spreads = [f"{name}_stderr" for name in proxies]
+    header = ["model", "status", "rank", "az_score", *place, *proxies, *spreads]
+    header += ["macs", "params", "blocks", "seconds", "reason"]
+    rows = []
+    for index in range(len(report.scores)):
+        fields = _model_fields(report, index)
+        fields |= {f"{name}_stderr": fields["stderr"][name] for name in proxies}
+        rows.append([fields[name] for name in header])
+    write_csv(console.file, header, rows)
+
+
+# --- Tables for people: rounded values, the best first --------------------------------------------------------------
+
+
+def _print_table(report: ScoreReport, console: Console) -> None:
+    narrow = console.width < _WIDE
+    others = (_OTHER_COLUMNS if narrow else _OTHER_WIDE_COLUMNS) + (_PERCENTILE_COLUMN if report.places else 0)
+    shown = proxies_with_room(_shown_proxies(report), console.width, others, narrow=narrow)
+    rows = (_cells(report, index, shown, narrow=narrow) for index in report.best_first)
+    print_table(console, _columns(report, shown, narrow=narrow), rows)
+    console.print()
+    for line in (_legend(report), *_hidden(report, shown), *_notes(report)):
+        print_trimmed(console, printable(line), style="dim")
+
+
+def _shown_proxies(report: ScoreReport) -> list[str]:
+    return [name for name in report.proxies if name not in _COUNTS]
+
+
+def _hidden(report: ScoreReport, shown: Sequence[str]) -> Iterator[str]:
+    """Say which proxies the table has no room for."""
+    hidden = [name for name in _shown_proxies(report) if name not in shown]
+    if hidden:
+        yield f"No room for {', '.join(hidden)}: a wider terminal, or --format md, csv or json, shows them."
+
+
+def _columns(report: ScoreReport, shown: Sequence[str], *, narrow: bool) -> list[Column]:
+    return [
+        Column(title="Rank"),
+        Column(title="Model", is_number=False, is_name=True),
+        Column(title="AZ\nscore" if narrow else "AZ score"),
+        *((Column(title="Per-\ncentile" if narrow else "Percentile"),) if report.places else ()),
+        *(Column(title=proxy_title(name, narrow=narrow)) for name in shown),
+        Column(title="MACs"),
+        Column(title="Params"),
+        *(() if narrow else (Column(title="Blocks"), Column(title="Seconds"))),
+    ]
+
+
+def _cells(report: ScoreReport, index: int, shown: Sequence[str], *, narrow: bool) -> list[str]:
+    scores = report.scores[index]
+    failed = scores.status is Status.FAILED
+    values = {name: scores.proxies.get(name) for name in shown}
+    return [
+        _optional(report.ranking.rank[index], str),
+        scores.model,
+        "failed" if failed else _optional(report.ranking.az_score[index], "{:.2f}".format),
+        *((_optional(report.places[index], lambda place: f"{place.percentile:.0f}"),) if report.places else ()),
+        *(_value(name, value, "\n" if narrow else " ") for name, value in values.items()),
+        _optional(scores.macs, format_count),
+        _optional(scores.params, format_count),
+        *(() if narrow else (_optional(scores.blocks, str), "" if failed else f"{scores.elapsed_s:.1f}")),
+    ]
+
+
+def _optional(value: Any, show: Any) -> str:
+    return "" if value is None else str(show(value))
+
+
+def _value(name: str, value: ProxyValue | None, separator: str) -> str:
+    if value is None:
+        return ""
+    if value.mean is None:
+        return "none" if value.applies else "n/a"
+    if name in PROXIES and PROXIES[name].is_exact and value.mean.is_integer():
+        return f"{value.mean:.0f}"
+    text = _number(value.mean)
+    return text if value.stderr is None else f"{text}{separator}±{_number(value.stderr)}"
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}" if abs(value) < 1000 else f"{value:.4g}"
+
+
+def _legend(report: ScoreReport) -> str:
+    settings = report.settings
+    lower = [name for name in report.proxies if name in PROXIES and _is_lower_better(name)]
+    parts = [f"Proxies: higher is better{', but of ' + ' and '.join(lower) if lower else ''}."]
+    if report.ranking.order:
+        names = ", ".join(_weighted(name, report.ranking) for name in report.ranking.proxies)
+        among = f", ranked in {report.reference}" if report.reference else ""
+        if report.ranking.aggregation is Aggregation.LOG_RANK:
+            parts.append(f"AZ score: sum of ln(rank/m) over {names}{among}; 0 is the best in all of them.")
+        else:
+            parts.append(f"AZ score: sum of rank/m over {names}; 1 each is the best in all of them.")
+    parts.append("MACs: multiply-adds of one sample.")
+    spread = " ±: standard error over seeds." if settings["seeds"] > 1 else ""
+    effort = "" if settings["effort"] == "paper" else f"Effort {settings['effort']}, batch"
+    size = f"{effort or 'Batch'} {settings['batch_size']}"
+    parts.append(f"{size}, {plural(settings['seeds'], 'seed')}, {settings['device']}.{spread}")
+    return " ".join(parts)
+
+
+def _is_lower_better(name: str) -> bool:
+    return PROXIES[name].direction is Direction.LOWER_IS_BETTER
+
+
+def _weighted(name: str, ranking: Ranking) -> str:
+    """Name a proxy, and how often it counts where that is not once."""
+    shown = "MACs" if name == "macs" else name
+    weight = ranking.weights.get(name, 1.0)
+    return shown if weight == 1.0 else f"{weight:g} {shown}"
+
+
+def _notes(report: ScoreReport) -> Iterator[str]:
+    """Yield what was changed and what is missing, one line for all models that share it."""
+    for index in report.best_first if report.places else ():
+        place = report.places[index]
+        if place is not None:
+            told = ", ".join(f"{name} {value:.0f}" for name, value in place.percentiles.items())
+            yield f"{report.scores[index].model}: percentiles in {report.reference}: {told}"
+    models: dict[str, list[str]] = {}
+    for scores in (report.scores[index] for index in report.best_first):
+        for text in (*_missing(scores), *scores.changes):
+            models.setdefault(text, []).append(scores.model)
+    for text, names in models.items():
+        yield f"{', '.join(names)}: {text}"
+
+
+def _missing(scores: ProxyScores) -> Iterator[str]:
+    proxies: dict[str, list[str]] = {}
+    for name, value in scores.proxies.items():
+        if value.reason is not None:
+            proxies.setdefault(value.reason, []).append(name)
+    for reason, names in proxies.items():
+        yield f"no {' and '.join(names)} ({reason})"

@@ -1,0 +1,175 @@
+"""How `aznas search` shows what it found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from aznas_onnx.cli.options import OutputFormat
+from aznas_onnx.cli.render.tables import Column, print_table, proxies_with_room, proxy_title, write_csv, write_markdown
+from aznas_onnx.cli.words import plural
+from aznas_onnx.counts import format_count
+from aznas_onnx.escaping import json_text, markdown, markdown_code, printable
+from aznas_onnx.proxies import PROXIES
+from aznas_onnx.results import ProxyValue, Status
+from aznas_onnx.searching import COMPLEXITY, Budget, Candidate, CountConvention, Study
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["candidate_fields", "render_study", "study_document"]
+
+Escape = Callable[[str], str]
+
+_COUNTS = (COMPLEXITY, "params", "layers")  # shown as counts: of layers, as the space counts them
+_OTHER_COLUMNS = 52  # what scores and counts take
+_WIDE = 100  # columns of a terminal in which undivided titles have room
+
+
+def render_study(
+    study: Study, n: int, output_format: OutputFormat, console: Console, *, interrupted: bool = False
+) -> None:
+    """Write the `n` best candidates of a study to a console."""
+    best = study.best(n)
+    if output_format is OutputFormat.JSON:
+        document = study_document(study, best, interrupted=interrupted)
+        console.file.write(json_text(document) + "\n")
+    elif output_format is OutputFormat.CSV:
+        rows = [candidate_fields(one) for one in best]
+        header = [name for name in (rows[0] if rows else ()) if name not in ("stderr", "missing", "latency_again")]
+        write_csv(console.file, header, [[row[name] for name in header] for row in rows])
+    elif output_format is OutputFormat.MARKDOWN:
+        shown = _proxies(best)
+        write_markdown(console.file, _columns(study, shown), (_cells(study, one, shown) for one in best))
+        console.file.writelines(f"\n{line}\n" for line in _notes(study, best, text=markdown, code=markdown_code))
+    else:
+        narrow = console.width < _WIDE
+        shown = proxies_with_room(_proxies(best), console.width, _OTHER_COLUMNS, narrow=narrow)
+        columns = _columns(study, shown, narrow=narrow)
+        print_table(console, columns, (_cells(study, one, shown) for one in best))
+        console.print()
+        hidden = [name for name in _proxies(best) if name not in shown]
+        if hidden:
+            console.out(f"No room for {', '.join(hidden)}: --format md, csv or json shows them.", highlight=False)
+        for line in _notes(study, best):
+            console.out(line, highlight=False)  # whole, to be copied
+
+
+def study_document(study: Study, best: Sequence[Candidate], *, interrupted: bool = False) -> dict[str, Any]:
+    """Return a study and its best candidates as plain values, in the layout ``aznas.search/1``."""
+    return {
+        "schema": "aznas.search/1",
+        "db": None if study.path is None else str(study.path),
+        "settings": study.settings.as_json(),
+        "scored": len(study.trials),
+        "failed": sum(trial.status is Status.FAILED for trial in study.trials),
+        "acceptance_rate": study.acceptance_rate,
+        "interrupted": interrupted,
+        "stopped": study.stopped,
+        "best": [candidate_fields(one) | _again_fields(study, one) for one in best],
+    }
+
+
+def candidate_fields(one: Candidate) -> dict[str, Any]:
+    """Return a candidate as plain values; `macs` are always those of the graph."""
+    trial = one.trial
+    # A proxy of the name of a count gives way to it: the layers of the space are what a budget limits.
+    values = {name: value for name, value in trial.proxies.items() if name not in _COUNTS}
+    return {
+        "rank": one.rank,
+        "trial": trial.number,
+        "genotype": trial.genotype,
+        "az_score": one.az_score,
+        **{name: value.mean for name, value in values.items()},
+        "macs": trial.cost.macs,
+        "params": trial.cost.params,
+        "layers": trial.cost.layers,
+        "paper_flops": trial.cost.paper_flops,
+        "latency_ms": trial.cost.latency_ms,
+        "stderr": {name: value.stderr for name, value in values.items()},
+        "missing": {name: value.reason for name, value in values.items() if value.mean is None},
+        "parent": trial.proposal.parent,
+        "origin": trial.proposal.origin.value,
+        "seconds": round(trial.elapsed_s, 3),
+    }
+
+
+def _again_fields(study: Study, one: Candidate) -> dict[str, Any]:
+    """Return what was measured again at the end of the search; nothing where the budget has no latency."""
+    budget = study.settings.budget
+    if budget.latency_ms is None:
+        return {}
+    again = study.again.get(one.trial.genotype)
+    found = None if again is None else again.as_json() | {"budget_kept": budget.keeps_latency(again)}
+    return {"latency_again": found}
+
+
+def _proxies(best: Sequence[Candidate]) -> list[str]:
+    return [name for name in (best[0].trial.proxies if best else {}) if name not in _COUNTS]
+
+
+def _columns(study: Study, shown: Sequence[str], *, narrow: bool = False) -> list[Column]:
+    counts = [
+        "MACs",
+        *(["FLOPs\n(paper)" if narrow else "FLOPs (paper)"] if _counts_by_paper(study) else []),
+        "Params",
+        "Layers",
+    ]
+    counts += ["Latency"] if study.settings.budget.latency_ms is not None else []
+    named = (proxy_title(name, narrow=narrow) for name in shown)
+    titles = ["Rank", "Trial", "AZ\nscore" if narrow else "AZ score", *named, *counts]
+    return [Column(title=title) for title in titles]
+
+
+def _cells(study: Study, one: Candidate, shown: Sequence[str]) -> list[str]:
+    cost = one.trial.cost
+    counts = [format_count(cost.macs)]
+    if _counts_by_paper(study) and cost.paper_flops is not None:
+        counts.append(format_count(cost.paper_flops))
+    counts += [format_count(cost.params), str(cost.layers)]
+    if cost.latency_ms is not None:
+        counts.append(f"{cost.latency_ms:.3g} ms")
+    return [
+        str(one.rank),
+        str(one.trial.number),
+        "" if one.az_score is None else f"{one.az_score:.2f}",
+        *(_value(name, one.trial.proxies[name]) if name in one.trial.proxies else "" for name in shown),
+        *counts,
+    ]
+
+
+def _value(name: str, value: ProxyValue) -> str:
+    if value.mean is None:
+        return "none" if value.applies else "n/a"
+    if name in PROXIES and PROXIES[name].is_exact and value.mean.is_integer():
+        return f"{value.mean:.0f}"
+    return f"{value.mean:.3f}" if abs(value.mean) < 1000 else f"{value.mean:.4g}"
+
+
+def _notes(
+    study: Study, best: Sequence[Candidate], *, text: Escape = printable, code: Escape = printable
+) -> Iterator[str]:
+    """Yield sentences about a study, escaped: `text` for prose, `code` for what is to be copied."""
+    counted = "MACs: multiply-adds of one sample."
+    if _counts_by_paper(study):
+        counted += " The budget and the ranking count the FLOPs of the paper's code."
+    found = f"{plural(len(study.trials), 'candidate')} of {study.settings.space['name']}"
+    accepted = f"{study.acceptance_rate:.0%} of the draws were new"
+    budget = study.settings.budget
+    if budget == Budget():
+        yield text(f"{found}, without a budget; {accepted}. {counted}")
+    else:
+        yield text(f"{found} within the budget ({budget}); {accepted} and within it. {counted}")
+    for one in best[:1]:
+        yield f"Best: {code(one.trial.genotype)}"
+    for one in best:
+        again = study.again.get(one.trial.genotype)
+        if again is not None:
+            kept = "yes" if budget.keeps_latency(again) else "NO"
+            yield text(f"Trial {one.trial.number} measured again: {again}. Budget kept: {kept}.")
+    if best and study.path is not None:
+        yield f"To get it as ONNX with weights: {code(f'aznas export {study.path} -o winners/')}"
+
+
+def _counts_by_paper(study: Study) -> bool:
+    return study.settings.count is CountConvention.PAPER

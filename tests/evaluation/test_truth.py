@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aznas_onnx.errors import SettingsError
+from aznas_onnx.evaluation import read_truth
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "truth.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_number_columns_are_read_and_others_left(tmp_path: Path) -> None:
+    path = written(tmp_path, "note,arch,top1,latency\ngood,a,90.5,1\nbad,b,,2e1\n")
+    truth = read_truth(path)
+    assert truth.archs == ("a", "b")
+    assert truth.columns == ("top1", "latency")
+    np.testing.assert_array_equal(truth.values, [[90.5, 1], [math.nan, 20]])
+
+
+def test_a_genotype_may_hold_commas_and_a_file_a_byte_order_mark(tmp_path: Path) -> None:
+    path = written(tmp_path, '\ufeffarch,top1\n"S(1,2)",3\n\n')
+    assert read_truth(path).archs == ("S(1,2)",)
+
+
+def test_columns_can_be_chosen(tmp_path: Path) -> None:
+    path = written(tmp_path, "arch,x,y,z\na,1,2,3\n")
+    truth = read_truth(path, ["z", "x", "z"])
+    assert truth.columns == ("z", "x")
+    assert truth.values.tolist() == [[3, 1]]
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "message"),
+    [
+        ("", None, "begins with nothing; distinct titles with one 'arch'"),
+        ("cell,x\na,1\n", None, "begins with cell, x"),
+        ("arch,x,x\na,1,2\n", None, "distinct titles"),
+        ("arch,x\n", None, "lists no architecture"),
+        ("arch,x\na,1\nb\n", None, "line 3: 1 fields; 2 are needed"),
+        ("arch,x\na,1\na,2\n", None, "lists a twice"),
+        ("arch,x\na,good\n", None, "no column of numbers"),
+        ("arch,x\na,nan\n", None, "no column of numbers"),
+        ("arch,x\na,1\n", ["y"], "column 'y' is not there; there are x"),
+        ("arch,x,y\na,1,good\n", ["y"], "column 'y' does not hold numbers only"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_in_one_sentence(
+    tmp_path: Path, text: str, columns: list[str] | None, message: str
+) -> None:
+    with pytest.raises(SettingsError, match=message):
+        read_truth(written(tmp_path, text), columns)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="cannot be read: No such file"):
+        read_truth(tmp_path / "nothing.csv")
+
+
+def test_values_cannot_be_changed(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        read_truth(written(tmp_path, "arch,x\na,1\n")).values[0, 0] = 2
+
+
+def test_a_word_among_numbers_is_refused_where_it_stands(tmp_path: Path) -> None:
+    path = written(tmp_path, "arch,top1\na,1\nb,high\nc,3\n")
+    with pytest.raises(SettingsError, match="line 3: top1 is 'high'; a number or nothing is needed"):
+        read_truth(path)

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from aznas_onnx.proxies.engine.moments import _krylov_gram, covariance, entropy, jacobian_gram, spectra, squared_norm
+from aznas_onnx.proxies.engine.positions import match
+
+
+def features_with(spectrum: list[float], samples: int) -> torch.Tensor:
+    """Exactly centred features whose covariance has the given eigenvalues."""
+    source = torch.Generator().manual_seed(0)
+    noise = torch.randn(samples, len(spectrum), generator=source, dtype=torch.float64)
+    directions, _ = torch.linalg.qr(noise - noise.mean(0))
+    rotation, _ = torch.linalg.qr(torch.randn(len(spectrum), len(spectrum), generator=source, dtype=torch.float64))
+    scale = torch.tensor(spectrum, dtype=torch.float64).mul(samples).sqrt()
+    return ((directions * scale) @ rotation).float()
+
+
+def test_entropy_of_isotropic_features_is_the_logarithm_of_their_width():
+    (values,) = spectra([covariance(features_with([2.0] * 10, 500))])
+    assert float(entropy(values)[0]) == pytest.approx(math.log(10), rel=1e-5)
+
+
+def test_entropy_of_one_direction_is_zero():
+    assert float(entropy(torch.tensor([0.0, 0.0, 3.0]))[0]) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_entropy_is_that_of_the_eigenvalues_shares():
+    (values,) = spectra([covariance(features_with([1.0, 3.0, 4.0], 100) + 50.0)])  # the mean is taken away
+    shares = [1 / 8, 3 / 8, 4 / 8]
+    assert float(entropy(values)[0]) == pytest.approx(-sum(p * math.log(p) for p in shares), rel=1e-4)
+
+
+def test_negative_eigenvalues_count_as_zero_and_are_told():
+    value, is_singular = entropy(torch.tensor([-1e-5, 1.0, 1.0]))
+    assert float(value) == pytest.approx(math.log(2), rel=1e-4)
+    assert is_singular
+
+
+def test_eigenvalues_of_zero_are_no_sign_of_rounding():
+    value, is_singular = entropy(torch.tensor([0.0, -1e-9, 1.0, 1.0]).sort().values)
+    assert float(value) == pytest.approx(math.log(2), rel=1e-5)
+    assert not is_singular
+
+
+@pytest.mark.parametrize("shape", [(64, 40), (40, 64), (4, 5, 6, 300), (1, 2, 2, 5), (2, 3, 600)])
+def test_covariance_has_the_eigenvalues_of_the_definition(shape):
+    features = torch.randn(shape, generator=torch.Generator().manual_seed(1)).exp()
+    rows = features.flatten(0, -2).double()
+    rows = rows - rows.mean(0)
+    expected = torch.linalg.eigvalsh(rows.T @ rows / len(rows))
+    (found,) = spectra([covariance(features)])
+    kept = min(len(found), len(expected))
+    assert torch.allclose(found[-kept:].double(), expected[-kept:], atol=1e-5 * float(expected[-1]))
+
+
+def norm(values: torch.Tensor) -> float:
+    return float(squared_norm(values).sqrt())
+
+
+@pytest.mark.parametrize(
+    ("shape_in", "shape_out"),
+    [
+        ((6, 8, 8, 5), (6, 8, 8, 5)),
+        ((6, 8, 8, 5), (6, 4, 4, 9)),
+        ((6, 4, 4, 9), (6, 8, 8, 5)),
+        ((3, 2, 2, 40), (3, 2, 2, 30)),  # fewer samples than channels
+        ((3, 4, 4, 40), (3, 2, 2, 30)),
+        ((2, 8, 8, 300), (2, 8, 8, 520)),  # fewer samples than channels, and wide
+        ((9, 8, 8, 300), (9, 8, 8, 520)),
+        ((50, 7, 7, 4), (50, 7)),
+        ((2, 14, 14, 6), (2, 196, 8)),
+    ],
+)
+def test_gram_has_the_squared_spectral_norm_of_the_definition(shape_in, shape_out):
+    source = torch.Generator().manual_seed(2)
+    g_in = torch.randn(shape_in, generator=source)
+    g_out = torch.randint(0, 2, shape_out, generator=source) * 2.0 - 1.0
+    matching = match(shape_in[1:-1], shape_out[1:-1], are_tokens=False)
+    gram, _, is_identity = jacobian_gram(g_in, g_out, matching)
+
+    def rows(offsets):
+        return torch.cat([offset.flatten(0, -2) for offset in offsets], dim=1).double()
+
+    left, right = rows(matching.offsets_in(g_in)), rows(matching.offsets_out(g_out))
+    expected = torch.linalg.svdvals(left.T @ right / len(left)).max()
+    (values,) = spectra([gram])
+    assert norm(values) == pytest.approx(float(expected), rel=1e-4)
+    assert not is_identity
+
+
+@pytest.mark.parametrize("samples", [40, 64, 256, 2000])  # 40 are fewer than channels
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_the_signal_s_share_of_the_estimate_is_known(samples, share):
+    source = torch.Generator().manual_seed(5)
+    channels = 64
+    true = share * torch.randn(channels, channels, generator=source)
+    signs = torch.randint(0, 2, (samples, channels), generator=source) * 2.0 - 1.0
+    g_in = signs @ true + torch.randn(samples, channels, generator=source)  # what comes from other positions
+    estimate = signs.T @ g_in / samples
+    _, signal, _ = jacobian_gram(g_in, signs, match((), (), are_tokens=False), with_signal=True)
+    expected = max(float(true.square().sum() / estimate.square().sum()), 0.02)
+    assert float(signal) == pytest.approx(expected, abs=0.06)
+
+
+def test_taking_the_noise_out_brings_few_samples_near_many():
+    source = torch.Generator().manual_seed(6)
+    channels = 64
+    true = torch.randn(channels, channels, generator=source) / 8
+    expected = float(torch.linalg.matrix_norm(true, 2))
+    for samples in (48, 128, 512):
+        signs = torch.randint(0, 2, (samples, channels), generator=source) * 2.0 - 1.0
+        g_in = signs @ true + 2.0 * torch.randn(samples, channels, generator=source)
+        gram, signal, _ = jacobian_gram(g_in, signs, match((), (), are_tokens=False), with_signal=True)
+        square = squared_norm(spectra([gram])[0])
+        assert abs(float((square * signal).sqrt()) - expected) < 0.4 * abs(float(square.sqrt()) - expected)
+
+
+def noise(*shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(3)) / math.sqrt(shape[-1])
+
+
+@pytest.mark.parametrize(
+    ("matrix", "tolerance"),
+    [
+        (noise(600, 600), 1e-5),  # an estimate of zero
+        (torch.eye(600) + 0.5 * noise(600, 600), 1e-5),  # a residual block
+        (noise(2400, 600), 1e-5),  # unshuffled by a stride of 2
+        (torch.diag(torch.linspace(0, 1, 600)), 1e-4),  # many large ones close together
+        (torch.diag(1 - torch.linspace(0, 1, 600) ** 2), 1e-4),
+        (torch.eye(600), 1e-5),
+        (noise(600, 1) @ noise(1, 600), 1e-5),
+        (torch.zeros(600, 600), 1e-5),
+        (1e-12 * noise(600, 600), 1e-5),
+    ],
+)
+def test_the_largest_eigenvalue_of_wide_matrices(matrix, tolerance):
+    (values,) = spectra([_krylov_gram(matrix)])
+    expected = float(torch.linalg.svdvals(matrix.double()).max())
+    assert norm(values) == pytest.approx(expected, rel=tolerance, abs=1e-30)
+
+
+def test_wide_matrices_that_are_not_finite_have_no_norm():
+    (values,) = spectra([_krylov_gram(torch.full((600, 600), math.nan))])
+    assert math.isnan(norm(values))
+
+
+def test_few_samples_of_equal_signs_do_not_break_the_factorisation():
+    g_out = torch.ones(3, 10)  # all rows equal: their products are singular
+    gram, _, _ = jacobian_gram(torch.randn(3, 12), g_out, match((), (), are_tokens=False))
+    (values,) = spectra([gram])
+    assert math.isfinite(norm(values))
+
+
+def test_one_matrix_that_is_not_finite_leaves_the_others_alone():
+    good = torch.diag(torch.tensor([1.0, 2.0]))
+    first, second, third = spectra([good, torch.full((2, 2), math.nan), torch.diag(torch.tensor([3.0]))])
+    assert first.tolist() == [1.0, 2.0]
+    assert second.isnan().all()
+    assert third.tolist() == [3.0]
+
+
+def test_the_largest_eigenvalue_does_not_depend_on_the_default_device():
+    matrix = torch.randn(20, 12, generator=torch.Generator().manual_seed(5))
+    expected = _krylov_gram(matrix)
+    before = torch.get_default_device()
+    torch.set_default_device("meta")  # whatever is made there has no values
+    try:
+        found = _krylov_gram(matrix)
+    finally:
+        torch.set_default_device(None if before.type == "cpu" else before)
+    assert torch.equal(found, expected)
