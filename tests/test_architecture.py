@@ -66,8 +66,8 @@ REWRITE_LEVELS = {"decompose": 1, "canonical": 2, "restore": 3, "passes": 4}  # 
 # Basenames that several modules share: the folder says which is meant.
 SAME_BASENAMES = {
     "aznas_onnx/convert/operators": {"aznas_onnx/graph/rewrite/canonical", "aznas_onnx/graph/rewrite/decompose"},
-    "cli/commands": {"aznas_onnx/gating", "aznas_onnx/searching", "aznas_onnx/scoring", "cli/render"},
-    "cli/render": {"aznas_onnx/gating", "aznas_onnx/searching", "aznas_onnx/scoring", "cli/commands"},
+    "cli/commands": {"aznas_onnx/searching", "aznas_onnx/scoring", "cli/render"},
+    "cli/render": {"aznas_onnx/searching", "aznas_onnx/scoring", "cli/commands"},
     "aznas_onnx/proxies": {"aznas_onnx/convert", "spaces"},  # registry
     "aznas_onnx/convert": {"spaces"},
     "aznas_onnx/searching": {"aznas_onnx/scoring"},  # settings

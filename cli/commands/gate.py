@@ -330,14 +330,14 @@ def _from_here(path: Path) -> str:
 
 
 def _decide(candidate: str, rules: dict[str, Any], given: dict[str, Any], origin: str) -> GateResult:
-    from aznas_onnx import gating  # here, so that the process that is copied need not load it again
     from aznas_onnx.cli.child_process import in_child_process
     from aznas_onnx.cli.console import diagnostics
+    from aznas_onnx.gating import GateResult, gate  # noqa: F401 - loaded before the process is copied
 
     console = diagnostics()
     with in_child_process(decide, candidate, rules, given, origin) as child, _stages(console) as tell:
         result = child.result(on_stage=tell, on_line=lambda line: console.print(printable(line)))
-    assert isinstance(result, gating.GateResult)
+    assert isinstance(result, GateResult)
     return result
 
 
