@@ -1,4 +1,4 @@
-"""The bundled search spaces, and how to add one."""
+"""The bundled search spaces and their registry."""
 
 from aznas_onnx.spaces.base import GenotypeError, Space, choose, quote
 from aznas_onnx.spaces.registry import SpaceRecord, get, records

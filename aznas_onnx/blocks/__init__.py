@@ -1,4 +1,4 @@
-"""Finding the primary blocks of a network in the structure of its graph."""
+"""Find the primary blocks of a network in the structure of its graph."""
 
 from aznas_onnx.blocks.dataflow import recurrent_weights
 from aznas_onnx.blocks.find import find_blocks

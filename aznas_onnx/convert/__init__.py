@@ -1,4 +1,4 @@
-"""ONNX to torch: a canonical graph to a straight list of differentiable calls."""
+"""Convert a canonical graph to a straight list of differentiable torch calls."""
 
 from aznas_onnx.convert.compiler import compile_program
 from aznas_onnx.convert.program import Program, Step

@@ -1,4 +1,4 @@
-"""Multiply-adds, parameters and activation sizes, per node, per operator and per group of nodes.
+"""Count multiply-adds (MACs), parameters and activation sizes: per node, operator and group of nodes.
 
 One MAC is one multiply-add. Counts are for one sample, whatever the batch size of the facts.
 """

@@ -1,4 +1,4 @@
-"""Benchmarking scores against measured accuracies."""
+"""Compare scores with measured accuracies."""
 
 from aznas_onnx.evaluation.agreement import Agreement, Evaluation, evaluate
 from aznas_onnx.evaluation.correlation import Bootstrap, Interval

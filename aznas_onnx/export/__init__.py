@@ -1,4 +1,4 @@
-"""What a search hands over: networks as ONNX with weights, and as torch modules to train. Imports torch."""
+"""Export the winners of a search as ONNX files with weights and as torch modules."""
 
 from aznas_onnx.export.network import TrainableNetwork
 from aznas_onnx.export.weights import initialised

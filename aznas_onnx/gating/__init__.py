@@ -1,4 +1,4 @@
-"""Whether a candidate is good enough: the gate and its policy. Each name is loaded when it is first used."""
+"""The gate: policy, checks and decision. Each name is loaded when it is first used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading a model: from a file to a checked, canonical, typed graph. Never imports torch."""
+"""Read a model: from a file to a checked, canonical, typed graph."""
 
 from aznas_onnx.graph.files.input_values import Value
 from aznas_onnx.graph.files.inputs import InputPlan

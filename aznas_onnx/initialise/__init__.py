@@ -1,4 +1,4 @@
-"""Random weights by role: what each constant is drawn from, and the draw itself. Imports torch."""
+"""Initialise constants by their role with seeded random weights."""
 
 from aznas_onnx.initialise.plan import Distribution, Weight, neutral_inputs, plan_weights
 from aznas_onnx.initialise.prepare_for_batch import prepare_for_batch

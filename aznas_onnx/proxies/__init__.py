@@ -1,4 +1,4 @@
-"""Zero-cost proxies: the registry, the built-in ones, and the pass that measures what they need.
+"""Zero-cost proxies: the registry, the built-in ones, and the passes that measure them.
 
 Importing this package does not import torch; :mod:`aznas_onnx.proxies.engine.blockpass` does.
 """

@@ -1,4 +1,4 @@
-"""Reference sets: scored networks that a score is placed in."""
+"""Reference sets: stored scores that place a network in percentiles."""
 
 from aznas_onnx.references.bundled import BUNDLED, find_reference
 from aznas_onnx.references.placement import Placement, place, rank_in

@@ -1,4 +1,4 @@
-"""From a model to its proxies. Imports torch."""
+"""Score a model: settings, seeds, device and results."""
 
 from aznas_onnx.scoring.device import resolve_device
 from aznas_onnx.scoring.score_models import score, score_many

@@ -1,4 +1,4 @@
-"""Searching a space: Algorithm 1 within budgets, a durable history, and what it found."""
+"""Search a space: Algorithm 1 within budgets, stored in SQLite."""
 
 from aznas_onnx.searching.budget import Budget, Cost, CountConvention, Limit
 from aznas_onnx.searching.executors import Executor, Scorer, TrialOutcome

@@ -1,4 +1,4 @@
-"""Comparison of the converted network with ONNX Runtime, on random weights and random samples.
+"""Compare the converted network with ONNX Runtime under random weights and samples.
 
 ``verdict`` says what a comparison can say, ``weights`` draws weights that keep signal, ``reference`` is the side of
 ONNX Runtime, ``compare`` puts the two side by side.

@@ -1,1 +1,1 @@
-"""Writing networks without weights, as ONNX or straight as the typed graph."""
+"""Build networks without weights, as ONNX or as the typed graph."""

@@ -1,1 +1,1 @@
-"""What the values of a constant say of it, and where it comes from."""
+"""Origin and content of constants."""

@@ -1,1 +1,1 @@
-"""From a model file to the typed graph, within the limits of what a file may ask for."""
+"""Load a model file into the typed graph, within limits."""

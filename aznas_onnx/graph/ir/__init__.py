@@ -1,1 +1,1 @@
-"""The typed graph: nodes, constants, what is known of each tensor."""
+"""The typed graph: nodes, constants, tensor infos."""

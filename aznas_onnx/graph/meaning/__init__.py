@@ -1,1 +1,1 @@
-"""What inputs, axes, outputs and constants of a graph stand for."""
+"""Roles of inputs, axes, outputs and constants."""

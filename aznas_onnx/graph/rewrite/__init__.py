@@ -1,1 +1,1 @@
-"""Rewrites of a graph into canonical form."""
+"""Rewrite a graph into canonical form."""

@@ -1,1 +1,1 @@
-"""Shapes, dtypes and small constant values of every tensor, at any batch size."""
+"""Infer the shape, dtype and small constant values of every tensor, at any batch size."""
