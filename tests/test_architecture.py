@@ -26,6 +26,7 @@ LEVELS = {
     "documents": 1,
     "user_modules": 1,
     "results": 1,
+    "operators": 1,
     "latency": 2,
     "graph": 2,
     "blocks": 3,
@@ -74,6 +75,7 @@ SAME_BASENAMES = {
 }
 
 TORCH_FREE = (
+    "operators",
     "graph",
     "blocks",
     "costs",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from aznas_onnx.costs.mac_rules import COUNTED, ZERO
 from aznas_onnx.costs.node_costs import Costs, CountStatus, NodeCost
 from aznas_onnx.costs.parameters import parameters
 from aznas_onnx.errors import ModelError
 from aznas_onnx.graph.ir.graph import LookUp, Node
 from aznas_onnx.graph.ir.tensor_info import TensorInfos
 from aznas_onnx.graph.model import Model
+from aznas_onnx.operators import OPERATORS, zero
 
 __all__ = ["count"]
 
@@ -85,12 +85,13 @@ def _node_cost(node: Node, infos: TensorInfos, batched: frozenset[str], params: 
 def _macs(node: Node, infos: TensorInfos) -> tuple[CountStatus, int]:
     if node.unknown:  # its inputs were not checked
         return CountStatus.UNSUPPORTED, 0
-    key = (node.domain, node.op_type)
-    handler = COUNTED.get(key)
-    if handler is None:
-        return (CountStatus.ZERO if key in ZERO else CountStatus.UNSUPPORTED), 0
+    record = OPERATORS.record_of(node)
+    if record is None or record.macs is None:
+        return CountStatus.UNSUPPORTED, 0
+    if record.macs is zero:
+        return CountStatus.ZERO, 0
     try:
-        return CountStatus.COUNTED, handler(node, infos)
+        return CountStatus.COUNTED, record.macs(node, infos)
     except ModelError:  # a shape depends on data
         return CountStatus.UNSUPPORTED, 0
 

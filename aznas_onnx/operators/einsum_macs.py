@@ -7,18 +7,18 @@ from collections.abc import Sequence
 
 from aznas_onnx.errors import ModelError
 
-__all__ = ["einsum"]
+__all__ = ["einsum_macs"]
 
 _ELLIPSIS = "..."
 
 
-def einsum(equation: str, shapes: Sequence[tuple[int, ...]]) -> int:
+def einsum_macs(equation: str, shapes: Sequence[tuple[int, ...]]) -> int:
     """Return the multiply-adds of an Einsum.
 
     The operands are taken in pairs from the left, as ONNX Runtime and PyTorch do. A pair costs the product of the
     sizes of all its labels if one of them is summed over both, as a matrix product does; a pair without such a
-    label is an elementwise or outer product, and zero like Mul. What only one operand has and nobody else wants is
-    summed before, for nothing.
+    label is an elementwise or outer product, and zero like Mul. A label that only one operand has is
+    summed first, for nothing.
 
     Raises
     ------

@@ -1,0 +1,29 @@
+"""The operator catalogue: one record for each ONNX operator, which every layer reads.
+
+A user's operator is registered in the same way::
+
+    OPERATORS.register(Operator(name="Squareplus", domain="my.domain", ...))
+"""
+
+from __future__ import annotations
+
+from aznas_onnx.operators.catalogue import OperatorCatalogue, OperatorSet, Rules
+from aznas_onnx.operators.mac_rules import zero
+from aznas_onnx.operators.operator_record import Family, InputRole, MacRule, Movement, Operator
+from aznas_onnx.operators.standard import STANDARD
+
+__all__ = [
+    "OPERATORS",
+    "Family",
+    "InputRole",
+    "MacRule",
+    "Movement",
+    "Operator",
+    "OperatorCatalogue",
+    "OperatorSet",
+    "Rules",
+    "zero",
+]
+
+OPERATORS = OperatorCatalogue(STANDARD)
+"""Every operator that the package knows."""
