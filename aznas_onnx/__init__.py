@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from aznas_onnx.inspection import Inspection, inspect
     from aznas_onnx.ranking import Ranking, rank
     from aznas_onnx.results import ProxyScores
-    from aznas_onnx.scoring import score, score_many
+    from aznas_onnx.scoring import ScoreSettings, score, score_many
     from aznas_onnx.searching import Budget, Study
     from aznas_onnx.searching.search import search
 
@@ -36,6 +36,7 @@ __all__ = [
     "Inspection",
     "ProxyScores",
     "Ranking",
+    "ScoreSettings",
     "Study",
     "bench",
     "gate",
@@ -53,6 +54,7 @@ _MODULES = {
     "Inspection": "aznas_onnx.inspection",
     "ProxyScores": "aznas_onnx.results",
     "Ranking": "aznas_onnx.ranking",
+    "ScoreSettings": "aznas_onnx.scoring",
     "Study": "aznas_onnx.searching",
     "bench": "aznas_onnx.evaluation",
     "gate": "aznas_onnx.gating",

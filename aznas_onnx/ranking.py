@@ -45,7 +45,7 @@ class Ensemble:
 
     @classmethod
     def of(cls, proxies: Iterable[str] | None, aggregation: Aggregation | str = Aggregation.LOG_RANK) -> Ensemble:
-        """Make the assembly that names such as ``synflow:0.5`` ask for.
+        """Make the ensemble of proxies with weights in their names, such as ``synflow:0.5``.
 
         Raises
         ------
@@ -149,6 +149,7 @@ def rank(
         If the aggregation has no such name.
     """
     wanted = None if proxies is None else tuple(proxies)
+    PROXIES.load_all(wanted or ())
     ensemble = Ensemble.of(wanted, aggregation)
     if weights is not None:
         ensemble = replace(ensemble, weights=_checked(weights))

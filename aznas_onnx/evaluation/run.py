@@ -198,6 +198,8 @@ def bench(
     0.72
     """
     measured = truth if isinstance(truth, Truth) else read_truth(truth, metrics)
+    PROXIES.load_all(scoring.get("proxies") or ())
+    weights = PROXIES.weights(scoring.get("proxies") or ())
     run = prepare_run(
         space,
         measured,
@@ -211,7 +213,6 @@ def bench(
         scorer=scorer,
     )
     run.score(on_progress)
-    weights = PROXIES.weights(scoring.get("proxies") or ())
     return evaluate(
         run.records(),
         measured,

@@ -12,7 +12,7 @@ from typing import Any
 
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.graph import Value
-from aznas_onnx.proxies import PROXIES
+from aznas_onnx.proxies import PROXIES, is_reference
 from aznas_onnx.ranking import Aggregation, Ensemble
 from aznas_onnx.references.proxy_scales import PROXY_SCALES
 
@@ -133,7 +133,8 @@ class Policy:
             if limit is not None and limit < 0:
                 raise SettingsError(f"{name} is {limit:,}; a count of 0 or more is accepted")
         self._check_seeds()
-        self._check_names()
+        if not any(map(is_reference, self._named)):
+            self._check_names()
 
     def _check_seeds(self) -> None:
         if not 2 <= self.min_seeds <= self.max_seeds:
@@ -141,6 +142,21 @@ class Policy:
                 f"the seeds go from {self.min_seeds} to {self.max_seeds}; two or more are needed to see the noise, and "
                 "the most must not be less than the fewest"
             )
+
+    @property
+    def _named(self) -> tuple[str, ...]:
+        return (*self.proxies, *self.floors, *self.spreads)
+
+    def load_proxies(self) -> None:
+        """Execute the files that proxies are named by, and check what could not be checked before.
+
+        Raises
+        ------
+        SettingsError
+            If a file cannot be loaded, or has no proxy that the policy can use.
+        """
+        PROXIES.load_all(self._named)
+        self._check_names()
 
     def _check_names(self) -> None:
         names = self.compared

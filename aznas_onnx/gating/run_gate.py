@@ -72,6 +72,7 @@ def gate(
     if policy is not None and rules:
         raise SettingsError("the rules of the gate are given twice; give a policy or keyword arguments")
     policy = Policy.of(rules) if policy is None else policy
+    policy.load_proxies()
     if policy.demands_nothing:
         raise SettingsError(
             "the gate has no rule; give a baseline, a reference, a budget such as max_macs, or the floor of a proxy"
@@ -176,7 +177,7 @@ class _Gate:
                     f"export it with an open batch, or set the batch size to {one.only_batch} for all"
                 )
         self._refuse_other_settings(settings)
-        described = settings.as_dict()
+        described = settings.loaded().as_json()
         return {key: value for key, value in described.items() if key not in ("seeds", "seed", "as_published")}
 
     def _refuse_other_settings(self, settings: Any) -> None:

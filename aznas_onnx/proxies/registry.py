@@ -166,13 +166,27 @@ class ProxyRegistry(Mapping[str, Proxy]):
         from aznas_onnx.proxies.plugins import load  # which knows what a Proxy is
 
         proxy = load(reference)
-        file, _, attribute = reference.rpartition(":")
-        lasting = f"{Path(file).resolve()}:{attribute}"  # however the path is spelled
+        lasting = _lasting(reference)
         if self._loaded.get(proxy.name) != lasting and (proxy.name in self._proxies or proxy.name in self.groups):
             raise SettingsError(f"{reference} defines a proxy {proxy.name!r}, and there is one of that name already")
         self._loaded[proxy.name] = lasting
         self._proxies[proxy.name] = proxy
         return proxy
+
+    def load_all(self, names: Iterable[str]) -> tuple[Proxy, ...]:
+        """Return what :meth:`resolve` does, after each file that a name refers to (``FILE.py:NAME``) is executed.
+
+        Functions that score call this where names come in; nothing else executes a file.
+
+        Raises
+        ------
+        UnknownNameError, SettingsError
+            As :meth:`load` and :meth:`resolve`.
+        """
+        names = tuple(names)
+        for reference in filter(is_reference, (_split_weight(name)[0] for name in names)):
+            self.load(reference)
+        return self.resolve(names)
 
     def reference(self, name: str) -> str | None:
         """Return ``FILE.py:NAME`` of a proxy that was loaded, with the whole path; None for any other."""
@@ -220,15 +234,15 @@ class ProxyRegistry(Mapping[str, Proxy]):
     def resolve(self, names: Iterable[str]) -> tuple[Proxy, ...]:
         """Return the proxies that names and groups stand for, each once, in the order given.
 
-        A name of the form ``FILE.py:NAME`` loads and registers a proxy of the user's own. A name may end in a weight
-        (``synflow:0.5``), which :meth:`weights` reads.
+        No file is executed: a name of the form ``FILE.py:NAME`` stands for what :meth:`load` has registered. A name may
+        end in a weight (``synflow:0.5``), which :meth:`weights` reads.
 
         Raises
         ------
         UnknownNameError
             If a name is neither.
         SettingsError
-            If a file cannot be loaded, or a weight is negative.
+            If a file is not loaded, or a weight is negative.
 
         Examples
         --------
@@ -261,7 +275,7 @@ class ProxyRegistry(Mapping[str, Proxy]):
         found: dict[str, tuple[Proxy, float]] = {}
         for text in names:
             name, given = _split_weight(text)
-            members = [self.load(name).name] if is_reference(name) else self.groups.get(name, (name,))
+            members = [self._loaded_from(name)] if is_reference(name) else self.groups.get(name, (name,))
             for member in members:
                 own, factor = _split_weight(member)
                 if own not in self._proxies:
@@ -270,6 +284,13 @@ class ProxyRegistry(Mapping[str, Proxy]):
                     factors = [one for one in (given, factor) if one is not None]  # 0 is a weight, too
                     found[own] = (self._proxies[own], math.prod(factors, start=1.0))
         return found
+
+    def _loaded_from(self, reference: str) -> str:
+        lasting = _lasting(reference)
+        for name, origin in self._loaded.items():
+            if origin == lasting:
+                return name
+        raise SettingsError(f"proxy {reference!r} is not loaded; load it with PROXIES.load({reference!r})")
 
     def _unknown(self, name: str) -> UnknownNameError:
         known = [*self._proxies, *self.groups]
@@ -281,6 +302,12 @@ class ProxyRegistry(Mapping[str, Proxy]):
 def is_reference(name: str) -> bool:
     """Whether a name is ``FILE.py:NAME``, or the path of a file that should have been."""
     return ".py:" in name or name.endswith(".py")
+
+
+def _lasting(reference: str) -> str:
+    """Return a reference with the whole path, however it is spelled."""
+    file, _, attribute = reference.rpartition(":")
+    return f"{Path(file).resolve()}:{attribute}"
 
 
 def _split_weight(text: str) -> tuple[str, float | None]:

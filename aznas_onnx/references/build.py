@@ -115,7 +115,7 @@ def check_comparable(reference_set: ReferenceSet, sources: Sequence[Source], **s
     from aznas_onnx.proxies import PROXIES
 
     settings = _settings(scoring)
-    asked = [proxy.name for proxy in PROXIES.resolve(scoring.get("proxies") or reference_set.proxies)]
+    asked = [proxy.name for proxy in PROXIES.load_all(scoring.get("proxies") or reference_set.proxies)]
     if not set(asked) & set(reference_set.proxies):
         raise SettingsError(
             f"{', '.join(asked)} cannot be placed in reference {reference_set.name!r}, which holds "

@@ -1,7 +1,36 @@
 """Score a model: settings, seeds, device and results."""
 
-from aznas_onnx.scoring.device import resolve_device
-from aznas_onnx.scoring.score_models import score, score_many
-from aznas_onnx.scoring.settings import ScoreSettings
+from __future__ import annotations
 
-__all__ = ["ScoreSettings", "resolve_device", "score", "score_many"]
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from aznas_onnx.scoring.settings import METHOD_VERSION, Effort, ScoreOptions, ScoreSettings
+
+if TYPE_CHECKING:
+    from aznas_onnx.scoring.device import resolve_device
+    from aznas_onnx.scoring.score_models import score, score_many
+
+__all__ = [
+    "METHOD_VERSION",
+    "Effort",
+    "ScoreOptions",
+    "ScoreSettings",
+    "resolve_device",
+    "score",
+    "score_many",
+]
+
+_MODULES = {
+    "resolve_device": "aznas_onnx.scoring.device",
+    "score": "aznas_onnx.scoring.score_models",
+    "score_many": "aznas_onnx.scoring.score_models",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_MODULES[name]), name)
+    globals()[name] = value  # the next access does not come here
+    return value

@@ -17,7 +17,7 @@ from aznas_onnx.blocks import Blocks, find_blocks
 from aznas_onnx.costs import Costs, count
 from aznas_onnx.demand import demand_of
 from aznas_onnx.errors import AznasError, SettingsError
-from aznas_onnx.graph import Limits, Model, Source, Value, prepare
+from aznas_onnx.graph import Limits, Model, Source, prepare
 from aznas_onnx.graph.files.load import source_name
 from aznas_onnx.graph.ir.graph import Graph
 from aznas_onnx.limits import reading
@@ -27,11 +27,13 @@ from aznas_onnx.results import ProxyScores, ProxyValue, Status
 from aznas_onnx.scoring.aggregate_seeds import impossible_values, inapplicable, value_of, warnings_of
 from aznas_onnx.scoring.device import resolve_device
 from aznas_onnx.scoring.runner import Runner
-from aznas_onnx.scoring.settings import ScoreSettings
+from aznas_onnx.scoring.settings import ScoreOptions, ScoreSettings
 from aznas_onnx.timing import Clock
 from aznas_onnx.user_modules import place, summary
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from aznas_onnx.structure import Structure
 
 __all__ = ["score", "score_many"]
@@ -42,20 +44,10 @@ _log = logging.getLogger(__name__)
 def score(
     source: Source,
     *,
-    effort: str = "paper",
-    batch_size: int | None = None,
-    seeds: int = 1,
-    seed: int = 0,
-    device: str = "auto",
-    proxies: Sequence[str] | None = None,
-    blocks: Sequence[str] = (),
-    input_shapes: Mapping[str, Sequence[int]] | None = None,
-    cut_at: Sequence[str] = (),
-    values: Mapping[str, Value] | None = None,
-    keep_graph: bool = False,
-    as_published: bool = False,
+    settings: ScoreSettings | None = None,
     limits: Limits | None = None,
     profile: bool = False,
+    **options: Unpack[ScoreOptions],
 ) -> ProxyScores:
     """Score a model under random weights and Gaussian input.
 
@@ -63,6 +55,15 @@ def score(
     ----------
     source
         Path of an ONNX file, or a ModelProto. Its weights are not used.
+    settings
+        How to score; or give the keywords below.
+    limits
+        What a file may ask for.
+    profile
+        Measure where the time goes, too. On a GPU that costs some, since each phase then waits for the one before.
+
+    Other Parameters
+    ----------------
     effort
         ``"paper"`` estimates as published; ``"balanced"`` and ``"fast"`` take smaller batches and correct for that;
         ``"auto"`` is balanced on a CPU and paper elsewhere. Compare scores of one effort only.
@@ -89,10 +90,6 @@ def score(
         Leave normalisation folded where the exporter folded it.
     as_published
         Give features with a singular covariance no expressivity, as the published code does.
-    limits
-        What a file may ask for.
-    profile
-        Measure where the time goes, too. On a GPU that costs some, since each phase then waits for the one before.
 
     Returns
     -------
@@ -110,43 +107,22 @@ def score(
     --------
     >>> import aznas_onnx as az
     >>> az.score("resnet18.onnx", seeds=3).proxies["trainability"].mean  # doctest: +SKIP
+    >>> settings = az.ScoreSettings.of(effort="balanced", seeds=3)
+    >>> az.score("resnet18.onnx", settings=settings).macs  # doctest: +SKIP
     """
-    settings = ScoreSettings.of(
-        effort=effort,
-        batch_size=batch_size,
-        seeds=seeds,
-        seed=seed,
-        device=device,
-        proxies=proxies,
-        blocks=blocks,
-        input_shapes=input_shapes,
-        cut_at=cut_at,
-        values=values,
-        keep_graph=keep_graph,
-        as_published=as_published,
-    )
-    where = resolve_device(device)
+    settings = ScoreSettings.of(settings, **options).loaded()
+    where = resolve_device(settings.device)
     return _score(source, settings, where, limits, _clock(where, profile))
 
 
 def score_many(
     sources: Iterable[Source],
     *,
-    effort: str = "paper",
-    batch_size: int | None = None,
-    seeds: int = 1,
-    seed: int = 0,
-    device: str = "auto",
-    proxies: Sequence[str] | None = None,
-    blocks: Sequence[str] = (),
-    input_shapes: Mapping[str, Sequence[int]] | None = None,
-    cut_at: Sequence[str] = (),
-    values: Mapping[str, Value] | None = None,
-    keep_graph: bool = False,
-    as_published: bool = False,
+    settings: ScoreSettings | None = None,
     limits: Limits | None = None,
     profile: bool = False,
     on_result: Callable[[ProxyScores], None] | None = None,
+    **options: Unpack[ScoreOptions],
 ) -> list[ProxyScores]:
     """Score models one after the other; one that cannot be scored does not stop the rest.
 
@@ -169,21 +145,8 @@ def score_many(
     SettingsError
         If an argument is not accepted: that is no model's fault.
     """
-    settings = ScoreSettings.of(
-        effort=effort,
-        batch_size=batch_size,
-        seeds=seeds,
-        seed=seed,
-        device=device,
-        proxies=proxies,
-        blocks=blocks,
-        input_shapes=input_shapes,
-        cut_at=cut_at,
-        values=values,
-        keep_graph=keep_graph,
-        as_published=as_published,
-    )
-    where = resolve_device(device)
+    settings = ScoreSettings.of(settings, **options).loaded()
+    where = resolve_device(settings.device)
     results = []
     for source in sources:
         result = _score_or_fail(source, settings, where, limits, _clock(where, profile))

@@ -3,19 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.graph import Value
 from aznas_onnx.proxies import PROXIES
-from aznas_onnx.scoring.device import resolve_device
 from aznas_onnx.scoring.effort import Effort
 
-__all__ = ["ScoreSettings"]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
-AUTOMATIC = "auto"
+__all__ = ["METHOD_VERSION", "Effort", "ScoreOptions", "ScoreSettings"]
+
+METHOD_VERSION = 1
+"""The version of the scoring method; docs/design.md says when it is raised and what each version changed."""
+
 _LARGEST_SEED = 2**32
+
+
+class ScoreOptions(TypedDict, total=False):
+    """The keywords that stand for :class:`ScoreSettings`, wherever a function scores."""
+
+    effort: str
+    batch_size: int | None
+    seeds: int
+    seed: int
+    device: str
+    proxies: Sequence[str] | None
+    blocks: Sequence[str]
+    input_shapes: Mapping[str, Sequence[int]] | None
+    cut_at: Sequence[str]
+    values: Mapping[str, Value] | None
+    keep_graph: bool
+    as_published: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +57,8 @@ class ScoreSettings:
     device
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:INDEX"`` or ``"mps"``.
     proxies
-        Names of proxies, or of groups.
+        Names of proxies or groups, with weights (``synflow:0.5``), or ``FILE.py:NAME``. Settings only carry them; the
+        functions that score look them up, and execute the files.
     blocks
         Patterns that name the primary blocks; empty to find them.
     input_shapes
@@ -50,6 +72,15 @@ class ScoreSettings:
     as_published
         Whether features with a singular covariance have no expressivity, as in the published code, instead of a low
         one. It depends on rounding, so it is for reproducing the paper only.
+    method
+        The version of the scoring method; only the current one can be scored with.
+
+    Examples
+    --------
+    >>> from aznas_onnx.scoring import ScoreSettings
+    >>> settings = ScoreSettings.of(effort="fast", seeds=3)
+    >>> settings.batch_size, settings.method
+    (4, 1)
     """
 
     effort: Effort = Effort.PAPER
@@ -64,6 +95,7 @@ class ScoreSettings:
     values: tuple[tuple[str, Value], ...] = ()
     keep_graph: bool = False
     as_published: bool = False
+    method: int = METHOD_VERSION
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -74,43 +106,50 @@ class ScoreSettings:
             raise SettingsError(f"the seed is {self.seed}; 0 to {_LARGEST_SEED - self.seeds:,} is accepted")
         if self.as_published and self.effort is not Effort.PAPER:
             raise SettingsError(f"as_published goes with effort paper only, not with {self.effort.value}")
-        if not PROXIES.resolve(self.proxies):
+        if not self.proxies:
             raise SettingsError("no proxy is asked for; name one or more")
 
     @classmethod
-    def of(
-        cls,
-        *,
-        input_shapes: Mapping[str, Sequence[int]] | None = None,
-        cut_at: Sequence[str] = (),
-        values: Mapping[str, Value] | None = None,
-        proxies: Sequence[str] | None = None,
-        blocks: Sequence[str] = (),
-        effort: str = Effort.PAPER.value,
-        batch_size: int | None = None,
-        device: str = "auto",
-        **others: Any,
-    ) -> ScoreSettings:
-        """Make settings from the arguments of :func:`aznas_onnx.scoring.score`.
+    def of(cls, settings: ScoreSettings | None = None, **options: Unpack[ScoreOptions]) -> ScoreSettings:
+        """Make settings of the keywords of :func:`aznas_onnx.scoring.score`, or return the ones that are given.
 
         The effort ``"auto"`` is balanced on a CPU and that of the paper elsewhere.
+
+        Raises
+        ------
+        SettingsError
+            If a value is not accepted, or a keyword says something else than `settings`.
         """
-        level = _effort(effort, device)
-        shapes = tuple((name, tuple(shape)) for name, shape in (input_shapes or {}).items())
-        return cls(
+        level = _effort(options.get("effort", Effort.PAPER.value), options.get("device", "auto"))
+        batch_size = options.get("batch_size")
+        made = cls(
             effort=level,
             batch_size=level.batch_size if batch_size is None else batch_size,
-            device=device,
-            input_shapes=shapes,
-            cut_at=tuple(cut_at),
-            values=tuple((values or {}).items()),
-            proxies=tuple(proxies or ("az",)),
-            blocks=tuple(blocks),
-            **others,
+            seeds=options.get("seeds", 1),
+            seed=options.get("seed", 0),
+            device=options.get("device", "auto"),
+            proxies=tuple(options.get("proxies") or ("az",)),
+            blocks=tuple(options.get("blocks", ())),
+            input_shapes=tuple((name, tuple(shape)) for name, shape in (options.get("input_shapes") or {}).items()),
+            cut_at=tuple(options.get("cut_at", ())),
+            values=tuple((options.get("values") or {}).items()),
+            keep_graph=options.get("keep_graph", False),
+            as_published=options.get("as_published", False),
         )
+        if settings is None:
+            return made
+        for name, given in options.items():
+            here, there = getattr(made, name), getattr(settings, name)
+            if given is not None and here != there:
+                raise SettingsError(f"{name} is given twice: {there!r} in settings and {given!r} by keyword; give one")
+        return settings
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the settings as JSON would write them."""
+    def loaded(self) -> ScoreSettings:
+        """Return the settings with each proxy by its own name; a file that one names (``FILE.py:NAME``) is executed."""
+        return replace(self, proxies=tuple(proxy.name for proxy in PROXIES.load_all(self.proxies)))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the settings as JSON writes them."""
         given = {"cut_at": list(self.cut_at), "values": dict(self.values)}
         return {
             "effort": self.effort.value,
@@ -118,22 +157,23 @@ class ScoreSettings:
             "seeds": self.seeds,
             "seed": self.seed,
             "device": self.device,
-            "proxies": [proxy.name for proxy in PROXIES.resolve(self.proxies)],
+            "proxies": list(self.proxies),
             "blocks": list(self.blocks),
             "input_shapes": {name: list(shape) for name, shape in self.input_shapes},
             "keep_graph": self.keep_graph,
             "as_published": self.as_published,
-            **{
-                name: value for name, value in given.items() if value
-            },  # only then, so that studies from before are resumed
+            # Only then, so that studies from before there was such a setting are resumed.
+            **{name: value for name, value in given.items() if value},
         }
 
 
 def _effort(name: str, device: str) -> Effort:
-    if name == AUTOMATIC:
+    if name == "auto":
+        from aznas_onnx.scoring.device import resolve_device  # imports torch
+
         return Effort.BALANCED if resolve_device(device).type == "cpu" else Effort.PAPER
     try:
         return Effort(name)
     except ValueError as error:
-        accepted = ", ".join([*(effort.value for effort in Effort), AUTOMATIC])
+        accepted = ", ".join([*(effort.value for effort in Effort), "auto"])
         raise SettingsError(f"effort {name!r} is not one of {accepted}") from error

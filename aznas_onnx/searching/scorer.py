@@ -41,8 +41,8 @@ class ModelScorer:
         """
         from aznas_onnx.scoring import ScoreSettings, resolve_device
 
-        settings = ScoreSettings.of(**self._options)
-        described = settings.as_dict()
+        settings = ScoreSettings.of(**self._options).loaded()
+        described = settings.as_json()
         own = describe_user_proxies(PROXIES.resolve(settings.proxies), PROXIES)
         if own:  # only then, so that studies from before are resumed
             described[USER_PROXIES] = own

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from aznas_onnx.errors import SettingsError
+from aznas_onnx.proxies import PROXIES
 from aznas_onnx.ranking import Aggregation, Ensemble
 from aznas_onnx.searching.budget import Budget, CountConvention
 from aznas_onnx.searching.executors import Executor, Scorer
@@ -132,6 +133,7 @@ def search(
     if iterations < 1:
         raise SettingsError(f"{iterations} iterations are too few; at least 1 candidate must be scored")
     path = None if db is None else Path(db)
+    PROXIES.load_all(proxies or ())
     searched, reference = find_space(space, space_options or {})
     description = describe_space(searched, reference)
     if scorer is None:

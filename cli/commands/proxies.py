@@ -43,7 +43,7 @@ def proxies(names: tuple[str, ...], output_format: OutputFormat) -> int:
     from aznas_onnx.cli.render.tables import Column, write_csv, write_markdown
     from aznas_onnx.proxies import PROXIES
 
-    chosen = PROXIES.resolve(names) if names else tuple(PROXIES.values())
+    chosen = PROXIES.load_all(names) if names else tuple(PROXIES.values())
     console = results()
     rows = [[str(value) for value in _fields(proxy).values()] for proxy in chosen]
     if output_format is OutputFormat.JSON:

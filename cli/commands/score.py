@@ -100,6 +100,7 @@ def score(
     from aznas_onnx.proxies import PROXIES
 
     settings["input_shapes"] = input_shapes
+    PROXIES.load_all(settings["proxies"] or ())
     if reference is not None and (aggregation != "log-rank" or PROXIES.weights(settings["proxies"] or ())):
         raise click.UsageError("a --reference ranks by log-rank (Eq. 12), each proxy once; leave it out, or the rest")
     reference_set = None if reference is None else _scored_alike(ctx, reference, models, settings, time_limit)
@@ -188,7 +189,7 @@ def _rank(
     from aznas_onnx.references import rank_in
     from aznas_onnx.scoring import ScoreSettings, resolve_device
 
-    described = ScoreSettings.of(**settings).as_dict() | {"device": str(resolve_device(settings["device"]))}
+    described = ScoreSettings.of(**settings).loaded().as_json() | {"device": str(resolve_device(settings["device"]))}
     ensemble = {"aggregation": aggregation, "weights": PROXIES.weights(settings["proxies"] or ())}
     places: tuple[Placement | None, ...] = ()
     if reference_set is None:

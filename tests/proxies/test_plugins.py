@@ -37,7 +37,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_a_name_with_a_file_loads_and_registers(registry, file):
-    assert [proxy.name for proxy in registry.resolve(["macs", f"{file}:SIZE"])] == ["macs", "size"]
+    assert [proxy.name for proxy in registry.load_all(["macs", f"{file}:SIZE"])] == ["macs", "size"]
     assert registry["size"].description == "parameters and multiply-adds"
 
 
@@ -90,12 +90,12 @@ def test_what_is_no_proxy_is_a_sentence(registry, file, text, attribute, message
 
 def test_a_file_without_a_name_says_how_to_write_it(registry, file):
     with pytest.raises(SettingsError, match="needs the name of its proxy; write"):
-        registry.resolve([str(file)])
+        registry.load_all([str(file)])
 
 
 def test_a_missing_file_is_a_sentence(registry):
     with pytest.raises(SettingsError, match="cannot be read"):
-        registry.resolve(["absent.py:SIZE"])
+        registry.load_all(["absent.py:SIZE"])
 
 
 def test_a_proxy_is_held_for_a_while_only(registry, file):

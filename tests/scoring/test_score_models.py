@@ -324,8 +324,8 @@ def test_settings_are_values():
     settings = ScoreSettings.of(input_shapes={"x": [1, 3, 8, 8]}, proxies=["az"], batch_size=8)
     assert settings == ScoreSettings.of(input_shapes={"x": (1, 3, 8, 8)}, batch_size=8)
     assert hash(settings) == hash(ScoreSettings.of(input_shapes={"x": (1, 3, 8, 8)}, batch_size=8))
-    assert json.loads(json.dumps(settings.as_dict())) == settings.as_dict()
-    assert settings.as_dict()["proxies"] == ["expressivity", "progressivity", "trainability", "macs"]
+    assert json.loads(json.dumps(settings.as_json())) == settings.as_json()
+    assert settings.loaded().as_json()["proxies"] == ["expressivity", "progressivity", "trainability", "macs"]
 
 
 # ---- devices ------------------------------------------------------------------------------------------------------
