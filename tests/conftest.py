@@ -48,8 +48,8 @@ def zoo() -> Path:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of reference data beside the repository; tests that need it are skipped where it is absent."""
-    folder = _ROOT.parent / "shared"
-    if not folder.is_dir():
-        pytest.skip("the folder of reference data is not there")
-    return folder
+    """The folder of reference data that the environment variable AZNAS_SHARED names; without it, tests skip."""
+    folder = os.environ.get("AZNAS_SHARED")
+    if not folder:
+        pytest.skip("AZNAS_SHARED names no folder of reference data")
+    return Path(folder)
