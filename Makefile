@@ -17,7 +17,8 @@ demo: env
 	$(BIN)/python examples/demo.py
 
 test: lint types
-	$(PYTEST)
+	$(PYTEST) --cov --cov-report=json:build/coverage.json
+	$(BIN)/python tests/coverage_table.py build/coverage.json
 
 check: lint types
 	$(PYTEST) -m "not slow"
