@@ -32,6 +32,7 @@ lint: env
 types: env
 	rm -rf build/types && mkdir -p build/types/aznas_onnx
 	cd build/types/aznas_onnx && ln -s ../../../aznas_onnx/* ../../../cli ../../../spaces .
+	cd build/types && ln -s ../../tests ../../benchmarks .
 	cd build/types && ../../$(BIN)/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache
 
 format: env

@@ -272,7 +272,7 @@ def _with_constants(case: Case, inputs: list[Any]) -> tuple[onnx.ModelProto, dic
 
 
 def _operand_names(case: Case) -> set[str]:
-    names = set()
+    names: set[str] = set()
     for node in case.model.graph.node:
         names.update(node.input[i] for i in CONSTANT_OPERANDS.get(node.op_type, ()) if i < len(node.input))
     if "expanded" in case.name:  # the inputs have the names that they have in the plain test

@@ -281,8 +281,8 @@ def _peak_bytes() -> int:
 
 
 def _tell(**record: object) -> None:
-    sys.__stdout__.write(json.dumps(record) + "\n")  # type: ignore[union-attr]
-    sys.__stdout__.flush()  # type: ignore[union-attr]
+    sys.__stdout__.write(json.dumps(record) + "\n")
+    sys.__stdout__.flush()
 
 
 # The command

@@ -163,9 +163,13 @@ def test_two_functions_of_one_name_are_refused() -> None:
 )
 @pytest.mark.parametrize("place", ["graph", "body", "function"])
 def test_equations_that_native_code_never_ends_with_are_refused(equation: str, place: str) -> None:
-    build = {"graph": directed.einsum, "body": directed.einsum_in_body, "function": directed.einsum_in_function}[place]
+    builders: dict[str, Callable[[str], onnx.ModelProto]] = {
+        "graph": directed.einsum,
+        "body": directed.einsum_in_body,
+        "function": directed.einsum_in_function,
+    }
     with pytest.raises(ModelError, match="has the equation"):
-        prepare(build(equation))
+        prepare(builders[place](equation))
 
 
 @pytest.mark.parametrize("equation", ["abcd->ab", "...cd->...dc", "a ... d -> ...d", "abcd", "...", "Ab...->..."])

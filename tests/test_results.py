@@ -24,4 +24,4 @@ def test_scores_travel_between_processes() -> None:
     for again in (pickle.loads(pickle.dumps(scores)), copy.deepcopy(scores)):
         assert again == scores
         with pytest.raises(TypeError):
-            again.proxies["macs"] = ProxyValue(mean=4.0)
+            again.proxies["macs"] = ProxyValue(mean=4.0)  # type: ignore[index]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import onnx
@@ -22,7 +23,7 @@ def structure(model: onnx.ModelProto) -> Structure:
     return measure_structure(prepared, count(prepared))
 
 
-def of(body: str, outputs: tuple[str, ...] = ("y",), **constants: np.ndarray) -> Structure:
+def of(body: str, outputs: Any = ("y",), **constants: Any) -> Structure:
     return structure(network(body, IMAGE, constants, outputs=outputs))
 
 

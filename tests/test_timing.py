@@ -1,15 +1,16 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 
-from aznas_onnx import timing
 from aznas_onnx.timing import Clock
 
 
 @pytest.fixture
 def ticks(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [0.0]
-    monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     return now
 
 

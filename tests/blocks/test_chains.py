@@ -39,7 +39,7 @@ def test_a_network_of_vectors_has_a_block_per_layer_but_the_last() -> None:
 def test_channel_shuffle_is_part_of_the_block_before_it() -> None:
     net = Sketch()
     x = net.conv(net.input, 8)
-    ends = []
+    ends: list[str] = []
     for _ in range(2):
         x = net.concat(net.conv(x, 4), net.conv(net.conv(x, 4), 4))
         parts = net.net.reshape(x, f"parts{len(ends)}", (0, 2, 4, 32, 32))

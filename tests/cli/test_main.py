@@ -56,7 +56,7 @@ def test_bad_usage_is_status_2_and_says_so_on_stderr(arguments: list[str], capsy
     assert "Error: " in captured.err
 
 
-def test_an_expected_error_is_one_sentence_and_status_2(raise_from_command, capsys: pytest.CaptureFixture[str]) -> None:  # type: ignore[no-untyped-def]
+def test_an_expected_error_is_one_sentence_and_status_2(raise_from_command, capsys: pytest.CaptureFixture[str]) -> None:
     raise_from_command(ModelError("net.onnx: node 'a\nb\x1b[2J' has no shape"))
     assert run(["anything"]) == 2
     captured = capsys.readouterr()
@@ -65,18 +65,18 @@ def test_an_expected_error_is_one_sentence_and_status_2(raise_from_command, caps
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), click.Abort()])
-def test_an_interruption_is_status_130(error: BaseException, raise_from_command) -> None:  # type: ignore[no-untyped-def]
+def test_an_interruption_is_status_130(error: BaseException, raise_from_command) -> None:
     raise_from_command(error)
     assert run(["anything"]) == 130
 
 
-def test_a_bug_keeps_its_traceback(raise_from_command) -> None:  # type: ignore[no-untyped-def]
+def test_a_bug_keeps_its_traceback(raise_from_command) -> None:
     raise_from_command(ZeroDivisionError("a bug"))
     with pytest.raises(ZeroDivisionError, match="a bug"):
         run(["anything"])
 
 
-def test_an_error_of_click_is_status_2_whatever_its_own_status(raise_from_command) -> None:  # type: ignore[no-untyped-def]
+def test_an_error_of_click_is_status_2_whatever_its_own_status(raise_from_command) -> None:
     raise_from_command(click.FileError("net.onnx", "no such file"))
     assert run(["anything"]) == 2
 

@@ -59,7 +59,7 @@ def test_nodes_with_equal_attributes_have_windows_of_their_own() -> None:
         a = Conv <{padded}> (c, three)
         b = Conv <{padded}> (d, five)
     }}"""
-    kernels = {"three": np.ones((1, 1, 3, 3), np.float32), "five": np.ones((1, 1, 5, 5), np.float32)}
+    kernels: dict[str, Any] = {"three": np.ones((1, 1, 3, 3), np.float32), "five": np.ones((1, 1, 5, 5), np.float32)}
     found = compiled(text, **kernels).run({"x": torch.ones(1, 1, 8, 8)})
     session = onnxruntime.InferenceSession(model(text, **kernels).SerializeToString())
     for name, expected in zip(
@@ -146,7 +146,7 @@ def test_an_output_whose_value_is_known_is_a_constant() -> None:
 
 
 # ---- training -----------------------------------------------------------------------------------------------------
-def batch_normalization(**attributes: int) -> onnx.ModelProto:
+def batch_normalization(**attributes: Any) -> onnx.ModelProto:
     node = helper.make_node("BatchNormalization", ["x", "s", "b", "m", "v"], ["y"], **attributes)
     constants = {"s": 2.0, "b": 1.0, "m": 100.0, "v": 9.0}
     graph = helper.make_graph(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from onnx.reference import ReferenceEvaluator
@@ -21,6 +22,13 @@ EMPTY = np.empty(0, dtype=np.float32)
 WHOLE = [0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0]
 
 
+def expected_of(model: onnx.ModelProto, feeds: dict[str, Array]) -> list[Array]:
+    """Return what ONNX's reference implementation makes of it."""
+    found = ReferenceEvaluator(model).run(None, feeds)
+    assert isinstance(found, list)
+    return found
+
+
 def scaled(*scales: float, roi: list[float] | None = None, **attributes: Any) -> tuple[Any, dict[str, Array]]:
     region = EMPTY if roi is None else np.array(roi, dtype=np.float32)
     inputs = [X, region, np.array([1, 1, *scales], dtype=np.float32)]
@@ -32,7 +40,7 @@ def scaled(*scales: float, roi: list[float] | None = None, **attributes: Any) ->
 @pytest.mark.parametrize("scales", [(0.6, 0.7), (2.3, 1.7), (0.2, 3)])
 def test_scales_that_lead_to_fractions_of_elements(mode: str, coordinates: str, scales: tuple[float, float]) -> None:
     model, feeds = scaled(*scales, mode=mode, coordinate_transformation_mode=coordinates)
-    assert_same(run_here(model, feeds), ReferenceEvaluator(model).run(None, feeds))
+    assert_same(run_here(model, feeds), expected_of(model, feeds))
 
 
 @pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
@@ -42,7 +50,7 @@ def test_cropping_fills_what_lies_outside(mode: str, roi: list[float]) -> None:
         1.5, 2, roi=roi, mode=mode, coordinate_transformation_mode="tf_crop_and_resize", extrapolation_value=7.0
     )
     found = run_here(model, feeds)
-    assert_same(found, ReferenceEvaluator(model).run(None, feeds))
+    assert_same(found, expected_of(model, feeds))
     assert bool((found[0] == 7.0).any()) is (roi is not WHOLE)
 
 
@@ -55,7 +63,7 @@ def test_keeping_the_aspect_ratio(policy: str, shape: tuple[int, ...]) -> None:
     model, feeds = node_model("Resize", inputs, attributes, 19, constants=(1, 2, 3))
     found = run_here(model, feeds)
     assert found[0].shape == shape
-    assert_same(found, ReferenceEvaluator(model).run(None, feeds))
+    assert_same(found, expected_of(model, feeds))
 
 
 @pytest.mark.parametrize(
@@ -83,4 +91,4 @@ def test_torch_s_own_interpolation_runs_where_it_means_the_same(
     context = Context(graph, infos, frozenset(), device=torch.device("cpu"), dtype=torch.float32, training=False)
     result = resize(graph.nodes[0], context).run(torch.from_numpy(X))
     assert bool(calls) is uses_torch
-    assert_same([result.numpy()], ReferenceEvaluator(model).run(None, feeds))
+    assert_same([result.numpy()], expected_of(model, feeds))

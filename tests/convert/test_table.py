@@ -14,7 +14,7 @@ DOCUMENTATION = Path(__file__).parents[2] / "docs" / "operators.md"
 
 
 def entry(first: int, last: int) -> Entry:
-    return Entry("Relu", first, last, OPERATORS.find("Relu", 14).converter)  # type: ignore[union-attr]
+    return Entry("Relu", first, last, OPERATORS.find("Relu", 14).converter)
 
 
 def relu(version: int, op_type: str = "Relu", domain: str = "") -> Node:

@@ -158,7 +158,9 @@ def test_the_zeros_beside_one_bias_of_a_recurrent_operator_do_not_count() -> Non
     one, none = weights(20), np.zeros(20, np.float32)
     assert recurrent("LSTM", 4, np.concatenate([one, one])) == 40
     assert recurrent("LSTM", 4, np.concatenate([one, none])) == 20
-    assert recurrent("LSTM", 4, np.concatenate([np.repeat(np.float32([0, 0, 1, 0]), 5), none])) == 20  # Keras, fresh
+    assert (
+        recurrent("LSTM", 4, np.concatenate([np.repeat(np.array([0, 0, 1, 0], np.float32), 5), none])) == 20
+    )  # Keras, fresh
     assert recurrent("RNN", 1, np.concatenate([one[:5], none[:5]])) == 5
 
 

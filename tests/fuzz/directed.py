@@ -7,6 +7,7 @@ A generator takes a size and writes a file of at most 20 MB; the default sizes a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -312,29 +313,34 @@ def large_attention(tokens: int = 40_000) -> onnx.ModelProto:
 
 
 def resize(scale: float = 20_000.0) -> onnx.ModelProto:
-    return _of([_node("Resize", ["x", "", "s"], "y", mode="nearest")], {"s": np.float32([1, 1, scale, scale])})
+    return _of(
+        [_node("Resize", ["x", "", "s"], "y", mode="nearest")], {"s": np.array([1, 1, scale, scale], np.float32)}
+    )
 
 
 def made_from_shape(operator: str, size: int = 2**31 - 1) -> onnx.ModelProto:
     """A constant of `size` elements that a few numbers ask for, read by a product."""
-    target = np.array([size])
+    target, one = np.array([size]), np.array([1], np.float32)
     nodes, constants = {
         "ConstantOfShape": ([_node("ConstantOfShape", ["n"], "big")], {"n": target}),
-        "Expand": ([_node("Expand", ["one", "n"], "big")], {"n": target, "one": np.float32([1])}),
-        "Tile": ([_node("Tile", ["one", "n"], "big")], {"n": target, "one": np.float32([1])}),
+        "Expand": ([_node("Expand", ["one", "n"], "big")], {"n": target, "one": one}),
+        "Tile": ([_node("Tile", ["one", "n"], "big")], {"n": target, "one": one}),
         "Range": (
             [_node("Range", ["a", "b", "c"], "r"), _node("Cast", ["r"], "big", to=1)],
             {"a": np.array(0), "b": np.array(size), "c": np.array(1)},
         ),
         "OneHot": (
             [_node("OneHot", ["i", "d", "v"], "big")],
-            {"i": np.array([0]), "d": np.array(size), "v": np.float32([0, 1])},
+            {"i": np.array([0]), "d": np.array(size), "v": np.array([0, 1], np.float32)},
         ),
-        "Pad": ([_node("Pad", ["one", "p"], "big")], {"p": np.array([0, size - 1]), "one": np.float32([1])}),
-        "Resize": ([_node("Resize", ["one", "", "s"], "big")], {"s": np.float32([size]), "one": np.float32([1])}),
+        "Pad": ([_node("Pad", ["one", "p"], "big")], {"p": np.array([0, size - 1]), "one": one}),
+        "Resize": (
+            [_node("Resize", ["one", "", "s"], "big")],
+            {"s": np.array([size], np.float32), "one": one},
+        ),
         "EyeLike": (
             [_node("Expand", ["one", "n"], "m"), _node("EyeLike", ["m"], "big")],
-            {"n": np.array([46_000, 46_000]), "one": np.float32([[1]])},
+            {"n": np.array([46_000, 46_000]), "one": np.array([[1]], np.float32)},
         ),
         "RandomNormal": ([_node("RandomNormal", [], "big", shape=[size])], {}),
         "HannWindow": ([_node("HannWindow", ["w"], "big")], {"w": np.array(size)}),
@@ -698,7 +704,7 @@ def many_dimensions(count: int = 3_000_000) -> onnx.ModelProto:
 
 
 def many_tensor_dimensions(count: int = 3_000_000) -> onnx.ModelProto:
-    model = _of([_node("Add", ["x", "w"], "y")], {"w": np.float32([1])})
+    model = _of([_node("Add", ["x", "w"], "y")], {"w": np.array([1], np.float32)})
     model.graph.initializer[0].dims.extend([1] * count)
     return model
 
@@ -751,7 +757,7 @@ def unknown_fields(length: int = 19_000_000) -> onnx.ModelProto:
 
 
 def text_constants(count: int = 200_000, length: int = 40) -> onnx.ModelProto:
-    text = helper.make_tensor("t", TensorProto.STRING, [count], [b"s" * length] * count)
+    text = helper.make_tensor("t", TensorProto.STRING, [count], np.full(count, "s" * length, object))
     model = _of([_node("Gather", ["t", "zero"], "g"), _node("Relu", ["x"], "y")], {"zero": np.array(0)})
     model.graph.initializer.append(text)
     return model
@@ -779,13 +785,13 @@ def growing_tensors(count: int = 1000) -> onnx.ModelProto:
             *(_node("Relu", ["r" if not i else f"t{i}"], f"t{i + 1}") for i in range(count)),
             _node("Relu", [f"t{count}"], "y"),
         ],
-        {"s": np.float32([1, 1, 2000, 2000])},
+        {"s": np.array([1, 1, 2000, 2000], np.float32)},
     )
 
 
 DIRECTED: Mapping[str, Callable[[], onnx.ModelProto]] = {
     **{
-        f"einsum {index}": lambda equation=equation, operands=operands: einsum(equation, operands)
+        f"einsum {index}": partial(einsum, equation, operands)
         for index, (equation, operands) in enumerate(
             [
                 ("....", 1), (".....", 1), ("...a....", 1), ("....->", 1), ("...,...", 2), ("abcd->....", 1), ("..", 1),
@@ -797,10 +803,10 @@ DIRECTED: Mapping[str, Callable[[], onnx.ModelProto]] = {
             ]
         )
     },
-    **{f"made by {name}": lambda name=name: made_from_shape(name) for name in (
+    **{f"made by {name}": partial(made_from_shape, name) for name in (
         "ConstantOfShape Expand Tile Range OneHot Pad Resize EyeLike RandomNormal HannWindow".split()
     )},
-    **{f"made by {name}, 100M": lambda name=name: made_from_shape(name, 100_000_000) for name in (
+    **{f"made by {name}, 100M": partial(made_from_shape, name, 100_000_000) for name in (
         "ConstantOfShape Expand Tile Range OneHot Pad Resize RandomNormal HannWindow".split()
     )},
     **{function.__name__.replace("_", " "): function for function in (

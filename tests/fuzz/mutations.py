@@ -48,7 +48,7 @@ def mutant(seed: int) -> tuple[str, bytes]:
     return " + ".join(done), content
 
 
-def _pick(choices: Sequence[object], rng: _Rng):  # type: ignore[no-untyped-def]
+def _pick(choices: Sequence[object], rng: _Rng):
     return choices[int(rng.integers(len(choices)))]
 
 
@@ -240,7 +240,7 @@ def drop_or_add_attribute(model: onnx.ModelProto, rng: _Rng) -> None:
     name = _pick(
         ("axis", "axes", "perm", "group", "strides", "pads", "kernel_shape", "to", "mode", "keepdims", "body"), rng
     )
-    value = _pick((0, [1, 2], "text", 1.5, numpy_helper.from_array(np.float32([1, 2])), -9, [2**40] * 4), rng)
+    value = _pick((0, [1, 2], "text", 1.5, numpy_helper.from_array(np.array([1, 2], np.float32)), -9, [2**40] * 4), rng)
     node.attribute.append(helper.make_attribute(name, value))
 
 

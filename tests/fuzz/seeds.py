@@ -110,7 +110,7 @@ def _shapes() -> onnx.ModelProto:
             "starts": np.array([0]),
             "ends": np.array([1]),
             "wide_shape": np.array([1, 192]),
-            "scales": np.float32([1, 1, 2, 2]),
+            "scales": np.array([1, 1, 2, 2], np.float32),
         },
         outputs=("d", "y"),
     )

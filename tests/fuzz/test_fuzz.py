@@ -25,7 +25,7 @@ def unclear(found: list[Outcome]) -> list[Outcome]:
 
 
 @pytest.mark.parametrize("name", sorted(SEEDS))
-def test_every_model_is_read_before_it_is_mutated(name: str, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_every_model_is_read_before_it_is_mutated(name: str, tmp_path) -> None:
     path = tmp_path / "seed.onnx"
     path.write_bytes(SEEDS[name])
     model = prepare(path)

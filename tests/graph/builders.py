@@ -24,7 +24,7 @@ def weights(*shape: int, seed: int = 0) -> npt.NDArray[np.float32]:
 def network(
     body: str,
     inputs: Mapping[str, Dimensions] | None = None,
-    constants: Mapping[str, npt.NDArray[Any]] | None = None,
+    constants: Mapping[str, Any] | None = None,
     *,
     outputs: Sequence[str] = ("y",),
     opset: int = 18,

@@ -228,7 +228,12 @@ def test_a_reference_of_other_proxies_is_added_to_and_placed_in_by_these(
 ) -> None:
     for name in "abc":
         residual(folder / f"{name}.onnx", width=4 + ord(name) % 3, depth=2)
-    options = {"effort": "fast", "device": "cpu", "proxies": ["layers", "macs"], "blocks": ["blocks.*.relu"]}
+    options: dict[str, Any] = {
+        "effort": "fast",
+        "device": "cpu",
+        "proxies": ["layers", "macs"],
+        "blocks": ["blocks.*.relu"],
+    }
     build_from_models(["a.onnx", "b.onnx"], name="ours", **options).write("ours.json")
     assert ReferenceSet.read("ours.json").settings.blocks == ("blocks.*.relu",)
 

@@ -233,7 +233,7 @@ def test_a_file_that_works_at_one_batch_size_only_is_scored_there_with_a_warning
 def test_one_broken_model_does_not_stop_the_others(tmp_path):
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no protobuf at all")
-    seen = []
+    seen: list[object] = []
     sources = [residual("first"), broken, residual("last")]
     results = score_many(sources, batch_size=4, device="cpu", on_result=seen.append)
     assert [result.status for result in results] == [Status.OK, Status.FAILED, Status.OK]

@@ -51,7 +51,7 @@ class DigitSpace(Space[Digits]):
     def format(self, genotype: Digits) -> str:
         return "".join(map(str, genotype))
 
-    def validate(self, genotype: Digits) -> None:
+    def validate(self, genotype: Any) -> None:
         self.parse(self.format(genotype))
 
     def build(self, genotype: Digits) -> onnx.ModelProto:

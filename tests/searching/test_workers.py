@@ -52,6 +52,6 @@ def test_closing_gives_up_what_is_being_scored() -> None:
 
 def test_a_scorer_that_cannot_travel_is_refused() -> None:
     scorer = FakeScorer()
-    scorer.score = lambda genotype: None  # type: ignore[assignment,method-assign,return-value]
+    scorer.score = lambda genotype: None  # type: ignore[method-assign]
     with pytest.raises(SettingsError, match="cannot be sent to another process"):
         ProcessExecutor(scorer, 2)

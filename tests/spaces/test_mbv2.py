@@ -128,7 +128,7 @@ def test_up_to_as_many_blocks_as_asked_change() -> None:
 
 def test_six_pairs_or_more_are_split_into_two_of_three() -> None:
     deep = SMALL.replace("8,32,2,8,1", "8,32,2,8,5")
-    seen = {}
+    seen: dict[tuple[int, ...], list[InvertedBlock]] = {}
     for child in mutations(deep, changes=1):
         inner = [block for block in child.blocks if isinstance(block, InvertedBlock)]
         seen.setdefault(tuple(block.repeats for block in inner), inner)
@@ -181,7 +181,8 @@ def reference(x: torch.Tensor, weights: Weights, genotype: Backbone) -> torch.Te
         groups = x.shape[1] // weight.shape[1]
         x = F.conv2d(x, weight, weights.get(f"{name}.conv.bias"), stride, weight.shape[-1] // 2, groups=groups)
         parameters = [weights[f"{name}.bn.{part}"] for part in ("running_mean", "running_var", "weight", "bias")]
-        return F.batch_norm(x, *parameters, eps=1e-3)
+        mean, variance, weight, bias = parameters
+        return F.batch_norm(x, mean, variance, weight, bias, eps=1e-3)
 
     def residual(x: torch.Tensor, name: str, stride: int, projects: bool) -> torch.Tensor:
         y = F.relu(conv_bn(x, f"{name}.expand"))

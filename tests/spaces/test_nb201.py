@@ -139,7 +139,8 @@ def reference(x: torch.Tensor, weights: Weights, genotype: Cell) -> torch.Tensor
 
     def bn(x: torch.Tensor, name: str) -> torch.Tensor:
         parameters = [weights[f"{name}.{part}"] for part in ("running_mean", "running_var", "weight", "bias")]
-        return F.batch_norm(x, *parameters)
+        mean, variance, weight, bias = parameters
+        return F.batch_norm(x, mean, variance, weight, bias)
 
     def relu_conv_bn(x: torch.Tensor, name: str, stride: int = 1) -> torch.Tensor:
         weight = weights[f"{name}.conv.weight"]

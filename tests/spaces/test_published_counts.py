@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -31,7 +33,7 @@ MOBILENETS = [
 
 # The winners of the paper's Table 3: width, heads, ratios, parameters, the authors' FLOPs, and the MACs of the graph
 # without the products with the relative position tables, which the paper does not count (in billions).
-TRANSFORMERS = {
+TRANSFORMERS: dict[str, list[Any]] = {
     "autoformer-tiny": [
         (
             192,

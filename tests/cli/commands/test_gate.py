@@ -67,8 +67,8 @@ def decided(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
             raise state["result"]
         return state["result"]
 
-    def here(*arguments: Any) -> GateResult:
-        return gate_command.decide(*arguments, lambda stage: None)
+    def here(candidate: str, rules: dict[str, Any], given: dict[str, Any], origin: str) -> GateResult:
+        return gate_command.decide(candidate, rules, given, origin, lambda stage: None)
 
     monkeypatch.setattr(aznas_onnx.gating, "gate", decide)
     monkeypatch.setattr(gate_command, "_decide", here)

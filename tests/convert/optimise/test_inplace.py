@@ -75,7 +75,7 @@ def run(program: Program, kept: str) -> list[torch.Tensor]:
         run_step(step, environment)
     (output,) = program.outputs
     wanted = [environment[output], environment[kept]]
-    total = sum(tensor.square().sum() for tensor in wanted)
+    total = torch.stack([tensor.square().sum() for tensor in wanted]).sum()
     (gradient,) = torch.autograd.grad(total, leaf, allow_unused=True)
     return [*(tensor.detach() for tensor in wanted), torch.zeros(()) if gradient is None else gradient]
 

@@ -70,7 +70,7 @@ def attention(written: Written) -> Model:
         for at, index in enumerate(indices(written.look_up)[: written.tables]):
             rows = net.weight(f"{name}.{at}", (DISTANCES, WIDTH))
             parts.append(net.node("Gather", rows, net.constant(f"{name}.i{at}", index), name=f"{name}.{at}.g", axis=0))
-        made = parts[0] if len(parts) == 1 else net.add(*parts, f"{name}.table")
+        made = parts[0] if len(parts) == 1 else net.add(parts[0], parts[1], f"{name}.table")
         for at in range(written.nested if name == "values" else 0):
             made = net.add(made, made, f"{name}.table{at}")
         return made

@@ -190,4 +190,4 @@ def test_what_is_remembered_of_drawings_is_bounded() -> None:
 
 def test_zeros_of_both_signs_are_kept_apart() -> None:
     nodes = [built_network.drawn_node("Elu", 6, ("x",), ("y",), "n", {"alpha": alpha}) for alpha in (0.0, -0.0)]
-    assert [math.copysign(1.0, node.attributes["alpha"]) for node in nodes] == [1.0, -1.0]
+    assert [math.copysign(1.0, float(str(node.attributes["alpha"]))) for node in nodes] == [1.0, -1.0]

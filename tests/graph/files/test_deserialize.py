@@ -58,7 +58,7 @@ def test_constant_nodes_become_constants() -> None:
 
 def test_a_sparse_initialiser_is_a_constant() -> None:
     model = network("y = Conv (x, w)")
-    values = numpy_helper.from_array(np.float32([5.0, 6.0]), "w")
+    values = numpy_helper.from_array(np.array([5.0, 6.0], np.float32), "w")
     indices = numpy_helper.from_array(np.array([3, 100]), "i")
     model.graph.sparse_initializer.add(values=values, indices=indices, dims=[4, 3, 3, 3])
     constant = lower(model, None, "net", Limits()).constants["w"]
@@ -70,7 +70,7 @@ def test_a_sparse_initialiser_is_a_constant() -> None:
 
 def test_a_small_sparse_tensor_may_not_ask_for_a_huge_one() -> None:
     model = network("y = Conv (x, w)")
-    values = numpy_helper.from_array(np.float32([5.0]), "w")
+    values = numpy_helper.from_array(np.array([5.0], np.float32), "w")
     indices = numpy_helper.from_array(np.array([3]), "i")
     model.graph.sparse_initializer.add(values=values, indices=indices, dims=[2**20, 2**20, 3, 3])
     with pytest.raises(ModelError, match="sparse tensor 'w' has shape"):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -212,7 +213,7 @@ def test_a_tensor_of_the_wrong_size(rows: int) -> None:
         ({"data_type": 0}, "unknown data type 0"),
     ],
 )
-def test_an_impossible_tensor(change: dict[str, object], reason: str) -> None:
+def test_an_impossible_tensor(change: dict[str, Any], reason: str) -> None:
     model = conv()
     for name, value in change.items():
         model.graph.initializer[0].ClearField(name)
@@ -291,7 +292,7 @@ class TestExternalData:
             prepare(with_external("w.bin"))
 
     def test_attributes_and_sparse_tensors_are_looked_at_too(self, tmp_path: Path) -> None:
-        tensor = numpy_helper.from_array(np.float32([1.0]), "v")
+        tensor = numpy_helper.from_array(np.array([1.0], np.float32), "v")
         tensor.ClearField("raw_data")
         tensor.data_location = TensorProto.EXTERNAL
         tensor.external_data.add(key="location", value="../v.bin")

@@ -41,7 +41,7 @@ def test_types_of_attributes_are_told_apart() -> None:
 
 
 def test_tensors_inside_are_checked_and_read() -> None:
-    good = numpy_helper.from_array(np.float32([1, 2]))
+    good = numpy_helper.from_array(np.array([1, 2], np.float32))
     short = onnx.TensorProto(dims=[2], data_type=onnx.TensorProto.FLOAT, raw_data=b"1234")
     elsewhere = onnx.TensorProto(dims=[2], data_type=onnx.TensorProto.FLOAT)
     elsewhere.data_location = onnx.TensorProto.EXTERNAL
@@ -50,7 +50,7 @@ def test_tensors_inside_are_checked_and_read() -> None:
     )
     assert plain is not None
     assert plain.tensor_bytes == (8,)
-    np.testing.assert_array_equal(typed(plain, 9).attributes["value"], [1, 2])  # type: ignore[arg-type]
+    np.testing.assert_array_equal(typed(plain, 9).attributes["value"], [1, 2])
     assert refused == [None, None]
 
 

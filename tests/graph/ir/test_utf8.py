@@ -84,7 +84,9 @@ def test_descriptions_are_read_by_nobody() -> None:
 
 def test_text_that_is_data_is_checked_as_well() -> None:
     broken = network("y = Relu (x)")
-    broken.graph.initializer.append(helper.make_tensor("t", TensorProto.STRING, [2], [b"fine", b"\xff"]))
+    broken.graph.initializer.append(
+        helper.make_tensor("t", TensorProto.STRING, [2], np.array([b"fine", b"\xff"], object))
+    )
     with pytest.raises(ModelError, match=r"tensor 't' holds text that is no UTF-8: b'\\xff'"):
         prepare(broken)
     broken.graph.initializer[0].string_data[1] = b"fine"

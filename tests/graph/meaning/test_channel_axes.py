@@ -15,7 +15,7 @@ from tests.graph.builders import network, weights
 
 def axes(
     body: str,
-    constants: Mapping[str, npt.NDArray[Any]],
+    constants: Mapping[str, Any],
     shape: Sequence[int | str] = ("n", 3, 8, 8),
     outputs: Sequence[str] = ("y",),
 ) -> Mapping[str, int]:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -200,7 +202,7 @@ def test_a_vector_that_plays_two_roles_becomes_two() -> None:
 
 def test_scalars_have_no_role() -> None:
     model = network(
-        "a = Conv (x, w)  y = Mul (a, half)", constants={"w": weights(4, 3, 1, 1), "half": np.float32([0.5])}
+        "a = Conv (x, w)  y = Mul (a, half)", constants={"w": weights(4, 3, 1, 1), "half": np.array([0.5], np.float32)}
     )
     assert "half" not in roles_of(model)
 
@@ -376,7 +378,7 @@ def test_ones_and_zeros_of_an_instance_normalisation_are_the_exporters() -> None
 
 
 def test_ones_and_zeros_of_other_normalisations_are_trained_unless_something_speaks_against() -> None:
-    statistics = {"mean": weights(4), "variance": np.abs(weights(4, seed=1))}
+    statistics: dict[str, Any] = {"mean": weights(4), "variance": np.abs(weights(4, seed=1))}
     batch_norm = ("BatchNormalization", ", mean, variance")
     assert idle(batch_norm[0], more=batch_norm[1], **statistics) is ConstantRole.NORM_SCALE
     others = "b_m: BUFFER target='mean'\nb_v: BUFFER target='variance'\n"

@@ -32,8 +32,8 @@ DETECTOR = """
 """
 NAMED = {
     "w": weights(8, 3, 3, 3), "wb": weights(4, 8, 1, 1), "ws": weights(5, 8, 1, 1), "four": np.array([0, 4, -1]),
-    "five": np.array([0, 5, -1]), "rows": np.array([-1, 4]), "most": np.array([10]), "iou": np.float32([0.5]),
-    "least": np.float32([0.1]), "last": np.array(2),
+    "five": np.array([0, 5, -1]), "rows": np.array([-1, 4]), "most": np.array([10]), "iou": np.array([0.5], np.float32),
+    "least": np.array([0.1], np.float32), "last": np.array(2),
 }  # fmt: skip
 
 

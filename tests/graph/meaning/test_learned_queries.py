@@ -41,7 +41,7 @@ def asking(begin: str, latents: npt.NDArray[np.float32], batch: int | str = "n",
     return network(body, {"x": (batch, TOKENS, 5)}, {**constants, **sizes, "nought": np.array([0])})
 
 
-VARIANTS = {
+VARIANTS: dict[str, tuple[str, tuple[int, ...], int | str]] = {
     "copied": (EXPAND, (1, QUERIES, WIDTH), "n"),
     "held once": ("q0 = Identity (latents)", (1, QUERIES, WIDTH), "n"),
     "held once, batch 1": ("q0 = Identity (latents)", (1, QUERIES, WIDTH), 1),

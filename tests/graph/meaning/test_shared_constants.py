@@ -34,7 +34,8 @@ def test_a_scale_and_a_shift_that_are_stored_once_are_two_constants() -> None:
 def test_a_number_that_is_trained_in_one_place_and_written_in_another() -> None:
     body = "f = Flatten (x)  g = Gemm (f, w, half)  s = Mul (g, half)  y = Gemm (s, v)"
     model = prepare(
-        network(body, constants={"w": weights(192, 1), "v": weights(1, 4), "half": np.float32([0.5])}), keep_graph=True
+        network(body, constants={"w": weights(192, 1), "v": weights(1, 4), "half": np.array([0.5], np.float32)}),
+        keep_graph=True,
     )
     assert roles(model.graph, model.infos)["half"] is ConstantRole.BIAS
     assert [node.inputs[1] for node in model.graph.nodes if node.op_type == "Mul"] == ["half/fixed"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -107,7 +108,7 @@ def scan(axis: int = 1, **changes: object) -> onnx.ModelProto:
     )
     model = network("y = Relu (x)", {"x": (1, 4, 8)}, {"s0": np.zeros((1, 8), np.float32)}, outputs=("last", "y"))
     del model.graph.node[:]
-    attributes: dict[str, object] = {
+    attributes: dict[str, Any] = {
         "num_scan_inputs": 1,
         "scan_input_axes": [axis],
         "scan_output_axes": [axis],
@@ -316,6 +317,6 @@ def test_a_trip_count_that_is_no_number() -> None:
         {"scan_output_directions": [0, 1]},
     ],
 )
-def test_a_scan_whose_attributes_do_not_fit(changes: dict[str, object]) -> None:
+def test_a_scan_whose_attributes_do_not_fit(changes: dict[str, Any]) -> None:
     with pytest.raises(ModelError):
         prepare(scan(**changes))

@@ -51,31 +51,41 @@ def test_shape_arithmetic_is_folded_for_each_batch() -> None:
         assert special.infos.shape("y") == (batch, 6, 4)
 
 
+ONE = np.array([1], np.float32)
 HUGE: dict[str, tuple[str, dict[str, npt.NDArray[Any]]]] = {
     "ConstantOfShape": (
         "c = ConstantOfShape (s)  r = ReduceSum <keepdims = 0> (c)",
         {"s": vector(2**20, 2**20, 2**20)},
     ),
-    "Expand": ("c = Expand (one, s)  r = ReduceSum <keepdims = 0> (c)", {"one": np.float32([1]), "s": vector(2**40)}),
-    "Tile": ("c = Tile (one, s)  r = ReduceSum <keepdims = 0> (c)", {"one": np.float32([1]), "s": vector(2**50)}),
+    "Expand": (
+        "c = Expand (one, s)  r = ReduceSum <keepdims = 0> (c)",
+        {"one": ONE, "s": vector(2**40)},
+    ),
+    "Tile": (
+        "c = Tile (one, s)  r = ReduceSum <keepdims = 0> (c)",
+        {"one": ONE, "s": vector(2**50)},
+    ),
     "Range": (
         "c = Range (a, b, d)  f = Cast <to = 1> (c)  r = ReduceSum <keepdims = 0> (f)",
         {"a": np.array(0), "b": np.array(2**60), "d": np.array(1)},
     ),
-    "Pad": ("c = Pad (one, s)  r = ReduceSum <keepdims = 0> (c)", {"one": np.float32([1]), "s": vector(2**40, 2**40)}),
+    "Pad": (
+        "c = Pad (one, s)  r = ReduceSum <keepdims = 0> (c)",
+        {"one": ONE, "s": vector(2**40, 2**40)},
+    ),
     "OneHot": (
         "c = OneHot (i, d, v)  r = ReduceSum <keepdims = 0> (c)",
-        {"i": vector(1, 2), "d": np.array(2**40), "v": np.float32([0, 1])},
+        {"i": vector(1, 2), "d": np.array(2**40), "v": np.array([0, 1], np.float32)},
     ),
     "Resize": (
         "c = Resize (k, , s)  r = ReduceMax <keepdims = 0> (c)",
-        {"k": weights(1, 1, 4, 4), "s": np.float32([1, 1, 1e9, 1e9])},
+        {"k": weights(1, 1, 4, 4), "s": np.array([1, 1, 1e9, 1e9], np.float32)},
     ),
     "a chain of Tile": (
         "c0 = Tile (one, s)  "
         + "  ".join(f"c{i + 1} = Tile (c{i}, s)" for i in range(40))
         + "  r = ReduceMax <keepdims = 0> (c40)",
-        {"one": np.float32([1]), "s": vector(8)},
+        {"one": ONE, "s": vector(8)},
     ),
     "a chain of Concat": (
         "c0 = Concat <axis = 0> (one, one)  "
@@ -186,7 +196,7 @@ def test_values_are_remembered_up_to_a_total() -> None:
         ),
         (
             "c = Range (a, b, d)  r = ReduceMax <keepdims = 0> (c)",
-            {"a": np.float32([0, 1]), "b": np.float32(1), "d": np.float32(1)},
+            {"a": np.array([0, 1], np.float32), "b": np.float32(1), "d": np.float32(1)},
         ),
         ("r = Gather (a, i)", {"a": weights(2), "i": np.array(7)}),
         ("c = ConstantOfShape (s)  r = ReduceSum <keepdims = 0> (c)", {"s": vector(-5)}),
@@ -218,7 +228,7 @@ def test_constants_that_do_not_fit_their_operator(body: str, constants: Values) 
         ("y = Reshape (x, s)", {"s": vector(-5, 3)}),
         ("y = Reshape (x, s)", {"s": vector(0, 0, 0, 0, 0, 0)}),
         ("y = Reshape (x, s)", {"s": vector(2**62, 2**62, -1)}),
-        ("y = Reshape (x, s)", {"s": np.float32([1, -1])}),
+        ("y = Reshape (x, s)", {"s": np.array([1, -1], np.float32)}),
         (
             "n = Constant <value_float = 0.0> ()  m = Log (n)  i = Cast <to = 7> (m)"
             "s = Unsqueeze (i, z)  y = Reshape (x, s)",
@@ -226,8 +236,8 @@ def test_constants_that_do_not_fit_their_operator(body: str, constants: Values) 
         ),
         ("y = Pad (x, s)", {"s": vector(0, 0, 0, 0, 0, 0, 2**60, 2**60)}),
         ("y = Pad (x, s)", {"s": vector(0, 0, 0, 0, 0, 0, -100, -100)}),
-        ("y = Resize (x, , s)", {"s": np.float32([1, 1, -1, -1])}),
-        ("y = Resize (x, , s)", {"s": np.float32([1, 1, np.nan, np.nan])}),
+        ("y = Resize (x, , s)", {"s": np.array([1, 1, -1, -1], np.float32)}),
+        ("y = Resize (x, , s)", {"s": np.array([1, 1, np.nan, np.nan], np.float32)}),
         ("y = Expand (x, s)", {"s": vector(2**20, 2**20, 3, 8, 8)}),
         ("y = Concat <axis = 9> (x, x)", {}),
         ("y = Softmax <axis = 9> (x)", {}),

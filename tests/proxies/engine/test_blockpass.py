@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gc
 import math
+import weakref
 from collections.abc import Sequence
 
 import numpy as np
@@ -156,12 +158,9 @@ def test_the_stem_is_run_without_recording():
 
 def test_activations_are_freed_block_by_block():
     alive = []
-    kept: list[Tensor] = []
+    kept: list[weakref.ref[Tensor]] = []
 
     def layer(f):
-        import gc
-        import weakref
-
         gc.collect()
         alive.append(sum(reference() is not None for reference in kept))
         result = f.sin()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import onnx
@@ -54,19 +55,19 @@ class Reference(nn.Module):
 
     def __init__(self, values: Mapping[str, Tensor]) -> None:
         super().__init__()
-        self.convs = nn.ModuleList(
+        self.convs: Any = nn.ModuleList(
             [
                 nn.Conv2d(3, 4, 3, padding=1, bias=False),
                 nn.Conv2d(4, 4, 3, padding=1, bias=False),
                 nn.Conv2d(4, 6, 3, stride=2, padding=1, bias=False),
             ]
         )
-        self.norms = nn.ModuleList([nn.BatchNorm2d(width) for width in WIDTHS])
-        self.switches = nn.ModuleList([nn.ReLU() for _ in WIDTHS])
+        self.norms: Any = nn.ModuleList([nn.BatchNorm2d(width) for width in WIDTHS])
+        self.switches: Any = nn.ModuleList([nn.ReLU() for _ in WIDTHS])
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Linear(6, CLASSES)
         with torch.no_grad():
-            for index, conv in enumerate(self.convs):
+            for index, conv in enumerate(self.layers[:-1]):
                 conv.weight.copy_(values[f"w{index}"])
             self.classifier.weight.copy_(values["w3"].t())
             self.classifier.bias.copy_(values["b3"])
@@ -80,7 +81,7 @@ class Reference(nn.Module):
         return self.classifier(self.pool(self.features(x)).flatten(1))
 
     @property
-    def layers(self) -> list[nn.Module]:
+    def layers(self) -> list[Any]:
         return [*self.convs, self.classifier]
 
 
@@ -108,7 +109,7 @@ def grasp(module: Reference, x: Tensor, labels: Tensor) -> float:
     weights = [layer.weight for layer in module.layers]
     first = torch.autograd.grad(loss(module, x, labels), weights)
     second = torch.autograd.grad(loss(module, x, labels), weights, create_graph=True)
-    sum((one.detach() * two).sum() for one, two in zip(first, second, strict=True)).backward()
+    torch.stack([(one.detach() * two).sum() for one, two in zip(first, second, strict=True)]).sum().backward()
     return -sum(float((weight.detach() * weight.grad).sum()) for weight in weights)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from aznas_onnx.graph import prepare
 from aznas_onnx.initialise import Stream, generator
@@ -285,7 +287,7 @@ def test_a_network_that_overflows_has_no_value_and_is_not_left_out(name):
 @pytest.mark.parametrize(
     ("error", "applies"),
     [
-        (torch.linalg.LinAlgError("the algorithm failed to converge"), True),
+        (LinAlgError("the algorithm failed to converge"), True),
         (RuntimeError("the shapes do not match"), True),
         (RuntimeError("derivative for aten::f is not implemented"), False),
         (NotImplementedError("no kernel"), False),
@@ -318,7 +320,8 @@ def test_double_precision_is_asked_of_a_device_that_has_it(device, where):
                 raise TypeError("the MPS framework doesn't support float64")
             return self
 
-    assert wide(Tensor(device)).device.type == where
+    tensor: Any = Tensor(device)
+    assert wide(tensor).device.type == where
 
 
 def test_no_measurement_asks_for_double_precision_in_another_way(repository):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from aznas_onnx.graph.rewrite.canonical import activations
+from aznas_onnx.graph.rewrite.rule import Attempt
 from tests.graph.builders import network
 from tests.graph.rewrite.running import canonical, computes_the_same, operators, outcome
 
@@ -128,7 +129,7 @@ def test_a_protected_tensor_keeps_its_name() -> None:
         ("y = Max (x, x)", activations._clip, "Max", "does not clip"),
     ],
 )  # fmt: skip
-def test_reasons_to_decline(body: str, attempt: activations.Attempt, operator: str, reason: str) -> None:
+def test_reasons_to_decline(body: str, attempt: Attempt, operator: str, reason: str) -> None:
     declined = outcome(network(body, SHAPE, CONSTANTS), attempt, operator)
     assert declined is not None
     assert reason in declined

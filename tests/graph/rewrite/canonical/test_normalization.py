@@ -336,6 +336,6 @@ def test_it_declines_a_middle_axis() -> None:
         ),
     ],
 )
-def test_reasons_to_decline_groups(changed: dict[str, np.ndarray], reason: str) -> None:  # type: ignore[type-arg]
+def test_reasons_to_decline_groups(changed: dict[str, np.ndarray], reason: str) -> None:
     model = network(GROUPS, {"x": ("N", 6, 4, 4)}, {**GROUP_CONSTANTS, **changed})
     assert outcome(model, normalization._group_normalisation, "InstanceNormalization") == reason

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from aznas_onnx.graph.rewrite.canonical import pooling
+from aznas_onnx.graph.rewrite.rule import Attempt
 from tests.graph.builders import network
 from tests.graph.rewrite.running import canonical, computes_the_same, operators, outcome
 
@@ -51,7 +52,7 @@ def test_axes_as_an_attribute() -> None:
         ("y = Div (x, count)", pooling._sum_over_count, "Div", "does not divide a sum"),
     ],
 )  # fmt: skip
-def test_reasons_to_decline(body: str, attempt: pooling.Attempt, operator: str, reason: str) -> None:
+def test_reasons_to_decline(body: str, attempt: Attempt, operator: str, reason: str) -> None:
     declined = outcome(network(body, SHAPE, CONSTANTS), attempt, operator)
     assert declined is not None
     assert reason in declined

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -19,7 +20,7 @@ CONSTANTS = {
 }  # fmt: skip
 
 
-def fused(body: str, shape: dict[str, tuple[str | int, ...]]) -> onnx.ModelProto:
+def fused(body: str, shape: Mapping[str, Sequence[str | int]]) -> onnx.ModelProto:
     model = network(body.replace("ms.", "com.microsoft."), shape, CONSTANTS)
     model.opset_import.add(domain="com.microsoft", version=1)
     return model

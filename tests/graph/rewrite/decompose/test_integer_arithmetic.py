@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import pytest
 
@@ -21,7 +21,7 @@ SCALARS = {
     "s": np.float32(0.05), "t": np.float32(0.04), "z": np.uint8(128), "zi": np.int8(0), "ws": np.float32(0.01),
 }  # fmt: skip
 COLUMNS = {"cs": (0.005 + 0.01 * np.abs(weights(8))), "cz": np.zeros(8, np.int8)}
-CONSTANTS = {
+CONSTANTS: dict[str, Any] = {
     **SCALARS,
     **COLUMNS,
     "w": (40 * weights(8, 8, 3, 3)).astype(np.int8),
@@ -32,7 +32,7 @@ CONSTANTS = {
 }
 
 
-def quantised(body: str, constants: Mapping[str, npt.NDArray[np.generic]] = CONSTANTS) -> onnx.ModelProto:
+def quantised(body: str, constants: Mapping[str, Any] = CONSTANTS) -> onnx.ModelProto:
     """A network between the rounding of its input and that of its output."""
     text = f"q = QuantizeLinear (x, s, z)  {body}  y = DequantizeLinear (r, t, z)"
     return with_microsoft(network(text, IMAGE, constants, opset=17))

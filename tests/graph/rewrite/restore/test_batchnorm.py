@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,7 @@ from aznas_onnx.graph.rewrite.restore import batchnorm
 from tests.graph.builders import network, weights
 from tests.graph.rewrite.running import canonical, computes_the_same, operators, outcome
 
-CONSTANTS = {
+CONSTANTS: dict[str, Any] = {
     "w": weights(4, 3, 3, 3), "b": weights(4), "scale": weights(4, 1, 1, seed=1), "shift": weights(1, 4, 1, 1, seed=2),
     "gamma": weights(4, seed=3), "beta": weights(4, seed=4), "mean": weights(4, seed=5),
     "variance": np.abs(weights(4, seed=6)) + 0.5, "of_input": weights(3, 1, 1),
@@ -46,7 +48,7 @@ LAYERS = {
     "transposed convolution": "c = ConvTranspose (x, up)",
     "depthwise convolution": "x4 = Conv (x, w)  c = Conv <group = 4> (x4, depthwise)",
 }
-MORE = {
+MORE: dict[str, Any] = {
     "centre": weights(1, 4, 1, 1, seed=7), "column": weights(4, 1, 1, seed=8), "up": weights(3, 4, 2, 2),
     "positive": np.abs(weights(1, 4, 1, 1, seed=9)) + 0.5, "eps": np.float32(1e-3), "depthwise": weights(4, 1, 3, 3),
     "fresh": np.full((1, 4, 1, 1), 0.9995, np.float32),

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import pytest
 
@@ -47,7 +46,7 @@ def rename(model: onnx.ModelProto, names: Mapping[str, str]) -> onnx.ModelProto:
 
 
 def two_convolutions(
-    names: Mapping[str, str], more: Mapping[str, npt.NDArray[Any]] | None = None, body: str = ""
+    names: Mapping[str, str], more: Mapping[str, Any] | None = None, body: str = ""
 ) -> onnx.ModelProto:
     """Two convolutions with biases, and a classifier after them."""
     model = network(
