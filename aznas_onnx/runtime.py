@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-__all__ = ["onnxruntime"]
+__all__ = ["onnxruntime", "unoptimised_session"]
 
 
 def onnxruntime() -> Any:
@@ -18,3 +18,15 @@ def onnxruntime() -> Any:
     import onnxruntime as module
 
     return module
+
+
+def unoptimised_session(model: bytes) -> Any:
+    """Return a session that runs a serialised model on the CPU as it is written, without fusions, and prints nothing.
+
+    ONNX Runtime raises its own classes straight from Exception for what it cannot run.
+    """
+    runtime = onnxruntime()
+    options = runtime.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

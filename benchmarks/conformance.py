@@ -34,6 +34,7 @@ from onnx import numpy_helper
 
 from aznas_onnx.convert import OPERATORS, compile_program
 from aznas_onnx.convert.dtypes import carrier, is_float, to_tensor
+from aznas_onnx.convert.via_onnx2torch import via_onnx2torch
 from aznas_onnx.errors import AznasError, UnsupportedOperatorError
 from aznas_onnx.graph.files.deserialize import lower
 from aznas_onnx.graph.shapes.interpret import interpret
@@ -330,7 +331,9 @@ def share_passed(outcomes: Iterable[Outcome]) -> float:
 
 def write_table(outcomes: Sequence[Outcome]) -> str:
     """Return docs/operators.md."""
-    return "\n".join([*_introduction(outcomes), *_converted(outcomes), *_refused(), *_not_passed(outcomes), ""])
+    return "\n".join(
+        [*_introduction(outcomes), *_converted(outcomes), *_fallback(), *_refused(), *_not_passed(outcomes), ""]
+    )
 
 
 def _introduction(outcomes: Sequence[Outcome]) -> list[str]:
@@ -372,27 +375,50 @@ def _converted(outcomes: Sequence[Outcome]) -> list[str]:
     lines = [
         "## Converted",
         "",
-        "`ours` is a converter of this project, a plain torch function without modules or state; `onnx2torch` is",
-        "that package's converter, at the versions for which the suite proved it right. Cases of several operators",
-        "count for each of them.",
+        "Each converter gives a plain torch function without modules or state. Cases of several operators count for",
+        "each of them.",
         "",
-        "| Operator | Versions | Converter | Passed | Refused | Differs | Note |",
-        "|---|---|---|---:|---:|---:|---|",
+        "| Operator | Versions | Passed | Refused | Differs | Note |",
+        "|---|---|---:|---:|---:|---|",
     ]
     for entry in sorted(OPERATORS.entries, key=lambda entry: (entry.op_type, entry.first)):
-        if entry.source == "refused":
+        if entry.converter is None:
             continue
         found = counts[entry.op_type]
         versions = f"{entry.first} to {entry.last}" if entry.first != entry.last else str(entry.first)
         lines.append(
-            f"| {entry.op_type} | {versions} | {entry.source} | {found[PASSED]} | {found[REFUSED]} | {found[DIFFERS]} "
-            f"| {entry.note} |"
+            f"| {entry.op_type} | {versions} | {found[PASSED]} | {found[REFUSED]} | {found[DIFFERS]} | {entry.note} |"
         )
     return [*lines, ""]
 
 
+def _fallback() -> list[str]:
+    """Describe onnx2torch's converters of operators and versions that the table lacks."""
+    found: dict[str, list[int]] = {}
+    for schema in onnx.defs.get_all_schemas_with_history():
+        name, version = schema.name, schema.since_version
+        if not schema.domain and OPERATORS.find(name, version) is None and via_onnx2torch(name, version) is not None:
+            found.setdefault(name, []).append(version)
+    rows = [f"| {name} | {', '.join(map(str, sorted(versions)))} |" for name, versions in sorted(found.items())]
+    return [
+        "## Converted by onnx2torch",
+        "",
+        "An operator, or a version of one, that the table above lacks goes to the converter that onnx2torch has for",
+        "it, if any: those of this list, and those that `onnx2torch.node_converters.registry.add_converter` has",
+        "registered in the process, for any domain and for refused operators, too. Its result is compared with ONNX",
+        "Runtime's on random operands when a network is compiled, once for each set of attributes, shapes and types.",
+        "If they differ, the network is refused with the names of node and operator. The warnings of a score name each",
+        "operator that is converted so, and say whether it was compared.",
+        "",
+        "| Operator | Versions |",
+        "|---|---|",
+        *rows,
+        "",
+    ]
+
+
 def _refused() -> list[str]:
-    refusals = [entry for entry in OPERATORS.entries if entry.source == "refused"]
+    refusals = [entry for entry in OPERATORS.entries if entry.converter is None]
     rows = [f"| {entry.op_type} | {entry.note} |" for entry in sorted(refusals, key=lambda entry: entry.op_type)]
     return ["## Refused", "", "| Operator | What to do |", "|---|---|", *rows, ""]
 

@@ -73,6 +73,7 @@ def compile_program(
         constants=_constant_tensors(graph, context, constants, steps),
         inputs=tuple(graph_input.name for graph_input in graph.inputs),
         outputs=graph.outputs,
+        notes=tuple(context.notes),
     )
 
 

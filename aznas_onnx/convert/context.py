@@ -12,7 +12,7 @@ import torch
 from aznas_onnx.convert.dtypes import carrier, is_float, to_tensor
 from aznas_onnx.errors import UnsupportedOperatorError
 from aznas_onnx.graph.ir.graph import Graph, Node
-from aznas_onnx.graph.ir.tensor_info import TensorInfos
+from aznas_onnx.graph.ir.tensor_info import TensorInfo, TensorInfos
 
 if TYPE_CHECKING:
     from aznas_onnx.convert.sliding_window import Window
@@ -43,11 +43,13 @@ class Context:
         Names of the tensors that later nodes read, or that are outputs of the graph.
     training
         Whether BatchNormalization uses the statistics of the batch.
+    notes
+        What the user should know about how nodes were converted: sentences, in the order in which they came up.
     windows
         The windows that were read so far, by all that they depend on; nodes with equal attributes share them.
     """
 
-    __slots__ = ("_drawn", "_facts", "_graph", "_loaded", "device", "dtype", "read", "training", "windows")
+    __slots__ = ("_drawn", "_facts", "_graph", "_loaded", "device", "dtype", "notes", "read", "training", "windows")
 
     def __init__(
         self,
@@ -67,7 +69,19 @@ class Context:
         self.dtype = dtype
         self.training = training
         self.read = set(graph.outputs)
+        self.notes: dict[str, None] = {}
         self.windows: dict[tuple[object, ...], Window] = {}
+
+    def in_float32_on_cpu(self) -> Context:
+        """Return the same context for a program in single precision on the CPU."""
+        return Context(
+            self._graph,
+            self._facts,
+            self._drawn,
+            device=torch.device("cpu"),
+            dtype=torch.float32,
+            training=self.training,
+        )
 
     def is_read(self, name: str) -> bool:
         """Whether an output of a node is of use: a later node reads it, or the graph hands it out."""
@@ -109,6 +123,14 @@ class Context:
         if found is None:
             raise unsupported(node, f"works on {dtype}", "tensors of numbers and booleans are supported")
         return found
+
+    def info(self, name: str) -> TensorInfo:
+        """Return what is known about a tensor; a weight that is initialised anew has no value."""
+        return TensorInfo(self.known_shape(name), self.numpy_dtype(name), self.known(name))
+
+    def is_weight(self, name: str) -> bool:
+        """Whether a tensor is a constant whose values are initialised anew for each seed."""
+        return name in self._drawn and name in self._graph.constants
 
     # ---- values -----------------------------------------------------------------------------------------------
     def known(self, name: str) -> npt.NDArray[Any] | None:

@@ -41,12 +41,16 @@ class Program:
         Tensors by name that the steps read and that are no outputs of steps: weights and other constants.
     inputs, outputs
         Names, as in the graph.
+    notes
+        What the user should know about how nodes were converted: which came by onnx2torch, and whether their results
+        were compared with ONNX Runtime's.
     """
 
     steps: tuple[Step, ...]
     constants: Mapping[str, torch.Tensor]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def run(self, feeds: Mapping[str, torch.Tensor], keep: Sequence[str] | None = None) -> dict[str, torch.Tensor]:
         """Run all steps; return the tensors named by `keep` (default: the outputs).

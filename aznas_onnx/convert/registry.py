@@ -6,14 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
+from aznas_onnx.convert.checked_converters import checked
 from aznas_onnx.convert.context import Converter, unsupported
+from aznas_onnx.convert.via_onnx2torch import via_onnx2torch
 from aznas_onnx.graph.ir.graph import Node
 
-__all__ = ["OURS", "REFUSED", "VIA_ONNX2TORCH", "Entry", "Registry"]
-
-OURS = "ours"
-VIA_ONNX2TORCH = "onnx2torch"
-REFUSED = "refused"
+__all__ = ["Entry", "Registry"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +27,6 @@ class Entry:
         None for an operator that is refused by declaration.
     note
         One line for the documentation: what is covered, or, for a refusal, what to do instead.
-    source
-        ``"ours"``, ``"onnx2torch"`` or ``"refused"``.
     """
 
     op_type: str
@@ -39,7 +35,6 @@ class Entry:
     converter: Converter | None
     note: str = ""
     domain: str = ""
-    source: str = OURS
 
 
 @lru_cache(maxsize=1024)
@@ -77,7 +72,11 @@ class Registry:
         key = (node.domain, node.op_type, node.version)
         found = self._found.get(key)
         if found is None:
-            found = self._found[key] = self._find(node)
+            since = _since_version(node.op_type, node.version, node.domain) or node.version
+            entry = self.find(node.op_type, since, node.domain)
+            if entry is None or entry.converter is None:
+                return self._fallback(node, since, entry)
+            found = self._found[key] = entry.converter
         return found
 
     def find(self, op_type: str, version: int, domain: str = "") -> Entry | None:
@@ -87,15 +86,14 @@ class Registry:
                 return entry
         return None
 
-    def _find(self, node: Node) -> Converter:
+    def _fallback(self, node: Node, since: int, entry: Entry | None) -> Converter:
+        found = via_onnx2torch(node.op_type, since, node.domain, load=entry is None and not node.domain)
+        if found is not None:
+            return checked(found, "onnx2torch")
+        if entry is not None:
+            raise unsupported(node, "is not supported", entry.note)
         known = self._by_operator.get((node.domain, node.op_type))
         if known is None:
             raise unsupported(node, "has no converter", "docs/operators.md lists the operators to export with")
-        since = _since_version(node.op_type, node.version, node.domain)
-        entry = self.find(node.op_type, node.version if since is None else since, node.domain)
-        if entry is None:
-            versions = ", ".join(f"{entry.first} to {entry.last}" for entry in known)
-            raise unsupported(node, "has no converter in this version", f"versions {versions} are supported")
-        if entry.converter is None:
-            raise unsupported(node, "is not supported", entry.note)
-        return entry.converter
+        versions = ", ".join(f"{entry.first} to {entry.last}" for entry in known)
+        raise unsupported(node, "has no converter in this version", f"versions {versions} are supported")

@@ -31,8 +31,7 @@ from aznas_onnx.convert.operators import (
     signal,
 )
 from aznas_onnx.convert.operators.elementwise import along_axis, plain, variadic
-from aznas_onnx.convert.registry import REFUSED, VIA_ONNX2TORCH, Entry, Registry
-from aznas_onnx.convert.via_onnx2torch import via_onnx2torch
+from aznas_onnx.convert.registry import Entry, Registry
 
 __all__ = ["OPERATORS"]
 
@@ -63,8 +62,8 @@ _POOLS = (
     Entry("GlobalAveragePool", 1, 22, pooling.global_average_pool),
     Entry("GlobalMaxPool", 1, 22, pooling.global_max_pool),
     Entry("GlobalLpPool", 2, 22, pooling.global_lp_pool),
-    Entry("RoiAlign", 10, 10, via_onnx2torch(10), "mode avg", source=VIA_ONNX2TORCH),
-    Entry("RoiAlign", 16, 22, via_onnx2torch(16), "mode avg", source=VIA_ONNX2TORCH),
+    Entry("RoiAlign", 10, 10, detection.roi_align(half_pixel=False), "mode avg, by torchvision"),
+    Entry("RoiAlign", 16, 22, detection.roi_align(half_pixel=True), "mode avg, by torchvision"),
 )
 
 _NORMALISATIONS = (
@@ -246,7 +245,7 @@ _NEWEST = 10**6  # a refusal holds for every version
 
 
 def _refused(remedy: str, *op_types: str, domain: str = "") -> tuple[Entry, ...]:
-    return tuple(Entry(op_type, 1, _NEWEST, None, remedy, domain, REFUSED) for op_type in op_types)
+    return tuple(Entry(op_type, 1, _NEWEST, None, remedy, domain) for op_type in op_types)
 
 
 _REFUSALS = (

@@ -18,7 +18,7 @@ from onnx import numpy_helper
 from aznas_onnx.graph import InputPlan, Model
 from aznas_onnx.graph.files.load import subgraphs
 from aznas_onnx.graph.files.precision import OTHER_FLOATS, TYPE_ATTRIBUTES
-from aznas_onnx.runtime import onnxruntime
+from aznas_onnx.runtime import unoptimised_session
 from aznas_onnx.verify.verdict import LEAST_VARIATION, VerificationError
 
 __all__ = [
@@ -144,10 +144,6 @@ def run_reference(model: onnx.ModelProto, feeds: Mapping[str, Array], own: Model
         The same model as it was read, which tells where the batch is.
     """
     plan = own.inputs
-    runtime = onnxruntime()
-    options = runtime.SessionOptions()
-    options.log_severity_level = 4
-    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
     loose = onnx.ModelProto()
     loose.CopyFrom(model)
     for output in loose.graph.output:  # a file may declare a shape that holds at its own batch size only
@@ -156,7 +152,7 @@ def run_reference(model: onnx.ModelProto, feeds: Mapping[str, Array], own: Model
     loose.graph.output.extend(onnx.ValueInfoProto(name=name) for name in plan.look_ups)
     names = [output.name for output in loose.graph.output]
     try:
-        session = runtime.InferenceSession(loose.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        session = unoptimised_session(loose.SerializeToString())
         if not runs_in_pieces(plan, batch_size):
             return dict(zip(names, session.run(names, dict(feeds)), strict=True))
         step = plan.declared_batch

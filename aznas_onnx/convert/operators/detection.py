@@ -1,11 +1,11 @@
-"""Selection of boxes, which detectors end with."""
+"""Selection and pooling of boxes, as detectors have them."""
 
 from __future__ import annotations
 
 import torch
 
-from aznas_onnx.convert.attributes import integer
-from aznas_onnx.convert.context import Call, Context
+from aznas_onnx.convert.attributes import integer, number, text
+from aznas_onnx.convert.context import Call, Context, Converter, unsupported
 from aznas_onnx.graph.ir.graph import Node
 
 Tensor = torch.Tensor
@@ -41,3 +41,27 @@ def non_max_suppression(node: Node, context: Context) -> Call:
         return torch.cat(kept)
 
     return Call(run, node.inputs[:2])
+
+
+def roi_align(*, half_pixel: bool) -> Converter:
+    """Average pooling of boxes; `half_pixel` is whether the coordinates are moved by half a pixel by default."""
+
+    def convert(node: Node, context: Context) -> Call:
+        from torchvision.ops import roi_align as pool
+
+        mode = text(node, "mode", "avg")
+        if mode != "avg":
+            raise unsupported(node, f"has mode {mode!r}", "'avg' is supported")
+        size = (integer(node, "output_height", 1), integer(node, "output_width", 1))
+        ratio, scale = integer(node, "sampling_ratio", 0), number(node, "spatial_scale", 1.0)
+        default = "half_pixel" if half_pixel else "output_half_pixel"
+        aligned = text(node, "coordinate_transformation_mode", default) == "half_pixel"
+
+        def run(x: Tensor, boxes: Tensor, samples: Tensor) -> Tensor:
+            boxes = torch.cat((samples[:, None].to(boxes.dtype), boxes), dim=1)
+            result: Tensor = pool(x, boxes, size, scale, ratio, aligned)
+            return result
+
+        return Call(run, node.inputs)
+
+    return convert

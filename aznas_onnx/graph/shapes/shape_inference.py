@@ -21,7 +21,7 @@ from aznas_onnx.graph.ir.tensor_info import TensorInfo
 from aznas_onnx.graph.shapes.operand_checks import check_operands, check_text_attributes
 from aznas_onnx.graph.shapes.pool_sizes import pooled_sizes, transposed_sizes
 
-__all__ = ["infer", "node_proto", "schema"]
+__all__ = ["infer", "node_proto", "schema", "signature"]
 
 T = TypeVar("T")
 
@@ -75,7 +75,7 @@ def infer(node: Node, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo]:
             if node.attributes:  # of old versions
                 check_operands(node, inputs)
             return [_broadcast(node, inputs)]
-    key = _signature(node, inputs)
+    key = signature(node, inputs)
     if key is None:
         return _infer_anew(node, inputs)
     known = _inferred.get(key)
@@ -96,7 +96,7 @@ _VALUE_ELEMENTS = 64  # the rules for shapes read no larger operands
 _inferred: dict[tuple[object, ...], list[TensorInfo]] = {}
 
 
-def _signature(node: Node, inputs: Sequence[TensorInfo | None]) -> tuple[object, ...] | None:
+def signature(node: Node, inputs: Sequence[TensorInfo | None]) -> tuple[object, ...] | None:
     """Return all that the outputs' facts depend on, hashable; None for a node with subgraphs or tensors inside."""
     attributes = _attribute_key(node.attributes)
     if attributes is None:
