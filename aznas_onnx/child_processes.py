@@ -1,4 +1,4 @@
-"""What holds for every process that this one starts: Ctrl-C is its parent's business, and it does not outlive it."""
+"""Set-up of child processes: the parent handles Ctrl-C, and children end with it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What scoring a network will take, estimated from its graph alone before anything runs. Never imports torch.
+"""Estimate time and memory of a scoring pass from the graph alone.
 
 The estimate is for refusing what cannot end well; docs/coverage.md says how it compares with what was measured. What it
 cannot know (other load, a slow machine) is the user's to judge, with ``--time-limit``.

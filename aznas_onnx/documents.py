@@ -1,4 +1,4 @@
-"""Documents from outside, such as policies, references, scores and measurements: read within bounds, and strictly.
+"""Strict readers for policies, references, scores and measurements, with size limits.
 
 A file that is none (a pipe, a device, a folder) is refused before it is opened for long; a document that is nested too
 deeply, or holds a number that is none, is refused by one sentence, whatever the parser would make of it.

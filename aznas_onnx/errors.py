@@ -1,4 +1,4 @@
-"""The errors that users of the library see.
+"""The errors of the library.
 
 Every message says what was found, where (file, node, operator) and what would be accepted. The command line
 prints the message as one sentence and exits with code 2; anything that is not an :class:`AznasError` is a bug

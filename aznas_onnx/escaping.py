@@ -1,4 +1,4 @@
-"""Text from outside, made harmless for the format that it enters: one function for each format.
+"""Escape external text: one function for each output format.
 
 Names of files, nodes and tensors, and what was read from studies and tables, are written by others. What shows them
 calls one of these functions, so that no name steers a terminal or a CI system, is markup, or is a formula.

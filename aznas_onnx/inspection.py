@@ -1,4 +1,4 @@
-"""What a model is made of: its primary blocks, and where its multiply-adds and parameters lie. Never imports torch."""
+"""Inspect a model: primary blocks, MACs and parameters."""
 
 from __future__ import annotations
 

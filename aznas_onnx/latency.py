@@ -1,4 +1,4 @@
-"""How long a network takes in ONNX Runtime on this machine. Never imports torch.
+"""Measure the latency of a network in ONNX Runtime on this machine.
 
 Search, gate, inspect and export all measure by :class:`Stopwatch`. A median over runs is what the machine gives at the
 moment: on a busy one it was 1.6 to 5 times what an idle one takes. Processor time of the one thread leaves out what ran

@@ -1,4 +1,4 @@
-"""How much a file may ask for, and the one budget that all passes over it draw on."""
+"""Limits on a file, and the budget that all passes over it share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much memory there is, and a refusal before the kernel ends a process that asks for more."""
+"""Available memory, and a refusal before the kernel kills the process."""
 
 from __future__ import annotations
 

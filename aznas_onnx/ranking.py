@@ -1,4 +1,4 @@
-"""Many proxies of many candidates to one score each: the ranking aggregation of Sec. 3.2. Never imports torch."""
+"""Rank candidates by several proxies: the aggregation of Sec. 3.2 (Eq. 12)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What scoring hands out: the proxies of one model, as values and statuses."""
+"""The result of scoring: the proxies of one model, as values and statuses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ONNX Runtime, imported in this one place, so that its telemetry is off before it is loaded.
+"""Import ONNX Runtime with its telemetry off; no other module imports it.
 
 Its builds for Linux look up a telemetry host and keep a device id and a database under ``~/.cache/Microsoft`` unless
 the environment says otherwise. A value of ``ORT_DISABLE_TELEMETRY`` that is set already stays.

@@ -1,4 +1,4 @@
-"""What a graph says of its architecture without any pass: depth, paths, layers, widths, reach. Never imports torch.
+"""Measure the structure of a graph: depth, paths, layers, widths, receptive field.
 
 Only what carries a signal counts. A product with zero (an edge that a search space switched off) carries none, whatever
 is computed before it; nor does a shape. Nodes that no output depends on do not count either.

@@ -1,4 +1,4 @@
-"""Where the time of a score goes."""
+"""Time per phase of a score."""
 
 from __future__ import annotations
 

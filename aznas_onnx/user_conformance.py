@@ -1,4 +1,4 @@
-"""What every proxy keeps to, built in or yours, as checks to run from a test. Imports torch.
+"""Conformance checks for proxies, built-in or your own, to run from a test.
 
 from aznas_onnx.user_conformance import check_proxy
 from my_proxies import SPREAD

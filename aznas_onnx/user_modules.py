@@ -1,4 +1,4 @@
-"""Python files of a user's own, which define a space or a proxy: executed where they are named, and only there."""
+"""Execute Python files of users, which define a space or a proxy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A function in a process of its own, so that neither a crash nor the kernel's killer ends the command.
+"""Run a function in a child process, so that a crash or a kill does not end the command.
 
 The process is a copy of this one (a fork) where nothing is loaded yet that a copy does not bear, so that nothing is
 imported twice; elsewhere it is a new one.

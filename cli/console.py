@@ -1,4 +1,4 @@
-"""Where output goes: results to stdout, progress and warnings to stderr."""
+"""Consoles: results to stdout, progress and warnings to stderr."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Entry point of the `aznas` command, and the one place where errors become exit codes."""
+"""Entry point of the `aznas` command; turns errors into exit codes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Words for people."""
+"""Plural forms, and docstrings as plain text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract of a search space, stated once."""
+"""The contract of a search space."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which spaces there are, and how a name becomes a space."""
+"""The registry of spaces."""
 
 from __future__ import annotations
 

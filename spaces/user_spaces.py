@@ -1,4 +1,4 @@
-"""Mistakes in a space of someone's own, as sentences that say where they are."""
+"""User spaces: errors with file and line, and a smoke test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The data graph: the nodes through which the samples reach the output, and the main path among them."""
+"""The data graph: the nodes between samples and output, and the main path among them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Blocks that someone named: the model's metadata, or the user with ``--blocks``."""
+"""Blocks named in the model's metadata or by the user with ``--blocks``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the items of the main path to parts: which weights belong together, and where a block ends."""
+"""Group the segments of the main path into blocks, and find where each ends."""
 
 from __future__ import annotations
 

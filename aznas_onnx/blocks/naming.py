@@ -1,4 +1,4 @@
-"""Readable names for blocks, from the names of their weights or nodes where these agree."""
+"""Readable names for blocks, from common names of their weights or nodes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a node does in a block, by its operator and shapes alone."""
+"""The role of a node in a block, from its operator and shapes alone."""
 
 from __future__ import annotations
 

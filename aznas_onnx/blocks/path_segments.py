@@ -1,4 +1,4 @@
-"""The main path as a sequence of items: weights, regions, and what stands between them."""
+"""The main path as a sequence of segments: weights, regions, and the nodes between them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Streams that the samples enter late: learned queries that attend to them (DETR, Perceiver, Q-Former).
+"""Blocks of learned queries that attend to the samples (DETR, Perceiver, Q-Former).
 
 The sum behind the first attention has one operand that depends on the samples. The other is what asks: queries that
 are constants, another input, or what layers of their own made of these. No path of the samples leads to it, so the

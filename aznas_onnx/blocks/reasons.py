@@ -1,4 +1,4 @@
-"""Why a block is one, in words for the user."""
+"""The reason for each block, in words for the user."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recurrent layers that are written out step by step, each taken for one node, as the operators LSTM, GRU and RNN are.
+"""Unrolled recurrent layers as one node each, as LSTM, GRU and RNN are.
 
 Exporters write a cell out once a step (a loop over cells, Keras on PyTorch, `unroll=True`), and loops are unrolled when
 a model is read. What tells such a layer is a weight that every step reads, each step on what the one before made of

@@ -1,4 +1,4 @@
-"""What is inside a region: its paths, and the kind of block that they make."""
+"""Analyse the paths of a region, and the kind of block that they form."""
 
 from __future__ import annotations
 

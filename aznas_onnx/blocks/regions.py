@@ -1,4 +1,4 @@
-"""Regions: where paths leave the main path and meet it again.
+"""Regions: where paths leave the main path and join it again.
 
 Every path beside the main path that leaves it at one place and joins it at another spans an interval of it. The
 intervals are settled from short to long. A short one is a region, together with all that it contains or crosses. One

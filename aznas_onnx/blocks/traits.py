@@ -1,4 +1,4 @@
-"""What each node of a data graph is, as sets of nodes.
+"""Traits of the nodes of a data graph, as sets of nodes.
 
 Sets of nodes are integers used as bit sets: bit `i` stands for node `i`. Unions and counts over hundreds of nodes
 then cost nanoseconds, and the finder makes thousands.

@@ -1,4 +1,4 @@
-"""What the block finder hands out."""
+"""Results of the block finder."""
 
 from __future__ import annotations
 

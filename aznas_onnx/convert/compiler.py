@@ -1,4 +1,4 @@
-"""A graph at one batch size to a straight list of torch calls."""
+"""Compile a graph at one batch size to a straight list of torch calls."""
 
 from __future__ import annotations
 

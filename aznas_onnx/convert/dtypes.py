@@ -1,4 +1,4 @@
-"""Which torch dtype carries the tensors of an ONNX dtype.
+"""The torch dtype for each ONNX dtype.
 
 Floats of 16 bits and more are all computed in the program's own dtype. Narrower floats (float8, float6, float4)
 are carried in it too, their values rounded to the narrow format by Cast and QuantizeLinear. Integers keep their

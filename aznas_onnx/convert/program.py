@@ -1,4 +1,4 @@
-"""A graph as a straight list of torch calls: what the converter hands out."""
+"""A graph as a straight list of torch calls."""
 
 from __future__ import annotations
 

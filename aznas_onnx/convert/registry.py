@@ -1,4 +1,4 @@
-"""The record that the operator table is made of, and how a node finds its record."""
+"""The record of a converter, and the lookup of a node's record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values as a narrower type would hold them, in the dtype that carries them."""
+"""Round values to a narrower type, in the dtype that carries them."""
 
 from __future__ import annotations
 

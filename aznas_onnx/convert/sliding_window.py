@@ -1,4 +1,4 @@
-"""The geometry of sliding windows, which convolutions and pools share."""
+"""The geometry of sliding windows, shared by convolutions and pooling."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The operator table: for every operator, the versions that are converted, and how.
+"""The operator table: the converted versions of each operator, and their converters.
 
 Versions are those of the ONNX schema ("since version"). The last one of a range is the newest that the conformance
 suite (benchmarks/conformance.py) ran; docs/operators.md is generated from this table and its results.

@@ -1,4 +1,4 @@
-"""Converters of onnx2torch, for operators, domains and versions that our own table lacks.
+"""Converters of onnx2torch, for operators without one of ours.
 
 Importing onnx2torch takes over a second, so it happens when such an operator is met. A domain other than ONNX's can
 only have converters that the user has registered, by then with an onnx2torch that is loaded.

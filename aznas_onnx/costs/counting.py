@@ -1,4 +1,4 @@
-"""The count of a model: one pass over its nodes."""
+"""Count a model in one pass over its nodes."""
 
 from __future__ import annotations
 

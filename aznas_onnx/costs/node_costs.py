@@ -1,4 +1,4 @@
-"""What counting hands out."""
+"""Results of counting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which uses of constants are of one parameter.
+"""Uses of constants that belong to one parameter.
 
 A file does not keep parameters one by one. An exporter writes a tied weight twice, the second time transposed, or once
 for each call of a shared layer; and it stores equal vectors of different layers once: the ones and zeros that they hold

@@ -1,4 +1,4 @@
-"""How well scores agree with measurements: every number of a benchmark."""
+"""Agreement of scores with measured accuracies: all numbers of a benchmark."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One scored architecture, and how a line of a scores file holds it."""
+"""One scored architecture, and its line in a scores file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`az.bench`: how well scores agree with measured accuracies, from one call."""
+"""`az.bench`: agreement of scores with measured accuracies, from one call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several ways to score, compared on the architectures that all of them scored."""
+"""Compare several scores files on the architectures that all of them contain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which of the measured architectures are scored, and in what order."""
+"""Choose and order the measured architectures to score."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scoring the measured architectures, each result kept the moment it is there."""
+"""Score the measured architectures; each result is written at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file of scores, one JSON object a line, that survives whatever ends the process that writes it."""
+"""A file of scores, one JSON object per line, that survives interruptions."""
 
 from __future__ import annotations
 

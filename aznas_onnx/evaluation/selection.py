@@ -1,4 +1,4 @@
-"""What one gets by taking the best-scored: accuracy, regret, nDCG."""
+"""Accuracy, regret and nDCG of the best-scored architectures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which versions computed something, for provenance."""
+"""Software versions, for provenance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The measured side of a benchmark: architectures and numbers such as accuracies, from a CSV."""
+"""Measured accuracies of architectures, from a CSV."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The number of layers of a network, as the baseline that everybody can count: its operators with weights."""
+"""The number of operators with weights, as the simplest baseline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An ONNX network as a torch module with real parameters: to train it, and to write it back."""
+"""An ONNX network as a torch module with parameters: train it and write it back."""
 
 from __future__ import annotations
 

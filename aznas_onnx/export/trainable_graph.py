@@ -1,4 +1,4 @@
-"""A model's graph with every weight still on its own, which training needs and scoring does without."""
+"""A model's graph with separate weights for each layer, for training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights for a network that has none yet: drawn as scoring draws them, and put into the ONNX model."""
+"""Initialise the weights of a network as scoring does, and store them in the ONNX model."""
 
 from __future__ import annotations
 

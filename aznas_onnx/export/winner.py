@@ -1,4 +1,4 @@
-"""A candidate of a study, as files: ONNX with weights, a torch state dict, the genotype, scores, and a card."""
+"""Write a candidate of a study: ONNX with weights, torch state dict, genotype, scores and card."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The candidate beside a baseline: what is broken in it, and by how much its score is lower. Never imports torch."""
+"""Compare the candidate with a baseline: missing proxies and a lower score."""
 
 from __future__ import annotations
 

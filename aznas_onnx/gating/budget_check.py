@@ -1,4 +1,4 @@
-"""The checks that need no score: budgets, shortcuts, latency. Never imports torch."""
+"""Checks without scores: budgets, shortcuts, latency."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Floors of single proxies. Never imports torch."""
+"""Floors of single proxies."""
 
 from __future__ import annotations
 

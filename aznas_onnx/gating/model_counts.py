@@ -1,4 +1,4 @@
-"""What a gate knows of a model without scoring it. Never imports torch."""
+"""Counts and structure of a model, for the exact checks."""
 
 from __future__ import annotations
 

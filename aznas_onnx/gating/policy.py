@@ -1,4 +1,4 @@
-"""What a gate demands: a policy, checked when it is made. Never imports torch."""
+"""The policy of a gate, validated on construction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a repository keeps the rules of its gate: ``aznas.toml``, or ``[tool.aznas.gate]`` of ``pyproject.toml``."""
+"""Read a policy from ``aznas.toml`` or ``[tool.aznas.gate]`` of ``pyproject.toml``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The candidate's place in a reference set. Never imports torch."""
+"""The candidate's percentile in a reference set."""
 
 from __future__ import annotations
 

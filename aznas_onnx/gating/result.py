@@ -1,4 +1,4 @@
-"""What a gate hands out. Never imports torch."""
+"""The result of a gate."""
 
 from __future__ import annotations
 

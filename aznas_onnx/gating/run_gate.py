@@ -1,4 +1,4 @@
-"""`az.gate`: whether a candidate is good enough to take the place of what is shipped."""
+"""`az.gate`: decide whether a candidate can replace a baseline."""
 
 from __future__ import annotations
 

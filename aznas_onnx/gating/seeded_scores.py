@@ -1,4 +1,4 @@
-"""The proxies of one model under a growing number of seeds. Never imports torch but to score."""
+"""The proxies of one model under a growing number of seeds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How sure a difference is: its noise over seeds, and when to stop adding seeds. Never imports torch."""
+"""The sequential test: standard error of a difference, and when to stop adding seeds."""
 
 from __future__ import annotations
 

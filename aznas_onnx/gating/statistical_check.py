@@ -1,4 +1,4 @@
-"""What the checks that rest on scores, and so on random draws, have in common. Never imports torch."""
+"""Shared parts of the checks on random scores."""
 
 from __future__ import annotations
 

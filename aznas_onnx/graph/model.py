@@ -1,4 +1,4 @@
-"""A model that has been read, checked, and brought into canonical form: what the graph room hands out."""
+"""The result of `prepare`: a checked model in canonical form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a path to a :class:`~aznas_onnx.graph.model.Model`: the whole way, in order."""
+"""The pipeline from a path to a :class:`~aznas_onnx.graph.model.Model`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From roles to laws: which distribution each constant of a graph is drawn from. Draws nothing itself."""
+"""The distribution of each constant of a graph, by its role."""
 
 from __future__ import annotations
 

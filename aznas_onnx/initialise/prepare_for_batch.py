@@ -1,4 +1,4 @@
-"""From a model to what is compiled and drawn: the same for every proxy, whichever pass measures it."""
+"""Specialise a model to a batch size and plan its weights."""
 
 from __future__ import annotations
 

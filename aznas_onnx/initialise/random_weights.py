@@ -1,4 +1,4 @@
-"""The draw itself: constants as torch tensors."""
+"""Sample constants as torch tensors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Complexity: multiply-adds of one sample (Sec. 3.1). More is better, inside whatever budget a search sets."""
+"""Complexity: MACs of one sample (Sec. 3.1). Higher is better within a budget."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""More of what the pass of AZ-NAS measures at each block anyway: no proxy here costs another pass."""
+"""Proxies from the block statistics of AZ-NAS; they need no further pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Idle blocks: how many primary blocks put out exactly what the block before them does."""
+"""Idle blocks: the number of primary blocks whose output equals that of the block before."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Proxies from a user's own file: ``FILE.py:NAME``. Never imports torch, unless the file does."""
+"""Load proxies from user files: ``FILE.py:NAME``."""
 
 from __future__ import annotations
 

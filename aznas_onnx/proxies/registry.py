@@ -1,4 +1,4 @@
-"""The record of a proxy, and the registry that holds them."""
+"""The record of a proxy, and the registry."""
 
 from __future__ import annotations
 

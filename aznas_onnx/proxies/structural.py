@@ -1,4 +1,4 @@
-"""Proxies that the graph alone gives: sizes and the shape of its paths. They need no pass. Never imports torch."""
+"""Proxies of the graph alone: sizes and paths. They need no pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a study or a scores file keeps of proxies that are not built in, so that it can be read without them."""
+"""Direction and digest of user proxies in studies and scores files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From networks, or a search space, to a stored reference_set. Scoring loads torch when it begins."""
+"""Build a reference set from networks or from a search space."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reference reference sets that come with the package, and how a name becomes one."""
+"""The bundled reference sets, and the lookup of a reference set by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a network stands in a reference set."""
+"""Place a network in a reference set."""
 
 from __future__ import annotations
 

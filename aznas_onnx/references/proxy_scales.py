@@ -1,4 +1,4 @@
-"""How proxies vary between the networks of one space: which differences are large. Never imports torch."""
+"""The spread of each proxy between the networks of one space."""
 
 from __future__ import annotations
 

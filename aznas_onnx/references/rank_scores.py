@@ -1,4 +1,4 @@
-"""Eq. 12 for one network beside another, in a cohort around the baseline, or in a reference set. Never imports torch.
+"""Eq. 12 for one network beside a baseline or in a reference set.
 
 A ranking of two networks knows only who is ahead in what: it cannot tell a difference in the last digit from one by
 half. So the baseline gets a cohort to be ranked in: alternatives around it, whose proxies spread as they do within one

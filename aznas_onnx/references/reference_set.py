@@ -1,4 +1,4 @@
-"""A stored reference set of scored networks, which a single score can be placed in. Never imports torch."""
+"""A reference set: stored scores that place a network in percentiles."""
 
 from __future__ import annotations
 

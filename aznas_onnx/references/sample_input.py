@@ -1,4 +1,4 @@
-"""What decides whether the scores of networks compare: their input, and a batch size that a file may insist on."""
+"""The input size and batch size under which scores compare."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks drawn from a space for a reference set."""
+"""Sample the networks of a reference set from a space."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From outcomes under several seeds to one value of a proxy."""
+"""Aggregate the outcomes of several seeds to one value per proxy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The C library's memory allocator, told to keep what torch frees. Linux with glibc only; elsewhere nothing is done."""
+"""Configure glibc's allocator to reuse memory that torch frees. Does nothing elsewhere."""
 
 from __future__ import annotations
 

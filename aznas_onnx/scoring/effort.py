@@ -1,4 +1,4 @@
-"""How much work a score is worth: the batch size, and how spectral norms are estimated from it."""
+"""Efforts: batch size, and the estimate of spectral norms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model compiled for one batch size and device, to be measured under any number of seeds."""
+"""A model compiled for one batch size and device, for any number of seeds."""
 
 from __future__ import annotations
 

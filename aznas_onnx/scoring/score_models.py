@@ -1,4 +1,4 @@
-"""One model, or many, to :class:`~aznas_onnx.results.ProxyScores`."""
+"""Score one or many models to :class:`~aznas_onnx.results.ProxyScores`."""
 
 from __future__ import annotations
 

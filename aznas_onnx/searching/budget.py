@@ -1,4 +1,4 @@
-"""What a candidate may cost, checked from its genotype alone, before anything is built or scored."""
+"""Budgets of a search, checked from the genotype alone."""
 
 from __future__ import annotations
 

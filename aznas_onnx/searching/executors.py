@@ -1,4 +1,4 @@
-"""Where candidates are scored: one small interface, and the executor that scores in this very process."""
+"""The executor interface, and the executor within this process."""
 
 from __future__ import annotations
 

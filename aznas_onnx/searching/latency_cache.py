@@ -1,4 +1,4 @@
-"""The latency of candidates, measured once each."""
+"""The latency of candidates, measured once each and stored."""
 
 from __future__ import annotations
 

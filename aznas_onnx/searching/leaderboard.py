@@ -1,4 +1,4 @@
-"""Eq. 12 over a history that grows by one: exact at every step, without sorting again.
+"""Eq. 12 over a growing history: exact at every step, without sorting again.
 
 Ranking m candidates from scratch sorts every proxy. A new value, though, moves an old rank by nothing, by a half (a
 tie) or by one, so the ranks are kept and moved by vectorised additions; and since ``sum(ln(rank / m))`` orders the

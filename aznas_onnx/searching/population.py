@@ -1,4 +1,4 @@
-"""The scored candidates as the search sees them: who is known, and who is best."""
+"""The population of a search: known genotypes, and the best candidates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which candidate comes next: Algorithm 1 with the schedule of the authors' code, within budget, never twice."""
+"""Propose the next candidate: Algorithm 1 with the schedule of the authors' code, within budget, never twice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scoring the candidates of a space: build the network, then score it as `aznas score` does."""
+"""Score the candidates of a space: build the network, then score it."""
 
 from __future__ import annotations
 

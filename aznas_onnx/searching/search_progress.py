@@ -1,4 +1,4 @@
-"""How far a search has come, for whoever watches it."""
+"""The progress of a search."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Algorithm 1: propose, score, record, until the study has as many candidates as were asked for."""
+"""The loop of Algorithm 1: propose, score, store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a study was asked to do: everything that must be the same when it is resumed."""
+"""The settings of a study, which have to be equal when it is resumed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which space a study searches, in words that a file can keep."""
+"""The stored reference to the space of a study."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a search found: its trials, ranked over the whole history."""
+"""A study: its trials, ranked over the whole history."""
 
 from __future__ import annotations
 

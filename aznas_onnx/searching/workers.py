@@ -1,4 +1,4 @@
-"""Scoring in several processes on one machine."""
+"""Score in several processes on one machine."""
 
 from __future__ import annotations
 

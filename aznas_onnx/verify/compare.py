@@ -1,4 +1,4 @@
-"""The converted network and ONNX Runtime on the same weights and samples, side by side."""
+"""Compare the converted network with ONNX Runtime on equal weights and samples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The side of ONNX Runtime: the file as it is, in float32, without optimisation.
+"""Run the file in ONNX Runtime, in float32, without optimisation.
 
 Optimisation is off because the reference must be what the file says: ONNX Runtime fuses a Pad into the MaxPool behind
 it, for instance, which is wrong where all values under a window are negative.

@@ -1,4 +1,4 @@
-"""Random weights under which a network passes on what its samples differ in.
+"""Random weights under which the output depends on the samples.
 
 Zeros make any conversion look right, and so do weights under which every unit dies: then the output is one constant
 whatever the network is fed. So each constant is drawn by its role, as a network is initialised, and one pass over

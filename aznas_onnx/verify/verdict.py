@@ -1,4 +1,4 @@
-"""What a comparison with ONNX Runtime found, and what follows from it."""
+"""The verdict of a comparison with ONNX Runtime."""
 
 from __future__ import annotations
 

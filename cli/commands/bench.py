@@ -1,4 +1,4 @@
-"""`aznas bench`: how well the scores of a space agree with measured accuracies."""
+"""`aznas bench`: agreement of the scores of a space with measured accuracies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`aznas export`: networks of a study as files to deploy and to train."""
+"""`aznas export`: write networks of a study as files to deploy and to train."""
 
 from __future__ import annotations
 

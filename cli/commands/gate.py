@@ -1,4 +1,4 @@
-"""`aznas gate`: reject a candidate that is worse than what is shipped, or over budget."""
+"""`aznas gate`: reject a candidate that is worse than the baseline, or over budget."""
 
 from __future__ import annotations
 

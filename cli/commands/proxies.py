@@ -1,4 +1,4 @@
-"""`aznas proxies`: what a network can be judged by; no torch."""
+"""`aznas proxies`: list the proxies; no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`aznas reference`: reference sets of scored networks, which a score is placed in."""
+"""`aznas reference`: build, show and extend reference sets."""
 
 from __future__ import annotations
 

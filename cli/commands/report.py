@@ -1,4 +1,4 @@
-"""`aznas report`: scores and measurements as a page with tables and plots."""
+"""`aznas report`: scores and measured accuracies as a page with tables and plots."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`aznas score`: the proxies of some models, and their ranking."""
+"""`aznas score`: the proxies of models, and their ranking."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`aznas search`: the best networks of a space within a budget."""
+"""`aznas search`: search a space within a budget."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`aznas spaces`: what can be searched, and networks out of it; no torch."""
+"""`aznas spaces`: list spaces, sample genotypes, build networks; no torch."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""How results and progress are shown."""
+"""Render results and progress."""

@@ -1,4 +1,4 @@
-"""How `aznas bench` shows how well scores agree with measurements."""
+"""Render the result of `aznas bench`."""
 
 from __future__ import annotations
 

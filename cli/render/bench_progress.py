@@ -1,4 +1,4 @@
-"""What `aznas bench` tells of its progress."""
+"""Render the progress of `aznas bench`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a gate writes for the systems that run it: JUnit XML, GitLab code quality, GitHub annotations and summary."""
+"""Reports for CI systems: JUnit XML, GitLab code quality, GitHub annotations and summary."""
 
 from __future__ import annotations
 

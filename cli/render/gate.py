@@ -1,4 +1,4 @@
-"""How `aznas gate` shows its result to people and to scripts."""
+"""Render the result of `aznas gate`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How `aznas inspect` shows its result."""
+"""Render the result of `aznas inspect`."""
 
 from __future__ import annotations
 

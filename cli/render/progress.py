@@ -1,4 +1,4 @@
-"""The progress of a long job on stderr: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of a long job on stderr: a bar on a terminal, occasional lines elsewhere."""
 
 from __future__ import annotations
 

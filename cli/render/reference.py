@@ -1,4 +1,4 @@
-"""How `aznas reference show` shows reference sets."""
+"""Render reference sets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How `aznas score` shows its result."""
+"""Render the result of `aznas score`."""
 
 from __future__ import annotations
 

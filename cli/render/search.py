@@ -1,4 +1,4 @@
-"""How `aznas search` shows what it found."""
+"""Render the result of `aznas search`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `aznas search` tells of its progress."""
+"""Render the progress of `aznas search`."""
 
 from __future__ import annotations
 

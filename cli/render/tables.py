@@ -1,4 +1,4 @@
-"""One table, written for a person, for Markdown or for CSV."""
+"""One table as terminal text, Markdown or CSV."""
 
 from __future__ import annotations
 

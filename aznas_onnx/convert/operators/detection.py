@@ -1,4 +1,4 @@
-"""Selection and pooling of boxes, as detectors have them."""
+"""Selection of boxes, at the end of detectors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Operators that make tensors of known shape, and casts."""
+"""Operators that create tensors of known shape, and casts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Losses, which training graphs carry at their end."""
+"""Losses, at the end of training graphs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rounding to integers and back, so that a quantised file can be compared with what it does elsewhere.
+"""Rounding to integers and back, to compare a quantised file with other runtimes.
 
 Quantised integers are integers here too. Gradients do not pass the rounding, which is why scoring strips these
 operators from a graph before it gets here.

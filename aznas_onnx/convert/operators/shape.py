@@ -1,4 +1,4 @@
-"""Operators that move elements, or change the shape, without computing on them."""
+"""Operators that move elements or change the shape without arithmetic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Programs made faster, and their passes smaller, by steps that stand for several nodes or overwrite what they read."""
+"""Fuse nodes into single steps and run steps in place, to save time and activation memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Activations whose derivative takes the place of the gradient: a map fewer on the way back. Imports torch."""
+"""Activations that overwrite the gradient with their derivative: one map fewer in the backward pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Products with tables of relative positions, by groups of keys. Imports torch.
+"""Products with tables of relative positions, by groups of keys.
 
 AutoFormer's attention multiplies every query with an embedding of its distance to every key, ``q[l] . table[l, t]``,
 and the attention weights with such a table again. Written out, both cost as much as the attention itself, token by

@@ -1,4 +1,4 @@
-"""Steps that may overwrite what they read, forwards and backwards: buffers that need not be, nor be gone through."""
+"""Run steps in place, forward and backward: saves an allocation and a pass over memory."""
 
 from __future__ import annotations
 

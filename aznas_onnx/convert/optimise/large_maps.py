@@ -1,4 +1,4 @@
-"""Steps on feature maps so large that what they keep for the backward pass decides its peak memory. Imports torch.
+"""Steps on large feature maps that save less for the backward pass.
 
 Without them, a convolution, its normalisation and its ReLU keep two maps and make two more on the way back: the
 convolution behind holds its input, although the derivative by the input does not read it, and the normalisation's

@@ -1,4 +1,4 @@
-"""Who makes and who reads the tensors of a program, and what they are views and multiples of. Imports torch."""
+"""Makers and readers of the tensors of a program, and which tensors are views or multiples of others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finds the products with tables of relative positions, and has them made with those of attention. Imports torch."""
+"""Find products with tables of relative positions and fuse them with those of attention."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command that makes a scores file, for whoever wants the same numbers."""
+"""The command that reproduces a scores file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A report in Markdown: what was measured, side by side with the paper, and how to measure it again."""
+"""A report in Markdown: measurements beside the paper's, with the commands that made them."""
 
 from __future__ import annotations
 

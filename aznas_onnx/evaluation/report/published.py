@@ -1,4 +1,4 @@
-"""Numbers that the paper publishes for NAS-Bench-201, to stand beside ours: Tables 1 and 4, Figure 3.
+"""Numbers that the paper publishes for NAS-Bench-201: Tables 1 and 4, Figure 3.
 
 They are of all 15,625 cells, one seed each.
 """

@@ -1,4 +1,4 @@
-"""Writes networks as ONNX without their weights: what the search spaces build candidates with.
+"""Build networks as ONNX without weights, for the search spaces.
 
 A weight is a ``ConstantOfShape`` node over an int64 initialiser that holds its shape. That is valid ONNX which every
 runtime runs, and costs a few bytes whatever the shape; an initialiser without data would be invalid, and external

@@ -1,4 +1,4 @@
-"""A finished network of `GraphBuilder`: as ONNX, or straight as the typed graph.
+"""The network that `GraphBuilder` builds, as ONNX or as the typed graph.
 
 Both say the same: reading the ONNX model gives the typed graph. A search that builds a network only to score it takes
 the second way, which needs no protobuf and no checks of what a stranger might have written.

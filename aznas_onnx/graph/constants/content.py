@@ -1,4 +1,4 @@
-"""What the numbers of a constant say of it: nothing, that somebody trained them, or that a formula made them.
+"""Whether the numbers of a constant follow a formula, were trained, or show neither.
 
 A matrix of random or trained numbers follows no formula, so a table that does follow one was computed, and no
 optimiser updates it. One value throughout says nothing: it is what many parameters hold before training.

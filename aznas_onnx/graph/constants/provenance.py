@@ -1,4 +1,4 @@
-"""Where the constants of a graph come from, as far as the file says it.
+"""The origin of constants, as far as the file records it.
 
 Three things in a file tell what was trained from what an exporter or an author wrote:
 

@@ -1,4 +1,4 @@
-"""A model that ends where the user says: at other tensors than the file's outputs."""
+"""End a model at tensors that the user names."""
 
 from __future__ import annotations
 

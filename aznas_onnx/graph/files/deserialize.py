@@ -1,4 +1,4 @@
-"""From a checked ModelProto to the typed :class:`~aznas_onnx.graph.ir.graph.Graph`."""
+"""Lower a checked ModelProto to the typed :class:`~aznas_onnx.graph.ir.graph.Graph`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values that the user gives to inputs which steer a network: a length, a sample rate, a flag."""
+"""Values of inputs that steer a network: a length, a sample rate, a flag."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which input carries the samples, what shapes the inputs have, and which of their axes may be the batch."""
+"""The sample input, the shapes of all inputs, and the axes that can be the batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a path to a checked ModelProto, without reading any file outside the model's folder."""
+"""Load and check a ModelProto, without reading files outside the model's folder."""
 
 from __future__ import annotations
 

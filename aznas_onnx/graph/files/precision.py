@@ -1,4 +1,4 @@
-"""Half, bfloat16 and double precision turned into float32: scores are computed in float32 whatever the file stores."""
+"""Convert half, bfloat16 and double precision to float32."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The typed view of a model that every other room works on.
+"""The typed graph.
 
 A :class:`Graph` is a value: rewrites return a new one. Tensors are named by strings, as in ONNX, and their
 shapes and known constants live beside the graph in `TensorInfos`, because they depend

@@ -1,4 +1,4 @@
-"""Nodes of a file as plain values: most are like one that was read before, and are decoded once.
+"""A decode cache: equal nodes are decoded once for all files.
 
 Layers repeat within a network, and the networks of a search are all but equal, down to the names. What a node says
 follows from its bytes alone, so these are the key: a node of another file can neither be mistaken for this one nor

@@ -1,4 +1,4 @@
-"""What is known about each tensor of a graph at one batch size."""
+"""Shape, dtype and known value of each tensor at one batch size."""
 
 from __future__ import annotations
 

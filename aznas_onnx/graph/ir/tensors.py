@@ -1,4 +1,4 @@
-"""Tensors of a model file: how many bytes they take, where their data lies, and reading it."""
+"""Tensors of a model file: size, location of the data, reading."""
 
 from __future__ import annotations
 

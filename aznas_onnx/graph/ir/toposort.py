@@ -1,4 +1,4 @@
-"""The nodes of a file in an order in which each can run.
+"""Topological sort of the nodes of a file.
 
 ONNX demands that order; ONNX Runtime does not, and its own fp16 converter writes files that break it.
 """

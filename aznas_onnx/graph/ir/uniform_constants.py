@@ -1,4 +1,4 @@
-"""Constants that hold one value throughout: weights of which a file, or a drawing, gives the shape only."""
+"""Constants of one value: weights that have a shape and no data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the text of a file is text: protobuf accepts any bytes where ONNX has names, and hands on what is no UTF-8.
+"""Check that the text of a file is UTF-8, which protobuf does not.
 
 What a file names is checked once, where it is opened. Descriptions that nothing here reads are left alone.
 """

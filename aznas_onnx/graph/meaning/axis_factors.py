@@ -1,4 +1,4 @@
-"""Axes of tensors as products of factors, each a piece of the batch, of the channels, or of the positions.
+"""Axes of tensors as products of factors, each a part of the batch, the channels, or the positions.
 
 An axis of size 56 that holds a row of positions is ``((POSITION, 56),)``; after a Reshape cut it into 8 windows of 7
 there are two axes ``((POSITION, 8),)`` and ``((POSITION, 7),)``; joined with the batch it is

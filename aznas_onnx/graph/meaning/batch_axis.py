@@ -1,4 +1,4 @@
-"""Which axis of a network's inputs is the batch: found by walks over the graph, not by its place.
+"""Find the batch axis of a network's inputs by walks over the graph.
 
 Each axis of the samples that may be the batch is tried, the likeliest first: the graph is walked at two sizes of it,
 and repaired where the exporter baked its size in. It is the batch if the second walk succeeds, an output follows it,

@@ -1,4 +1,4 @@
-"""Which axis of each tensor holds the channels, which the batch, and which products keep positions apart.
+"""Find the channel and batch axis of each tensor, and products that separate positions.
 
 Every axis of every tensor is followed through the graph as a product of factors
 (`axis_factors`): a Reshape cuts and joins them, a Transpose permutes them, a convolution or a matrix

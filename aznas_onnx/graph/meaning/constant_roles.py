@@ -1,4 +1,4 @@
-"""What each float constant of a graph is: a weight, a bias, a normalisation vector, a position table, or fixed.
+"""The role of each float constant: weight, bias, normalisation vector, position table, or fixed.
 
 Counting parameters and drawing random weights both build on this one answer, which three questions give, in this order:
 

@@ -1,4 +1,4 @@
-"""Networks that read token ids, from their embedded tokens on.
+"""Replace embedding look-ups of token ids by float inputs.
 
 Samples are Gaussian, and a network that looks ids up in a table has no input that could be fed any. With random weights
 its first features are rows of a Gaussian table, so the look-up gives way to an input of floats in its place::

@@ -1,4 +1,4 @@
-"""Where a network ends: at floats that can be computed with, whatever a file makes of them behind."""
+"""Cut a network back to float outputs."""
 
 from __future__ import annotations
 

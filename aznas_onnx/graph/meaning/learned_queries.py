@@ -1,4 +1,4 @@
-"""Learned queries and first states that a file holds once for all samples, copied for each as other exporters do.
+"""Copy learned queries and initial states for each sample, as exporters with an open batch do.
 
 A constant that asks the samples in attention (DETR, Perceiver, Q-Former) is a parameter of shape 1 x queries x width.
 Exported with an open batch it is copied for each sample by an Expand; exported at batch 1 it is not, and what is

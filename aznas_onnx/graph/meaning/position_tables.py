@@ -1,4 +1,4 @@
-"""Position tables that folding has spread out, brought back: the table is what is drawn, not each of its uses.
+"""Restore folded look-ups in position tables, so that the table is initialised and not each look-up.
 
 An attention's bias for every pair of tokens is looked up in a table with a row for every distance, and folding makes
 one large constant of the look-up. Random numbers for each element of that would be a different network: pairs at one

@@ -1,4 +1,4 @@
-"""Whether samples stay apart: the test of an axis that is taken for the batch.
+"""Test whether an operator mixes values along an axis: such an axis is not the batch.
 
 A network treats the samples of a batch one by one. So an axis is not the batch if an operator sums, normalises, runs or
 selects along it. Two walks, in which that axis alone has two sizes, tell where it is in each tensor; what an operator

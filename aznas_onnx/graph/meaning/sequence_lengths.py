@@ -1,4 +1,4 @@
-"""Inputs of integers that say how long sequences are: filled with the whole length, not with ones.
+"""Fill integer inputs that are sequence lengths with the whole length.
 
 A length of one would hide all of a sequence but its beginning. A length shows in what it is compared with, the
 positions of a sequence, and in the operand of a recurrent layer that is made for it::

@@ -1,4 +1,4 @@
-"""One constant for each role: equal vectors that an exporter stored once, taken apart.
+"""Split a constant that is read in several roles into one constant per role.
 
 Before training, scale and shift of a normalisation may both be zero, and an exporter stores them once. If both were
 drawn as what the one is, another network would be scored.

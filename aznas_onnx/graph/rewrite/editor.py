@@ -1,4 +1,4 @@
-"""Surgery on a graph: the one place that keeps nodes ordered, unread ones removed, and facts complete.
+"""Edit a graph: nodes stay sorted, unused ones are removed, and tensor infos stay complete.
 
 A new node takes the place of the node that it replaces, so the order stays topological as long as a rewrite
 replaces the last node of the pattern it found: everything the pattern reads is made earlier. Nodes that nobody

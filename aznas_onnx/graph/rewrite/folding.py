@@ -1,4 +1,4 @@
-"""Removal of everything that does not compute on the input: constants folded, no-ops and dead nodes dropped."""
+"""Fold constants and drop no-ops and dead nodes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The nodes that take the place of one, in the making."""
+"""Build the nodes that replace one node."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which tensors cannot be negative, as far as the operators that make them show."""
+"""Tensors that cannot be negative, as far as their operators show."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a rewrite is, and how a list of them is applied."""
+"""The type of a rewrite, and how a list of rewrites is applied."""
 
 from __future__ import annotations
 

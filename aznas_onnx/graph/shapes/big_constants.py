@@ -1,4 +1,4 @@
-"""Values that a walk does not remember because they are large, computed when a rule asks for one.
+"""Compute large known values on request instead of storing them during a walk.
 
 An exporter writes ``attention[:, :, :, :] = ...`` as a scatter to an index table with one row for every element: one
 block's table has millions of them, and a network has ten. The walk remembers none; here one is computed, looked at

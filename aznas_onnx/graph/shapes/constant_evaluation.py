@@ -1,4 +1,4 @@
-"""Values of nodes whose inputs are all known: shape arithmetic, index tables, small masks.
+"""Evaluate nodes whose inputs are all known: shape arithmetic, index tables, small masks.
 
 The handful of operators that shape arithmetic is made of run as numpy calls; any other falls back to the
 reference implementation of the onnx package.

@@ -1,4 +1,4 @@
-"""If, Loop and Scan whose course does not depend on data, replaced by the nodes that run."""
+"""Replace static If, Loop and Scan by the nodes that run."""
 
 from __future__ import annotations
 

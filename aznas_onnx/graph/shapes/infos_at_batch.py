@@ -1,4 +1,4 @@
-"""Infos at another batch size without another walk, where every node is known to keep the batch in front.
+"""Tensor infos at another batch size without another walk, where every node keeps the batch on axis 0.
 
 A graph is looked at at several batch sizes: the file's own, one that no other axis has, the one that it is scored at.
 Most networks of images consist of operators that treat each sample by itself, and whose tensors have the batch as

@@ -1,4 +1,4 @@
-"""Models whose exporter baked the batch size into constants, made to run at any batch size.
+"""Rewrite constants that contain the exporter's batch size, so that the model runs at any.
 
 The interpreter walks the graph at the file's own batch size R first, then at another one with these repairs: a
 node whose constants still say R is rewritten so that they follow the batch. Which axis carries the batch is never

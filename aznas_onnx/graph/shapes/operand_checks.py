@@ -1,4 +1,4 @@
-"""Whether a node's operands fit each other, where ONNX's own shape rules do not look.
+"""Check that a node's operands fit each other, where ONNX's shape inference does not.
 
 The rules of `shape_inference` compute the shape of a convolution from the number of its filters, and
 do not mind that these have the wrong number of channels. Better said here, by name, than by a framework later.

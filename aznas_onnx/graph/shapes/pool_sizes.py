@@ -1,4 +1,4 @@
-"""How many windows fit on an axis: the rule of pools and transposed convolutions, where ONNX's own inference errs.
+"""The number of windows on an axis for pooling and transposed convolution, where ONNX's inference errs.
 
 ONNX's shape inference counts a window that starts in the padding after the end of an axis, which its text (since
 opset 22), ONNX Runtime and PyTorch drop; it stops at the first axis that a transposed convolution's `output_shape`

@@ -1,4 +1,4 @@
-"""Rows that an exporter has written once for each sample of a baked batch, and that are one.
+"""Merge rows that an exporter repeated for each sample of a fixed batch.
 
 A network exported at a batch of two has its class token expanded to two rows: by an Expand to a baked shape, or in a
 constant that holds the token twice. What is computed on such rows alone (the embedding of a time step) is computed

@@ -1,4 +1,4 @@
-"""Sequences and optional values, which a walk replaces by the tensors that they hold.
+"""Replace sequences and optional values by their tensors.
 
 A sequence that is taken apart and put together at positions that are known is a way of writing Split, Concat and the
 names of tensors; only the latter run.

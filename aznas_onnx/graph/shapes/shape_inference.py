@@ -1,4 +1,4 @@
-"""Shapes and dtypes of a node's outputs, from what is known about its inputs.
+"""Infer shapes and dtypes of a node's outputs.
 
 The rules are ONNX's own, asked node by node: that costs about 40 microseconds a node and needs no second copy of
 every operator's shape rule. The few operators that make up most of real graphs have a short cut.

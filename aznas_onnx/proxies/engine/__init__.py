@@ -1,1 +1,1 @@
-"""The passes that proxies are measured by."""
+"""The passes that measure proxies."""

@@ -1,4 +1,4 @@
-"""What a pass has measured so far: matrices on the device, then numbers on the device, then plain numbers."""
+"""Statistics of a pass: matrices on the device, then numbers on the device, then Python numbers."""
 
 from __future__ import annotations
 

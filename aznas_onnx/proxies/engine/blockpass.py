@@ -1,4 +1,4 @@
-"""The shared pass: one forward and one backward run of a program, block by block. Imports torch.
+"""The shared pass: forward and backward run of a program, block by block.
 
 The published code runs the whole network with autograd on, keeps every activation, and then asks for each block's
 vector-Jacobian product. Each of those needs only the block's own input and output, so this pass does one block at a

@@ -1,4 +1,4 @@
-"""What one pass over a network measures, as plain numbers: all that a proxy is computed from."""
+"""The evidence of one pass, as Python numbers: the input of every proxy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The inputs of a network for one seed. Imports torch."""
+"""The inputs of a network for one seed."""
 
 from __future__ import annotations
 

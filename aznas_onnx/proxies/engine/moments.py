@@ -1,4 +1,4 @@
-"""Second moments of features and gradients, and what their spectra say. The arithmetic of Eq. 1-3 and 10.
+"""Second moments of features and gradients, and their spectra: the arithmetic of Eq. 1-3 and 10.
 
 Feature maps come as (batch, *positions, channels), whatever their memory order; a map that is stored so is never
 copied as a whole. Sums run over pieces of the batch that fit the processor's cache.

@@ -1,4 +1,4 @@
-"""Which positions of a block's input belong to which positions of its output.
+"""Match positions of a block's input with positions of its output.
 
 The Jacobian estimate (Eq. 10) sums g_in(p) g_out(p)^T over positions p, so the two must have the same positions.
 Where a block changes the resolution, the finer side is pixel-unshuffled by the stride, as the published code does:

@@ -1,4 +1,4 @@
-"""A whole network under random weights, for the proxies that need more than the block-by-block pass. Imports torch.
+"""A whole network under a seed, for proxies beyond the block-by-block pass.
 
 Nothing here has state that a measurement could leave behind: weights are drawn anew for each measurement, as leaf
 tensors outside the program, so that whatever one does to its weights or to the normalisation, no other sees it.

@@ -1,4 +1,4 @@
-"""Blocks that repeat each other: of equal ones, a cheap effort measures the Jacobian of some for all. Imports torch.
+"""Equal blocks that share one Jacobian with efforts ``balanced`` and ``fast``.
 
 Networks stack copies of a block. With random weights the Jacobians of copies differ by chance and, slowly, by depth.
 The last of a stack is the one to measure: its input has become what the stack makes of it. On NAS-Bench-201 the last

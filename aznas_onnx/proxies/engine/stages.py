@@ -1,4 +1,4 @@
-"""How a program is divided among its blocks: which steps each needs first, and what is freed when. Imports torch."""
+"""Divide a program among its blocks: the steps before each block, and when tensors are freed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a proxy may ask for beside the block-by-block pass: a measurement of the whole network. Never imports torch."""
+"""A statistic of the whole network, which proxies can request beside the block-by-block pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Zero-cost proxies of other papers, over any network. Importing this imports no torch; measuring with them does."""
+"""Zero-cost proxies of other papers, over any network."""
 
 from aznas_onnx.proxies.literature.registrations import GROUPS, LITERATURE
 

@@ -1,4 +1,4 @@
-"""grasp: what the loss's curvature does to its own gradient. Imports torch."""
+"""grasp: the effect of the loss's curvature on its gradient."""
 
 from __future__ import annotations
 

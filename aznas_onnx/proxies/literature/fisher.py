@@ -1,4 +1,4 @@
-"""vkdnw: how evenly the Fisher information of the weights is spread. Imports torch."""
+"""vkdnw: how evenly the Fisher information of the weights is spread."""
 
 from __future__ import annotations
 

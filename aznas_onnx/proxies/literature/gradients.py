@@ -1,4 +1,4 @@
-"""What the gradient of a loss with random labels says: grad_norm, snip and zico. Imports torch."""
+"""Proxies of the gradient of a loss with random labels: grad_norm, snip and zico."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""jacov: how alike the input gradients of different samples are. Imports torch."""
+"""jacov: similarity of the input gradients of different samples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The spectra of per-sample gradients: te_nas's neural tangent kernel and gradsign's agreements. Imports torch."""
+"""Proxies of per-sample gradients: te_nas's neural tangent kernel and gradsign."""
 
 from __future__ import annotations
 

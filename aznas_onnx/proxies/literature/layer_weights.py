@@ -1,4 +1,4 @@
-"""Which constants of a network a published method means by its weights, and what it draws them from."""
+"""The weights that a published method measures, and their initialisation."""
 
 from __future__ import annotations
 

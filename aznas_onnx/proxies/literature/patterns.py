@@ -1,4 +1,4 @@
-"""Which units are active for which samples: naswot, swap, and the linear regions of te_nas. Imports torch."""
+"""Activation patterns of samples: naswot, swap, and the linear regions of te_nas."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The records of the proxies of other papers: what each is, needs and costs. Never imports torch."""
+"""The records of the proxies of other papers."""
 
 from __future__ import annotations
 

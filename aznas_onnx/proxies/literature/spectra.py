@@ -1,4 +1,4 @@
-"""Spectra of what layers hand on: meco and near. Imports torch."""
+"""Spectra of layer outputs: meco and near."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""synflow: how much passes through all paths of positive weights. Imports torch."""
+"""synflow: the sum over all paths of positive weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""zen: how much the last feature map moves with the input, times what normalisation took away. Imports torch."""
+"""zen: sensitivity of the last feature map to the input, times the normalised scale."""
 
 from __future__ import annotations
 

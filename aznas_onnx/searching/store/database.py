@@ -1,4 +1,4 @@
-"""The SQLite file of a study: opening, creating and checking it, and errors as sentences."""
+"""The SQLite schema of a study: open, create and check it."""
 
 from __future__ import annotations
 

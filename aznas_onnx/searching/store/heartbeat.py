@@ -1,4 +1,4 @@
-"""Whether a process that once wrote to a study still runs."""
+"""Whether a process that wrote to a study still runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Activation functions that exporters write out as arithmetic, and the many ways to say ReLU and ReLU6."""
+"""Activation functions written as arithmetic, and all forms of ReLU and ReLU6."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Elementwise arithmetic read as a sum of products, so that one rule fits every way of writing a formula.
+"""Elementwise arithmetic as a sum of products, so that one rule matches every spelling of a formula.
 
 GELU alone is written as ``0.5 * x * (1 + erf(x / sqrt(2)))``, ``x * (0.5 * (1 + ...))``, ``(x / 2) * (...)`` or with
 the product multiplied out. All of them expand to the same sum of products of the symbols x and t = erf(...):

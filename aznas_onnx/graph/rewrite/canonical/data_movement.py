@@ -1,4 +1,4 @@
-"""Operators that only move data, brought into the fewest and plainest: no-ops dropped, chains merged.
+"""Drop and merge operators that only move data.
 
 Whether something is a no-op must not depend on the batch size that the shapes at hand are for. Two shapes that are
 equal at one batch size are equal at all of them but where a batch of one could hide among other axes of size one;

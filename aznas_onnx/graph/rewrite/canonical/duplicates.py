@@ -1,4 +1,4 @@
-"""Nodes that compute the same thing twice, made one."""
+"""Merge duplicate nodes."""
 
 from __future__ import annotations
 

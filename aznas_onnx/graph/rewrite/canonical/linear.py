@@ -1,4 +1,4 @@
-"""Linear layers and convolutions with their biases, in one form each.
+"""One form for linear layers and for convolutions with their biases.
 
 A linear layer on vectors (rank 2) is a Gemm; on tokens (rank 3 and more) a MatMul, and an Add where it has a bias. A
 bias that follows a convolution is an operand of it.

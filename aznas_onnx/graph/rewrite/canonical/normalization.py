@@ -1,4 +1,4 @@
-"""Normalisation over the features of each sample that exporters write out as arithmetic.
+"""Recognise normalisation over the features of each sample written as arithmetic.
 
 All start from a root of a mean: sqrt(mean((x - mean(x))^2) + eps) or sqrt(mean(x^2) + eps). Around it, frameworks write
 

@@ -1,4 +1,4 @@
-"""Padding with zeros as an operator of its own, merged into the window that reads it."""
+"""Merge a Pad of zeros into the window that reads it."""
 
 from __future__ import annotations
 

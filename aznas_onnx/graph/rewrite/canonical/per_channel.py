@@ -1,4 +1,4 @@
-"""Arithmetic with one number per channel, which is what scales, shifts and statistics of a normalisation are."""
+"""Arithmetic with one number per channel: scale, shift and statistics of a normalisation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Global average pooling, which exporters also write as a mean or as an average over windows of full size."""
+"""Global average pooling written as a mean or as an average over full windows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shapes that are computed from the batch size, written as constants where a constant can say the same.
+"""Write shapes that are computed from the batch size as constants.
 
 An exporter that leaves the batch open computes the target of every Reshape: Shape, Gather, Unsqueeze, Concat. What
 is constant has been folded, so one entry at least follows the batch. The shapes at hand are for a batch size that no

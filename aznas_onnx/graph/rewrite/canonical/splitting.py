@@ -1,4 +1,4 @@
-"""Tensors taken apart and put together: one form for selecting, splitting, and dense concatenation.
+"""One form for selecting, splitting and dense concatenation.
 
 a number or a piece taken after a Transpose                     taken before it
 one slice and a squeeze, one piece of a split and a squeeze     Gather by a number

@@ -1,4 +1,4 @@
-"""Channels-last arithmetic between channels-first operators, turned channels-first.
+"""Turn channels-last arithmetic between channels-first operators to channels-first.
 
 TensorFlow works on (batch, height, width, channels), ONNX convolutions on (batch, channels, height, width), so its
 exporter writes

@@ -1,1 +1,1 @@
-"""Rules that write compound operators as standard ones."""
+"""Rules that decompose compound operators into standard ones."""

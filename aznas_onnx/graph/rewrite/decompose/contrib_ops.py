@@ -1,4 +1,4 @@
-"""Fused operators of ONNX Runtime (domain com.microsoft) written as the standard ones that they were made of.
+"""Decompose fused operators of ONNX Runtime (domain com.microsoft).
 
 Shapes are not known yet, so nothing here may depend on the rank of an activation.
 """

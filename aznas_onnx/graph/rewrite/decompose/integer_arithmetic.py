@@ -1,4 +1,4 @@
-"""Integer arithmetic written as that of floats between quantise and dequantise nodes, which it is short for.
+"""Rewrite integer arithmetic as float arithmetic between quantise and dequantise nodes.
 
     QLinearConv (x, w)  ->  x - DequantizeLinear - Conv - QuantizeLinear          (w dequantised, too)
 

@@ -1,4 +1,4 @@
-"""Masks of ONNX Runtime's attention operators as a term that is added to the logits.
+"""Write masks of ONNX Runtime's attention operators as a term added to the logits.
 
 The operators tell kinds of mask apart by rank, which is not known yet for every tensor: a mask whose rank the graph
 does not say is left alone.

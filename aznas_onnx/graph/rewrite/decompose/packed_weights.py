@@ -1,4 +1,4 @@
-"""Weights that only one operator of ONNX Runtime can read, as floats: packed into a few bits, or transposed in 8.
+"""Dequantise weights in formats of ONNX Runtime: a few bits per weight, or 8 bits transposed.
 
 Their floats are a constant of their own, made when somebody asks for its data.
 """

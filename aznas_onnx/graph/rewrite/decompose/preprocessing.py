@@ -1,4 +1,4 @@
-"""Operators of scikit-learn's pipelines (domain ai.onnx.ml), and one of TensorFlow's, written as standard ones.
+"""Decompose operators of scikit-learn's pipelines (domain ai.onnx.ml), and one of TensorFlow's.
 
 What standardises or completes the input stands for data that already is what a network is fed: samples are drawn as it
 makes them, so it is taken out. It stays where the file is to compute what it says.

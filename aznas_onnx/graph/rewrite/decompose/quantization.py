@@ -1,4 +1,4 @@
-"""Fake quantisation taken out: pairs of QuantizeLinear and DequantizeLinear that a quantiser wrapped tensors in.
+"""Remove fake quantisation: pairs of QuantizeLinear and DequantizeLinear.
 
 A quantiser drops a ReLU in front of such a pair where the pair's own range already ends at zero:
 

@@ -1,4 +1,4 @@
-"""Traces of training mode: outputs that only a training step reads, and branches that it drops at random.
+"""Remove training-mode outputs and randomly dropped branches.
 
 The attribute ``training_mode`` stays: it is part of what the file computes, and scoring does not look at it.
 """

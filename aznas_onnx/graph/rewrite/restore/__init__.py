@@ -1,1 +1,1 @@
-"""Rules that put back the batch normalisation that an exporter folded."""
+"""Rules that restore folded batch normalisation."""

@@ -1,4 +1,4 @@
-"""Batch normalisation in evaluation mode is a factor and a term per channel, and some exporters write just that.
+"""Recognise batch normalisation written as one factor and one term per channel.
 
     Keras on PyTorch, Flax      (x - mean) * factor + shift,  with factor = scale / sqrt(variance + epsilon)
     TensorFlow, frozen norms    x * factor + (shift - mean * factor)

@@ -1,4 +1,4 @@
-"""What the names in a file say about where normalisation was folded.
+"""Names that mark folded normalisation.
 
 Structure cannot tell a convolution that lost its BatchNormalization from one that never had any: both are a
 convolution with a bias. The exporters' naming habits can, and this module is the one place that knows them.

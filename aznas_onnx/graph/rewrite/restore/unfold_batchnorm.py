@@ -1,4 +1,4 @@
-"""Batch normalisation put back where an exporter folded it into the layer before it.
+"""Restore batch normalisation that an exporter folded into the layer before it.
 
 Folding keeps what a trained network computes. Scoring draws new weights, and a network without its normalisation is
 another architecture, so the operator comes back: with scale 1, the folded bias as its shift, and statistics that
