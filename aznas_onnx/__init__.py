@@ -20,6 +20,7 @@ from aznas_onnx.errors import AznasError
 
 if TYPE_CHECKING:
     from aznas_onnx import spaces
+    from aznas_onnx.caches import clear_caches
     from aznas_onnx.evaluation import bench
     from aznas_onnx.gating import GateResult, gate
     from aznas_onnx.inspection import Inspection, inspect
@@ -39,6 +40,7 @@ __all__ = [
     "ScoreSettings",
     "Study",
     "bench",
+    "clear_caches",
     "gate",
     "inspect",
     "rank",
@@ -57,6 +59,7 @@ _MODULES = {
     "ScoreSettings": "aznas_onnx.scoring",
     "Study": "aznas_onnx.searching",
     "bench": "aznas_onnx.evaluation",
+    "clear_caches": "aznas_onnx.caches",
     "gate": "aznas_onnx.gating",
     "inspect": "aznas_onnx.inspection",
     "rank": "aznas_onnx.ranking",

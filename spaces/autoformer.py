@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 
+from aznas_onnx.caches import cached
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.graph import Graph
 from aznas_onnx.graph.building.builder import GraphBuilder
@@ -352,7 +352,7 @@ def _pool_patches(net: GraphBuilder, x: str, tokens: int) -> str:
     return net.node("ReduceMean", patches, axis, name="pool", keepdims=0)
 
 
-@lru_cache(maxsize=8)
+@cached(8, "one table a resolution, for all layers and candidates")
 def _relative_indices(grid: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
     """Return the table rows for each pair of tokens, (tokens, tokens): vertical and horizontal.
 

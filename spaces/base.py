@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
-from functools import lru_cache
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import onnx
 
+from aznas_onnx.caches import cached
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.graph import Source
 
@@ -162,7 +162,7 @@ def choose(values: Sequence[T], rng: np.random.Generator) -> T:
     return values[int(rng.integers(len(values)))]
 
 
-@lru_cache(maxsize=128)
+@cached(128, "MACs, parameters and blocks of a candidate need one reading")
 def _count_built(space: Space[Any], genotype: Any) -> tuple[int, int, int]:
     from aznas_onnx.costs import count
     from aznas_onnx.graph.prepare import declared_blocks, prepare

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
 import onnx
 
+from aznas_onnx.caches import cached
 from aznas_onnx.graph import Graph
 from aznas_onnx.graph.building.builder import GraphBuilder
 from aznas_onnx.graph.building.built_network import BuiltNetwork
@@ -297,7 +297,7 @@ def _mutate_block(block: SuperBlock, rng: np.random.Generator) -> SuperBlock:
     )
 
 
-@lru_cache(maxsize=4096)
+@cached(4096, "a mutation needs few widths")
 def _widths(width: int) -> tuple[int, ...]:
     scaled = [width, *(width * factor for factor in _WIDTH_FACTORS), *(width / factor for factor in _WIDTH_FACTORS)]
     # Halves round to even, as Python's round does in ZenNAS.
@@ -370,7 +370,7 @@ def _write_residual(net: GraphBuilder, x: str, name: str, residual: _Residual) -
     return net.relu(net.add(y, x, f"{name}.add"), f"{name}.relu")
 
 
-@lru_cache(maxsize=2**16)  # a mutation keeps most super-blocks, so that counting a candidate is mostly looking up
+@cached(2**16, "a mutation keeps most super-blocks")
 def _cost(block: SuperBlock, size: int, paper_size: int) -> _Cost:
     if isinstance(block, ConvBlock):
         return _conv_cost(block, size, paper_size)

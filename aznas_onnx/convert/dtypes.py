@@ -7,12 +7,13 @@ type where torch computes in it; the others ride in the next wider signed type.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+
+from aznas_onnx.caches import cached
 
 __all__ = ["INTEGER_RANGES", "carrier", "is_float", "numpy_dtype", "to_tensor"]
 
@@ -50,7 +51,7 @@ def carrier(dtype: np.dtype[Any], float_dtype: torch.dtype) -> torch.dtype | Non
     return found if found is not None else float_dtype if is_float(dtype) else None
 
 
-@lru_cache(maxsize=64)
+@cached(64, "needed for every Cast")
 def numpy_dtype(code: int) -> np.dtype[Any]:
     """Return the numpy dtype of a ``TensorProto.DataType`` code, as attributes such as Cast's `to` give it."""
     from onnx.helper import tensor_dtype_to_np_dtype

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 
 from aznas_onnx.convert.checked_converters import checked
 from aznas_onnx.convert.context import Converter, unsupported
 from aznas_onnx.convert.via_onnx2torch import via_onnx2torch
 from aznas_onnx.graph.ir.graph import Node
+from aznas_onnx.graph.shapes.shape_inference import schema
 
 __all__ = ["Entry", "Registry"]
 
@@ -37,17 +37,6 @@ class Entry:
     domain: str = ""
 
 
-@lru_cache(maxsize=1024)
-def _since_version(op_type: str, version: int, domain: str) -> int | None:
-    """Return the schema version that an operator has in an opset, or None where the opset has no such operator."""
-    from onnx import defs
-
-    try:
-        return int(defs.get_schema(op_type, version, domain).since_version)
-    except defs.SchemaError:
-        return None
-
-
 class Registry:
     """The operator table, indexed."""
 
@@ -72,7 +61,8 @@ class Registry:
         key = (node.domain, node.op_type, node.version)
         found = self._found.get(key)
         if found is None:
-            since = _since_version(node.op_type, node.version, node.domain) or node.version
+            known = schema(node.op_type, node.version, node.domain)
+            since = node.version if known is None else int(known.since_version)
             entry = self.find(node.op_type, since, node.domain)
             if entry is None or entry.converter is None:
                 return self._fallback(node, since, entry)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from aznas_onnx.caches import cached
 from aznas_onnx.convert.context import Call, Context, Converter, unsupported
 from aznas_onnx.convert.dtypes import to_tensor
 from aznas_onnx.graph.ir.graph import Node
@@ -47,7 +47,7 @@ def via_onnx2torch(op_type: str, version: int, domain: str = "", *, load: bool =
         return None
 
 
-@lru_cache(maxsize=256)
+@cached(256, "needed for every node; a registered converter is adapted once")
 def _adapted(registered: Callable[[Any, Any], Any]) -> Converter:
     """Return a converter that calls onnx2torch's, whose module reads initialised weights as further operands."""
 

@@ -8,10 +8,11 @@ still give what it gives when all are drawn first.
 from __future__ import annotations
 
 import enum
-from functools import lru_cache
 
 import numpy as np
 import torch
+
+from aznas_onnx.caches import cached
 
 __all__ = ["Stream", "generator", "rademacher"]
 
@@ -35,7 +36,7 @@ def generator(seed: int, stream: Stream, index: int, device: torch.device) -> to
     return torch.Generator(device).manual_seed(_state(seed, int(stream), index))
 
 
-@lru_cache(maxsize=2**16)
+@cached(2**16, "a search needs the same seeds for every candidate")
 def _state(seed: int, stream: int, index: int) -> int:
     """Mix a seed with a tensor's place; a search asks for the same ones with every candidate."""
     return int(np.random.SeedSequence((seed, stream, index)).generate_state(1, np.uint64)[0])
@@ -56,7 +57,7 @@ def rademacher(shape: tuple[int, ...], device: torch.device, source: torch.Gener
     return _signs_of_bytes(device).index_select(0, octets).view(-1)[:count].view(shape)
 
 
-@lru_cache(maxsize=8)
+@cached(8, "one table a device")
 def _signs_of_bytes(device: torch.device) -> torch.Tensor:
     """Return the (256, 8) table of the bits of each byte as -1 and 1."""
     octets = np.arange(256, dtype=np.uint8)[:, None]

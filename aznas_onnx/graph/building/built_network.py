@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -17,6 +16,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from aznas_onnx.caches import cached
 from aznas_onnx.graph.ir.graph import Array, AttributeValue, Constant, Graph, GraphInput, Node, type_fingerprint
 from aznas_onnx.graph.ir.uniform_constants import filled
 from aznas_onnx.graph.prepare import BLOCKS_KEY
@@ -123,7 +123,7 @@ class BuiltNetwork:
 
 # The networks of a search have most of their steps in common, which are written once. Who is given such a message
 # copies it into a graph.
-@lru_cache(maxsize=_REMEMBERED)
+@cached(_REMEMBERED, "the networks of a search have most of their steps in common")
 def _weight_proto(step: WeightFill) -> onnx.NodeProto:
     return onnx.NodeProto(
         op_type="ConstantOfShape",
@@ -134,7 +134,7 @@ def _weight_proto(step: WeightFill) -> onnx.NodeProto:
     )
 
 
-@lru_cache(maxsize=_REMEMBERED)
+@cached(_REMEMBERED, "the networks of a search have most of their steps in common")
 def _node_proto(step: Node) -> onnx.NodeProto:
     return onnx.NodeProto(
         op_type=step.op_type,
@@ -145,7 +145,7 @@ def _node_proto(step: Node) -> onnx.NodeProto:
     )
 
 
-@lru_cache(maxsize=64)
+@cached(64, "weights are filled with few values")
 def _fill_attribute(value: float) -> onnx.AttributeProto:
     return helper.make_attribute("value", helper.make_tensor("", onnx.TensorProto.FLOAT, (1,), (value,)))
 
@@ -157,7 +157,7 @@ def _attribute(name: str, value: AttributeValue) -> onnx.AttributeProto:
         return helper.make_attribute(name, value)
 
 
-@lru_cache(maxsize=1024)
+@cached(1024, "nodes share attributes that are equal")
 def _written(name: str, told_apart: object, value: Hashable) -> onnx.AttributeProto:
     """Write an attribute, once for all nodes that have it; `told_apart` tells 1 from 1.0, which are equal."""
     return helper.make_attribute(name, value)
@@ -184,7 +184,7 @@ def drawn_node(
         return _equal_node.__wrapped__(op_type, version, inputs, outputs, name, given)
 
 
-@lru_cache(maxsize=_REMEMBERED)
+@cached(_REMEMBERED, "the networks of a search have most of their nodes in common")
 def _equal_node(
     op_type: str,
     version: int,
@@ -211,7 +211,7 @@ def _plain_attributes(given: tuple[tuple[str, object, Any], ...]) -> Mapping[str
         return _equal_attributes.__wrapped__(given)
 
 
-@lru_cache(maxsize=1024)
+@cached(1024, "nodes share attributes that are equal")
 def _equal_attributes(given: tuple[tuple[str, object, Any], ...]) -> Mapping[str, AttributeValue]:
     return MappingProxyType({name: _plain(value) for name, _, value in given})
 
@@ -222,6 +222,6 @@ def _plain(value: Any) -> AttributeValue:
     return tuple(map(_plain, value)) if isinstance(value, (list, tuple)) else value
 
 
-@lru_cache(maxsize=64)
+@cached(64, "few numbers are written as constants")
 def _scalar(value: float) -> Array:
     return np.array(value, dtype=np.float32)

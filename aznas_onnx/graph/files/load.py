@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 import onnx
 from google.protobuf.message import DecodeError
 
+from aznas_onnx.caches import cached
 from aznas_onnx.errors import ModelError
 from aznas_onnx.graph.files.cut import cut
 from aznas_onnx.graph.ir.graph import Graph
@@ -296,7 +296,7 @@ def _is_foreign(node: onnx.NodeProto | CachedNode, version: int) -> bool:
     return node.domain in ("", "ai.onnx") and not _has(node.op_type, version)
 
 
-@lru_cache(maxsize=4096)
+@cached(4096, "needed for every node")
 def _has(op_type: str, version: int) -> bool:
     return onnx.defs.has(op_type, version, "")
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import onnx
 
+from aznas_onnx.caches import cached
 from aznas_onnx.graph.ir.graph import Array, AttributeValue, Constant, Graph, GraphInput, Node
 
 __all__ = ["OTHER_FLOATS", "TYPE_ATTRIBUTES", "to_float32"]
@@ -41,7 +41,7 @@ def _convert(graph: Graph) -> Graph:
     )
 
 
-@lru_cache(maxsize=64)
+@cached(64, "needed for every tensor; numpy builds the name of a type anew each time")
 def _is_other_float(dtype: np.dtype[Any]) -> bool:
     return dtype.name in OTHER_FLOATS.values()
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from types import MappingProxyType
 
 import onnx
 
+from aznas_onnx.caches import cached
 from aznas_onnx.errors import ModelError
 from aznas_onnx.graph.ir.graph import Array, AttributeValue, Node
 from aznas_onnx.graph.ir.tensors import check_tensor, is_external, read_tensor, size_bytes
@@ -60,7 +60,7 @@ def decode_nodes(nodes: Iterable[onnx.NodeProto]) -> list[CachedNode | None]:
     ]
 
 
-@lru_cache(maxsize=_MOST_NODES)
+@cached(_MOST_NODES, "the networks of a search have most of their nodes in common")
 def _plain(content: bytes) -> CachedNode | None:
     proto = onnx.NodeProto.FromString(content)
     if not content.isascii() and not node_is_text(proto):
@@ -87,7 +87,7 @@ def _plain(content: bytes) -> CachedNode | None:
     )
 
 
-@lru_cache(maxsize=_MOST_NODES)
+@cached(_MOST_NODES, "the networks of a search have most of their nodes in common")
 def typed(plain: CachedNode, version: int) -> Node:
     """Return a node with its attributes decoded, and the name that the file gives it, which may be empty."""
     proto = onnx.NodeProto.FromString(plain.content)
@@ -102,7 +102,7 @@ def typed(plain: CachedNode, version: int) -> Node:
     )
 
 
-@lru_cache(maxsize=1024)
+@cached(1024, "nodes share attributes that are equal")
 def _attributes(contents: tuple[bytes, ...]) -> Mapping[str, AttributeValue]:
     """Decode attributes; nodes share those that are equal."""
     attributes = [onnx.AttributeProto.FromString(content) for content in contents]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from aznas_onnx.caches import cached
 from aznas_onnx.errors import ModelError
 from aznas_onnx.graph.ir.graph import Array
 
@@ -104,7 +104,7 @@ def size_bytes(tensor: onnx.TensorProto) -> int:
         raise ModelError(f"tensor {tensor.name!r} has an unknown data type {tensor.data_type}") from error
 
 
-@lru_cache(maxsize=64)
+@cached(64, "needed for every tensor")
 def _item_bytes(data_type: int) -> int:
     return int(onnx.helper.tensor_dtype_to_np_dtype(data_type).itemsize)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from aznas_onnx.caches import cached
 from aznas_onnx.graph.ir.graph import Array, Constant
 
 __all__ = ["filled", "is_filled"]
@@ -47,14 +48,14 @@ def _fill(shape: tuple[int, ...], value: Array) -> Array:
 # Values are told apart by their bytes: 0.0 is not -0.0 there, and what is no number is equal to itself.
 
 
-@lru_cache(maxsize=8192)
+@cached(8192, "the networks of a search have most of their constants in common")
 def _equal(name: str, shape: tuple[int, ...], dtype: np.dtype[Any], content: bytes) -> Constant:
     is_small = math.prod(shape) <= _SMALL_ELEMENTS
     read = _small(shape, dtype, content) if is_small else partial(_fill, shape, np.frombuffer(content, dtype))
     return _constant(name, shape, dtype, read)
 
 
-@lru_cache(maxsize=1024)
+@cached(1024, "constants of equal values share their data")
 def _small(shape: tuple[int, ...], dtype: np.dtype[Any], content: bytes) -> Callable[[], Array]:
     return partial(_made, _fill(shape, np.frombuffer(content, dtype)))
 

@@ -25,6 +25,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from aznas_onnx.caches import register_cache
 from aznas_onnx.graph.constants.content import Content, content, content_of, is_mask, is_uniform, read
 from aznas_onnx.graph.constants.provenance import NORMALISATIONS, Provenance, Source
 from aznas_onnx.graph.ir.graph import Array, Constant, Graph, Node, Storage
@@ -159,8 +160,14 @@ class _Judged:
     doubts: tuple[str, ...]
 
 
-# A graph is a value, and both who counts and who draws weights ask for its uses.
 _known: WeakKeyDictionary[Graph, _Judged] = WeakKeyDictionary()
+register_cache(
+    f"{__name__}._known",
+    None,
+    "counting MACs and initialising weights need the uses of the same graph",
+    size=_known.__len__,
+    clear=_known.clear,
+)
 
 
 def _judged(graph: Graph) -> _Judged:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from aznas_onnx.caches import cached, register_cache
 from aznas_onnx.errors import ModelError, UnsupportedOperatorError
 from aznas_onnx.graph.ir.graph import Graph, Node, type_fingerprint
 from aznas_onnx.graph.ir.tensor_info import TensorInfo
@@ -35,7 +35,7 @@ _QUANTISED = re.compile("^Q[A-Z]|Integer|NBits|Bnb4|Quantize")  # operators of O
 _BROADCASTING = frozenset("Add Sub Mul Div".split())
 
 
-@lru_cache(maxsize=2048)
+@cached(2048, "needed for every node")
 def schema(op_type: str, version: int, domain: str) -> onnx.defs.OpSchema | None:
     """Return the schema of an operator, or None where ONNX does not know it."""
     try:
@@ -88,12 +88,19 @@ def infer(node: Node, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo]:
     return list(known)
 
 
-# Networks repeat their layers, and the networks of a space repeat each other's; what ONNX says of a node depends on
-# its operator, attributes, and the shapes and small values that it reads, and never on names.
+# What ONNX says of a node depends on its operator, attributes, and the shapes and small values that it reads, and
+# never on names.
 _REMEMBERED = 16384
 _REMEMBERED_BYTES = 4096  # of one node's attributes
 _VALUE_ELEMENTS = 64  # the rules for shapes read no larger operands
 _inferred: dict[tuple[object, ...], list[TensorInfo]] = {}
+register_cache(
+    f"{__name__}._inferred",
+    _REMEMBERED,
+    "networks repeat their layers, and those of a space each other's",
+    size=_inferred.__len__,
+    clear=_inferred.clear,
+)
 
 
 def signature(node: Node, inputs: Sequence[TensorInfo | None]) -> tuple[object, ...] | None:
@@ -133,11 +140,13 @@ def _make_key(attributes: Mapping[str, Any]) -> tuple[object, ...] | None:
 class _ByIdentity(Generic[T]):
     """What follows from immutable attributes, once for all walks over a node and for all its copies that share them.
 
-    Large ones are not remembered: they would outlive their network.
+    The entry holds the attributes, so that no other object takes their identity. Large ones are not cached.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
         self._found: dict[int, tuple[Mapping[str, Any], T]] = {}
+        reason = "the nodes of a graph and of its copies share attributes"
+        register_cache(f"{__name__}.{name}", _REMEMBERED, reason, size=self._found.__len__, clear=self._found.clear)
 
     def of(self, attributes: Mapping[str, Any], make: Callable[[Mapping[str, Any]], T]) -> T:
         """Return what was made of these attributes, or make it."""
@@ -167,7 +176,7 @@ def _size_bytes(value: Any) -> int:
     return _REMEMBERED_BYTES + 1 if isinstance(value, Graph) else 8
 
 
-_KEYS = _ByIdentity[tuple[object, ...] | None]()
+_KEYS = _ByIdentity[tuple[object, ...] | None]("_KEYS")
 
 
 def _infer_anew(node: Node, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo]:
@@ -309,7 +318,7 @@ def _fact(node: Node, proto: onnx.TypeProto | None) -> TensorInfo:
     return TensorInfo(tuple(dim.dim_value for dim in tensor.shape.dim), dtype)
 
 
-@lru_cache(maxsize=8192)
+@cached(8192, "the tensors of a graph have few shapes and types")
 def _type_proto(shape: tuple[int, ...] | None, dtype: np.dtype[Any]) -> onnx.TypeProto:
     return helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(dtype), shape)
 
@@ -323,7 +332,7 @@ def node_proto(node: Node) -> onnx.NodeProto:
     return proto
 
 
-_WRITTEN = _ByIdentity[list[onnx.AttributeProto]]()
+_WRITTEN = _ByIdentity[list[onnx.AttributeProto]]("_WRITTEN")
 
 
 def _write_attributes(attributes: Mapping[str, Any]) -> list[onnx.AttributeProto]:
