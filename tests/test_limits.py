@@ -41,6 +41,8 @@ def test_what_other_threads_do_is_not_held_against_a_reading() -> None:
         other = threading.Thread(target=_work, args=(0.3,))
         other.start()
         other.join()
+        spend(None, 10**9)
+    assert not other.is_alive()
 
 
 def _work(seconds: float) -> None:
@@ -88,6 +90,7 @@ def test_what_is_read_inside_of_a_reading_draws_on_its_budget() -> None:
 
 def test_nothing_is_spent_outside_of_a_reading() -> None:
     spend(None, 10**9)
+    assert len(prepare(directed.chain(3)).graph.nodes) > 0
 
 
 def test_the_time_of_a_command_bounds_reading_and_scoring() -> None:

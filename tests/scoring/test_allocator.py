@@ -73,8 +73,11 @@ def test_what_the_user_says_is_left_alone(library: Recorder, monkeypatch: pytest
 
 def test_elsewhere_nothing_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(allocator, "_glibc", lambda: None)
+    called = []
+    monkeypatch.setattr(allocator, "_set", lambda *arguments: called.append(arguments))
     with freed_memory_kept(LARGE):
-        pass
+        assert called == []
+    assert called == []
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")

@@ -83,7 +83,8 @@ def test_numbers_that_onnx_itself_cuts_off(body: str) -> None:
 
 
 def test_the_largest_number_may_end_a_slice() -> None:
-    prepare(network("y = Slice <axes = [2], starts = [1], ends = [9223372036854775807]> (x)", opset=9))
+    model = prepare(network("y = Slice <axes = [2], starts = [1], ends = [9223372036854775807]> (x)", opset=9))
+    assert model.infos.shape("y") == (1, 3, 7, 8)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +103,10 @@ def test_the_largest_number_may_end_a_slice() -> None:
     ],
 )
 def test_operands_that_fit(body: str, shapes: Shapes) -> None:
-    prepare(network(body, constants={name: weights(*shape) for name, shape in shapes.items()}), keep_graph=True)
+    constants = {name: weights(*shape) for name, shape in shapes.items()}
+    model = prepare(network(body, constants=constants), keep_graph=True)
+    assert set(model.graph.constants) == set(constants)
+    assert model.infos.shape("y") is not None
 
 
 def test_many_indices_are_looked_at_each_time() -> None:
@@ -110,7 +114,7 @@ def test_many_indices_are_looked_at_each_time() -> None:
     for highest in (7, 8, 7, 8):
         model = network("y = Gather <axis = 3> (x, i)", constants={"i": np.array([0] * 99 + [highest])})
         if highest == 7:
-            prepare(model)
+            assert prepare(model).infos.shape("y") == (1, 3, 8, 100)
         else:
             with pytest.raises(ModelError, match="takes element 8 of an axis of 8"):
                 prepare(model)
