@@ -7,7 +7,14 @@ and keeps its traceback.
 
 from __future__ import annotations
 
-__all__ = ["AznasError", "ModelError", "SettingsError", "UnknownNameError", "UnsupportedOperatorError"]
+__all__ = [
+    "AznasError",
+    "ModelError",
+    "SettingsError",
+    "UnknownNameError",
+    "UnsupportedOperatorError",
+    "first_line",
+]
 
 
 class AznasError(Exception):
@@ -28,3 +35,8 @@ class SettingsError(AznasError, ValueError):
 
 class UnknownNameError(AznasError, LookupError):
     """A name (proxy, space, block pattern) is not registered."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an exception's message, or the name of its type where the message is empty."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

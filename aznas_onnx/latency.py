@@ -20,7 +20,7 @@ import numpy as np
 import onnx
 
 from aznas_onnx.documents import finite, whole
-from aznas_onnx.errors import ModelError
+from aznas_onnx.errors import ModelError, first_line
 from aznas_onnx.runtime import onnxruntime
 
 __all__ = ["Latency", "Stopwatch", "measure"]
@@ -158,7 +158,7 @@ class Stopwatch:
             for _ in range(_WARM_UP):
                 self._session.run(None, self._feeds)
         except Exception as error:  # ONNX Runtime's exceptions share no base class
-            raise ModelError(f"ONNX Runtime cannot run the network: {str(error).splitlines()[0]}") from error
+            raise ModelError(f"ONNX Runtime cannot run the network: {first_line(error)}") from error
 
     def measure(self, *, fewest: int = _FEWEST, most: int = _MOST) -> Latency:
         """Measure short rounds of runs until some agree with the fastest; no other process measures meanwhile.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from aznas_onnx.errors import ModelError
+from aznas_onnx.errors import ModelError, first_line
 
 __all__ = ["Program", "Step"]
 
@@ -96,12 +96,8 @@ def run_step(step: Step, environment: dict[str, torch.Tensor]) -> None:
     except (RuntimeError, IndexError, TypeError, ValueError) as error:
         if isinstance(error, torch.cuda.OutOfMemoryError) or "memory" in str(error):
             raise
-        raise ModelError(f"node {step.node!r} cannot be computed: {_first_line(error)}") from error
+        raise ModelError(f"node {step.node!r} cannot be computed: {first_line(error)}") from error
     if isinstance(result, torch.Tensor):
         environment[step.outputs[0]] = result
     else:
         environment.update({name: tensor for name, tensor in zip(step.outputs, result, strict=False) if name})
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
+from aznas_onnx.errors import first_line
 from aznas_onnx.graph import InputPlan, Model
 from aznas_onnx.graph.files.load import subgraphs
 from aznas_onnx.graph.files.precision import OTHER_FLOATS, TYPE_ATTRIBUTES
@@ -168,7 +169,7 @@ def run_reference(model: onnx.ModelProto, feeds: Mapping[str, Array], own: Model
             for index, name in enumerate(names)
         }
     except Exception as error:  # ONNX Runtime raises its own classes straight from Exception
-        raise VerificationError(f"ONNX Runtime cannot run the model: {str(error).splitlines()[0]}") from error
+        raise VerificationError(f"ONNX Runtime cannot run the model: {first_line(error)}") from error
 
 
 def last_varying(

@@ -7,7 +7,9 @@ drawn as what the one is, another network would be scored.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import replace
+from itertools import chain, count
 from types import MappingProxyType
 
 from aznas_onnx.graph.constants.content import Content, content_of
@@ -38,6 +40,7 @@ def split_shared_constants(graph: Graph, infos: TensorInfos) -> tuple[Graph, Ten
         return graph, infos
     played = {(use.node.name, use.index): use.role for use in uses(graph, infos)}
     names: dict[str, dict[ConstantRole, str]] = {}
+    taken = {*graph.constants, *infos}
     nodes = list(graph.nodes)
     for position, node in enumerate(nodes):
         inputs = list(node.inputs)
@@ -45,7 +48,10 @@ def split_shared_constants(graph: Graph, infos: TensorInfos) -> tuple[Graph, Ten
             if name in shared:
                 role = _kind(played.get((node.name, index), ConstantRole.FIXED), graph.constants[name])
                 own = names.setdefault(name, {role: name})
-                inputs[index] = own.setdefault(role, f"{name}/{role.value}")
+                if role not in own:
+                    own[role] = _unused(f"{name}/{role.value}", taken)
+                    taken.add(own[role])
+                inputs[index] = own[role]
         if tuple(inputs) != node.inputs:
             nodes[position] = replace(node, inputs=tuple(inputs))
     added = {new: name for name, own in names.items() for new in own.values() if new != name}
@@ -55,6 +61,10 @@ def split_shared_constants(graph: Graph, infos: TensorInfos) -> tuple[Graph, Ten
     known = {**infos, **{new: infos[name] for new, name in added.items()}}
     separated = replace(graph, nodes=tuple(nodes), constants=MappingProxyType(constants))
     return separated, TensorInfos(known, infos.batch_size)
+
+
+def _unused(name: str, taken: Collection[str]) -> str:
+    return next(other for other in chain([name], (f"{name}.{number}" for number in count(2))) if other not in taken)
 
 
 def _kind(role: ConstantRole, constant: Constant) -> ConstantRole:

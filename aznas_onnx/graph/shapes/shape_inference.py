@@ -15,7 +15,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from aznas_onnx.caches import cached, register_cache
-from aznas_onnx.errors import ModelError, UnsupportedOperatorError
+from aznas_onnx.errors import ModelError, UnsupportedOperatorError, first_line
 from aznas_onnx.graph.ir.graph import Graph, Node, type_fingerprint
 from aznas_onnx.graph.ir.tensor_info import TensorInfo
 from aznas_onnx.graph.shapes.operand_checks import check_operands, check_text_attributes
@@ -279,9 +279,8 @@ def _infer_by_schema(node: Node, inputs: Sequence[TensorInfo | None]) -> list[Te
         )
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError) as error:
         shapes = ", ".join("?" if info is None or info.shape is None else str(info.shape) for info in inputs)
-        reason = str(error).strip().splitlines()[0]
         raise ModelError(
-            f"node {node.name!r} ({node.operator}) does not fit its inputs of shapes {shapes}: {reason}"
+            f"node {node.name!r} ({node.operator}) does not fit its inputs of shapes {shapes}: {first_line(error)}"
         ) from error
     return [_fact(node, outputs.get(name)) for name in node.outputs]
 

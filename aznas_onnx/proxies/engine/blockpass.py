@@ -25,7 +25,7 @@ import torch
 
 from aznas_onnx.blocks.types import Block
 from aznas_onnx.convert.program import Program, run_step
-from aznas_onnx.errors import ModelError
+from aznas_onnx.errors import ModelError, first_line
 from aznas_onnx.initialise import Stream, WeightSource, generator, rademacher
 from aznas_onnx.proxies.engine.block_statistics import BlockStatistics
 from aznas_onnx.proxies.engine.evidence import BlockEvidence
@@ -208,7 +208,7 @@ def _vector_jacobian_product(block: Block, output: Tensor, leaf: Tensor, g_out: 
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise
-        raise ModelError(f"block {block.name!r} cannot be differentiated: {_first_line(error)}") from error
+        raise ModelError(f"block {block.name!r} cannot be differentiated: {first_line(error)}") from error
 
 
 class _Begin(torch.autograd.Function):
@@ -235,10 +235,6 @@ def _run_steps(stage: Stage, environment: dict[str, Tensor]) -> None:
         except RuntimeError as error:
             if is_out_of_memory(error):
                 raise
-            raise ModelError(f"node {step.node!r} cannot be run: {_first_line(error)}") from error
+            raise ModelError(f"node {step.node!r} cannot be run: {first_line(error)}") from error
         for name in dropped:
             environment.pop(name, None)
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -16,7 +16,7 @@ import torch
 
 from aznas_onnx.convert import Program, Step, compile_program
 from aznas_onnx.convert.program import run_step
-from aznas_onnx.errors import AznasError, ModelError
+from aznas_onnx.errors import AznasError, ModelError, first_line
 from aznas_onnx.graph import Limits, Model
 from aznas_onnx.graph.ir.graph import Node
 from aznas_onnx.initialise import Stream, WeightSource, generator, prepare_for_batch
@@ -414,8 +414,8 @@ def _measure(measurement: NetworkStatistic, instance: SeededNetwork, owner: str 
             return StatisticResult(reason=f"proxy {owner!r} fails: {summary(error)} ({place(error)})", is_lost=True)
         if not isinstance(error, RuntimeError):
             raise
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        return StatisticResult(reason=f"torch cannot compute it here: {lines[0]}", is_lost=not _is_unsupported(error))
+        reason = f"torch cannot compute it here: {first_line(error)}"
+        return StatisticResult(reason=reason, is_lost=not _is_unsupported(error))
 
 
 def _is_unsupported(error: Exception) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 
 from aznas_onnx.costs import count
 from aznas_onnx.graph import prepare
@@ -29,6 +30,17 @@ def test_a_scale_and_a_shift_that_are_stored_once_are_two_constants() -> None:
     assert [node.inputs for node in once.graph.nodes if node.op_type == "Add"] == [("e", "zeros/bias")]
     assert once.infos.shape("zeros/bias") == (1, 1, 8)
     assert count(once).params == count(twice).params == 32 + 32 + 8 + 8
+
+
+def test_a_name_that_the_file_has_already_is_not_given_again() -> None:
+    body = f"{BODY.format('zeros')}  z = Mul (y, zeros_bias)"
+    constants = {"w": weights(4, 8), "v": weights(8, 4), "zeros": ZEROS, "zeros_bias": np.full(4, 3, np.float32)}
+    model = network(body, {"x": (1, 5, 4)}, constants, outputs=("z",))
+    text = model.SerializeToString().replace(b"zeros_bias", b"zeros/bias")
+    found = prepare(onnx.ModelProto.FromString(text))
+    assert {"zeros", "zeros/bias", "zeros/bias.2"} <= set(found.graph.constants)
+    assert found.infos.shape("zeros/bias") == (4,)
+    assert found.infos.shape("zeros/bias.2") == (1, 1, 8)
 
 
 def test_a_number_that_is_trained_in_one_place_and_written_in_another() -> None:
