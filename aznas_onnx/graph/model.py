@@ -15,7 +15,7 @@ __all__ = ["Model"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Model:
-    """A canonical graph with everything that is known about it at one batch size.
+    """A canonical graph with its tensor infos at one batch size.
 
     Attributes
     ----------
@@ -26,17 +26,17 @@ class Model:
     graph
         The canonical graph.
     infos
-        Shapes, dtypes and small constants at `facts.batch_size`.
+        Shapes, dtypes and small constants at `infos.batch_size`.
     inputs
-        Which input carries the samples, and the shapes of all at any batch size.
+        The input with the samples, and the shapes of all inputs at any batch size.
     layout
-        What the axes of the activations hold, where that is known.
+        Channel and batch axes of the activations, where known.
     changes
-        What was changed on the way, in words for the user ("normalisation restored after 52 convolutions").
+        The changes of the graph, in words for the user ("normalisation restored after 52 convolutions").
     warnings
-        What the user should doubt.
+        Warnings for the user.
     fixed_batch
-        Why the model runs at its own batch size only; empty where it runs at any.
+        The reason why the model runs at its own batch size only; empty where it runs at any.
     """
 
     name: str
@@ -50,6 +50,6 @@ class Model:
     fixed_batch: str = ""
 
     def keeps_batch(self, tensor: str) -> bool:
-        """Whether samples are apart in a tensor: the batch has an axis of its own, or there is none."""
+        """Whether samples are separate in a tensor: the batch has its own axis, or there is no batch."""
         shape, axis = self.infos[tensor].shape or (), self.layout.batch_axes.get(tensor, 0)
         return not self.inputs.has_batch or (axis < len(shape) and shape[axis] == self.infos.batch_size)

@@ -59,27 +59,26 @@ def prepare(
     ----------
     source
         Path of an ONNX file, a ModelProto, or the typed graph of a network that
-        :class:`~aznas_onnx.graph.building.builder.GraphBuilder` drew, which is not checked again.
+        :class:`~aznas_onnx.graph.building.builder.GraphBuilder` built, which is not checked again.
     input_shapes
-        Shapes for inputs whose dimensions the file leaves open; the name ``""`` means the input that carries the
-        samples.
+        Shapes of inputs with open dimensions; the name ``""`` is the input with the samples.
     cut_at
-        Tensors or nodes to end the network at, instead of the file's outputs.
+        Tensors or nodes that end the network, instead of the file's outputs.
     values
-        What inputs hold that steer the network (a length, a sample rate, a flag), by name: a number for all elements,
+        Values of inputs that steer the network (a length, a sample rate, a flag), by name: one number for all elements,
         or one for each along the last axis.
     keep_graph
-        Leave normalisation folded where the exporter folded it, and fake quantisation where it is.
+        Keep folded normalisation folded, and fake quantisation in place.
     partial
-        Read around nodes of which nothing is known, and say so in the warnings, instead of refusing them: the model can
-        be counted as far as it is known, and not be run.
+        Accept unknown nodes with a warning instead of an error: the known part of the model can be counted, and the
+        model cannot run.
     limits
-        What the model may ask for.
+        Limits on the model.
 
     Returns
     -------
     Model
-        With facts at the file's own batch size, or at some other where it is open.
+        With infos at the file's own batch size, or at another where it is open.
 
     Raises
     ------
@@ -88,7 +87,7 @@ def prepare(
     UnsupportedOperatorError
         If an operator is unknown, or control flow or a shape depends on data.
     SettingsError
-        If an argument names what the model does not have, or does not fit it.
+        If an argument has an unknown name, or does not fit the model.
     """
     name = source_name(source)
     request = _Request(
@@ -117,7 +116,7 @@ class _Request:
 
 @contextmanager
 def error_context(name: str) -> Iterator[None]:
-    """Make every error name the model in one printable sentence: the names in a file are a stranger's text."""
+    """Add the model's name to every error, in one printable sentence."""
     try:
         yield
     except AznasError as error:
@@ -142,7 +141,7 @@ def _prepare(source: Source, name: str, request: _Request) -> Model:
     ended: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
     if isinstance(source, Graph) and not any(node.op_type in _READ_SHAPES for node in graph.nodes):
-        # What was drawn here has no batch size in it: one walk says it all.
+        # A built network has no fixed batch size: one walk is enough.
         plan = plan_inputs(graph, request.input_shapes)
         graph, infos = interpret(graph, USUAL_PROBE, plan.shapes(USUAL_PROBE), limits)
         graph, infos = fold(graph, infos, protected=declared)
@@ -229,12 +228,12 @@ def _check_computes(graph: Graph, primary: str) -> None:
 
 
 def specialise(model: Model, batch_size: int, limits: Limits | None = None) -> Model:
-    """Return a model at a batch size: facts for it, and all shape arithmetic folded.
+    """Return a model at a batch size: its tensor infos there, and all shape arithmetic folded.
 
     Raises
     ------
     ModelError
-        If the file is written for one batch size in a way that cannot be changed.
+        If the file has a fixed batch size that cannot be changed.
     """
     plan: InputPlan = model.inputs
     if model.fixed_batch and batch_size != plan.declared_batch:
@@ -253,7 +252,7 @@ def specialise(model: Model, batch_size: int, limits: Limits | None = None) -> M
 
 
 def _is_folded(graph: Graph, infos: TensorInfos) -> bool:
-    """Whether every node computes on activations, and what it makes is not known."""
+    """Whether every node computes on activations and has no known output."""
     fixed = {"", *graph.constants}
     known = {name for name, info in infos.items() if info.value is not None}
     return not any(fixed.issuperset(node.inputs) or not known.isdisjoint(node.outputs) for node in graph.nodes)

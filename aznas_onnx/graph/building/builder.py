@@ -1,9 +1,9 @@
 """Build networks as ONNX without weights, for the search spaces.
 
-A weight is a ``ConstantOfShape`` node over an int64 initialiser that holds its shape. That is valid ONNX which every
-runtime runs, and costs a few bytes whatever the shape; an initialiser without data would be invalid, and external
-data would need a file. Scoring draws its own weights, so the fill value is never looked at; an export replaces the
-nodes by initialisers with :func:`fill_weights`.
+A weight is a ``ConstantOfShape`` node over an int64 initialiser with its shape. That is valid ONNX for every runtime
+and takes a few bytes for any shape; an initialiser without data would be invalid, and external data would need a file.
+Scoring initialises the weights itself, so the fill value is not used. An export replaces the nodes by initialisers with
+:func:`fill_weights`.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class GraphBuilder:
         return name
 
     def weight(self, name: str, shape: Sequence[int], *, fill: float = 0.0) -> str:
-        """Add a float32 parameter or buffer of a shape; `fill` is what it holds until it is initialised."""
+        """Add a float32 parameter or buffer of a shape; `fill` is its value until it is initialised."""
         self._claim(name)
         self._steps.append(WeightFill(name, tuple(shape), fill))
         return name
@@ -97,7 +97,7 @@ class GraphBuilder:
         groups: int = 1,
         bias: bool = False,
     ) -> str:
-        """Add a square convolution with an odd kernel, padded so that stride 1 keeps the resolution."""
+        """Add a square convolution with an odd kernel, padded to preserve the resolution at stride 1."""
         parameters = [self.weight(f"{name}.weight", (out_channels, in_channels // groups, kernel, kernel))]
         if bias:
             parameters.append(self.weight(f"{name}.bias", (out_channels,)))
@@ -162,7 +162,7 @@ class GraphBuilder:
         return self.node("LayerNormalization", x, scale, shift, name=name, axis=-1, epsilon=epsilon)
 
     def reshape(self, x: str, name: str, shape: Sequence[int]) -> str:
-        """Add a Reshape; 0 keeps an axis (the batch), -1 takes what is left."""
+        """Add a Reshape; 0 copies an axis (the batch), -1 is inferred."""
         shape_name = ",".join(map(str, shape)) + _RESHAPE_SUFFIX
         if shape_name not in self._constants:
             self.constant(shape_name, np.array(shape, dtype=np.int64))

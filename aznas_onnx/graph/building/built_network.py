@@ -1,7 +1,7 @@
 """The network that `GraphBuilder` builds, as ONNX or as the typed graph.
 
-Both say the same: reading the ONNX model gives the typed graph. A search that builds a network only to score it takes
-the second way, which needs no protobuf and no checks of what a stranger might have written.
+Both are equal: reading the ONNX model gives the typed graph. A search uses the typed graph, which needs no protobuf and
+no checks.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from aznas_onnx.graph.prepare import BLOCKS_KEY
 
 __all__ = ["SHAPE_SUFFIX", "BuiltNetwork", "WeightFill", "declared", "drawn_node"]
 
-SHAPE_SUFFIX = ".weight_shape"  # of the initialisers that hold the shapes of weights
+SHAPE_SUFFIX = ".weight_shape"  # of the initialisers with the shapes of weights
 _IR_VERSION = 9  # of ONNX 1.15, the first with opset 20: old enough for every ONNX Runtime that this package accepts
 _BATCH = "batch"
 _REMEMBERED = 8192  # steps that are written once; a search space of cells has some thousands
@@ -31,7 +31,7 @@ _REMEMBERED = 8192  # steps that are written once; a search space of cells has s
 
 @dataclass(frozen=True, slots=True)
 class WeightFill:
-    """A weight without data: its name, its shape, and the value it holds until it is initialised."""
+    """A weight without data: its name, its shape, and its value until it is initialised."""
 
     name: str
     shape: tuple[int, ...]
@@ -39,7 +39,7 @@ class WeightFill:
 
     @property
     def shape_name(self) -> str:
-        """Name of the initialiser that holds the shape; weights of equal shapes share one."""
+        """Name of the initialiser with the shape; weights of equal shapes share one."""
         return _shape_name(self.shape)
 
 
@@ -49,7 +49,7 @@ def _shape_name(shape: tuple[int, ...]) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class BuiltNetwork:
-    """A network as it was drawn.
+    """A network as it was built.
 
     Attributes
     ----------
@@ -60,11 +60,11 @@ class BuiltNetwork:
     inputs
         Names and shapes of one sample; the batch axis stands in front and is open.
     steps
-        Weights and nodes in the order in which they were drawn.
+        Weights and nodes in the order in which they were added.
     constants
         Tensors that are fixed by the architecture.
     output, num_outputs
-        Name of the output, of shape (batch, num_outputs); None where shape inference shall find the number.
+        Name of the output, of shape (batch, num_outputs); `num_outputs` is None where shape inference finds it.
     metadata
         Entries of the model's metadata, the declared blocks among them.
     """
@@ -159,7 +159,7 @@ def _attribute(name: str, value: AttributeValue) -> onnx.AttributeProto:
 
 @cached(1024, "nodes share attributes that are equal")
 def _written(name: str, told_apart: object, value: Hashable) -> onnx.AttributeProto:
-    """Write an attribute, once for all nodes that have it; `told_apart` tells 1 from 1.0, which are equal."""
+    """Write an attribute, once for all nodes that have it; `told_apart` distinguishes 1 from 1.0."""
     return helper.make_attribute(name, value)
 
 

@@ -21,14 +21,14 @@ def cut(model: onnx.ModelProto, names: Sequence[str]) -> tuple[onnx.ModelProto, 
     model
         Stays as it is.
     names
-        Of tensors and nodes of its main graph. What stands behind them is left out, inputs that only that reads, too.
+        Tensors and nodes of its main graph. Later nodes are removed, and inputs that only these read.
 
     Returns
     -------
     ModelProto
-        Has these tensors for its outputs; their types are left open.
+        These tensors are its outputs; their types are left open.
     unknown
-        Names that the model does not have, beside others that it has: another network of the same command may.
+        Names that this model does not have; another model on the command line can have them, so they are no error here.
 
     Raises
     ------

@@ -43,11 +43,11 @@ def lower(
     Parameters
     ----------
     model, folder, nodes
-        As loaded; what the nodes say is looked up where it is not given.
+        As loaded; nodes are decoded where they are not given.
     name
-        What messages call the model.
+        Name of the model in messages.
     limits
-        What it may ask for.
+        Limits on its size.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def lower(
 
 
 def _tells_apart(graph: onnx.GraphProto) -> bool:
-    """Whether a graph keeps weights as initialisers, and other constants as nodes."""
+    """Whether a graph stores weights as initialisers, and other constants as nodes."""
     has_nodes = any(node.op_type == "Constant" for node in graph.node)
     return has_nodes and any(len(tensor.dims) > 1 and tensor.data_type in _FLOATS for tensor in graph.initializer)
 
@@ -99,7 +99,7 @@ class _Expansion:
         }
         if len(self._bodies) < len(model.functions):
             raise ModelError(f"{name}: two of its functions have the same name, domain and overload; export it again")
-        # What each function holds is in the file once, and may be; what is copied is limited.
+        # The content of a function is in the file once and not limited; its copies are.
         self._most_bytes = limits.copied_bytes + sum(function.ByteSize() for function in model.functions)
         self._known: dict[_Callee, tuple[int, int]] = {}
 
@@ -134,11 +134,11 @@ class _Expansion:
 
 
 def with_filled_weights(graph: Graph, limits: Limits) -> Graph:
-    """Make constants of the ConstantOfShape nodes over initialisers, which is how a file without weights has them.
+    """Turn ConstantOfShape nodes over initialisers, the weights of a file without data, into constants.
 
-    Their data is made only if somebody asks, as that of any weight. A node with a shape that no tensor has stays, and
-    the walk says what is wrong with it. Where no weight is filled so, vectors are not weights either: they are the ones
-    and zeros of a normalisation without scale and shift (Flax).
+    Their data is computed on request. A node with an impossible shape stays, and the walk reports it. Where no weight
+    has this form, vectors are not weights either: they are the ones and zeros of a normalisation without scale and
+    shift (Flax).
     """
     constants = dict(graph.constants)
     fills: dict[str, Constant] = {}
@@ -166,7 +166,7 @@ def _has_matrix(constants: Mapping[str, Constant]) -> bool:
 
 
 def _shape_in(given: Constant | None, limits: Limits) -> tuple[int, ...] | None:
-    """Return the shape that an initialiser holds; None where it holds none that a tensor can have."""
+    """Return the shape in an initialiser; None where no tensor can have it."""
     if given is None or given.read is None or given.dtype != np.int64 or len(given.shape) != 1:
         return None
     shape = tuple(given.read().tolist()) if 0 < given.elements <= _MAX_AXES else ()
@@ -307,7 +307,7 @@ class _GraphLowering:
 def _graph_input(value: onnx.ValueInfoProto, *, in_body: bool) -> GraphInput:
     tensor = value.type.tensor_type
     kind = value.type.WhichOneof("value")
-    if kind != "tensor_type" and in_body:  # a body takes its inputs' types from what it is given
+    if kind != "tensor_type" and in_body:  # the inputs of a body have the types of the values passed to it
         return GraphInput(name=value.name, dtype=np.dtype(np.float32), shape=None)
     if kind != "tensor_type":
         found = "has no type" if kind is None else f"is no tensor but a value of type {kind.removesuffix('_type')}"

@@ -18,10 +18,9 @@ Value: TypeAlias = "bool | float | Sequence[bool | float]"
 
 
 def with_values(graph: Graph, given: Mapping[str, Value]) -> tuple[Graph, tuple[str, ...], tuple[str, ...]]:
-    """Return a graph some of whose inputs have a known value, what was given in words, and what to doubt.
+    """Return a graph whose inputs have the given values, the changes in words, and warnings.
 
-    Names that the graph does not have are passed over beside others that it has: another network of the same command
-    may have them.
+    Unknown names are no error beside known ones: another model on the command line can have them.
 
     Raises
     ------
@@ -75,7 +74,7 @@ def _fits(sizes: Sequence[int], shape: Sequence[int | str | None]) -> bool:
 
 
 def _shape(value: GraphInput, array: Array) -> tuple[int | str | None, ...] | None:
-    """Return the shape of an input where several numbers say the size of its last axis."""
+    """Return the shape of an input whose last axis has one element per given number."""
     if value.shape is None:
         return array.shape
     if array.ndim == 0 or array.size == 1 or isinstance(value.shape[-1], int):

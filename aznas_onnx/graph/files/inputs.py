@@ -15,7 +15,7 @@ from aznas_onnx.graph.ir.graph import Array, Graph, GraphInput, LookUp
 
 __all__ = ["BATCH_MARK", "InputPlan", "InputTable", "plan_inputs", "read_inputs"]
 
-NO_PADDING = 2  # the first token id that networks do not take for padding and leave out of attention
+NO_PADDING = 2  # the first token id that networks do not treat as padding
 _SAME_VALUES = ("Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze")
 _IN_WORDS = {0: "zeros", 1: "ones", 2: "twos"}
 
@@ -36,9 +36,9 @@ class InputPlan:
     Attributes
     ----------
     primary
-        The input that carries the samples: the largest float input. It may be one that takes the place of a look-up.
+        The input with the samples: the largest float input. It can replace a look-up.
     declared_batch
-        The batch size that the file is written for; :data:`FREE_BATCH` where it leaves it open, 1 where there is none.
+        The batch size of the file; :data:`FREE_BATCH` where it is open, 1 where there is no batch.
     sample_shapes
         Complete shapes at the declared batch size.
     batch_axes
@@ -46,18 +46,17 @@ class InputPlan:
     batch_is_free
         Whether the file leaves the batch size open.
     sampled
-        Inputs that are fed Gaussian samples.
+        Inputs of Gaussian samples.
     fills
-        What an input of integers, which carries no samples, is filled with.
+        The fill value of each integer input without samples.
     indices
-        Inputs of integers that name rows of something computed, as the edges of a graph do, and how many rows there
-        are: they are drawn at random.
+        Integer inputs that index rows of a computed tensor (edges of a graph), and the number of rows: they are random.
     look_ups
-        The look-ups that inputs take the place of.
+        The look-ups that inputs replace.
     values
-        What inputs hold where the user says it, repeated over the axes that it lacks.
+        Values of inputs from the user, repeated over the axes that they lack.
     warnings
-        What was assumed.
+        Assumptions, in words for the user.
     """
 
     primary: str
@@ -84,7 +83,7 @@ class InputPlan:
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
-        """Shape of one sample of what carries the samples: of the ids, where a look-up gave way to an input."""
+        """Shape of one sample of the primary input: that of the ids, where the input replaces a look-up."""
         look_up = self.look_ups.get(self.primary)
         return self.shape_of_one(self.primary if look_up is None else look_up.ids)
 
@@ -105,14 +104,14 @@ class InputPlan:
         }
 
     def with_indices(self, indices: Mapping[str, int]) -> InputPlan:
-        """Return the plan with inputs that name rows drawn at random, and how many rows there are."""
+        """Return the plan with random inputs that index rows, and the number of rows."""
         drawn = {name: rows for name, rows in indices.items() if name not in self.values}
         kept = [text for text in self.warnings if not any(text.startswith(f"input {name!r} ") for name in drawn)]
         told = [f"input {name!r} names rows, and is filled with random ones of {rows}" for name, rows in drawn.items()]
         return replace(self, indices=MappingProxyType(drawn), warnings=(*kept, *told))
 
     def written_for(self, batch_size: int) -> InputPlan:
-        """Return the plan of a file that is written for one batch size, whatever it declares."""
+        """Return the plan of a file with a fixed batch size, also where it declares an open one."""
         return replace(self, declared_batch=batch_size, sample_shapes=self.shapes(batch_size), batch_is_free=False)
 
 
@@ -122,9 +121,9 @@ def _resized(shape: tuple[int, ...], axis: int | None, size: int) -> tuple[int, 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Row:
-    """An input as the file declares it, and its sizes as far as the file or a given shape tells them.
+    """An input as the file declares it, and its sizes as far as the file or a given shape has them.
 
-    A declared dimension is a size, a symbol, or None where the file says nothing.
+    A declared dimension is a size, a symbol, or None.
     """
 
     value: GraphInput
@@ -148,9 +147,9 @@ class InputTable:
     Attributes
     ----------
     rows
-        One for each input.
+        One per input.
     primary
-        That of the input that carries the samples.
+        The row of the input with the samples.
     fills, look_ups, warnings
         As in :class:`InputPlan`.
     """
@@ -163,12 +162,12 @@ class InputTable:
 
     @property
     def is_settled(self) -> bool:
-        """Whether a given shape says which axis is the batch."""
+        """Whether a given shape marks the batch axis."""
         return self.primary.marked is not None
 
     @property
     def candidates(self) -> tuple[int, ...]:
-        """Axes of the samples that may be the batch, the likeliest first.
+        """Axes of the samples that can be the batch, the likeliest first.
 
         That is the first axis, unless the file fixes it to more than one and leaves another open, or to one and gives
         another the name of the first axis of a further input.
@@ -206,7 +205,7 @@ class InputTable:
             yield {self.primary.name: axis, **{name: shared for name, shared in chosen if shared is not None}}
 
     def _shared(self, row: _Row, axis: int) -> list[int | None]:
-        """Return the axes of another input that may be the same batch; None is for an input without it."""
+        """Return the axes of another input that can be the same batch; None is for an input without it."""
         if row.marked is not None:
             return [row.marked]
         batch = self.primary.declared[axis]
@@ -225,15 +224,15 @@ class InputTable:
         return list(dict.fromkeys((*(place for place in (axis, 0) if place in free), None, *free)))
 
     def plan(self, batch_axes: Mapping[str, int], *, guess: bool = False) -> InputPlan:
-        """Return the plan if these axes are the batch; none of them for a network without one.
+        """Return the plan for these batch axes; an empty mapping for a network without a batch.
 
         Parameters
         ----------
         batch_axes
             By input.
         guess
-            Whether to take usual sizes for those that neither the file nor a given shape tells, and the file's for
-            those that a given shape contradicts.
+            Whether to use usual sizes where neither the file nor a given shape has one, and the file's where a given
+            shape contradicts it.
 
         Raises
         ------
@@ -303,7 +302,7 @@ def _fitting(row: _Row) -> Iterator[int | None]:
 
 
 def plan_inputs(graph: Graph, given: Mapping[str, tuple[int, ...]]) -> InputPlan:
-    """Decide the shapes of a graph's inputs by what is declared and given alone.
+    """Plan the shapes of a graph's inputs from declared and given shapes alone.
 
     Parameters and exceptions are those of :func:`read_inputs` and :meth:`InputTable.plan`.
     """
@@ -314,25 +313,25 @@ def plan_inputs(graph: Graph, given: Mapping[str, tuple[int, ...]]) -> InputPlan
 def read_inputs(graph: Graph, given: Mapping[str, tuple[int, ...]]) -> InputTable:
     """Read the declared and the given shapes of a graph's inputs.
 
-    The largest float input of rank 2 or more carries the samples. Other inputs share its batch if they have an axis
-    that is written in the same way; an input of fixed shape beside a free batch is a constant that the exporter leaked.
-    A symbol that a given shape gives a size has it in other inputs, too. Only the size of the batch is an example
-    wherever it is given. What takes the place of a look-up has the shape of its ids and one more axis.
+    The largest float input of rank 2 or more has the samples. Other inputs share its batch if one of their axes is
+    declared equally; an input of fixed shape beside an open batch is a constant that the exporter leaked. The size of a
+    symbol in a given shape holds for all inputs. A given batch size is an example only. An input that replaces a
+    look-up has the shape of its ids and one more axis.
 
     Parameters
     ----------
     graph
         A lowered graph in float32.
     given
-        Shapes from the user, by input name; the name ``""`` stands for the only input that carries samples. The size
-        :data:`BATCH_MARK` says that an axis is the batch.
+        Shapes from the user, by input name; the name ``""`` is the only input with samples. The size :data:`BATCH_MARK`
+        marks the batch axis.
 
     Raises
     ------
     ModelError
         If there is no float input, or its shape is unknown.
     SettingsError
-        If a given shape names no input, or has another number of axes than the file.
+        If a given shape has an unknown name, or another number of axes than the file.
     """
     names = [value.name for value in graph.inputs if value.replaces is None]
     unknown = sorted(set(given) - set(names) - {""})
@@ -407,7 +406,7 @@ def _read_row(value: GraphInput, given: tuple[int, ...] | None, known: Mapping[s
     shape = (None,) * len(given or ()) if value.shape is None else value.shape
     if given is not None and len(given) != len(shape):
         raise SettingsError(f"--input gives {value.name!r} {len(given)} axes, but the model has {len(shape)}")
-    # Some exporters write 0 or -1 for a size that they do not know; beside the samples, a 0 is an empty cache.
+    # Some exporters write 0 or -1 for an unknown size; in other inputs than the samples, 0 is an empty cache.
     declared = tuple(
         None if isinstance(size, int) and size < (1 if is_primary or axis == 0 else 0) else size
         for axis, size in enumerate(shape)

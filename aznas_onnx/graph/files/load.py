@@ -56,13 +56,13 @@ class Loaded(NamedTuple):
     Attributes
     ----------
     model
-        With external data left on disk, and its nodes in an order in which they can run.
+        With external data on disk, and its nodes in topological order.
     folder
-        Where external data may lie; None for a model in memory.
+        The folder of external data; None for a model in memory.
     nodes
-        What its nodes say, where they are plain.
+        Its decoded nodes, where they are plain.
     warnings
-        What to doubt.
+        Warnings for the user.
     """
 
     model: onnx.ModelProto
@@ -79,16 +79,16 @@ def load(source: Document, limits: Limits, *, cut_at: Sequence[str] = ()) -> Loa
     source
         Path of an ONNX file, or a model in memory.
     limits
-        What the file may ask for.
+        Limits on the file.
     cut_at
-        Tensors or nodes to end the model at, instead of its outputs. What stands behind them is not checked.
+        Tensors or nodes that end the model, instead of its outputs. Later nodes are not checked.
 
     Raises
     ------
     ModelError
-        If the file cannot be read, is no ONNX model, is not valid ONNX, or exceeds the limits.
+        If the file cannot be read, is not an ONNX model, is not valid ONNX, or exceeds the limits.
     SettingsError
-        If it has nothing that `cut_at` names.
+        If it has none of the names of `cut_at`.
     """
     name = source_name(source)
     if isinstance(source, onnx.ModelProto):
@@ -216,7 +216,7 @@ def _tensors(model: onnx.ModelProto, plain: Sequence[CachedNode | None]) -> Iter
 
 
 def _check(model: onnx.ModelProto, plain: Sequence[CachedNode | None], name: str) -> None:
-    """Run the ONNX checker, and say in one sentence what it objects to."""
+    """Run the ONNX checker; its objection becomes one sentence."""
     outline = _outline(model, plain)
     try:
         onnx.checker.check_model(outline)
@@ -227,17 +227,17 @@ def _check(model: onnx.ModelProto, plain: Sequence[CachedNode | None], name: str
 
 
 def _outline(model: onnx.ModelProto, plain: Sequence[CachedNode | None]) -> onnx.ModelProto:
-    """Copy a model without its large and its external tensors, which stand as inputs instead.
+    """Copy a model with its large and its external tensors as inputs.
 
-    The checker serialises what it is given: with the weights that takes most of the time of reading a model. All
-    that it checks of a tensor is that its data has the right size, which :func:`check_tensor` has done.
+    The checker serialises the model, and with weights that takes most of the time of reading it. Of a tensor it only
+    checks the size of the data, which :func:`check_tensor` has done.
     """
     outline = onnx.ModelProto(ir_version=max(model.ir_version, 4))
     for field, value in model.ListFields():
         if field.name in ("opset_import", "functions"):
             getattr(outline, field.name).extend(value)
     graph = outline.graph
-    graph.name = "graph"  # the checker asks for a name, which means nothing
+    graph.name = "graph"  # the checker requires a name
     for field, value in model.graph.ListFields():
         if field.name in ("node", "input", "output", "sparse_initializer"):
             getattr(graph, field.name).extend(value)
@@ -257,7 +257,7 @@ def _outline(model: onnx.ModelProto, plain: Sequence[CachedNode | None]) -> onnx
 
 
 def _complete_types(graph: onnx.GraphProto) -> None:
-    """Put in what may be left open, though the checker says that it must be there: shapes, and the types of outputs."""
+    """Fill in optional parts that the checker requires: shapes, and the types of outputs."""
     for value in graph.output:
         if not value.HasField("type"):
             value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
@@ -267,7 +267,7 @@ def _complete_types(graph: onnx.GraphProto) -> None:
 
 
 def _name_graphs(nodes: Iterable[onnx.NodeProto]) -> None:
-    """Give branches and bodies without a name one, which the checker asks for."""
+    """Name branches and bodies that have no name; the checker requires one."""
     for node in nodes:
         for graph in subgraphs(node):
             graph.name = graph.name or "graph"
@@ -275,10 +275,10 @@ def _name_graphs(nodes: Iterable[onnx.NodeProto]) -> None:
 
 
 def _name_foreign(outline: onnx.ModelProto) -> None:
-    """Move operators that bear the standard domain and are none of its own to another, where the checker lets them be.
+    """Move unknown operators of the standard domain to another domain, where the checker accepts them.
 
-    ONNX Runtime's fusions write some that became standard in a later opset, and it accepts them in files of any;
-    tf2onnx leaves those of TensorFlow that it does not know. What becomes of them is decided where shapes are inferred.
+    ONNX Runtime's fusions write operators of later opsets, and it accepts them in files of any opset; tf2onnx leaves
+    unknown TensorFlow operators. Shape inference accepts or rejects them.
     """
     scopes = [(outline.opset_import, outline.graph.node)]
     scopes.extend((function.opset_import, function.node) for function in outline.functions)

@@ -35,7 +35,7 @@ AttributeValue: TypeAlias = "int | float | str | bytes | Array | tuple[Any, ...]
 
 
 def type_fingerprint(value: Any) -> object:
-    """Return what tells attributes apart that are equal but not the same, as 1 and 1.0, or 0.0 and -0.0."""
+    """Return a fingerprint that distinguishes equal attributes of different type or sign: 1 and 1.0, 0.0 and -0.0."""
     if isinstance(value, tuple):
         return tuple(map(type_fingerprint, value))
     return (float, math.copysign(1.0, value)) if type(value) is float else type(value)
@@ -60,8 +60,8 @@ class Node:
     name
         Unique in its graph; used in messages and to break ties, never to decide what a node means.
     unknown
-        Why nothing is known of what it makes, in a sentence: its operator is not one of ONNX, say, or its control flow
-        depends on data. Empty for all other nodes.
+        The reason why its outputs are unknown: an operator that ONNX does not have, or data-dependent control flow.
+        Empty for all other nodes.
     """
 
     op_type: str
@@ -93,11 +93,11 @@ class Node:
 
 
 class Storage(enum.Enum):
-    """Where a file keeps a constant; that tells something where weights lie in one place and others in another."""
+    """Where a file stores a constant. Some exporters store weights in one place and other constants in another."""
 
-    FILE = "file"  # where it keeps all
+    FILE = "file"  # where it stores all constants
     INITIALISER = "initialiser"
-    NODE = "node"  # a Constant node, in a file that keeps weights as initialisers
+    NODE = "node"  # a Constant node, in a file that stores weights as initialisers
     NOWHERE = "nowhere"  # made while the graph was rewritten, and no parameter
 
 
@@ -105,8 +105,7 @@ class Storage(enum.Enum):
 class Constant:
     """A tensor that does not depend on the model's input.
 
-    The data is read only when asked for: scoring draws its own weights, so the weights of a file are usually
-    never touched.
+    The data is read on request only: scoring initialises the weights itself, so those of a file are usually not read.
 
     Attributes
     ----------
@@ -116,11 +115,11 @@ class Constant:
         Returns the data as an array of that shape and dtype, or None where only the shape is known.
     sources
         Root constants of the file (initialisers, Constant nodes) that this one was computed from, itself
-        included if it is one; the place to look for what is a parameter.
+        included if it is one. Parameters are found among these.
     origin
-        The node that made it, where it was folded; None for what the file holds.
+        The node that it was folded from; None for a constant of the file.
     storage
-        Where the file keeps it; None for what was computed from others, and for parameters that were put back.
+        Where the file stores it; None for computed constants and for restored parameters.
     """
 
     shape: tuple[int, ...]
@@ -157,7 +156,7 @@ class FoldedFrom:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LookUp:
-    """What an input of floats takes the place of: a node that looked up an input of integers in a table.
+    """A look-up of integer ids in a table, which a float input replaces.
 
     Attributes
     ----------
@@ -182,9 +181,9 @@ class LookUp:
 class GraphInput:
     """An input of the graph: its name, dtype and declared shape.
 
-    A dimension is an integer, a symbol, or None where the file says nothing; the shape is None where even the
-    rank is unknown. Where the input takes the place of a look-up, its shape is that of the ids and one more axis.
-    Where the user gives its value, that is known throughout, repeated over the axes that it lacks.
+    A dimension is an integer, a symbol, or None where the file has neither; the shape is None where the rank is
+    unknown. An input that replaces a look-up has the shape of the ids and one more axis. A value from the user is known
+    in all walks, repeated over the axes that it lacks.
     """
 
     name: str
@@ -212,7 +211,7 @@ class Graph:
 
     @cached_property
     def consumers(self) -> Mapping[str, tuple[Node, ...]]:
-        """The nodes that read each tensor, in graph order; a tensor that nobody reads is absent."""
+        """The nodes that read each tensor, in graph order; unread tensors are absent."""
         found: dict[str, list[Node]] = {}
         for node in self.nodes:
             for name in dict.fromkeys(node.inputs):

@@ -1,8 +1,8 @@
 """A decode cache: equal nodes are decoded once for all files.
 
-Layers repeat within a network, and the networks of a search are all but equal, down to the names. What a node says
-follows from its bytes alone, so these are the key: a node of another file can neither be mistaken for this one nor
-change what is remembered of it. Only small nodes are remembered, and only so many.
+Layers repeat within a network, and the networks of a search are nearly equal, names included. A decoded node follows
+from its bytes alone, so these are the key: a node of another file can neither match it by mistake nor change it. The
+cache has a limit on the size of nodes and on their number.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MOST_BYTES = 512  # of a node that is remembered
 _MOST_NODES = 8192
 _UNLIKE = frozenset(
     "Constant If Loop Scan".split()
-)  # as large as what they hold, so that their bytes are not looked at
+)  # these can embed large tensors; serialising them for a key would be slow
 _KIND = onnx.AttributeProto
 _NUMBERS_AND_TEXT = frozenset((_KIND.INT, _KIND.INTS, _KIND.FLOAT, _KIND.FLOATS, _KIND.STRING, _KIND.STRINGS))
 
@@ -53,7 +53,7 @@ class CachedNode:
 
 
 def decode_nodes(nodes: Iterable[onnx.NodeProto]) -> list[CachedNode | None]:
-    """Return what the nodes of a graph say; None for constants, for large ones, and for those that are not plain."""
+    """Return the decoded nodes of a graph; None for constants, large nodes, and nodes that are not plain."""
     return [
         None if node.op_type in _UNLIKE or node.ByteSize() > _MOST_BYTES else _plain(node.SerializeToString())
         for node in nodes
@@ -89,7 +89,7 @@ def _plain(content: bytes) -> CachedNode | None:
 
 @cached(_MOST_NODES, "the networks of a search have most of their nodes in common")
 def typed(plain: CachedNode, version: int) -> Node:
-    """Return a node with its attributes decoded, and the name that the file gives it, which may be empty."""
+    """Return a node with its attributes decoded, and its name in the file, which can be empty."""
     proto = onnx.NodeProto.FromString(plain.content)
     return Node(
         op_type=plain.op_type,
@@ -120,7 +120,7 @@ def domain_of(domain: str) -> str:
 
 
 def plain_value(proto: onnx.AttributeProto) -> AttributeValue:
-    """Decode an attribute that is a number, text, or a list of such.
+    """Decode an attribute that is a number, text, or a list of these.
 
     Raises
     ------
@@ -146,7 +146,7 @@ def plain_value(proto: onnx.AttributeProto) -> AttributeValue:
 
 
 def _text(content: bytes) -> str | bytes:
-    """Decode a string attribute; exporters write bytes that are no UTF-8 into attributes nobody reads."""
+    """Decode a string attribute. Exporters write bytes that are not UTF-8 into unused attributes."""
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError:

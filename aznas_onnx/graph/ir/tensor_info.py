@@ -21,7 +21,7 @@ T = TypeVar("T")
 class TensorInfo:
     """Shape and dtype of a tensor, and its value where that is a small known constant.
 
-    `shape` is None where it depends on data (the output of NonZero, say).
+    `shape` is None where it depends on data (NonZero).
     """
 
     shape: tuple[int, ...] | None
@@ -69,7 +69,7 @@ class TensorInfos(Mapping[str, TensorInfo]):
     def get(self, name: str, default: TensorInfo | T, /) -> TensorInfo | T: ...
 
     def get(self, name: str, default: object = None, /) -> object:
-        """Return what is known about a tensor, or `default`."""
+        """Return the info of a tensor, or `default`."""
         return self._facts.get(name, default)
 
     def keys(self) -> KeysView[str]:
@@ -77,11 +77,11 @@ class TensorInfos(Mapping[str, TensorInfo]):
         return self._facts.keys()
 
     def values(self) -> ValuesView[TensorInfo]:
-        """Return what is known about each tensor."""
+        """Return the info of each tensor."""
         return self._facts.values()
 
     def items(self) -> ItemsView[str, TensorInfo]:
-        """Return the tensors and what is known about each."""
+        """Return the tensors and their infos."""
         return self._facts.items()
 
     def shape(self, name: str) -> tuple[int, ...]:

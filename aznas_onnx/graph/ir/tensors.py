@@ -37,7 +37,7 @@ _BITS = {
 
 
 def own_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    """Yield the tensors that a graph has beside those of its nodes."""
+    """Yield the tensors of a graph that are not attributes of its nodes."""
     yield from graph.initializer
     for sparse in graph.sparse_initializer:
         yield from (sparse.values, sparse.indices)
@@ -74,7 +74,7 @@ def _graph_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
 
 
 def is_external(tensor: onnx.TensorProto) -> bool:
-    """Whether a tensor's data lies in a file of its own."""
+    """Whether a tensor's data is in a separate file."""
     return tensor.data_location == onnx.TensorProto.EXTERNAL
 
 
@@ -174,7 +174,7 @@ def _array(tensor: onnx.TensorProto) -> Array:
 
 
 def _place(tensor: onnx.TensorProto, folder: Path | None) -> tuple[Path, int]:
-    """Return the file that holds a tensor's data, inside `folder`, and the offset of the data in it."""
+    """Return the file with a tensor's data, inside `folder`, and the offset of the data in it."""
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")
     what = f"external data {location[:200]!r} of tensor {tensor.name!r}"

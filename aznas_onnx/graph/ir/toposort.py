@@ -32,7 +32,7 @@ def toposort(model: onnx.ModelProto, plain: Sequence[CachedNode | None]) -> onnx
     model
         Stays as it is.
     plain
-        What its nodes say, where they are plain.
+        Its decoded nodes, where they are plain.
 
     Returns
     -------
@@ -77,7 +77,7 @@ def _order(needs: list[set[int]]) -> list[int]:
 
 
 def read_by(node: onnx.NodeProto) -> Iterator[str]:
-    """Yield what a node reads, what its branches or body read from around them included."""
+    """Yield the tensors that a node reads, those captured by its branches or body included."""
     yield from node.input
     for graph in subgraphs(node):
         own = {value.name for value in graph.input}

@@ -16,14 +16,14 @@ __all__ = ["filled", "is_filled"]
 
 _SMALL_ELEMENTS = 4096
 _LONGEST_NAME = 256
-_PLAIN = frozenset((int,))  # numpy's integers are equal to Python's, and not the same
+_PLAIN = frozenset((int,))  # np.int64(1) == 1, but they serialise differently, so both must not share a cache key
 
 
 def filled(name: str, shape: tuple[int, ...], value: Array) -> Constant:
-    """Return a constant of a shape that holds the one element of `value` throughout, and is its own root.
+    """Return a constant whose elements all equal `value`, and which is its own root.
 
-    Its data is read-only. Equal constants are one, whichever network has them, and small ones of equal shape and value
-    share what reads them: the walks look at each.
+    Its data is read-only. Equal constants are one object in all networks, and small ones of equal shape and value share
+    their data.
     """
     if value.dtype.hasobject or len(name) > _LONGEST_NAME or not {*map(type, shape)} <= _PLAIN:
         return _constant(name, shape, value.dtype, partial(_fill, shape, value))
@@ -31,7 +31,7 @@ def filled(name: str, shape: tuple[int, ...], value: Array) -> Constant:
 
 
 def is_filled(constant: Constant) -> bool:
-    """Whether a constant is known to hold one value throughout without looking at its data, which may not be made."""
+    """Whether a constant is known to have one value without reading its data."""
     return isinstance(constant.read, partial) and constant.read.func in (_fill, _made)
 
 
@@ -45,7 +45,7 @@ def _fill(shape: tuple[int, ...], value: Array) -> Array:
     return made
 
 
-# Values are told apart by their bytes: 0.0 is not -0.0 there, and what is no number is equal to itself.
+# The key is the bytes of the value: they distinguish 0.0 from -0.0, and a NaN equals itself.
 
 
 @cached(8192, "the networks of a search have most of their constants in common")

@@ -1,6 +1,6 @@
 """Check that the text of a file is UTF-8, which protobuf does not.
 
-What a file names is checked once, where it is opened. Descriptions that nothing here reads are left alone.
+Names are checked once, where a file is opened. Descriptions are never read and not checked.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ def check_text(model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto]) -> None:
     model
         As it was parsed.
     nodes
-        Those nodes of its graph that are not known to be text.
+        The nodes of its graph that are not known to be valid UTF-8.
 
     Raises
     ------
     ModelError
-        If one is no UTF-8.
+        If a name is not UTF-8.
     """
     found = "a name"
     try:
@@ -47,7 +47,7 @@ def check_text(model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto]) -> None:
 
 
 def _are_text(model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto]) -> bool:
-    """Whether all names are text, in a tenth of the time that it takes to say which is not.
+    """Whether all names are UTF-8; takes a tenth of the time of finding the name that is not.
 
     Most of a file are initialisers and Constant nodes, whose names are collected at once.
     """
@@ -106,7 +106,7 @@ def _with(attributes: Iterable[onnx.AttributeProto]) -> onnx.NodeProto:
 
 
 def _of_graph(graph: onnx.GraphProto, *, with_initialisers: bool = True) -> Iterator[_Found]:
-    """Yield the names of a graph but for those of its nodes."""
+    """Yield the names of a graph without those of its nodes."""
     yield "the graph's name", graph.name
     for value in (*graph.input, *graph.output):
         yield "the name of an input or output", value.name
