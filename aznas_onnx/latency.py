@@ -78,7 +78,7 @@ class Latency:
         """Return what one of so many samples in a run takes."""
         return replace(self, ms=self.ms / samples)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return it as plain values."""
         return {
             "ms": round(self.ms, 4),

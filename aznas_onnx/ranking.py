@@ -62,7 +62,7 @@ class Ensemble:
         """Whether it is that of the paper: Eq. 12."""
         return self == Ensemble()
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return it as JSON values."""
         return {"aggregation": self.aggregation.value, "weights": dict(self.weights)}
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from aznas_onnx.counts import parse_count
 from aznas_onnx.errors import SettingsError
+
+if TYPE_CHECKING:
+    from aznas_onnx.graph import Value
 
 __all__ = [
     "OutputFormat",
@@ -196,7 +199,7 @@ input_option = click.option(
 )
 
 
-def read_values(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, Any]:
+def read_values(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, Value]:
     """Return the values given as ``NAME=50``, ``NAME=true`` or ``NAME=224,224``, by name.
 
     Raises
@@ -204,7 +207,7 @@ def read_values(ctx: click.Context, param: click.Parameter, values: Sequence[str
     click.BadParameter
         If a text is none of these, or an input is given two.
     """
-    found: dict[str, Any] = {}
+    found: dict[str, Value] = {}
     for value in values:
         name, _, text = value.rpartition("=")
         try:

@@ -164,7 +164,7 @@ def _check_factory(name: str, factory: Factory) -> None:
         raise SettingsError(f"space {name!r}: class {factory.__name__} has no name; let it define one as a string")
 
 
-def _check_options(name: str, factory: Factory, options: dict[str, Any]) -> None:
+def _check_options(name: str, factory: Factory, options: dict[str, object]) -> None:
     try:
         signature = inspect.signature(factory)
     except ValueError:  # of a class written in C

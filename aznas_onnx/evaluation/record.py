@@ -57,7 +57,7 @@ def make_record(scores: ProxyScores, layers: int | None) -> Record:
     )
 
 
-def encode(record: Record) -> dict[str, Any]:
+def encode(record: Record) -> dict[str, object]:
     """Return a record as JSON values: one key a proxy, null where it has no value, with the reason in ``missing``."""
     if record.reason is not None:
         return {"arch": record.arch, "failed": record.reason, "seconds": round(record.elapsed_s, 4)}

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aznas_onnx.evaluation.agreement import Evaluation, evaluate
 from aznas_onnx.evaluation.correlation import Bootstrap
@@ -18,11 +18,15 @@ from aznas_onnx.evaluation.software import software_versions
 from aznas_onnx.evaluation.truth import Truth, read_truth
 from aznas_onnx.proxies import PROXIES, directions_of
 from aznas_onnx.ranking import Aggregation
+from aznas_onnx.scoring import ScoreSettings, UnseededOptions
 from aznas_onnx.searching.executors import Executor, Scorer
 from aznas_onnx.searching.scorer import ModelScorer
 from aznas_onnx.searching.space_reference import describe_space, find_space, space_maker
 from aznas_onnx.searching.workers import local_executor
 from aznas_onnx.spaces import Space
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["Run", "bench", "prepare_run"]
 
@@ -94,9 +98,9 @@ def prepare_run(
     seed: int = 0,
     unique: bool = False,
     scores: str | os.PathLike[str] | None = None,
-    space_options: Mapping[str, Any] | None = None,
+    space_options: Mapping[str, object] | None = None,
     workers: int = 1,
-    scoring: Mapping[str, Any] | None = None,
+    settings: ScoreSettings | None = None,
     scorer: Scorer | None = None,
 ) -> Run:
     """Choose the architectures and say how they will be scored.
@@ -115,10 +119,10 @@ def prepare_run(
         Options of a space that is given by name or path.
     workers
         Processes that score.
-    scoring
-        Keyword arguments of :func:`aznas_onnx.scoring.score`.
+    settings
+        How to score.
     scorer
-        Replaces building and scoring the network; `scoring` is then unused.
+        Replaces building and scoring the network; `settings` are then unused.
 
     Raises
     ------
@@ -129,7 +133,7 @@ def prepare_run(
     archs = choose_archs(truth.archs, made, sample=sample, seed=seed, unique=unique)
     description = describe_space(made, reference)
     if scorer is None:
-        scorer = ModelScorer(space_maker(made, description), dict(scoring or {}))
+        scorer = ModelScorer(space_maker(made, description), settings or ScoreSettings())
     return Run(
         space=made,
         archs=archs,
@@ -149,13 +153,14 @@ def bench(
     unique: bool = False,
     metrics: Sequence[str] | None = None,
     scores: str | os.PathLike[str] | None = None,
-    space_options: Mapping[str, Any] | None = None,
+    space_options: Mapping[str, object] | None = None,
     workers: int = 1,
+    settings: ScoreSettings | None = None,
     aggregation: Aggregation | str = Aggregation.LOG_RANK,
     bootstrap: Bootstrap | None = None,
     on_progress: Callable[[Scored], None] | None = None,
     scorer: Scorer | None = None,
-    **scoring: Any,
+    **options: Unpack[UnseededOptions],
 ) -> Evaluation:
     """Score the measured architectures of a space, and say how well the scores rank them.
 
@@ -175,15 +180,15 @@ def bench(
         Options of a space that is given by name or path.
     workers
         Processes that score.
+    settings
+        How to score; or give keywords of :func:`aznas_onnx.scoring.score`, but for its seed. A proxy may have a weight
+        (``"synflow:0.5"``), on which the scores do not depend.
     aggregation, bootstrap
         See :func:`~aznas_onnx.evaluation.agreement.evaluate`.
     on_progress
         Called before the first architecture and after each.
     scorer
         Replaces building and scoring the network.
-    scoring
-        Keyword arguments of :func:`aznas_onnx.scoring.score`; a proxy may have a weight (``"synflow:0.5"``), on which
-        the scores do not depend.
 
     Raises
     ------
@@ -198,8 +203,8 @@ def bench(
     0.72
     """
     measured = truth if isinstance(truth, Truth) else read_truth(truth, metrics)
-    PROXIES.load_all(scoring.get("proxies") or ())
-    weights = PROXIES.weights(scoring.get("proxies") or ())
+    settings = ScoreSettings.of(settings, **options)
+    PROXIES.load_all(settings.proxies)
     run = prepare_run(
         space,
         measured,
@@ -209,7 +214,7 @@ def bench(
         scores=scores,
         space_options=space_options,
         workers=workers,
-        scoring=scoring,
+        settings=settings,
         scorer=scorer,
     )
     run.score(on_progress)
@@ -217,7 +222,7 @@ def bench(
         run.records(),
         measured,
         aggregation=aggregation,
-        weights=weights,
+        weights=PROXIES.weights(settings.proxies),
         directions=directions_of(run.settings["scoring"]),
         bootstrap=bootstrap,
     )

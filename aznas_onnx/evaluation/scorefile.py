@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +14,9 @@ from typing import IO, Any
 from aznas_onnx.documents import parse_json, read_bytes, shown, table
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.evaluation.record import Record, decode, encode
-from aznas_onnx.proxies import Direction, directions_of, without_references
+from aznas_onnx.proxies import Direction, directions_of
+from aznas_onnx.scoring import method_of, other_method
+from aznas_onnx.searching.settings import differences, plain
 
 __all__ = ["ScoreFile", "Scores", "read_scores"]
 
@@ -43,6 +45,11 @@ class Scores:
     selection: Mapping[str, Any]
     software: Mapping[str, str]
     records: Mapping[str, Record]
+
+    @property
+    def method(self) -> int:
+        """The version of the scoring method that the scores are of."""
+        return method_of(self.settings["scoring"])
 
     @property
     def directions(self) -> Mapping[str, Direction]:
@@ -85,7 +92,7 @@ def read_scores(path: str | os.PathLike[str]) -> Scores:
             software=table(first.get("software", {})),
             records=records,
         )
-        table(found.settings["space"]), table(found.settings["scoring"]), found.directions
+        table(found.settings["space"]), table(found.settings["scoring"]), found.directions, found.method
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SettingsError(f"{name} is damaged: the settings in its first line cannot be read ({error})") from error
     return found
@@ -111,8 +118,8 @@ class ScoreFile:
         self,
         path: str | os.PathLike[str],
         *,
-        settings: Mapping[str, Any],
-        selection: Mapping[str, Any],
+        settings: Mapping[str, object],
+        selection: Mapping[str, object],
         software: Mapping[str, str],
     ) -> None:
         self.path = Path(path)
@@ -185,28 +192,17 @@ def _drop_torn_line(stream: IO[bytes]) -> None:
 
 
 def _check_settings(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    differences = list(_differences("", _compared(found), _compared(wanted)))
-    if differences:
+    method = method_of(found["scoring"])
+    if method != method_of(wanted["scoring"]):
         raise SettingsError(
-            f"{path} holds scores with other settings ({'; '.join(differences)}); "
+            f"{path} cannot be continued: its scores are {other_method(method)}; name another --scores, or use the "
+            "release that made it"
+        )
+    told = [
+        f"{name} is {plain(there)} there and {plain(here)} here" for name, there, here in differences(found, wanted)
+    ]
+    if told:
+        raise SettingsError(
+            f"{path} holds scores with other settings ({'; '.join(told)}); "
             "name another --scores, or use the settings of the file"
         )
-
-
-def _compared(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out where the space and proxies were found: scores may be continued from another folder."""
-    space = {key: value for key, value in settings["space"].items() if key != "reference"}
-    return {**settings, "space": space, "scoring": without_references(settings["scoring"])}
-
-
-def _differences(path: str, found: Any, wanted: Any) -> Iterator[str]:
-    if found != wanted and all(value is None or isinstance(value, Mapping) for value in (found, wanted)):
-        found, wanted = found or {}, wanted or {}
-        for key in dict.fromkeys([*found, *wanted]):
-            yield from _differences(f"{path}.{key}" if path else str(key), found.get(key), wanted.get(key))
-    elif found != wanted:
-        yield f"{path} is {_shown(found)} there and {_shown(wanted)} here"
-
-
-def _shown(value: Any) -> str:
-    return "unset" if value is None else repr(value)

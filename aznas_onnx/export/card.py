@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
 from aznas_onnx.counts import format_count
 from aznas_onnx.escaping import markdown, markdown_block
@@ -69,7 +68,7 @@ def _lines(
     yield ""
 
 
-def _shapes(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _shapes(options: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     """Say what goes in and comes out, as far as the space has the options that every bundled one has."""
     if "resolution" in options:
         yield "Input", f"float32, batch x 3 x {options['resolution']} x {options['resolution']}"

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import onnx
 import torch
@@ -96,7 +95,7 @@ class TrainableNetwork(nn.Module):
                 tensor.CopyFrom(numpy_helper.from_array(state[tensor.name], tensor.name))
         return model
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_programs": {}}  # they hold the tensors of this module; a copy compiles its own
 
     def _weights(self) -> Mapping[str, torch.Tensor]:

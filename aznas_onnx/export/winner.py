@@ -131,11 +131,11 @@ def _checked(model: onnx.ModelProto, network: TrainableNetwork, name: str, seed:
     return difference
 
 
-def _judged(study: Study, latency: Latency) -> dict[str, Any]:
+def _judged(study: Study, latency: Latency) -> dict[str, object]:
     return latency.as_json() | {"budget_kept": study.settings.budget.keeps_latency(latency)}
 
 
-def _scores(study: Study, one: Candidate, seed: int, latency: Latency | None) -> dict[str, Any]:
+def _scores(study: Study, one: Candidate, seed: int, latency: Latency | None) -> dict[str, object]:
     """Return everything that is known about a candidate, in the layout ``aznas.winner/1``."""
     trial = one.trial
     return {

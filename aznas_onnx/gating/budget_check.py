@@ -5,13 +5,13 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from aznas_onnx.counts import format_bytes, format_count
 from aznas_onnx.gating.model_counts import ModelCounts
 from aznas_onnx.gating.policy import Policy
 from aznas_onnx.gating.result import Check
 from aznas_onnx.gating.sequential_test import Decision
+from aznas_onnx.graph import Value
 from aznas_onnx.latency import Latency, Stopwatch
 
 __all__ = ["Latencies", "budget_checks", "latency_checks", "measure_latencies", "shortcut_checks"]
@@ -98,7 +98,7 @@ class Latencies:
         )
 
 
-def measure_latencies(counts: Sequence[ModelCounts], values: Mapping[str, Any]) -> list[Latencies]:
+def measure_latencies(counts: Sequence[ModelCounts], values: Mapping[str, Value]) -> list[Latencies]:
     """Measure models in turns, so that what else the machine does meets all of them alike.
 
     Raises

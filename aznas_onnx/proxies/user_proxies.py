@@ -17,7 +17,7 @@ USER_PROXIES = "own_proxies"
 """The key of the scoring settings that holds them; absent where all proxies are built in."""
 
 
-def describe_user_proxies(proxies: Iterable[Proxy], registry: ProxyRegistry) -> dict[str, dict[str, Any]]:
+def describe_user_proxies(proxies: Iterable[Proxy], registry: ProxyRegistry) -> dict[str, dict[str, object]]:
     """Return reference, direction and a digest of the code of each proxy that is not built in, as JSON values.
 
     The reference says where to find it again, and is None for one that a program registered.

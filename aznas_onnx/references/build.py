@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
+from aznas_onnx import scoring
 from aznas_onnx.errors import AznasError, ModelError, SettingsError
+from aznas_onnx.evaluation.software import software_versions
+from aznas_onnx.graph import Limits
 from aznas_onnx.references.reference_set import Member, ReferenceSet, ReferenceSettings
 from aznas_onnx.references.sample_input import SampleInput, common_input_shape
 from aznas_onnx.references.sample_space import sample_networks
 from aznas_onnx.results import ProxyScores, Status
+from aznas_onnx.scoring import ScoreOptions, ScoreSettings
 from aznas_onnx.searching import Budget
 from aznas_onnx.spaces import Space, build_source
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 __all__ = ["BuildInterrupted", "add_models", "build_from_models", "build_from_space", "check_comparable"]
 
+G = TypeVar("G", bound=Hashable)
 Source = str | os.PathLike[str]
 OnResult = Callable[[ProxyScores], None]
 
@@ -44,8 +52,10 @@ def build_from_models(
     *,
     name: str,
     command: str = "",
+    settings: ScoreSettings | None = None,
+    limits: Limits | None = None,
     on_result: OnResult | None = None,
-    **scoring: Any,
+    **options: Unpack[ScoreOptions],
 ) -> ReferenceSet:
     """Score networks and keep them as a reference_set.
 
@@ -55,10 +65,12 @@ def build_from_models(
         Paths of ONNX files, all with one input size.
     name, command
         What the reference set is called, and what made it.
+    settings
+        How to score; or give keywords of :func:`aznas_onnx.scoring.score`.
+    limits
+        What a file may ask for.
     on_result
         Called with each score.
-    scoring
-        As for :func:`aznas_onnx.scoring.score`.
 
     Raises
     ------
@@ -67,24 +79,24 @@ def build_from_models(
     BuildInterrupted
         At Ctrl-C, if two or more were scored.
     """
-    settings = _settings(scoring)
-    shape = common_input_shape(((os.fspath(source), source) for source in sources), settings.batch_size, scoring)
+    scoring_settings = ScoreSettings.of(settings, **options)
+    shape = common_input_shape(((os.fspath(source), source) for source in sources), scoring_settings, limits)
 
     def make(scores: Sequence[ProxyScores]) -> ReferenceSet:
         return _reference_set(
-            scores,
-            replace(settings, input_shape=shape),
-            name=name,
-            command=command,
-            description="networks of one's own",
-            scoring=scoring,
+            scores, scoring_settings, shape, name=name, command=command, description="networks of one's own"
         )
 
-    return make(_score(sources, scoring, on_result, make))
+    return make(_score(sources, scoring_settings, limits, on_result, make))
 
 
 def add_models(
-    reference_set: ReferenceSet, sources: Sequence[Source], *, on_result: OnResult | None = None, **others: Any
+    reference_set: ReferenceSet,
+    sources: Sequence[Source],
+    *,
+    limits: Limits | None = None,
+    on_result: OnResult | None = None,
+    **others: Unpack[ScoreOptions],
 ) -> tuple[ReferenceSet, tuple[ProxyScores, ...]]:
     """Score further networks as a reference set's were, and return it with them, and their scores.
 
@@ -95,14 +107,16 @@ def add_models(
     BuildInterrupted
         At Ctrl-C, if one or more were scored.
     """
-    own = {"seeds": reference_set.seeds, "proxies": reference_set.proxies}
-    scoring = {**reference_set.settings.as_scoring(), **own, **others}
-    check_comparable(reference_set, sources, **scoring)
-    scores = _score(sources, scoring, on_result, reference_set.joined)
+    options: ScoreOptions = {**reference_set.options(), **others}
+    settings = ScoreSettings.of(**options)
+    check_comparable(reference_set, sources, settings, limits)
+    scores = _score(sources, settings, limits, on_result, reference_set.joined)
     return reference_set.joined(scores), tuple(scores)
 
 
-def check_comparable(reference_set: ReferenceSet, sources: Sequence[Source], **scoring: Any) -> None:
+def check_comparable(
+    reference_set: ReferenceSet, sources: Sequence[Source], settings: ScoreSettings, limits: Limits | None = None
+) -> None:
     """Refuse networks, settings of scoring, or proxies, that do not compare with a reference_set.
 
     A network that cannot be read is not refused here: scoring it says why.
@@ -112,10 +126,7 @@ def check_comparable(reference_set: ReferenceSet, sources: Sequence[Source], **s
     SettingsError
         Says what differs, and the remedy.
     """
-    from aznas_onnx.proxies import PROXIES
-
-    settings = _settings(scoring)
-    asked = [proxy.name for proxy in PROXIES.load_all(scoring.get("proxies") or reference_set.proxies)]
+    asked = settings.loaded().proxies
     if not set(asked) & set(reference_set.proxies):
         raise SettingsError(
             f"{', '.join(asked)} cannot be placed in reference {reference_set.name!r}, which holds "
@@ -123,26 +134,28 @@ def check_comparable(reference_set: ReferenceSet, sources: Sequence[Source], **s
         )
     for source in sources:
         try:
-            found = SampleInput.of(source, scoring)
+            found = SampleInput.of(source, settings, limits)
         except ModelError:
             continue
-        given = replace(settings, input_shape=found.shape)
+        given = ReferenceSettings.of(settings, found.shape)
         reference_set.settings.refuse_others(given, name=reference_set.name, of=os.fspath(source))
         found.refuse_other_batch(settings.batch_size, of=os.fspath(source))
 
 
 def build_from_space(
-    space: Space[Any],
+    space: Space[G],
     budget: Budget,
     sample: int,
     *,
     name: str,
     sample_seed: int = 0,
     command: str = "",
+    settings: ScoreSettings | None = None,
+    limits: Limits | None = None,
     on_result: OnResult | None = None,
-    **scoring: Any,
+    **options: Unpack[ScoreOptions],
 ) -> ReferenceSet:
-    """Draw networks from a space within a budget, score them, and keep them as a reference_set.
+    """Sample networks from a space within a budget, score them, and keep them as a reference_set.
 
     Parameters
     ----------
@@ -151,7 +164,9 @@ def build_from_space(
     sample
         How many different ones.
     sample_seed
-        Of drawing them.
+        Of sampling them.
+    settings, limits, on_result, options
+        As for :func:`build_from_models`.
 
     Raises
     ------
@@ -161,23 +176,17 @@ def build_from_space(
         At Ctrl-C, if two or more were scored.
     """
     genotypes = sample_networks(space, budget, sample, sample_seed)
-    settings = _settings(scoring)
+    scoring_settings = ScoreSettings.of(settings, **options)
     scores: list[ProxyScores] = []
     shape: tuple[int, ...] = ()
 
     def make(scores: Sequence[ProxyScores]) -> ReferenceSet:
-        return _reference_set(
-            scores,
-            replace(settings, input_shape=shape),
-            name=name,
-            command=command,
-            description=f"{space.name}, {budget}" if str(budget) != "no limits" else space.name,
-            scoring=scoring,
-        )
+        description = f"{space.name}, {budget}" if str(budget) != "no limits" else space.name
+        return _reference_set(scores, scoring_settings, shape, name=name, command=command, description=description)
 
     with _kept(scores, make):
         for text, genotype in genotypes.items():
-            one, found = _score_drawn(space, text, genotype, settings.batch_size, scoring, shape)
+            one, found = _score_sampled(space, text, genotype, scoring_settings, limits, shape)
             shape = shape or found
             scores.append(one)
             if on_result is not None:
@@ -185,29 +194,13 @@ def build_from_space(
     return make(scores)
 
 
-def _settings(scoring: Mapping[str, Any]) -> ReferenceSettings:
-    """Return what decides whether scores compare, but for the input; from the arguments of scoring."""
-    from aznas_onnx.scoring import ScoreSettings
-
-    settings = ScoreSettings.of(**{name: value for name, value in scoring.items() if name != "limits"})
-    return ReferenceSettings(
-        effort=settings.effort.value,
-        batch_size=settings.batch_size,
-        input_shape=(),
-        keep_graph=settings.keep_graph,
-        as_published=settings.as_published,
-        blocks=settings.blocks,
-    )
-
-
 def _score(
     sources: Sequence[Source],
-    scoring: Mapping[str, Any],
+    settings: ScoreSettings,
+    limits: Limits | None,
     on_result: OnResult | None,
     make: Callable[[Sequence[ProxyScores]], ReferenceSet],
 ) -> list[ProxyScores]:
-    from aznas_onnx.scoring import score_many
-
     scores: list[ProxyScores] = []
 
     def keep(one: ProxyScores) -> None:
@@ -216,7 +209,7 @@ def _score(
             on_result(one)
 
     with _kept(scores, make):
-        score_many(sources, on_result=keep, **scoring)
+        scoring.score_many(sources, settings=settings, limits=limits, on_result=keep)
     return scores
 
 
@@ -235,36 +228,37 @@ def _kept(scores: Sequence[ProxyScores], make: Callable[[Sequence[ProxyScores]],
         raise BuildInterrupted(reference_set, len(scores)) from None
 
 
-def _score_drawn(
-    space: Space[Any], text: str, genotype: Any, batch_size: int, scoring: Mapping[str, Any], shape: tuple[int, ...]
+def _score_sampled(
+    space: Space[G],
+    text: str,
+    genotype: G,
+    settings: ScoreSettings,
+    limits: Limits | None,
+    shape: tuple[int, ...],
 ) -> tuple[ProxyScores, tuple[int, ...]]:
     """Score one network of a space, and return its input too; one that cannot be built, or does not compare, failed."""
-    from aznas_onnx.scoring import score_many
-
     try:
         model = build_source(space, genotype)
-        found = SampleInput.of(model, scoring)
-        found.refuse_other_batch(batch_size, of=text)
+        found = SampleInput.of(model, settings, limits)
+        found.refuse_other_batch(settings.batch_size, of=text)
         if shape and found.shape != shape:
             taken, usual = ("x".join(map(str, one)) for one in (found.shape, shape))
             raise SettingsError(f"{text} takes {taken}, and the networks before it {usual}")
     except AznasError as error:
         return ProxyScores(model=text, status=Status.FAILED, reason=str(error)), ()
-    (scores,) = score_many([model], **scoring)
+    (scores,) = scoring.score_many([model], settings=settings, limits=limits)
     return replace(scores, model=text), found.shape
 
 
 def _reference_set(
     scores: Sequence[ProxyScores],
-    settings: ReferenceSettings,
+    settings: ScoreSettings,
+    input_shape: tuple[int, ...],
     *,
     name: str,
     command: str,
     description: str,
-    scoring: Mapping[str, Any],
 ) -> ReferenceSet:
-    from aznas_onnx.evaluation.software import software_versions
-
     members = [Member.of(one) for one in scores if one.status is Status.OK]
     if len(members) < 2:
         reason = next((one.reason for one in scores if one.reason), "none was given")
@@ -275,8 +269,8 @@ def _reference_set(
         name=name,
         description=description,
         command=command,
-        settings=settings,
+        settings=ReferenceSettings.of(settings, input_shape),
         members=tuple(members),
-        seeds=int(scoring.get("seeds", 1)),
+        seeds=settings.seeds,
         software=software_versions(),
     )

@@ -15,6 +15,7 @@ from aznas_onnx.documents import finite, flag, parse_json, read_text, shown, tab
 from aznas_onnx.documents import text as as_text
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.results import ProxyScores, Status
+from aznas_onnx.scoring import METHOD_VERSION, ScoreOptions, ScoreSettings, method_of, other_method
 
 __all__ = ["SCHEMA", "Member", "ReferenceSet", "ReferenceSettings"]
 
@@ -29,12 +30,10 @@ class ReferenceSettings:
 
     Attributes
     ----------
-    effort, batch_size, keep_graph, as_published
-        As for :func:`aznas_onnx.scoring.score`.
+    effort, batch_size, keep_graph, as_published, blocks, method
+        As :class:`~aznas_onnx.scoring.ScoreSettings` has them.
     input_shape
         Of one sample, without the batch.
-    blocks
-        Patterns that name the primary blocks; empty where they were found.
     """
 
     effort: str
@@ -43,9 +42,23 @@ class ReferenceSettings:
     keep_graph: bool = False
     as_published: bool = False
     blocks: tuple[str, ...] = ()
+    method: int = METHOD_VERSION
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the settings as JSON writes them."""
+    @classmethod
+    def of(cls, settings: ScoreSettings, input_shape: tuple[int, ...] = ()) -> ReferenceSettings:
+        """Return what decides whether scores compare, of the settings of scoring."""
+        return cls(
+            effort=settings.effort.value,
+            batch_size=settings.batch_size,
+            input_shape=input_shape,
+            keep_graph=settings.keep_graph,
+            as_published=settings.as_published,
+            blocks=settings.blocks,
+            method=settings.method,
+        )
+
+    def as_json(self) -> dict[str, object]:
+        """Return the settings as JSON writes them, but for the method, which stands beside them."""
         return {
             "effort": self.effort,
             "batch_size": self.batch_size,
@@ -56,7 +69,7 @@ class ReferenceSettings:
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> ReferenceSettings:
+    def from_json(cls, data: Mapping[str, Any], method: int) -> ReferenceSettings:
         """Read what :meth:`as_json` gave."""
         read = {
             "effort": as_text(data["effort"]),
@@ -65,11 +78,7 @@ class ReferenceSettings:
             "blocks": tuple(as_text(pattern) for pattern in data.get("blocks", ())),
         }
         flags = {name: flag(data[name]) for name in ("keep_graph", "as_published") if name in data}
-        return cls(**{**data, **read, **flags})
-
-    def as_scoring(self) -> dict[str, Any]:
-        """Return them as arguments of :func:`aznas_onnx.scoring.score`."""
-        return {key: value for key, value in self.as_json().items() if key != "input_shape"}
+        return cls(**{**data, **read, **flags}, method=method)
 
     def refuse_others(self, other: ReferenceSettings, *, name: str, of: str) -> None:
         """Refuse what was scored, or is to be scored, in another way.
@@ -79,6 +88,11 @@ class ReferenceSettings:
         SettingsError
             Names each setting that differs, and the remedy.
         """
+        if self.method != other.method:
+            raise SettingsError(
+                f"{of} does not compare with reference {name!r}, whose scores are {other_method(self.method)}; "
+                "build the reference again with `aznas reference build`"
+            )
         mine, theirs = self.as_json(), other.as_json()
         differing = [key for key in mine if mine[key] != theirs[key]]
         if not differing:
@@ -120,6 +134,10 @@ class Member:
             if value.applies
         }
         return cls(model=scores.model, values=MappingProxyType(values), params=scores.params or 0)
+
+    def as_json(self) -> dict[str, object]:
+        """Return the member as one flat table."""
+        return {"model": self.model, **self.values, "params": self.params}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,6 +186,18 @@ class ReferenceSet:
         first, *others = self.members
         return tuple(name for name in first.values if all(name in other.values for other in others))
 
+    def options(self) -> ScoreOptions:
+        """Return the keywords of :func:`aznas_onnx.scoring.score` that score a network as the members were."""
+        return {
+            "effort": self.settings.effort,
+            "batch_size": self.settings.batch_size,
+            "keep_graph": self.settings.keep_graph,
+            "as_published": self.settings.as_published,
+            "blocks": self.settings.blocks,
+            "seeds": self.seeds,
+            "proxies": self.proxies,
+        }
+
     def column(self, proxy: str) -> list[float]:
         """Return the values of a proxy; minus infinity where a member has none."""
         values = [member.values[proxy] for member in self.members]
@@ -179,7 +209,7 @@ class ReferenceSet:
         members.update((one.model, Member.of(one)) for one in scores if one.status is Status.OK)
         return replace(self, members=tuple(members.values()))
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return the reference set as plain values, in the layout ``aznas.reference/1``."""
         return {
             "schema": SCHEMA,
@@ -188,8 +218,9 @@ class ReferenceSet:
             "command": self.command,
             "settings": self.settings.as_json(),
             "seeds": self.seeds,
+            "method": self.settings.method,
             "software": dict(self.software),
-            "members": [{"model": member.model, **member.values, "params": member.params} for member in self.members],
+            "members": [member.as_json() for member in self.members],
         }
 
     def write(self, path: str | os.PathLike[str]) -> None:
@@ -201,7 +232,8 @@ class ReferenceSet:
             If the file cannot be written.
         """
         document = self.as_json()
-        members = ",\n".join(f"    {json.dumps(member)}" for member in document.pop("members"))
+        del document["members"]
+        members = ",\n".join(f"    {json.dumps(member.as_json())}" for member in self.members)
         head = json.dumps(document, indent=2).removesuffix("\n}")
         target = Path(path)
         part = target.with_name(f"{target.name}.part")
@@ -242,7 +274,7 @@ class ReferenceSet:
                 name=as_text(data["name"]),
                 description=as_text(data["description"]),
                 command=as_text(data["command"]),
-                settings=ReferenceSettings.from_json(table(data["settings"])),
+                settings=ReferenceSettings.from_json(table(data["settings"]), method_of(data)),
                 members=tuple(_member(table(fields)) for fields in data["members"]),
                 seeds=whole(data["seeds"], 1),
                 software=MappingProxyType({name: as_text(one) for name, one in table(data["software"]).items()}),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from aznas_onnx.errors import ModelError, SettingsError
-from aznas_onnx.graph import Source, prepare
+from aznas_onnx.graph import Limits, Source, prepare
+from aznas_onnx.scoring import ScoreSettings
 
 __all__ = ["SampleInput", "common_input_shape"]
 
@@ -28,21 +28,24 @@ class SampleInput:
     only_batch: int | None = None
 
     @classmethod
-    def of(cls, source: Source, scoring: Mapping[str, Any]) -> SampleInput:
-        """Read a network as it would be scored with these arguments of :func:`aznas_onnx.scoring.score`.
+    def of(cls, source: Source, settings: ScoreSettings, limits: Limits | None) -> SampleInput:
+        """Read a network as it would be scored.
 
         Raises
         ------
         ModelError
             If it cannot be read.
         """
-        reading = ("input_shapes", "cut_at", "values", "keep_graph", "limits")
-        model = prepare(source, **{name: scoring[name] for name in reading if name in scoring})
-        plan = model.inputs
-        return cls(
-            shape=plan.sample_shape,
-            only_batch=plan.declared_batch if model.fixed_batch else None,
+        model = prepare(
+            source,
+            input_shapes=dict(settings.input_shapes),
+            cut_at=settings.cut_at,
+            values=dict(settings.values),
+            keep_graph=settings.keep_graph,
+            limits=limits,
         )
+        plan = model.inputs
+        return cls(shape=plan.sample_shape, only_batch=plan.declared_batch if model.fixed_batch else None)
 
     def refuse_other_batch(self, batch_size: int, *, of: str) -> None:
         """Refuse a network that would be scored at its own batch size and not at this one.
@@ -60,18 +63,9 @@ class SampleInput:
 
 
 def common_input_shape(
-    sources: Iterable[tuple[str, Source]], batch_size: int, scoring: Mapping[str, Any]
+    sources: Iterable[tuple[str, Source]], settings: ScoreSettings, limits: Limits | None
 ) -> tuple[int, ...]:
     """Return the shape of one sample that all networks take; those that cannot be read are left to scoring.
-
-    Parameters
-    ----------
-    sources
-        Names and networks.
-    batch_size
-        What they are to be scored at.
-    scoring
-        Arguments of :func:`aznas_onnx.scoring.score`.
 
     Raises
     ------
@@ -81,10 +75,10 @@ def common_input_shape(
     kinds: dict[tuple[int, ...], str] = {}
     for name, source in sources:
         try:
-            found = SampleInput.of(source, scoring)
+            found = SampleInput.of(source, settings, limits)
         except ModelError:  # scoring says why that one cannot be read
             continue
-        found.refuse_other_batch(batch_size, of=name)
+        found.refuse_other_batch(settings.batch_size, of=name)
         kinds.setdefault(found.shape, name)
     if len(kinds) > 1:
         told = " and ".join(f"{'x'.join(map(str, shape))} ({name})" for shape, name in list(kinds.items())[:2])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Hashable
+from typing import TypeVar
 
 import numpy as np
 
@@ -12,10 +13,12 @@ from aznas_onnx.spaces import Space, as_user_error, quote
 
 __all__ = ["sample_networks"]
 
+G = TypeVar("G", bound=Hashable)
+
 _TRIES_EACH = 2000  # genotypes drawn for each one that is within budget
 
 
-def sample_networks(space: Space[Any], budget: Budget, sample: int, seed: int) -> dict[str, Any]:
+def sample_networks(space: Space[G], budget: Budget, sample: int, seed: int) -> dict[str, G]:
     """Draw different genotypes within a budget, as :meth:`Space.sample` draws them, and return them by their texts.
 
     Raises
@@ -24,7 +27,7 @@ def sample_networks(space: Space[Any], budget: Budget, sample: int, seed: int) -
         If so many are not found, or the space fails; the message says where.
     """
     rng = np.random.default_rng(seed)
-    found: dict[str, Any] = {}
+    found: dict[str, G] = {}
     tries = 0
     while len(found) < sample:
         tries += 1

@@ -5,7 +5,15 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from aznas_onnx.scoring.settings import METHOD_VERSION, Effort, ScoreOptions, ScoreSettings
+from aznas_onnx.scoring.settings import (
+    METHOD_VERSION,
+    Effort,
+    ScoreOptions,
+    ScoreSettings,
+    UnseededOptions,
+    method_of,
+    other_method,
+)
 
 if TYPE_CHECKING:
     from aznas_onnx.scoring.device import resolve_device
@@ -16,6 +24,9 @@ __all__ = [
     "Effort",
     "ScoreOptions",
     "ScoreSettings",
+    "UnseededOptions",
+    "method_of",
+    "other_method",
     "resolve_device",
     "score",
     "score_many",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
+from aznas_onnx.documents import whole
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.graph import Value
 from aznas_onnx.proxies import PROXIES
@@ -14,21 +15,29 @@ from aznas_onnx.scoring.effort import Effort
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["METHOD_VERSION", "Effort", "ScoreOptions", "ScoreSettings"]
+__all__ = [
+    "METHOD_VERSION",
+    "Effort",
+    "ScoreOptions",
+    "ScoreSettings",
+    "UnseededOptions",
+    "method_of",
+    "other_method",
+]
 
 METHOD_VERSION = 1
-"""The version of the scoring method; docs/design.md says when it is raised and what each version changed."""
+"""The version of the scoring method; docs/method.md has the rule for raising it and the table of versions."""
 
+_FIRST_METHOD = 1  # that of files without a version
 _LARGEST_SEED = 2**32
 
 
-class ScoreOptions(TypedDict, total=False):
-    """The keywords that stand for :class:`ScoreSettings`, wherever a function scores."""
+class UnseededOptions(TypedDict, total=False):
+    """The keywords that stand for :class:`ScoreSettings`, but for the seed."""
 
     effort: str
     batch_size: int | None
     seeds: int
-    seed: int
     device: str
     proxies: Sequence[str] | None
     blocks: Sequence[str]
@@ -37,6 +46,12 @@ class ScoreOptions(TypedDict, total=False):
     values: Mapping[str, Value] | None
     keep_graph: bool
     as_published: bool
+
+
+class ScoreOptions(UnseededOptions, total=False):
+    """The keywords that stand for :class:`ScoreSettings`."""
+
+    seed: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +123,8 @@ class ScoreSettings:
             raise SettingsError(f"as_published goes with effort paper only, not with {self.effort.value}")
         if not self.proxies:
             raise SettingsError("no proxy is asked for; name one or more")
+        if self.method != METHOD_VERSION:
+            raise SettingsError(f"the settings are {other_method(self.method)}")
 
     @classmethod
     def of(cls, settings: ScoreSettings | None = None, **options: Unpack[ScoreOptions]) -> ScoreSettings:
@@ -119,7 +136,13 @@ class ScoreSettings:
         ------
         SettingsError
             If a value is not accepted, or a keyword says something else than `settings`.
+        TypeError
+            If there is no such keyword.
         """
+        unknown = sorted(options.keys() - ScoreOptions.__optional_keys__)
+        if unknown:
+            accepted = ", ".join(sorted(ScoreOptions.__optional_keys__))
+            raise TypeError(f"{unknown[0]!r} is no keyword of scoring; accepted are {accepted}")
         level = _effort(options.get("effort", Effort.PAPER.value), options.get("device", "auto"))
         batch_size = options.get("batch_size")
         made = cls(
@@ -148,7 +171,7 @@ class ScoreSettings:
         """Return the settings with each proxy by its own name; a file that one names (``FILE.py:NAME``) is executed."""
         return replace(self, proxies=tuple(proxy.name for proxy in PROXIES.load_all(self.proxies)))
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return the settings as JSON writes them."""
         given = {"cut_at": list(self.cut_at), "values": dict(self.values)}
         return {
@@ -164,7 +187,18 @@ class ScoreSettings:
             "as_published": self.as_published,
             # Only then, so that studies from before there was such a setting are resumed.
             **{name: value for name, value in given.items() if value},
+            "method": self.method,
         }
+
+
+def method_of(stored: Mapping[str, object]) -> int:
+    """Return the version of the scoring method of stored settings; those without one are of version 1."""
+    return whole(stored.get("method", _FIRST_METHOD), 1)
+
+
+def other_method(version: int) -> str:
+    """Say that scores of a version of the scoring method compare with none of this release."""
+    return f"of version {version} of the scoring method, and this release scores by version {METHOD_VERSION}"
 
 
 def _effort(name: str, device: str) -> Effort:

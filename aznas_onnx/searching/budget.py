@@ -145,7 +145,7 @@ class Budget:
         yield "params", self.params
         yield "layers", self.layers
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return the limits of counts as lists of [minimum, maximum], and that of latency, if any, as a number."""
         ends: dict[str, Any] = {name: [limit.minimum, limit.maximum] for name, limit in self.limits()}
         return ends if self.latency_ms is None else {**ends, "latency_ms": self.latency_ms}

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from aznas_onnx.errors import AznasError
 from aznas_onnx.results import ProxyScores, Status
@@ -18,7 +18,7 @@ __all__ = ["Executor", "InlineExecutor", "TrialOutcome", "Scorer", "evaluate", "
 class Scorer(Protocol):
     """Scores candidates by genotype. It can be pickled, so that worker processes get a copy."""
 
-    def describe(self) -> Mapping[str, Any]:
+    def describe(self) -> Mapping[str, object]:
         """Return everything that decides what the scores are, as JSON values.
 
         A study is resumed only with a scorer that describes itself as the first one did. A scorer whose proxies are not

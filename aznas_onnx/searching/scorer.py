@@ -7,8 +7,10 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
+from aznas_onnx import scoring
 from aznas_onnx.proxies import PROXIES, USER_PROXIES, describe_user_proxies
 from aznas_onnx.results import ProxyScores
+from aznas_onnx.scoring import ScoreSettings
 from aznas_onnx.spaces import Space, build_source
 
 __all__ = ["ModelScorer"]
@@ -21,34 +23,32 @@ class ModelScorer:
     ----------
     make_space
         Makes the space, in each process once; can be pickled.
-    options
-        Keyword arguments of :func:`aznas_onnx.scoring.score`.
+    settings
+        How to score.
     """
 
-    def __init__(self, make_space: Callable[[], Space[Any]], options: Mapping[str, Any]) -> None:
+    def __init__(self, make_space: Callable[[], Space[Any]], settings: ScoreSettings) -> None:
         self._make_space = make_space
-        self._options = dict(options)
+        self._settings = settings
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __reduce__(self) -> tuple[object, ...]:
         """Leave the space behind: the class of one that is a file exists in this process only."""
-        return {"_make_space": self._make_space, "_options": self._options}
+        return ModelScorer, (self._make_space, self._settings)
 
-    def describe(self) -> Mapping[str, Any]:
-        """Return the options of scoring, their defaults filled in, and the size of the images.
+    def describe(self) -> Mapping[str, object]:
+        """Return the settings of scoring and the size of the images.
 
         Of proxies that are not built in it says where they are, which way they point and what their code is.
         Of the device only the kind counts: two processes may score one study on two GPUs.
         """
-        from aznas_onnx.scoring import ScoreSettings, resolve_device
-
-        settings = ScoreSettings.of(**self._options).loaded()
-        described = settings.as_json()
+        settings = self._settings.loaded()
         own = describe_user_proxies(PROXIES.resolve(settings.proxies), PROXIES)
-        if own:  # only then, so that studies from before are resumed
-            described[USER_PROXIES] = own
-        described["device"] = resolve_device(described["device"]).type
-        described["resolution"] = self._space.resolution
-        return described
+        return {
+            **settings.as_json(),
+            **({USER_PROXIES: own} if own else {}),  # only then, so that studies from before are resumed
+            "device": scoring.resolve_device(settings.device).type,
+            "resolution": self._space.resolution,
+        }
 
     def prepare(self, threads: int | None) -> None:
         """Load torch and limit its threads."""
@@ -59,10 +59,8 @@ class ModelScorer:
 
     def score(self, genotype: str) -> ProxyScores:
         """Build the network and score it."""
-        from aznas_onnx.scoring import score
-
         model = build_source(self._space, self._space.parse(genotype))
-        return replace(score(model, **self._options), model=genotype)
+        return replace(scoring.score(model, settings=self._settings), model=genotype)
 
     @cached_property
     def _space(self) -> Space[Any]:

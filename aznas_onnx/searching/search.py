@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import enum
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.proxies import PROXIES
 from aznas_onnx.ranking import Aggregation, Ensemble
+from aznas_onnx.scoring import ScoreOptions, ScoreSettings
 from aznas_onnx.searching.budget import Budget, CountConvention
 from aznas_onnx.searching.executors import Executor, Scorer
 from aznas_onnx.searching.latency_cache import LatencyCache
@@ -28,6 +29,9 @@ from aznas_onnx.searching.store.history import History
 from aznas_onnx.searching.study import Study
 from aznas_onnx.searching.workers import local_executor
 from aznas_onnx.spaces import Space
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["default_top_k", "search"]
 
@@ -46,22 +50,18 @@ def search(
     strategy: Strategy | str = Strategy.EVOLUTION,
     top_k: int | None = None,
     count: CountConvention | str = CountConvention.GRAPH,
-    seed: int = 0,
     db: str | os.PathLike[str] | None = None,
     resume: bool = False,
-    space_options: Mapping[str, Any] | None = None,
+    space_options: Mapping[str, object] | None = None,
     score_resolution: int | None = None,
     workers: int = 1,
-    effort: str = "auto",
-    batch_size: int | None = None,
-    seeds: int = 1,
-    device: str = "auto",
-    proxies: Sequence[str] | None = None,
+    settings: ScoreSettings | None = None,
     aggregate: Aggregation | str = Aggregation.LOG_RANK,
     scorer: Scorer | None = None,
     make_executor: Callable[[Scorer], Executor] | None = None,
     max_tries: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    **options: Unpack[ScoreOptions],
 ) -> Study:
     """Search a space for the networks with the best AZ-NAS scores (Algorithm 1 of the paper).
 
@@ -84,8 +84,6 @@ def search(
         `iterations` (at least 16) where that is less.
     count
         ``graph``, or ``paper`` for the FLOPs of the authors' own code in budget and complexity.
-    seed
-        Of every random choice of the search and, as the first seed, of scoring.
     db
         The study's file (SQLite); without one the study is kept in memory.
     resume
@@ -98,12 +96,14 @@ def search(
         Budgets, complexity and exports keep to the space's own. Needs a space that is given by name or path.
     workers
         Processes that score. With more than one, the order of results, and so the search, depends on their timing.
-    effort, batch_size, seeds, device, proxies
-        As in :func:`aznas_onnx.scoring.score`; a proxy may have a weight in the ranking (``"synflow:0.5"``).
+    settings
+        How to score; or give keywords of :func:`aznas_onnx.scoring.score`. The effort is ``"auto"`` by default. The
+        seed is that of every random choice of the search, too. A proxy may have a weight in the ranking
+        (``"synflow:0.5"``).
     aggregate
         How ranks are combined: ``"log-rank"`` (Eq. 12) or ``"linear"``.
     scorer
-        Replaces building and scoring the network; the four arguments before it are then unused.
+        Replaces building and scoring the network; of the settings only seed and proxies are then used.
     make_executor
         Makes the executor from the scorer, instead of `workers`.
     max_tries
@@ -133,45 +133,38 @@ def search(
     if iterations < 1:
         raise SettingsError(f"{iterations} iterations are too few; at least 1 candidate must be scored")
     path = None if db is None else Path(db)
-    PROXIES.load_all(proxies or ())
+    if settings is None and scorer is None:
+        options = {"effort": "auto", **options}
+    settings = ScoreSettings.of(settings, **options)
+    PROXIES.load_all(settings.proxies)
     searched, reference = find_space(space, space_options or {})
     description = describe_space(searched, reference)
     if scorer is None:
-        scorer = ModelScorer(
-            space_maker(searched, description, score_resolution),
-            {
-                "effort": effort,
-                "batch_size": batch_size,
-                "seeds": seeds,
-                "seed": seed,
-                "device": device,
-                "proxies": proxies,
-            },
-        )
+        scorer = ModelScorer(space_maker(searched, description, score_resolution), settings)
     stored = stored_settings(path) if resume and path is not None else None
     if top_k is None:
         top_k = stored.top_k if stored is not None else default_top_k(iterations)
     budget = budget or Budget()
-    settings = StudySettings(
+    study_settings = StudySettings(
         space=description,
         budget=budget,
         count=_choice(CountConvention, count, "count"),
         strategy=_choice(Strategy, strategy, "strategy"),
         top_k=top_k,
-        seed=seed,
+        seed=settings.seed,
         scoring=scorer.describe(),
-        ensemble=Ensemble.of(proxies, aggregate),
+        ensemble=Ensemble.of(settings.proxies, aggregate),
     )
     # Everything that can be refused is refused before there is a file.
     gauge = None if budget.latency_ms is None else LatencyCache(searched)
-    proposer = Proposer(searched, settings, max_tries, gauge)
+    proposer = Proposer(searched, study_settings, max_tries, gauge)
     executor = make_executor(scorer) if make_executor else local_executor(scorer, workers)
-    with contextlib.closing(executor), History.open(path, settings, resume=resume) as history:
+    with contextlib.closing(executor), History.open(path, study_settings, resume=resume) as history:
         if gauge is not None:
             gauge.attach(history, executor)
         stopped = Session(history, proposer, executor, iterations, on_progress).run()
         study = Study(
-            settings=settings, trials=history.trials(), path=path, stopped=stopped, software=history.software()
+            settings=study_settings, trials=history.trials(), path=path, stopped=stopped, software=history.software()
         )
         if gauge is None:
             return study

@@ -11,9 +11,10 @@ from aznas_onnx.documents import table, text, whole
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.proxies import Direction, directions_of, without_references
 from aznas_onnx.ranking import Ensemble
+from aznas_onnx.scoring import method_of
 from aznas_onnx.searching.budget import Budget, CountConvention
 
-__all__ = ["Strategy", "StudySettings"]
+__all__ = ["Strategy", "StudySettings", "differences", "plain"]
 
 
 class Strategy(str, enum.Enum):
@@ -66,7 +67,7 @@ class StudySettings:
         """Which way the proxies that are not built in point."""
         return directions_of(self.scoring)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return the settings as JSON values."""
         return {
             "space": dict(self.space),
@@ -84,7 +85,7 @@ class StudySettings:
     def from_json(cls, data: Mapping[str, Any]) -> StudySettings:
         """Read back what :meth:`as_json` wrote."""
         space, scoring = table(data["space"]), table(data["scoring"])
-        text(space["name"]), table(space["options"]), directions_of(scoring)
+        text(space["name"]), table(space["options"]), directions_of(scoring), method_of(scoring)
         return cls(
             space=space,
             budget=Budget.from_json(table(data["budget"])),
@@ -96,35 +97,50 @@ class StudySettings:
             ensemble=Ensemble.from_json(data["assembly"]) if "assembly" in data else Ensemble(),
         )
 
+    @property
+    def method(self) -> int:
+        """The version of the scoring method that the scores are of."""
+        return method_of(self.scoring)
+
     def differences(self, other: StudySettings) -> tuple[str, ...]:
         """Return what differs from `other`, in words: the values here, then those of `other`."""
-        return tuple(_differences("", _compared(self.as_json()), _compared(other.as_json())))
+        default = {"assembly": Ensemble().as_json()}
+        found = differences(default | self.as_json(), default | other.as_json())
+        return tuple(f"{path} is {_shown(path, here)}, not {_shown(path, there)}" for path, here, there in found)
 
 
-def _compared(data: dict[str, Any]) -> dict[str, Any]:
-    """Leave out where the space and proxies were found: a study may be resumed from another folder."""
+def differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> Iterator[tuple[str, object, object]]:
+    """Yield path and values of what decides whether scores compare, of the settings of two files, and differs.
+
+    Where space and proxies were found decides nothing: a file may be continued from another folder.
+    """
+    yield from _differences("", _compared(here), _compared(there))
+
+
+def _compared(data: Mapping[str, Any]) -> dict[str, object]:
     space = {key: value for key, value in data["space"].items() if key != "reference"}
-    return {"assembly": Ensemble().as_json(), **data, "space": space, "scoring": without_references(data["scoring"])}
+    scoring = {**without_references(data["scoring"]), "method": method_of(data["scoring"])}
+    return {**data, "space": space, "scoring": scoring}
 
 
-def _differences(path: str, here: Any, there: Any) -> Iterator[str]:
+def _differences(path: str, here: Any, there: Any) -> Iterator[tuple[str, object, object]]:
     if here != there and all(value is None or isinstance(value, Mapping) for value in (here, there)):
         here, there = here or {}, there or {}
         for key in dict.fromkeys([*here, *there]):
             yield from _differences(f"{path}.{key}" if path else str(key), here.get(key), there.get(key))
     elif here != there:
-        shown = _shown_limit if path.startswith("budget.") else _shown
-        yield f"{path} is {shown(here)}, not {shown(there)}"
+        yield path, here, there
 
 
-def _shown(value: Any) -> str:
+def plain(value: object) -> str:
+    """Return a value of the settings for a message."""
     return "unset" if value is None else repr(value)
 
 
-def _shown_limit(value: Any) -> str:
-    """Write a limit of a budget in words, to the last digit."""
-    if not isinstance(value, list):  # of latency: a number or nothing
-        return _shown(value)
+def _shown(path: str, value: object) -> str:
+    """Write a value; a limit of a budget in words, to the last digit."""
+    if not path.startswith("budget.") or not isinstance(value, list):  # latency: a number or nothing
+        return plain(value)
     low, high = (None if end is None else f"{end:,}" for end in value)
     if low is None:
         return "any" if high is None else f"at most {high}"

@@ -19,7 +19,7 @@ __all__ = ["describe_space", "find_space", "space_again", "space_maker"]
 
 
 def find_space(
-    space: str | os.PathLike[str] | Space[Any], options: Mapping[str, Any]
+    space: str | os.PathLike[str] | Space[Any], options: Mapping[str, object]
 ) -> tuple[Space[Any], str | os.PathLike[str] | None]:
     """Return the space and what :func:`aznas_onnx.spaces.get` finds it by, if anything.
 
@@ -37,7 +37,7 @@ def find_space(
     return space, space.name if is_bundled else None
 
 
-def describe_space(space: Space[Any], reference: str | os.PathLike[str] | None) -> dict[str, Any]:
+def describe_space(space: Space[Any], reference: str | os.PathLike[str] | None) -> dict[str, object]:
     """Return name, options, code and reference of a space, as JSON values.
 
     Parameters

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +25,7 @@ from aznas_onnx.escaping import printable
 
 if TYPE_CHECKING:
     from aznas_onnx.evaluation import Run, Truth
+    from aznas_onnx.ranking import Ensemble
 
 __all__ = ["bench"]
 
@@ -134,8 +134,10 @@ def bench(
     Exit status: 0 done, 2 bad usage or none was scored, 3 some were not scored, 130 interrupted.
     """
     from aznas_onnx.evaluation import prepare_run, read_truth
-    from aznas_onnx.proxies import PROXIES
+    from aznas_onnx.ranking import Ensemble
+    from aznas_onnx.scoring import ScoreSettings
 
+    settings = ScoreSettings.of(**scoring, seed=score_seed)
     options = {"resolution": resolution, "num_classes": classes}
     measured = read_truth(truth, metrics)
     run = prepare_run(
@@ -147,7 +149,7 @@ def bench(
         scores=_new_file(space) if scores is None else scores,
         space_options={name: value for name, value in options.items() if value is not None},
         workers=workers,
-        scoring={**scoring, "seed": score_seed},
+        settings=settings,
     )
     interrupted = False
     try:
@@ -161,7 +163,7 @@ def bench(
             run,
             measured,
             truth,
-            {"aggregation": aggregation, "weights": PROXIES.weights(scoring["proxies"] or ())},
+            Ensemble.of(settings.proxies, aggregation),
             0 if interrupted else resamples,
             output_format,
             interrupted,
@@ -192,7 +194,7 @@ def _evaluate(
     run: Run,
     measured: Truth,
     truth: Path,
-    ensemble: Mapping[str, Any],
+    ensemble: Ensemble,
     resamples: int,
     output_format: OutputFormat,
     interrupted: bool,
@@ -207,7 +209,8 @@ def _evaluate(
         evaluation = evaluate(
             run.records(),
             measured,
-            **ensemble,
+            aggregation=ensemble.aggregation,
+            weights=ensemble.weights,
             directions=directions_of(run.settings["scoring"]),
             bootstrap=Bootstrap(resamples=resamples),
             on_resample=show,

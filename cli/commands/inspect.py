@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,6 +18,9 @@ from aznas_onnx.cli.options import (
     value_option,
 )
 from aznas_onnx.errors import AznasError
+
+if TYPE_CHECKING:
+    from aznas_onnx.graph import Value
 
 __all__ = ["inspect"]
 
@@ -58,7 +61,7 @@ def inspect(
     output_format: OutputFormat,
     show_nodes: bool,
     input_shapes: dict[str, tuple[int, ...]],
-    values: dict[str, Any],
+    values: dict[str, Value],
     cut_at: tuple[str, ...],
     blocks: tuple[str, ...],
     keep_graph: bool,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -62,7 +62,7 @@ def proxies(names: tuple[str, ...], output_format: OutputFormat) -> int:
     return DONE
 
 
-def _fields(proxy: Proxy) -> dict[str, Any]:
+def _fields(proxy: Proxy) -> dict[str, object]:
     found = {name: getattr(proxy, name) for name in _FIELDS}
     return found | {"direction": proxy.direction.value}
 

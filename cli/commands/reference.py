@@ -226,7 +226,7 @@ def _progress(total: int) -> Iterator[Callable[[ProxyScores], None]]:
     def sentence(count: int) -> str:
         return f"{count} of {total} scored"
 
-    def update(count: int) -> dict[str, Any]:
+    def update(count: int) -> dict[str, object]:
         return {"description": "scoring", "completed": count}
 
     with shown(diagnostics(), total, sentence, update) as tell:

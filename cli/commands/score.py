@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -33,6 +33,7 @@ from aznas_onnx.results import ProxyScores, Status
 if TYPE_CHECKING:
     from aznas_onnx.cli.render.score import ScoreReport
     from aznas_onnx.references import Placement, ReferenceSet
+    from aznas_onnx.scoring import ScoreSettings
 
 __all__ = ["score"]
 
@@ -77,7 +78,7 @@ def score(
     time_limit: float | None,
     aggregation: str,
     reference: str | None,
-    **settings: Any,
+    **options: Any,
 ) -> int:
     """Score networks without training them, and rank them where there are several.
 
@@ -97,13 +98,23 @@ def score(
     """
     from aznas_onnx.cli.console import diagnostics, results
     from aznas_onnx.cli.render.score import render_profile, render_scores
+    from aznas_onnx.limits import within
     from aznas_onnx.proxies import PROXIES
+    from aznas_onnx.references import find_reference
+    from aznas_onnx.references.build import check_comparable
+    from aznas_onnx.scoring import ScoreSettings
 
-    settings["input_shapes"] = input_shapes
-    PROXIES.load_all(settings["proxies"] or ())
-    if reference is not None and (aggregation != "log-rank" or PROXIES.weights(settings["proxies"] or ())):
+    options["input_shapes"] = input_shapes
+    PROXIES.load_all(options["proxies"] or ())
+    if reference is not None and (aggregation != "log-rank" or PROXIES.weights(options["proxies"] or ())):
         raise click.UsageError("a --reference ranks by log-rank (Eq. 12), each proxy once; leave it out, or the rest")
-    reference_set = None if reference is None else _scored_alike(ctx, reference, models, settings, time_limit)
+    reference_set = None if reference is None else find_reference(reference)
+    if reference_set is not None:
+        own = _settings_of(reference_set)
+        options |= {key: own[key] for key in own if ctx.get_parameter_source(key) is ParameterSource.DEFAULT}
+    settings = ScoreSettings.of(**options)
+    if reference_set is not None:
+        check_comparable(reference_set, models, settings, within(time_limit))
     scored: list[ProxyScores] = []
     interrupted = False
     try:
@@ -127,7 +138,7 @@ def score(
 
 def _score_all(
     models: Sequence[str],
-    settings: Mapping[str, Any],
+    settings: ScoreSettings,
     scored: list[ProxyScores],
     *,
     profile: bool,
@@ -152,48 +163,35 @@ def _score_all(
                 progress.update(task, description=f"scoring {printable(models[len(scored)])}", completed=len(scored))
 
         advance()
-        score_many(models, **settings, limits=within(time_limit), profile=profile, on_result=advance)
+        score_many(models, settings=settings, limits=within(time_limit), profile=profile, on_result=advance)
 
 
-def _scored_alike(
-    ctx: click.Context, name: str, models: Sequence[str], settings: dict[str, Any], time_limit: float | None
-) -> ReferenceSet:
-    """Return a reference set; fill in the settings that it was scored with, and refuse those that are others."""
-    from aznas_onnx.limits import within
-    from aznas_onnx.references import find_reference
-    from aznas_onnx.references.build import check_comparable
+def _settings_of(reference_set: ReferenceSet) -> dict[str, object]:
+    """Return what the options are by default beside a reference set: what its networks were scored with.
 
-    reference_set = find_reference(name)
-    own = reference_set.settings.as_scoring()
-    settings |= {key: own[key] for key in own if ctx.get_parameter_source(key) is ParameterSource.DEFAULT}
-    if ctx.get_parameter_source("proxies") is ParameterSource.DEFAULT:
-        settings["proxies"] = _proxies_for(reference_set)
-    check_comparable(reference_set, models, limits=within(time_limit), **settings)
-    return reference_set
-
-
-def _proxies_for(reference_set: ReferenceSet) -> tuple[str, ...] | None:
-    """Return the proxies to score by where none were asked for: None, the usual ones, if they are all that it takes."""
+    Its seeds are not: they make the scores no other, but less noisy.
+    """
     from aznas_onnx.proxies import AZ
 
-    usual = {proxy.name for proxy in AZ}
-    return None if usual.issuperset(reference_set.proxies) else reference_set.proxies
+    own = reference_set.options()
+    others = {} if {proxy.name for proxy in AZ} >= {*reference_set.proxies} else {"proxies": reference_set.proxies}
+    return {key: value for key, value in own.items() if key not in ("seeds", "proxies")} | others
 
 
 def _rank(
-    scored: Sequence[ProxyScores], settings: Mapping[str, Any], aggregation: str, reference_set: ReferenceSet | None
+    scored: Sequence[ProxyScores], settings: ScoreSettings, aggregation: str, reference_set: ReferenceSet | None
 ) -> ScoreReport:
     from aznas_onnx.cli.render.score import ScoreReport
-    from aznas_onnx.proxies import PROXIES
-    from aznas_onnx.ranking import rank
+    from aznas_onnx.ranking import Ensemble, rank
     from aznas_onnx.references import rank_in
-    from aznas_onnx.scoring import ScoreSettings, resolve_device
+    from aznas_onnx.scoring import resolve_device
 
-    described = ScoreSettings.of(**settings).loaded().as_json() | {"device": str(resolve_device(settings["device"]))}
-    ensemble = {"aggregation": aggregation, "weights": PROXIES.weights(settings["proxies"] or ())}
+    loaded = settings.loaded()
+    described = loaded.as_json() | {"device": str(resolve_device(settings.device))}
+    ensemble = Ensemble.of(settings.proxies, aggregation)
     places: tuple[Placement | None, ...] = ()
     if reference_set is None:
-        ranking = rank(scored, proxies=settings["proxies"], aggregation=aggregation)
+        ranking = rank(scored, proxies=settings.proxies, aggregation=aggregation)
     else:
         ranking, places = rank_in(scored, reference_set)
     return ScoreReport(
@@ -201,8 +199,8 @@ def _rank(
         ranking=ranking,
         reference="" if reference_set is None else reference_set.name,
         places=places,
-        proxies=tuple(described["proxies"]),
-        settings=described | ensemble,
+        proxies=loaded.proxies,
+        settings=described | ensemble.as_json(),
     )
 
 

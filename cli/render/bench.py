@@ -62,7 +62,7 @@ def render_bench(report: BenchReport, output_format: OutputFormat, console: Cons
             console.out(printable(line), highlight=False)  # whole: a terminal wraps it
 
 
-def bench_document(report: BenchReport) -> dict[str, Any]:
+def bench_document(report: BenchReport) -> dict[str, object]:
     """Return an evaluation as plain values, in the layout ``aznas.bench/1``."""
     found = report.evaluation
     return {
@@ -102,7 +102,7 @@ def predictor_name(one: Agreement) -> str:
     return one.proxies[0] if len(one.proxies) == 1 else " + ".join(_SHORT.get(name, name) for name in one.proxies)
 
 
-def _agreement_document(one: Agreement) -> dict[str, Any]:
+def _agreement_document(one: Agreement) -> dict[str, object]:
     return {
         "proxies": list(one.proxies),
         "aggregation": None if one.aggregation is None else one.aggregation.value,

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 from xml.etree import ElementTree
 
 import click
@@ -85,7 +85,7 @@ def junit_document(result: GateResult) -> str:
     return _junit(result.candidate, cases, result.elapsed_s)
 
 
-def code_quality_document(result: GateResult) -> list[dict[str, Any]]:
+def code_quality_document(result: GateResult) -> list[dict[str, object]]:
     """Return what did not pass as issues of GitLab's code quality report; an empty list where all did."""
     severities = {Decision.REJECT: "blocker", Decision.INCONCLUSIVE: "minor"}
     return [
@@ -118,7 +118,7 @@ def _junit(candidate: str, cases: list[tuple[str, ElementTree.Element | None]], 
     return f"<?xml version='1.0' encoding='utf-8'?>\n{ElementTree.tostring(root, encoding='unicode')}\n"
 
 
-def _issue(candidate: str, key: str, reason: str, severity: str) -> dict[str, Any]:
+def _issue(candidate: str, key: str, reason: str, severity: str) -> dict[str, object]:
     return {
         "description": printable(shortened(reason)),
         "check_name": f"aznas gate: {key.partition(':')[0]}",

@@ -50,7 +50,7 @@ def headline(result: GateResult) -> str:
     return f"{name} is undecided {meaning}: {result.reasons[0]}"
 
 
-def gate_document(result: GateResult) -> dict[str, Any]:
+def gate_document(result: GateResult) -> dict[str, object]:
     """Return a result as plain values, in the layout ``aznas.gate/1``."""
     return {
         "schema": "aznas.gate/1",
@@ -80,7 +80,7 @@ def gate_document(result: GateResult) -> dict[str, Any]:
     }
 
 
-def failure_document(candidate: str, reason: str) -> dict[str, Any]:
+def failure_document(candidate: str, reason: str) -> dict[str, object]:
     """Return what scripts get where there is no decision: the same layout, with status failed and verdict null."""
     return {
         "schema": "aznas.gate/1",
@@ -125,7 +125,7 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, (tuple, list)) else value
 
 
-def _model_document(model: Compared) -> dict[str, Any]:
+def _model_document(model: Compared) -> dict[str, object]:
     return {
         "model": model.model,
         "macs": model.macs,

@@ -59,7 +59,7 @@ def inspection_document(
     show_nodes: bool = False,
     verification: Verification | None = None,
     latency: Latency | None = None,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return the inspection as plain values, in the layout ``aznas.inspect/1``. Counts are for one sample."""
     document: dict[str, Any] = {
         "schema": "aznas.inspect/1",

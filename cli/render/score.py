@@ -77,7 +77,7 @@ def render_scores(report: ScoreReport, output_format: OutputFormat, console: Con
 # --- JSON and CSV: exact values, in the order given -------------------------------------------------------------
 
 
-def score_document(report: ScoreReport) -> dict[str, Any]:
+def score_document(report: ScoreReport) -> dict[str, object]:
     """Return the report as plain values, in the layout ``aznas.score/1``."""
     return {
         "schema": "aznas.score/1",
@@ -110,7 +110,7 @@ def _model_fields(report: ScoreReport, index: int) -> dict[str, Any]:
     }
 
 
-def _place_fields(place: Placement | None) -> dict[str, Any]:
+def _place_fields(place: Placement | None) -> dict[str, object]:
     percentiles = {} if place is None else {name: round(value, 2) for name, value in place.percentiles.items()}
     return {"percentile": None if place is None else round(place.percentile, 2), "percentiles": percentiles}
 

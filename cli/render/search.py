@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aznas_onnx.cli.options import OutputFormat
 from aznas_onnx.cli.render.tables import Column, print_table, proxies_with_room, proxy_title, write_csv, write_markdown
@@ -55,7 +55,7 @@ def render_study(
             console.out(line, highlight=False)  # whole, to be copied
 
 
-def study_document(study: Study, best: Sequence[Candidate], *, interrupted: bool = False) -> dict[str, Any]:
+def study_document(study: Study, best: Sequence[Candidate], *, interrupted: bool = False) -> dict[str, object]:
     """Return a study and its best candidates as plain values, in the layout ``aznas.search/1``."""
     return {
         "schema": "aznas.search/1",
@@ -70,7 +70,7 @@ def study_document(study: Study, best: Sequence[Candidate], *, interrupted: bool
     }
 
 
-def candidate_fields(one: Candidate) -> dict[str, Any]:
+def candidate_fields(one: Candidate) -> dict[str, object]:
     """Return a candidate as plain values; `macs` are always those of the graph."""
     trial = one.trial
     # A proxy of the name of a count gives way to it: the layers of the space are what a budget limits.
@@ -94,7 +94,7 @@ def candidate_fields(one: Candidate) -> dict[str, Any]:
     }
 
 
-def _again_fields(study: Study, one: Candidate) -> dict[str, Any]:
+def _again_fields(study: Study, one: Candidate) -> dict[str, object]:
     """Return what was measured again at the end of the search; nothing where the budget has no latency."""
     budget = study.settings.budget
     if budget.latency_ms is None:

@@ -8,6 +8,7 @@ import pytest
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.evaluation import Bootstrap, Scored, bench, prepare_run, read_scores
 from aznas_onnx.evaluation.score_archs import score_archs
+from aznas_onnx.scoring import ScoreSettings
 from aznas_onnx.searching.workers import ProcessExecutor
 from tests.evaluation.samples import BuiltDigits, SumScorer, truth_of
 from tests.searching.fakes import FakeScorer
@@ -85,13 +86,15 @@ def test_other_settings_are_refused_before_anything_is_scored(tmp_path: Path) ->
 
 def test_settings_of_scoring_are_filled_in_and_checked(tmp_path: Path) -> None:
     truth = truth_of(tmp_path, {CELL: 1.0})
-    run = prepare_run("nb201", truth, scoring={"batch_size": 8, "device": "cpu"}, space_options={"resolution": 16})
+    run = prepare_run(
+        "nb201", truth, settings=ScoreSettings(batch_size=8, device="cpu"), space_options={"resolution": 16}
+    )
     assert run.settings["scoring"]["batch_size"] == 8
     assert run.settings["scoring"]["seeds"] == 1
     assert run.settings["scoring"]["resolution"] == 16
     assert run.settings["space"]["options"] == {"resolution": 16, "num_classes": 10}
     with pytest.raises(SettingsError):
-        prepare_run("nb201", truth, scoring={"batch_size": 0})
+        prepare_run("nb201", truth, settings=ScoreSettings(batch_size=0))
     with pytest.raises(SettingsError, match="options go with the name of a space"):
         prepare_run(SPACE, truth, space_options={"resolution": 16}, scorer=SumScorer())
 

@@ -13,12 +13,13 @@ from aznas_onnx.evaluation.sample_archs import choose_archs
 from aznas_onnx.evaluation.scorefile import Scores
 from aznas_onnx.evaluation.truth import Truth
 from aznas_onnx.proxies import PROXIES, USER_PROXIES
+from aznas_onnx.scoring import METHOD_VERSION, other_method
 
 __all__ = ["bench_command", "run_label"]
 
 _NAMES = {"seed": "score-seed"}  # where an option is not called as the setting
 _USUAL = {"seed": 0, "seeds": 1}
-_UNSAID = ("resolution", "proxies", "input_shapes", "blocks", USER_PROXIES)
+_UNSAID = ("resolution", "proxies", "input_shapes", "blocks", "method", USER_PROXIES)
 
 
 def bench_command(scores: Scores, *, truth: Path, measured: Truth, path: Path, archs: Collection[str]) -> str:
@@ -36,15 +37,19 @@ def bench_command(scores: Scores, *, truth: Path, measured: Truth, path: Path, a
     archs
         The measured architectures that it holds.
     """
-    selection = {"seed": int(scores.selection.get("seed", 0)), "unique": bool(scores.selection.get("unique"))}
+    seed, unique = int(scores.selection.get("seed", 0)), bool(scores.selection.get("unique"))
     words = ["aznas", "bench", _space(scores), "--truth", truth.name]
     if len(archs) < len(measured.archs):
-        words += ["--sample", str(len(archs)), "--seed", str(selection["seed"])]
-    if selection["unique"]:
+        words += ["--sample", str(len(archs)), "--seed", str(seed)]
+    if unique:
         words.append("--unique")
     words += [*_scoring_words(scores.settings["scoring"]), *_space_words(scores), "-o", path.name]
     command = shlex.join(words)
-    return command if _draws(scores, measured, selection, archs) else f"{command}  # the file holds other architectures"
+    if scores.method != METHOD_VERSION:
+        return f"{command}  # the file's scores are {other_method(scores.method)}"
+    if not _selects(scores, measured, seed, unique, archs):
+        return f"{command}  # the file holds other architectures"
+    return command
 
 
 def run_label(scores: Scores) -> str:
@@ -57,6 +62,8 @@ def run_label(scores: Scores) -> str:
         parts.append(f"{scoring['seeds']} seeds")
     if scores.selection.get("unique"):
         parts.append("unique cells")
+    if scores.method != METHOD_VERSION:
+        parts.append(f"scoring method {scores.method}")
     return ", ".join(parts) or "scores"
 
 
@@ -66,12 +73,12 @@ def _space(scores: Scores) -> str:
     return f"./{Path(reference).name}" if reference.endswith(".py") else reference
 
 
-def _draws(scores: Scores, measured: Truth, selection: Mapping[str, Any], archs: Collection[str]) -> bool:
-    """Whether a selection gives these architectures; True where that cannot be found out."""
+def _selects(scores: Scores, measured: Truth, seed: int, unique: bool, archs: Collection[str]) -> bool:
+    """Whether seed and uniqueness select these architectures; True where that cannot be found out."""
     space = scores.settings["space"]
     try:
         made = spaces.get(space["reference"] or space["name"], **space["options"])
-        return set(choose_archs(measured.archs, made, sample=len(archs), **selection)) == set(archs)
+        return set(choose_archs(measured.archs, made, sample=len(archs), seed=seed, unique=unique)) == set(archs)
     except AznasError:  # a space in a file that is not here
         return True
 
@@ -88,7 +95,7 @@ def _scoring_words(scoring: Mapping[str, Any]) -> Iterator[str]:
         yield from ("--proxies", ",".join(_proxy(name, own.get(name, {})) for name in scoring["proxies"]))
 
 
-def _proxy(name: str, own: Mapping[str, Any]) -> str:
+def _proxy(name: str, own: Mapping[str, object]) -> str:
     """Return what loads a proxy: its file without its folders, where it has one."""
     reference = own.get("reference")
     if reference is None:

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from aznas_onnx.documents import finite, flag, parse_json, table, text, whole
 from aznas_onnx.latency import Latency
 from aznas_onnx.results import ProxyValue, Status
+from aznas_onnx.scoring import other_method
 from aznas_onnx.searching.budget import Cost
 from aznas_onnx.searching.settings import StudySettings
 from aznas_onnx.searching.store.database import (
@@ -328,6 +329,11 @@ def _writer(path: Path | None, host: Any, process: Any, seen: Any) -> Heartbeat:
 def _check_resumable(path: Path | None, stored: StudySettings, asked: StudySettings, resume: bool) -> None:
     if not resume:
         raise StudyError(f"{path} already holds a study; add --resume to continue it, or name another file")
+    if stored.method != asked.method:
+        raise StudyError(
+            f"{path} cannot be resumed: its scores are {other_method(stored.method)}; search anew into another file, "
+            "or resume it with the release that made it"
+        )
     differences = stored.differences(asked)
     if differences:
         raise StudyError(

@@ -14,6 +14,7 @@ import aznas_onnx.scoring
 from aznas_onnx.cli.main import run
 from aznas_onnx.graph import Limits
 from aznas_onnx.results import ProxyScores, ProxyValue, Status
+from aznas_onnx.scoring import METHOD_VERSION, ScoreSettings
 from tests.cli.samples import scores
 
 Script = Callable[[str], ProxyScores]
@@ -101,18 +102,17 @@ def test_settings_reach_the_library_and_the_document(
     assert scripted[0].pop("limits") == Limits(reading_s=7.0, scoring_s=7.0)
     assert scripted == [
         {
-            "seeds": 3,
-            "seed": 5,
-            "effort": "paper",
-            "batch_size": 8,
-            "device": "cpu",
-            "proxies": ("macs", "trainability"),
-            "input_shapes": {"x": (1, 3, 8, 8)},
-            "values": {},
-            "cut_at": (),
-            "blocks": ("a*", "b"),
-            "keep_graph": True,
-            "as_published": True,
+            "settings": ScoreSettings(
+                seeds=3,
+                seed=5,
+                batch_size=8,
+                device="cpu",
+                proxies=("macs", "trainability"),
+                input_shapes=(("x", (1, 3, 8, 8)),),
+                blocks=("a*", "b"),
+                keep_graph=True,
+                as_published=True,
+            )
         }
     ]
     assert document["settings"] == {
@@ -126,6 +126,7 @@ def test_settings_reach_the_library_and_the_document(
         "blocks": ["a*", "b"],
         "keep_graph": True,
         "as_published": True,
+        "method": METHOD_VERSION,
         "aggregation": "log-rank",
         "weights": {},
     }
