@@ -131,7 +131,9 @@ def test_the_first_network_of_a_shipped_population_still_has_its_score(name: str
 
     found = find_reference(name)
     first, space = found.members[0], get(name.partition("-")[0] if name.startswith("mbv2") else name)
-    fresh = score(space.source(space.parse(first.model)), device="cpu", **found.options())
+    options = found.options()
+    options["device"] = "cpu"
+    fresh = score(space.source(space.parse(first.model)), **options)
     assert fresh.params == first.params
     for proxy, value in first.values.items():
         assert fresh.proxies[proxy].mean == pytest.approx(value, rel=_ROUNDING.get(proxy, 1e-4)), proxy
