@@ -38,10 +38,10 @@ def axis_of(kind: str, size: int) -> Axis:
 
 
 def regroup(axes: Iterable[Axis], shape: Sequence[int]) -> Axes:
-    """Return the axes after a Reshape to `shape`: the same factors in the same order, cut and joined anew.
+    """Return the axes after a Reshape to `shape`: the same factors in the same order, split and joined again.
 
-    Where sizes do not divide, the rest of the axes is unknown. A batch of size 1 goes to an axis of size 1 if one
-    stands at its place, else to the axis before it, or to the first.
+    Where sizes do not divide, the other axes are unknown. A batch of size 1 goes to an axis of size 1 at its place,
+    else to the axis before it, or to the first.
     """
     factors = [factor for axis in axes for factor in axis]
     result: list[Axis] = []

@@ -1,14 +1,14 @@
 """Find the batch axis of a network's inputs by walks over the graph.
 
-Each axis of the samples that may be the batch is tried, the likeliest first: the graph is walked at two sizes of it,
-and repaired where the exporter baked its size in. It is the batch if the second walk succeeds, an output follows it,
-and no node mixes what stands along it (:mod:`aznas_onnx.graph.meaning.sample_mixing`)::
+Each axis of the samples that can be the batch is tried, the likeliest first: the graph is walked at two sizes of it,
+and repaired where it contains the exporter's size. It is the batch if the second walk succeeds, an output follows it,
+and no node mixes values along it (:mod:`aznas_onnx.graph.meaning.sample_mixing`)::
 
-    nn.LSTM, (time, batch, features)      25 x 1 x 16    axis 0: the LSTM runs along it; axis 1: kept apart
+    nn.LSTM, (time, batch, features)      25 x 1 x 16    axis 0: the LSTM runs along it; axis 1: separate
     a graph network, (nodes, features)    20 x 16        axis 0: summed over with the adjacency; axis 1: with a weight
 
-The first axis needs no proof that it is the batch, but others one that it is not. Where every axis is mixed there is
-no batch, and one sample is scored at a time.
+The first axis is the batch unless something shows the opposite. Where every axis is mixed there is no batch, and one
+sample is scored at a time.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ class Reading:
     Attributes
     ----------
     graph
-        With control flow resolved, and running at any batch size unless `fixed_batch` says why not.
+        With control flow resolved, for any batch size unless `fixed_batch` has a reason.
     walks
         Infos at two batch sizes, those of the second walk first (no other axis has the size of the batch there); at the
         file's own alone where the batch is fixed.
     plan
         Shapes of the inputs, and their batch axes.
     fixed_batch
-        Why the graph runs at its own batch size only; empty where it runs at any.
+        The reason why the graph runs at its own batch size only; empty where it runs at any.
     mixing
-        What speaks against the axis that was taken for the batch.
+        The evidence against the chosen batch axis.
     is_walked
-        Whether the second walk came to its end.
+        Whether the second walk was complete.
     changes
-        What was left out of the graph, in words for the user.
+        The removed outputs, in words for the user.
     """
 
     graph: Graph
@@ -65,7 +65,7 @@ class Reading:
 
     @property
     def is_certainly_wrong(self) -> bool:
-        """Whether the axis that was taken for the batch cannot be it."""
+        """Whether the chosen axis cannot be the batch."""
         return self.mixing is not None and self.mixing.is_certain
 
 
@@ -89,7 +89,7 @@ def find_batch(graph: Graph, inputs: InputTable, limits: Limits) -> Reading:
         If a given shape contradicts the file.
     """
     found = _search(graph, inputs, limits)
-    inputs.plan(found.plan.batch_axes)  # refuses what does not fit the file, and sizes that are unknown
+    inputs.plan(found.plan.batch_axes)  # raises if the plan does not fit the file, and for unknown sizes
     return found
 
 
@@ -111,7 +111,7 @@ def _search(graph: Graph, inputs: InputTable, limits: Limits) -> Reading:
         if reading is not None and not reading.fixed_batch and reading.mixing is None:
             return reading
     if refusal is not None:
-        inputs.plan(next(inputs.ways(likeliest)))  # says so, if a size is unknown
+        inputs.plan(next(inputs.ways(likeliest)))  # raises if a size is unknown
         raise refusal
     if first is not None and first.mixing is not None and first.is_certainly_wrong and inputs.batch_size(likeliest) > 1:
         against = first.mixing.text
@@ -129,7 +129,7 @@ def _tried(graph: Graph, inputs: InputTable, axis: int, limits: Limits) -> Readi
 
 
 def _is_accepted(inputs: InputTable, axis: int, first: Reading) -> bool:
-    """Whether the likeliest axis is taken for the batch without a look at the others."""
+    """Whether the likeliest axis is the batch without testing the others."""
     if inputs.is_settled:
         return True
     if first.is_certainly_wrong:
@@ -233,9 +233,9 @@ def _without_batch(graph: Graph, inputs: InputTable, against: str, limits: Limit
 
 
 def grown_axes(probe: TensorInfos, infos: TensorInfos) -> Mapping[str, int]:
-    """Return the axis of each tensor that follows the batch between two walks, where that is one.
+    """Return the axis of each tensor that follows the batch between two walks, where there is exactly one.
 
-    It holds the batch alone, or joined with positions.
+    It has the batch alone, or joined with positions.
     """
     return MappingProxyType(dict(_grown_axes(probe, infos)))
 

@@ -34,19 +34,19 @@ __all__ = ["ChannelAxes", "layout"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelAxes:
-    """What the axes of a graph's activations hold.
+    """Channel and batch axes of a graph's activations.
 
     Attributes
     ----------
     channel_axes
-        For each tensor its channel axis. A tensor is absent where no axis, or more than one, holds channels: inside
-        attention, say, where they are split over heads, or after a Flatten.
+        For each tensor its channel axis. A tensor is absent where no axis or several have channels: inside attention,
+        where they are split over heads, or after a Flatten.
     batch_axes
-        For each tensor the axis that holds the batch, alone or joined with positions. A tensor is absent where that is
-        not known, and where it has none.
+        For each tensor the axis with the batch, alone or joined with positions. A tensor is absent where that is
+        unknown, or where it has no batch.
     per_position
-        Names of the products of two activations that give each position a result of its own (the weighted sum over
-        the experts of a mixture), unlike those of attention, which mix positions.
+        Names of the products of two activations with a separate result for each position (the weighted sum over the
+        experts of a mixture). Those of attention mix positions.
     """
 
     channel_axes: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
@@ -55,12 +55,12 @@ class ChannelAxes:
 
 
 def layout(graph: Graph, infos: TensorInfos, batch_axes: Mapping[str, int]) -> ChannelAxes:
-    """Find out what the axes of a graph's activations hold.
+    """Find the channel and batch axes of a graph's activations.
 
     Parameters
     ----------
     graph, facts
-        A canonical graph, and the shapes and shape operands known about it.
+        A canonical graph and its infos.
     batch_axes
         Of the graph's inputs.
     """
@@ -94,7 +94,7 @@ class _AxisWalk:
         return shape.index(size) if shape.count(size) == 1 else None
 
     def opened(self, shape: Sequence[int], batch: int | None) -> Axes:
-        """Return axes that hold what the first weight to read them will tell, but for the batch."""
+        """Return axes whose meaning the first weight that reads them decides, but for the batch."""
         self._opened += 1
         return tuple(
             axis_of(BATCH if axis == batch else open_kind(100 * self._opened + axis), size)
@@ -131,7 +131,7 @@ class _AxisWalk:
         return [axes for axes in map(self.axes, node.inputs) if axes is not None]
 
     def first(self, node: Node) -> Axes:
-        """Return the axes of the first input that carries data."""
+        """Return the axes of the first input with data."""
         for name in node.inputs:
             if name in self._axes:
                 return self._axes[name]
@@ -146,7 +146,7 @@ class _AxisWalk:
         return type_fingerprint.pop() if len(type_fingerprint) == 1 else UNKNOWN
 
     def answer(self, axis: Axis, kind: str) -> None:
-        """Settle what an axis of the graph's input holds, if that is still open."""
+        """Decide the meaning of an axis of the graph's input, if it is still open."""
         found = self.kind(axis)
         if is_open(found):
             self._answers[found] = kind
@@ -155,12 +155,12 @@ class _AxisWalk:
         return any(self._answers.get(kind, kind) == CHANNEL for axis in axes for kind, _ in axis)
 
     def contracted(self, axes: Axes, at: int) -> str:
-        """Return what a weight makes of the axis that it sums over: channels, or positions that it mixes."""
+        """Return the meaning of the axis that a weight sums over: channels, or positions that it mixes."""
         kind = self.kind(axes[at])
         if kind == POSITION and self.has_channels(axes[:at] + axes[at + 1 :]):
             return POSITION  # the token mixing of an MLP-Mixer
         others = (factor for other, axis in enumerate(axes) if other != at for factor in axis)
-        if not any(other == kind for other, _ in others):  # or a patch of the axis that also tells the patches apart
+        if not any(other == kind for other, _ in others):  # or a patch of the axis that also indexes the patches
             self.answer(axes[at], CHANNEL)
         return CHANNEL
 
@@ -182,10 +182,10 @@ class _AxisWalk:
         return found
 
     def is_per_position(self, node: Node) -> bool:
-        """Whether a node multiplies two activations as matrices over axes that hold channels alone.
+        """Whether a node multiplies two activations as matrices over axes of channels alone.
 
-        Rows, columns and what is summed over are then channels (experts among them), and positions are among the axes
-        that both operands share.
+        Rows, columns and the inner axis are then channels (experts among them), and positions are among the axes that
+        both operands share.
         """
         operands = [self.axes(name) for name in node.inputs[:2]]
         if not node.is_op("MatMul", "Einsum") or len(operands) != 2 or None in operands:
@@ -196,11 +196,11 @@ class _AxisWalk:
         return bool(own) and shared_positions and not any(mixed)
 
     def _holds_positions(self, axis: Axis) -> bool:
-        """Whether an axis may hold positions: axes that are unknown, or that no weight has read, may."""
+        """Whether an axis can have positions: unknown axes, and axes that no weight has read, can."""
         return any(size > 1 and self._answers.get(kind, kind) not in (CHANNEL, BATCH) for kind, size in axis)
 
     def _channel_axis(self, axes: Axes) -> int | None:
-        """Return the one axis that holds channels, None where there is none or several."""
+        """Return the one axis of channels, None where there is none or several."""
         holders = [
             index
             for index, axis in enumerate(axes)
@@ -255,7 +255,7 @@ def _size(axis: Axis) -> int:
 
 
 def _inherit(walk: _AxisWalk, node: Node, shape: Sequence[int], index: int) -> Axes:
-    """Elementwise operators, aligned from the right; any other operator keeps the axes that keep their rank."""
+    """Elementwise operators, aligned from the right; other operators preserve axes of unchanged rank."""
     inputs = walk.activations(node)
     if len(inputs) == 1:
         axes = inputs[0]
@@ -298,7 +298,7 @@ def _convolution(walk: _AxisWalk, node: Node, shape: Sequence[int], index: int) 
 
 
 def _channels_first(walk: _AxisWalk, node: Node, shape: Sequence[int], index: int) -> Axes:
-    """Operators that know axis 1 as channels but take each by itself: pooling, normalisation, resizing."""
+    """Operators with channels on axis 1 that process each separately: pooling, normalisation, resizing."""
     axes = walk.first(node)
     if len(axes) != len(shape) or len(axes) < 2:
         return _unknown(shape)
@@ -323,7 +323,7 @@ def _matrix_product(walk: _AxisWalk, node: Node, shape: Sequence[int], index: in
     if right is None and left:
         if len(walk.shape(node.input(1))) == 1:
             return left[:-1]
-        batched = len(walk.shape(node.input(1))) > 2  # a weight per head: what is summed over are its channels
+        batched = len(walk.shape(node.input(1))) > 2  # a weight per head: the inner axis has its channels
         kind = CHANNEL if batched else walk.contracted(left, len(left) - 1)
         return (*_leading(walk, left[:-1], shape[:-1], CHANNEL), axis_of(kind, shape[-1]))
     if left is None and right and len(right) > 1:
@@ -355,7 +355,7 @@ def _gemm(walk: _AxisWalk, node: Node, shape: Sequence[int], index: int) -> Axes
 
 
 def _expand(walk: _AxisWalk, node: Node, shape: Sequence[int], index: int) -> Axes:
-    """Copies along axes. A constant that is copied for each sample holds what the first weight to read it will tell."""
+    """Copies along axes. The first weight that reads a constant copied for each sample decides its meaning."""
     axes = walk.axes(node.input(0))
     return walk.opened(shape, walk.batch_of(shape)) if axes is None else _leading(walk, axes, shape)
 

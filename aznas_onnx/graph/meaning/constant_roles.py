@@ -1,16 +1,15 @@
 """The role of each float constant: weight, bias, normalisation vector, position table, or fixed.
 
-Counting parameters and drawing random weights both build on this one answer, which three questions give, in this order:
+Counting parameters and initialising weights both use the role. Three questions decide it, in this order:
 
 1. *How is it used?* A ``nn.Linear`` weight arrives as the constant operand of a MatMul, a class token as one of the
-   operands of a Concat. The use says what the constant would be if it was trained.
-2. *Where does it come from?* A file may say that a constant is a parameter, or that it is none
+   operands of a Concat. The use gives the parameter that the constant can be.
+2. *Where does it come from?* Some files list which constants are parameters
    (:mod:`~aznas_onnx.graph.constants.provenance`).
-3. *What numbers does it hold?* Numbers that follow a formula were computed, not trained
-   (`content`). This decides only where a use is open to both: a bias of a convolution is a bias
-   whatever it holds.
+3. *Which numbers does it have?* Numbers that follow a formula were computed, not trained (`content`). This decides only
+   where the use leaves it open: a bias of a convolution is a bias with any numbers.
 
-docs/counting.md has the table of what counts. Where the file cannot tell, :func:`role_doubts` says so.
+docs/counting.md has the table. Where the file does not decide, :func:`role_doubts` returns a warning.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ __all__ = ["MOVES_DATA", "ConstantRole", "Use", "is_vector", "role_doubts", "rol
 
 
 class ConstantRole(str, enum.Enum):
-    """What a float constant is to the operator that reads it."""
+    """The role of a float constant in the operator that reads it."""
 
     CONV_WEIGHT = "convolution weight"
     LINEAR_WEIGHT = "linear weight"
@@ -110,7 +109,7 @@ MOVES_DATA = frozenset(
 _ELEMENTWISE = ("Add", "Sub", "Mul", "Div", "Pow")
 _PRODUCTS = ("Conv", "ConvTranspose", "MatMul", "Gemm", "Einsum")
 _ON_SCORES = frozenset((*_ELEMENTWISE, "Where", "Max", "Min", "Clip", *MOVES_DATA))  # between a mask and its Softmax
-_FAR, _WIDE = 6, 64  # nodes that are followed from a constant to the operator that tells its use
+_FAR, _WIDE = 6, 64  # limit on nodes between a constant and the operator that decides its use
 _MASKS = "constants of one value ({} of them) are added to attention scores for all heads alike, and taken for masks"
 _IDLE = (
     "scales and shifts of InstanceNormalization ({} of them) are ones and zeros, and taken for what the exporter "
@@ -119,7 +118,7 @@ _IDLE = (
 _STATISTICS = (ConstantRole.NORM_MEAN, ConstantRole.NORM_VARIANCE)
 _STATISTIC_FOR = {ConstantRole.SCALE: ConstantRole.NORM_VARIANCE, ConstantRole.BIAS: ConstantRole.NORM_MEAN}
 _AFFINE = (ConstantRole.NORM_SCALE, ConstantRole.NORM_SHIFT)
-# Tables that keep their formula although the file calls them parameters: an optimiser was told to leave them.
+# Tables that follow a formula although the file lists them as parameters: they are not optimised.
 _FROZEN = (ConstantRole.POSITION, ConstantRole.EMBEDDING, ConstantRole.CONV_WEIGHT)
 
 
@@ -150,7 +149,7 @@ def uses(graph: Graph, infos: TensorInfos) -> tuple[Use, ...]:
 
 
 def role_doubts(graph: Graph, infos: TensorInfos) -> tuple[str, ...]:
-    """Return what the file does not tell of its constants, and how it was taken, a sentence each."""
+    """Return a warning for each group of constants whose role the file does not decide."""
     return _judged(graph).doubts
 
 
@@ -224,7 +223,7 @@ class _Analysis:
     # How it is used
 
     def _by_use(self, node: Node, index: int, constant: Constant, depth: int) -> ConstantRole:
-        if node.unknown:  # whatever it does with them
+        if node.unknown:  # for any operator
             return ConstantRole.BIAS if is_vector(constant) else ConstantRole.LINEAR_WEIGHT
         if node.domain:
             return ConstantRole.FIXED
@@ -278,7 +277,7 @@ class _Analysis:
         return ConstantRole.DECAY if self._leads_to("Exp", node, MOVES_DATA) else ConstantRole.SCALE
 
     def _leads_to(self, operator: str, node: Node, by: frozenset[str]) -> bool:
-        """Whether what a node makes comes to an operator by way of a few others."""
+        """Whether the output of a node reaches an operator through a few others."""
         pending = [node]
         for _ in range(_FAR):
             outputs = [output for each in pending for output in each.outputs if output]
@@ -331,7 +330,7 @@ class _Analysis:
     # What it holds
 
     def _is_first_state(self, name: str, constant: Constant, role: ConstantRole) -> bool:
-        """Whether a constant is what a recurrent network begins with.
+        """Whether a constant is the initial state of a recurrent network.
 
         It is a row of zeros that a layer multiplies, or a factor in a file that lists the parameters without it.
         """
@@ -355,13 +354,13 @@ class _Analysis:
         return self._follows_a_formula(constant, repeats=role is not ConstantRole.CONV_WEIGHT)
 
     def _follows_a_formula(self, constant: Constant, *, repeats: bool = True) -> bool:
-        """Whether all that a constant was made from does; quantised numbers are few and repeat, whatever they were."""
+        """Whether all sources of a constant do; quantised numbers always repeat."""
         roots = [self._graph.constants[name] for name in constant.sources if name in self._graph.constants]
         type_fingerprint = {content_of(root, repeats=repeats) for root in roots or [constant] if root.elements > 1}
         return Content.FORMULA in type_fingerprint and type_fingerprint <= {Content.FORMULA, Content.UNIFORM}
 
     def _is_open(self, node: Node, index: int, constant: Constant, role: ConstantRole) -> bool:
-        """Whether what a node reads may as well be a table that was computed."""
+        """Whether an operand of a node can also be a computed table."""
         if role is ConstantRole.CONV_WEIGHT:
             return constant.shape[1] == 1 or (constant.shape[0] == 1 and len(constant.shape) > 2)
         if role is ConstantRole.BIAS:
@@ -391,7 +390,7 @@ class _Analysis:
         if constant.storage is Storage.NOWHERE:
             return True
         if constant.storage is None and node.inputs[index] in constant.sources:
-            return False  # a parameter that was put back
+            return False  # a restored parameter
         if source in (Source.TRAINED, Source.KEPT) or not _is_neutral(node, index, read(constant)):
             return False
         if self._provenance.explains_all or self._provenance.has_trained_normalisation:
@@ -403,7 +402,7 @@ class _Analysis:
 
 
 def _is_measured(constant: Constant) -> bool:
-    """Whether a vector holds statistics of data or of features: they follow no formula, and must not decide a score."""
+    """Whether a vector has statistics of data or of features: they follow no formula and must not affect a score."""
     return is_vector(constant) and content_of(constant) is Content.FREE
 
 
@@ -428,7 +427,7 @@ def _sums_over_none(node: Node) -> bool:
 
 
 def _raw_tensors(graph: Graph) -> frozenset[str]:
-    """Return the tensors that are the graph's input still, but for elementwise arithmetic with constants."""
+    """Return the tensors that are the graph's input up to elementwise arithmetic with constants."""
     raw = {value.name for value in graph.inputs}
     for node in graph.nodes:
         keeps = node.is_op("Add", "Sub", "Mul", "Div") or (not node.domain and node.op_type in MOVES_DATA)

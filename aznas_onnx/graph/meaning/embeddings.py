@@ -23,10 +23,10 @@ _KINDS = 16  # rows of a table of types, languages and the like
 
 
 def replace_lookups(graph: Graph) -> tuple[Graph, tuple[str, ...]]:
-    """Return a graph with inputs for what it looks up by token ids, and what was changed, in words.
+    """Return a graph with float inputs in place of its look-ups by token ids, and the changes in words.
 
-    Look-ups in small tables stay: what they tell apart are kinds of tokens, of which all are of one. But a graph
-    without inputs of floats has its largest table replaced in any case.
+    Look-ups in small tables stay: they are of token types, and all tokens have one type. In a graph without float
+    inputs the largest table is always replaced.
     """
     found = list(_look_ups(graph))
     kept = [entry for entry in found if entry[2].shape[0] > _KINDS]
@@ -45,7 +45,7 @@ def replace_lookups(graph: Graph) -> tuple[Graph, tuple[str, ...]]:
 
 
 def _look_ups(graph: Graph) -> Iterator[tuple[str, GraphInput, Constant]]:
-    """Yield what is looked up in tables by inputs, cast or not: the tensor, the input in its place, and the table."""
+    """Yield the look-ups in tables by inputs, cast or not: the tensor, the new input, and the table."""
     ids = {
         value.name: value
         for value in graph.inputs
@@ -59,7 +59,7 @@ def _look_ups(graph: Graph) -> Iterator[tuple[str, GraphInput, Constant]]:
             if node.inputs[0] in tables:
                 tables[node.outputs[0]] = tables[node.inputs[0]]
         elif node.is_op("Reshape") and node.inputs[0] in ids and _keeps_shape(node, ids[node.inputs[0]], graph):
-            ids[node.outputs[0]] = ids[node.inputs[0]]  # GPT-2 makes sure that there is one axis beside the batch
+            ids[node.outputs[0]] = ids[node.inputs[0]]  # GPT-2 reshapes ids to one axis beside the batch
         elif node.is_op(*_ELEMENT_BY_ELEMENT) and not ids.keys().isdisjoint(node.inputs):
             of_one = {ids[name].name for name in node.inputs if name in ids}
             if len(of_one) == 1 and all(name in ids or _is_scalar(name, graph) for name in node.inputs):
@@ -85,7 +85,7 @@ def _is_scalar(name: str, graph: Graph) -> bool:
 
 
 def _is_only_looked_up(name: str, graph: Graph) -> bool:
-    """Whether an input of floats is ids all the same, as Keras reads them: cast to integers, and looked up."""
+    """Whether a float input has ids, as in Keras: cast to integers and looked up."""
     waiting, seen, found = [name], {name}, False
     while waiting:
         one = waiting.pop()
@@ -103,7 +103,7 @@ def _is_only_looked_up(name: str, graph: Graph) -> bool:
 
 
 def _keeps_shape(reshape: Node, ids: GraphInput, graph: Graph) -> bool:
-    """Whether a Reshape of ids makes what they are already, as far as its target is written out."""
+    """Whether a Reshape of ids has no effect, as far as its target is constant."""
     target = graph.constants.get(reshape.inputs[1])
     shape = ids.shape or ()
     if target is None:

@@ -17,19 +17,19 @@ _PARTS = tuple("Cast Concat Flatten Gather Identity Reshape Slice Split Squeeze 
 
 
 def float_outputs(graph: Graph, infos: TensorInfos) -> tuple[Graph, tuple[str, ...]]:
-    """Leave out outputs that are no floats: labels, indices, maps. What they are made of takes their place.
+    """Replace outputs that are not floats (labels, indices, maps) by the floats that they are computed from.
 
     ::
 
         logits --> Softmax --> probabilities        an output
-             \\-> ArgMax --> Gather --> label        left out: `logits` is part of what `probabilities` needs
+             \\-> ArgMax --> Gather --> label        left out: `probabilities` needs `logits` already
 
     Returns
     -------
     graph
-        The given one where every output is made of floats, or none of them is made of floats computed here.
+        The given one where every output is computed from floats, or none is.
     changes
-        What was left out, in words for the user.
+        The removed outputs, in words for the user.
     """
     labels = _labels(graph, infos)
     others = [name for name in graph.outputs if name in labels]
@@ -49,7 +49,7 @@ def float_outputs(graph: Graph, infos: TensorInfos) -> tuple[Graph, tuple[str, .
 
 
 def _labels(graph: Graph, infos: TensorInfos) -> set[str]:
-    """Return the tensors that are no floats, or such that were cast to floats."""
+    """Return the tensors that are not floats, or that were cast to floats."""
     found = {name for name, info in infos.items() if info.dtype.kind != "f"}
     for node in graph.nodes:
         if node.is_op("Cast", "Identity") and node.inputs[0] in found:
@@ -58,18 +58,18 @@ def _labels(graph: Graph, infos: TensorInfos) -> set[str]:
 
 
 def gaps(graph: Graph, infos: TensorInfos, primary: str, own: Collection[str]) -> tuple[str, ...]:
-    """Say what of a graph cannot be computed with as it stands, and which option would help; a sentence for each kind.
+    """Return why a graph cannot run, and the option that helps; one sentence per kind of node.
 
-    These are nodes of which nothing is known, and those whose results have a size that data decides.
+    These are unknown nodes, and nodes with results of data-dependent size.
 
     Parameters
     ----------
     graph, facts
-        As it was walked.
+        Of a walk.
     primary
-        The input that carries the samples.
+        The input with the samples.
     own
-        The tensors that the file itself names.
+        The tensors that the file names.
     """
     unknown = _unknown_nodes(graph, infos)
     first = {node.operator: node for node in reversed(unknown)}
@@ -121,11 +121,11 @@ def _remedy(
         return is_fit(name) and not graph.producers[name].is_op(*_PARTS)
 
     found = _frontier(graph, graph.outputs, is_fit)
-    if len(found) > _MOST_NAMED:  # what takes the boxes of each class apart, say
+    if len(found) > _MOST_NAMED:  # such as the split of the boxes by class
         found = _frontier(graph, graph.outputs, is_whole)
     others = frozenset(found)
     ends = _last([name for name in found if not _is_trifle(graph, name, others)], graph)
-    without = "" if ";" in node.unknown else "; export the model without it"  # or it says what to do already
+    without = "" if ";" in node.unknown else "; export the model without it"  # or it names the remedy already
     before = live_nodes(graph.nodes, ends)
     if not any(_has_weights(graph, one) for one in before) or len(ends) > _MOST_NAMED:
         return without
@@ -187,7 +187,7 @@ def _last(ends: Sequence[str], graph: Graph) -> tuple[str, ...]:
 
 
 def _computed(graph: Graph) -> set[str]:
-    """Return the tensors that nodes compute from what an input of floats holds, and not from its shape."""
+    """Return the tensors that nodes compute from the values of a float input, not from its shape."""
     reached = {value.name for value in graph.inputs if value.dtype.kind == "f"}
     made: set[str] = set()
     for node in graph.nodes:

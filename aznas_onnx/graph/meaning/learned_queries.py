@@ -1,10 +1,10 @@
 """Copy learned queries and initial states for each sample, as exporters with an open batch do.
 
-A constant that asks the samples in attention (DETR, Perceiver, Q-Former) is a parameter of shape 1 x queries x width.
-Exported with an open batch it is copied for each sample by an Expand; exported at batch 1 it is not, and what is
-computed on it alone would be folded: its projections would be no layers any more, and their multiply-adds would be
-lost. The same holds for the first state of a recurrent layer that is written out step by step, whose product with the
-recurrent weight is a layer like those of the other steps. Written in one way, both are one network:
+A learned query in attention (DETR, Perceiver, Q-Former) is a parameter of shape 1 x queries x width. Exported with an
+open batch it is copied for each sample by an Expand. Exported at batch 1 it is not, and computations on it alone would
+be folded: its projections would not be layers, and their MACs would not count. The same holds for the first state of an
+unrolled recurrent layer, whose product with the recurrent weight is a layer as in the other steps. In one form, both
+are one network:
 
     q (1 x 16 x 32)                        ->  Expand -> (N x 16 x 32)
     q @ Wq, a constant, @ keys (N x 32 x 50)   q @ Wq, N x 16 x 32,     @ keys
@@ -44,9 +44,9 @@ def with_queries_for_each_sample(graph: Graph, found: Reading, read: Callable[[G
     Parameters
     ----------
     graph
-        As it was read.
+        The graph before the walks.
     found
-        The same with its batch found.
+        The graph with its batch found.
     read
         Finds the batch of a graph.
 
@@ -79,7 +79,7 @@ def with_queries_for_each_sample(graph: Graph, found: Reading, read: Callable[[G
 
 
 def _queries(graph: Graph, infos: TensorInfos) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Yield the tensors that begin constants which ask the samples, with their shapes."""
+    """Yield the learned queries that attend to the samples, with their shapes."""
     made = _constant_nodes(graph)
     for node in graph.nodes:
         fixed = [name for name in node.inputs if name in made]
@@ -118,7 +118,7 @@ def _repeats(graph: Graph, name: str, shape: tuple[int, ...], axis: int, batch: 
 
 
 def _constant_nodes(graph: Graph) -> Mapping[str, Node]:
-    """Return the nodes that read constants alone, by what they make."""
+    """Return the nodes that read constants alone, by their outputs."""
     made: dict[str, Node] = {}
     for node in graph.nodes:
         names = [name for name in node.inputs if name]
@@ -128,7 +128,7 @@ def _constant_nodes(graph: Graph) -> Mapping[str, Node]:
 
 
 class _Cone:
-    """What a constant is computed from."""
+    """The constants that a constant is computed from."""
 
     def __init__(self, graph: Graph, made: Mapping[str, Node], infos: TensorInfos) -> None:
         self._graph = graph
@@ -181,7 +181,7 @@ class _Cone:
         return constant is not None and constant.is_float and constant.elements > 1
 
     def _operands(self, node: Node) -> list[str]:
-        """Return the operands of a node that carry what it works on, as its weights do not."""
+        """Return the operands of a node that are data, not weights."""
         if node.op_type in MOVES_DATA or node.op_type in _FIRST_ONLY:
             return [node.inputs[0]]
         if node.op_type == "Gemm" or (node.op_type == "MatMul" and len(self._shape(node.inputs[1])) == 2):
@@ -198,9 +198,7 @@ def _copied(graph: Graph, queries: Mapping[str, tuple[int, ...]], axis: int, pla
     """Return a graph with an Expand behind each of some tensors, which its readers read."""
     constants = dict(graph.constants)
     primary, batch_axis = plan.primary, plan.batch_axes[plan.primary]
-    is_baked = (
-        not plan.batch_is_free and plan.declared_batch > 1
-    )  # then the graph as it was read may hold a row for each
+    is_baked = not plan.batch_is_free and plan.declared_batch > 1  # then the original graph can have one row for each
 
     def vector(name: str, *values: int) -> str:
         constants[name] = Constant.of(np.array(values, dtype=np.int64))

@@ -1,9 +1,9 @@
 """Restore folded look-ups in position tables, so that the table is initialised and not each look-up.
 
-An attention's bias for every pair of tokens is looked up in a table with a row for every distance, and folding makes
-one large constant of the look-up. Random numbers for each element of that would be a different network: pairs at one
-distance would no longer share their number, and a sum of two tables would have the variance of one. It would also take
-long: AutoFormer's tables have 3,840 elements a layer and purpose, and what is made of them 2.5 million.
+The attention bias of each pair of tokens is looked up in a table with a row per distance, and folding turns the look-up
+into one large constant. Random numbers for each element of that constant would be another network: pairs at one
+distance would not share their number, and a sum of two tables would have the variance of one. It would also be slow:
+AutoFormer's tables have 3,840 elements per layer and purpose, the folded constants 2.5 million.
 
     Gather(table_v, index) + Gather(table_h, index), folded: (197, 197, 64)
     spread_out                                             : two Gathers and an Add again, on two (30, 64) tables
@@ -21,25 +21,25 @@ from aznas_onnx.graph.meaning.constant_roles import MOVES_DATA, ConstantRole, us
 
 __all__ = ["unfold_tables"]
 
-_MOVES = MOVES_DATA | {"Add", "Concat", "Gather", "Where"}  # a causal mask may be in the table
+_MOVES = MOVES_DATA | {"Add", "Concat", "Gather", "Where"}  # a causal mask can be in the table
 _ROLES = (ConstantRole.POSITION, ConstantRole.LINEAR_WEIGHT)  # a table on keys or values is the operand of a product
 _INDEX_ELEMENTS = 2**22
 
 
 def unfold_tables(graph: Graph, infos: TensorInfos) -> tuple[Graph, TensorInfos]:
-    """Put back the nodes that look up positions in tables, each before the first node that reads what they make.
+    """Restore the nodes that look up positions in tables, each before the first node that reads its output.
 
     Parameters
     ----------
     graph
-        Canonical; its constants know the nodes that they were folded from.
+        Canonical; its constants have the nodes that they were folded from.
     infos
         Of that graph.
 
     Returns
     -------
     graph
-        Computes the same. Nodes on constants alone are in it again, so it is for compiling only.
+        Computes the same. It has nodes on constants alone, so it is for compiling only.
     infos
         Of the new graph.
     """
@@ -63,7 +63,7 @@ def unfold_tables(graph: Graph, infos: TensorInfos) -> tuple[Graph, TensorInfos]
 
 
 class _Restored:
-    """Nodes that make constants, by the constant's name, and what they read."""
+    """Nodes that compute constants, by the constant's name, and their operands."""
 
     def __init__(self, graph: Graph) -> None:
         self.made: dict[str, Constant] = {}
@@ -114,7 +114,7 @@ class _Restored:
         return [*(found for part in node.inputs for found in self.taken(part)), node]
 
     def infos(self) -> Mapping[str, TensorInfo]:
-        """Return what is known about the tensors that are new in the graph."""
+        """Return the infos of the new tensors."""
         found = {
             name: TensorInfo(constant.shape, constant.dtype) for name, constant in (self.made | self.leaves).items()
         }

@@ -1,14 +1,14 @@
 """Test whether an operator mixes values along an axis: such an axis is not the batch.
 
-A network treats the samples of a batch one by one. So an axis is not the batch if an operator sums, normalises, runs or
-selects along it. Two walks, in which that axis alone has two sizes, tell where it is in each tensor; what an operator
-does along an axis follows from its definition::
+A network processes the samples of a batch separately. An axis is therefore not the batch if an operator sums,
+normalises, runs or selects along it. Two walks with two sizes of that axis show its place in each tensor; the effect of
+an operator along an axis follows from its definition::
 
     x (20, 2, 32)       20 -> 260: LSTM runs along axis 0       not the batch
-                         2 ->  26: every node keeps it apart    the batch
+                         2 ->  26: every node separates it      the batch
 
-Some evidence leaves no doubt. Other is only a reason to prefer another axis: a loss and a contrastive head do compare
-samples, and batch normalisation in training mode, written out, takes their mean.
+Some evidence is certain. Other evidence is only a reason to prefer another axis: a loss and a contrastive head compare
+samples, and unfused batch normalisation in training mode averages over them.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _WEIGHTED = frozenset((*_CONVOLUTIONS, *_RECURRENT, "MatMul", "Gemm", "Einsum", 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mixing:
-    """A node that does not keep the slices of an axis apart.
+    """A node that mixes the slices of an axis.
 
     Attributes
     ----------
     text
-        Which node, and what it does with the axis.
+        The node and its effect on the axis.
     is_certain
-        Whether no network does that with samples.
+        Whether no network does this with samples.
     """
 
     text: str
@@ -57,14 +57,14 @@ def find_mixing(
     graph
         With control flow resolved.
     before, after
-        Infos of two walks that differ in the size of this axis alone. The second may have ended early.
+        Infos of two walks that differ in the size of this axis alone. The second can be incomplete.
     sizes
         Of the axis in the first and in the second walk.
 
     Returns
     -------
     Mixing or None
-        None where every node that was reached keeps slices of the axis apart.
+        None where every reached node separates the slices of the axis.
     """
     found = None
     search = _MixingSearch(graph, before, after, sizes)
@@ -120,7 +120,7 @@ class _MixingSearch:
         self._loses = not any(map(self.follows, graph.outputs))
 
     def evidence(self, node: Node) -> Mixing | None:
-        """Return what a node does with the axis; nodes must come in order."""
+        """Return the effect of a node on the axis; nodes must be in topological order."""
         self._trace(node)
         if node.op_type in ("Shape", "Size") or not any(map(self.follows, node.inputs)):
             return None
@@ -132,7 +132,7 @@ class _MixingSearch:
         return self._by_growth(node)
 
     def _trace(self, node: Node) -> None:
-        """Note what is computed from the samples, and what only from inputs of integers."""
+        """Record the tensors computed from the samples, and those from integer inputs only."""
         if node.op_type in ("Shape", "Size"):
             return
         if not self._computed.isdisjoint(node.inputs):
@@ -175,7 +175,7 @@ class _MixingSearch:
         return None if info is None or info.value is None else [int(value) for value in info.value.reshape(-1)]
 
     def leads_to_weights(self, node: Node) -> bool:
-        """Whether a node with weights computes on what a node makes."""
+        """Whether a node with weights reads the output of a node, directly or not."""
         reached = set(node.outputs)
         for other in self._graph.nodes:
             if reached.isdisjoint(other.inputs):
@@ -261,7 +261,7 @@ def _along_one_axis(search: _MixingSearch, node: Node) -> _Told:
 
 
 def _reduce(search: _MixingSearch, node: Node) -> _Told:
-    """What is left of a network's answer may be a loss, and what is broadcast again the mean of a batch."""
+    """A reduced output can be a loss, and a reduced and broadcast tensor the mean of a batch."""
     axes, shape = search.integers(node, "axes", 1), search.shape(node.inputs[0])
     if not axes and (node.attributes.get("noop_with_empty_axes", 0) or (node.input(1) and axes is None)):
         return None
@@ -314,7 +314,7 @@ def _attention(search: _MixingSearch, node: Node) -> _Told:
 
 
 def _picks(search: _MixingSearch, node: Node, axis: int, index: str) -> _Told:
-    """Choice along an axis by an index: given from outside, or the same whatever the batch."""
+    """Selection along an axis by an index that is an input, or equal at every batch size."""
     if search.is_chosen(index):
         return f"chooses along axis {axis} by {index!r}", True
     several = search.constant_elements(index) > 1

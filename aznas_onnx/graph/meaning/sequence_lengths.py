@@ -1,7 +1,7 @@
 """Fill integer inputs that are sequence lengths with the whole length.
 
-A length of one would hide all of a sequence but its beginning. A length shows in what it is compared with, the
-positions of a sequence, and in the operand of a recurrent layer that is made for it::
+A length of one would mask all of a sequence but its first element. An input is a length if it is compared with the
+positions of a sequence, or is the length operand of a recurrent layer::
 
     Less(Range(0, 50), lengths)          a mask of 50 positions: filled with 50
     LSTM(x, w, r, b, sequence_lens)      x of 20 steps: filled with 20
@@ -27,12 +27,12 @@ _RECURRENT = ("GRU", "LSTM", "RNN")
 
 
 def with_lengths(plan: InputPlan, graph: Graph, infos: TensorInfos) -> InputPlan:
-    """Return a plan that fills lengths with what they measure; the given one where no input is one.
+    """Return a plan that fills lengths with the whole length; the given plan where no input is a length.
 
     Parameters
     ----------
     plan, graph, facts
-        As walked. Inputs whose value the user gives, and ids that are looked up, stay as they are.
+        Of a walk. Inputs with a value from the user, and ids, stay unchanged.
     """
     settled = {*plan.values, *(look_up.ids for look_up in plan.look_ups.values())}
     inputs = {value.name: value for value in graph.inputs if value.dtype.kind in "iu" and value.name not in settled}
@@ -48,7 +48,7 @@ def with_lengths(plan: InputPlan, graph: Graph, infos: TensorInfos) -> InputPlan
 
 
 def _lengths(graph: Graph, infos: TensorInfos, roots: dict[str, str]) -> Iterator[tuple[str, int]]:
-    """Yield inputs and the lengths of what they measure; `roots` has the input that each tensor repeats."""
+    """Yield inputs and the whole lengths that they measure; `roots` has the input that each tensor repeats."""
     for node in (node for node in graph.nodes if not node.unknown):
         if node.is_op(*_SAME_VALUES) and node.input(0) in roots:
             roots[node.outputs[0]] = roots[node.inputs[0]]
@@ -65,7 +65,7 @@ def _lengths(graph: Graph, infos: TensorInfos, roots: dict[str, str]) -> Iterato
 
 
 def _measured(node: Node, roots: Mapping[str, str]) -> tuple[str, int]:
-    """Return the operand that says how long the first one is, and along which axis; no name where there is none."""
+    """Return the operand with the length of the first operand, and the axis; an empty name where there is none."""
     attributes = node.attributes
     if node.is_op(*_RECURRENT) and node.input(4) in roots:
         return node.input(4), 1 if attributes.get("layout") else 0
@@ -76,7 +76,7 @@ def _measured(node: Node, roots: Mapping[str, str]) -> tuple[str, int]:
 
 
 def _positions(value: Array | None) -> int:
-    """Return how many positions a known tensor counts from zero on, 0 where it is no such count."""
+    """Return the number of positions if a known tensor counts from zero, else 0."""
     if value is None or value.dtype.kind not in "iuf" or value.size < 2:
         return 0
     distinct = np.unique(value)

@@ -1,7 +1,7 @@
 """Split a constant that is read in several roles into one constant per role.
 
-Before training, scale and shift of a normalisation may both be zero, and an exporter stores them once. If both were
-drawn as what the one is, another network would be scored.
+Before training, scale and shift of a normalisation can both be zero, and an exporter stores them once. Initialised with
+one role for both, it would be another network.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _SHARED = (ConstantRole.CONV_WEIGHT, ConstantRole.LINEAR_WEIGHT, ConstantRole.RE
 
 
 def split_shared_constants(graph: Graph, infos: TensorInfos) -> tuple[Graph, TensorInfos]:
-    """Give each role of a constant a constant of its own.
+    """Give each role of a constant a separate constant.
 
-    A matrix that was trained stays one in all of them: a tied weight is embedding and output layer.
+    A trained matrix stays one constant in all roles: a tied weight is embedding and output layer.
 
     Returns
     -------

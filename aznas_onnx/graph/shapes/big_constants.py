@@ -1,8 +1,7 @@
 """Compute large known values on request instead of storing them during a walk.
 
-An exporter writes ``attention[:, :, :, :] = ...`` as a scatter to an index table with one row for every element: one
-block's table has millions of them, and a network has ten. The walk remembers none; here one is computed, looked at
-and dropped.
+An exporter writes ``attention[:, :, :, :] = ...`` as a scatter to an index table with one row per element: millions of
+rows per block. The walk does not store such tables; this module computes one, checks it and drops it.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ __all__ = ["BigConstants"]
 _MAX_ELEMENTS = 2**24  # of one value
 _MAX_WORK = 2**28  # elements of all values together
 _MAX_DEPTH = 16
-_CALL = 1024  # what asking for a value costs, in elements
+_CALL = 1024  # the cost of a value, in elements
 
 
 class BigConstants:
@@ -30,7 +29,7 @@ class BigConstants:
     Parameters
     ----------
     facts, constants
-        Of a walk in progress; read, never written.
+        Those of a walk in progress; read only.
     """
 
     def __init__(self, infos: Mapping[str, TensorInfo], constants: Mapping[str, Constant]) -> None:
@@ -45,9 +44,9 @@ class BigConstants:
             self._producers[node.outputs[0]] = node
 
     def columns(self, name: str) -> list[Array] | None:
-        """Return an index table as one array for each entry of its last axis, or None where it is not known.
+        """Return an index table as one array per entry of its last axis, or None where it is unknown.
 
-        A table that is a Concat along that axis is read part by part, and never held as a whole.
+        A Concat along that axis is read part by part and never stored as a whole.
         """
         shape = self._facts[name].shape
         producer = self._producers.get(name)
@@ -80,5 +79,5 @@ class BigConstants:
             return None
         try:
             return evaluate(producer, inputs)[0]
-        except ModelError:  # the walk says it better, if it comes to that
+        except ModelError:  # the walk reports it with a better message
             return None

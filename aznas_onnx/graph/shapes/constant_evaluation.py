@@ -28,11 +28,11 @@ _FEW = 64
 _CHEAP_WORK = 2**22
 _MAX_WORK = 2**31
 _NEVER = 2**62
-# Floats decide what a node means where they are scalars, scales or masks; larger ones are weights that moved.
+# Floats are relevant to shapes where they are scalars, scales or masks; larger ones are weights that moved.
 _FLOAT_ELEMENTS = 2**18
-# Operators whose result may be much larger than their operands.
+# Operators whose result can be much larger than their operands.
 _GENERATORS = frozenset("ConstantOfShape Expand Range".split())
-# Operators whose result has a size that depends on data, but is no larger than their operands.
+# Operators whose result has a data-dependent size that is at most that of their operands.
 _SELECTIONS = frozenset("NonZero Compress Unique".split())
 
 
@@ -61,7 +61,7 @@ def evaluate(node: Node, inputs: _Inputs) -> list[Array]:
         raise ModelError(f"node {node.name!r} ({node.operator}) asks for more memory than there is") from error
     except AznasError:
         raise
-    except Exception as error:  # the reference code raises whatever numpy, re or PIL do
+    except Exception as error:  # the reference code raises any exception of numpy, re or PIL
         reason = str(error).strip().partition("\n")[0][:300]
         raise ModelError(
             f"node {node.name!r} ({node.operator}) cannot be computed from its constants: {reason}"
@@ -94,13 +94,13 @@ def is_simple(node: Node) -> bool:
 
 
 def is_affordable(node: Node, inputs: Sequence[TensorInfo | None], limit: int) -> bool:
-    """Whether a node, all of whose inputs are known, may be computed while a graph is read.
+    """Whether a node with known inputs is computed while a graph is read.
 
-    A small file can ask for a huge tensor, or for hours of work. What only moves or combines a few elements is
-    computed at once; for anything else ONNX's shape rules say first how large the result is. Up to `limit` elements
-    numpy may handle (fewer floats: a large table of them decides nothing); the reference implementation loops over
-    elements in Python, so it gets a sixty-fourth. Operators whose work is not in proportion to their operands (Conv,
-    Einsum, NonMaxSuppression) are never computed here.
+    A small file can need a huge tensor, or hours of work. Nodes that move or combine few elements are computed at once;
+    for others ONNX's shape rules first give the size of the result. numpy computes up to `limit` elements (fewer
+    floats: large float tables are irrelevant to shapes). The reference implementation loops over elements in Python, so
+    its limit is a sixty-fourth. Operators whose work is not proportional to their operands (Conv, Einsum,
+    NonMaxSuppression) are never computed here.
 
     Raises
     ------
@@ -126,7 +126,7 @@ def is_affordable(node: Node, inputs: Sequence[TensorInfo | None], limit: int) -
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """The data of a folded constant, computed when somebody asks for it.
+    """The data of a folded constant, computed on request.
 
     Attributes
     ----------
@@ -182,7 +182,7 @@ def _work(node: Node, given: int, made: int) -> int:
 
 
 def is_cheap(constant: Constant) -> bool:
-    """Whether a constant's data can be had in a moment."""
+    """Whether a constant's data can be read quickly."""
     return constant.read is not None and not (isinstance(constant.read, Deferred) and not constant.read.is_cheap)
 
 
@@ -237,7 +237,7 @@ def _gather_elements(node: Node, inputs: _Inputs) -> Array:
     axis: Any = node.attributes.get("axis", 0)
     value, index = _need(inputs, 0), _need(inputs, 1).astype(np.int64)
     axis %= value.ndim
-    # The index may be smaller on the other axes; the reference implementation fails there, and beyond 32 rows.
+    # The index can be smaller on the other axes; the reference implementation fails there, and beyond 32 rows.
     window = tuple(slice(None) if at == axis else slice(size) for at, size in enumerate(index.shape))
     return np.asarray(np.take_along_axis(value[window], index, axis))
 
@@ -346,7 +346,7 @@ _PROPORTIONAL = frozenset(_SIMPLE) | frozenset(
     """.split()
 )
 
-# Operators that a folded constant may come from, but whose work is a multiple of what they read and make.
+# Operators of folded constants whose work is a multiple of the size of their operands and results.
 _SLOW = frozenset(
     """
     AffineGrid AveragePool BatchNormalization Conv ConvTranspose Gemm GlobalAveragePool GlobalMaxPool GridSample

@@ -18,7 +18,7 @@ from aznas_onnx.limits import copy
 __all__ = ["Resolution", "captured", "known_scalar", "resolve", "stack"]
 
 
-_OPERANDS = 16  # that a node may have on average, where a loop is unrolled to as many nodes as it may be
+_OPERANDS = 16  # average limit per node, where a loop is unrolled to the maximum number of nodes
 
 
 @dataclass(slots=True)
@@ -32,8 +32,7 @@ class Resolution:
 def resolve(node: Node, infos: Mapping[str, TensorInfo], max_nodes: int) -> Iterator[Resolution]:
     """Yield the nodes that a control-flow node runs, a loop's iteration by iteration.
 
-    The condition of a loop follows from what an iteration makes: `infos` must hold one before the
-    next is taken.
+    The condition of a loop follows from an iteration: `infos` must contain its outputs before the next is requested.
 
     Raises
     ------
@@ -83,7 +82,7 @@ def _resolve_if(node: Node, infos: Mapping[str, TensorInfo]) -> Resolution:
 
 
 def _resolve_loop(node: Node, infos: Mapping[str, TensorInfo], max_trips: int) -> Iterator[Resolution]:
-    """Yield one iteration after the other, as long as the condition that the last one made is known to hold."""
+    """Yield iterations while the condition of the last one is known to be true."""
     body: Any = node.attributes["body"]
     states = list(node.inputs[2:])
     _check_arity(node, body, inputs=2 + len(states), outputs=1 + len(node.outputs))
@@ -267,7 +266,7 @@ def stack(result: Resolution, node: Node, index: int, names: list[str], axis: in
 
 
 def captured(node: Node) -> Iterator[str]:
-    """Yield what the branches or the body of a node read from the graph around them, as often as it is read."""
+    """Yield the outer tensors that the branches or the body of a node read, once per read."""
     for value in node.attributes.values():
         for body in value if isinstance(value, tuple) else (value,):
             if isinstance(body, Graph):
@@ -283,7 +282,7 @@ def _read_from_outside(body: Graph) -> Iterator[str]:
 
 
 def _splice(result: Resolution, owner: str, body: Graph, bound: Mapping[str, str], prefix: str) -> list[str]:
-    """Append a copy of the `body` of node `owner`; names that it makes get `prefix`, names of the outer graph stay."""
+    """Append a copy of the `body` of node `owner`; its own names get `prefix`, outer names stay."""
     own = {out for node in body.nodes for out in node.outputs}
     held = {name: f"{owner}/body/{name}" for name in body.constants}  # the same in every iteration
     rename = held | {name: prefix + name for name in own} | dict(bound)
@@ -308,7 +307,7 @@ def _renamed(node: Node, rename: Mapping[str, str], prefix: str) -> Node:
 
 
 def _rename_captured(body: Graph, rename: Mapping[str, str]) -> Graph:
-    """Rename what a nested body reads from outside; its own names shadow outer ones."""
+    """Rename the outer tensors that a nested body reads; its own names shadow outer ones."""
     own = (
         set(body.constants)
         | {value.name for value in body.inputs}

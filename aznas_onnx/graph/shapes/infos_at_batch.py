@@ -1,10 +1,10 @@
 """Tensor infos at another batch size without another walk, where every node keeps the batch on axis 0.
 
-A graph is looked at at several batch sizes: the file's own, one that no other axis has, the one that it is scored at.
-Most networks of images consist of operators that treat each sample by itself, and whose tensors have the batch as
-their axis 0. There, what is known at one batch size says what another walk would find: the same, with another axis 0.
-The rules below admit an operator only where that follows from its definition, whatever the batch; that two batch sizes
-agree would be no proof. Where they do not admit one, the graph is walked.
+A graph needs infos at several batch sizes: the file's own, one that no other axis has, and that of the score. Most
+image networks consist of operators that process each sample separately, and whose tensors have the batch on axis 0.
+There the infos at another batch size are equal but for axis 0. The rules below admit an operator only where that
+follows from its definition at every batch size; agreement at two sizes would be no proof. Graphs with other operators
+are walked.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ __all__ = ["rebatched"]
 def rebatched(
     graph: Graph, known: TensorInfos, batch_size: int, input_shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, TensorInfo] | None:
-    """Return what a walk at another batch size would find out about the nodes' outputs.
+    """Return the infos of the nodes' outputs at another batch size.
 
-    Each admitted node has one.
+    Each admitted node has one output.
 
     Parameters
     ----------
     graph, known
-        A graph and what is known about it at some batch size.
+        A graph and its infos at some batch size.
     batch_size, input_shapes
-        The other one, and the shapes of the inputs at it.
+        The other batch size, and the shapes of the inputs there.
 
     Returns
     -------
     dict or None
-        None where a node may mix samples, may have the batch elsewhere, or is not known to do neither.
+        None where a node can mix samples or have the batch on another axis.
     """
     tensors = _Tensors(graph, known)
     for value in graph.inputs:
@@ -44,7 +44,7 @@ def rebatched(
             return None
         tensors.batched.add(value.name)
     found: dict[str, TensorInfo] = {}
-    moved: dict[TensorInfo, TensorInfo] = {}  # nodes share facts
+    moved: dict[TensorInfo, TensorInfo] = {}  # nodes share infos
     for node in graph.nodes:
         rule = _RULES.get(node.op_type) if node.is_standard else None
         output = node.outputs[0] if len(node.outputs) == 1 else ""
@@ -61,7 +61,7 @@ def rebatched(
 
 
 class _Tensors:
-    """What the rules ask: shapes, and which tensors have the batch in front. All others so far are constants."""
+    """Input of the rules: shapes, and the tensors with the batch on axis 0. All other tensors so far are constants."""
 
     def __init__(self, graph: Graph, infos: TensorInfos) -> None:
         self.batched: set[str] = set()
@@ -93,7 +93,7 @@ def _sample_by_sample(node: Node, tensors: _Tensors) -> bool:
 
 
 def _elementwise(node: Node, tensors: _Tensors) -> bool:
-    """Arithmetic of tensors aligned from the right; old versions say by an attribute that they align otherwise."""
+    """Arithmetic of tensors aligned from the right; old versions have an attribute for other alignments."""
     if node.attributes or tensors.batched.isdisjoint(node.inputs):
         return False
     rank = max(len(tensors.shape(name)) for name in node.inputs)
@@ -134,7 +134,7 @@ def _transpose(node: Node, tensors: _Tensors) -> bool:
 
 
 def _reshape(node: Node, tensors: _Tensors) -> bool:
-    """A target that keeps axis 0, or leaves open what stands in front: the size of the batch, as the result says."""
+    """A target that copies axis 0, or infers it: the size of the batch, as in the result."""
     target = tensors.target(node.input(1))
     if target[:1] not in ([0], [-1]) or node.attributes.get("allowzero", 0):
         return False

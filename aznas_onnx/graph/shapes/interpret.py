@@ -1,8 +1,8 @@
 """One walk over a graph: shapes of every tensor, values of small constants, control flow resolved.
 
-The walk takes the batch size as given and computes everything that follows from it, so that shape arithmetic
-(Shape, Gather, Concat, ...) turns into known values. Two walks at different batch sizes tell which constants
-depend on the batch; `folding` and `make_batch_dynamic` build on that.
+The walk computes everything that follows from the given batch size, so that shape arithmetic (Shape, Gather, Concat,
+...) becomes known values. Two walks at different batch sizes show which constants depend on the batch; `folding` and
+`make_batch_dynamic` use that.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from aznas_onnx.limits import Limits, spend
 
 __all__ = ["interpret"]
 
-# Constants up to this size are looked at; integers (index tables) in full, floats only while they could be scalars,
-# scales or masks that decide what a node means.
+# Constants up to this size are read: integers (index tables) in full, floats only where they can be scalars, scales or
+# masks.
 _SMALL_FLOAT_ELEMENTS = 4096
 _ELEMENTS_OF_WORK = 256  # that numpy computes while a name is looked up
 _REMEMBERED_BYTES = 32  # of all values, for each element that one may have: four of the largest in int64
@@ -61,30 +61,29 @@ def interpret(
     graph
         Any lowered graph.
     batch_size
-        Recorded in the facts; it is `input_shapes` that carry it.
+        Stored in the infos; `input_shapes` contain it already.
     input_shapes
         A complete shape for every graph input.
     limits
         Bounds on tensors and on unrolled nodes.
     reference
-        What is known about `graph` at another batch size. Where all its nodes keep the batch in front, that says all
-        that a walk would.
+        Infos of `graph` at another batch size. Where all nodes keep the batch on axis 0, they replace the walk.
     repair
-        Repair nodes that have the batch size of `reference` baked in.
+        Repair nodes that contain the batch size of `reference`.
     around
-        Go around a node that cannot be resolved, and mark it (:attr:`Node.unknown`), instead of refusing.
+        Mark a node that cannot be resolved (:attr:`Node.unknown`) instead of raising.
     reached
-        Is given the facts as they are found, for a caller who asks how far a walk came that failed.
+        Receives the infos during the walk, for callers that inspect a failed walk.
     copies
-        Is given the tensors that a repair found to repeat one row for each sample, and along which axis.
+        Receives the tensors that repeat one row for each sample, and the axis, as repairs find them.
 
     Returns
     -------
     graph
-        The graph with control flow and sequences replaced by the nodes that run; `graph` itself where nothing was
-        changed. A sequence is no output of it, unless all are: then their tensors are.
+        The graph with control flow and sequences replaced by the nodes that run; `graph` itself without changes.
+        Sequences are removed from the outputs; if all outputs are sequences, their tensors are the outputs.
     infos
-        One fact per tensor.
+        One info per tensor.
 
     Raises
     ------
@@ -130,7 +129,7 @@ class _Walk:
         self._add_facts(self.constants)
 
     def follow(self, infos: Mapping[str, TensorInfo] | None) -> bool:
-        """Take over what is known about all nodes' outputs; False, and nothing is done, where one must be refused."""
+        """Take over the infos of all nodes' outputs; False, without effect, where one exceeds the limits."""
         if infos is None or any(map(self.objection, dict.fromkeys(infos.values()))):
             return False
         self.infos.update(infos)
@@ -152,7 +151,7 @@ class _Walk:
             self._steered.add(value.name)
 
     def outputs_of(self, graph: Graph) -> tuple[str, ...]:
-        """Return the outputs that are tensors; where all are sequences, what these hold."""
+        """Return the outputs that are tensors; where all are sequences, their tensors."""
         tensors = tuple(name for name in graph.outputs if name not in self._sequences)
         return tensors or tuple(dict.fromkeys(one for name in graph.outputs for one in self._sequences.elements(name)))
 
@@ -187,7 +186,7 @@ class _Walk:
             self._keep(replacement)
 
     def _go_around(self, node: Node, reason: str) -> None:
-        """Keep a node of which nothing is known, with all that its branches or body read as its operands."""
+        """Keep an unknown node; the outer tensors of its branches or body become its operands."""
         if not node.unknown:
             self.changed = True
             read = dict.fromkeys(captured(node))
@@ -253,7 +252,7 @@ class _Walk:
         self._doubtful.update(node.outputs)
         try:
             return self._outputs(node)
-        except ModelError:  # what is not known need not fit
+        except ModelError:  # unknown operands are not checked
             return [_NOTHING] * len(node.outputs)
 
     def _outputs(self, node: Node) -> Sequence[TensorInfo]:
@@ -280,7 +279,7 @@ class _Walk:
         """Infer the outputs of a node, once for all of one output that share its attributes and its very operands."""
         if len(node.outputs) != 1:
             return infer(node, inputs)
-        key = (node.op_type, node.domain, node.version, id(node.attributes), *inputs)  # the walk keeps its nodes
+        key = (node.op_type, node.domain, node.version, id(node.attributes), *inputs)  # the walk adds its nodes
         known = self._inferred.get(key)
         if known is None:
             known = self._inferred[key] = infer(node, inputs)
@@ -304,13 +303,13 @@ class _Walk:
         ]
 
     def _spend(self, elements: int, dtype: np.dtype[Any]) -> bool:
-        """Whether a value of so many elements may be remembered; thousands of large ones may not."""
+        """Whether a value of this number of elements is stored; there are too many large ones."""
         if elements > _SCALARS:
             self._remembered += elements * dtype.itemsize
         return elements <= _SCALARS or self._remembered <= _REMEMBERED_BYTES * self._limits.folded_elements
 
     def _constant_fact(self, constant: Constant) -> TensorInfo:
-        """Return the fact of a constant: one for all that share their data, so that repeated layers read the same."""
+        """Return the info of a constant; constants that share their data share their info."""
         known = self._shared.get(constant.read)
         if known is not None and (known.value is None or self._spend(constant.elements, constant.dtype)):
             return known
@@ -327,7 +326,7 @@ class _Walk:
         return TensorInfo(constant.shape, constant.dtype, constant.read())
 
     def objection(self, info: TensorInfo) -> str:
-        """Say what tensor this would be that no network has; nothing where one may have it."""
+        """Return why a tensor of this shape and type is impossible, or an empty string."""
         shape = info.shape or ()
         if min(shape, default=0) < 0:
             return f"a tensor of negative size {shape}"

@@ -1,14 +1,14 @@
 """Rewrite constants that contain the exporter's batch size, so that the model runs at any.
 
-The interpreter walks the graph at the file's own batch size R first, then at another one with these repairs: a
-node whose constants still say R is rewritten so that they follow the batch. Which axis carries the batch is never
-guessed from its position; it is the one axis that grew between the two walks.
+The interpreter walks the graph at the file's own batch size R first, then at another one with these repairs: constants
+that still contain R are rewritten to follow the batch. The batch axis is the one axis that grew between the two walks,
+on any position.
 
     file, R = 1         Reshape(x[1,196,768], [1, 196, 12, 64])
     second walk         x is [13,196,768]: the constant target would fail or, with a -1, silently mix samples
     repaired            Reshape(x, [-1, 196, 12, 64])
 
-What has no batch but meets a batched tensor in an operator that does not broadcast (a class token in Concat, an
+A tensor without a batch that meets a batched one in an operator that does not broadcast (a class token in Concat, an
 initial state of an LSTM) is expanded.
 """
 
@@ -96,9 +96,9 @@ class Repair:
 def probe_batch(infos: Mapping[str, TensorInfo], baked: int = 1) -> int:
     """Return a batch size for the second walk that divides no size of the first.
 
-    A multiple of it is then an axis that follows the batch. 65 tokens, those of 64 patches and a class token, are not
-    to be taken for five batches of 13. Where every candidate divides something, the usual one. Where the file has a
-    batch size `baked` in, a multiple of that: what holds one batch's worth then fits in.
+    An axis that is a multiple of it then follows the batch. 65 tokens (64 patches and a class token) must not look like
+    five batches of 13. Where every candidate divides a size, the usual one is returned. Where the file has a batch size
+    `baked` in, a multiple of that, so that tensors of one batch fit in.
     """
     sizes = {size for info in infos.values() for size in info.shape or () if size}
     fits = (probe for probe in (USUAL_PROBE, *_OTHER_PROBES) if all(size % probe for size in sizes))
@@ -108,7 +108,7 @@ def probe_batch(infos: Mapping[str, TensorInfo], baked: int = 1) -> int:
 def lost_batch(
     nodes: Sequence[Node], reference: Mapping[str, TensorInfo], infos: Mapping[str, TensorInfo], outputs: Sequence[str]
 ) -> str:
-    """Say where the batch got lost between two walks; empty where some output still has it.
+    """Return where the batch was lost between two walks; empty where some output still has it.
 
     A tensor has the batch if its number of elements follows the batch size.
     """
@@ -161,7 +161,7 @@ class BatchRepair:
         self._rows = Rows(reference, constants, reference_batch, copies)
 
     def __call__(self, node: Node) -> Repair | None:
-        """Return what replaces `node`, or None where it can stay."""
+        """Return the replacement of `node`, or None where it can stay."""
         if not node.is_standard:
             return None
         rule = _RULES.get(node.op_type)
@@ -194,9 +194,9 @@ class BatchRepair:
         return grown[0]
 
     def _moved_axis(self, name: str) -> tuple[int, int] | None:
-        """Return the axis of a tensor that follows the batch, or holds one row instead of one for each sample.
+        """Return the axis of a tensor that follows the batch, or that has one row instead of one per sample.
 
-        The second number is what takes the place of the batch size in it.
+        The second number replaces the batch size in it.
         """
         axis = self.batch_axis(name)
         if axis is not None:
@@ -365,7 +365,7 @@ class BatchRepair:
         return self._expand_batched(node)
 
     def _expand_batched(self, node: Node) -> Repair | None:
-        """An Expand whose target repeats the size of the batch axis (64 windows, say) leaves that axis alone."""
+        """An Expand whose target repeats the size of the batch axis (64 windows) does not change that axis."""
         axis = self.batch_axis(node.inputs[0])
         target = self._fixed_vector(node.input(1))
         shape = self._reference[node.inputs[0]].shape
@@ -380,7 +380,7 @@ class BatchRepair:
         return repair
 
     def _expand_fixed(self, node: Node, shape: tuple[int, ...]) -> Repair | None:
-        """An Expand of one batch's worth (states of 32 rows, say) to a target that follows the batch repeats it."""
+        """An Expand of one batch (states of 32 rows) to a target that follows the batch repeats it."""
         target = self._facts[node.inputs[1]].value
         if target is None or target.size != len(shape):
             return None
@@ -479,12 +479,11 @@ def _product(sizes: Sequence[int]) -> int:
 
 
 def _batch_place(outer: int, after: Sequence[int], batch: int, right: int) -> tuple[int | None, int]:
-    """Return the axis of a reshape's result that holds the batch, and how many elements of that axis come before it.
+    """Return the axis of a reshape's result with the batch, and the number of elements of that axis before it.
 
-    In row-major order exactly `outer` elements come before the batch and `right` behind it, in the operand as in the
-    result. With a batch of one that is ambiguous: an axis that is just the batch is taken,
-    then rows of features with the batch at the right of a row's axis (token-major attention), then an axis that begins
-    with it::
+    In row-major order exactly `outer` elements precede the batch and `right` follow it, in the operand and in the
+    result. With a batch of one that is ambiguous: the first choice is an axis that is the batch alone, then rows of
+    features with the batch at the right of a row's axis (token-major attention), then an axis that begins with it::
 
         x[50, N, 12, 64] -> [50 N, 768]     not [50, 768 N]
     """

@@ -1,7 +1,7 @@
 """Check that a node's operands fit each other, where ONNX's shape inference does not.
 
-The rules of `shape_inference` compute the shape of a convolution from the number of its filters, and
-do not mind that these have the wrong number of channels. Better said here, by name, than by a framework later.
+Shape inference computes the shape of a convolution from the number of its filters and does not check their number of
+channels. These checks name the node, before a framework fails.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ def check_operands(node: Node, inputs: Sequence[TensorInfo | None]) -> None:
 
 
 def check_text_attributes(node: Node) -> None:
-    """Check what a node says in a little language of its own: ONNX's rule for Einsum never ends for some equations.
+    """Check attributes with a syntax: ONNX's rule for Einsum never ends for some equations.
 
     Raises
     ------
     ModelError
-        If it is not written as the operator wants it.
+        If the syntax is wrong.
     """
     if not node.is_op("Einsum"):
         return
@@ -70,7 +70,7 @@ def check_text_attributes(node: Node) -> None:
 
 
 def _check_integers(node: Node) -> None:
-    """Refuse sizes and axes that do not fit into 32 bits: ONNX's rules cut them off and go on with what is left."""
+    """Refuse sizes and axes that do not fit into 32 bits: ONNX's rules truncate them."""
     for name, value in node.attributes.items():
         if name in _MAY_BE_ENDLESS:
             continue

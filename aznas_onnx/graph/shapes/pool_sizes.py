@@ -31,7 +31,7 @@ def count_windows(
 def same_pads(
     sizes: _Sizes, kernel: _Sizes, strides: _Sizes, dilations: _Sizes, *, upper: bool
 ) -> tuple[_Sizes, _Sizes]:
-    """Return the pads before and after each axis that `auto_pad` SAME_UPPER or SAME_LOWER asks for."""
+    """Return the pads before and after each axis for `auto_pad` SAME_UPPER or SAME_LOWER."""
     totals = tuple(
         max((-(-size // stride) - 1) * stride + (width - 1) * dilation + 1 - size, 0)
         for size, stride, width, dilation in zip(sizes, strides, kernel, dilations, strict=True)

@@ -1,9 +1,9 @@
 """Merge rows that an exporter repeated for each sample of a fixed batch.
 
-A network exported at a batch of two has its class token expanded to two rows: by an Expand to a baked shape, or in a
-constant that holds the token twice. What is computed on such rows alone (the embedding of a time step) is computed
-twice, and meets the samples two by two. Where a walk at another batch size finds that they do not fit, they are traced
-to what repeats them, and that makes one row instead::
+A network exported at a batch of two has its class token expanded to two rows: by an Expand to a fixed shape, or in a
+constant with the token twice. Computations on such rows alone (the embedding of a time step) are done twice, and their
+results meet the samples two by two. Where these do not fit at another batch size, they are traced to the node that
+repeats them, which then makes one row::
 
     Expand(t[1, 1], [2, 1]) -> MatMul -> Reshape [2, 16, 1, 1] -> Add(x[26, 16, 8, 8], .)      2 rows meet 26 samples
     Expand(t[1, 1], [1, 1]) -> MatMul -> Reshape [1, 16, 1, 1] -> Add(x[26, 16, 8, 8], .)
@@ -24,9 +24,9 @@ from aznas_onnx.graph.shapes.constant_evaluation import is_cheap
 __all__ = ["BROADCASTING", "Rows", "with_one_row"]
 
 _MOST_COMPARED = 2**22  # elements of a constant whose rows are compared
-_MOST_TRACED = 500  # tensors that are looked at in one walk
+_MOST_TRACED = 500  # limit on tensors that are traced in one walk
 _DEEPEST = 200  # nodes from what repeats a row to where it meets the samples; each takes two calls
-_REPEATING = ("Expand", "Tile", "ConstantOfShape")  # whose last operand says how many rows there are
+_REPEATING = ("Expand", "Tile", "ConstantOfShape")  # their last operand has the number of rows
 
 BROADCASTING = ("Add", "Sub", "Mul", "Div", "Pow", "Where", "Min", "Max", "Mod", "PRelu", "And", "Or", "Equal")
 """Operators whose operands are broadcast to one shape."""
@@ -71,7 +71,7 @@ class Rows:
         self._producers.update(dict.fromkeys(node.outputs, node))
 
     def are_copies(self, name: str, axis: int) -> bool:
-        """Whether the rows along an axis of a tensor are known to be equal; what makes them so is noted."""
+        """Whether the rows along an axis of a tensor are known to be equal; records the node that repeats them."""
         origins = self._origins(name, axis)
         self.found.update(origins or {})
         return origins is not None
@@ -161,7 +161,7 @@ def _looked_up(node: Node, axis: int, rank: int, table_rank: int) -> tuple[str, 
 
 
 def _has_equal_rows(constant: Constant, axis: int) -> bool:
-    """Whether a constant holds the same along an axis."""
+    """Whether a constant has equal rows along an axis."""
     if constant.elements > _MOST_COMPARED or not is_cheap(constant):
         return False
     assert constant.read is not None  # or it would not be cheap
@@ -177,7 +177,7 @@ def with_one_row(graph: Graph, infos: Mapping[str, TensorInfo], copies: Mapping[
     graph, facts
         At the file's own batch size.
     copies
-        What a repair found: constants, and results of Expand, Tile or ConstantOfShape, with the axis.
+        Found by repairs: constants, and results of Expand, Tile or ConstantOfShape, with the axis.
     """
     constants = dict(graph.constants)
     nodes = list(graph.nodes)

@@ -1,7 +1,6 @@
 """Replace sequences and optional values by their tensors.
 
-A sequence that is taken apart and put together at positions that are known is a way of writing Split, Concat and the
-names of tensors; only the latter run.
+A sequence that is split and joined at known positions is another spelling of Split, Concat and tensor names.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ _MOST_TENSORS = 2**20
 
 
 class Sequences:
-    """The sequences of a walk so far, each as the names of its tensors, and the optional values without content.
+    """The sequences of a walk, each as the names of its tensors, and the empty optional values.
 
     Parameters
     ----------
     infos
-        What is known of tensors, at any time of the walk; read, never written.
+        The infos of the walk; read only.
     """
 
     def __init__(self, infos: Mapping[str, TensorInfo]) -> None:
@@ -43,11 +42,11 @@ class Sequences:
         return name in self._elements or name in self._absent
 
     def elements(self, name: str) -> tuple[str, ...]:
-        """Return the tensors that a name stands for: those of a sequence, or itself."""
+        """Return the tensors of a name: those of a sequence, or the name itself."""
         return () if name in self._absent else self._elements.get(name, (name,))
 
     def resolve(self, node: Node) -> Resolution | None:
-        """Return the nodes that a node on sequences stands for, none where it only gives names; None for other nodes.
+        """Return the nodes that replace a node on sequences, none where it only renames; None for other nodes.
 
         Raises
         ------
@@ -93,7 +92,7 @@ class Sequences:
         if known is None:
             raise UnsupportedOperatorError(f"node {node.name!r} ({node.operator}): its position depends on data")
         position = int(known)
-        last = size - 1 if default < size else size  # where one is inserted, that may be behind the last
+        last = size - 1 if default < size else size  # an insertion can be behind the last
         if not -size <= position <= last:
             raise ModelError(f"node {node.name!r} ({node.operator}) asks for position {position} of {size}")
         return position + size if position < 0 else position

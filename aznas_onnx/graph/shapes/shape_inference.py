@@ -1,7 +1,7 @@
 """Infer shapes and dtypes of a node's outputs.
 
-The rules are ONNX's own, asked node by node: that costs about 40 microseconds a node and needs no second copy of
-every operator's shape rule. The few operators that make up most of real graphs have a short cut.
+The rules are ONNX's own, called node by node, about 40 microseconds each. The few operators that make up most of real
+graphs have faster rules.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _BROADCASTING = frozenset("Add Sub Mul Div".split())
 
 @cached(2048, "needed for every node")
 def schema(op_type: str, version: int, domain: str) -> onnx.defs.OpSchema | None:
-    """Return the schema of an operator, or None where ONNX does not know it."""
+    """Return the schema of an operator, or None where ONNX has none."""
     try:
         return onnx.defs.get_schema(op_type, version, domain)
     except onnx.defs.SchemaError:
@@ -52,7 +52,7 @@ def infer(node: Node, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo]:
     node
         Any node with a schema.
     inputs
-        One fact per input, None where it is omitted.
+        One info per input, None where it is omitted.
 
     Returns
     -------
@@ -83,7 +83,7 @@ def infer(node: Node, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo]:
         if len(_inferred) > _REMEMBERED:
             _inferred.clear()
         known = _inferred[key] = _infer_anew(node, inputs)
-    elif node.op_type == "Gather":  # its indices are looked at, however many there are
+    elif node.op_type == "Gather":  # all of its indices are checked
         check_operands(node, inputs)
     return list(known)
 
@@ -104,7 +104,8 @@ register_cache(
 
 
 def signature(node: Node, inputs: Sequence[TensorInfo | None]) -> tuple[object, ...] | None:
-    """Return all that the outputs' facts depend on, hashable; None for a node with subgraphs or tensors inside."""
+    """Return everything that the outputs' infos depend on, hashable; None for a node with subgraphs or tensors
+    inside."""
     attributes = _attribute_key(node.attributes)
     if attributes is None:
         return None
@@ -122,7 +123,7 @@ def signature(node: Node, inputs: Sequence[TensorInfo | None]) -> tuple[object, 
 
 
 def _attribute_key(attributes: Mapping[str, Any]) -> tuple[object, ...] | None:
-    """Return attributes as something to compare by value; None for tensors, graphs and what is large."""
+    """Return attributes in a form that compares by value; None for tensors, graphs and large values."""
     return _KEYS.of(attributes, _make_key) if attributes else ()
 
 
@@ -138,9 +139,9 @@ def _make_key(attributes: Mapping[str, Any]) -> tuple[object, ...] | None:
 
 
 class _ByIdentity(Generic[T]):
-    """What follows from immutable attributes, once for all walks over a node and for all its copies that share them.
+    """Results that follow from immutable attributes, cached by the attributes' identity.
 
-    The entry holds the attributes, so that no other object takes their identity. Large ones are not cached.
+    An entry references the attributes, so no other object can have their id. Large ones are not cached.
     """
 
     def __init__(self, name: str) -> None:
@@ -166,7 +167,7 @@ def _are_small(attributes: Mapping[str, Any]) -> bool:
 
 
 def _size_bytes(value: Any) -> int:
-    """Return about how much an attribute holds in memory; a graph is more than anybody would want to keep."""
+    """Return the approximate size of an attribute in memory; graphs are never cached."""
     if isinstance(value, np.ndarray):
         return value.nbytes
     if isinstance(value, (str, bytes)):
@@ -194,7 +195,7 @@ def _infer_anew(node: Node, inputs: Sequence[TensorInfo | None]) -> list[TensorI
 
 
 def _check_elements(node: Node, given: TensorInfo | None, made: TensorInfo) -> None:
-    """Check that a reshape keeps the number of elements: ONNX's own rule believes a target that is written out."""
+    """Check that a reshape preserves the number of elements: ONNX's rule does not check a constant target."""
     if given is not None and given.shape is not None and made.shape is not None and given.elements != made.elements:
         raise ModelError(
             f"node {node.name!r} ({node.operator}) cannot make a tensor of shape {made.shape} of one of {given.shape}"
@@ -290,7 +291,7 @@ def _origin(node: Node) -> str:
 
 
 def _remedy(node: Node) -> str:
-    """Say what to do about an operator of another domain."""
+    """Return the remedy for an operator of another domain."""
     if node.domain == "com.microsoft.nchwc":
         return "it is tied to one processor's memory layout: let ONNX Runtime optimise up to level extended only"
     if node.domain == "com.microsoft" and _QUANTISED.search(node.op_type):
@@ -323,7 +324,7 @@ def _type_proto(shape: tuple[int, ...] | None, dtype: np.dtype[Any]) -> onnx.Typ
 
 
 def node_proto(node: Node) -> onnx.NodeProto:
-    """Write a node back as ONNX; subgraph attributes are left out (no rule that is asked here needs them)."""
+    """Serialise a node to ONNX without subgraph attributes, which no rule needs here."""
     proto = onnx.NodeProto(op_type=node.op_type, name=node.name, domain=node.domain)
     proto.input.extend(node.inputs)
     proto.output.extend(node.outputs)
