@@ -3,38 +3,41 @@
 from __future__ import annotations
 
 import enum
+import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from aznas_onnx import declared_settings as declared
 from aznas_onnx.counts import parse_count
+from aznas_onnx.declared_settings import Setting
+from aznas_onnx.documents import finite, flag, whole
 from aznas_onnx.errors import SettingsError
 
 if TYPE_CHECKING:
     from aznas_onnx.graph import Value
+    from aznas_onnx.searching import Budget
 
 __all__ = [
     "OutputFormat",
-    "aggregate_option",
-    "batch_size_option",
-    "blocks_option",
-    "cut_option",
-    "device_option",
-    "effort_option",
+    "as_published_option",
+    "budget_options",
+    "file_option",
     "format_option",
-    "input_option",
-    "keep_graph_option",
-    "limit_option",
-    "proxies_option",
+    "measurement_options",
+    "proxy_options",
+    "read_budget",
     "read_count",
     "read_input_shapes",
     "read_values",
-    "seeds_option",
-    "split_names",
-    "time_limit_option",
-    "value_option",
+    "reading_options",
+    "sampling_options",
+    "setting_option",
+    "space_options",
+    "whole_option",
 ]
 
 _DIGITS = 19  # of a whole number that int64 can hold
@@ -49,6 +52,11 @@ class OutputFormat(str, enum.Enum):
     JSON = "json"
     CSV = "csv"
     MARKDOWN = "md"
+
+
+def _all_of(*decorators: Callable[[Any], Any]) -> Callable[[_Command], _Command]:
+    """Return one decorator of several options, which help shows in this order."""
+    return lambda command: functools.reduce(lambda decorated, one: one(decorated), reversed(decorators), command)
 
 
 def read_input_shapes(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, tuple[int, ...]]:
@@ -115,23 +123,7 @@ def _read_range(ctx: click.Context, param: click.Parameter, value: str | None) -
     return ends[0], ends[1]
 
 
-def limit_option(*names: str, help_text: str) -> Callable[[_Command], _Command]:
-    """Return an option that takes a range of counts."""
-    return click.option(*names, metavar="[MIN:]MAX", callback=_read_range, help=help_text)
-
-
-format_option = click.option(
-    "--format",
-    "output_format",
-    type=click.Choice([choice.value for choice in OutputFormat]),
-    default=OutputFormat.TABLE.value,
-    show_default=True,
-    callback=lambda ctx, param, value: OutputFormat(value),
-    help="How the result is written to stdout.",
-)
-
-
-def split_names(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+def _split_names(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
     """Return the names of proxies that an option lists."""
     names = None if value is None else tuple(name.strip() for name in value.split(",") if name.strip())
     if names == ():
@@ -139,64 +131,24 @@ def split_names(ctx: click.Context, param: click.Parameter, value: str | None) -
     return names
 
 
-seeds_option = click.option(
-    "--seeds",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Score with so many draws of weights and input, and average.",
-)
-device_option = click.option(
-    "--device",
-    default="auto",
-    show_default=True,
-    metavar="auto|cpu|cuda[:i]|mps",
-    help="Where to compute; auto takes CUDA, else MPS, else the CPU.",
-)
-proxies_option = click.option(
-    "--proxies",
-    metavar="LIST",
-    callback=split_names,
-    help="Proxies to compute, separated by commas; az stands for the four of AZ-NAS, `aznas proxies` lists all. "
-    "NAME:WEIGHT counts one's rank WEIGHT times.  [default: az]",
-)
-aggregate_option = click.option(
-    "--aggregate",
-    "--aggregation",
-    "aggregation",
-    type=click.Choice(["log-rank", "linear"]),
-    default="log-rank",
-    show_default=True,
-    help="How the score is made of the proxies' ranks: the sum of their logarithms (the paper), or of the ranks.",
-)
-batch_size_option = click.option(
-    "--batch-size",
-    type=click.IntRange(min=1),
-    help="Samples in the batch of Gaussian input.  [default: by effort: paper 64, balanced 16, fast 4]",
-)
+def _read_numbers(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, float]:
+    """Return the numbers given as ``PROXY=NUMBER``, by name.
 
-
-def effort_option(default: str) -> Callable[[_Command], _Command]:
-    """Return the option that trades time against fidelity; ``auto`` is balanced on a CPU and paper elsewhere."""
-    return click.option(
-        "--effort",
-        type=click.Choice(["paper", "balanced", "fast", "auto"]),
-        default=default,
-        show_default=True,
-        help="Estimate as the paper does, or faster from fewer samples; auto: balanced on a CPU, else paper.",
-    )
-
-
-input_option = click.option(
-    "--input",
-    "input_shapes",
-    multiple=True,
-    callback=read_input_shapes,
-    metavar="[NAME=]SHAPE",
-    help="Shape of an input whose dimensions the file leaves open, such as image=1x3x224x224; N in place of a size "
-    "says which axis is the batch. "
-    "Without a name: the input that carries the samples. May be given several times.",
-)
+    Raises
+    ------
+    click.BadParameter
+        If a text is none.
+    """
+    numbers = {}
+    for value in values:
+        name, _, number = value.rpartition("=")
+        try:
+            numbers[name] = float(number)
+        except ValueError as error:
+            raise click.BadParameter(f"{value!r} is not PROXY=NUMBER, such as trainability=-0.5") from error
+        if not name:
+            raise click.BadParameter(f"{value!r} names no proxy; write PROXY=NUMBER, such as trainability=-0.5")
+    return numbers
 
 
 def read_values(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, Value]:
@@ -234,39 +186,158 @@ def _number(text: str) -> bool | int | float:
         return number
 
 
-cut_option = click.option(
-    "--cut-at",
-    "cut_at",
-    multiple=True,
-    metavar="NAME",
-    help="End the network at this tensor or node, instead of the file's outputs: before the non-maximum suppression of "
-    "a detector, say. May be given several times.",
+_FROM_TEXT: Mapping[Callable[[Any], Any], Callable[..., Any]] = {
+    declared.count: read_count,
+    declared.names: _split_names,
+    declared.numbers: _read_numbers,
+    declared.shapes: read_input_shapes,
+    declared.values: read_values,
+}
+
+
+def setting_option(
+    setting: Setting, *other_names: str, help_default: str = "", **arguments: Any
+) -> Callable[[_Command], _Command]:
+    """Return the option of a declared setting.
+
+    Parameters
+    ----------
+    other_names
+        Further names of the option; the last one names the argument of the command.
+    help_default
+        The default that help names where the option has none; `arguments` are Click's.
+    """
+    given: dict[str, Any] = {"metavar": setting.metavar, "callback": _FROM_TEXT.get(setting.read)}
+    if setting.choices:
+        given["metavar"] = None
+        given["type"] = click.Choice(setting.choices)
+    elif setting.read is finite:
+        least = setting.least if setting.above is None else setting.above
+        given["type"] = click.FloatRange(least, setting.most, min_open=setting.above is not None)
+    elif setting.read is whole:
+        given["type"] = click.IntRange(None if setting.least is None else int(setting.least))
+    elif setting.read is flag:
+        given |= {"is_flag": True, "metavar": None}
+    text = setting.help
+    if setting.is_repeated:
+        given["multiple"] = True
+        text += " May be given several times."
+    if help_default and "default" not in arguments:
+        text += f"  [default: {help_default}]"
+    given["show_default"] = arguments.get("default") is not None
+    target = other_names[-1].removeprefix("--") if other_names else setting.name
+    return click.option(setting.option, *other_names, target, help=text, **given, **arguments)
+
+
+def whole_option(*names: str, least: int = 1, default: int | None = None, **arguments: Any) -> Callable[[Any], Any]:
+    """Return an option that takes a whole number."""
+    arguments = {"metavar": "N", "default": default, "show_default": default is not None} | arguments
+    return click.option(*names, type=click.IntRange(min=least), **arguments)
+
+
+def file_option(*names: str, **arguments: Any) -> Callable[[Any], Any]:
+    """Return an option that takes the path of a file."""
+    return click.option(*names, type=click.Path(dir_okay=False, path_type=Path), **arguments)
+
+
+format_option = click.option(
+    "--format",
+    "output_format",
+    type=click.Choice([choice.value for choice in OutputFormat]),
+    default=OutputFormat.TABLE.value,
+    show_default=True,
+    callback=lambda ctx, param, value: OutputFormat(value),
+    help="Format of the result on stdout.",
 )
-value_option = click.option(
-    "--value",
-    "values",
-    multiple=True,
-    callback=read_values,
-    metavar="NAME=VALUE",
-    help="What an input holds that steers the network, such as lengths=50, sr=16000, use_cache=false or size=224,224. "
-    "May be given several times.",
+
+
+def reading_options(*further: Setting) -> Callable[[_Command], _Command]:
+    """Return the options of how a file is read, and further ones."""
+    settings = (declared.INPUT_SHAPES, declared.VALUES, declared.CUT_AT, *further, declared.TIME_LIMIT)
+    return _all_of(*(setting_option(one, help_default=one.default_text) for one in settings))
+
+
+def sampling_options(effort: str) -> Callable[[_Command], _Command]:
+    """Return the options of how much, and where, scoring computes; with the default of --effort."""
+    return _all_of(
+        whole_option("--seeds", default=1, help="Seeds to average over: each draws weights and input anew."),
+        setting_option(declared.EFFORT, default=effort),
+        setting_option(declared.BATCH_SIZE, help_default=declared.BATCH_SIZE.default_text),
+        setting_option(declared.DEVICE, default="auto"),
+    )
+
+
+proxy_options = _all_of(
+    setting_option(declared.PROXY_LIST, help_default=declared.PROXY_LIST.default_text),
+    setting_option(declared.AGGREGATE, "--aggregation", default="log-rank"),
 )
-blocks_option = click.option(
-    "--blocks",
-    multiple=True,
-    metavar="PATTERN",
-    help="Name the primary blocks yourself: tensors or nodes that match PATTERN (* and ? are wildcards) end a block. "
-    "May be given several times.",
-)
-time_limit_option = click.option(
-    "--time-limit",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="SECONDS",
-    help="Refuse a file that takes longer to read (processor time), and a scoring pass that is estimated to take "
-    "longer.  [default: 6 for reading, an hour for a pass]",
-)
-keep_graph_option = click.option(
-    "--keep-graph",
+as_published_option = click.option(
+    "--as-published",
     is_flag=True,
-    help="Take the graph as it is: do not put back normalisation that the exporter folded into convolutions.",
+    help="Give features with a singular covariance no expressivity, as the authors' code does, in place of a low one. "
+    "The result depends on rounding: use it to reproduce the paper only.",
 )
+
+
+def space_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that every space takes; the command gets those that are given as `space_options`."""
+
+    @functools.wraps(command)
+    def packed(*arguments: Any, resolution: int | None, classes: int | None, **named: Any) -> Any:
+        given = {"resolution": resolution, "num_classes": classes}
+        named["space_options"] = {name: value for name, value in given.items() if value is not None}
+        return command(*arguments, **named)
+
+    options = (
+        whole_option("--resolution", help="Height and width of the input image.  [default: the space's]"),
+        whole_option("--classes", help="Outputs of the classifier.  [default: the space's]"),
+    )
+    return _all_of(*options)(packed)
+
+
+def budget_options(of_space: str = "Budget: ") -> Callable[[_Command], _Command]:
+    """Return the options that limit counts of the networks of a space; :func:`read_budget` takes their values."""
+    texts = {
+        "--flops": "MACs (multiply-adds) of one sample, such as 600M or 400M:600M.",
+        "--params": "trainable parameters, such as 4M:6M.",
+        "--layers": "layers, as the space counts them.",
+    }
+    return _all_of(
+        *(
+            click.option(name, _LIMITED[name], metavar="[MIN:]MAX", callback=_read_range, help=f"{of_space}{text}")
+            for name, text in texts.items()
+        )
+    )
+
+
+_LIMITED = {"--flops": "macs", "--params": "params", "--layers": "layers"}
+
+
+def read_budget(settings: dict[str, Any], **further: Any) -> Budget:
+    """Take the values of :func:`budget_options` out of `settings`, and return the budget."""
+    from aznas_onnx.searching import Budget, Limit
+
+    limits: dict[str, Any] = {name: Limit(*(settings.pop(name) or ())) for name in _LIMITED.values()}
+    return Budget(**limits, **further)
+
+
+def measurement_options(command: _Command) -> _Command:
+    """Add the options of measurements that scores are compared with."""
+    return _all_of(
+        file_option(
+            "--truth",
+            required=True,
+            metavar="FILE.csv",
+            help="Measured architectures: a column `arch` and columns of numbers.",
+        ),
+        click.option(
+            "--metric",
+            "metrics",
+            multiple=True,
+            metavar="COLUMN",
+            help="Column of --truth to compare with. May be given several times.  [default: all columns of numbers]",
+        ),
+        whole_option(
+            "--resamples", least=0, default=200, help="Bootstrap resamples for confidence intervals; 0 for none."
+        ),
+    )(command)

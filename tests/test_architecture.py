@@ -28,6 +28,7 @@ LEVELS = {
     "user_modules": 1,
     "results": 1,
     "operators": 1,
+    "declared_settings": 2,
     "latency": 2,
     "graph": 2,
     "blocks": 3,

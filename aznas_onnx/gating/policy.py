@@ -1,147 +1,196 @@
-"""The policy of a gate, validated on construction."""
+"""The rules of a gate, each declared once: type, default, file reader, option, bounds, help and example."""
 
 from __future__ import annotations
 
 import enum
-import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from aznas_onnx import declared_settings as declared
+from aznas_onnx.declared_settings import Setting, count, names, numbers, text, texts
+from aznas_onnx.documents import finite, whole
 from aznas_onnx.errors import SettingsError
-from aznas_onnx.graph import Value
 from aznas_onnx.proxies import PROXIES, is_reference
-from aznas_onnx.ranking import Aggregation, Ensemble
-from aznas_onnx.references.proxy_scales import PROXY_SCALES
 
-__all__ = ["COMPARED", "Inconclusive", "Policy"]
+if TYPE_CHECKING:
+    from aznas_onnx.graph import Value
+    from aznas_onnx.ranking import Ensemble
+
+__all__ = ["COMPARED", "RULES", "Inconclusive", "Policy", "RuleError", "rule_default"]
 
 COMPARED = ("expressivity", "progressivity", "trainability", "macs")
 """The proxies that a baseline is compared by where the policy names no others: those of AZ-NAS."""
 
+_EMPTY: Mapping[str, Any] = MappingProxyType({})
+_Default = TypeVar("_Default")
 
-_COMPARES_WITH = {
-    "min_percentile": "reference",
-    "tolerance": "baseline",
-    "min_shortcuts": "baseline",
-    "aggregate": "baseline",
-}
+
+class RuleError(SettingsError):
+    """A rule of a policy is not accepted."""
+
+    def __init__(self, rule: str, objection: str) -> None:
+        super().__init__(f"{rule} {objection}")
+        self.rule = rule
+        self.objection = objection
+
+    @property
+    def in_file(self) -> str:
+        """The message with the rule's name as a policy file has it."""
+        return f"{self.rule.replace('_', '-')} {self.objection}"
 
 
 class Inconclusive(str, enum.Enum):
-    """What becomes of a candidate that the noise leaves undecided."""
+    """Whether a candidate passes that the noise leaves undecided."""
 
     PASS = "pass"  # with a warning
     REJECT = "reject"
 
 
+def _shared(default: _Default, setting: Setting, *, needs: str = "", **changes: Any) -> _Default:
+    """Return the field of a rule that is a setting of scoring; `needs` is the rule without which it does nothing."""
+    metadata = {"setting": replace(setting, **changes), "needs": needs}
+    if isinstance(default, Mapping):
+        return cast("_Default", field(default_factory=lambda: default, metadata=metadata))
+    return field(default=default, metadata=metadata)
+
+
+def _rule(
+    default: _Default, read: Callable[[Any], Any], help_text: str, example: str, *, needs: str = "", **further: Any
+) -> _Default:
+    return _shared(default, Setting(read, help_text, example, **further), needs=needs)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """The rules of a gate.
+    """The rules of a gate."""
 
-    Attributes
-    ----------
-    baseline
-        Paths of the models that the candidate must not be worse than.
-    reference
-        Names or paths of the reference sets in which it must have its place.
-    min_percentile
-        The least percentile of the AZ score in each reference set.
-    tolerance
-        By how much the AZ score may fall below a baseline's, in a cohort around that baseline.
-    min_shortcuts
-        The least share of a baseline's shortcuts past layers that the candidate must keep; 0 for none.
-    proxies
-        What makes up the score that baselines are compared by: names of proxies or groups, with weights
-        (``synflow:0.5``), or ``FILE.py:NAME``.
-    aggregate
-        How their rank shares are combined: ``"log-rank"`` (Eq. 12) or ``"linear"``.
-    spreads
-        By name of a proxy: its standard deviation between networks that are alternatives to each other. Needed for
-        proxies that are not built in.
-    max_macs, max_params, max_activation_bytes
-        Budgets for one sample; None for none.
-    max_latency
-        Milliseconds of one sample in ONNX Runtime on one thread of this machine's CPU.
-    max_latency_ratio
-        The candidate's latency over that of each baseline, measured in turns.
-    floors
-        The least value of single proxies, by name; any registered proxy may be named.
-    inconclusive
-        What becomes of a candidate that the noise leaves undecided.
-    confidence
-        Of a decision that depends on random draws: it is wrong at most this seldom.
-    min_seeds, max_seeds
-        Draws of weights and input: the first decision is tried after the fewest, and the last after the most.
-    seed
-        The first seed.
-    effort, batch_size, device
-        As for :func:`aznas_onnx.scoring.score`; None for an effort means that of the references, else balanced.
-    time_limit
-        Seconds that reading a file, and an estimated scoring pass, may take; None for the usual limits.
-    blocks, input_shapes, cut_at, values, keep_graph
-        As for :func:`aznas_onnx.scoring.score`, for candidate and baselines alike.
-    """
-
-    baseline: tuple[str, ...] = ()
-    reference: tuple[str, ...] = ()
-    min_percentile: float = 10.0
-    tolerance: float = 0.5
-    min_shortcuts: float = 0.5
-    proxies: tuple[str, ...] = COMPARED
-    aggregate: str = Aggregation.LOG_RANK.value
-    spreads: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
-    max_macs: int | None = None
-    max_params: int | None = None
-    max_activation_bytes: int | None = None
-    max_latency: float | None = None
-    max_latency_ratio: float | None = None
-    floors: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
-    inconclusive: Inconclusive = Inconclusive.PASS
-    confidence: float = 0.99
-    min_seeds: int = 2
-    max_seeds: int = 8
-    seed: int = 0
-    effort: str | None = None
-    batch_size: int | None = None
-    device: str = "auto"
-    time_limit: float | None = None
-    blocks: tuple[str, ...] = ()
-    input_shapes: Mapping[str, Sequence[int]] = field(default_factory=lambda: MappingProxyType({}))
-    cut_at: tuple[str, ...] = ()
-    values: Mapping[str, Value] = field(default_factory=lambda: MappingProxyType({}))
-    keep_graph: bool = False
+    baseline: tuple[str, ...] = _rule(
+        (),
+        texts,
+        "A shipped model that the candidate must not score below.",
+        '"models/shipped.onnx"',
+        metavar="FILE.onnx",
+    )
+    reference: tuple[str, ...] = _rule(
+        (),
+        texts,
+        "A reference set in which the candidate must reach the minimum percentile; `aznas reference show` lists those "
+        "of the package.",
+        '"mbv2-600M"',
+        metavar="NAME|REF.json",
+    )
+    min_percentile: float = _rule(
+        10.0, finite, "Least percentile of the AZ score in a reference set.", "25", least=0, most=100, needs="reference"
+    )
+    tolerance: float = _rule(
+        0.5, finite, "Most by which the AZ score may be below a baseline's.", "0.7", least=0, needs="baseline"
+    )
+    min_shortcuts: float = _rule(
+        0.5,
+        finite,
+        "Least share to keep of the layers that a baseline's skip connections bypass; 0 accepts any candidate.",
+        "0",
+        least=0,
+        most=1,
+        needs="baseline",
+    )
+    proxies: tuple[str, ...] = _shared(
+        COMPARED,
+        declared.PROXY_LIST,
+        help="Proxies that a baseline is compared by, such as az,synflow:0.5 with a weight; `aznas proxies` lists all.",
+    )
+    aggregate: str = _shared("log-rank", declared.AGGREGATE, needs="baseline")
+    spreads: Mapping[str, float] = _rule(
+        _EMPTY,
+        numbers,
+        "Standard deviation of a custom proxy across comparable architectures; scales its differences.",
+        "{ my_proxy = 0.3 }",
+        own_option="--spread",
+        metavar="PROXY=NUMBER",
+        above=0,
+    )
+    max_macs: int | None = _rule(
+        None, count, "Budget: MACs (multiply-adds) of one sample, such as 600M.", '"600M"', least=0
+    )
+    max_params: int | None = _rule(None, count, "Budget: trainable parameters, such as 5.9M.", '"5.9M"', least=0)
+    max_activation_bytes: int | None = _rule(
+        None, count, "Budget: bytes of the activations of one sample in float32.", '"30M"', least=0
+    )
+    max_latency: float | None = _rule(
+        None,
+        finite,
+        "Budget: milliseconds of one sample in ONNX Runtime on one thread of this machine's CPU.",
+        "20",
+        metavar="MS",
+        above=0,
+    )
+    max_latency_ratio: float | None = _rule(
+        None, finite, "Budget: latency divided by that of each baseline, measured in alternation.", "1.1", above=0
+    )
+    floors: Mapping[str, float] = _rule(
+        _EMPTY,
+        numbers,
+        "Least value of a proxy; the greatest value, for a proxy of which lower values are better.",
+        "{ trainability = -1.0 }",
+        own_option="--floor",
+        metavar="PROXY=NUMBER",
+    )
+    inconclusive: Inconclusive = _rule(  # noqa: RUF009 - the field itself
+        Inconclusive.PASS,
+        text,
+        "Verdict on a candidate that the noise leaves undecided after the last seed.",
+        '"reject"',
+        choices=tuple(choice.value for choice in Inconclusive),
+    )
+    confidence: float = _rule(
+        0.99,
+        finite,
+        "Probability that no decision over noise is wrong, all checks taken together.",
+        "0.95",
+        least=0.5,
+        most=0.9999,
+    )
+    min_seeds: int = _rule(
+        2, whole, "Seeds before the first decision; two are the fewest that show the noise.", "4", least=2
+    )
+    max_seeds: int = _rule(8, whole, "Seeds before the last decision.", "16", least=2)
+    seed: int = _rule(0, whole, "First seed of weights and input.", "100", least=0)
+    effort: str | None = _shared(None, declared.EFFORT, default_text="that of the reference set, else balanced")
+    batch_size: int | None = _shared(
+        None,
+        declared.BATCH_SIZE,
+        default_text="that of the reference set, else by effort: paper 64, balanced 16, fast 4",
+    )
+    device: str = _shared("auto", declared.DEVICE)
+    time_limit: float | None = _shared(None, declared.TIME_LIMIT)
+    blocks: tuple[str, ...] = _shared((), declared.BLOCKS)
+    input_shapes: Mapping[str, Sequence[int]] = _shared(_EMPTY, declared.INPUT_SHAPES)
+    cut_at: tuple[str, ...] = _shared((), declared.CUT_AT)
+    values: Mapping[str, Value] = _shared(_EMPTY, declared.VALUES)
+    keep_graph: bool = _shared(False, declared.KEEP_GRAPH)
 
     def __post_init__(self) -> None:
-        for name in ("baseline", "reference", "proxies", "blocks", "cut_at"):
-            object.__setattr__(self, name, _names(getattr(self, name)))
-        for name in ("floors", "input_shapes", "values"):
-            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
-        object.__setattr__(self, "inconclusive", _meaning(self.inconclusive))
-        _within("min_percentile", self.min_percentile, 0, 100)
-        _within("tolerance", self.tolerance, 0, math.inf)
-        _within("min_shortcuts", self.min_shortcuts, 0, 1)
-        _within("confidence", self.confidence, 0.5, 0.9999)
-        for name in ("max_latency", "max_latency_ratio", "time_limit"):
-            limit = getattr(self, name)
-            if limit is not None and not (math.isfinite(limit) and limit > 0):
-                raise SettingsError(f"{name} is {limit:g}; a number above 0 is accepted")
-        for name in ("max_macs", "max_params", "max_activation_bytes"):
-            limit = getattr(self, name)
-            if limit is not None and limit < 0:
-                raise SettingsError(f"{name} is {limit:,}; a count of 0 or more is accepted")
-        self._check_seeds()
+        for name, setting in RULES.items():
+            given = getattr(self, name)
+            if setting.read in (texts, names):
+                object.__setattr__(self, name, _names(given))
+            elif isinstance(given, Mapping):
+                object.__setattr__(self, name, MappingProxyType(dict(given)))
+            objection = setting.objection(given)
+            if objection is not None:
+                raise RuleError(name, objection)
+        object.__setattr__(self, "inconclusive", Inconclusive(self.inconclusive))
+        if self.min_seeds > self.max_seeds:
+            raise SettingsError(
+                f"the seeds go from {self.min_seeds} to {self.max_seeds}; the most must not be less than the fewest"
+            )
+        if self.max_latency_ratio is not None and not self.baseline:
+            raise RuleError("max_latency_ratio", "compares with a baseline, and none is named")
         if not any(map(is_reference, self._named)):
             self._check_names()
-
-    def _check_seeds(self) -> None:
-        if not 2 <= self.min_seeds <= self.max_seeds:
-            raise SettingsError(
-                f"the seeds go from {self.min_seeds} to {self.max_seeds}; two or more are needed to see the noise, and "
-                "the most must not be less than the fewest"
-            )
 
     @property
     def _named(self) -> tuple[str, ...]:
@@ -159,34 +208,34 @@ class Policy:
         self._check_names()
 
     def _check_names(self) -> None:
+        from aznas_onnx.references.proxy_scales import PROXY_SCALES
+
         names = self.compared
         if not names:
             raise SettingsError("no proxy is named to compare with a baseline; name one or more, such as az")
-        for name, spread in self.spreads.items():
+        for name in self.spreads:
             PROXIES.resolve([name])
-            if not (math.isfinite(spread) and spread > 0):
-                raise SettingsError(f"the spread of {name} is {spread:g}; a number above 0 is accepted")
+        for name in self.floors:
+            if name not in PROXIES:
+                named = ", ".join(proxy.name for proxy in PROXIES.resolve([name]))
+                raise SettingsError(f"a floor is for a single proxy by its name, and {name!r} stands for {named}")
+        for table, noun in ((self.spreads, "spread"), (self.floors, "floor")):
+            for name, number in table.items():
+                objection = RULES[f"{noun}s"].objection(number)
+                if objection is not None:
+                    raise SettingsError(f"the {noun} of {name} {objection}")
         for name in names:
             if name not in PROXY_SCALES and name not in self.spreads:
                 raise SettingsError(
                     f"how much {name} differs between networks is not known; say so in spreads, such as {name} = 0.3: "
                     "its standard deviation between networks that you would call alternatives"
                 )
-        self._check_floors()
-        if self.max_latency_ratio is not None and not self.baseline:
-            raise SettingsError("max_latency_ratio compares with a baseline, and none is named")
-
-    def _check_floors(self) -> None:
-        for name, floor in self.floors.items():
-            if name not in PROXIES:
-                named = ", ".join(proxy.name for proxy in PROXIES.resolve([name]))
-                raise SettingsError(f"a floor is for a single proxy by its name, and {name!r} stands for {named}")
-            if not math.isfinite(floor):
-                raise SettingsError(f"the floor of {name} is {floor}; a finite number is accepted")
 
     @property
     def ensemble(self) -> Ensemble:
         """Weights and aggregation of the comparison with a baseline."""
+        from aznas_onnx.ranking import Ensemble
+
         return Ensemble.of(self.proxies, self.aggregate)
 
     @property
@@ -204,9 +253,10 @@ class Policy:
         SettingsError
             If a rule is not accepted, or compares with something that no other rule names.
         """
-        for name, needed in _COMPARES_WITH.items():
-            if name in rules and not rules.get(needed):
-                raise SettingsError(f"{name} compares with a {needed}, and none is named; name one, or drop the rule")
+        for one in fields(cls):
+            needed = one.metadata["needs"]
+            if needed and one.name in rules and not rules.get(needed):
+                raise RuleError(one.name, f"compares with a {needed}, and none is named; name one, or drop the rule")
         return cls(**rules)
 
     @property
@@ -225,26 +275,27 @@ class Policy:
         """Whether the candidate must be scored, which takes torch."""
         return bool(self.baseline or self.reference or self.floors)
 
-    @classmethod
-    def names(cls) -> tuple[str, ...]:
-        """Return the names of all rules, as a policy file has them."""
-        return tuple(one.name for one in fields(cls))
+
+RULES: Mapping[str, Setting] = MappingProxyType(
+    {one.name: replace(one.metadata["setting"], name=one.name) for one in fields(Policy)}
+)
+"""The declaration of each rule, by the name of its attribute."""
+
+Policy.__doc__ = "The rules of a gate.\n\nAttributes\n----------\n" + "\n".join(
+    f"{name}\n    {setting.help}" for name, setting in RULES.items()
+)
+
+
+def rule_default(name: str) -> str:
+    """Return the default of a rule in words; empty where the rule is off."""
+    default = Policy.__dataclass_fields__[name].default
+    if RULES[name].default_text:
+        return RULES[name].default_text
+    if isinstance(default, str):
+        return str(default.value if isinstance(default, enum.Enum) else default)
+    return f"{default:g}" if isinstance(default, int | float) and not isinstance(default, bool) else ""
 
 
 def _names(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> tuple[str, ...]:
     """Return one name or path, or several, as a tuple of texts."""
     return (os.fspath(given),) if isinstance(given, str | os.PathLike) else tuple(os.fspath(one) for one in given)
-
-
-def _meaning(given: Inconclusive | str) -> Inconclusive:
-    try:
-        return Inconclusive(given)
-    except ValueError as error:
-        known = " or ".join(repr(choice.value) for choice in Inconclusive)
-        raise SettingsError(f"inconclusive is {given!r}; {known} is accepted") from error
-
-
-def _within(name: str, value: float, least: float, most: float) -> None:
-    if not (math.isfinite(value) and least <= value <= most):
-        accepted = f"{least:g} or more" if math.isinf(most) else f"{least:g} to {most:g}"
-        raise SettingsError(f"{name} is {value:g}; {accepted} is accepted")

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aznas_onnx.cli.commands.spaces import complete_space, space_options
+from aznas_onnx.cli.commands.spaces import complete_space
 from aznas_onnx.cli.exit_codes import BAD_INPUT, DONE, INTERRUPTED, SOME_FAILED
 from aznas_onnx.cli.options import (
     OutputFormat,
-    aggregate_option,
-    batch_size_option,
-    device_option,
-    effort_option,
+    as_published_option,
+    file_option,
     format_option,
-    proxies_option,
-    seeds_option,
+    measurement_options,
+    proxy_options,
+    sampling_options,
+    space_options,
+    whole_option,
 )
 from aznas_onnx.cli.words import plural
 from aznas_onnx.escaping import printable
@@ -47,55 +48,29 @@ def _read_sample(ctx: click.Context, param: click.Parameter, value: str) -> int 
 
 @click.command(short_help="Compare scores with measured accuracies.")
 @click.argument("space", shell_complete=complete_space)
-@click.option(
-    "--truth",
-    required=True,
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE.csv",
-    help="Measured architectures: a column `arch` and columns of numbers.",
-)
+@measurement_options
 @click.option(
     "--sample",
     default="all",
     show_default=True,
     metavar="N|all",
     callback=_read_sample,
-    help="Score so many, drawn at random. A larger sample contains the smaller one.",
+    help="Number of architectures to score, sampled at random. A larger sample contains the smaller ones.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the sample.")
-@click.option("--unique", is_flag=True, help="Only one of the architectures that are the same network.")
-@click.option(
+@whole_option("--seed", least=0, default=0, help="Seed of the sample.")
+@click.option("--unique", is_flag=True, help="Score one architecture of those that are the same network.")
+@file_option(
     "-o",
     "--scores",
-    type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE.jsonl",
-    help="Gets every score as it comes; one that exists is continued. [default: a new one in this folder]",
+    help="File that gets each score as it is computed; an existing file is continued.  "
+    "[default: a new file in this folder]",
 )
-@click.option(
-    "--metric", "metrics", multiple=True, metavar="COLUMN", help="Compare with this column. [default: all of numbers]"
-)
-@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Score in so many processes.")
-@effort_option("paper")
-@batch_size_option
-@seeds_option
-@click.option(
-    "--score-seed", type=click.IntRange(min=0), default=0, show_default=True, help="The first of the seeds of scoring."
-)
-@device_option
-@proxies_option
-@click.option(
-    "--as-published",
-    is_flag=True,
-    help="Give features with a singular covariance no expressivity, as the paper's code.",
-)
-@aggregate_option
-@click.option(
-    "--resamples",
-    type=click.IntRange(min=0),
-    default=200,
-    show_default=True,
-    help="Bootstrap resamples for confidence intervals; 0 for none.",
-)
+@whole_option("--workers", default=1, help="Processes that score.")
+@sampling_options("paper")
+@whole_option("--score-seed", least=0, default=0, help="First seed of scoring.")
+@proxy_options
+@as_published_option
 @space_options
 @format_option
 def bench(
@@ -110,8 +85,7 @@ def bench(
     score_seed: int,
     aggregation: str,
     resamples: int,
-    resolution: int | None,
-    classes: int | None,
+    space_options: dict[str, Any],
     output_format: OutputFormat,
     **scoring: Any,
 ) -> int:
@@ -138,7 +112,6 @@ def bench(
     from aznas_onnx.scoring import ScoreSettings
 
     settings = ScoreSettings.of(**scoring, seed=score_seed)
-    options = {"resolution": resolution, "num_classes": classes}
     measured = read_truth(truth, metrics)
     run = prepare_run(
         space,
@@ -147,7 +120,7 @@ def bench(
         seed=seed,
         unique=unique,
         scores=_new_file(space) if scores is None else scores,
-        space_options={name: value for name, value in options.items() if value is not None},
+        space_options=space_options,
         workers=workers,
         settings=settings,
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from aznas_onnx.cli.exit_codes import DONE
+from aznas_onnx.cli.options import whole_option
 from aznas_onnx.cli.words import plural
 from aznas_onnx.counts import format_count
 from aznas_onnx.escaping import json_text, printable
@@ -21,31 +22,31 @@ __all__ = ["export"]
 
 @click.command(short_help="Write the networks that a search found.")
 @click.argument("study_file", metavar="RUN.db", type=click.Path(path_type=Path))
-@click.option("--best", type=click.IntRange(min=1), metavar="N", help="The N best candidates.  [default: 1]")
-@click.option(
+@whole_option("--best", metavar="N", help="Export the N best candidates.  [default: 1]")
+@whole_option(
     "--trial",
     "trials",
-    type=click.IntRange(min=0),
+    least=0,
     multiple=True,
     metavar="ID",
-    help="A trial by its number; repeatable.",
+    help="Export the trial of this number. May be given several times.",
 )
 @click.option(
     "--pareto",
     type=click.Choice(["macs", "params", "layers", "paper_flops"]),
-    help="The front of score against a count: candidates that no cheaper one equals.",
+    help="Export the Pareto front of score against this count.",
 )
 @click.option(
     "-o", "--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write to."
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the initial weights.")
+@whole_option("--seed", least=0, default=0, help="Seed of the initial weights.")
 @click.option(
     "--format",
     "output_format",
     type=click.Choice(["table", "json"]),
     default="table",
     show_default=True,
-    help="How the list of what was written goes to stdout.",
+    help="Format of the list of exports on stdout.",
 )
 def export(
     study_file: Path,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,18 +15,10 @@ import click
 from aznas_onnx.cli.commands.reference import complete_reference
 from aznas_onnx.cli.console import write_traceback
 from aznas_onnx.cli.exit_codes import BAD_INPUT, DONE, REJECTED
-from aznas_onnx.cli.options import (
-    batch_size_option,
-    blocks_option,
-    cut_option,
-    input_option,
-    read_count,
-    split_names,
-    time_limit_option,
-    value_option,
-)
+from aznas_onnx.cli.options import file_option, setting_option
 from aznas_onnx.errors import AznasError, SettingsError
 from aznas_onnx.escaping import printable
+from aznas_onnx.gating.policy import RULES, Policy, RuleError, rule_default
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,145 +32,38 @@ _READING, _LOADING_S = 3, 30.0  # times what one reading may take, and what libr
 Tell = Callable[[str], None]
 
 
-def _read_numbers(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, float]:
-    """Return the numbers given as ``PROXY=NUMBER``, by name.
-
-    Raises
-    ------
-    click.BadParameter
-        If a text is none.
-    """
-    numbers = {}
-    for value in values:
-        name, _, number = value.rpartition("=")
-        try:
-            numbers[name] = float(number)
-        except ValueError as error:
-            raise click.BadParameter(f"{value!r} is not PROXY=NUMBER, such as trainability=-0.5") from error
-        if not name:
-            raise click.BadParameter(f"{value!r} names no proxy; write PROXY=NUMBER, such as trainability=-0.5")
-    return numbers
-
-
-_positive = click.FloatRange(min=0, min_open=True)
+def _rule_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the option of each rule; an option that is not given leaves the rule to the policy file."""
+    arguments: dict[str, dict[str, Any]] = {
+        "reference": {"shell_complete": complete_reference},
+        "keep_graph": {"default": None},
+    }
+    for name, setting in reversed(list(RULES.items())):
+        command = setting_option(setting, help_default=rule_default(name), **arguments.get(name, {}))(command)
+    return command
 
 
 @click.command(short_help="Reject a candidate that is worse than what is shipped.")
 @click.argument("candidate", metavar="CANDIDATE.onnx", type=click.Path())
-@click.option(
-    "--baseline", multiple=True, metavar="SHIPPED.onnx", help="What it must not be worse than. May be repeated."
-)
-@click.option(
-    "--reference",
-    multiple=True,
-    metavar="NAME|REF.json",
-    shell_complete=complete_reference,
-    help="A reference set that it must have its place in (`aznas reference show`). May be repeated.",
-)
-@click.option(
-    "--min-percentile", type=click.FloatRange(0, 100), metavar="P", help="The least place in it.  [default: 10]"
-)
-@click.option(
-    "--tolerance",
-    type=click.FloatRange(min=0),
-    help="By how much the AZ score may be below a baseline's.  [default: 0.5]",
-)
-@click.option(
-    "--min-shortcuts",
-    type=click.FloatRange(0, 1),
-    metavar="SHARE",
-    help="The share of a baseline's shortcuts past layers to keep; 0 for any.  [default: 0.5]",
-)
-@click.option(
-    "--proxies",
-    metavar="LIST",
-    callback=split_names,
-    help="What to compare baselines by, such as az,synflow:0.5; `aznas proxies` lists all.  [default: az]",
-)
-@click.option(
-    "--aggregate",
-    type=click.Choice(["log-rank", "linear"]),
-    help="How their rank shares are combined.  [default: log-rank]",
-)
-@click.option(
-    "--spread",
-    "spreads",
-    multiple=True,
-    metavar="PROXY=NUMBER",
-    callback=_read_numbers,
-    help="The deviation of a proxy of your own between alternatives.",
-)
-@click.option("--max-macs", metavar="N", callback=read_count, help="Budget: multiply-adds of one sample, such as 600M.")
-@click.option("--max-params", metavar="N", callback=read_count, help="Budget: trainable parameters, such as 5.9M.")
-@click.option("--max-activation-bytes", metavar="N", callback=read_count, help="Budget: of one sample in float32.")
-@click.option(
-    "--max-latency",
-    type=_positive,
-    metavar="MS",
-    help="Budget: of one sample in ONNX Runtime on one thread of this CPU.",
-)
-@click.option(
-    "--max-latency-ratio", type=_positive, metavar="X", help="Budget: over each baseline's, measured in turns."
-)
-@click.option(
-    "--floor",
-    "floors",
-    multiple=True,
-    metavar="PROXY=NUMBER",
-    callback=_read_numbers,
-    help="The least value of a proxy.",
-)
-@click.option(
-    "--inconclusive",
-    type=click.Choice(["pass", "reject"]),
-    help="What becomes of a candidate that the noise leaves undecided.  [default: pass]",
-)
-@click.option("--confidence", type=click.FloatRange(0.5, 0.9999), help="Of decisions over noise.  [default: 0.99]")
-@click.option("--min-seeds", type=click.IntRange(min=2), help="Draws before the first decision.  [default: 2]")
-@click.option("--max-seeds", type=click.IntRange(min=2), help="Draws before the last one.  [default: 8]")
-@click.option("--seed", type=click.IntRange(min=0), help="The first of the seeds.  [default: 0]")
-@click.option(
-    "--effort",
-    type=click.Choice(["paper", "balanced", "fast", "auto"]),
-    help="How to estimate.  [default: the reference's, else balanced]",
-)
-@batch_size_option
-@time_limit_option
-@click.option("--device", metavar="auto|cpu|cuda[:i]|mps", help="Where to compute.  [default: auto]")
-@input_option
-@value_option
-@cut_option
-@blocks_option
-@click.option("--keep-graph", is_flag=True, default=None, help="Leave folded normalisation folded.")
-@click.option(
+@_rule_options
+@file_option(
     "--policy",
     "policy_file",
-    type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE.toml",
-    help="Rules; options override them.  [default: aznas.toml or pyproject.toml, here or above]",
+    help="File of rules; options override them.  [default: aznas.toml or pyproject.toml, in this folder or above]",
 )
-@click.option("--allow-python", is_flag=True, help="Execute Python files that the policy names: proxies of your own.")
-@click.option("--no-policy", is_flag=True, help="Follow the options alone, whatever file there is.")
+@click.option("--allow-python", is_flag=True, help="Execute the Python files of custom proxies that the policy names.")
+@click.option("--no-policy", is_flag=True, help="Take the rules from the options alone.")
 @click.option(
     "--format",
     "output_format",
     type=click.Choice(["table", "json", "md"]),
     default="table",
     show_default=True,
-    help="How the result is written to stdout.",
+    help="Format of the result on stdout.",
 )
-@click.option(
-    "--junit",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE.xml",
-    help="Write the checks as JUnit XML, too.",
-)
-@click.option(
-    "--code-quality",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE.json",
-    help="Write what was rejected as a GitLab code quality report, too.",
-)
+@file_option("--junit", metavar="FILE.xml", help="Also write the checks as JUnit XML.")
+@file_option("--code-quality", metavar="FILE.json", help="Also write the rejections as a GitLab code quality report.")
 def gate(
     candidate: str,
     policy_file: Path | None,
@@ -287,7 +172,6 @@ def _rules(
 def decide(candidate: str, rules: dict[str, Any], given: dict[str, Any], origin: str, tell: Tell) -> GateResult:
     """Decide by the rules of a file and those given beside it; proxies of a user's own are executed here."""
     from aznas_onnx.cli.child_process import limit_processor_time
-    from aznas_onnx.gating import Inconclusive, Policy
     from aznas_onnx.gating import gate as decide_by
     from aznas_onnx.limits import within
 
@@ -295,14 +179,15 @@ def decide(candidate: str, rules: dict[str, Any], given: dict[str, Any], origin:
         try:
             Policy(**rules)
         except SettingsError as error:  # a mistake in the file; what is wrong beside it is in the options
-            raise SettingsError(f"policy {origin}: {error}") from error
+            raise SettingsError(f"policy {origin}: {_in_words_of_files(error)}") from error
     merged = {**rules, **given}
     for table in ("floors", "spreads"):
         if table in given:
             merged[table] = {**rules.get(table, {}), **given[table]}
-    if "inconclusive" in given:
-        merged["inconclusive"] = Inconclusive(given["inconclusive"])
-    policy = Policy.of(merged)
+    try:
+        policy = Policy.of(merged)
+    except RuleError as error:
+        raise SettingsError(_in_words_of_files(error)) from error
     files = 1 + len(policy.baseline)
 
     def watched(stage: str) -> None:
@@ -313,6 +198,10 @@ def decide(candidate: str, rules: dict[str, Any], given: dict[str, Any], origin:
         tell(stage)
 
     return decide_by(candidate, policy, on_stage=watched)
+
+
+def _in_words_of_files(error: SettingsError) -> str:
+    return error.in_file if isinstance(error, RuleError) else str(error)
 
 
 def _relative(path: Path) -> Path:

@@ -7,16 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aznas_onnx.cli.exit_codes import DONE
-from aznas_onnx.cli.options import (
-    OutputFormat,
-    blocks_option,
-    cut_option,
-    format_option,
-    input_option,
-    keep_graph_option,
-    time_limit_option,
-    value_option,
-)
+from aznas_onnx.cli.options import OutputFormat, format_option, reading_options
+from aznas_onnx.declared_settings import BLOCKS, KEEP_GRAPH
 from aznas_onnx.errors import AznasError
 
 if TYPE_CHECKING:
@@ -37,12 +29,7 @@ _NOT_VERIFIED = {
 @click.argument("model", metavar="MODEL.onnx", type=click.Path())
 @format_option
 @click.option("--nodes", "show_nodes", is_flag=True, help="Show every node of the graph as it is scored.")
-@input_option
-@value_option
-@cut_option
-@blocks_option
-@keep_graph_option
-@time_limit_option
+@reading_options(BLOCKS, KEEP_GRAPH)
 @click.option(
     "--verify",
     "with_verification",

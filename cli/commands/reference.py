@@ -12,23 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aznas_onnx.cli.commands.spaces import space_options
 from aznas_onnx.cli.exit_codes import DONE, INTERRUPTED, SOME_FAILED
 from aznas_onnx.cli.options import (
     OutputFormat,
-    batch_size_option,
-    cut_option,
-    device_option,
-    effort_option,
+    budget_options,
+    file_option,
     format_option,
-    input_option,
-    keep_graph_option,
-    limit_option,
-    seeds_option,
-    time_limit_option,
-    value_option,
+    read_budget,
+    reading_options,
+    sampling_options,
+    setting_option,
+    space_options,
+    whole_option,
 )
 from aznas_onnx.cli.words import plural
+from aznas_onnx.declared_settings import DEVICE, KEEP_GRAPH
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.escaping import printable
 
@@ -60,42 +58,29 @@ def reference() -> None:
 
 @reference.command()
 @click.argument("models", metavar="[MODEL.onnx]...", type=click.Path(), nargs=-1)
-@click.option(
+@file_option(
     "-o",
     "--output",
     required=True,
-    type=click.Path(dir_okay=False, path_type=Path),
     metavar="REF.json",
-    help="Gets the reference set; a file that is there is replaced.",
+    help="The reference set to write; an existing file is replaced.",
 )
-@click.option("--name", help="What the reference set is called.  [default: the name of the file]")
-@click.option("--description", help="One line that says what the networks are.  [default: the space and its budget]")
-@click.option("--space", metavar="NAME|FILE.py", help="Draw the networks from a space instead.")
-@limit_option("--flops", "macs", help_text="Of --space: MACs (multiply-adds) of one sample, such as 400M:600M.")
-@limit_option("--params", help_text="Of --space: trainable parameters, such as 4M:6M.")
-@limit_option("--layers", help_text="Of --space: layers, as the space counts them.")
-@click.option(
-    "--sample", type=click.IntRange(min=2), default=256, show_default=True, help="Of --space: so many networks."
-)
-@click.option("--sample-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of --space: of drawing.")
+@click.option("--name", help="Name of the reference set.  [default: the name of the file]")
+@click.option("--description", help="Description of the networks, one line.  [default: the space and its budget]")
+@click.option("--space", metavar="NAME|FILE.py", help="Sample the networks from a space, in place of files.")
+@budget_options("With --space, budget: ")
+@whole_option("--sample", least=2, default=256, help="With --space: number of networks.")
+@whole_option("--sample-seed", least=0, default=0, help="With --space: seed of the sample.")
 @space_options
-@effort_option("auto")
-@batch_size_option
-@seeds_option
-@device_option
-@input_option
-@value_option
-@cut_option
-@keep_graph_option
-@time_limit_option
+@sampling_options("auto")
+@reading_options(KEEP_GRAPH)
 def build(
     models: tuple[str, ...],
     output: Path,
     name: str | None,
     description: str | None,
     space: str | None,
-    resolution: int | None,
-    classes: int | None,
+    space_options: dict[str, Any],
     sample: int,
     sample_seed: int,
     time_limit: float | None,
@@ -106,7 +91,7 @@ def build(
     Exit status: 0 done, 2 bad usage or nothing scored, 3 some were not scored, 130 interrupted (what was scored until
     then is kept).
     """
-    counts = [settings.pop(count) for count in ("macs", "params", "layers")]
+    budget = read_budget(settings)
     if bool(models) == bool(space):
         raise SettingsError("a reference is built from networks or from a --space; give one of the two")
     from aznas_onnx.limits import within
@@ -122,15 +107,10 @@ def build(
             if space is None:
                 reference_set = build_from_models(models, name=name, command=command, on_result=show, **settings)
             else:
-                from aznas_onnx.searching import Budget, Limit
                 from aznas_onnx.spaces import get
 
-                options = {"resolution": resolution, "num_classes": classes}
-                macs, params, layers = (Limit(*(ends or ())) for ends in counts)
-                budget = Budget(macs=macs, params=params, layers=layers)
-                drawn_from = get(space, **{key: value for key, value in options.items() if value is not None})
                 reference_set = build_from_space(
-                    drawn_from,
+                    get(space, **space_options),
                     budget,
                     sample,
                     name=name,
@@ -155,11 +135,8 @@ def build(
 @reference.command()
 @click.argument("name", metavar="REF.json", type=click.Path())
 @click.argument("models", metavar="MODEL.onnx...", type=click.Path(), nargs=-1, required=True)
-@device_option
-@input_option
-@value_option
-@cut_option
-@time_limit_option
+@setting_option(DEVICE, default="auto")
+@reading_options()
 def add(name: str, models: tuple[str, ...], time_limit: float | None, **settings: Any) -> int:
     """Score further networks as the reference set's were, and add them to its file.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from aznas_onnx.cli.exit_codes import DONE
+from aznas_onnx.cli.options import file_option, measurement_options
 from aznas_onnx.escaping import printable
 
 __all__ = ["report"]
@@ -27,30 +28,13 @@ def _read_scores(
 
 @click.command(short_help="Write a page on benchmark scores, with plots.")
 @click.argument("scores", nargs=-1, required=True, callback=_read_scores, metavar="[LABEL=]SCORES.jsonl...")
-@click.option(
-    "--truth",
-    required=True,
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE.csv",
-    help="The measurements that the scores are compared with.",
-)
-@click.option(
+@measurement_options
+@file_option(
     "-o",
     "--output",
     required=True,
-    type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE.md",
     help="The page to write; its plots go to a folder of the same name.",
-)
-@click.option(
-    "--metric", "metrics", multiple=True, metavar="COLUMN", help="Compare with this column. [default: all of numbers]"
-)
-@click.option(
-    "--resamples",
-    type=click.IntRange(min=0),
-    default=200,
-    show_default=True,
-    help="Bootstrap resamples for confidence intervals; 0 for none.",
 )
 @click.option("--no-plots", is_flag=True, help="Write tables only; plots need the extra aznas-onnx[report].")
 def report(

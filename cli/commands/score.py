@@ -12,21 +12,15 @@ from aznas_onnx.cli.commands.reference import complete_reference
 from aznas_onnx.cli.exit_codes import BAD_INPUT, DONE, INTERRUPTED, SOME_FAILED
 from aznas_onnx.cli.options import (
     OutputFormat,
-    aggregate_option,
-    batch_size_option,
-    blocks_option,
-    cut_option,
-    device_option,
-    effort_option,
+    as_published_option,
     format_option,
-    input_option,
-    keep_graph_option,
-    proxies_option,
-    seeds_option,
-    time_limit_option,
-    value_option,
+    proxy_options,
+    reading_options,
+    sampling_options,
+    whole_option,
 )
 from aznas_onnx.cli.words import plural
+from aznas_onnx.declared_settings import BLOCKS, KEEP_GRAPH
 from aznas_onnx.escaping import printable
 from aznas_onnx.results import ProxyScores, Status
 
@@ -41,32 +35,18 @@ __all__ = ["score"]
 @click.command(short_help="Score networks and rank them.")
 @click.argument("models", metavar="MODEL.onnx...", type=click.Path(), nargs=-1, required=True)
 @format_option
-@seeds_option
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The first of the seeds.")
-@effort_option("paper")
-@batch_size_option
-@device_option
-@proxies_option
-@aggregate_option
-@input_option
-@value_option
-@cut_option
-@blocks_option
-@keep_graph_option
-@time_limit_option
-@click.option(
-    "--as-published",
-    is_flag=True,
-    help="Give features with a singular covariance no expressivity, as the authors' code does, instead of a low one. "
-    "It depends on rounding, so use it to reproduce the paper only.",
-)
+@sampling_options("paper")
+@whole_option("--seed", least=0, default=0, help="First of the seeds.")
+@proxy_options
+@reading_options(BLOCKS, KEEP_GRAPH)
+@as_published_option
 @click.option(
     "--reference",
     metavar="NAME|REF.json",
     shell_complete=complete_reference,
-    help="Place the networks in a reference set (`aznas reference show`), scored as it was.",
+    help="Rank the networks within a reference set (`aznas reference show`), scored with its settings.",
 )
-@click.option("--profile", is_flag=True, help="Say on stderr where the time went.")
+@click.option("--profile", is_flag=True, help="Write the time of each phase to stderr.")
 @click.pass_context
 def score(
     ctx: click.Context,

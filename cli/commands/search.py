@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aznas_onnx.cli.commands.spaces import space_options
 from aznas_onnx.cli.exit_codes import DONE, INTERRUPTED
 from aznas_onnx.cli.options import (
     OutputFormat,
-    aggregate_option,
-    batch_size_option,
-    device_option,
-    effort_option,
+    budget_options,
+    file_option,
     format_option,
-    limit_option,
-    proxies_option,
-    seeds_option,
+    proxy_options,
+    read_budget,
+    sampling_options,
+    space_options,
+    whole_option,
 )
 from aznas_onnx.cli.words import plural
 from aznas_onnx.errors import SettingsError
@@ -34,66 +33,54 @@ __all__ = ["search"]
 
 @click.command()
 @click.option(
-    "--space", required=True, metavar="NAME|FILE.py", help="A space of `aznas spaces`, or a file of your own."
+    "--space",
+    required=True,
+    metavar="NAME|FILE.py",
+    help="Space to search: one of `aznas spaces`, or a Python file with a custom space.",
 )
-@limit_option("--flops", "macs", help_text="Budget: MACs (multiply-adds) of one sample, such as 600M or 400M:600M.")
-@limit_option("--params", help_text="Budget: trainable parameters, such as 4M:6M.")
-@limit_option("--layers", help_text="Budget: layers, as the space counts them.")
+@budget_options()
 @click.option(
     "--latency",
     "latency_ms",
     type=click.FloatRange(min=0, min_open=True),
     metavar="MS",
-    help="Budget: milliseconds of one sample in ONNX Runtime, on one thread of this machine's CPU.",
+    help="Budget: milliseconds of one sample in ONNX Runtime on one thread of this machine's CPU.",
 )
-@click.option(
-    "--iterations", type=click.IntRange(min=1), default=1000, show_default=True, help="Score so many candidates."
-)
-@click.option(
+@whole_option("--iterations", default=1000, help="Candidates to score.")
+@whole_option(
     "--top-k",
-    type=click.IntRange(min=1),
-    help="Mutate so many of the best. [default: 1024, or a tenth of --iterations where that is less]",
+    help="Candidates that may be mutated: the K best.  [default: 1024, or a tenth of --iterations if that is less]",
 )
 @click.option(
     "--strategy",
     type=click.Choice(["evolution", "random"]),
     default="evolution",
     show_default=True,
-    help="Mutate the best candidates, or draw them all at random.",
+    help="evolution mutates the best candidates; random samples all of them.",
 )
 @click.option(
     "--count",
     type=click.Choice(["graph", "paper"]),
     default="graph",
     show_default=True,
-    help="What --flops limits and the ranking uses: MACs of the graph, or the FLOPs of the paper's code.",
+    help="Cost that --flops limits and the ranking uses: MACs of the graph, or the FLOPs of the paper's code.",
 )
-@click.option(
-    "--db",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="The study's file. [default: a new one in this folder]",
-)
+@file_option("--db", help="File of the study.  [default: a new file in this folder]")
 @click.option("--resume", is_flag=True, help="Continue the study in --db; the other options must be the same.")
-@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Score in so many processes.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the search and of scoring.")
-@seeds_option
-@effort_option("auto")
-@batch_size_option
-@device_option
-@proxies_option
-@aggregate_option
-@click.option(
+@whole_option("--workers", default=1, help="Processes that score.")
+@whole_option("--seed", least=0, default=0, help="Seed of the search, and first seed of scoring.")
+@sampling_options("auto")
+@proxy_options
+@whole_option(
     "--score-resolution",
-    type=click.IntRange(min=1),
-    help="Score on images of this size: cheaper. Budget and export keep to --resolution. [default: --resolution]",
+    help="Image size for scoring; a smaller one is cheaper. Budget and export use --resolution.  "
+    "[default: --resolution]",
 )
-@click.option("--best", type=click.IntRange(min=1), default=5, show_default=True, help="Show so many of the best.")
+@whole_option("--best", default=5, help="Candidates to show.")
 @space_options
 @format_option
 def search(
     space: str,
-    resolution: int | None,
-    classes: int | None,
     output_format: OutputFormat,
     best: int,
     db: Path | None,
@@ -122,8 +109,6 @@ def search(
 
     if db is None and settings["resume"]:
         raise SettingsError("--resume needs the file of a study; name it with --db")
-    options = {"resolution": resolution, "num_classes": classes}
-    settings["space_options"] = {name: value for name, value in options.items() if value is not None}
     if db is None:
         db = Path(f"{get(space, **settings['space_options']).name}-{time.strftime('%Y%m%d-%H%M%S')}.db")
         click.echo(f"study: {printable(str(db))}", err=True)
@@ -150,10 +135,9 @@ def search(
 def _search(space: str, db: Path, settings: dict[str, Any]) -> Study:
     from aznas_onnx.cli.console import diagnostics
     from aznas_onnx.cli.render.search_progress import shown_progress
-    from aznas_onnx.searching import Budget, Limit, search
+    from aznas_onnx.searching import search
 
-    limits = {name: Limit(*(settings.pop(name) or ())) for name in ("macs", "params", "layers")}
-    budget = Budget(**limits, latency_ms=settings.pop("latency_ms"))
+    budget = read_budget(settings, latency_ms=settings.pop("latency_ms"))
     settings["aggregate"] = settings.pop("aggregation")
     with shown_progress(diagnostics(), settings["iterations"]) as show:
         return search(space, budget, db=db, on_progress=show, **settings)

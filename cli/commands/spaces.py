@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from aznas_onnx.cli.exit_codes import DONE
-from aznas_onnx.cli.options import OutputFormat, format_option
+from aznas_onnx.cli.options import OutputFormat, file_option, format_option, space_options, whole_option
 from aznas_onnx.cli.words import without_markup
 from aznas_onnx.counts import format_count
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.escaping import json_text, printable
 
 __all__ = ["spaces"]
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 def complete_space(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
@@ -29,17 +26,6 @@ def complete_space(ctx: click.Context, param: click.Parameter, incomplete: str) 
 
 
 space_argument = click.argument("name", shell_complete=complete_space)
-
-
-def space_options(command: F) -> F:
-    """Add the options that every space takes."""
-    classes = click.option(
-        "--classes", type=click.IntRange(min=1), help="Outputs of the classifier. [default: the space's]"
-    )
-    resolution = click.option(
-        "--resolution", type=click.IntRange(min=1), help="Height and width of the input image. [default: the space's]"
-    )
-    return resolution(classes(command))
 
 
 @click.group(invoke_without_command=True, short_help="List search spaces, draw and build networks.")
@@ -87,13 +73,15 @@ def list_spaces(output_format: OutputFormat = OutputFormat.TABLE) -> int:
 @spaces.command()
 @space_argument
 @space_options
-def show(name: str, resolution: int | None, classes: int | None) -> int:
+def show(name: str, space_options: dict[str, Any]) -> int:
     """Describe a space, with one network drawn from it."""
     import inspect
 
     import numpy as np
 
-    space = _get(name, resolution, classes)
+    from aznas_onnx.spaces import get
+
+    space = get(name, **space_options)
     genotype = space.sample(np.random.default_rng(0))
     click.echo(f"{space.name}: {space.resolution}x{space.resolution} images, {space.num_classes} classes\n")
     click.echo(f"{without_markup(inspect.getdoc(type(space)) or '')}\n")
@@ -103,8 +91,8 @@ def show(name: str, resolution: int | None, classes: int | None) -> int:
 
 @spaces.command()
 @space_argument
-@click.option("--count", type=click.IntRange(min=1), default=1, show_default=True, help="How many networks to draw.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the random generator.")
+@whole_option("--count", default=1, help="Number of networks.")
+@whole_option("--seed", least=0, default=0, help="Seed of the random generator.")
 @click.option(
     "--format",
     "output_format",
@@ -114,13 +102,13 @@ def show(name: str, resolution: int | None, classes: int | None) -> int:
     help="text: one genotype a line; json and csv add multiply-adds, parameters and layers.",
 )
 @space_options
-def sample(name: str, count: int, seed: int, output_format: str, resolution: int | None, classes: int | None) -> int:
+def sample(name: str, count: int, seed: int, output_format: str, space_options: dict[str, Any]) -> int:
     """Draw networks at random and write their genotypes."""
     import numpy as np
 
-    from aznas_onnx.spaces import as_user_error
+    from aznas_onnx.spaces import as_user_error, get
 
-    space = _get(name, resolution, classes)
+    space = get(name, **space_options)
     rng = np.random.default_rng(seed)
     with as_user_error(space, "draw a sample"):
         genotypes = [space.sample(rng) for _ in range(count)]
@@ -145,15 +133,13 @@ def sample(name: str, count: int, seed: int, output_format: str, resolution: int
 @spaces.command(short_help="Build a network as ONNX.")
 @space_argument
 @click.argument("genotype")
-@click.option(
-    "-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The ONNX file to write."
-)
+@file_option("-o", "--output", required=True, help="The ONNX file to write.")
 @space_options
-def build(name: str, genotype: str, output: Path, resolution: int | None, classes: int | None) -> int:
+def build(name: str, genotype: str, output: Path, space_options: dict[str, Any]) -> int:
     """Build a network as ONNX, its weights left at zero: scoring draws its own."""
-    from aznas_onnx.spaces import as_user_error
+    from aznas_onnx.spaces import as_user_error, get
 
-    space = _get(name, resolution, classes)
+    space = get(name, **space_options)
     parsed = space.parse(genotype)
     with as_user_error(space, f"build {genotype}"):
         data = space.build(parsed).SerializeToString()
@@ -163,13 +149,6 @@ def build(name: str, genotype: str, output: Path, resolution: int | None, classe
         raise SettingsError(f"{output} cannot be written: {error.strerror or error}") from error
     click.echo(f"wrote {printable(str(output))}: {_counts_text(space, parsed)}", err=True)
     return DONE
-
-
-def _get(name: str, resolution: int | None, classes: int | None) -> Any:
-    from aznas_onnx.spaces import get
-
-    options = {"resolution": resolution, "num_classes": classes}
-    return get(name, **{option: value for option, value in options.items() if value is not None})
 
 
 def _counts_text(space: Any, genotype: Any) -> str:

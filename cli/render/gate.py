@@ -16,7 +16,8 @@ from aznas_onnx.cli.render.tables import (
 from aznas_onnx.cli.words import plural
 from aznas_onnx.counts import format_bytes, format_count
 from aznas_onnx.escaping import json_text, markdown, markdown_code, printable
-from aznas_onnx.gating import COMPARED, Compared, Decision, GateResult, Policy
+from aznas_onnx.gating import COMPARED, Compared, Decision, GateResult
+from aznas_onnx.gating.policy import RULES
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -74,7 +75,7 @@ def gate_document(result: GateResult) -> dict[str, object]:
         "models": [_model_document(model) for model in result.models],
         "seeds": result.seeds,
         "settings": {key: _plain(value) for key, value in result.settings.items()},
-        "policy": {name: _plain(getattr(result.policy, name)) for name in Policy.names()},
+        "policy": {name: _plain(getattr(result.policy, name)) for name in RULES},
         "warnings": list(result.warnings),
         "seconds": round(result.elapsed_s, 3),
     }

@@ -1,0 +1,63 @@
+"""Each rule of the gate is declared once, and the policy file, the command line and the docs follow."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from aznas_onnx.cli.commands.gate import gate
+from aznas_onnx.errors import SettingsError
+from aznas_onnx.gating import Policy, read_policy
+from aznas_onnx.gating.policy import RULES, RuleError
+from benchmarks import gate_rules
+
+
+def test_the_table_of_the_documentation_is_current(repository: Path) -> None:
+    text = (repository / "docs" / "ci.md").read_text(encoding="utf-8")
+    assert gate_rules.with_table(text) == text, "run benchmarks/gate_rules.py --write docs/ci.md"
+
+
+def test_every_attribute_is_a_rule_with_an_option() -> None:
+    options = {option.name: option for option in gate.params if isinstance(option, click.Option)}
+    assert list(RULES) == [one.name for one in fields(Policy)]
+    for name, rule in RULES.items():
+        assert rule.option in options[name].opts
+        assert rule.help
+        assert (options[name].help or "").startswith(rule.help)
+
+
+@pytest.mark.parametrize("name", list(RULES))
+def test_the_example_of_a_rule_is_read_from_a_policy_file(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "aznas.toml"
+    path.write_text(f"[gate]\n{RULES[name].key} = {RULES[name].example}\n", encoding="utf-8")
+    (read,) = read_policy(path).items()
+    assert read[0] == name
+    assert RULES[name].objection(read[1]) is None
+    if name not in ("spreads", "max_latency_ratio"):  # a custom proxy, and a baseline, would have to be there
+        Policy(**{name: read[1]})
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, rule in RULES.items() if rule.most is not None or rule.above is not None]
+)
+def test_bounds_are_checked(name: str) -> None:
+    rule = RULES[name]
+    beyond: Any = {"zen": 0.0} if name == "spreads" else rule.above if rule.most is None else rule.most + 1
+    with pytest.raises(SettingsError, match=rule.accepted):
+        Policy(**{name: beyond})
+
+
+def test_a_message_spells_a_rule_as_its_place_does() -> None:
+    with pytest.raises(RuleError, match=r"^max_latency is 0; a number above 0 is accepted$") as caught:
+        Policy(max_latency=0.0)
+    assert caught.value.in_file == "max-latency is 0; a number above 0 is accepted"
+
+
+def test_help_of_the_policy_describes_every_rule() -> None:
+    assert Policy.__doc__ is not None
+    for name, rule in RULES.items():
+        assert f"\n{name}\n    {rule.help}" in Policy.__doc__
