@@ -1,7 +1,7 @@
 """Whether the numbers of a constant follow a formula, were trained, or show neither.
 
-A matrix of random or trained numbers follows no formula, so a table that does follow one was computed, and no
-optimiser updates it. One value throughout says nothing: it is what many parameters hold before training.
+A matrix of random or trained numbers follows no formula, so a table that does was computed and is not trained. A
+constant of one value is undecided: many parameters have one value before training.
 
 =======================  ============================================================================
 Formula                  Tables that follow it
@@ -30,16 +30,16 @@ from aznas_onnx.graph.shapes.constant_evaluation import is_cheap
 
 __all__ = ["Content", "content", "content_of", "is_mask", "is_table", "is_uniform", "read", "varying"]
 
-READ_ELEMENTS = 2**20  # larger constants are not looked at
+READ_ELEMENTS = 2**20  # larger constants are not read
 _FEW_VALUES = 8
 _REPETITIONS = 8
 _OF_EACH = 4  # in a grid of boxes; of rounded weights, those far from the others occur once
 _FEW_ROWS = 8  # numbers that describe one position: a box has four
 _FAR_BELOW = -1e4  # what masks add to forbid
-_LINES, _POINTS = 64, 512  # of a table that are looked at
-_FEW_LINES, _FEW_POINTS = 4, 64  # that are looked at first
-_FEWEST = 5  # numbers that follow from others which tell a formula from chance
-_SHORTEST = 4  # points of a sinusoid that tell it from any other numbers, where there are many lines
+_LINES, _POINTS = 64, 512  # of a table that are read
+_FEW_LINES, _FEW_POINTS = 4, 64  # that are read first
+_FEWEST = 5  # predicted numbers needed to exclude chance
+_SHORTEST = 4  # points that identify a sinusoid, where there are many lines
 _LONG = 32  # points from which a sinusoid in a window differs from any other numbers
 _WINDOWED = 6  # numbers before the next one, which follows from them: three sinusoids
 _TOLERANCE = 2e-3
@@ -48,7 +48,7 @@ _Values: TypeAlias = npt.NDArray[Any]
 
 
 class Content(str, enum.Enum):
-    """What the numbers of a constant say."""
+    """The verdict on the numbers of a constant."""
 
     UNKNOWN = "unknown"  # they cannot be read, or are too many
     UNIFORM = "uniform"
@@ -57,7 +57,7 @@ class Content(str, enum.Enum):
 
 
 def read(constant: Constant, limit: int = READ_ELEMENTS) -> Array | None:
-    """Return the data of a constant of floats where it can be had in a moment, else None."""
+    """Return the data of a float constant where it can be read quickly, else None."""
     if not constant.is_float or not constant.elements or constant.elements > limit or not is_cheap(constant):
         return None
     assert constant.read is not None  # or it would not be cheap
@@ -68,7 +68,7 @@ def read(constant: Constant, limit: int = READ_ELEMENTS) -> Array | None:
 
 
 def varying(values: Array) -> Array:
-    """Return one slice of each axis along which an array repeats itself, so that what is left varies along each."""
+    """Return one slice of each axis along which an array repeats itself: the result varies along each axis."""
     for axis, size in enumerate(values.shape):
         first = values.take([0], axis=axis)
         if size > 1 and bool((values.take([1], axis=axis) == first).all()) and bool((values == first).all()):
@@ -101,7 +101,7 @@ def content(values: Array | None, *, repeats: bool = True) -> Content:
 
 
 def is_uniform(values: Array) -> bool:
-    """Whether an array holds one value throughout."""
+    """Whether all elements of an array are equal."""
     flat = values.reshape(-1)
     return bool(flat[0] == flat[-1]) and bool((flat[:_POINTS] == flat[0]).all()) and bool((flat == flat[0]).all())
 
@@ -140,7 +140,7 @@ def _has_few_values(values: Array) -> bool:
 
 
 def _is_sparse_and_not_negative(core: _Values) -> bool:
-    """Whether half of a matrix or more is zero and nothing negative; a vector holds one other value."""
+    """Whether at least half of a matrix is zero and nothing is negative; a vector has one other value."""
     if bool((core.reshape(-1)[:_POINTS] < 0).any()) or core.min() < 0 or 2 * int((core == 0).sum()) < core.size:
         return False
     return core.ndim > 1 or np.unique(core).size == 2
@@ -206,7 +206,7 @@ def _has_equal_steps(lines: _Values) -> bool:
 
 
 def _lags_of_equal_steps(line: _Values, scale: float) -> list[int]:
-    """Return the distances at which most steps of one line are equal: all at once, because there mostly are none."""
+    """Return the distances at which most steps of one line are equal; all at once, because usually there are none."""
     count = len(line)
     lags = np.arange(1, min(17, count // 4 + 1))
     ends = np.arange(count) + lags[:, None]
@@ -262,7 +262,7 @@ def _median(lines: _Values) -> _Values:
 def _median_of(lines: _Values, usable: _Values) -> _Values:
     """Return the median of each line's usable numbers; zero where there are none.
 
-    NumPy's own takes ten times as long on lines as short as these, of which a network has thousands.
+    NumPy's median takes ten times as long on lines this short, of which a network has thousands.
     """
     ordered = np.sort(np.where(usable, lines, np.inf), axis=1)
     counts, rows = usable.sum(axis=1), np.arange(len(lines))

@@ -1,8 +1,8 @@
 """The origin of constants, as far as the file records it.
 
-Three things in a file tell what was trained from what an exporter or an author wrote:
+Three things in a file separate trained constants from those of an exporter or author:
 
-- PyTorch's default exporter lists the parameters, buffers and constants of the module, and keeps their names.
+- PyTorch's default exporter lists the parameters, buffers and constants of the module, with their names.
 - PyTorch's TorchScript exporter keeps parameters and buffers as initialisers, and writes whatever else it needs
   (numbers in the code, the ones and zeros of a normalisation without scale and shift) as Constant nodes. In a file that
   keeps all in one way, the way says nothing.
@@ -41,7 +41,7 @@ _EXPORTERS_OWN = re.compile(
     r"onnx::|val_\d+|_?t_\d+$|const(ant)?(_fold.*|_\d+)?$|[\d.:]+$|.*/Transpose|.*(_|:)transposed?\b", re.IGNORECASE
 )
 _MEAN = "running_mean"
-_COMPUTED = "onnx::"  # the names that the TorchScript exporter gives what it computes while it folds constants
+_COMPUTED = "onnx::"  # the names of constants that the TorchScript exporter folds
 _MOVES = frozenset(
     "Cast CastLike Concat ConstantOfShape Expand Flatten Gather Identity Reshape Slice Split Squeeze Tile Transpose "
     "Unsqueeze".split()
@@ -51,16 +51,16 @@ _INDEX_ELEMENTS = 2**22
 
 
 def is_made_by_exporter(name: str) -> bool:
-    """Whether a name is one that an exporter gives to what it computes, and not the network's own."""
+    """Whether a name is an exporter's for a computed constant, and not the network's."""
     return _EXPORTERS_OWN.match(name) is not None
 
 
 class Source(enum.Enum):
     """Who made a constant."""
 
-    TRAINED = "trained"  # the file says that it is a parameter
+    TRAINED = "trained"  # listed as a parameter
     KEPT = "kept"  # it lies where parameters and buffers lie, and other constants do not
-    WRITTEN = "written"  # the file says that it is no parameter
+    WRITTEN = "written"  # listed as something else than a parameter
     UNKNOWN = "unknown"
 
 
@@ -70,7 +70,7 @@ def listed_parameters(metadata: Mapping[str, str]) -> frozenset[str]:
 
 
 def _listed(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Return what a file lists of its module's state, and as what."""
+    """Return the module state that a file lists: names and kinds."""
     return {name: kind for kind, name in _DECLARED.findall(metadata.get(SIGNATURE_KEY, ""))}
 
 
@@ -85,12 +85,12 @@ def _is_dequantised(constant: Constant) -> bool:
 
 
 class Provenance:
-    """What a graph says of where its constants come from."""
+    """The origin of a graph's constants."""
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
         listed = _listed(graph.metadata)
-        # A network of Keras holds its parameters twice: it computes with those that are listed as constants.
+        # A Keras network stores its parameters twice: it computes with those that are listed as constants.
         is_used = any(kind == "PARAMETER" and name in graph.constants for name, kind in listed.items())
         self._declared: Mapping[str, str] = {
             name: kind for name, kind in listed.items() if is_used or kind != "CONSTANT_TENSOR"
@@ -114,9 +114,9 @@ class Provenance:
         """
         constant = self._graph.constants[name]
         if not self._declared and constant.origin is None and constant.is_float and constant.sources == {name}:
-            return _by_place(constant.storage, (name,))  # as most of those that a file holds
+            return _by_place(constant.storage, (name,))  # like most constants of a file
         roots = self._roots(constant)
-        stored = _is_dequantised(constant)  # as integers, which are no indices then
+        stored = _is_dequantised(constant)  # as integers, which are then no indices
         large = {name: root for name, root in roots.items() if (root.is_float or stored) and root.elements > 1}
         if constant.elements == 1:
             large = large or roots
@@ -173,9 +173,9 @@ class Provenance:
         return self._listed_copies(name) if _is_free(self._graph.constants[name]) else 1
 
     def _listed_copies(self, name: str) -> int:
-        """Return how many parameters the file lists from one on that are called alike, and holds under its name alone.
+        """Return the number of listed parameters with equal names that the file stores under one name alone.
 
-        Of a tensor that two modules share it holds the last name; those before are the same parameter.
+        A tensor of two modules is stored under its last name; the earlier names are the same parameter.
         """
         alike = self._families.get(_INDEX.sub(".#.", name), []) if self._declared.get(name) == "PARAMETER" else []
         later = alike[alike.index(name) + 1 :] if name in alike else []
@@ -183,7 +183,7 @@ class Provenance:
 
     @cached_property
     def _families(self) -> Mapping[str, list[str]]:
-        """The listed parameters that are called alike but for the number of the layer, in order."""
+        """The listed parameters whose names differ in the number of the layer only, in order."""
         found: dict[str, list[str]] = {}
         for name, kind in self._declared.items():
             if kind == "PARAMETER" and _INDEX.search(name):
@@ -199,10 +199,10 @@ class Provenance:
 
     @cached_property
     def explains_all(self) -> bool:
-        """Whether the file lists the network's parameters and holds all vectors among them under their names.
+        """Whether the file lists the network's parameters and stores all vectors among them under their names.
 
-        Then a vector of ones or zeros that is not listed is none of them. Matrices may have been transposed, which
-        gives them new names; biases of zeros are left out, and normalisation is folded into other layers.
+        Then an unlisted vector of ones or zeros is not a parameter. Transposed matrices have new names, biases of zeros
+        are missing, and normalisation is folded into other layers.
         """
         return bool(self._declared) and not self._unexplained
 
@@ -222,11 +222,11 @@ class Provenance:
 
     @cached_property
     def _normalised(self) -> frozenset[str]:
-        """Names of the modules that keep a running mean."""
+        """Names of the modules with a running mean."""
         return frozenset(name.rpartition(".")[0] for name in self._declared if name.rpartition(".")[2] == _MEAN)
 
     def declares_bias(self, weight: Constant | None) -> bool | None:
-        """Return whether the network had a bias beside a weight; None where the file does not say."""
+        """Return whether the network had a bias beside a weight; None where the file does not show it."""
         stems = self._stems(weight)
         return any(self._declared.get(f"{stem}bias") == "PARAMETER" for stem in stems) if stems else None
 
@@ -256,7 +256,7 @@ class Provenance:
 
 
 def _by_place(storage: Storage | None, names: Iterable[str]) -> Source:
-    """Return what the place where constants are kept says of them."""
+    """Return the evidence of the place where constants are stored."""
     if storage is Storage.INITIALISER and not any(name.startswith(_COMPUTED) for name in names):
         return Source.KEPT
     return Source.WRITTEN if storage in (Storage.NODE, Storage.NOWHERE) else Source.UNKNOWN
@@ -273,7 +273,7 @@ def _is_identity(name: str, constant: Constant) -> bool:
 
 
 def _storage(root: Constant) -> Storage | None:
-    """Return where a root is kept; of two equal parameters TorchScript's exporter writes one as an Identity."""
+    """Return where a root is stored; TorchScript's exporter writes one of two equal parameters as an Identity."""
     while root.storage is None and root.origin is not None and root.origin.node.is_op("Identity"):
         inner = root.origin.inputs[0]
         if inner is None:

@@ -1,8 +1,8 @@
 """Axes of tensors as products of factors, each a part of the batch, the channels, or the positions.
 
-An axis of size 56 that holds a row of positions is ``((POSITION, 56),)``; after a Reshape cut it into 8 windows of 7
-there are two axes ``((POSITION, 8),)`` and ``((POSITION, 7),)``; joined with the batch it is
-``((BATCH, 2), (POSITION, 8))``. An axis of size 1 has no factors, but for the batch, which may be 1.
+An axis of size 56 with a row of positions is ``((POSITION, 56),)``; after a Reshape into 8 windows of 7 there are two
+axes ``((POSITION, 8),)`` and ``((POSITION, 7),)``; joined with the batch it is ``((BATCH, 2), (POSITION, 8))``. An axis
+of size 1 has no factors, but for the batch, which can be 1.
 """
 
 from __future__ import annotations

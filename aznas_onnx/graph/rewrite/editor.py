@@ -1,8 +1,8 @@
 """Edit a graph: nodes stay sorted, unused ones are removed, and tensor infos stay complete.
 
-A new node takes the place of the node that it replaces, so the order stays topological as long as a rewrite
-replaces the last node of the pattern it found: everything the pattern reads is made earlier. Nodes that nobody
-reads any more disappear at once, which is what makes "has one reader" a question that a rewrite can ask at any time.
+A new node gets the position of the node that it replaces, so the order stays topological as long as a rewrite replaces
+the last node of its pattern: all inputs of the pattern come earlier. Unread nodes are removed at once, so a rewrite can
+test "has one reader" at any time.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from aznas_onnx.limits import spend
 
 __all__ = ["Editor"]
 
-_READ_ELEMENTS = 4096  # constants up to this size are looked at; larger ones are weights
+_READ_ELEMENTS = 4096  # constants up to this size are read; larger ones are weights
 
 
 class Editor:
-    """A graph while it is being rewritten.
+    """A graph during a rewrite.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class Editor:
     infos
         Infos of `graph`; None before shapes are known, and then new nodes get none.
     protected
-        Tensors that must keep their name and stay the output of a node; the graph's outputs always do.
+        Tensors with a fixed name, which stay the output of a node; the graph's outputs always do.
     """
 
     def __init__(self, graph: Graph, infos: TensorInfos | None = None, protected: Collection[str] = ()) -> None:
@@ -49,7 +49,7 @@ class Editor:
         self._slots: list[list[Node]] = [[node] for node in graph.nodes]
         self._slot: dict[Node, int] = {node: index for index, node in enumerate(graph.nodes)}
         self._updated: dict[Node, Node] = {}
-        self._counts: dict[str, int] = {}  # how often each name was asked for, so that none is counted up anew
+        self._counts: dict[str, int] = {}  # requests per name, so that each fresh name is found at once
         self.modified = False
 
     # What there is
@@ -95,7 +95,7 @@ class Editor:
                 yield current
 
     def current(self, node: Node) -> Node | None:
-        """Return what a node is now that others may have been rewritten; None where it is gone."""
+        """Return the current state of a node after rewrites of others; None where it was removed."""
         while node in self._updated:
             node = self._updated[node]
         return node if node in self._slot else None
@@ -115,7 +115,7 @@ class Editor:
         return found
 
     def position(self, node: Node) -> tuple[int, int]:
-        """Return where a node is: what is made at a smaller position is made earlier."""
+        """Return the position of a node in topological order."""
         slot = self._slot[node]
         return slot, self._slots[slot].index(node)
 
@@ -129,7 +129,7 @@ class Editor:
         return self.sole_reader(name) is not None
 
     def is_protected(self, name: str) -> bool:
-        """Whether a tensor must keep its name."""
+        """Whether a tensor has a fixed name."""
         return name in self._protected
 
     def shape(self, name: str) -> tuple[int, ...] | None:
@@ -151,7 +151,7 @@ class Editor:
         return None if shape is None else len(shape)
 
     def is_float(self, name: str) -> bool:
-        """Whether a tensor is known to hold floats."""
+        """Whether a tensor is known to be of a float type."""
         info = None if self._facts is None else self._facts.get(name)
         return info is not None and info.dtype.kind == "f"
 
@@ -172,9 +172,9 @@ class Editor:
         return None if info is None else info.value
 
     def scalar(self, name: str) -> float | None:
-        """Return the value of a constant of one element; None for anything else.
+        """Return the value of a constant of one element, else None.
 
-        A vector whose elements are all equal is not a scalar: it may be a scale that was never trained.
+        A vector whose elements are all equal is not a scalar: it can be an untrained scale.
         """
         value = self.array(name)
         if value is None or value.size != 1 or value.dtype.kind not in "fiu":
@@ -186,10 +186,10 @@ class Editor:
         value = self.array(name)
         return None if value is None or value.dtype.kind not in "iu" else tuple(int(v) for v in value.reshape(-1))
 
-    # What a rewrite does
+    # Changes
 
     def assume(self, name: str, like: str) -> None:
-        """Say that a tensor that is about to be made is like one that is known, which saves asking the operator."""
+        """Declare that a new tensor has the info of a known one, which saves shape inference."""
         if self._facts is not None and like in self._facts:
             info = self._facts[like]
             self._facts[name] = TensorInfo(info.shape, info.dtype)
@@ -220,7 +220,7 @@ class Editor:
         return name
 
     def add_array(self, array: Array, hint: str) -> str:
-        """Add an array as a constant that is no parameter (shape operand, scalar) and return its name."""
+        """Add an array as a constant without parameter role (shape operand, scalar) and return its name."""
         return self.add_constant(replace(Constant.of(array), storage=Storage.NOWHERE), hint)
 
     def add_integers(self, values: Sequence[int], hint: str) -> str:
@@ -228,7 +228,7 @@ class Editor:
         return self.add_array(np.array(values, dtype=np.int64), hint)
 
     def replace(self, node: Node, *new: Node) -> None:
-        """Put nodes in the place of one; together they make every output of it that is read."""
+        """Replace a node by nodes that together compute all of its outputs that are read."""
         self.modified = True
         slot = self._slot[node]
         place = self._slots[slot].index(node)
@@ -263,14 +263,14 @@ class Editor:
                 self._prune(name)
 
     def substitute(self, node: Node, name: str) -> bool:
-        """Let tensor `name` stand for the first output of `node`, and remove the node.
+        """Replace the first output of `node` by tensor `name`, and remove the node.
 
-        Where the output must keep its name, `name` is renamed instead.
+        Where the output has a fixed name, `name` is renamed instead.
 
         Returns
         -------
         bool
-            False, and nothing is done, where neither can give up its name.
+            False, without effect, where both names are fixed.
         """
         output = node.outputs[0]
         producer = self._producers.get(name)
@@ -322,13 +322,13 @@ class Editor:
         return replace(self._graph, nodes=nodes, constants=MappingProxyType(constants))
 
     def infos(self, graph: Graph) -> TensorInfos:
-        """Return the facts of what :meth:`finish` returned."""
+        """Return the infos of the graph that :meth:`finish` returned."""
         assert self._facts is not None, "the editor was made without facts"
         names = [*graph.constants, *(value.name for value in graph.inputs)]
         names += [name for node in graph.nodes for name in node.outputs if name]
         return TensorInfos({name: self._facts[name] for name in names}, self._batch_size)
 
-    # Book-keeping. What was never asked for, nor changed, is as in the graph.
+    # Book-keeping. Entries that were neither requested nor changed are those of the graph.
 
     @cached_property
     def _by_operator(self) -> dict[str, dict[Node, None]]:
@@ -372,7 +372,7 @@ class Editor:
                 del self._readers[name][node]
 
     def _prune(self, name: str) -> None:
-        """Remove what makes a tensor that nobody reads, and what only that read."""
+        """Remove the node of an unread tensor, and nodes that only it read."""
         pending = [name]
         while pending:
             node = self._producers.get(pending.pop())
@@ -392,6 +392,6 @@ class Editor:
                 self._facts.setdefault(name, info)
 
     def _forget(self, node: Node) -> None:
-        """Check our own contract: what is read is made."""
+        """Check the contract: every tensor that is read has a maker."""
         missing = [name for name in node.outputs if name and name not in self._producers and self._readers.get(name)]
         assert not missing, f"{node.name} was replaced, but {missing} is still read"

@@ -17,9 +17,9 @@ from aznas_onnx.limits import spend
 
 __all__ = ["fold", "live_nodes"]
 
-_BLANK_ELEMENTS = 2**20  # larger constants are not looked at
+_BLANK_ELEMENTS = 2**20  # larger constants are not read
 _MATRIX_ELEMENTS = 2**26
-_FEW = 64  # numbers that tell a matrix that was drawn or trained from a blank one
+_FEW = 64  # numbers that distinguish an initialised or trained matrix from a blank one
 _RANDOM = frozenset("RandomNormal RandomNormalLike RandomUniform RandomUniformLike Multinomial Bernoulli".split())
 _PASSING_ON = frozenset("Cast CastLike Dropout Identity".split())
 # The operand that carries the data, where the other operands only select or scale it: a folded weight is still the
@@ -43,18 +43,18 @@ def fold(
         Infos of `graph` at one or more batch sizes. A value is folded if it is the same in all of them; with one
         walk, everything that follows from its batch size is folded too.
     protected
-        Tensors that keep their name and node (declared blocks); the graph's outputs always do.
+        Tensors with a fixed name and node (declared blocks); the graph's outputs always have both.
     keeps_layers
-        Whether what computes on copies of trained constants stays: a graph that was folded before at two batch sizes
-        has none but learned queries and states for each sample, whose layers are drawn and run like any others.
+        Whether computations on copies of trained constants stay: after folding at two batch sizes these are learned
+        queries and states for each sample, whose layers are initialised and run like any others.
 
     Returns
     -------
     graph
-        Every remaining node reads at least one tensor that depends on the input or on the batch size. Its constants
-        are those that a node reads, and the roots that these were made from.
+        Every remaining node reads at least one tensor that depends on the input or on the batch size. Its constants are
+        those that a node reads, and their roots.
     infos
-        The first walk's facts for what remains.
+        The first walk's infos of the remaining tensors.
     """
     wanted = {*protected, *graph.outputs}
     nodes: Sequence[Node] = graph.nodes
@@ -90,7 +90,7 @@ def live_nodes(nodes: Sequence[Node], wanted: Collection[str]) -> list[Node]:
     needed = set(wanted)
     live = []
     for node in reversed(nodes):
-        needed.discard("")  # what is omitted is nobody's
+        needed.discard("")  # an omitted operand has no maker
         if not needed.isdisjoint(node.outputs):
             needed.update(node.inputs)
             live.append(node)
@@ -100,7 +100,7 @@ def live_nodes(nodes: Sequence[Node], wanted: Collection[str]) -> list[Node]:
 def _restrict(graph: Graph, infos: TensorInfos, *, keeps_layers: bool) -> TensorInfos:
     names = {value.name for value in graph.inputs} | {name for node in graph.nodes for name in node.outputs if name}
     kept = {name: infos[name] for name in names}
-    if keeps_layers:  # what a layer makes of a constant is not what it makes of the file's weights
+    if keeps_layers:  # with initialised weights, the output of a layer on a constant differs from the file's
         kept = {
             name: TensorInfo(info.shape, info.dtype) if info.dtype.kind == "f" else info for name, info in kept.items()
         }
@@ -117,7 +117,7 @@ class _Folding:
     def __init__(self, graph: Graph, walks: Sequence[TensorInfos], protected: set[str], *, keeps_layers: bool) -> None:
         self.constants = dict(graph.constants)
         self._keeps_layers = keeps_layers
-        self._layered: set[str] = set()  # what nodes make that stay though they read constants
+        self._layered: set[str] = set()  # outputs of nodes that stay although they read constants
         self._roots = {
             name for name, constant in graph.constants.items() if constant.is_float and constant.elements > 1
         }
@@ -148,7 +148,7 @@ class _Folding:
         self.nodes.append(node)
 
     def _is_layer(self, node: Node) -> bool:
-        """Whether a node computes on floats that are trained, or that are so by what they were computed from."""
+        """Whether a node computes on trained floats, or on floats computed from such."""
         if node.op_type in _DATA_OPERAND or self._walks[0][node.outputs[0]].dtype.kind != "f":
             return not self._layered.isdisjoint(node.inputs[:1])
         read = [self.constants[name] for name in node.inputs if name in self.constants]
@@ -168,7 +168,7 @@ class _Folding:
         constants = [self.constants[name] for name in names if name in self.constants]
         found = frozenset[str]().union(*(c.sources for c in constants if c.is_float or node.op_type in _DATA_OPERAND))
         # Identity of an initialiser is how the TorchScript exporter stores equal but separate parameters, and
-        # ConstantOfShape how the zoo's abridged graphs do. Other tables come from shapes alone: nobody trains them.
+        # ConstantOfShape how the zoo's abridged graphs do. Other tables come from shapes alone and are not trained.
         is_root = node.op_type == "ConstantOfShape" or (node.op_type == "Identity" and found == {node.inputs[0]})
         return frozenset({node.outputs[0]}) if is_root else found
 
@@ -188,7 +188,7 @@ class _Folding:
         return np.unique(first).size > _FEW // 2
 
     def _is_blank(self, name: str) -> bool:
-        """Whether a constant holds one value throughout: memory that was allocated to be assigned to."""
+        """Whether all elements of a constant are equal: memory that was allocated for assignments."""
         constant = self.constants.get(name)
         if constant is None or constant.elements > _BLANK_ELEMENTS or not is_cheap(constant):
             return False
@@ -222,7 +222,7 @@ class _Folding:
         return shapes[0] is not None and all(shape == shapes[0] for shape in shapes)
 
     def _fold_symbolically(self, node: Node) -> None:
-        """Make constants of known shape whose data is computed only if somebody asks."""
+        """Make constants of known shape whose data is computed on request."""
         origin = self._origin(node)
         inputs = origin.inputs
         readable = all(constant is None or constant.read is not None for constant in inputs)

@@ -54,11 +54,11 @@ class NodeBuilder:
         Parameters
         ----------
         output, outputs
-            Name of its output, or names of all; a new one is made up where both are empty.
+            Name of its output, or names of all; a fresh name where both are empty.
         name
-            Of the node, where it carries on the work of a node of that name.
+            Name of the node, where it continues a node of that name.
         version
-            Opset version that gives the node its meaning; :data:`VERSIONS` says it for the usual ones.
+            Opset version of the node; :data:`VERSIONS` has those of usual operators.
         attributes, more
             Its attributes.
         """
@@ -87,9 +87,9 @@ class NodeBuilder:
         return self._editor.add_array(np.array(value, dtype=np.float32), f"{self.node.name}/scalar")
 
     def apply(self) -> None:
-        """Put the nodes in the place of the node."""
+        """Replace the node by the new nodes."""
         self._editor.replace(self.node, *self.nodes)
 
     def insert(self) -> None:
-        """Put the nodes in front of the node, which stays."""
+        """Insert the new nodes before the node, which stays."""
         self._editor.insert(self.node, *self.nodes)

@@ -17,7 +17,7 @@ _DEPTH = 32
 
 
 def is_nonnegative(editor: Editor, name: str, depth: int = _DEPTH) -> bool:
-    """Whether a tensor is nonnegative whatever the weights are; False where that is not known."""
+    """Whether a tensor is nonnegative for all weights; False where that is unknown."""
     node = editor.producer(name)
     if node is None or depth == 0:
         return False

@@ -1,6 +1,6 @@
 """Rewrites of a graph into canonical form.
 
-Three entry points, in the order in which a model meets them: :func:`decompose` before shapes are known,
+Three entry points, in the order of the pipeline: :func:`decompose` before shapes are known,
 :func:`canonicalise` after constants are folded, :func:`restore_normalisation` last. The lists below are the table
 of contents; each rewrite says why it declines where it does not apply.
 """
@@ -66,18 +66,18 @@ def decompose(graph: Graph, *, keep_quantisation: bool = False) -> tuple[Graph, 
     Parameters
     ----------
     graph
-        As it was lowered.
+        The lowered graph.
     keep_quantisation
-        Leave fake quantisation of activations where it is, and the standardisation of inputs: what the file computes,
-        instead of the network behind it.
+        Keep fake quantisation of activations and standardisation of inputs: the computation of the file, not the
+        network that it approximates.
 
     Returns
     -------
     graph
-        The given one where there was nothing to do. A node of a known operator of ONNX Runtime that does what standard
-        operators cannot say is marked as unknown.
+        The given one where nothing changed. A node of a known ONNX Runtime operator that standard operators cannot
+        express is marked as unknown.
     changes
-        What was done, in words for the user.
+        The changes, in words for the user.
     """
     editor = Editor(graph, protected={name for node in graph.nodes for name in captured(node)})
     quantised = apply(editor, integer_arithmetic.REWRITES)
@@ -96,7 +96,7 @@ def decompose(graph: Graph, *, keep_quantisation: bool = False) -> tuple[Graph, 
 
 
 def _refuse_integers(editor: Editor) -> None:
-    """Refuse the first node whose integers cannot be turned back into floats: what it counts for is not known.
+    """Refuse the first node whose integers cannot be dequantised.
 
     Raises
     ------
@@ -112,7 +112,7 @@ def _refuse_integers(editor: Editor) -> None:
 
 
 def _declined(editor: Editor) -> dict[str, str]:
-    """Say of each fused node that cannot be written out why not, by name; nothing after this could run it."""
+    """Return why each remaining fused node cannot be decomposed, by name; later passes cannot run it."""
     found = {}
     for rewrite in DECOMPOSITIONS:
         for node in editor.nodes(*rewrite.operators):
@@ -153,24 +153,24 @@ def _decompose_body(value: AttributeValue, made: Counter[str]) -> AttributeValue
 def canonicalise(
     graph: Graph, infos: TensorInfos, *, protected: Collection[str] = ()
 ) -> tuple[Graph, TensorInfos, tuple[str, ...]]:
-    """Bring patterns that exporters write in several ways into one form.
+    """Rewrite patterns with several spellings to one form.
 
     Parameters
     ----------
     graph, facts
-        A folded graph and what is known about it, at a batch size that no other axis has if possible: where an axis
-        may be the batch or something else of that size, rewrites decline.
+        A folded graph and its infos, at a batch size that no other axis has if possible: where an axis can be the batch
+        or another axis of that size, rewrites decline.
     protected
-        Tensors that keep their name and stay the output of a node; the graph's outputs always do.
+        Tensors with a fixed name, which stay the output of a node; the graph's outputs always do.
 
     Returns
     -------
     graph
-        One that computes the same; the given one where there was nothing to do.
+        A graph that computes the same; the given one where nothing changed.
     infos
         For every tensor of that graph.
     changes
-        What was recognised, in words for the user.
+        The recognised patterns, in words for the user.
     """
     editor = Editor(graph, infos, protected)
     made = Counter[str]()
@@ -190,7 +190,7 @@ def canonicalise(
 def restore_normalisation(
     graph: Graph, infos: TensorInfos, *, protected: Collection[str] = ()
 ) -> tuple[Graph, TensorInfos, tuple[str, ...], tuple[str, ...]]:
-    """Put batch normalisation back where the exporter folded it into a convolution, and biases that it removed.
+    """Restore batch normalisation that the exporter folded into convolutions, and biases that it removed.
 
     Returns
     -------
@@ -199,9 +199,9 @@ def restore_normalisation(
     infos
         For every tensor of that graph.
     changes
-        What was done and on what evidence, in words for the user.
+        The changes and their evidence, in words for the user.
     doubts
-        What the file leaves open, in words for the user.
+        What the file does not decide, in words for the user.
     """
     editor = Editor(graph, infos, protected)
     changes, doubts = unfold_batch_normalisation(editor, Provenance(graph))

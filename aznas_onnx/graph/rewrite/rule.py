@@ -22,11 +22,11 @@ class Rewrite:
     Attributes
     ----------
     operators
-        What the node can be that the pattern ends at; nothing else is looked at.
+        Operators of the last node of the pattern; other nodes are skipped.
     attempt
-        Applies the rewrite to one such node, or says why not.
+        Applies the rewrite to one such node, or returns why not.
     result
-        What the user reads that was recognised ("Gelu"); empty for tidying that changes no meaning.
+        Name of the recognised pattern for the user ("Gelu"); empty for tidying.
     """
 
     operators: tuple[str, ...]
@@ -45,12 +45,12 @@ def apply(editor: Editor, rewrites: Sequence[Rewrite]) -> Counter[str]:
 
 
 def counted(made: Iterable[tuple[str, int]]) -> str:
-    """Say counts in words: ``12 Gelu and 25 LayerNormalization``."""
+    """Return counts in words: ``12 Gelu and 25 LayerNormalization``."""
     parts = [f"{count} {name}" for name, count in made if name and count]
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
 def plural(count: int, noun: str) -> str:
-    """Say a count and its noun: ``1 tensor``, ``2 tensors``, ``2 zero biases``."""
+    """Return a count and its noun: ``1 tensor``, ``2 tensors``, ``2 zero biases``."""
     ending = "" if count == 1 else "es" if noun.endswith("s") else "s"
     return f"{count} {noun}{ending}"

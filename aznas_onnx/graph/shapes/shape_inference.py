@@ -104,8 +104,7 @@ register_cache(
 
 
 def signature(node: Node, inputs: Sequence[TensorInfo | None]) -> tuple[object, ...] | None:
-    """Return everything that the outputs' infos depend on, hashable; None for a node with subgraphs or tensors
-    inside."""
+    """Return a hashable key of all that the outputs' infos depend on; None with subgraphs or tensors inside."""
     attributes = _attribute_key(node.attributes)
     if attributes is None:
         return None

@@ -30,7 +30,7 @@ class _GatedUnit(NamedTuple):
 
 
 def _gates(editor: Editor, node: Node) -> Iterator[_GatedUnit]:
-    """Yield what may be the input of a function that starts with `node` and multiplies by its input in the end."""
+    """Yield candidates for the input of a function that starts with `node` and ends with a product with its input."""
     for x in inner_tensors(editor, node.inputs[0]):
         if len(editor.readers(x)) > 1:
             argument = expand(editor, node.inputs[0], {x})

@@ -5,7 +5,7 @@ the product multiplied out. All of them expand to the same sum of products of th
 
     0.5 x + 0.5 x t
 
-A rewrite names its symbols, expands what it finds, and compares.
+A rewrite names its symbols, expands the formula, and compares.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ def expand(editor: Editor, name: str, symbols: Collection[str], inverse: Mapping
     name
         The tensor.
     symbols
-        Tensors that are not looked into.
+        Tensors that are not expanded.
     inverse
         Symbol for the reciprocal of a tensor: with ``{"std": "r"}`` a division by ``std`` is a factor ``r``.
 
     Returns
     -------
     mapping from product to coefficient, or None
-        Factors are symbols, constants of more than one value, and whatever else is not arithmetic. None where the
-        expansion would be larger than any formula that is looked for.
+        Factors are symbols, constants of more than one value, and results of other operators. None where the expansion
+        would be larger than any known formula.
     """
     try:
         return _expand(editor, name, symbols, inverse or {}, _DEPTH)
@@ -140,7 +140,7 @@ def inner_tensors(editor: Editor, name: str) -> Iterator[str]:
 
 
 def climb(editor: Editor, name: str) -> Iterator[Node]:
-    """Yield the arithmetic that a tensor goes into, nearest first, up to a small number of nodes."""
+    """Yield the arithmetic that reads a tensor, nearest first, up to a small number of nodes."""
     pending, seen = [name], 0
     done: set[Node] = set()
     while pending and seen < _LOOKED_AT:

@@ -1,8 +1,7 @@
 """Drop and merge operators that only move data.
 
-Whether something is a no-op must not depend on the batch size that the shapes at hand are for. Two shapes that are
-equal at one batch size are equal at all of them but where a batch of one could hide among other axes of size one;
-there the answer is no.
+A no-op must be one at every batch size. Two shapes that are equal at one batch size are equal at all, except where a
+batch of one can be any of several axes of size one; there the node stays.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ def _starts_with_batch(editor: Editor, name: str) -> bool:
 
 
 def _reshape_like(editor: Editor, node: Node) -> str | None:
-    """A chain of reshapes that gives back the shape it started from is nothing; one that does not is one reshape."""
+    """A chain of reshapes that ends in its first shape is dropped; any other becomes one reshape."""
     ancestor: Node | None = node
     while ancestor is not None and ancestor.is_op(*_RESHAPES):
         if _is_same(editor, ancestor.inputs[0], node.outputs[0]):
@@ -102,7 +101,7 @@ def _reshape_of_reshape(editor: Editor, node: Node) -> str | None:
 
 
 def _transpose(editor: Editor, node: Node) -> str | None:
-    """Two transposes are one; one that changes nothing is none."""
+    """Two transposes become one; a transpose without effect is dropped."""
     order = permutation(editor, node)
     if order is None:
         return "the rank of its input is not known"
@@ -183,7 +182,7 @@ def _einsum(editor: Editor, node: Node) -> str | None:
 
 
 def _identity(editor: Editor, node: Node) -> str | None:
-    """An Identity before an output gives its name to what comes before it; so does a Cast to the same type."""
+    """An Identity before an output gives its name to its input; so does a Cast to the same type."""
     if node.is_op("Cast") and not (editor.is_float(node.inputs[0]) and editor.is_float(node.outputs[0])):
         return "it changes the type"
     return None if editor.substitute(node, node.inputs[0]) else "both of its tensors must keep their names"
@@ -232,9 +231,9 @@ def _expanded(editor: Editor, name: str) -> str:
 
 
 def _factor_of_one(editor: Editor, node: Node) -> str | None:
-    """A Mul by the number one; by a vector of one element that is one, only as PyTorch writes addcmul.
+    """A Mul by the number one; by a one-element vector of one only where PyTorch writes addcmul.
 
-    Elsewhere a vector may be a parameter that was never trained.
+    Elsewhere a vector can be an untrained parameter.
     """
     if editor.scalar(node.inputs[1]) != 1.0 or editor.shape(node.inputs[0]) != editor.shape(node.outputs[0]):
         return "it does not multiply by one"

@@ -17,7 +17,7 @@ _RANDOM = frozenset(
 
 
 def merge_duplicates(editor: Editor) -> int:
-    """Let one node stand for all that have its operator, inputs and attributes; return how many went.
+    """Merge nodes of equal operator, inputs and attributes; return how many were removed.
 
     PyTorch's dynamo exporter does so, its TorchScript exporter does not.
     """
@@ -28,7 +28,7 @@ def merge_duplicates(editor: Editor) -> int:
     merged = 0
     for node in editor.nodes():
         if not node.inputs or len(editor.readers(node.inputs[0])) < 2:
-            continue  # nobody else reads what it does
+            continue  # it is the only reader
         key = _key(node)
         if key is None:
             continue

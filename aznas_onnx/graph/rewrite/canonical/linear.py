@@ -100,8 +100,8 @@ def _linear_on_vectors(editor: Editor, node: Node) -> str | None:
 def _linear_on_tokens(editor: Editor, node: Node) -> str | None:
     """Linear layers between a reshape that joins all token axes and one that divides them again.
 
-    Reshape (2, 196, 192) -> (392, 192), Gemm, Gelu, Gemm, Reshape -> (2, 196, 192) works on tokens all along. One of
-    the reshapes may do more (join heads to features, say); then one is left before or behind the layers.
+    Reshape (2, 196, 192) -> (392, 192), Gemm, Gelu, Gemm, Reshape -> (2, 196, 192) works on tokens. If one of the
+    reshapes does more (joins heads to features), a reshape stays before or behind the layers.
     """
     before, vectors = editor.shape(node.inputs[0]), editor.shape(node.outputs[0])
     if before is None or vectors is None or len(before) < 3 or len(vectors) != 2:
@@ -123,7 +123,7 @@ def _linear_on_tokens(editor: Editor, node: Node) -> str | None:
 
 
 def _leading(shape: tuple[int, ...] | None, rows: int) -> tuple[int, ...]:
-    """Return the first axes of a shape that hold so many rows, if there are two or more; else nothing."""
+    """Return the first axes of a shape with this number of rows, if there are two or more; else an empty tuple."""
     for count in range(2, len(shape or ())):
         if shape is not None and math.prod(shape[:count]) == rows:
             return shape[:count]
@@ -170,7 +170,7 @@ def _is_plain_gemm(editor: Editor, node: Node) -> bool:
 
 
 def _on_tokens(editor: Editor, node: Node, x: str) -> str:
-    """Write one node of the chain in front of itself on tokens, and return what it makes."""
+    """Insert one node of the chain on tokens before itself, and return its output."""
     patch = NodeBuilder(editor, node)
     if not node.is_op("Gemm"):
         made = patch.add(node.op_type, x, *node.inputs[1:], version=node.version, attributes=node.attributes)

@@ -6,9 +6,9 @@ All start from a root of a mean: sqrt(mean((x - mean(x))^2) + eps) or sqrt(mean(
     TensorFlow        x * (r * g) + (b - m * (r * g)),  with r = 1 / s
     Flax              (x - m) * (r * g) + b, with the variance as max(0, mean(x^2) - m^2)
 
-which all expand to the same sum of products (`algebra`). The axes of the mean say which
-normalisation it is: over features (layer), over positions (instance), or over both within groups of channels. Groups
-are made and joined by reshapes, so that their scale and shift may come after, on the joined channels.
+which all expand to the same sum of products (`algebra`). The axes of the mean decide the kind of normalisation: over
+features (layer), over positions (instance), or over both within groups of channels. Reshapes split and join groups, so
+their scale and shift can come after, on the joined channels.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ _DEPTH = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Deviation:
-    """What the root of a mean of squares was found to be.
+    """A matched root of a mean of squares.
 
-    `mean` is empty where nothing is subtracted: the root mean square.
+    `mean` is empty for a root mean square, without subtraction.
     """
 
     x: str
@@ -54,7 +54,7 @@ class _Deviation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Affine:
-    """The node that ends a normalisation, and the constants that scale and shift it; empty where there is none."""
+    """The last node of a normalisation, and the constants that scale and shift it; empty without them."""
 
     root: Node
     scale: str
@@ -146,7 +146,7 @@ def _mean_of_square(editor: Editor, node: Node) -> tuple[str, tuple[int, ...]] |
 
 
 def _square_root(editor: Editor, node: Node | None) -> str:
-    """Return what a node squares; empty where it does not."""
+    """Return the tensor that a node squares; empty where it does not."""
     if node is None:
         return ""
     if node.is_op("Mul") and node.inputs[0] == node.inputs[1]:
@@ -160,7 +160,7 @@ def _is_mean_of(editor: Editor, name: str, x: str, axes: tuple[int, ...]) -> boo
 
 
 def _mean_axes(editor: Editor, node: Node) -> tuple[int, ...]:
-    """Return the axes that a mean goes over and leaves with one element; none where it is no such mean."""
+    """Return the axes that a mean reduces to one element; empty where it is not such a mean."""
     if node.is_op("GlobalAveragePool"):
         return tuple(range(2, editor.rank(node.inputs[0]) or 0))
     keeps = node.is_op("ReduceMean") and bool(node.attributes.get("keepdims", 1))
@@ -224,9 +224,9 @@ def _write_layer(editor: Editor, deviation: _Deviation, affine: _Affine, shape: 
 
 
 def _channel_of_instances(editor: Editor, deviation: _Deviation, affine: _Affine, shape: tuple[int, ...]) -> int:
-    """Return the axis of the channels where a mean goes over all positions of each; 0 where it goes over others.
+    """Return the channel axis where a mean is over all positions of each channel; else 0.
 
-    A signal of three axes without scale and shift is taken for tokens, which are normalised over their features.
+    A signal of three axes without scale and shift is treated as tokens, which are normalised over their features.
     """
     rank, names = len(shape), [name for name in (affine.scale, affine.shift) if name]
     channel = {tuple(range(2, rank)): 1, tuple(range(1, rank - 1)): rank - 1}.get(deviation.axes, 0)
@@ -275,7 +275,7 @@ def _channels_first(
 def _scale_and_shift(
     editor: Editor, scale: Constant | None, shift: Constant | None, size: int, output: str
 ) -> list[str]:
-    """Add scale and shift, or ones and zeros that are no parameters where there is none."""
+    """Add scale and shift; missing ones are ones and zeros without parameter role."""
     return [
         editor.add_array(np.full(size, neutral, dtype=np.float32), f"{output}/{label}")
         if vector is None
@@ -377,7 +377,7 @@ def _group_normalisation(editor: Editor, node: Node) -> str | None:
 
 
 def _axes_given_back(editor: Editor, node: Node) -> str | None:
-    """Statistics computed without the axes of their means, which come back last (jax.numpy): they keep the axes."""
+    """Statistics computed without the axes of their means, which are added last (jax.numpy), keep the axes."""
     kept = editor.shape(node.outputs[0])
     means = _means_below(editor, node.inputs[0], _DEPTH)
     if kept is None or not means:
@@ -408,7 +408,7 @@ def _means_below(editor: Editor, name: str, depth: int) -> list[Node]:
 
 
 def _with_axes(editor: Editor, patch: NodeBuilder, name: str, output: str = "") -> str:
-    """Write arithmetic on means once more, on means that keep their axes."""
+    """Rewrite arithmetic on means, on means with their axes."""
     node = editor.producer(name)
     if node is None:
         return name

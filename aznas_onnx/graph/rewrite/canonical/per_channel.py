@@ -22,9 +22,9 @@ _Vector: TypeAlias = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PerChannelStep:
-    """A node that does one thing with each channel of `x`: times or divided by, plus or minus a number of its own.
+    """A node that multiplies, divides, adds or subtracts one number per channel of `x`.
 
-    `is_reversed` says that `x` is what is subtracted.
+    With `is_reversed`, `x` is the subtrahend.
     """
 
     node: Node
@@ -40,7 +40,7 @@ class PerChannelStep:
 
 
 def per_channel_step(editor: Editor, node: Node | None) -> PerChannelStep | None:
-    """Return what a node does with each channel; None where it does something else."""
+    """Return the step of a node on each channel; None for other nodes."""
     if node is None or not node.is_op("Mul", "Div", "Add", "Sub", "Sum") or len(node.inputs) != 2:
         return None
     for x, name in (node.inputs, node.inputs[::-1])[: 1 if node.is_op("Div") else 2]:
@@ -56,7 +56,7 @@ def per_channel_step(editor: Editor, node: Node | None) -> PerChannelStep | None
 
 
 def _axis(vector: tuple[int, ...], shape: tuple[int, ...]) -> int:
-    """Return the axis of a tensor, the second or the last, that a vector goes along; 0 where it goes along neither."""
+    """Return the axis of a tensor, the second or the last, that a vector is aligned with; 0 where neither."""
     long = [index - len(vector) for index, size in enumerate(vector) if size > 1]
     if not long and len(shape) > 2:
         return 1 if shape[1] == 1 else 0
@@ -103,7 +103,7 @@ def _joined(steps: Sequence[PerChannelStep], signs: Sequence[int]) -> Constant |
 
 
 def combined(function: Callable[..., _Vector], parameter: Constant, *parts: Constant) -> Constant:
-    """Return what a function makes of vectors; it stands for the trained vector `parameter`."""
+    """Return the result of a function of vectors, with the role of the trained vector `parameter`."""
     reads = [part.read for part in parts]
 
     def read() -> _Vector:
@@ -115,7 +115,7 @@ def combined(function: Callable[..., _Vector], parameter: Constant, *parts: Cons
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Affine:
-    """The node that ends a scale and shift, and the vectors; None where there is none."""
+    """The last node of a scale and shift, and the vectors; None where there is none."""
 
     root: Node
     scale: Constant | None
@@ -123,7 +123,7 @@ class Affine:
 
 
 def affine_after(editor: Editor, node: Node, axis: int) -> Affine:
-    """Return the scale and shift per channel that follow a node; what changes nothing goes with them."""
+    """Return the scale and shift per channel that follow a node, past no-ops."""
     root, steps = node, list[PerChannelStep]()
     while (reader := editor.sole_reader(root.outputs[0])) is not None:
         step = per_channel_step(editor, reader)

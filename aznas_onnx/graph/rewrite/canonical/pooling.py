@@ -14,7 +14,7 @@ __all__ = ["REWRITES", "reduced_axes"]
 
 
 def reduced_axes(editor: Editor, node: Node) -> tuple[int, ...] | None:
-    """Return the axes that a reduction goes over, counted from the front and in order; None where not known."""
+    """Return the axes of a reduction, counted from the front and sorted; None where unknown."""
     rank = editor.rank(node.inputs[0])
     if rank is None:
         return None

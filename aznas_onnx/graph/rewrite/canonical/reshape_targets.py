@@ -1,8 +1,8 @@
 """Write shapes that are computed from the batch size as constants.
 
-An exporter that leaves the batch open computes the target of every Reshape: Shape, Gather, Unsqueeze, Concat. What
-is constant has been folded, so one entry at least follows the batch. The shapes at hand are for a batch size that no
-other axis has: if one size alone is a multiple of it, that is the entry, and -1 says the same.
+An exporter with an open batch computes the target of every Reshape: Shape, Gather, Unsqueeze, Concat. Constants are
+folded, so at least one entry follows the batch. The shapes are for a batch size that no other axis has: if exactly one
+size is a multiple of it, that entry becomes -1.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ a number or a piece taken after a Transpose                     taken before it
 one slice and a squeeze, one piece of a split and a squeeze     Gather by a number
 slices that divide an axis between them                         Split
 slices of several axes, one after another                       Slice
-Concat (Concat (a, b), c), the inner one read by nobody else    Concat (a, b, c)
+Concat (Concat (a, b), c), the inner one without other readers  Concat (a, b, c)
 Concat (f0, f1, f2) after Concat (f0, f1)                       Concat (Concat (f0, f1), f2)
 """
 
@@ -60,7 +60,7 @@ def slice_window(editor: Editor, node: Node) -> tuple[int, int, int] | None:
         return None
     (start,), (end,), (axis,), _ = operands
     if axis == 0 and not 0 <= start < end <= shape[0]:
-        return None  # it may be cut off by the batch size at hand
+        return None  # the current batch size can cut it off
     start, end, _ = slice(start, end).indices(shape[axis])
     return axis, start, end
 
@@ -103,9 +103,9 @@ def _select(editor: Editor, node: Node) -> str | None:
 
 
 def _before_transpose(editor: Editor, node: Node) -> str | None:
-    """Drop an axis before the others are put in order, not after, where a Transpose is made for nothing else.
+    """Drop an axis before a Transpose of the others, not after, where the Transpose has no other reader.
 
-    Queries, keys and values of one projection are taken apart in either order.
+    Exporters split queries, keys and values of one projection in either order.
     """
     inner = editor.producer(node.inputs[0])
     order = None if inner is None or not inner.is_op("Transpose") else permutation(editor, inner)
@@ -139,7 +139,7 @@ def _drops_axis(editor: Editor, node: Node) -> tuple[int, ...]:
 
 
 def _partition(editor: Editor, node: Node) -> str | None:
-    """Slices of one tensor that divide an axis between them; the last of them in the graph stands for all."""
+    """Slices of one tensor that partition an axis; the last of them in the graph is replaced."""
     window = slice_window(editor, node)
     shape = editor.shape(node.inputs[0])
     if window is None or shape is None:
@@ -185,7 +185,7 @@ def _merge_slices(editor: Editor, node: Node) -> str | None:
 
 
 def _flat(editor: Editor, node: Node) -> str | None:
-    """A concatenation of what another one joined, where nobody else reads that."""
+    """A concatenation of another concatenation without other readers."""
     axis = node.attributes.get("axis")
     operands: list[str] = []
     for name in node.inputs:
@@ -219,7 +219,7 @@ def _dense(editor: Editor, node: Node) -> str | None:
 
 
 def _extends(editor: Editor, other: Node, node: Node, joined: str, count: int) -> bool:
-    """Whether `other` joins the next inputs of `node` to `joined`, which holds the first `count` of them."""
+    """Whether `other` joins the next inputs of `node` to `joined`, which has the first `count` of them."""
     if not other.is_op("Concat") or other.attributes.get("axis") != node.attributes.get("axis") or other is node:
         return False
     end = count + len(other.inputs) - 1

@@ -5,9 +5,9 @@ exporter writes
 
     Conv - Transpose - Mul - HardSwish - Transpose - Conv
 
-and leaves the inner two to cancel where it can see that they do. Here a connected region of elementwise operators is
-turned as a whole, if everything that enters it is a constant or was transposed for it, and everything that leaves
-it is transposed back. Regions with any other border stay: PyTorch's permutations mean something.
+and cancels the inner two where it can. Here a connected region of elementwise operators is turned as a whole, if all of
+its inputs are constants or transposed for it, and all of its outputs are transposed back. Regions with any other border
+stay: PyTorch's permutations have a meaning.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def turn_regions(editor: Editor) -> int:
     turned = 0
     for region in _regions(editor):
         if any(editor.current(node) is not node for node in region.nodes):
-            continue  # one beside it was turned, and took a border away: it is another region, for the next round
+            continue  # a neighbour was turned and removed a border: the next round handles the new region
         if region.is_turnable and region.order is not None and _ends_well(editor, region):
             _turn(editor, region, region.order)
             turned += 1
@@ -151,7 +151,7 @@ def _turn(editor: Editor, region: _Region, order: tuple[int, ...]) -> None:
 
 
 def _turn_node(editor: Editor, patch: NodeBuilder, node: Node, names: dict[str, str], order: tuple[int, ...]) -> str:
-    """Write a node on tensors in the other order, and return what it makes."""
+    """Write a node on tensors in the other order, and return its output."""
     attributes: dict[str, Any] = dict(node.attributes)
     name, version = editor.unique(node.name), node.version
     if node.is_op("Pad"):

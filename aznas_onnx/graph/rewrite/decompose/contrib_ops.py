@@ -115,10 +115,10 @@ def _fused_matmul(editor: Editor, node: Node) -> str | None:
 
 
 def _matrix(editor: Editor, patch: NodeBuilder, name: str, transposed: bool, transposed_batch: bool) -> str:
-    """Return an operand as MatMul wants it.
+    """Return an operand in the layout of MatMul.
 
-    "Transposed batch" means that the rows come first, before the batch axes. An Einsum says both without knowing how
-    many batch axes there are; `data_movement` makes it a Transpose once that is known.
+    "Transposed batch" means that the rows come first, before the batch axes. An Einsum expresses both for an unknown
+    number of batch axes; `data_movement` turns it into a Transpose once that is known.
     """
     rows_first = "i...k->...ki" if transposed else "i...k->...ik"
     equation = rows_first if transposed_batch else "...ki->...ik"
@@ -341,7 +341,7 @@ def _rule(attempt: Attempt, *op_types: str) -> list[Rewrite]:
     def checked(editor: Editor, node: Node) -> str | None:
         try:
             return attempt(editor, node)
-        except (IndexError, KeyError, TypeError, ValueError):  # ONNX's checker does not know these operators
+        except (IndexError, KeyError, TypeError, ValueError):  # ONNX's checker has no schema for these operators
             return "its inputs or attributes are not those of the operator"
 
     return [Rewrite(operators=(f"com.microsoft::{name}",), attempt=checked, result=name) for name in op_types]

@@ -2,10 +2,9 @@
 
     QLinearConv (x, w)  ->  x - DequantizeLinear - Conv - QuantizeLinear          (w dequantised, too)
 
-is how quantisers write it themselves where they are asked for the QDQ format, and what ONNX Runtime fuses back. One
-form means one way on: `quantization` takes the pairs out for scoring, and where they
-stay, the graph computes what the file does, but for the rounding of sums. Dynamic quantisation keeps its scales in
-tensors:
+is the QDQ format of quantisers, which ONNX Runtime fuses back. With one form, `quantization` removes the pairs for
+scoring; where they stay, the graph computes the file's results up to the rounding of sums. Dynamic quantisation has its
+scales in tensors:
 
     DynamicQuantizeLinear (x) - ConvInteger - Cast - Mul (scale of x, scale of w)   ->   the same form
 
@@ -32,23 +31,23 @@ __all__ = ["REWRITES"]
 
 _TO_CHANNELS_FIRST, _TO_CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
 _MOVES = ("Flatten", "Identity", "MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
-# Attributes that only say how the integer operator computes.
+# Attributes that only set how the integer operator computes.
 _INTEGER_ATTRIBUTES = frozenset(("channels_last", "opset"))
 
 
 def _dequantised(patch: NodeBuilder, name: str, scale: str, zero: str = "", *, axis: int | None = None) -> str:
-    """Add the floats that integers stand for; `axis` is that of their scales where there are several."""
+    """Add the dequantised floats of integers; `axis` is that of their scales where there are several."""
     operands = (name, scale, zero) if zero else (name, scale)
     return patch.add("DequantizeLinear", *operands, attributes={} if axis is None else {"axis": axis})
 
 
 def _quantised(patch: NodeBuilder, node: Node, result: str, scale: str, zero: str) -> None:
-    """Add the rounding to what a node puts out."""
+    """Add rounding to the output of a node."""
     patch.add("QuantizeLinear", result, scale, *((zero,) if zero else ()), output=node.outputs[0])
 
 
 def _real(editor: Editor, node: Node) -> str:
-    """Return a name for the float that a node's integers stand for: it says nothing of an activation behind it."""
+    """Return a name for the dequantised output of a node; it shows no activation behind it."""
     return editor.unique(f"{node.outputs[0]}/real")
 
 
@@ -193,8 +192,8 @@ def _channels_last_pool(editor: Editor, node: Node) -> str | None:
 def _sum_of_products(editor: Editor, node: Node) -> str | None:
     """ConvInteger and MatMulInteger, with the factors that make floats of their sums.
 
-    The factors may be multiplied one by one or all at once: whatever is left of their product without the scales of
-    what was quantised on the way is the scale of the weight.
+    The factors can be multiplied one by one or at once: their product without the scales of the quantised inputs is the
+    scale of the weight.
     """
     scales = [_scale_of(editor, name) for name in node.inputs[:2]]
     known = [scale for scale in scales if scale is not None]
@@ -226,7 +225,7 @@ def _sum_of_products(editor: Editor, node: Node) -> str | None:
 
 
 def _scale_of(editor: Editor, name: str) -> str | None:
-    """Return the scale that a tensor was quantised with by a node; None for a constant, or where nothing says it."""
+    """Return the scale that a node quantised a tensor with; None for a constant, or where it is unknown."""
     producer = editor.producer(name)
     while producer is not None and producer.is_op(*_MOVES, "Gather"):
         for output in producer.outputs[:1]:  # rows of a table of integers, which others read as floats
@@ -318,7 +317,7 @@ def _attention(editor: Editor, node: Node) -> str | None:
 
 
 def _float_form(node: Node, op_type: str, inputs: tuple[str, ...]) -> Node:
-    """Return the com.microsoft operator on floats that takes the place of a node on integers."""
+    """Return the com.microsoft operator on floats that replaces a node on integers."""
     return replace(
         node, op_type=op_type, domain="com.microsoft", inputs=inputs, attributes=MappingProxyType(_attributes(node))
     )
@@ -345,7 +344,7 @@ def _rule(operator: str, attempt: Callable[[Editor, Node], str | None]) -> Rewri
     def checked(editor: Editor, node: Node) -> str | None:
         try:
             return attempt(editor, node)
-        except (IndexError, KeyError, TypeError, ValueError):  # ONNX's checker does not know most of these
+        except (IndexError, KeyError, TypeError, ValueError):  # ONNX's checker has no schema for most of these
             return "its inputs or attributes are not those of the operator"
 
     return Rewrite(operators=(operator,), attempt=checked, result=operator.rpartition("::")[2])

@@ -1,7 +1,6 @@
 """Write masks of ONNX Runtime's attention operators as a term added to the logits.
 
-The operators tell kinds of mask apart by rank, which is not known yet for every tensor: a mask whose rank the graph
-does not say is left alone.
+The operators distinguish kinds of mask by rank, which is not known yet for every tensor: a mask of unknown rank stays.
 """
 
 from __future__ import annotations

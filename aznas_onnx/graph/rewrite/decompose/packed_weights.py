@@ -1,6 +1,6 @@
 """Dequantise weights in formats of ONNX Runtime: a few bits per weight, or 8 bits transposed.
 
-Their floats are a constant of their own, made when somebody asks for its data.
+Their floats are a separate constant, computed on request.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ __all__ = ["PACKED", "floats"]
 def floats(
     editor: Editor, name: str, shape: tuple[int, ...], compute: Callable[..., Array], *operands: str
 ) -> str | None:
-    """Add the floats that constants stand for as one constant, and return its name; None where one is no constant.
+    """Add the dequantised weight as one constant, and return its name; None where an operand is not constant.
 
     Parameters
     ----------
     name
-        The stored weight. Two operators that read it read the same floats.
+        The stored weight. All operators that read it share the floats.
     compute
-        Makes them from the data of the operands; an omitted one is None.
+        Computes them from the data of the operands; an omitted operand is None.
     """
     constants = [editor.constant(operand) if operand else None for operand in operands]
     stored = editor.constant(name)
@@ -49,7 +49,7 @@ def floats(
 
 
 def _unpacked(packed: Array, bits: int) -> Array:
-    """Return the integers of `bits` bits that the bytes of the last axis hold, the lowest bits first."""
+    """Return the integers of `bits` bits in the bytes of the last axis, the lowest bits first."""
     shifts = np.arange(0, 8, bits, dtype=np.uint8)
     parts = (packed.astype(np.uint8)[..., None] >> shifts) & np.uint8(2**bits - 1)
     return np.asarray(parts.reshape(*packed.shape[:-1], -1).astype(np.int32))

@@ -1,7 +1,7 @@
 """Decompose operators of scikit-learn's pipelines (domain ai.onnx.ml), and one of TensorFlow's.
 
-What standardises or completes the input stands for data that already is what a network is fed: samples are drawn as it
-makes them, so it is taken out. It stays where the file is to compute what it says.
+Operators that standardise or complete the input are removed, because samples are generated in their output
+distribution. They stay where the file's own computation is wanted.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _row(editor: Editor, node: Node, attribute: str) -> str:
 
 
 def _imputer(editor: Editor, node: Node) -> str | None:
-    """Put numbers in the place of those that are missing; a missing one is no number unless it is named."""
+    """Replace missing numbers; NaN is missing unless another value is named."""
     numbers = _row(editor, node, "imputed_value_floats")
     missing: Any = node.attributes.get("replaced_value_float", 0.0)
     if not numbers:

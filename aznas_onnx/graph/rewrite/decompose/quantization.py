@@ -4,10 +4,9 @@ A quantiser drops a ReLU in front of such a pair where the pair's own range alre
 
     before  Conv - Clip(0, 6) - Conv            after  Conv - Quantize(zero point = smallest) - Dequantize - Conv
 
-so taking the pair out must put the activation back, or the network would turn linear. The tensor keeps the name of the
-activation's output, which tells such a range from one that was positive by chance on the calibration data; behind
-integer arithmetic (`integer_arithmetic`) the range alone has to do. Weights stored as integers
-give way to the floats that they stand for.
+so removing the pair must restore the activation, or the network would be linear. The tensor has the name of the
+activation's output, which distinguishes such a range from one that was positive by chance on the calibration data;
+behind integer arithmetic (`integer_arithmetic`) the range alone decides. Integer weights are dequantised.
 """
 
 from __future__ import annotations
@@ -67,7 +66,7 @@ def strip_fake_quantisation(editor: Editor) -> tuple[str, ...]:
 
 
 def _store_floats(editor: Editor, node: Node, stored: Constant) -> None:
-    """Put the floats in the place of a weight that is stored as integers: they decide what is trained."""
+    """Replace an integer weight by its floats, which decide what is trained."""
     standard = replace(node, domain="", version=VERSIONS["DequantizeLinear"])
 
     def compute(*operands: Array | None) -> Array:
@@ -125,7 +124,7 @@ def _ends(editor: Editor, name: str) -> list[Node] | None:
 
 
 def _pad_with_floats(editor: Editor, node: Node) -> None:
-    """Let a Pad between the pair pad with the float that its integer stands for."""
+    """Let a Pad between the pair pad with its dequantised value."""
     reader = editor.sole_reader(node.outputs[0])
     value = editor.array(reader.input(2)) if reader is not None and reader.is_op("Pad") else None
     scale, zero = editor.array(node.input(1)), editor.array(node.input(2))
@@ -161,10 +160,10 @@ def _strip_quantize(editor: Editor, node: Node) -> bool:
 
 
 def _absorbed_activation(producer: Node, name: str) -> bool:
-    """Whether an activation may have followed a node, judged by the name of what it makes.
+    """Whether an activation can have followed a node, by the name of its output.
 
-    The last part of a path is what counts. Of an operator that can end in negative numbers it is enough that the name
-    is not its own; any other must be named after the activation.
+    Only the last part of a path counts. For an operator with negative results it is enough that the name is not its
+    own; for others the name must contain the activation.
     """
     last = name.rstrip("/").rpartition("/")[2]
     if _ACTIVATION.search(last):
@@ -173,7 +172,7 @@ def _absorbed_activation(producer: Node, name: str) -> bool:
 
 
 def _starts_at_zero(editor: Editor, node: Node) -> bool:
-    """Whether the smallest integer stands for zero."""
+    """Whether the smallest integer is zero after dequantisation."""
     zero_point = editor.array(node.input(2)) if node.input(2) else None
     if zero_point is None:
         return not node.input(2) and not node.attributes.get("output_dtype")  # the default is uint8 with zero point 0

@@ -1,6 +1,6 @@
 """Remove training-mode outputs and randomly dropped branches.
 
-The attribute ``training_mode`` stays: it is part of what the file computes, and scoring does not look at it.
+The attribute ``training_mode`` stays: it is part of the file's computation, and scoring ignores it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _SPARE_OUTPUTS = ("BatchNormalization", "Dropout", "GRU", "LSTM", "LayerNormaliz
 
 
 def _drop_unread_outputs(editor: Editor, node: Node) -> str | None:
-    """Cut trailing outputs that nobody reads: running statistics, dropout masks, pooling indices, final states."""
+    """Cut unread trailing outputs: running statistics, dropout masks, pooling indices, final states."""
     kept = len(node.outputs)
     while kept > 1 and not (node.outputs[kept - 1] and _is_read(editor, node.outputs[kept - 1])):
         kept -= 1
@@ -31,9 +31,9 @@ def _drop_unread_outputs(editor: Editor, node: Node) -> str | None:
 
 
 def _drop_statistics(editor: Editor, node: Node, kept: int) -> None:
-    """Leave the statistics without names: in training mode their places must stay."""
+    """Remove the names of the statistics: in training mode their outputs must stay."""
     attributes = node.attributes
-    if node.version < 14:  # where having these outputs is what asks for training mode
+    if node.version < 14:  # where these outputs mean training mode
         known = {key: value for key, value in attributes.items() if key in ("epsilon", "momentum")}
         attributes = MappingProxyType({**known, "training_mode": 1})
         if kept > 1:

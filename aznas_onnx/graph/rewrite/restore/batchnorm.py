@@ -4,8 +4,8 @@
     TensorFlow, frozen norms    x * factor + (shift - mean * factor)
     by hand                     (x - mean) / deviation * scale + shift
 
-A chain of such steps is read as a whole (:func:`_chain`). What shows that it is a batch normalisation, and no layer
-scale, preprocessing or scale and shift of another normalisation, is said in :func:`_says_batch_normalisation`.
+A chain of such steps is matched as a whole (:func:`_chain`). :func:`_says_batch_normalisation` decides whether it is a
+batch normalisation, or a layer scale, preprocessing, or the scale and shift of another normalisation.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def add_batch_normalisation(
 ) -> None:
     """Replace `node` by the nodes `before` and a batch normalisation of `x` along an axis.
 
-    It computes (x - mean) / sqrt(variance + epsilon) * scale + shift. What is None changes nothing; a scale beside a
-    known variance, and a shift beside a known mean, are then no parameters, and others are such as were never trained.
+    It computes (x - mean) / sqrt(variance + epsilon) * scale + shift. None has no effect; a scale beside a known
+    variance, and a shift beside a known mean, are then no parameters, and other missing ones are untrained.
     """
     output = node.outputs[0]
 
@@ -91,7 +91,7 @@ def add_batch_normalisation(
 
 
 def _chain(editor: Editor, node: Node) -> list[PerChannelStep]:
-    """Return the steps around a first factor: a mean subtracted, factors, terms; nothing where the node is none."""
+    """Return the steps around a first factor: a mean subtracted, factors, terms; empty where the node is not a step."""
     step = per_channel_step(editor, node)
     if step is None or not step.is_factor:
         return []
@@ -110,7 +110,7 @@ def _chain(editor: Editor, node: Node) -> list[PerChannelStep]:
 
 
 def _takes_bias(editor: Editor, node: Node | None) -> bool:
-    """Whether what is added to a tensor is the bias of the layer that made it, and no mean."""
+    """Whether a term added to a tensor is the bias of its layer, and not a mean."""
     while node is not None and node.is_op(*_LAYOUT):
         node = editor.producer(node.inputs[0])
     return node is not None and bool(_output_channels(editor, node)) and not node.input(2)
@@ -134,7 +134,7 @@ def _written_out(editor: Editor, node: Node) -> str | None:
 
 
 def _mean(step: PerChannelStep) -> Constant:
-    """Return what a step subtracts, whichever of both subtracts the other."""
+    """Return the vector that a step subtracts, in either order."""
     return combined(operator.neg, step.vector, step.vector) if step.node.is_op("Add") else step.vector
 
 
@@ -153,15 +153,15 @@ def _variance(editor: Editor, steps: Sequence[PerChannelStep]) -> Constant | Non
 def _says_batch_normalisation(editor: Editor, steps: Sequence[PerChannelStep]) -> bool:
     """Whether a chain is a batch normalisation, by the first of these that applies.
 
-    - Its factor's name says so.
+    - The name of its factor contains batch normalisation.
     - It has a mean, a factor and a shift: nothing else needs all three.
     - One of its vectors was computed from a variance, in the file itself.
-    - It has no mean, and its shift is none (:func:`_is_scaled_branch`): no normalisation.
+    - It has no mean, and its shift belongs to a scaled branch (:func:`_is_scaled_branch`): no normalisation.
     - It follows a layer with weights, with a mean or a shift beside its factor. A factor alone is a layer scale, unless
-      it is what is left of a normalisation that was never trained: exporters drop a mean and a shift of zero.
-    - It has a shift and follows what makes feature maps: a sum, a Concat, an activation, a pool
-      (pre-activation, and normalisation behind the activation). Before the first layer with weights it is the
-      preprocessing of an image, and on tokens the affine layer of a network without normalisation.
+      it remains of an untrained normalisation: exporters drop a mean and a shift of zero.
+    - It has a shift and follows an operator on feature maps: a sum, a Concat, an activation, a pool (pre-activation,
+      and normalisation behind the activation). Before the first layer with weights it is the preprocessing of an image,
+      and on tokens the affine layer of a network without normalisation.
     """
     is_shifted = not steps[-1].is_factor
     is_centred = not steps[0].is_factor and (is_shifted or steps[0].node.is_op("Sub"))
@@ -181,12 +181,12 @@ def _says_batch_normalisation(editor: Editor, steps: Sequence[PerChannelStep]) -
 
 
 def _is_scaled_branch(editor: Editor, steps: Sequence[PerChannelStep], maker: Node | None) -> bool:
-    """Whether a factor and a term are trained as they are, without statistics, by any of these.
+    """Whether a factor and a term are trained without statistics, by any of these.
 
-    - The file lists both as parameters: a normalisation multiplies its own with statistics.
+    - The file lists both as parameters: a normalisation multiplies its parameters with statistics.
     - The term is a token, which is read as data elsewhere: a layer scale, and the residual sum of a learned query.
-    - They follow tokens that a layer made with a bias of its own: a normalisation would make that bias idle, and shows
-      by a mean or a name where it is on tokens (Keras). So does one token that a linear layer made.
+    - They follow tokens of a layer with a bias: a normalisation would make that bias redundant, and on tokens it shows
+      by a mean or a name (Keras). The same holds for one token of a linear layer.
     """
     terms = [step for step in steps if not step.is_factor]
     if all(_is_listed(editor, step.vector) for step in steps):
@@ -205,7 +205,7 @@ def _is_listed(editor: Editor, vector: Constant) -> bool:
 
 
 def _is_read_as_data(editor: Editor, vector: Constant) -> bool:
-    """Whether what a vector comes from is also joined to features, compared with them, copied or normalised."""
+    """Whether the source of a vector is also joined to features, compared with them, copied or normalised."""
     return any(
         not vector.sources.isdisjoint(constant.sources)
         for node in editor.nodes(*_JOINS, *_NORMALISES)
@@ -215,7 +215,7 @@ def _is_read_as_data(editor: Editor, vector: Constant) -> bool:
 
 
 def _has_bias(editor: Editor, layer: Node) -> bool:
-    """Whether a layer with weights has a bias, its own or added to what it makes."""
+    """Whether a layer with weights has a bias, its own or added to its output."""
     reader = editor.sole_reader(layer.outputs[0])
     while reader is not None and reader.is_op(*_LAYOUT):
         reader = editor.sole_reader(reader.outputs[0])
@@ -285,7 +285,7 @@ def _is_of_variance(vector: Constant) -> bool:
 
 
 def _number(constant: Constant) -> float:
-    """Return the value of a float constant that holds one number throughout, if it is small; else 0."""
+    """Return the value of a small float constant whose elements are all equal; else 0."""
     if constant.read is None or constant.elements > _READ_ELEMENTS or not is_cheap(constant):
         return 0.0
     values = constant.read().reshape(-1)
@@ -298,7 +298,7 @@ def _is_untrained(factor: Constant) -> bool:
 
 
 def _followed_by_scale(editor: Editor, node: Node) -> str | None:
-    """A batch normalisation without parameters of its own, as Caffe has it, with its scale and shift behind it."""
+    """A batch normalisation without parameters, as in Caffe, followed by scale and shift."""
     steps = _chain(editor, node)
     if not steps or not steps[0].is_factor or steps[0].axis != 1:
         return "it does not scale a batch normalisation"

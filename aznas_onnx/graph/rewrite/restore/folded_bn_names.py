@@ -1,7 +1,7 @@
 """Names that mark folded normalisation.
 
-Structure cannot tell a convolution that lost its BatchNormalization from one that never had any: both are a
-convolution with a bias. The exporters' naming habits can, and this module is the one place that knows them.
+By structure, a convolution with a folded BatchNormalization equals one without any: both have a bias. Exporters' names
+distinguish them; this module has all of these names.
 
 Exporter or tool         names the folded convolution's
 -----------------------  ---------------------------------------------------------------------------
@@ -18,11 +18,11 @@ tf2onnx                  weight ``NAME_weights_fused_bn``, bias ``NAME_bias_fuse
 TensorFlow and Keras     output ``.../batchnorm/mul_1:0`` or ``.../batchnorm/add_1:0``, weight ``.../merged_input:0``;
                          after a genuine bias the output is ``.../BiasAdd:0``
 
-ONNX Runtime and onnxslim also multiply a factor per channel into the weights: a layer scale, mostly. ONNX Runtime calls
-them ``ConvMulFusion_W_`` and their old name, onnxslim by the output of the Mul. The bias then says nothing.
+ONNX Runtime and onnxslim also multiply a factor per channel into the weights, usually a layer scale. ONNX Runtime names
+them ``ConvMulFusion_W_`` and their old name, onnxslim by the output of the Mul. The bias is then no evidence.
 
 ONNX Runtime, onnxslim and dynamo store equal constants once, under the name of any of them, so the name of a bias that
-several nodes read says nothing. Before training all biases of one size are equal; then the weight's name decides.
+several nodes read is no evidence. Before training all biases of one size are equal; then the weight's name decides.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _TF2ONNX = re.compile(r"_fused_bn$")
 _ORT = re.compile(r"ConvBnFusion|MatMulBnFusion")
 _TENSORFLOW_BIAS_OUTPUT = re.compile(r"/BiasAdd(:\d+)?$")
 _TENSORFLOW_WEIGHT = re.compile(r"/merged_input(:\d+)?$")
-# A bias that PyTorch's module has, or that was an Add of its own (in Paddle; in TorchScript files of Keras on PyTorch;
+# A bias of PyTorch's module, or of a separate Add (in Paddle; in TorchScript files of Keras on PyTorch;
 # merged by ONNX Runtime; by onnxslim), which no folding leaves.
 _GENUINE_BIAS = re.compile(r"\.bias$|^onnx::Add_\d+$|^p2o\.pd_op\.|ConvAddFusion|(^|/)Add([._]\d+)?(_output_0)?_bias$")
 _FACTOR = re.compile(r"^ConvMulFusion_W_")
@@ -48,7 +48,7 @@ _OUTPUT_OF_FACTOR = re.compile(r"(^|/)Mul([._]\d+)?(_output_0)?$")
 # What tools append when they store a constant in another type.
 _STORED = re.compile(r"(_quantized(_floats)?|_floats|_DequantizeLinear_Output|_fp16|_float16)$")
 
-# What a weight is called beside its bias, word by word: conv1.weight and conv1.bias, conv1_w_0 and conv1_b_0.
+# Names of a weight beside its bias, word by word: conv1.weight and conv1.bias, conv1_w_0 and conv1_b_0.
 _WEIGHT_WORDS = frozenset("weight weights w kernel filter convolution conv2d conv1d conv3d depthwise matmul".split())
 _BIAS_WORDS = frozenset("bias biases b beta biasadd add reshape".split())
 _WORD = re.compile(r"[^\W_]+")
@@ -61,24 +61,24 @@ def root(name: str, sources: frozenset[str]) -> str:
 
 
 def names_batch_normalisation(*names: str) -> bool:
-    """Whether any of these names says batch normalisation."""
+    """Whether any of these names contains batch normalisation."""
     return any(_BATCH_NORM.search(name) for name in names)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Names:
-    """What a file calls a layer with weights.
+    """The names of a layer with weights.
 
     Attributes
     ----------
     node, output
         The node and its output.
     weight, bias
-        The roots of its constants; `bias` is empty where there is none, or where its name says nothing.
+        The roots of its constants; `bias` is empty where there is none, or where its name is no evidence.
     shares_bias
         Whether other nodes read the same bias, so that its name is that of any of them.
     is_linear
-        Whether it is a linear layer, and no convolution.
+        Whether it is a linear layer, not a convolution.
     """
 
     node: str
@@ -97,14 +97,14 @@ def holds_factor(names: Names) -> bool:
 
 
 def is_number(name: str) -> bool:
-    """Whether a constant has a number for a name, as tools name what they compute."""
+    """Whether the name of a constant is a number, as tools name computed constants."""
     return bool(_NUMBER.match(name))
 
 
 def folded_by(names: Names, *, numbers_are_computed: bool = False) -> str:
-    """Return who folded normalisation into a layer, judged by its names; empty where they do not say so.
+    """Return the tool that folded normalisation into a layer, by its names; empty without evidence.
 
-    `numbers_are_computed` says that the file names its parameters, so that numbers are the names of what was computed.
+    With `numbers_are_computed` the file names its parameters, so numbers are the names of computed constants.
     """
     if holds_factor(names):
         return "PyTorch's TorchScript exporter" if _TORCHSCRIPT.match(_FACTOR.sub("", names.weight)) else ""
@@ -128,9 +128,9 @@ def folded_by(names: Names, *, numbers_are_computed: bool = False) -> str:
 
 
 def is_genuine(names: Names) -> bool:
-    """Whether a bias is named as frameworks name genuine ones, alone or beside the weight of its layer.
+    """Whether a bias has a genuine name of a framework, alone or beside the weight of its layer.
 
-    To be asked after :func:`folded_by`: some tools give what they fold the name of the bias that was there before.
+    Call it after :func:`folded_by`: some tools give the folded bias the name of the earlier bias.
     """
     weight_words, bias_words = _WORD.findall(names.weight.lower()), _WORD.findall(names.bias.lower())
     if names.shares_bias:

@@ -1,10 +1,10 @@
 """Restore batch normalisation that an exporter folded into the layer before it.
 
-Folding keeps what a trained network computes. Scoring draws new weights, and a network without its normalisation is
-another architecture, so the operator comes back: with scale 1, the folded bias as its shift, and statistics that
-make it the identity otherwise. What the graph computes is therefore unchanged here too.
+Folding preserves the results of a trained network. Scoring initialises the weights again, and a network without its
+normalisation is another architecture. So the operator is restored with scale 1, the folded bias as its shift, and
+neutral statistics: the results of the graph do not change.
 
-Which convolutions were normalised is decided in this order:
+These rules decide, in this order, which convolutions were normalised:
 
 1. A convolution that is followed by a normalisation was not folded.
 2. Names: the marks that exporters leave on what they fold, then names that a framework gives genuine biases
@@ -12,8 +12,8 @@ Which convolutions were normalised is decided in this order:
 3. A layer that a factor was multiplied into (a layer scale) lost its names to that. It is taken for folded where other
    layers bear the marks of folding and no bias is genuine.
 
-Any other convolution with a bias stays as it is: what folding leaves is what a network without normalisation has. Where
-nothing in the graph speaks for the one or the other, the user reads of the doubt.
+All other convolutions with a bias stay unchanged: a folded network equals a network without normalisation. Without
+evidence in the graph, the user gets a warning.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ __all__ = ["unfold_batch_normalisation"]
 
 _MOVES_DATA = frozenset("Transpose Reshape Flatten Squeeze Unsqueeze Identity".split())
 _WEIGHTED = frozenset("Conv ConvTranspose Gemm MatMul".split())
-_FEW_BIASES = 32  # that tell even numbers from others
+_FEW_BIASES = 32  # needed to test for a uniform distribution
 _ASSUMED = "taken for folded like others; a factor multiplied into them took their names"
 
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """A weighted node with constant weights, and what the file calls them."""
+    """A weighted node with constant weights, and their names."""
 
     node: Node
     names: Names
@@ -172,10 +172,10 @@ def _has_bias(editor: Editor, layer: _Layer) -> bool:
 
 
 def _are_as_drawn(editor: Editor, layers: list[_Layer]) -> bool:
-    """Whether the biases are what PyTorch draws for layers: even between -1 and 1, times the root of the fan-in.
+    """Whether the biases are initialised as in PyTorch: uniform between -1 and 1 over the root of the fan-in.
 
-    Then the network was never trained, its normalisation shifts nothing yet, and the biases are the layers' own. (The
-    measure is that of Kolmogorov and Smirnov, at one in a hundred.)
+    Then the network is untrained, its normalisation has no shift, and the biases are the layers' own.
+    (Kolmogorov-Smirnov test at 1 %.)
     """
     scaled = []
     for layer in layers:
@@ -192,14 +192,14 @@ def _are_as_drawn(editor: Editor, layers: list[_Layer]) -> bool:
 
 def _restore(editor: Editor, layer: _Layer, *, keeps_bias: bool) -> None:
     folded = None if keeps_bias else editor.constant(layer.node.input(2))
-    # Each is a parameter of its own.
+    # Each is a separate parameter.
     shift = None if folded is None else replace(folded, sources=frozenset(), storage=None)
     output, plain = _unfolded(editor, layer, keeps_bias=keeps_bias)
     add_batch_normalisation(editor, layer.node, output, channels=layer.channels, shift=shift, before=(plain,))
 
 
 def _restore_plain(editor: Editor, layer: _Layer, *, keeps_bias: bool) -> None:
-    """Put back a normalisation without scale and shift: what was folded is a bias of the layer, or a mean."""
+    """Restore a normalisation without scale and shift: the folded term is a bias of the layer, or a mean."""
     folded = None if keeps_bias else editor.constant(layer.node.input(2))
     zeros = Constant.of(np.zeros(layer.channels, dtype=np.float32))
     mean = zeros if folded is None else replace(combined(np.negative, folded, folded), sources=frozenset())
@@ -211,7 +211,7 @@ def _restore_plain(editor: Editor, layer: _Layer, *, keeps_bias: bool) -> None:
 
 
 def _unfolded(editor: Editor, layer: _Layer, *, keeps_bias: bool) -> tuple[str, Node]:
-    """Return a layer as it was before folding, and the name of what it makes."""
+    """Return a layer as it was before folding, and the name of its output."""
     node = layer.node
     output = editor.unique(f"{node.outputs[0]}/unfolded")
     editor.assume(output, node.outputs[0])
