@@ -14,7 +14,7 @@ from aznas_onnx.graph.model import Model
 
 __all__ = ["INPUT", "DataGraph", "data_graph", "main_path", "recurrent_weights"]
 
-INPUT = -1  # stands for the graph's input where a node index is expected
+INPUT = -1  # the graph's input, as a node index
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -24,15 +24,15 @@ class DataGraph:
     Attributes
     ----------
     model
-        Where the nodes are from.
+        Model of the nodes.
     output
         The graph output that the data graph leads to.
     nodes
         In topological order; a node is named by its index here, :data:`INPUT` is the graph's input.
     parents
-        For each node those that it reads, in the order of its inputs, each once.
+        For each node the nodes that it reads, in the order of its inputs, each once.
     layers
-        For each node that stands for a recurrent layer written out step by step, by name, those of the graph.
+        For each node of an unrolled recurrent layer, by name, the nodes of the graph.
     """
 
     model: Model
@@ -73,7 +73,7 @@ class DataGraph:
         return frozenset((self.output, *(name for node in self.nodes for name in node.inputs if name)))
 
     def behind(self, index: int) -> tuple[Node, ...]:
-        """Return the nodes of the graph that a node stands for: itself, or all steps of a recurrent layer."""
+        """Return the graph's nodes of a node: itself, or all steps of a recurrent layer."""
         return self.layers.get(self.nodes[index].name, (self.nodes[index],))
 
     def shape(self, index: int) -> tuple[int, ...]:
@@ -89,9 +89,9 @@ class DataGraph:
         return self.positions_of(self.tensor(index))
 
     def leading_to(self, last: int, within: int) -> int:
-        """Return the set of those nodes of `within` that lead to `last` through such nodes, itself included.
+        """Return the set of nodes of `within` that lead to `last` through nodes of `within`, itself included.
 
-        Sets of nodes are integers used as bit sets: bit `i` stands for node `i`.
+        Sets of nodes are integers used as bit sets: bit `i` is node `i`.
         """
         if last == INPUT or not within >> last & 1:
             return 0
@@ -182,12 +182,12 @@ def _leading_to(forward: list[Node], output: str, infos: TensorInfos) -> list[No
 
 
 def _parents(nodes: Sequence[Node], source: str, infos: TensorInfos) -> tuple[tuple[int, ...], ...]:
-    """Find whom each node reads.
+    """Find the nodes that each node reads.
 
-    A Concat holds its inputs: whoever reads one of them after the Concat, and depends on the Concat anyway, might as
-    well read it there. Where all inputs of a Concat are read again, it is the stream itself, and is taken so: the
-    dense layers of a DenseNet follow each other also where every layer concatenates all features anew, and so do the
-    blocks of a dual-path network, which use the two parts of the stream both apart and together.
+    A Concat contains its inputs: a later reader of an input that depends on the Concat anyway is treated as a reader of
+    the Concat. Where all inputs of a Concat are read again, it is the stream itself: the dense layers of a DenseNet
+    follow each other also where every layer concatenates all features again, and so do the blocks of a dual-path
+    network, which read the two parts of the stream separately and together.
     """
     made_by = {source: INPUT}
     for at, node in enumerate(nodes):

@@ -16,7 +16,7 @@ __all__ = ["Declared", "declared", "matched"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declared:
-    """A block that was asked for."""
+    """A named block."""
 
     name: str
     output: str
@@ -41,11 +41,10 @@ def declared(model: Model, names: Sequence[str]) -> list[Declared]:
 
 
 def matched(model: Model, patterns: Sequence[str]) -> list[Declared]:
-    """Return the blocks that patterns ask for, in dataflow order.
+    """Return the blocks of patterns, in dataflow order.
 
-    A pattern is a glob over modules (``layer?.?``, ``/layer1/layer1.0/``), nodes, and tensors. The outermost name of a
-    node that it matches says which block the node belongs to; the block's output is the last of its tensors that
-    something outside of it reads.
+    A pattern is a glob over modules (``layer?.?``, ``/layer1/layer1.0/``), nodes, and tensors. The outermost matching
+    name of a node is its block; the block's output is the last of its tensors that a node outside of it reads.
     """
     graph = model.graph
     groups: dict[str, list[Node]] = {}
@@ -76,10 +75,10 @@ def matched(model: Model, patterns: Sequence[str]) -> list[Declared]:
 
 
 def _all_names(model: Model) -> dict[str, list[str]]:
-    """Return for each node the names that a pattern may match: its modules, outermost first, itself, its tensors.
+    """Return for each node the names that a pattern can match: its modules, outermost first, itself, its tensors.
 
-    PyTorch's default exporter names weights after modules, but not nodes. A node without a name of its own that keeps
-    the shape of what it reads (an activation, a sum) is taken to be in the module of its latest input.
+    PyTorch's default exporter names weights after modules, but not nodes. An unnamed node that preserves the shape of
+    its input (an activation, a sum) belongs to the module of its latest input.
     """
     graph = model.graph
     modules: dict[str, list[str]] = {}

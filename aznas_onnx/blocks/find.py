@@ -31,24 +31,23 @@ def find_blocks(model: Model, patterns: Sequence[str] = ()) -> Blocks:
     model
         A prepared model.
     patterns
-        Globs over the names of modules, nodes and tensors: each group of nodes that one matches is a block. They
-        take the place of everything else.
+        Globs over the names of modules, nodes and tensors: each group of matching nodes is a block. They replace all
+        other blocks.
 
     Returns
     -------
     Blocks
-        At least one, in dataflow order. Those that `patterns` ask for; else those that the model's metadata
-        declares, in the order given there, repetitions included; else those found in the structure of the graph
-        (``docs/blocks.md``).
+        At least one, in dataflow order. Those of `patterns`; else those that the model's metadata declares, in the
+        order given there, repetitions included; else those found in the structure of the graph (``docs/blocks.md``).
 
     Raises
     ------
     UnknownNameError
         If a pattern, or a tensor that the metadata names, is not in the model.
     SettingsError
-        If a pattern matches no group that makes a feature map.
+        If a pattern matches no group with a feature map.
     ModelError
-        If a block's output has no elements, or is not made of floats.
+        If a block's output has no elements, or is not a float tensor.
     """
     found = _find(model, patterns)
     for block in found.blocks:
@@ -183,7 +182,7 @@ def _members(graph: Graph, outputs: Sequence[str]) -> list[list[Node]]:
 
 
 def _channel_axis(model: Model, tensor: str) -> int:
-    """Return the channel axis; where dataflow does not tell, 1 for maps and vectors and the last for tokens."""
+    """Return the channel axis; where dataflow leaves it open, 1 for maps and vectors and the last for tokens."""
     known = model.layout.channel_axes.get(tensor)
     if known is not None:
         return known
@@ -193,7 +192,7 @@ def _channel_axis(model: Model, tensor: str) -> int:
 
 
 def _batch_axis(model: Model, tensor: str) -> int:
-    """Return the axis of the batch; where dataflow does not tell, 0."""
+    """Return the axis of the batch; where dataflow leaves it open, 0."""
     axis = model.layout.batch_axes.get(tensor, 0)
     return 0 if axis == _channel_axis(model, tensor) else axis
 
@@ -205,7 +204,7 @@ _NORMALISES = frozenset(
 
 
 def _may_be_transformer(graph: Graph) -> bool:
-    """Whether anything speaks for a transformer; for most networks a glance tells that nothing does."""
+    """Whether there is any evidence of a transformer; a quick test that excludes most networks."""
     operators = {node.op_type for node in graph.nodes}
     return "BatchNormalization" not in operators or not operators.isdisjoint(_MIXES_TOKENS)
 
@@ -215,7 +214,8 @@ def _is_transformer(
 ) -> bool:
     """Whether attention and MLP residuals make up the network and convolutions only embed patches.
 
-    A network that normalises over the batch is none: it has to run in training mode, like a convolutional one.
+    A network that normalises over the batch is not a transformer: it has to run in training mode, like a convolutional
+    one.
     """
     around = (BlockKind.STEM, BlockKind.TRANSITION, BlockKind.HEAD)
     body = [(kind, nodes) for kind, nodes in zip(type_fingerprint, members, strict=True) if kind not in around]
@@ -227,12 +227,12 @@ def _is_transformer(
     operators = {node.op_type for node in inside}
     if "BatchNormalization" in operators or any(_mixes_positions(node, model.graph) for node in inside):
         return False
-    # Without a trace of normalisation it may be a network whose batch normalisation was folded away (LeViT).
+    # Without any normalisation it can be a network whose batch normalisation was folded (LeViT).
     return bool(operators & _NORMALISES) or all(kind is BlockKind.MLP for kind, _ in body)
 
 
 def _mixes_positions(node: Node, graph: Graph) -> bool:
-    """Whether a node is a convolution of neighbouring positions, other than of patches that do not overlap."""
+    """Whether a node is a convolution of neighbouring positions, except of patches without overlap."""
     weight = graph.constants.get(node.input(1))
     if not node.is_op("Conv", "ConvTranspose") or weight is None:
         return False

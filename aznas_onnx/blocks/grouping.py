@@ -32,9 +32,9 @@ class Part:
     Attributes
     ----------
     kind
-        None for a region, whose kind is decided by its inside.
+        None for a region, whose kind follows from its analysis.
     heavy
-        The items that hold its weights.
+        The segments with its weights.
     start, end
         Places on the main path: the end of the part before, and the block's output.
     """
@@ -65,7 +65,7 @@ def _next_of(type_fingerprint: Sequence[SegmentKind], items: Sequence[PathSegmen
 
 @dataclass(frozen=True, slots=True)
 class _Cluster:
-    """Weights that belong together, as indices of items; the kind is None until the neighbours are known."""
+    """Weights of one block, as indices of segments; the kind is None until the neighbours are known."""
 
     members: tuple[int, ...]
     kind: BlockKind | None = None
@@ -104,7 +104,7 @@ class _Grouping:
         return self._items[index].kind if index < len(self._items) else None
 
     def _normalises_stream(self, index: int) -> bool:
-        """Whether an item is a post-norm: its output is what the next residual block skips with."""
+        """Whether a segment is a post-norm: the skip of the next residual block starts at its output."""
         follower = self._inside.get(index + 1)
         return self._kind(index) is SegmentKind.NORM and follower is not None and follower.identity
 
@@ -163,7 +163,7 @@ class _Grouping:
         return self._heavy_after[index]
 
     def _widens(self, run: Sequence[int]) -> bool:
-        """Whether weights in a row work on a map that is wider than what comes in and what goes out."""
+        """Whether consecutive weights work on a map that is wider than their input and output."""
         places = (self._items[run[0]].start, self._items[run[-2]].end, self._items[run[-1]].end)
         before, middle, after = (self._network.channels(place) or 0 for place in places)
         return middle > before and middle > after
@@ -240,7 +240,7 @@ class _Grouping:
             item.kind is SegmentKind.ACTIVATION and not node.is_op("Sigmoid", "Tanh")
         )
 
-    # -- what the neighbours make of a cluster
+    # -- clusters and their neighbours
 
     def _with_places(self, clusters: list[_Cluster]) -> list[_Cluster]:
         """Find the stem and the head: what stands before the first body block, and last after all of them."""
@@ -261,7 +261,7 @@ class _Grouping:
         return cluster.kind is not None or any(self._kind(member) is SegmentKind.REGION for member in cluster.members)
 
     def _is_lone_depthwise(self, cluster: _Cluster, start: int, end: int) -> bool:
-        """Whether a cluster is a depthwise convolution between two blocks that keeps the shape (TinyViT)."""
+        """Whether a cluster is a shape-preserving depthwise convolution between two blocks (TinyViT)."""
         if (
             cluster.kind is not None
             or len(cluster.members) > 1
@@ -311,7 +311,7 @@ class _Grouping:
         return end
 
     def _frees_batch(self, end: int, place: int) -> bool:
-        """Whether rows of samples and positions together become samples with positions of their own."""
+        """Whether joined rows of samples and positions become samples with positions."""
         network, rows, parted = self._network, self._shape(end), self._shape(place)
         return len(rows) == 2 and len(parted) == 3 and rows[1:] == parted[2:] and network.keeps_batch(place)
 

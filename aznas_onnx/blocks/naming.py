@@ -12,7 +12,7 @@ from aznas_onnx.graph.ir.graph import Graph, Node
 
 __all__ = ["block_names", "common_scope"]
 
-_MADE_UP = re.compile(r"^(onnx::|val_|const|node_|n\d)|^\d+$")  # by exporters; says nothing about the architecture
+_MADE_UP = re.compile(r"^(onnx::|val_|const|node_|n\d)|^\d+$")  # from exporters, not from the architecture
 
 
 def block_names(members: Sequence[Sequence[Node]], type_fingerprint: Sequence[BlockKind], graph: Graph) -> list[str]:
@@ -23,9 +23,9 @@ def block_names(members: Sequence[Sequence[Node]], type_fingerprint: Sequence[Bl
     members
         The nodes of each block.
     type_fingerprint
-        Their kinds; a block without a name of its own is called by its kind and a number.
+        Their kinds; an unnamed block is called by its kind and a number.
     graph
-        Where the nodes are from.
+        Graph of the nodes.
     """
     scopes = [common_scope(nodes, graph) for nodes in members]
     uses = Counter(scopes)

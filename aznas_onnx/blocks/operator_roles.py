@@ -21,7 +21,7 @@ __all__ = [
 
 
 class OperatorRole(enum.Enum):
-    """What a node on the main path does."""
+    """The role of a node on the main path."""
 
     WEIGHT = enum.auto()  # convolution, linear layer, recurrent layer
     NORM = enum.auto()
@@ -113,7 +113,7 @@ def is_pointwise(node: Node, infos: TensorInfos) -> bool:
 
 
 def role_of(node: Node, graph: Graph) -> OperatorRole:
-    """Return what a node with one activation input does."""
+    """Return the role of a node with one activation input."""
     if is_weighted(node, graph):
         return OperatorRole.WEIGHT
     if node.domain:

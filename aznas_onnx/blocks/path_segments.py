@@ -91,7 +91,7 @@ class MainPath:
         return len(self.data.made(index)) == 1 or bool(self.traits.recurrent >> index & 1)
 
     def keeps_batch(self, place: int) -> bool:
-        """Whether samples are apart at a place of the main path."""
+        """Whether samples are separate at a place of the main path."""
         return self.data.model.keeps_batch(self.data.tensor(self.path[place]))
 
 
@@ -126,7 +126,7 @@ def _node_kind(network: MainPath, place: int, long_merges: frozenset[int]) -> Se
 
 
 def _region_kind(network: MainPath, region: Region) -> SegmentKind:
-    """Tell blocks from gates, decomposed activations and normalisations, and mere reshuffling."""
+    """Separate blocks from gates, decomposed activations and normalisations, and data movement."""
     data, traits = network.data, network.traits
     weighted = region.nodes & traits.weighted
     if weighted:
@@ -155,7 +155,7 @@ def _region_kind(network: MainPath, region: Region) -> SegmentKind:
 
 
 def _renews_token(network: MainPath, region: Region) -> bool:
-    """Whether a region only computes a new class token and puts it back beside the other tokens."""
+    """Whether a region only computes a new class token and joins it to the other tokens."""
     data = network.data
     exit_ = network.path[region.end]
     if not data.nodes[exit_].is_op("Concat") or merge_of(data, exit_) is not Merge.OTHER:

@@ -1,8 +1,8 @@
 """Blocks of learned queries that attend to the samples (DETR, Perceiver, Q-Former).
 
-The sum behind the first attention has one operand that depends on the samples. The other is what asks: queries that
-are constants, another input, or what layers of their own made of these. No path of the samples leads to it, so the
-finder has to be told where the attention begins that this sum ends.
+The sum behind the first attention has one operand that depends on the samples. The other is the queries: constants,
+another input, or results of layers on these. No path of the samples leads to the queries, so this module finds where
+the attention that ends at this sum begins.
 
     samples - ... -+- keys ---- product - softmax - product - (+) - the stream
                    |               |                  |        |
@@ -24,19 +24,19 @@ Span = tuple[int, int]
 
 
 def entered_streams(data: DataGraph, path: Sequence[int], stop: int, found: Mapping[Span, int]) -> dict[Span, int]:
-    """Find the attention by which the samples enter a stream that they did not begin.
+    """Find the attention by which the samples enter a stream that began without them.
 
     Parameters
     ----------
     data, path, stop
-        A data graph, its main path, and the place where its positions end.
+        A data graph, its main path, and the place on it where positions end.
     found
         Where paths beside the main path leave and join it, each with the set of its nodes.
 
     Returns
     -------
     dict
-        Of the same kind: from where keys and values part to where their result is added to the stream.
+        As `found`: from the split of keys and values to the sum of their result with the stream.
     """
     roots = _Roots(data.graph)
     sums = [(place, roots.of(name)) for place in range(1, stop) for name in _added(data, path[place])]
@@ -78,7 +78,7 @@ def _holds(at: int, start: int, end: int, beside: int, places: Mapping[int, int]
 
 
 def _added(data: DataGraph, at: int) -> Iterator[str]:
-    """Yield the operand of a sum that does not depend on the samples, if that is a map of its own and no bias."""
+    """Yield the operand of a sum that does not depend on the samples, if it is a map and not a bias."""
     if data.nodes[at].is_op("Add") and len(data.parents[at]) == 1:
         for name in _others(data, at):
             if sum(size > 1 for size in data.infos[name].shape or ()) > 1:

@@ -1,16 +1,15 @@
 """Unrolled recurrent layers as one node each, as LSTM, GRU and RNN are.
 
-Exporters write a cell out once a step (a loop over cells, Keras on PyTorch, `unroll=True`), and loops are unrolled when
-a model is read. What tells such a layer is a weight that every step reads, each step on what the one before made of
-it, while each step also takes in data of its own:
+Exporters unroll a cell (a loop over cells, Keras on PyTorch, `unroll=True`), and loops are unrolled when a model is
+read. In such a layer every step reads one weight, applied to the result of the step before, and reads data of its own:
 
     x_1     x_2     x_3
      |       |       |
     h_1 -R-> h_2 -R-> h_3        R is one weight
 
-Equal layers in a row that take in nothing new (ALBERT), or the same thing in each turn (refinement), are no such
-layer. One takes in all that lies between its steps, what its first and its last step have in common with the others,
-the product with its inputs, and the concatenation of its states.
+Equal layers in a row without new data (ALBERT), or with the same data in each step (refinement), are not such a layer.
+The layer includes all nodes between its steps, the parts that its first and its last step share with the others, the
+product with its inputs, and the concatenation of its states.
 """
 
 from __future__ import annotations
@@ -27,21 +26,21 @@ from aznas_onnx.graph.ir.tensor_info import TensorInfos
 __all__ = ["Unrolled", "with_recurrent_layers"]
 
 _INPUT = -1
-_MOST_VISITS = 10_000_000  # of nodes; behind that many, steps stay steps
+_MOST_VISITS = 10_000_000  # limit on nodes; beyond it steps are not merged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unrolled:
-    """Nodes of a data graph, in topological order, with each written-out layer as one.
+    """Nodes of a data graph, in topological order, with each unrolled layer as one node.
 
     Attributes
     ----------
     nodes
-        A layer is a node of the operator RNN, with the name of one of those that it stands for.
+        A layer is a node of the operator RNN, with the name of one of its members.
     members
-        For each such node, by name, the nodes that it stands for.
+        For each such node, by name, its members.
     widths
-        For each such node, by name, the width of the state that one step hands to the next.
+        For each such node, by name, the width of its state.
     """
 
     nodes: tuple[Node, ...]
@@ -52,16 +51,16 @@ class Unrolled:
 def with_recurrent_layers(
     nodes: Sequence[Node], graph: Graph, infos: TensorInfos, data: Collection[str], output: str
 ) -> Unrolled:
-    """Find the recurrent layers that are written out step by step.
+    """Find unrolled recurrent layers.
 
     Parameters
     ----------
     nodes
         Of a data graph, in topological order.
     graph, facts
-        Where they are from.
+        The graph of the nodes, and its infos.
     data
-        The tensors through which the samples go.
+        The tensors that depend on the samples.
     output
         The tensor that the data graph leads to.
     """
@@ -87,7 +86,7 @@ def with_recurrent_layers(
 
 
 def _weight_of(node: Node, graph: Graph) -> Hashable:
-    """Return what tells the weight of a node from others: its roots, since each step may turn it anew."""
+    """Return the identity of a node's weight: its roots, because each step can transpose it again."""
     if is_weighted(node, graph) and not is_recurrent(node):
         for name in node.inputs:
             constant = graph.constants.get(name)
@@ -140,7 +139,7 @@ class _Steps:
         return layer | self._between(layer)
 
     def width(self, key: Hashable) -> int:
-        """Return the width of what the last step that reads a weight has from the steps before it."""
+        """Return the width of the state that the last step with a weight reads from the steps before it."""
         uses = [at for at, weight in enumerate(self._weights) if weight == key]
         made = self._below({*uses}) | {*uses}
         states = {name for name, maker in self._reads[uses[-1]].items() if maker in made}
@@ -180,7 +179,7 @@ class _Steps:
         return self._below(ends) & self._above(ends)
 
     def _own_inputs(self, layer: set[int], step: Sequence[int], made: set[int]) -> dict[int, set[str]]:
-        """Return for each step with such what it alone reads, and what no step has made."""
+        """Return for each step the tensors that it alone reads and that no step computes."""
         found: dict[int, set[str]] = defaultdict(set)
         made = made | layer
         for at in layer:
@@ -191,7 +190,7 @@ class _Steps:
         return {number: names for number, names in sorted(own.items()) if number and names}
 
     def _floats(self, at: int) -> Iterator[str]:
-        """Yield what a node reads that is no constant, other inputs' data included."""
+        """Yield the non-constant tensors that a node reads, data of other inputs included."""
         for name in self._nodes[at].inputs:
             info = self._facts.get(name) if name and name not in self._graph.constants else None
             if info is not None and info.value is None and info.dtype.kind == "f":
@@ -236,7 +235,7 @@ class _Steps:
         return chain
 
     def _may_be_input(self, at: int) -> bool:
-        """Whether a node may be part of the product of a layer with its inputs, or a step in front of it."""
+        """Whether a node can be part of the product of a layer with its inputs, or precede it."""
         node = self._nodes[at]
         return not is_recurrent(node) and role_of(node, self._graph) in (
             OperatorRole.SHAPE,
@@ -245,7 +244,7 @@ class _Steps:
         )
 
     def _first_step(self, layer: set[int], chains: Sequence[Sequence[Sequence[int]]]) -> set[int]:
-        """Return the nodes from each step's own data on; a first step may do without the weight."""
+        """Return the nodes from each step's own data on; a first step can lack the weight."""
         source = self._source(chains)
         if source is None:
             return set()
@@ -263,7 +262,7 @@ class _Steps:
         return next((at for chain in chains[-1] for at in chain if uses[at] >= least), None)
 
     def _take_in_states(self, layer: set[int]) -> None:
-        """Add the concatenations of what the steps make, which only moves it."""
+        """Add the concatenations of the steps' outputs."""
         moved: dict[int, set[int]] = {}
         for at in range(min(layer), len(self._nodes)):
             above = set(self._reads[at].values())

@@ -139,7 +139,7 @@ class RegionAnalysis:
         return BlockKind.INVERTED_RESIDUAL if self.expansion else BlockKind.RESIDUAL
 
     def _is_recurrent(self) -> bool:
-        """Whether the weights are recurrent layers, and linear layers on each step beside them."""
+        """Whether the weights are recurrent layers and linear layers on each step."""
         others = self._nodes & self._traits.weighted & ~self._traits.recurrent
         return bool(self._nodes & self._traits.recurrent) and not others & ~self._traits.pointwise
 

@@ -1,10 +1,10 @@
 """Regions: where paths leave the main path and join it again.
 
 Every path beside the main path that leaves it at one place and joins it at another spans an interval of it. The
-intervals are settled from short to long. A short one is a region, together with all that it contains or crosses. One
-that spans several blocks in a row is a long skip (the connections of a U-Net, the outer residual of a stage, the
-second input of a NASNet cell, the other resolutions of an HRNet): it makes no region, and the node where it joins is
-a node of the chain.
+intervals are processed from short to long. A short interval is a region, together with all that it contains or crosses.
+An interval of several blocks in a row is a long skip (the connections of a U-Net, the outer residual of a stage, the
+second input of a NASNet cell, the other resolutions of an HRNet): it is no region, and the node where it joins is a
+node of the chain.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LONG_CHAIN = 8
 _LOWER_RESOLUTION = 4
 
 # A lattice of paths has an interval for every two of its nodes. Published networks have hundreds at most; beyond this
-# many, only the shortest are looked at, and the others are long skips.
+# many, only the shortest are processed, and the others are long skips.
 _MOST_INTERVALS = 4096
 
 
@@ -38,12 +38,12 @@ class Merge(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Region:
-    """A stretch of the main path, with everything beside it.
+    """A part of the main path, with all side paths.
 
     Attributes
     ----------
     start, end
-        Places on the main path: the node before the paths part, and the node where the last of them meet.
+        Places on the main path: the node before the paths split, and the node where the last of them join.
     nodes
         Set of the nodes after `start` up to `end`, side paths included.
     primary
@@ -114,7 +114,7 @@ class _Divider:
         return Division(regions=tuple(regions), long_merges=frozenset(long_merges - inside))
 
     def _with_side_inputs(self, region: Region, dropped: list[Region]) -> Region:
-        """Add what lies beside the path on a long skip that joins inside of a region, as in a cell with two inputs."""
+        """Add the nodes of a long skip that joins inside a region, as in a cell with two inputs."""
         nodes = region.nodes
         for interval in dropped:
             if region.start < interval.end <= region.end:
@@ -149,7 +149,7 @@ class _Divider:
         return Region(start=start, end=end, nodes=nodes, primary=primary)
 
     def _is_substantial(self, region: Region) -> bool:
-        """Whether a region could stand as a block of its own: not just a depthwise convolution and its detour."""
+        """Whether a region can be a block: more than a depthwise convolution with a skip."""
         if not region.primary:
             return False
         weighted = region.nodes & self._traits.weighted
@@ -185,10 +185,10 @@ class _Divider:
         return not (adds and inner and before and after and 2 * inner < min(before, after))
 
     def _is_parallel(self, interval: Region, blocks: list[Region]) -> bool:
-        """Whether two regions and a weighted path beside both make up one cell.
+        """Whether two regions and a weighted path beside both form one cell.
 
-        Two cells of a network whose cells read two predecessors look the same, but for the skips that
-        begin or end between them.
+        Two cells of a network whose cells read two predecessors are equal to that, but for the skips that begin or end
+        between them.
         """
         first, last = min(blocks, key=lambda region: region.start), max(blocks, key=lambda region: region.end)
         beside = interval.nodes & ~self._up_to[-1] & self._traits.weighted
@@ -213,7 +213,7 @@ class _Divider:
         )
 
     def _is_hourglass(self, interval: Region, along: int) -> bool:
-        """Whether the path goes down in resolution and up again before it meets its skip."""
+        """Whether the path reduces the resolution and increases it again before it joins its skip."""
         end = self._data.positions(self._path[interval.end])
         if end is None or end == 1:
             return False
@@ -222,11 +222,11 @@ class _Divider:
 
 
 def _bypasses(data: DataGraph, path: list[int], stop: int) -> dict[tuple[int, int], int]:
-    """Find where paths beside the main path leave and join it, and the set of nodes that each leads through."""
+    """Find where side paths leave and join the main path, and the set of nodes of each."""
     places = {index: place for place, index in enumerate(path)}
-    sources: dict[int, frozenset[int]] = {}  # for a node beside the path: the places that it is reached from
-    beside: dict[int, int] = {}  # and the set of nodes beside the path that lead to it, itself included
-    reached: dict[int, int] = {}  # for a place: the set of nodes beside the path that are reached from it
+    sources: dict[int, frozenset[int]] = {}  # for a side node: the places that it is reached from
+    beside: dict[int, int] = {}  # and the set of side nodes that lead to it, itself included
+    reached: dict[int, int] = {}  # for a place: the set of side nodes that are reached from it
     found: dict[tuple[int, int], int] = {}
     for index, parents in enumerate(data.parents):
         place = places.get(index)

@@ -1,7 +1,7 @@
 """Traits of the nodes of a data graph, as sets of nodes.
 
-Sets of nodes are integers used as bit sets: bit `i` stands for node `i`. Unions and counts over hundreds of nodes
-then cost nanoseconds, and the finder makes thousands.
+Sets of nodes are integers used as bit sets: bit `i` is node `i`. Unions and counts over hundreds of nodes then take
+nanoseconds, and the finder needs thousands.
 """
 
 from __future__ import annotations
@@ -23,17 +23,16 @@ class Traits:
     Attributes
     ----------
     collapsed
-        Nodes whose output has no positions left: behind global pooling, a Flatten, or the choice of one token. Empty
-        for a network of vectors, which has none to lose.
+        Nodes whose output has no positions left: after global pooling, a Flatten, or the choice of one token. Empty for
+        a network of vectors, which has no positions.
     weighted
-        Nodes with weights that are not collapsed: the gates of squeeze-and-excitation and the classifier do not
-        count.
+        Nodes with weights that are not collapsed; this excludes gates of squeeze-and-excitation and the classifier.
     depthwise, pointwise
-        Those of `weighted` that take each channel, or each position, by itself.
+        Nodes of `weighted` that process each channel, or each position, separately.
     recurrent
-        Those of `weighted` that are recurrent layers.
+        Nodes of `weighted` that are recurrent layers.
     products
-        Nodes that multiply two activations as matrices and mix positions by that, other than to pool them.
+        Nodes that multiply two activations as matrices and thereby mix positions, except to pool them.
     """
 
     collapsed: int
@@ -86,14 +85,14 @@ def _select(data: DataGraph, chosen: Callable[[Node], bool]) -> int:
 
 
 def _collapsed(data: DataGraph) -> tuple[int, int]:
-    """Follow the samples tensor by tensor: one output of a Split may be the class token, the other the positions.
+    """Follow the samples tensor by tensor: one output of a Split can be the class token, the other the positions.
 
     Returns
     -------
     collapsed
         Nodes without positions.
     queried
-        Those of them in which a class token attends to the positions.
+        Collapsed nodes in which a class token attends to the positions.
     """
     if len(data.shape(INPUT)) < 3:
         return 0, 0
@@ -114,7 +113,7 @@ def _collapsed(data: DataGraph) -> tuple[int, int]:
 
 
 def _asks_once(data: DataGraph, node: Node) -> bool:
-    """Whether one query that does not depend on the samples asks all positions: pooling by attention."""
+    """Whether one query that does not depend on the samples attends to all positions: pooling by attention."""
     shape = data.infos[node.inputs[0]].shape or ()
     return node.is_op("MatMul") and node.inputs[0] not in data.carried and shape[-2:-1] == (1,)
 
@@ -122,10 +121,10 @@ def _asks_once(data: DataGraph, node: Node) -> bool:
 def _collapses(data: DataGraph, node: Node, output: str, inputs: list[str]) -> bool:
     shape = data.infos[output].shape or ()
     if is_recurrent(node):
-        return False  # its last state stands for all steps
+        return False  # its last state summarises all steps
     if node.op_type.startswith("Global"):
         return True
-    if len(shape) <= 2:  # a Flatten; tokens joined with the batch keep their positions
+    if len(shape) <= 2:  # a Flatten; tokens joined with the batch still have their positions
         return bool(shape) and data.model.keeps_batch(output)
     if data.positions_of(output) != 1 or is_weighted(node, data.graph):
         return False

@@ -9,7 +9,7 @@ __all__ = ["Block", "BlockKind", "Blocks"]
 
 
 class BlockKind(str, enum.Enum):
-    """What a primary block is, by its structure (never by its name)."""
+    """The kind of a primary block, by its structure."""
 
     STEM = "stem"
     CONV = "conv"  # one weighted operator of a plain chain, with its normalisation and activation

@@ -1,6 +1,6 @@
 """Count multiply-adds (MACs), parameters and activation sizes: per node, operator and group of nodes.
 
-One MAC is one multiply-add. Counts are for one sample, whatever the batch size of the facts.
+One MAC is one multiply-add. Counts are MACs, not FLOPs, for one sample.
 """
 
 from aznas_onnx.costs.counting import count

@@ -14,7 +14,7 @@ from aznas_onnx.operators import OPERATORS, zero
 
 __all__ = ["count"]
 
-# Operators that give a tensor another shape or name, or tell its shape: they make no new tensor.
+# Operators that change the shape or name of a tensor, or return its shape: they make no new tensor.
 _VIEWS = frozenset("Reshape Flatten Squeeze Unsqueeze Identity Shape Size".split())
 
 
@@ -49,7 +49,7 @@ def count(model: Model) -> Costs:
 
 
 def _look_up_cost(model: Model, name: str, look_up: LookUp, params: Mapping[str, int]) -> NodeCost:
-    """Return the cost of a look-up that an input takes the place of."""
+    """Return the cost of a look-up that an input replaces."""
     return NodeCost(
         node=look_up.node,
         operator="Gather",

@@ -68,7 +68,7 @@ class Costs:
         )
 
     def of(self, nodes: Collection[str]) -> Costs:
-        """Return the costs of those nodes whose names are in `nodes`: a block's, say."""
+        """Return the costs of the nodes whose names are in `nodes`, such as those of a block."""
         wanted = frozenset(nodes)
         return Costs(nodes=tuple(node for node in self.nodes if node.node in wanted))
 

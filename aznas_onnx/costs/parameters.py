@@ -36,11 +36,11 @@ _VECTORS = (
 def parameters(graph: Graph, infos: TensorInfos, look_ups: Iterable[LookUp] = ()) -> Mapping[str, int]:
     """Return the number of trainable elements that each node is the first to read, by node name.
 
-    `look_ups` are nodes that inputs take the place of; they come before those of the graph.
+    `look_ups` are nodes that inputs replace; they precede those of the graph.
 
-    A parameter counts once, however many nodes read it and however many copies of it an exporter wrote
-    (`weight_sharing` says what is one parameter). What was computed from others while the graph was
-    folded (a relative position table gathered into a bias, a weight transposed) counts as what it was computed from.
+    A parameter counts once for all nodes that read it and all copies of an exporter (`weight_sharing` finds them). A
+    folded constant (a relative position table gathered into a bias, a transposed weight) counts as the constants that
+    it was computed from.
     """
     trainable = [use for use in uses(graph, infos) if use.role.is_trainable]
     counting = _Counting(graph, trainable)
@@ -62,7 +62,7 @@ class _Counting:
         self._sharing = Sharing(graph, trainable, self._provenance)
 
     def add_look_up(self, look_up: LookUp) -> None:
-        """Count the table of a look-up, unless it holds sinusoids."""
+        """Count the table of a look-up, unless it is sinusoids."""
         table = look_up.table
         is_new = table not in self._seen and self._sharing.is_new_matrix(table, look_up.constant, is_table=True)
         self._seen.add(table)
@@ -88,7 +88,7 @@ class _Counting:
             return is_new
         known = self._sharing.is_new_numbers(name, root)
         if known is None and constant.elements == 1 and (name != use.name or name in self._computed_with):
-            known = name not in self._seen  # a power and its reciprocal, say
+            known = name not in self._seen  # such as a power and its reciprocal
             self._computed_with.add(name)
         self._seen.add(name)
         return self._sharing.is_new_place(use) if known is None else known
@@ -152,7 +152,7 @@ class _Counting:
             self.found[node.name] = self.found.get(node.name, 0) + _output_channels(node, weight)
 
     def _is_shifted(self, node: Node) -> bool:
-        """Whether a constant is added to what a node makes."""
+        """Whether a constant is added to the output of a node."""
         readers = self._graph.consumers.get(node.outputs[0], ())
         return any(reader.is_op("Add") and len(list(self._graph.activations(reader))) == 1 for reader in readers)
 
@@ -176,8 +176,8 @@ def _vector_elements(use: Use, constant: Constant) -> int:
 def _bias_elements(node: Node, constant: Constant) -> int:
     """Return the trained elements of a recurrent operator's bias, which is one for the input and one for the state.
 
-    Frameworks with one bias fill the other with zeros: gate by gate, zeros beside other numbers are no parameter. Where
-    both are zero there is one, but in a GRU that resets after the product, which needs two.
+    Frameworks with one bias fill the other with zeros: per gate, zeros beside other numbers are no parameter. Two
+    biases of zeros count once, except in a GRU that resets after the product, which needs two.
     """
     values, hidden = read(constant), node.attributes.get("hidden_size")
     if values is None or not isinstance(hidden, int) or constant.elements % (2 * hidden):
@@ -209,10 +209,10 @@ def _sole_root_elements(root: Constant, constant: Constant, use: Use) -> int:
 
 
 def _without_stand_ins(roots: Mapping[str, Constant], weight: Constant) -> dict[str, Constant]:
-    """Drop what is no parameter of its own from the roots of a weight.
+    """Drop roots of a weight that are not separate parameters.
 
     Weight standardisation is exported as a batch normalisation of the weight: with the same weight in two layouts (one
-    to normalise, one to take mean and variance of), and with a scale of ones and a shift of zeros.
+    to normalise, one for mean and variance), and with a scale of ones and a shift of zeros.
     """
     dropped = _idle_affine(weight)
     kept: dict[str, Constant] = {}
@@ -231,7 +231,7 @@ def _without_stand_ins(roots: Mapping[str, Constant], weight: Constant) -> dict[
 
 
 def _idle_affine(constant: Constant) -> frozenset[str]:
-    """Return the roots of scales of ones and shifts of zeros in normalisations that a constant went through."""
+    """Return the roots of scales of ones and shifts of zeros in normalisations of a constant."""
     found: frozenset[str] = frozenset()
     steps, seen = [constant], set[int]()
     while steps:
@@ -251,8 +251,8 @@ def _idle_affine(constant: Constant) -> frozenset[str]:
 def _without_coordinates(roots: Mapping[str, Constant]) -> dict[str, Constant]:
     """Drop tables of coordinates, distances or sines from the roots of a position table.
 
-    A small network on them made it. Each of their values occurs many times, because it depends on a row or a column
-    only; trained values do not repeat. One value alone is a table that was never trained, and says nothing.
+    A small network computed the table from them. Each of their values occurs many times, because it depends on a row or
+    a column only; trained values do not repeat. A table of one value is untrained and no evidence.
     """
     kept: dict[str, Constant] = {}
     for name, root in roots.items():
@@ -273,7 +273,7 @@ def _root_elements(root: Constant) -> int:
 
 
 def _varying_elements(root: Constant) -> int:
-    """Return how many elements a root has but for those that an exporter repeated for each sample, say."""
+    """Return the number of elements of a root, without those that an exporter repeated."""
     values = None if is_filled(root) else read(root)
     if values is None or is_uniform(values):
         return root.elements
@@ -281,11 +281,11 @@ def _varying_elements(root: Constant) -> int:
 
 
 def distinct_elements(table: Constant) -> int:
-    """Return how many elements a position table has but for repeated ones.
+    """Return the number of elements of a position table without repetitions.
 
     An exporter that expands a table to each sample, or gathers a small relative position table into the bias of each
     pair of positions, leaves a large constant in which each row, or each column of the table (its first axes: the
-    heads), occurs many times. A table of one value was never trained, and says nothing.
+    heads), occurs many times. A table of one value is untrained and no evidence.
     """
     values = None if is_filled(table) else read(table)
     if values is None or is_uniform(values):
@@ -300,7 +300,7 @@ def distinct_elements(table: Constant) -> int:
 
 
 def distinct_rows(table: Constant) -> int:
-    """Return how many elements a table of vectors has but for repeated ones.
+    """Return the number of elements of a table of vectors without repetitions.
 
     An exporter that gathers the 55 relative positions of 28 queries and 28 keys leaves a table of 28 × 28 vectors.
     """

@@ -1,13 +1,13 @@
 """Uses of constants that belong to one parameter.
 
-A file does not keep parameters one by one. An exporter writes a tied weight twice, the second time transposed, or once
-for each call of a shared layer; and it stores equal vectors of different layers once: the ones and zeros that they hold
-before training. So a parameter is known by its numbers where they say something, and by its place where they do not:
+A file does not store parameters one by one. An exporter writes a tied weight twice, the second time transposed, or once
+for each call of a shared layer, and it stores equal vectors of different layers once: the ones and zeros before
+training. So a parameter is identified by its numbers where they are distinctive, and by its place where they are not:
 
 - *Many different numbers* are one parameter in either order of a matrix's axes, in a table and in a layer, and in every
-  copy that an exporter made. Two initialisers that the network itself names are two parameters, whatever they hold.
+  exporter's copy. Two initialisers with names of the network are two parameters, also with equal numbers.
 - *Few*, as in vectors of ones or zeros, are a parameter for each layer that reads them. A layer that is run again is
-  the same one: its vector comes behind the same weight, by the same operator, as one did before.
+  the same one: its vector follows the same weight, by the same operator, as before.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from aznas_onnx.graph.meaning.constant_roles import Use
 __all__ = ["Sharing"]
 
 _COMPARED_ELEMENTS = 2**28  # of all matrices of a file together
-_MARK = 64  # numbers that tell one matrix from another
+_MARK = 64  # numbers that distinguish matrices
 _Sizes: TypeAlias = tuple[int, ...]
-_STEPS = 10_000  # numbers with four decimals may be somebody's choice
+_STEPS = 10_000  # numbers with four decimals can be chosen by hand
 
 
 class Sharing:
-    """The parameters of a graph that were met so far, in graph order.
+    """The parameters of a graph found so far, in graph order.
 
     Parameters
     ----------
@@ -43,8 +43,8 @@ class Sharing:
     uses
         All uses of its trainable constants.
     provenance
-        Of the graph. Where it holds copied layers, equal numbers are of several; then the place of a layer decides, and
-        a matrix is another's copy only where one of them is a table.
+        Of the graph. With copied layers, equal numbers belong to several parameters; then the place of a layer decides,
+        and a matrix is a copy of another only where one of them is a table.
     """
 
     def __init__(self, graph: Graph, uses: Iterable[Use], provenance: Provenance) -> None:
@@ -59,22 +59,20 @@ class Sharing:
         self._first: dict[_Sizes, tuple[str, Constant]] = {}
         self._known: dict[tuple[_Sizes, bytes], list[tuple[str, Constant]]] = {}
         self._original: dict[str, str] = {}
-        self._vectors: dict[
-            Hashable, str
-        ] = {}  # the constant that holds the numbers, or none for what follows from them
+        self._vectors: dict[Hashable, str] = {}  # the constant with the numbers, or none for derived ones
         self._met: set[Hashable] = set()
         self._places: Counter[Hashable] = Counter()
         self._left = _COMPARED_ELEMENTS
 
     def is_new_matrix(self, name: str, root: Constant, *, is_table: bool = False) -> bool:
-        """Whether no root before holds the same numbers, transposed or not."""
+        """Whether no earlier root has the same numbers, transposed or not."""
         if is_table:
             self._tables.add(name)
         sizes = tuple(sorted(size for size in root.shape if size > 1))
         first = self._first.setdefault(sizes, (name, root))
         if len(sizes) < 2 or first[1] is root:
             return True
-        if (sizes, b"") not in self._known:  # the first is looked at once there is a second
+        if (sizes, b"") not in self._known:  # the first is read once there is a second
             self._known[sizes, b""] = []
             self._known.setdefault((sizes, self._mark(first[1])), []).append(first)
         mark = self._mark(root)
@@ -99,8 +97,8 @@ class Sharing:
     def _are_two(self, name: str, other: str) -> bool:
         """Whether two constants of equal numbers in equal order are two parameters.
 
-        They are where the network names both as initialisers: a file keeps what layers share once. An exporter gives
-        the copies that it makes names of its own.
+        They are where the network names both as initialisers: a file stores shared weights once, and an exporter's
+        copies have generated names.
         """
         names = (name, other)
         stored = [self._graph.constants[one].storage for one in names if one in self._graph.constants]
@@ -108,15 +106,15 @@ class Sharing:
         return name != other and as_weights and not any(map(is_made_by_exporter, names))
 
     def _mark(self, root: Constant) -> bytes:
-        """Return some of a root's numbers that a transposition leaves in their place; none where they say nothing."""
+        """Return some of a root's numbers that a transposition does not move; empty where they are not distinctive."""
         self._left -= root.elements
         values = None if is_filled(root) else read(root, self._left + root.elements)
         return b"" if values is None else _numbers_of(np.squeeze(values))
 
     def is_new_numbers(self, name: str, constant: Constant) -> bool | None:
-        """Whether no vector before holds the same numbers, or these taken from zero or one.
+        """Whether no earlier vector has the same numbers, or zero or one minus these.
 
-        None where they do not tell: they are few, or two vectors of the network hold them.
+        None where they are not distinctive: they are few, or two vectors of the network have them.
         """
         values = None if is_filled(constant) or self._holds_clones else read(constant)
         if values is None or is_uniform(values):
@@ -133,14 +131,14 @@ class Sharing:
         return True
 
     def is_new_place(self, use: Use) -> bool:
-        """Whether a use of a vector that says nothing is of a layer that was not met before."""
+        """Whether a use of an undistinctive vector belongs to a new layer."""
         place = self._place(use, self._graph.constants[use.name])
         is_new = place is None or place not in self._met
         self._met.add(place)
         return is_new
 
     def repeats(self, node: Node) -> bool:
-        """Whether a node before has the same weight; to be asked when all were met."""
+        """Whether an earlier node has the same weight; valid once all uses were added."""
         return node.name in self._weights and self._first_of_layer[self._layer(node.name)] != node.name
 
     @cached_property
@@ -157,7 +155,7 @@ class Sharing:
         return what, self._layer(nearest), self._places[nearest, what]
 
     def _layer(self, node: str) -> tuple[str, ...]:
-        """Return what the weight of a node is, whichever copy it reads."""
+        """Return the identity of a node's weight, equal for all copies."""
         weight = self._weights[node]
         roots = self._graph.constants[weight].sources or {weight}
         if self._holds_clones and any(self._provenance.copies(root) > 1 for root in roots):
@@ -177,7 +175,7 @@ class Sharing:
 
 
 def _is_copy(root: Constant, known: Constant, *, transposed_only: bool = False) -> bool:
-    """Whether two roots hold the same numbers, but for rounding to half precision."""
+    """Whether two roots have the same numbers up to rounding to half precision."""
     left, right = read(root, _COMPARED_ELEMENTS), read(known, _COMPARED_ELEMENTS)
     if left is None or right is None:
         return False
@@ -195,7 +193,7 @@ def _numbers_of(values: Array) -> bytes:
 
 
 def _says_something(values: Array) -> bool:
-    """Whether numbers are so many and so odd that two layers do not hold the same by chance."""
+    """Whether numbers are so many and so irregular that two layers cannot have them by chance."""
     flat = values.reshape(-1)
     if 2 * np.unique(flat).size <= flat.size:
         return False

@@ -16,7 +16,7 @@ from aznas_onnx.graph.meaning.constant_roles import MOVES_DATA, ConstantRole, Us
 __all__ = ["TRUNCATED_AT", "Distribution", "Weight", "neutral_inputs", "plan_weights"]
 
 TRUNCATED_AT = 2.0
-_POSITION_STD = 0.02  # truncated normal, as all vision transformers draw positions, class tokens and tables
+_POSITION_STD = 0.02  # truncated normal, as all vision transformers initialise positions, class tokens and tables
 _TRANSFORMER_STD = 0.02
 _PRELU_SLOPE = 0.25
 # Operators whose operands share their first axis, where they have equally many.
@@ -38,26 +38,26 @@ class Distribution(str, enum.Enum):
 
     CONSTANT = "constant"  # the value itself
     NORMAL = "normal"  # mean 0; the parameter is the standard deviation
-    TRUNCATED_NORMAL = "truncated normal"  # mean 0, cut at TRUNCATED_AT whatever the deviation, as torch and timm do
+    TRUNCATED_NORMAL = "truncated normal"  # mean 0, cut at TRUNCATED_AT for every deviation, as torch and timm do
     UNIFORM = "uniform"  # from -parameter to parameter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weight:
-    """How one constant is drawn.
+    """The initialisation of one constant.
 
     Attributes
     ----------
     name, shape
         The constant.
     role
-        Why it is drawn so.
+        The role that decides its distribution.
     law, parameter
-        What it is drawn from.
+        Its distribution.
     index
         Number of its random stream: its place among the random weights in graph order; -1 for a fixed value.
     is_shared_by_samples
-        True for a constant that was expanded along the batch (a class token): one sample's worth is drawn.
+        True for a constant that was expanded along the batch (a class token): the numbers of one sample are random.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Weight:
 
 
 def plan_weights(graph: Graph, infos: TensorInfos, *, is_transformer: bool) -> Mapping[str, Weight]:
-    """Decide what every float constant that scoring draws anew is drawn from.
+    """Choose the distribution of every float constant that scoring initialises.
 
     ========================  ===========================================  ==============================
     Role                      Convolutional network                        Transformer
@@ -91,20 +91,20 @@ def plan_weights(graph: Graph, infos: TensorInfos, *, is_transformer: bool) -> M
     fixed                     the file's value                             the file's value
     ========================  ===========================================  ==============================
 
-    Arithmetic on the raw input (subtracting the colours' means, dividing by 255) is made neutral, so that the
-    Gaussian samples reach the network as they are: the published code feeds them behind such preprocessing.
+    Arithmetic on the raw input (subtracting the colours' means, dividing by 255) is made neutral, so that the Gaussian
+    samples reach the network unchanged: the published code feeds them after such preprocessing.
 
     Parameters
     ----------
     graph
-        Canonical, at the batch size of `infos`. A weight that several nodes read is drawn once, for the first.
+        Canonical, at the batch size of `infos`. A weight that several nodes read is initialised once, for the first.
     is_transformer
         Which column of the table applies.
 
     Returns
     -------
     mapping
-        Constants that are not in it keep the value that they have in the file. No weight's data is read for it.
+        Constants without an entry have the value of the file. No weight's data is read.
     """
     planned: dict[str, Weight] = {}
     streams = 0
@@ -143,7 +143,7 @@ def _law(use: Use, graph: Graph, is_transformer: bool) -> tuple[Distribution, fl
     role = use.role
     shape = graph.constants[use.name].shape
     if is_transformer and role is ConstantRole.BIAS and use.node.is_op("Conv"):
-        # PyTorch draws a convolution's bias from the same uniform distribution as its weight.
+        # PyTorch initialises a convolution's bias from the same uniform distribution as its weight.
         weight = graph.constants.get(use.node.inputs[1])
         return (
             (Distribution.CONSTANT, 0.0)
@@ -221,7 +221,7 @@ def neutral_inputs(graph: Graph, leaked: Collection[str]) -> Mapping[str, float]
     Parameters
     ----------
     leaked
-        Inputs of the graph that carry no samples: constants that an exporter made inputs of.
+        Inputs of the graph without samples: constants that an exporter turned into inputs.
     """
     return {name: value for name, value in _preprocessing(graph, leaked) if name in leaked}
 

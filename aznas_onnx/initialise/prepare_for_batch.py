@@ -15,7 +15,7 @@ __all__ = ["prepare_for_batch"]
 def prepare_for_batch(
     model: Model, batch_size: int, limits: Limits | None = None, *, is_transformer: bool
 ) -> tuple[Model, Mapping[str, Weight]]:
-    """Return the model at a batch size, a transformer's tables spread out, and what its weights are drawn from.
+    """Return the model at a batch size, with a transformer's tables unfolded, and the plan of its weights.
 
     Raises
     ------

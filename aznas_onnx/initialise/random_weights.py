@@ -11,13 +11,13 @@ from aznas_onnx.initialise.streams import Stream, generator
 
 __all__ = ["WeightSource", "draw"]
 
-_UNREACHED = 10.0  # deviations: no normal number in float32 lies further out, and drawing without a cut is much faster
+_UNREACHED = 10.0  # deviations: no normal number in float32 is further out, and sampling without a cut is much faster
 
 
 class WeightSource:
-    """The weights of one network for one seed, drawn when they are asked for.
+    """The weights of one network for one seed, sampled on request.
 
-    Asked twice for a name, it draws the same numbers again, so nothing needs to be kept.
+    A second request for a name samples equal numbers, so nothing is stored.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ class WeightSource:
     seed
         Together with a weight's place in the graph it determines the weight.
     device
-        Where the tensors are made; always float32.
+        Device of the tensors, which are float32.
     """
 
     def __init__(self, plan: Mapping[str, Weight], seed: int, device: torch.device) -> None:
@@ -63,7 +63,7 @@ class WeightSource:
 def draw(
     plan: Mapping[str, Weight], *, seed: int, device: torch.device, names: Iterable[str] | None = None
 ) -> dict[str, torch.Tensor]:
-    """Draw all weights of a plan, or those named.
+    """Sample all weights of a plan, or the named ones.
 
     Returns
     -------

@@ -1,8 +1,7 @@
 """Random streams: one generator for each weight, input and output gradient, derived from one seed.
 
-Each tensor has a stream of its own, so that its numbers depend on the seed and on its place in the graph alone:
-not on when it is drawn, nor on what was drawn before. That is what lets the pass draw weights block by block and
-still give what it gives when all are drawn first.
+Each tensor has its own stream, so that its numbers depend on the seed and on its place in the graph alone, not on the
+order of sampling. The pass can therefore sample weights block by block with the same result.
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ __all__ = ["Stream", "generator", "rademacher"]
 
 
 class Stream(enum.IntEnum):
-    """What a random tensor is for."""
+    """The purpose of a random tensor."""
 
     WEIGHT = 0
     INPUT = 1
     RADEMACHER = 2
-    LABEL = 3  # classes drawn at random, for proxies that need a loss
+    LABEL = 3  # random classes, for proxies that need a loss
     POSITION = 4  # which rows of a matrix a proxy looks at
     DIRECTION = 5  # random directions in the space of the outputs
 
@@ -38,14 +37,14 @@ def generator(seed: int, stream: Stream, index: int, device: torch.device) -> to
 
 @cached(2**16, "a search needs the same seeds for every candidate")
 def _state(seed: int, stream: int, index: int) -> int:
-    """Mix a seed with a tensor's place; a search asks for the same ones with every candidate."""
+    """Mix a seed with a tensor's place; a search needs the same ones for every candidate."""
     return int(np.random.SeedSequence((seed, stream, index)).generate_state(1, np.uint64)[0])
 
 
 def rademacher(shape: tuple[int, ...], device: torch.device, source: torch.Generator) -> torch.Tensor:
-    """Draw a float32 tensor whose elements are -1 or 1 with equal probability.
+    """Sample a float32 tensor whose elements are -1 or 1 with equal probability.
 
-    Eight elements come from one random byte by a table of all bytes: on a CPU a third of the time of drawing each
+    Eight elements come from one random byte by a table of all bytes: on a CPU a third of the time of sampling each
     element as an integer, and a fifth of ``bernoulli_``.
     """
     count = 1

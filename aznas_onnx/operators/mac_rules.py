@@ -68,7 +68,7 @@ def recurrent(gates: int) -> MacRule:
 
 
 def attention(node: OperatorNode, shapes: Shapes) -> int:
-    """Scores and their product with the values, for all keys: what a causal mask hides is counted."""
+    """Scores and their product with the values, for all keys: masked positions are counted."""
     keys = shapes.shape(node.inputs[1])[-2]
     if node.input(4):
         keys += shapes.shape(node.input(4))[-2]
