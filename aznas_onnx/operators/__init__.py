@@ -10,7 +10,7 @@ from __future__ import annotations
 from aznas_onnx.operators.catalogue import OperatorCatalogue, OperatorSet, Rules
 from aznas_onnx.operators.mac_rules import zero
 from aznas_onnx.operators.operator_record import Family, InputRole, MacRule, Movement, Operator
-from aznas_onnx.operators.standard import STANDARD
+from aznas_onnx.operators.sets import OPERATORS
 
 __all__ = [
     "OPERATORS",
@@ -24,6 +24,3 @@ __all__ = [
     "Rules",
     "zero",
 ]
-
-OPERATORS = OperatorCatalogue(STANDARD)
-"""Every operator that the package knows."""

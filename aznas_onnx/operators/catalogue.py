@@ -34,7 +34,7 @@ class OperatorSet:
 
     def update(self, operators: Iterable[Operator]) -> None:
         """Evaluate the condition over the operators of the catalogue."""
-        self._keys = {operator.key: None for operator in operators if self._condition(operator)}
+        self._keys = {operator.operator: None for operator in operators if self._condition(operator)}
 
     def __contains__(self, node: _HasOperator) -> bool:
         return node.operator in self._keys
@@ -85,16 +85,16 @@ class OperatorCatalogue:
         ValueError
             If the catalogue has an operator of that key.
         """
-        if operator.key in self._operators:
-            raise ValueError(f"an operator {operator.key!r} is registered already")
-        self._operators[operator.key] = operator
+        if operator.operator in self._operators:
+            raise ValueError(f"an operator {operator.operator!r} is registered already")
+        self._operators[operator.operator] = operator
         self._update()
 
     @contextmanager
     def holding(self, operator: Operator) -> Iterator[None]:
         """Use an operator for the duration of the context, in place of any other of that key."""
         before = dict(self._operators)
-        self._operators[operator.key] = operator
+        self._operators[operator.operator] = operator
         self._update()
         try:
             yield

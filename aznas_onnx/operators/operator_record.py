@@ -47,7 +47,9 @@ class Family(enum.Enum):
     LINEAR = enum.auto()  # matrix products
     RECURRENT = enum.auto()
     ATTENTION = enum.auto()
-    NORMALIZATION = enum.auto()
+    NORMALIZATION = enum.auto()  # with channels at axis 1
+    LAYER_NORMALIZATION = enum.auto()  # over the last axes
+    AXIS_NORMALIZATION = enum.auto()  # over axes that an attribute names
     ACTIVATION = enum.auto()
     SOFTMAX = enum.auto()
     FUNCTION = enum.auto()  # of one number: Exp, Sqrt, Sin
@@ -152,7 +154,7 @@ class Operator:
     ...     inputs=(InputRole.DATA,),
     ...     macs=zero,
     ...     differentiable=True,
-    ... ).key
+    ... ).operator
     'my.domain::Squareplus'
     """
 
@@ -168,8 +170,8 @@ class Operator:
     differentiable: bool
 
     @property
-    def key(self) -> str:
-        """Name with the domain, as :attr:`aznas_onnx.graph.Node.operator` spells it."""
+    def operator(self) -> str:
+        """Name with the domain, as :attr:`aznas_onnx.graph.Node.operator` spells it: the key of the catalogue."""
         return f"{self.domain}::{self.name}" if self.domain else self.name
 
     def role(self, index: int) -> InputRole | None:

@@ -95,13 +95,13 @@ def _layers() -> Iterator[Operator]:
 def _normalizations() -> Iterator[Operator]:
     statistics = (*_SCALED, InputRole.MEAN, InputRole.VARIANCE)
     yield from _group("BatchNormalization", Family.NORMALIZATION, statistics, zero)
-    names = "InstanceNormalization GroupNormalization LayerNormalization"
-    yield from _group(names, Family.NORMALIZATION, _SCALED, zero)
-    yield from _group("RMSNormalization", Family.NORMALIZATION, _SCALED[:2], zero)
-    # ONNX Runtime's name for RMSNormalization, which its exporters write into the standard domain.
-    yield from _group("SimplifiedLayerNormalization", Family.NORMALIZATION, _SCALED[:2], zero)
-    yield from _group("LpNormalization MeanVarianceNormalization", Family.NORMALIZATION, _DATA, zero)
+    yield from _group("InstanceNormalization GroupNormalization", Family.NORMALIZATION, _SCALED, zero)
     yield from _group("LRN", Family.NORMALIZATION, _DATA, zero)
+    yield from _group("LayerNormalization", Family.LAYER_NORMALIZATION, _SCALED, zero)
+    yield from _group("RMSNormalization", Family.LAYER_NORMALIZATION, _SCALED[:2], zero)
+    # ONNX Runtime's name for RMSNormalization, which its exporters write into the standard domain.
+    yield from _group("SimplifiedLayerNormalization", Family.LAYER_NORMALIZATION, _SCALED[:2], zero)
+    yield from _group("LpNormalization MeanVarianceNormalization", Family.AXIS_NORMALIZATION, _DATA, zero)
 
 
 def _elementwise() -> Iterator[Operator]:
@@ -211,11 +211,11 @@ def _quantization() -> Iterator[Operator]:
 
 
 def _others() -> Iterator[Operator]:
-    yield from _group("If Loop Scan SequenceMap", Family.CONTROL_FLOW, _DATA, None)
+    yield from _group("If Loop Scan", Family.CONTROL_FLOW, _DATA, None)
     sequences = "SequenceAt SequenceConstruct SequenceEmpty SequenceErase SequenceInsert SequenceLength"
     sequence_inputs = (InputRole.DATA, InputRole.INDICES)
     yield from _group(f"{sequences} SplitToSequence ConcatFromSequence", Family.SEQUENCE, sequence_inputs, zero)
-    yield from _group("Optional OptionalGetElement OptionalHasElement", Family.SEQUENCE, _DATA, None)
+    yield from _group("SequenceMap Optional OptionalGetElement OptionalHasElement", Family.SEQUENCE, _DATA, None)
     losses = (InputRole.DATA, InputRole.INDICES, InputRole.WEIGHT)
     yield from _group("NegativeLogLikelihoodLoss SoftmaxCrossEntropyLoss", Family.LOSS, losses, None)
     yield from _group("DFT", Family.SIGNAL, _DATA_AND_SHAPE, None)

@@ -16,6 +16,7 @@ from aznas_onnx.errors import AznasError, ModelError
 from aznas_onnx.graph.ir.graph import Array, Constant, Node
 from aznas_onnx.graph.ir.tensor_info import TensorInfo
 from aznas_onnx.graph.shapes.shape_inference import infer
+from aznas_onnx.operators import OPERATORS, Family, Movement, Operator, zero
 
 __all__ = ["Deferred", "evaluate", "is_affordable", "is_cheap", "is_simple"]
 
@@ -30,10 +31,6 @@ _MAX_WORK = 2**31
 _NEVER = 2**62
 # Floats are relevant to shapes where they are scalars, scales or masks; larger ones are weights that moved.
 _FLOAT_ELEMENTS = 2**18
-# Operators whose result can be much larger than their operands.
-_GENERATORS = frozenset("ConstantOfShape Expand Range".split())
-# Operators whose result has a data-dependent size that is at most that of their operands.
-_SELECTIONS = frozenset("NonZero Compress Unique".split())
 
 
 def evaluate(node: Node, inputs: _Inputs) -> list[Array]:
@@ -107,15 +104,17 @@ def is_affordable(node: Node, inputs: Sequence[TensorInfo | None], limit: int) -
     ModelError
         If the inputs do not fit the operator.
     """
-    if node.domain or node.op_type not in _PROPORTIONAL:
+    if node.domain or node not in _PROPORTIONAL:
         return False
     given = sum(info.elements for info in inputs if info is not None)
     is_simple = node.op_type in _SIMPLE
-    if is_simple and given <= _FEW and node.op_type not in _GENERATORS:
+    may_grow = node.is_op("ConstantOfShape", "Expand", "Range")
+    if is_simple and given <= _FEW and not may_grow:
         return True
     results = infer(node, inputs)
     if any(info.shape is None for info in results):
-        return node.op_type in _SELECTIONS and given <= limit // 1024
+        selects = node.is_op("NonZero", "Compress", "Unique")  # the result is no larger than the operands
+        return selects and given <= limit // 1024
     made = sum(info.elements for info in results)
     if made > _FLOAT_ELEMENTS and any(info.dtype.kind == "f" for info in results):
         return False
@@ -176,9 +175,9 @@ def _work(node: Node, given: int, made: int) -> int:
         return _NEVER
     if node.op_type in _SIMPLE:
         return made
-    if node.op_type in _PROPORTIONAL:
+    if node in _PROPORTIONAL:
         return 16 * made
-    return 256 * (given + made) if node.op_type in _SLOW else _NEVER
+    return 256 * (given + made) if node in _SLOW else _NEVER
 
 
 def is_cheap(constant: Constant) -> bool:
@@ -333,24 +332,23 @@ _SIMPLE: Mapping[str, Callable[[Node, _Inputs], Any]] = {
     "Range": _range,
 }  # fmt: skip
 
-# Operators whose work is in proportion to their operands and results.
-_PROPORTIONAL = frozenset(_SIMPLE) | frozenset(
-    """
-    Abs Acos Acosh ArgMax ArgMin Asin Asinh Atan Atanh BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor CastLike
-    Celu Clip Compress Cos Cosh CumSum DepthToSpace DequantizeLinear Elu Erf Exp EyeLike Flatten GatherND Gelu
-    GreaterOrEqual HannWindow HammingWindow BlackmanWindow HardSigmoid HardSwish IsInf IsNaN LayerNormalization
-    LeakyRelu LessOrEqual Log LogSoftmax MatMul Max Mean Min Mish Mod NonZero OneHot PRelu Pad Pow QuantizeLinear
-    Reciprocal ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum
-    ReduceSumSquare Relu Round Scatter ScatterElements ScatterND Selu Shape Sigmoid Sign Sin Sinh Size Softmax
-    Softplus Softsign SpaceToDepth Split Sum Tan Tanh ThresholdedRelu Tile TopK Trilu Unique Where Xor
-    """.split()
-)
 
-# Operators of folded constants whose work is a multiple of the size of their operands and results.
-_SLOW = frozenset(
-    """
-    AffineGrid AveragePool BatchNormalization Conv ConvTranspose Gemm GlobalAveragePool GlobalMaxPool GridSample
-    GroupNormalization InstanceNormalization LpNormalization MaxPool RMSNormalization Resize RotaryEmbedding
-    Upsample
-    """.split()
+def _is_proportional(operator: Operator) -> bool:
+    """Whether the work of an operator is in proportion to its operands and results."""
+    if operator.random or operator.macs is not zero:
+        return operator.name in ("MatMul", "Unique")  # the inner axis of MatMul is taken into account
+    return operator.elementwise or operator.movement is not Movement.NONE or operator.family in _PROPORTIONAL_FAMILIES
+
+
+def _is_slow(operator: Operator) -> bool:
+    """Whether a folded constant may come from an operator whose work is a multiple of what it reads and makes."""
+    return operator.window or operator.family in _SLOW_FAMILIES or operator.name in ("Gemm", "RotaryEmbedding")
+
+
+_PROPORTIONAL_FAMILIES = (
+    *(Family.CUMULATIVE, Family.GENERATION, Family.LAYER_NORMALIZATION, Family.QUANTIZATION, Family.REDUCTION),
+    *(Family.SEARCH, Family.SHAPE, Family.SOFTMAX),
 )
+_SLOW_FAMILIES = (Family.AXIS_NORMALIZATION, Family.GLOBAL_POOLING, Family.NORMALIZATION, Family.RESAMPLING)
+_PROPORTIONAL = OPERATORS.where(_is_proportional)
+_SLOW = OPERATORS.where(_is_slow)

@@ -14,6 +14,8 @@ from typing import TypeAlias
 
 from aznas_onnx.graph.ir.graph import Graph, Node
 from aznas_onnx.graph.ir.tensor_info import TensorInfo, TensorInfos
+from aznas_onnx.operators import OPERATORS, Family, Rules
+from aznas_onnx.operators.sets import BROADCASTING, GLOBAL_POOLS, POINTWISE
 
 __all__ = ["rebatched"]
 
@@ -85,13 +87,17 @@ class _Tensors:
 
 
 _Rule: TypeAlias = Callable[[Node, _Tensors], bool]
+_RULES: Rules[_Rule] = Rules()
+_POOLS = OPERATORS.where(lambda operator: operator.family is Family.POOLING and operator.window)
 
 
+@_RULES.on("BatchNormalization", "Conv", "Identity", "Cast", *_POOLS, *GLOBAL_POOLS, *POINTWISE)
 def _sample_by_sample(node: Node, tensors: _Tensors) -> bool:
     """Operators that apply constants to each sample of the first operand."""
     return node.inputs[0] in tensors.batched and tensors.batched.isdisjoint(node.inputs[1:])
 
 
+@_RULES.on(*BROADCASTING)
 def _elementwise(node: Node, tensors: _Tensors) -> bool:
     """Arithmetic of tensors aligned from the right; old versions have an attribute for other alignments."""
     if node.attributes or tensors.batched.isdisjoint(node.inputs):
@@ -100,26 +106,26 @@ def _elementwise(node: Node, tensors: _Tensors) -> bool:
     return all(tensors.broadcasts(name, rank) for name in node.inputs)
 
 
-def _behind_the_batch(default: int) -> _Rule:
-    """Operators along one axis, if that is not the batch; without the attribute it is `default`."""
-
-    def rule(node: Node, tensors: _Tensors) -> bool:
-        axis, rank = node.attributes.get("axis", default), len(tensors.shape(node.inputs[0]))
-        return isinstance(axis, int) and rank > 1 and axis % rank != 0 and _sample_by_sample(node, tensors)
-
-    return rule
+@_RULES.on("LayerNormalization", "Softmax")
+def _along_an_axis(node: Node, tensors: _Tensors) -> bool:
+    """Operators along one axis, if that is not the batch."""
+    axis, rank = node.attributes.get("axis", -1), len(tensors.shape(node.inputs[0]))
+    return isinstance(axis, int) and rank > 1 and axis % rank != 0 and _sample_by_sample(node, tensors)
 
 
+@_RULES.on("Flatten")
 def _flatten(node: Node, tensors: _Tensors) -> bool:
     return node.attributes.get("axis", 1) == 1 and _sample_by_sample(node, tensors)
 
 
+@_RULES.on("Gemm")
 def _gemm(node: Node, tensors: _Tensors) -> bool:
     bias = node.input(2)
     fits = not bias or tensors.broadcasts(bias, 2)
     return fits and not node.attributes.get("transA", 0) and _sample_by_sample(node, tensors)
 
 
+@_RULES.on("MatMul")
 def _matmul(node: Node, tensors: _Tensors) -> bool:
     left, right = node.inputs
     rank = len(tensors.shape(left))
@@ -128,11 +134,13 @@ def _matmul(node: Node, tensors: _Tensors) -> bool:
     return len(tensors.shape(right)) == 2 <= rank and _sample_by_sample(node, tensors)
 
 
+@_RULES.on("Transpose")
 def _transpose(node: Node, tensors: _Tensors) -> bool:
     order = node.attributes.get("perm")
     return isinstance(order, tuple) and order[:1] == (0,) and _sample_by_sample(node, tensors)
 
 
+@_RULES.on("Reshape")
 def _reshape(node: Node, tensors: _Tensors) -> bool:
     """A target that copies axis 0, or infers it: the size of the batch, as in the result."""
     target = tensors.target(node.input(1))
@@ -141,26 +149,7 @@ def _reshape(node: Node, tensors: _Tensors) -> bool:
     return 0 not in tensors.shape(node.inputs[0]) and _sample_by_sample(node, tensors)
 
 
+@_RULES.on("Concat")
 def _concat(node: Node, tensors: _Tensors) -> bool:
     axis, rank = node.attributes.get("axis", 1), len(tensors.shape(node.inputs[0]))
     return isinstance(axis, int) and tensors.batched.issuperset(node.inputs) and axis % rank != 0
-
-
-_RULES: Mapping[str, _Rule] = {
-    **dict.fromkeys("Add Div Mul Sub".split(), _elementwise),
-    **dict.fromkeys(
-        (
-            *"AveragePool BatchNormalization Conv GlobalAveragePool GlobalMaxPool MaxPool".split(),
-            *"Clip Elu Erf Exp Gelu HardSigmoid HardSwish LeakyRelu Mish Relu Sigmoid Softplus Sqrt Swish Tanh".split(),
-        ),
-        _sample_by_sample,
-    ),
-    "Concat": _concat,
-    "Flatten": _flatten,
-    "Gemm": _gemm,
-    "LayerNormalization": _behind_the_batch(-1),
-    "MatMul": _matmul,
-    "Reshape": _reshape,
-    "Softmax": _behind_the_batch(-1),
-    "Transpose": _transpose,
-}

@@ -25,6 +25,7 @@ from aznas_onnx.graph.shapes.make_batch_dynamic import BatchRepair
 from aznas_onnx.graph.shapes.sequences import Sequences
 from aznas_onnx.graph.shapes.shape_inference import infer
 from aznas_onnx.limits import Limits, spend
+from aznas_onnx.operators.sets import CONTROL_FLOW, RANDOM, SHAPE_QUERIES
 
 __all__ = ["interpret"]
 
@@ -34,11 +35,6 @@ _SMALL_FLOAT_ELEMENTS = 4096
 _ELEMENTS_OF_WORK = 256  # that numpy computes while a name is looked up
 _REMEMBERED_BYTES = 32  # of all values, for each element that one may have: four of the largest in int64
 _SCALARS = 64  # values up to this size are always remembered: shape arithmetic is made of them
-_RANDOM = frozenset(
-    "RandomNormal RandomNormalLike RandomUniform RandomUniformLike Multinomial Bernoulli Dropout".split()
-)
-_SHAPES = frozenset(("Shape", "Size"))
-_CONTROL_FLOW = frozenset(("If", "Loop", "Scan"))
 _NOTHING = TensorInfo(None, np.dtype(np.float32))
 
 
@@ -169,7 +165,7 @@ class _Walk:
         if node.unknown:
             self._go_around(node, node.unknown)
             return
-        if node.op_type in _CONTROL_FLOW and not node.domain:
+        if node in CONTROL_FLOW:
             self._resolve(node)
             return
         held = self._sequences.resolve(node)
@@ -263,9 +259,9 @@ class _Walk:
                 f"node {node.name!r} ({node.operator}) reads {error.args[0]!r}, which nothing makes"
             ) from error
         first = inputs[0] if inputs else None
-        if node.op_type in _SHAPES and not node.domain and first is not None and first.shape is not None:
+        if node in SHAPE_QUERIES and first is not None and first.shape is not None:
             return [_known(_shape_value(node, first.shape))]
-        if node.op_type not in _RANDOM:
+        if node not in RANDOM:
             for info in inputs:
                 if info is not None and info.value is None:
                     break

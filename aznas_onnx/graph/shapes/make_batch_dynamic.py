@@ -25,7 +25,9 @@ from aznas_onnx.errors import ModelError
 from aznas_onnx.graph.ir.graph import Constant, Node
 from aznas_onnx.graph.ir.tensor_info import TensorInfo
 from aznas_onnx.graph.shapes.big_constants import BigConstants
-from aznas_onnx.graph.shapes.repeated_rows import BROADCASTING, Rows
+from aznas_onnx.graph.shapes.repeated_rows import Rows
+from aznas_onnx.operators import Rules
+from aznas_onnx.operators.sets import BROADCASTING, RECURRENT, SHAPE_QUERIES
 
 __all__ = ["USUAL_PROBE", "BatchRepair", "Repair", "lost_batch", "probe_batch"]
 
@@ -119,13 +121,12 @@ def lost_batch(
     if any(follows(name) for name in outputs):
         return ""
     for node in nodes:
-        if (
-            node.op_type not in ("Shape", "Size")
-            and any(map(follows, node.inputs))
-            and not any(map(follows, node.outputs))
-        ):
+        if node not in SHAPE_QUERIES and any(map(follows, node.inputs)) and not any(map(follows, node.outputs)):
             return f"node {node.name!r} ({node.operator}) gives the same result size for every batch size"
     return "no output depends on the batch size"
+
+
+_RULES: Rules[Callable[[Any, Node], Repair | None]] = Rules()
 
 
 class BatchRepair:
@@ -220,6 +221,7 @@ class BatchRepair:
             return None
         return [int(size) for size in after.reshape(-1)]
 
+    @_RULES.on("Reshape")
     def _reshape(self, node: Node) -> Repair | None:
         target = self._fixed_vector(node.input(1))
         moved = self._moved_axis(node.inputs[0])
@@ -247,6 +249,7 @@ class BatchRepair:
         repair.nodes.append(replace(node, inputs=(node.inputs[0], shape), attributes=MappingProxyType({})))
         return repair
 
+    @_RULES.on("Gather")
     def _gather(self, node: Node) -> Repair | None:
         """A gather of everything in order, which is how as_strided is exported, is a reshape."""
         indices = self._facts[node.inputs[1]].value
@@ -265,6 +268,7 @@ class BatchRepair:
         repair.node("Reshape", node, [node.inputs[0], target], node.outputs[0])
         return repair
 
+    @_RULES.on("ScatterND")
     def _scatter_nd(self, node: Node) -> Repair | None:
         """An assignment to everything is its right side; one to fixed samples cannot follow the batch.
 
@@ -311,6 +315,7 @@ class BatchRepair:
             return [elements // known if size == -1 else size for size in target]
         return target if known == elements else None
 
+    @_RULES.on("Slice")
     def _slice(self, node: Node) -> Repair | None:
         """A slice of the whole batch axis stays whole."""
         axis = self.batch_axis(node.inputs[0])
@@ -332,6 +337,7 @@ class BatchRepair:
         repair.nodes.append(replace(node, inputs=(*node.inputs[:2], new_ends, *node.inputs[3:])))
         return repair
 
+    @_RULES.on("Squeeze")
     def _squeeze(self, node: Node) -> Repair | None:
         """A squeeze of all axes of size one spares the batch axis."""
         axis = self.batch_axis(node.inputs[0])
@@ -347,6 +353,7 @@ class BatchRepair:
             repair.nodes.append(replace(node, inputs=(node.inputs[0], repair.vector(f"{node.name}/axes", axes))))
         return repair
 
+    @_RULES.on("Resize")
     def _resize(self, node: Node) -> Repair | None:
         """Sizes that name the batch follow it."""
         axis = self.batch_axis(node.inputs[0])
@@ -358,6 +365,7 @@ class BatchRepair:
         repair.nodes.append(replace(node, inputs=(*node.inputs[:3], target)))
         return repair
 
+    @_RULES.on("Expand")
     def _expand(self, node: Node) -> Repair | None:
         before, after = self._shapes(node.inputs[0])
         if before is not None and before == after:
@@ -393,6 +401,7 @@ class BatchRepair:
         repair.tile(node, "repeats", node.inputs[0], shape, node.inputs[1], node.outputs[0])
         return repair
 
+    @_RULES.on("Concat")
     def _concat(self, node: Node) -> Repair | None:
         along: Any = node.attributes.get("axis", 1)
         batched = next(((n, a) for n in node.inputs if (a := self.batch_axis(n)) is not None), None)
@@ -404,11 +413,13 @@ class BatchRepair:
             return None
         return self._expand_inputs(node, dict.fromkeys(range(len(node.inputs)), axis), like, axis)
 
+    @_RULES.on(*RECURRENT)
     def _states(self, node: Node) -> Repair | None:
         """Initial states of a recurrent layer have the batch on axis 1 (0 in batch-major layout)."""
         axis = 0 if node.attributes.get("layout", 0) else 1
         return self._like_first(node, {5: axis, 6: axis}, axis)
 
+    @_RULES.on("GridSample")
     def _grid(self, node: Node) -> Repair | None:
         return self._like_first(node, {1: 0}, 0)
 
@@ -417,6 +428,7 @@ class BatchRepair:
             return None
         return self._expand_inputs(node, places, node.inputs[0], axis)
 
+    @_RULES.on(*BROADCASTING)
     def _broadcast(self, node: Node) -> Repair | None:
         """An operand without the batch that has a row for each sample of the file's own meets one that follows it."""
         repair = Repair()
@@ -498,20 +510,3 @@ def _batch_place(outer: int, after: Sequence[int], batch: int, right: int) -> tu
     ]
     whole = [(place, inner) for place, inner in fits if inner == 1]
     return next(iter(exact or rows or whole or fits), (None, 1))
-
-
-_RULES: Mapping[str, Callable[[BatchRepair, Node], Repair | None]] = {
-    "Reshape": BatchRepair._reshape,
-    "Gather": BatchRepair._gather,
-    "ScatterND": BatchRepair._scatter_nd,
-    "Slice": BatchRepair._slice,
-    "Squeeze": BatchRepair._squeeze,
-    "Resize": BatchRepair._resize,
-    "Expand": BatchRepair._expand,
-    "Concat": BatchRepair._concat,
-    "LSTM": BatchRepair._states,
-    "GRU": BatchRepair._states,
-    "RNN": BatchRepair._states,
-    "GridSample": BatchRepair._grid,
-    **dict.fromkeys(BROADCASTING, BatchRepair._broadcast),
-}

@@ -9,12 +9,14 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from aznas_onnx.errors import ModelError
 from aznas_onnx.graph.ir.graph import Node
 from aznas_onnx.graph.ir.tensor_info import TensorInfo
+from aznas_onnx.operators.catalogue import Rules
+from aznas_onnx.operators.sets import WINDOWED
 
 __all__ = ["check_operands", "check_text_attributes"]
 
@@ -24,9 +26,11 @@ _Shapes: TypeAlias = Sequence["_Shape | None"]
 _TERM = r"[A-Za-z ]*(?:\.\.\.[A-Za-z ]*)?"
 _EQUATION = re.compile(rf"{_TERM}(?:,{_TERM})*(?:->{_TERM})?")
 _LONGEST_EQUATION = 4096
-_WINDOWED = frozenset(("AveragePool", "Conv", "ConvTranspose", "LpPool", "MaxPool"))
 _WIDEST_WINDOW = 2**16
 _MAY_BE_ENDLESS = frozenset(("start", "end", "starts", "ends"))  # the largest number stands for the end of an axis
+
+_Rule: TypeAlias = Callable[[Node, _Shapes], str]
+_RULES: Rules[_Rule] = Rules()  # each says why operands do not fit, or nothing
 
 
 def check_operands(node: Node, inputs: Sequence[TensorInfo | None]) -> None:
@@ -83,7 +87,7 @@ def _check_integers(node: Node) -> None:
 
 def _check_windows(node: Node) -> None:
     """Refuse windows and pads beyond any image: runtimes pad, and walk over the padding, position by position."""
-    if node.domain or node.op_type not in _WINDOWED:
+    if node not in WINDOWED:
         return
     dilations: Any = node.attributes.get("dilations", ())
     kernel: Any = node.attributes.get("kernel_shape", ())
@@ -121,6 +125,7 @@ def _at(shapes: _Shapes, index: int) -> _Shape | None:
     return shapes[index] if index < len(shapes) else None
 
 
+@_RULES.on("Conv", "ConvTranspose")
 def _conv(node: Node, shapes: _Shapes) -> str:
     data, weight = _at(shapes, 0), _at(shapes, 1)
     groups = _integer(node, "group", 1)
@@ -138,6 +143,7 @@ def _conv(node: Node, shapes: _Shapes) -> str:
     return "" if bias is None or bias == (filters,) else f"the bias needs {filters} elements"
 
 
+@_RULES.on("InstanceNormalization")
 def _per_channel(node: Node, shapes: _Shapes) -> str:
     data = _at(shapes, 0)
     if data is None or len(data) < 2:
@@ -146,6 +152,7 @@ def _per_channel(node: Node, shapes: _Shapes) -> str:
     return f"each vector needs {data[1]} elements" if wrong else ""
 
 
+@_RULES.on("Gemm")
 def _gemm(node: Node, shapes: _Shapes) -> str:
     left, right, bias = (_at(shapes, index) for index in range(3))
     if left is None or right is None or len(left) != 2 or len(right) != 2:
@@ -160,6 +167,7 @@ def _broadcasts(shape: _Shape, target: _Shape) -> bool:
     return len(shape) <= len(target) and all(size in (1, wanted) for size, wanted in aligned)
 
 
+@_RULES.on("PRelu")
 def _prelu(node: Node, shapes: _Shapes) -> str:
     data, slope = _at(shapes, 0), _at(shapes, 1)
     if node.version < 7 and data is not None and slope is not None and slope == data[1:2]:
@@ -168,60 +176,42 @@ def _prelu(node: Node, shapes: _Shapes) -> str:
     return "" if fits else "the slope does not broadcast to the input"
 
 
-def _recurrent(gates: int) -> Callable[[Node, _Shapes], str]:
-    def rule(node: Node, shapes: _Shapes) -> str:
-        data, weight, recurrence, bias = (_at(shapes, index) for index in range(4))
-        if data is None or weight is None or recurrence is None or len(data) != 3:
-            return "a sequence of three axes and two weights are needed"
-        if len(recurrence) != 3:
-            return "the recurrent weight needs three axes"
-        hidden = recurrence[2]
-        directions = 2 if node.attributes.get("direction") == "bidirectional" else 1
-        rows = gates * hidden
-        if weight != (directions, rows, data[2]) or recurrence != (directions, rows, hidden):
-            return f"{directions} x {rows} x {data[2]} and {directions} x {rows} x {hidden} weights are needed"
-        declared = _integer(node, "hidden_size", hidden)
-        if declared != hidden:
-            return f"hidden_size is {declared}"
-        return (
-            ""
-            if bias is None or bias == (directions, 2 * rows)
-            else f"the bias needs {directions} x {2 * rows} elements"
-        )
-
-    return rule
+@_RULES.on("LSTM", "GRU", "RNN")
+def _recurrent(node: Node, shapes: _Shapes) -> str:
+    data, weight, recurrence, bias = (_at(shapes, index) for index in range(4))
+    if data is None or weight is None or recurrence is None or len(data) != 3:
+        return "a sequence of three axes and two weights are needed"
+    if len(recurrence) != 3:
+        return "the recurrent weight needs three axes"
+    hidden = recurrence[2]
+    directions = 2 if node.attributes.get("direction") == "bidirectional" else 1
+    rows = {"LSTM": 4, "GRU": 3, "RNN": 1}[node.op_type] * hidden
+    if weight != (directions, rows, data[2]) or recurrence != (directions, rows, hidden):
+        return f"{directions} x {rows} x {data[2]} and {directions} x {rows} x {hidden} weights are needed"
+    declared = _integer(node, "hidden_size", hidden)
+    if declared != hidden:
+        return f"hidden_size is {declared}"
+    fits = bias is None or bias == (directions, 2 * rows)
+    return "" if fits else f"the bias needs {directions} x {2 * rows} elements"
 
 
+@_RULES.on("Transpose")
 def _transpose(node: Node, shapes: _Shapes) -> str:
     order: Any = node.attributes.get("perm")
     rank = len(_at(shapes, 0) or ())
     return "" if order is None or len(order) == rank else f"perm has {len(order)} axes"
 
 
+@_RULES.on("Split")
 def _split(node: Node, shapes: _Shapes) -> str:
     parts = _integer(node, "num_outputs", len(node.outputs))
     return "" if parts == len(node.outputs) else f"num_outputs is {parts}, but there are {len(node.outputs)} outputs"
 
 
+@_RULES.on("DepthToSpace", "SpaceToDepth")
 def _blocks(node: Node, shapes: _Shapes) -> str:
     data, size = _at(shapes, 0), _integer(node, "blocksize", 1)
     if data is None or len(data) != 4:
         return "the input needs four axes"
     fits = data[1] % size**2 == 0 if node.op_type == "DepthToSpace" else data[2] % size == 0 and data[3] % size == 0
     return "" if fits else f"it does not divide into blocks of {size}"
-
-
-_RULES: Mapping[str, Callable[[Node, _Shapes], str]] = {
-    "Conv": _conv,
-    "ConvTranspose": _conv,
-    "DepthToSpace": _blocks,
-    "GRU": _recurrent(3),
-    "Gemm": _gemm,
-    "InstanceNormalization": _per_channel,
-    "LSTM": _recurrent(4),
-    "PRelu": _prelu,
-    "RNN": _recurrent(1),
-    "SpaceToDepth": _blocks,
-    "Split": _split,
-    "Transpose": _transpose,
-}

@@ -20,24 +20,19 @@ from typing import Any
 from aznas_onnx.graph.ir.graph import Constant, Graph, Node
 from aznas_onnx.graph.ir.tensor_info import TensorInfo
 from aznas_onnx.graph.shapes.constant_evaluation import is_cheap
+from aznas_onnx.operators import OPERATORS, Family, InputRole, Movement
+from aznas_onnx.operators.sets import BROADCASTING, LAYER_NORMALIZATIONS, POINTWISE
 
-__all__ = ["BROADCASTING", "Rows", "with_one_row"]
+__all__ = ["Rows", "with_one_row"]
 
 _MOST_COMPARED = 2**22  # elements of a constant whose rows are compared
 _MOST_TRACED = 500  # limit on tensors that are traced in one walk
 _DEEPEST = 200  # nodes from what repeats a row to where it meets the samples; each takes two calls
-_REPEATING = ("Expand", "Tile", "ConstantOfShape")  # their last operand has the number of rows
 
-BROADCASTING = ("Add", "Sub", "Mul", "Div", "Pow", "Where", "Min", "Max", "Mod", "PRelu", "And", "Or", "Equal")
-"""Operators whose operands are broadcast to one shape."""
-
-# Operators that leave rows equal that are, along any axis, the first, or any but the last.
-_ROW_BY_ROW = frozenset(
-    "Abs Cast Clip Cos Dropout Elu Erf Exp Expand Gelu HardSigmoid HardSwish Identity LeakyRelu Log Mish Neg "
-    "Reciprocal Relu Selu Sigmoid Sin Slice Softplus Split Sqrt Swish Tanh Tile".split()
-)
-_SAMPLE_BY_SAMPLE = frozenset("AveragePool BatchNormalization Conv GroupNormalization InstanceNormalization".split())
-_ALONG_THE_LAST = frozenset(("LayerNormalization", "RMSNormalization", "Softmax"))
+_KEEPS_AXES = OPERATORS.where(lambda operator: operator.movement in (Movement.SAME, Movement.REPEATS))
+# The offsets of DeformConv belong to one sample.
+_WINDOWED = OPERATORS.where(lambda operator: operator.window and InputRole.INDICES not in operator.inputs)
+_SAMPLE_BY_SAMPLE = OPERATORS.family(Family.GLOBAL_POOLING, Family.NORMALIZATION)
 
 
 class Rows:
@@ -102,7 +97,7 @@ class Rows:
         if node is None or node.domain:
             return None
         found: dict[str, int] = {}
-        if node.is_op(*_REPEATING):
+        if _repeats(node):
             sizes = self._reference.get(node.inputs[-1])
             if sizes is None or sizes.value is None:
                 return None
@@ -134,11 +129,16 @@ class Rows:
         if node.is_op("MatMul", "Gemm"):
             operands = [(node.inputs[0], 1), (node.inputs[1], 2)] if node.is_op("MatMul") else [(first, 1)]
             operands += [(name, 0) for name in node.inputs[2:] if name]
-        elif node.op_type in BROADCASTING:
+        elif node in BROADCASTING:
             operands = [(name, 0) for name in node.inputs if name]
-        elif node.op_type in _ROW_BY_ROW or (axis == 0 and node.op_type in _SAMPLE_BY_SAMPLE):
+        elif (
+            node in POINTWISE
+            or node in _KEEPS_AXES
+            or node.is_op("Slice", "Split")
+            or (axis == 0 and (node in _WINDOWED or node in _SAMPLE_BY_SAMPLE))
+        ):
             operands = [(first, 0)]
-        elif node.op_type in _ALONG_THE_LAST and node.attributes.get("axis", -1) in (-1, len(shape) - 1):
+        elif _is_along_the_last(node, len(shape)):
             operands = [(first, 1)]
         else:
             return []
@@ -149,6 +149,17 @@ class Rows:
             if 0 <= place < rank - summed:
                 found.append((name, place))
         return found
+
+
+def _is_along_the_last(node: Node, rank: int) -> bool:
+    """Whether a node leaves rows equal along all axes but the last."""
+    along_axis = node in LAYER_NORMALIZATIONS or node.is_op("Softmax")
+    return along_axis and node.attributes.get("axis", -1) in (-1, rank - 1)
+
+
+def _repeats(node: Node) -> bool:
+    """Whether the last operand of a node says how many rows there are."""
+    return node.is_op("Expand", "Tile", "ConstantOfShape")
 
 
 def _looked_up(node: Node, axis: int, rank: int, table_rank: int) -> tuple[str, int]:
@@ -186,7 +197,7 @@ def with_one_row(graph: Graph, infos: Mapping[str, TensorInfo], copies: Mapping[
         if constant is not None:
             constants[name] = _first_row(name, constant, axis)
     for place, node in enumerate(nodes):
-        axis = copies.get(node.outputs[0], -1) if node.is_op(*_REPEATING) else -1
+        axis = copies.get(node.outputs[0], -1) if _repeats(node) else -1
         sizes = infos[node.inputs[-1]].value if axis >= 0 else None
         if sizes is not None:
             target = sizes.reshape(-1).copy()

@@ -16,6 +16,7 @@ from aznas_onnx.graph.ir.graph import Constant, Node
 from aznas_onnx.graph.ir.tensor_info import TensorInfo
 from aznas_onnx.graph.shapes.control_flow import Resolution, known_scalar, stack
 from aznas_onnx.limits import spend
+from aznas_onnx.operators import Rules
 
 __all__ = ["Sequences"]
 
@@ -119,8 +120,10 @@ class Sequences:
 
 
 _Rule: TypeAlias = Callable[[Sequences, Node, Resolution], None]
+_RULES: Rules[_Rule] = Rules()
 
 
+@_RULES.on("Optional")
 def _alias(sequences: Sequences, node: Node, result: Resolution) -> None:
     """Give a sequence, or an optional value, another name."""
     name = node.input(0)
@@ -138,6 +141,7 @@ def _rename(node: Node, result: Resolution, name: str) -> None:
     )
 
 
+@_RULES.on("SplitToSequence")
 def _split(sequences: Sequences, node: Node, result: Resolution) -> None:
     name = node.input(0)
     shape = sequences._facts[name].shape
@@ -168,31 +172,37 @@ def _without_axis(node: Node, result: Resolution, piece: str, axis: int) -> str:
     return output
 
 
+@_RULES.on("SequenceAt")
 def _at(sequences: Sequences, node: Node, result: Resolution) -> None:
     held = sequences._held(node)
     _rename(node, result, held[sequences._position(node, 1, len(held), 0)])
 
 
+@_RULES.on("SequenceConstruct", "SequenceEmpty")
 def _construct(sequences: Sequences, node: Node, result: Resolution) -> None:
     sequences._keep(node, tuple(filter(None, node.inputs)))
 
 
+@_RULES.on("SequenceInsert")
 def _insert(sequences: Sequences, node: Node, result: Resolution) -> None:
     held = sequences._held(node)
     position = sequences._position(node, 2, len(held), len(held))
     sequences._keep(node, (*held[:position], node.inputs[1], *held[position:]))
 
 
+@_RULES.on("SequenceErase")
 def _erase(sequences: Sequences, node: Node, result: Resolution) -> None:
     held = sequences._held(node)
     position = sequences._position(node, 1, len(held), len(held) - 1)
     sequences._keep(node, (*held[:position], *held[position + 1 :]))
 
 
+@_RULES.on("SequenceLength")
 def _length(sequences: Sequences, node: Node, result: Resolution) -> None:
     result.constants[node.outputs[0]] = Constant.of(np.array(len(sequences._held(node)), dtype=np.int64))
 
 
+@_RULES.on("ConcatFromSequence")
 def _concat(sequences: Sequences, node: Node, result: Resolution) -> None:
     held = sequences._held(node)
     axis: Any = node.attributes.get("axis", 0)
@@ -207,29 +217,16 @@ def _concat(sequences: Sequences, node: Node, result: Resolution) -> None:
     )  # fmt: skip
 
 
+@_RULES.on("OptionalHasElement")
 def _has_element(sequences: Sequences, node: Node, result: Resolution) -> None:
     is_there = bool(node.input(0)) and node.input(0) not in sequences._absent
     result.constants[node.outputs[0]] = Constant.of(np.array(is_there))
 
 
+@_RULES.on("OptionalGetElement")
 def _get_element(sequences: Sequences, node: Node, result: Resolution) -> None:
     if node.input(0) in sequences._absent:
         raise ModelError(
             f"node {node.name!r} ({node.operator}) reads {node.input(0)!r}, an optional value that is absent"
         )
     _alias(sequences, node, result)
-
-
-_RULES: Mapping[str, _Rule] = {
-    "ConcatFromSequence": _concat,
-    "Optional": _alias,
-    "OptionalGetElement": _get_element,
-    "OptionalHasElement": _has_element,
-    "SequenceAt": _at,
-    "SequenceConstruct": _construct,
-    "SequenceEmpty": _construct,
-    "SequenceErase": _erase,
-    "SequenceInsert": _insert,
-    "SequenceLength": _length,
-    "SplitToSequence": _split,
-}

@@ -20,19 +20,24 @@ from aznas_onnx.graph.ir.graph import Graph, Node, type_fingerprint
 from aznas_onnx.graph.ir.tensor_info import TensorInfo
 from aznas_onnx.graph.shapes.operand_checks import check_operands, check_text_attributes
 from aznas_onnx.graph.shapes.pool_sizes import pooled_sizes, transposed_sizes
+from aznas_onnx.operators import OPERATORS, Family, InputRole, Operator
+from aznas_onnx.operators.sets import NORMALIZATIONS, WINDOWED
 
 __all__ = ["infer", "node_proto", "schema", "signature"]
 
 T = TypeVar("T")
 
-_SAME_SHAPE_UNARY = frozenset(
-    "Relu Sigmoid Tanh Erf Exp Log Sqrt Neg Abs Floor Ceil Round Reciprocal HardSwish HardSigmoid LeakyRelu Elu Selu "
-    "GroupNormalization InstanceNormalization MeanVarianceNormalization RMSNormalization LpNormalization Shrink "
-    "Celu Softplus Softsign Mish Gelu Sin Cos Clip PRelu ThresholdedRelu Swish".split()
-)
-_WINDOWED = ("AveragePool", "ConvTranspose", "LpPool", "MaxPool")
 _QUANTISED = re.compile("^Q[A-Z]|Integer|NBits|Bnb4|Quantize")  # operators of ONNX Runtime on integers
-_BROADCASTING = frozenset("Add Sub Mul Div".split())
+
+
+def _keeps_shape(operator: Operator) -> bool:
+    """Whether the output has the shape and dtype of the first input, and no rule of ONNX checks the other inputs."""
+    if operator.family in (Family.ACTIVATION, Family.FUNCTION):
+        return operator.inputs.count(InputRole.DATA) == 1
+    return operator in NORMALIZATIONS and operator.name not in ("BatchNormalization", "LayerNormalization")
+
+
+_SAME_SHAPE = OPERATORS.where(_keeps_shape)
 
 
 @cached(2048, "needed for every node")
@@ -68,10 +73,10 @@ def infer(node: Node, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo]:
     """
     if not node.domain:
         first = inputs[0] if inputs else None
-        if node.op_type in _SAME_SHAPE_UNARY and first is not None and len(node.outputs) == 1:
+        if node in _SAME_SHAPE and first is not None and len(node.outputs) == 1:
             check_operands(node, inputs)
             return [TensorInfo(first.shape, first.dtype)]
-        if node.op_type in _BROADCASTING:
+        if node.op_type in ("Add", "Sub", "Mul", "Div"):
             if node.attributes:  # of old versions
                 check_operands(node, inputs)
             return [_broadcast(node, inputs)]
@@ -185,7 +190,7 @@ def _infer_anew(node: Node, inputs: Sequence[TensorInfo | None]) -> list[TensorI
         check_operands(node, inputs)
     given = [_as_scalar(info) for info in inputs] if node.is_op("Range") else inputs
     inferred = _infer_by_schema(node, given)
-    if node.is_op(*_WINDOWED):
+    if node in WINDOWED:
         inferred = _correct_windows(node, given, inferred)
     if node.is_op("Reshape"):
         _check_elements(node, inputs[0], inferred[0])
