@@ -43,14 +43,14 @@ _WITH_GAPS = range(2**23, 2**27)  # bytes of the largest tensor
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demand:
-    """What a scoring pass takes.
+    """The time and memory of a scoring pass.
 
     Attributes
     ----------
     seconds
         For all seeds.
     size_bytes
-        The most memory at a time, beside what the process has.
+        Peak memory, beside what the process has.
     slowest, largest
         The node that takes most time, and the block that takes most memory, as messages name them.
     steps
@@ -64,13 +64,7 @@ class Demand:
     steps: int
 
     def check(self, name: str, batch_size: int, limit_s: float | None, *, on_cpu: bool) -> None:
-        """Refuse a pass beyond the limit of time, or of the memory that there is.
-
-        Raises
-        ------
-        SettingsError
-            With what it would take, where, and what to do.
-        """
+        """Raise SettingsError for a pass beyond the limit of time, or of the memory that there is."""
         remedy = "use a smaller --batch-size or --effort fast for all models that you compare"
         what = f"{name}: scoring it at batch size {batch_size}"
         _check_time(what, self.seconds, self.slowest, limit_s, remedy)
@@ -84,13 +78,7 @@ class Demand:
 
 
 def _check_time(what: str, seconds: float, slowest: str, limit_s: float | None, remedy: str) -> None:
-    """Refuse what is estimated to take longer than the limit, an hour where none is given.
-
-    Raises
-    ------
-    SettingsError
-        If it does.
-    """
+    """Raise SettingsError where the estimate is above the limit, an hour where none is given."""
     most = USUAL_LIMIT_S if limit_s is None else limit_s
     if seconds > most:
         raise SettingsError(
@@ -100,13 +88,7 @@ def _check_time(what: str, seconds: float, slowest: str, limit_s: float | None, 
 
 
 def check_copies(graph: Graph, copies: int, what: str) -> None:
-    """Refuse to read all weights of a graph so many times over where there is no memory for that.
-
-    Raises
-    ------
-    SettingsError
-        If there is not.
-    """
+    """Raise SettingsError where memory does not suffice to read all weights of a graph `copies` times."""
     read = (constant for constant in graph.constants.values() if constant.origin is None)
     weights_bytes = sum(constant.elements * constant.dtype.itemsize for constant in read)
     if weights_bytes > _FIRST_BYTES:
@@ -125,22 +107,18 @@ def demand_of(
     threads: int = 1,
     on_cpu: bool = True,
 ) -> Demand:
-    """Estimate what a pass takes.
+    """Estimate the time and memory of a pass.
 
     Parameters
     ----------
     model, found, costs
         As read, at any batch size.
-    batch_size, seeds
-        Of the pass.
     gradients
         Whether it goes backward, too.
     whole
-        Whether something is measured on the network as a whole, so that all its activations are held at once.
+        Whether a proxy needs all activations of the network at once.
     threads
-        That the processor computes with.
-    on_cpu
-        False on an accelerator.
+        Of the processor; not used on an accelerator.
     """
     estimate = _Estimate(model, costs, batch_size, gradients=gradients)
     speed = threads if on_cpu else _ACCELERATOR

@@ -24,7 +24,6 @@ else:
     import tomli as tomllib
 
 __all__ = [
-    "MOST_COUNTED",
     "finite",
     "flag",
     "parse_json",
@@ -37,24 +36,16 @@ __all__ = [
     "whole",
 ]
 
-MOST_COUNTED = 2**63 - 1  # what SQLite, and every array, can hold
+_MOST_COUNTED = 2**63 - 1  # what SQLite, and every array, can hold
 _MOST_BYTES = 2**30
 _MOST_DIGITS = 400  # Python's own limit is ten times that, and a double has no more
 _DEEP = re.compile(r"(?:[\w\"'-]+[ \t]*\.[ \t]*){100}")  # the parser of TOML takes quadratic time for a dotted key
 
 
 def read_bytes(path: str | os.PathLike[str], what: str, *, most_bytes: int = _MOST_BYTES) -> bytes:
-    """Return what a file holds.
+    """Return the content of a regular file; `what` begins messages: ``policy aznas.toml``.
 
-    Parameters
-    ----------
-    what
-        What messages call it: ``policy aznas.toml``.
-
-    Raises
-    ------
-    SettingsError
-        If it cannot be read, is no regular file, or is too large.
+    Raises SettingsError if it cannot be read, is no regular file, or is too large.
     """
     try:
         # Reading a pipe without a writer would wait for one.
@@ -85,12 +76,9 @@ def read_text(path: str | os.PathLike[str], what: str, *, most_bytes: int = _MOS
 
 
 def parse_json(source: str | bytes, what: str) -> Any:
-    """Return the values of a JSON text, in which every number is finite and every key stands once.
+    """Return the values of a JSON text, in which every number is finite and every key unique.
 
-    Raises
-    ------
-    SettingsError
-        If it is none; the message begins with `what`.
+    Raises SettingsError if it is none; the message begins with `what`.
     """
     try:
         return json.loads(
@@ -103,13 +91,7 @@ def parse_json(source: str | bytes, what: str) -> Any:
 
 
 def parse_toml(source: str, what: str) -> dict[str, Any]:
-    """Return the tables of a TOML text.
-
-    Raises
-    ------
-    SettingsError
-        If it is none; the message begins with `what`.
-    """
+    """Return the tables of a TOML text; raise SettingsError if it is none; the message begins with `what`."""
     try:
         if _DEEP.search(source):
             raise RecursionError
@@ -122,71 +104,44 @@ def parse_toml(source: str, what: str) -> dict[str, Any]:
 
 
 def finite(value: Any) -> float:
-    """Return a number as a float.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it is none, or not finite.
-    """
+    """Return a number as a float; raise TypeError or ValueError where it is none, or not finite."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError("a number is accepted")
-    if (isinstance(value, int) and abs(value) > MOST_COUNTED) or not math.isfinite(value):
+    if (isinstance(value, int) and abs(value) > _MOST_COUNTED) or not math.isfinite(value):
         raise ValueError("a finite number of usual size is accepted")
     return float(value)
 
 
 def whole(value: Any, least: int = 0) -> int:
-    """Return a whole number.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it is none, below `least`, or larger than anything that is counted.
-    """
+    """Return a whole number; raise TypeError or ValueError where it is none, below `least`, or 2**63 and more."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError("a whole number is accepted")
-    if not least <= value <= MOST_COUNTED:
+    if not least <= value <= _MOST_COUNTED:
         raise ValueError(f"a whole number of {least} or more, below 2**63, is accepted")
     return value
 
 
 def flag(value: Any) -> bool:
-    """Return true or false.
-
-    Raises
-    ------
-    TypeError
-        If it is neither.
-    """
-    if not isinstance(value, bool):
-        raise TypeError("true or false is accepted")
-    return value
+    """Return true or false; raise TypeError for anything else."""
+    found: bool = _of_type(value, bool, "true or false")
+    return found
 
 
 def text(value: Any) -> str:
-    """Return a text.
-
-    Raises
-    ------
-    TypeError
-        If it is none.
-    """
-    if not isinstance(value, str):
-        raise TypeError("a text is accepted")
-    return value
+    """Return a text; raise TypeError for anything else."""
+    found: str = _of_type(value, str, "a text")
+    return found
 
 
 def table(value: Any) -> Mapping[str, Any]:
-    """Return a table, an object in JSON.
+    """Return a table, an object in JSON; raise TypeError for anything else."""
+    found: Mapping[str, Any] = _of_type(value, Mapping, "a table")
+    return found
 
-    Raises
-    ------
-    TypeError
-        If it is none.
-    """
-    if not isinstance(value, Mapping):
-        raise TypeError("a table is accepted")
+
+def _of_type(value: Any, accepted: type, what: str) -> Any:
+    if not isinstance(value, accepted):
+        raise TypeError(f"{what} is accepted")
     return value
 
 

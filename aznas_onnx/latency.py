@@ -91,13 +91,7 @@ class Latency:
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Latency:
-        """Read back what :meth:`as_json` wrote.
-
-        Raises
-        ------
-        KeyError, TypeError, ValueError
-            If it is something else.
-        """
+        """Read back what :meth:`as_json` wrote; raise KeyError, TypeError or ValueError if it is something else."""
         numbers = {name: finite(fields[name]) for name in ("ms", "quantile", "spread", "waited")}
         return cls(**numbers, rounds=whole(fields["rounds"]))
 
@@ -110,10 +104,7 @@ class Latency:
 def measure(model: onnx.ModelProto) -> Latency:
     """Measure one sample; weights do not matter to it, and a symbolic batch is taken as 1.
 
-    Raises
-    ------
-    ModelError
-        If ONNX Runtime cannot run the model.
+    Raises ModelError if ONNX Runtime cannot run the model.
     """
     return Stopwatch(model).measure()
 

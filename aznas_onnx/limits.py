@@ -192,13 +192,7 @@ def spend(node: Named | None, work: int = 1) -> None:
 
 
 def copy(node: Named, size_bytes: int) -> None:
-    """Draw on the bytes that copies of loop bodies and functions may take.
-
-    Raises
-    ------
-    ModelError
-        If they take more.
-    """
+    """Draw on the bytes that copies of loop bodies and functions may take; raise ModelError if they take more."""
     budget = _open.get()
     if budget is not None:
         budget.copy(node, size_bytes)

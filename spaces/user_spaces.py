@@ -75,13 +75,7 @@ def smoke_test(space: Space[Any]) -> None:
 
 
 def build_source(space: Space[Any], genotype: Any) -> Source:
-    """Build a network to be read or scored.
-
-    Raises
-    ------
-    SettingsError
-        If the space fails to, or gives something else.
-    """
+    """Build a network to be read or scored; raise SettingsError if the space fails to, or gives something else."""
     with as_user_error(space, f"build {quote(space.format(genotype))}"):
         model = space.source(genotype)
     if not isinstance(model, (onnx.ModelProto, Graph)):

@@ -62,10 +62,7 @@ def _converted(converter: Converter, node: Node, context: Context) -> Call:
 def _unchecked(converter: Converter, node: Node, context: Context) -> str:
     """Compare a converter's result with ONNX Runtime's; return why that cannot be, or nothing where they agree.
 
-    Raises
-    ------
-    UnsupportedOperatorError
-        If they differ.
+    Raises UnsupportedOperatorError if they differ.
     """
     infos = [context.info(name) if name else None for name in node.inputs]
     if any(info is not None and info.shape is None for info in infos):

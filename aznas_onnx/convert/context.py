@@ -148,10 +148,7 @@ class Context:
     def ints(self, node: Node, index: int, what: str) -> tuple[int, ...] | None:
         """Return input `index` as Python integers; None where it is omitted.
 
-        Raises
-        ------
-        UnsupportedOperatorError
-            If the values depend on data. `what` names them in the message: "the axes".
+        Raises UnsupportedOperatorError if the values depend on data. `what` names them in the message: "the axes".
         """
         name = node.input(index)
         if not name:

@@ -84,11 +84,8 @@ class Program:
 def run_step(step: Step, environment: dict[str, torch.Tensor]) -> None:
     """Run one step, reading its inputs from `environment` and writing its outputs there.
 
-    Raises
-    ------
-    ModelError
-        If torch refuses the inputs: the model asks for something that does not fit. Running out of memory is not
-        an error of the model and passes through.
+    Raises ModelError if torch refuses the inputs: the model asks for something that does not fit. Running out of memory
+    is not an error of the model and passes through.
     """
     inputs = [environment[name] if name else None for name in step.inputs]
     try:

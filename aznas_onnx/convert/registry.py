@@ -53,10 +53,7 @@ class Registry:
     def converter(self, node: Node) -> Converter:
         """Return the converter of a node.
 
-        Raises
-        ------
-        UnsupportedOperatorError
-            If there is none for its operator in its version.
+        Raises UnsupportedOperatorError if there is none for its operator in its version.
         """
         key = (node.domain, node.op_type, node.version)
         found = self._found.get(key)

@@ -187,10 +187,7 @@ def evaluate(
 def in_order_of(truth: Truth, records: Iterable[Record]) -> list[Record]:
     """Return records in the order of the measurements, so that the order of scoring decides nothing.
 
-    Raises
-    ------
-    SettingsError
-        If one was not measured.
+    Raises SettingsError if one was not measured.
     """
     places = {arch: number for number, arch in enumerate(truth.archs)}
     found = list(records)

@@ -83,13 +83,7 @@ def encode(record: Record) -> dict[str, object]:
 
 
 def decode(fields: Mapping[str, Any]) -> Record:
-    """Read back what :func:`encode` wrote.
-
-    Raises
-    ------
-    KeyError, TypeError, ValueError
-        If it is something else.
-    """
+    """Read back what :func:`encode` wrote; raise KeyError, TypeError or ValueError if it is something else."""
     if not isinstance(fields["arch"], str):
         raise TypeError("arch is not a text")
     if "failed" in fields:

@@ -65,10 +65,7 @@ def score_archs(
 ) -> None:
     """Score what the keeper does not hold yet; what failed earlier gets another try.
 
-    Raises
-    ------
-    SettingsError
-        If the first architectures all fail.
+    Raises SettingsError if the first architectures all fail.
     """
     waiting = deque(arch for arch in archs if not _is_scored(keeper.records.get(arch)))
     known = len(archs) - len(waiting)

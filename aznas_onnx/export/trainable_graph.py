@@ -46,13 +46,7 @@ class WeightGraph:
 
 
 def read_weight_graph(source: Document) -> WeightGraph:
-    """Read a model.
-
-    Raises
-    ------
-    ModelError
-        If it cannot be read.
-    """
+    """Read a model; raise ModelError if it cannot be read."""
     limits = Limits()
     proto, folder, nodes, _ = load(source, limits)
     graph, _ = to_float32(lower(proto, folder, source_name(source), limits, nodes))

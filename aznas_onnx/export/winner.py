@@ -108,10 +108,7 @@ def _export(study: Study, one: Candidate, parent: Path, seed: int, space: Space[
 def _checked(model: onnx.ModelProto, network: TrainableNetwork, name: str, seed: int) -> float:
     """Run the network in ONNX Runtime and in torch, and return how far they are apart.
 
-    Raises
-    ------
-    ModelError
-        If they differ, or one of them fails.
+    Raises ModelError if they differ, or one of them fails.
     """
     try:
         onnx.checker.check_model(model, full_check=True)

@@ -101,10 +101,7 @@ class Latencies:
 def measure_latencies(counts: Sequence[ModelCounts], values: Mapping[str, Value]) -> list[Latencies]:
     """Measure models in turns, so that what else the machine does meets all of them alike.
 
-    Raises
-    ------
-    ModelError
-        If ONNX Runtime cannot run one.
+    Raises ModelError if ONNX Runtime cannot run one.
     """
     watches = [(one, Stopwatch(one.model, one.run_shapes, values)) for one in counts]
     rounds: list[list[Latency]] = [[] for _ in counts]

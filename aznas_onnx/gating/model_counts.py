@@ -52,13 +52,7 @@ class ModelCounts:
 
     @classmethod
     def of(cls, source: str | os.PathLike[str], policy: Policy) -> ModelCounts:
-        """Read a model.
-
-        Raises
-        ------
-        ModelError
-            If it cannot be read.
-        """
+        """Read a model; raise ModelError if it cannot be read."""
         limits = within(policy.time_limit)
         with reading(limits):
             model = prepare(

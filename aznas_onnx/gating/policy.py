@@ -199,10 +199,7 @@ class Policy:
     def load_proxies(self) -> None:
         """Execute the files that proxies are named by, and check what could not be checked before.
 
-        Raises
-        ------
-        SettingsError
-            If a file cannot be loaded, or has no proxy that the policy can use.
+        Raises SettingsError if a file cannot be loaded, or has no proxy that the policy can use.
         """
         PROXIES.load_all(self._named)
         self._check_names()
@@ -248,10 +245,7 @@ class Policy:
     def of(cls, rules: Mapping[str, Any]) -> Policy:
         """Make a policy of rules by name, and refuse those that would do nothing.
 
-        Raises
-        ------
-        SettingsError
-            If a rule is not accepted, or compares with something that no other rule names.
+        Raises SettingsError if a rule is not accepted, or compares with something that no other rule names.
         """
         for one in fields(cls):
             needed = one.metadata["needs"]

@@ -26,10 +26,7 @@ class ReferenceCheck(StatisticalCheck):
     def run(self, decide_on: Decide) -> list[Check]:
         """Return what is broken in the candidate, if anything; else the comparison of percentiles.
 
-        Raises
-        ------
-        SettingsError
-            If the candidate has none of the reference set's proxies.
+        Raises SettingsError if the candidate has none of the reference set's proxies.
         """
         reference_set = self.reference_set
         names = [name for name in reference_set.proxies if self.candidate.applies(name)]

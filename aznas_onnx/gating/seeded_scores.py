@@ -44,10 +44,7 @@ class SeededScores:
     def extend(self, seeds: int) -> None:
         """Score under further seeds until there are so many.
 
-        Raises
-        ------
-        ModelError
-            If the model cannot be scored; the message names it.
+        Raises ModelError if the model cannot be scored; the message names it.
         """
         more = seeds - self.seeds
         if more <= 0:

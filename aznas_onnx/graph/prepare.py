@@ -230,10 +230,7 @@ def _check_computes(graph: Graph, primary: str) -> None:
 def specialise(model: Model, batch_size: int, limits: Limits | None = None) -> Model:
     """Return a model at a batch size: its tensor infos there, and all shape arithmetic folded.
 
-    Raises
-    ------
-    ModelError
-        If the file has a fixed batch size that cannot be changed.
+    Raises ModelError if the file has a fixed batch size that cannot be changed.
     """
     plan: InputPlan = model.inputs
     if model.fixed_batch and batch_size != plan.declared_batch:
@@ -261,10 +258,7 @@ def _is_folded(graph: Graph, infos: TensorInfos) -> bool:
 def declared_blocks(metadata: Mapping[str, str]) -> tuple[str, ...]:
     """Return the block outputs that a model's metadata declares, in order; empty where it declares none.
 
-    Raises
-    ------
-    ModelError
-        If the entry is not a JSON list of strings, or of too many.
+    Raises ModelError if the entry is not a JSON list of strings, or of too many.
     """
     text = metadata.get(BLOCKS_KEY)
     if text is None:

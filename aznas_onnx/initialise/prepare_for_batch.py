@@ -17,10 +17,7 @@ def prepare_for_batch(
 ) -> tuple[Model, Mapping[str, Weight]]:
     """Return the model at a batch size, with a transformer's tables unfolded, and the plan of its weights.
 
-    Raises
-    ------
-    ModelError
-        If the model does not work at that batch size.
+    Raises ModelError if the model does not work at that batch size.
     """
     sized = specialise(model, batch_size, limits or Limits())
     if is_transformer:

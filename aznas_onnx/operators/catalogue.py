@@ -80,10 +80,7 @@ class OperatorCatalogue:
     def register(self, operator: Operator) -> None:
         """Add an operator; it changes this catalogue and every set of it.
 
-        Raises
-        ------
-        ValueError
-            If the catalogue has an operator of that key.
+        Raises ValueError if the catalogue has an operator of that key.
         """
         if operator.operator in self._operators:
             raise ValueError(f"an operator {operator.operator!r} is registered already")

@@ -141,10 +141,7 @@ class ProxyRegistry(Mapping[str, Proxy]):
     def register(self, proxy: Proxy) -> None:
         """Add a proxy; it changes this registry.
 
-        Raises
-        ------
-        ValueError
-            If its name is taken.
+        Raises ValueError if its name is taken.
         """
         if proxy.name in self._proxies or proxy.name in self.groups:
             raise ValueError(f"a proxy or group named {proxy.name!r} is registered already")

@@ -226,10 +226,7 @@ class ReferenceSet:
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write the reference set to a file, one network a line, in place of what was there.
 
-        Raises
-        ------
-        SettingsError
-            If the file cannot be written.
+        Raises SettingsError if the file cannot be written.
         """
         document = self.as_json()
         del document["members"]
@@ -245,13 +242,7 @@ class ReferenceSet:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> ReferenceSet:
-        """Read a file that :meth:`write` wrote.
-
-        Raises
-        ------
-        SettingsError
-            If it cannot be read, or is no reference.
-        """
+        """Read a file that :meth:`write` wrote; raise SettingsError if it cannot be read, or is no reference."""
         text = read_text(path, f"reference {os.fspath(path)}")
         return cls.parse(text, os.fspath(path))
 
@@ -259,10 +250,7 @@ class ReferenceSet:
     def parse(cls, text: str, origin: str) -> ReferenceSet:
         """Read a reference set from JSON; `origin` is what messages call it.
 
-        Raises
-        ------
-        SettingsError
-            If it is no reference, or one of another schema.
+        Raises SettingsError if it is no reference, or one of another schema.
         """
         data = parse_json(text, f"{origin} is no reference")
         schema = data.get("schema") if isinstance(data, dict) else None

@@ -29,13 +29,7 @@ class SampleInput:
 
     @classmethod
     def of(cls, source: Source, settings: ScoreSettings, limits: Limits | None) -> SampleInput:
-        """Read a network as it would be scored.
-
-        Raises
-        ------
-        ModelError
-            If it cannot be read.
-        """
+        """Read a network as it would be scored; raise ModelError if it cannot be read."""
         model = prepare(
             source,
             input_shapes=dict(settings.input_shapes),
@@ -67,10 +61,7 @@ def common_input_shape(
 ) -> tuple[int, ...]:
     """Return the shape of one sample that all networks take; those that cannot be read are left to scoring.
 
-    Raises
-    ------
-    SettingsError
-        If their inputs differ, or one works at another batch size only.
+    Raises SettingsError if their inputs differ, or one works at another batch size only.
     """
     kinds: dict[tuple[int, ...], str] = {}
     for name, source in sources:

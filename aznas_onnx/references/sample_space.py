@@ -21,10 +21,7 @@ _TRIES_EACH = 2000  # genotypes drawn for each one that is within budget
 def sample_networks(space: Space[G], budget: Budget, sample: int, seed: int) -> dict[str, G]:
     """Draw different genotypes within a budget, as :meth:`Space.sample` draws them, and return them by their texts.
 
-    Raises
-    ------
-    SettingsError
-        If so many are not found, or the space fails; the message says where.
+    Raises SettingsError if so many are not found, or the space fails; the message says where.
     """
     rng = np.random.default_rng(seed)
     found: dict[str, G] = {}

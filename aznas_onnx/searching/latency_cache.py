@@ -36,13 +36,7 @@ class LatencyCache:
         self._history, self._executor = history, executor
 
     def __call__(self, genotype: str) -> float:
-        """Return the milliseconds that a genotype's network takes.
-
-        Raises
-        ------
-        ModelError
-            If it cannot be built or run.
-        """
+        """Return the milliseconds that a genotype's network takes; raise ModelError if it cannot be built or run."""
         known = None if self._history is None else self._history.latency_ms(genotype)
         if known is not None:
             return known
@@ -53,13 +47,7 @@ class LatencyCache:
         return found.ms if self._history is None else self._history.keep_latency(genotype, found.ms)
 
     def again(self, genotype: str) -> Latency:
-        """Measure a genotype's network, whatever is known of it.
-
-        Raises
-        ------
-        ModelError
-            If it cannot be built or run.
-        """
+        """Measure a genotype's network, whatever is known of it; raise ModelError if it cannot be built or run."""
         try:
             return measure(self._space.build(self._space.parse(genotype)))
         except RAISED as error:

@@ -62,10 +62,7 @@ class Session:
     def run(self) -> str | None:
         """Search; return why it ended early, or None.
 
-        Raises
-        ------
-        StudyError
-            If the first candidates or all of them fail, or the budget admits none.
+        Raises StudyError if the first candidates or all of them fail, or the budget admits none.
         """
         self._population.update(self._history.new_trials())
         self._began, self._reported, self._found = time.monotonic(), 0.0, len(self._population)

@@ -23,10 +23,8 @@ def find_space(
 ) -> tuple[Space[Any], str | os.PathLike[str] | None]:
     """Return the space and what :func:`aznas_onnx.spaces.get` finds it by, if anything.
 
-    Raises
-    ------
-    SettingsError
-        If there is no such space, it makes an obvious mistake, or it is made already and takes no options.
+    Raises SettingsError if there is no such space, it makes an obvious mistake, or it is made already and takes no
+    options.
     """
     if not isinstance(space, Space):
         return spaces.get(space, **options), space
@@ -80,10 +78,7 @@ def space_maker(
 def space_again(description: Mapping[str, Any]) -> Space[Any]:
     """Make the space of a study once more.
 
-    Raises
-    ------
-    SettingsError
-        If the study was made with a space that has no name or file, or the file has changed since.
+    Raises SettingsError if the study was made with a space that has no name or file, or the file has changed since.
     """
     reference = description["reference"]
     if reference is None:

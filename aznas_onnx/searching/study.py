@@ -67,10 +67,7 @@ class Study:
     def open(cls, path: str | os.PathLike[str], *, stopped: str | None = None) -> Study:
         """Read the study in a file; a search may be adding to it meanwhile.
 
-        Raises
-        ------
-        StudyError
-            If there is no file, or it holds no study that this version reads.
+        Raises StudyError if there is no file, or it holds no study that this version reads.
         """
         file = Path(path)
         with open_reader(file) as connection:
@@ -95,13 +92,7 @@ class Study:
         return tuple(self._ranked[:n])
 
     def candidate(self, number: int) -> Candidate:
-        """Return a candidate by its number.
-
-        Raises
-        ------
-        SettingsError
-            If there is no such trial or it failed.
-        """
+        """Return a candidate by its number; raise SettingsError if there is no such trial or it failed."""
         found = next((one for one in self._ranked if one.trial.number == number), None)
         if found is not None:
             return found
@@ -137,10 +128,7 @@ class Study:
     def space(self) -> Space[Any]:
         """Return the space that was searched.
 
-        Raises
-        ------
-        SettingsError
-            If it was made in a program and has no name, or its file has changed.
+        Raises SettingsError if it was made in a program and has no name, or its file has changed.
         """
         return space_again(self.settings.space)
 

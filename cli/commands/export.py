@@ -114,10 +114,7 @@ def _line(one: Exported, n_candidates: int) -> str:
 def _chosen(study: Study, best: int | None, trials: tuple[int, ...], pareto: str | None) -> list[Candidate]:
     """Return the candidates asked for, each once, the best first; the best one where nothing is said.
 
-    Raises
-    ------
-    SettingsError
-        If a trial does not exist or failed, or the study has no candidate.
+    Raises SettingsError if a trial does not exist or failed, or the study has no candidate.
     """
     from aznas_onnx.errors import SettingsError
 

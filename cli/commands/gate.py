@@ -143,10 +143,7 @@ def _rules(
 ) -> tuple[dict[str, Any], dict[str, Any], str]:
     """Return the rules of the file, those of options, which come first, and where they come from.
 
-    Raises
-    ------
-    SettingsError
-        If the file cannot be read, or names Python files and may not.
+    Raises SettingsError if the file cannot be read, or names Python files and may not.
     """
     from aznas_onnx.gating import find_policy_file, python_files, read_policy
 

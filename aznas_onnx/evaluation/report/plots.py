@@ -55,10 +55,7 @@ def _styled(draw: Callable[P, None]) -> Callable[P, None]:
 def require_matplotlib() -> None:
     """Check that plots can be made, before there is any work that would be lost.
 
-    Raises
-    ------
-    SettingsError
-        If matplotlib is not installed.
+    Raises SettingsError if matplotlib is not installed.
     """
     try:
         import matplotlib  # noqa: F401

@@ -120,13 +120,7 @@ def domain_of(domain: str) -> str:
 
 
 def plain_value(proto: onnx.AttributeProto) -> AttributeValue:
-    """Decode an attribute that is a number, text, or a list of these.
-
-    Raises
-    ------
-    ModelError
-        If it is none of these.
-    """
+    """Decode an attribute that is a number, text, or a list of these; raise ModelError if it is none of these."""
     found = proto.type
     if found == _KIND.INT:
         return int(proto.i)

@@ -85,13 +85,7 @@ class TensorInfos(Mapping[str, TensorInfo]):
         return self._facts.items()
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Return the shape of a tensor.
-
-        Raises
-        ------
-        ModelError
-            If the shape depends on data.
-        """
+        """Return the shape of a tensor; raise ModelError if the shape depends on data."""
         shape = self._facts[name].shape
         if shape is None:
             raise ModelError(f"the shape of tensor {name!r} depends on data and is not known before the model runs")

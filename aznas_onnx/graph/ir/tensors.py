@@ -81,10 +81,7 @@ def is_external(tensor: onnx.TensorProto) -> bool:
 def size_bytes(tensor: onnx.TensorProto) -> int:
     """Return the bytes that a tensor's data takes in a file, by its shape and type.
 
-    Raises
-    ------
-    ModelError
-        If the type is unknown, a dimension negative, or there are too many.
+    Raises ModelError if the type is unknown, a dimension negative, or there are too many.
     """
     shape = tuple(tensor.dims)
     if len(shape) > MOST_AXES:
@@ -112,10 +109,7 @@ def _item_bytes(data_type: int) -> int:
 def check_tensor(tensor: onnx.TensorProto, folder: Path | None) -> None:
     """Check that a tensor's data has the size that its shape needs, and lies where it may.
 
-    Raises
-    ------
-    ModelError
-        If it does not.
+    Raises ModelError if it does not.
     """
     needed = size_bytes(tensor)
     if is_external(tensor):
@@ -143,13 +137,7 @@ def _check_strings(tensor: onnx.TensorProto, count: int) -> None:
 
 
 def read_tensor(tensor: onnx.TensorProto, folder: Path | None) -> Array:
-    """Return a tensor's data.
-
-    Raises
-    ------
-    ModelError
-        If it cannot be read any more.
-    """
+    """Return a tensor's data; raise ModelError if it cannot be read any more."""
     if not is_external(tensor):
         return _array(tensor)
     path, offset = _place(tensor, folder)

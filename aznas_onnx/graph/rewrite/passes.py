@@ -98,10 +98,7 @@ def decompose(graph: Graph, *, keep_quantisation: bool = False) -> tuple[Graph, 
 def _refuse_integers(editor: Editor) -> None:
     """Refuse the first node whose integers cannot be dequantised.
 
-    Raises
-    ------
-    UnsupportedOperatorError
-        With the reason.
+    Raises UnsupportedOperatorError with the reason.
     """
     for rewrite in integer_arithmetic.REWRITES:
         for node in editor.nodes(*rewrite.operators):

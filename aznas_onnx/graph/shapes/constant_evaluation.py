@@ -156,10 +156,7 @@ class Deferred:
     def __call__(self) -> Array:
         """Compute the data.
 
-        Raises
-        ------
-        ModelError
-            If that would take more memory or time than a network's constant can be worth.
+        Raises ModelError if that would take more memory or time than a network's constant can be worth.
         """
         if self.work > _MAX_WORK:
             raise ModelError(

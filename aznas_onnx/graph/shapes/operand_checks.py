@@ -34,13 +34,7 @@ _RULES: Rules[_Rule] = Rules()  # each says why operands do not fit, or nothing
 
 
 def check_operands(node: Node, inputs: Sequence[TensorInfo | None]) -> None:
-    """Check the operands of a node.
-
-    Raises
-    ------
-    ModelError
-        If they do not fit each other.
-    """
+    """Check the operands of a node; raise ModelError if they do not fit each other."""
     if node.attributes:
         _check_integers(node)
         _check_windows(node)
@@ -58,10 +52,7 @@ def check_operands(node: Node, inputs: Sequence[TensorInfo | None]) -> None:
 def check_text_attributes(node: Node) -> None:
     """Check attributes with a syntax: ONNX's rule for Einsum never ends for some equations.
 
-    Raises
-    ------
-    ModelError
-        If the syntax is wrong.
+    Raises ModelError if the syntax is wrong.
     """
     if not node.is_op("Einsum"):
         return

@@ -180,10 +180,7 @@ class Compiled:
     def logits(self) -> str:
         """The first output of shape (batch, classes), before any softmax that ends the network.
 
-        Raises
-        ------
-        InapplicableError
-            If there is none.
+        Raises InapplicableError if there is none.
         """
         infos = self.model.infos
         for name in self.model.graph.outputs:
@@ -327,13 +324,7 @@ def wide(tensor: Tensor) -> Tensor:
 
 
 def require_gradients(compiled: Compiled, weights: Weights, which: Callable[[Weight], bool]) -> list[Tensor]:
-    """Make leaves of some weights and return them.
-
-    Raises
-    ------
-    InapplicableError
-        If there are none.
-    """
+    """Make leaves of some weights and return them; raise InapplicableError if there are none."""
     chosen = [weights[name].requires_grad_() for name, weight in compiled.plan.items() if which(weight)]
     if not chosen:
         raise InapplicableError("it needs a convolution or a linear layer, and the network has none")
@@ -350,10 +341,7 @@ def gradients_of(
 ) -> list[Tensor | None]:
     """Return the gradient of an output in each of some tensors; None where it does not depend on one.
 
-    Raises
-    ------
-    InapplicableError
-        If it depends on none.
+    Raises InapplicableError if it depends on none.
     """
     if not output.requires_grad:
         raise InapplicableError("the output depends on no weight of the network")

@@ -96,10 +96,7 @@ class StudyError(AznasError, ValueError):
 def connect(path: Path | None) -> sqlite3.Connection:
     """Open the file for writing, or a study in memory where `path` is None; nothing is changed yet.
 
-    Raises
-    ------
-    StudyError
-        If the file cannot be opened or is no database.
+    Raises StudyError if the file cannot be opened or is no database.
     """
     if path is None:
         return sqlite3.connect(":memory:", isolation_level=None)
@@ -114,10 +111,7 @@ def connect(path: Path | None) -> sqlite3.Connection:
 def open_reader(path: Path) -> Iterator[sqlite3.Connection]:
     """Open the file of a study for reading only.
 
-    Raises
-    ------
-    StudyError
-        If there is no file, or it holds no study that this version reads.
+    Raises StudyError if there is no file, or it holds no study that this version reads.
     """
     if not os.path.exists(path):  # noqa: PTH110 - which never raises
         raise StudyError(f"there is no study {path}; `aznas search --db {path}` makes one")
@@ -131,10 +125,7 @@ def open_reader(path: Path) -> Iterator[sqlite3.Connection]:
 def stored_settings(path: Path) -> StudySettings | None:
     """Return the settings of the study in a file, or None where there is no file or no study yet.
 
-    Raises
-    ------
-    StudyError
-        If the file is something else.
+    Raises StudyError if the file is something else.
     """
     if not os.path.lexists(path):
         return None
@@ -158,13 +149,7 @@ def create_or_check(connection: sqlite3.Connection, path: Path | None, settings:
 
 
 def read_settings(connection: sqlite3.Connection, path: Path | None) -> StudySettings:
-    """Return the settings of the study.
-
-    Raises
-    ------
-    StudyError
-        If they cannot be read.
-    """
+    """Return the settings of the study; raise StudyError if they cannot be read."""
     row = connection.execute("SELECT settings FROM study").fetchone()
     try:
         return StudySettings.from_json(table(parse_json(row[0], "the settings")))
