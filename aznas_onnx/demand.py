@@ -17,6 +17,7 @@ from aznas_onnx.errors import SettingsError
 from aznas_onnx.graph import Model
 from aznas_onnx.graph.ir.graph import Graph, Node
 from aznas_onnx.memory import check_memory
+from aznas_onnx.operators.sets import POOLS, RECURRENT
 
 __all__ = ["Demand", "check_copies", "demand_of"]
 
@@ -32,8 +33,6 @@ _WINDOW_ELEMENTS_PER_S = 1e9
 _STEP_S = 5e-5
 _FACTORISED_PER_S = 1e10  # n**3 of a symmetric matrix
 _ACCELERATOR = 50.0
-_WINDOWS = ("AveragePool", "LpPool", "MaxPool", "LRN")
-_RECURRENT = ("GRU", "LSTM", "RNN")
 _FLOAT_BYTES = 4
 _FIRST_BYTES = 10**8  # that libraries touch as they are used
 _HELD = 2.3  # bytes at the peak, gradients included, for each byte of a block's activations
@@ -153,7 +152,7 @@ class _Estimate:
         cost = self._costs[node.name]
         elements = cost.activation_bytes / _FLOAT_BYTES * self._batch_size
         grouped = node.is_op("Conv", "ConvTranspose") and node.attributes.get("group", 1) != 1
-        window = elements * self._window(node) / _WINDOW_ELEMENTS_PER_S if node.is_op(*_WINDOWS) else 0.0
+        window = elements * self._window(node) / _WINDOW_ELEMENTS_PER_S if node in POOLS or node.is_op("LRN") else 0.0
         products = cost.macs * self._batch_size / (_GROUPED_MACS_PER_S if grouped else _MACS_PER_S)
         return products + elements / _ELEMENTS_PER_S + window + self.steps(node) * _STEP_S
 
@@ -164,7 +163,7 @@ class _Estimate:
 
     def steps(self, node: Node) -> int:
         """Return how many steps a node runs one after the other."""
-        if not node.is_op(*_RECURRENT):
+        if node not in RECURRENT:
             return 0
         shape = self._model.infos[node.inputs[0]].shape or (0, 0)
         both = 2 if node.attributes.get("direction") == "bidirectional" else 1

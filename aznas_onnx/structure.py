@@ -17,13 +17,10 @@ from aznas_onnx.costs import Costs
 from aznas_onnx.graph import Model
 from aznas_onnx.graph.ir.graph import Graph, Node
 from aznas_onnx.graph.ir.tensor_info import TensorInfos
-from aznas_onnx.graph.meaning.constant_roles import MOVES_DATA, uses
+from aznas_onnx.graph.meaning.constant_roles import uses
+from aznas_onnx.operators.sets import CONVOLUTIONS, PASSES_ON, SHAPE_QUERIES, WINDOWED
 
 __all__ = ["Structure", "measure_structure"]
-
-_CONVOLUTIONS = ("Conv", "ConvTranspose", "DeformConv")
-_WINDOWS = ("Conv", "AveragePool", "MaxPool", "LpPool", "DeformConv")
-_SILENT = ("Shape", "Size")  # what they hand on is the same for every input
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +85,7 @@ def measure_structure(model: Model, costs: Costs) -> Structure:
         names = [name for name in dict.fromkeys(node.inputs) if name in found]
         if not names:
             continue
-        if not node.domain and node.op_type in MOVES_DATA and node.inputs[0] in found:
+        if node in PASSES_ON and node.inputs[0] in found:
             names = [node.inputs[0]]
             origin = origins.get(names[0], names[0])
             origins.update((name, origin) for name in node.outputs if name)
@@ -138,7 +135,7 @@ class _Paths:
 
     def through(self, node: Node, infos: TensorInfos, *, is_layer: bool) -> _Paths:
         """Return the paths that go on through a node."""
-        is_window = node.is_op(*_WINDOWS, "ConvTranspose", "Resize")
+        is_window = node in WINDOWED or node.is_op("Resize")
         if not is_layer and not is_window:
             return self
         reach, step = _seen(self.reach, self.step, node, infos) if is_window else (self.reach, self.step)
@@ -174,7 +171,7 @@ def _joined(paths: Sequence[_Paths]) -> _Paths:
 
 def _is_wide(node: Node, infos: TensorInfos) -> bool:
     """Whether a layer is a convolution whose kernel is larger than one position."""
-    return node.is_op(*_CONVOLUTIONS) and math.prod((infos[node.inputs[1]].shape or ())[2:]) > 1
+    return node in CONVOLUTIONS and math.prod((infos[node.inputs[1]].shape or ())[2:]) > 1
 
 
 def _seen(reach: float, step: float, node: Node, infos: TensorInfos) -> tuple[float, float]:
@@ -182,9 +179,9 @@ def _seen(reach: float, step: float, node: Node, infos: TensorInfos) -> tuple[fl
     entering, leaving = infos[node.inputs[0]].shape or (), infos[node.outputs[0]].shape or ()
     if node.is_op("Resize"):
         return reach, step * entering[-1] / leaving[-1] if entering and leaving and leaving[-1] else step
-    if math.prod(leaving[2:]) == 1 and not node.is_op(*_CONVOLUTIONS):
+    if math.prod(leaving[2:]) == 1 and node not in CONVOLUTIONS:
         return reach, step  # pooling over everything, as a window
-    weight = infos[node.inputs[1]].shape if node.is_op(*_CONVOLUTIONS) else None
+    weight = infos[node.inputs[1]].shape if node in CONVOLUTIONS else None
     kernel = weight[-1] if weight else _last(node, "kernel_shape")
     stride = _last(node, "strides")
     if node.is_op("ConvTranspose"):
@@ -227,4 +224,4 @@ def _is_silent(node: Node, infos: TensorInfos) -> bool:
     if node.is_op("Mul"):
         values = [infos.value(name) for name in node.inputs]
         return any(value is not None and value.size > 0 and not value.any() for value in values)
-    return node.is_op(*_SILENT)
+    return node in SHAPE_QUERIES

@@ -19,6 +19,7 @@ from aznas_onnx.errors import ModelError
 from aznas_onnx.graph.ir.graph import Graph, Node
 from aznas_onnx.graph.model import Model
 from aznas_onnx.graph.prepare import declared_blocks
+from aznas_onnx.operators.sets import NORMALIZATIONS
 
 __all__ = ["find_blocks"]
 
@@ -197,16 +198,12 @@ def _batch_axis(model: Model, tensor: str) -> int:
     return 0 if axis == _channel_axis(model, tensor) else axis
 
 
-_MIXES_TOKENS = frozenset(("MatMul", "Einsum", "Softmax", "Attention"))
-_NORMALISES = frozenset(
-    ("LayerNormalization", "RMSNormalization", "GroupNormalization", "InstanceNormalization", "ReduceMean")
-)
-
-
 def _may_be_transformer(graph: Graph) -> bool:
     """Whether there is any evidence of a transformer; a quick test that excludes most networks."""
     operators = {node.op_type for node in graph.nodes}
-    return "BatchNormalization" not in operators or not operators.isdisjoint(_MIXES_TOKENS)
+    return "BatchNormalization" not in operators or not operators.isdisjoint(
+        ("MatMul", "Einsum", "Softmax", "Attention")
+    )
 
 
 def _is_transformer(
@@ -228,7 +225,8 @@ def _is_transformer(
     if "BatchNormalization" in operators or any(_mixes_positions(node, model.graph) for node in inside):
         return False
     # Without any normalisation it can be a network whose batch normalisation was folded (LeViT).
-    return bool(operators & _NORMALISES) or all(kind is BlockKind.MLP for kind, _ in body)
+    normalises = "ReduceMean" in operators or any(node in NORMALIZATIONS for node in inside)
+    return normalises or all(kind is BlockKind.MLP for kind, _ in body)
 
 
 def _mixes_positions(node: Node, graph: Graph) -> bool:

@@ -7,6 +7,8 @@ from math import prod
 
 from aznas_onnx.graph.ir.graph import Graph, Node
 from aznas_onnx.graph.ir.tensor_info import TensorInfos
+from aznas_onnx.operators import OPERATORS, Movement
+from aznas_onnx.operators.sets import ACTIVATIONS, CONVOLUTIONS, NORMALIZATIONS, POINTWISE, POOLS, RECURRENT
 
 __all__ = [
     "OperatorRole",
@@ -32,51 +34,20 @@ class OperatorRole(enum.Enum):
     OTHER = enum.auto()
 
 
-_CONVOLUTIONS = frozenset(("Conv", "ConvTranspose", "DeformConv"))
-_RECURRENT = frozenset(("LSTM", "GRU", "RNN"))
-_ROLES: dict[str, OperatorRole] = {
-    **dict.fromkeys(
-        (
-            *("BatchNormalization", "LayerNormalization", "InstanceNormalization", "GroupNormalization"),
-            *("RMSNormalization", "LpNormalization", "MeanVarianceNormalization", "LRN"),
-        ),
-        OperatorRole.NORM,
-    ),
-    **dict.fromkeys(
-        (
-            *("Relu", "Clip", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "Sigmoid", "HardSigmoid", "HardSwish"),
-            *("Mish", "Gelu", "Swish", "Tanh", "Softplus", "Softsign", "ThresholdedRelu", "Erf", "Abs", "Exp", "Pow"),
-        ),
-        OperatorRole.ACTIVATION,
-    ),
-    **dict.fromkeys(("MaxPool", "AveragePool", "LpPool"), OperatorRole.POOL),
-    **dict.fromkeys(
-        (
-            *("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Split", "Gather", "Concat", "Pad"),
-            *("Expand", "Tile", "DepthToSpace", "SpaceToDepth", "Identity", "Cast"),
-        ),
-        OperatorRole.SHAPE,
-    ),
-}
-_SCALING = frozenset(("Add", "Sub", "Mul", "Div"))
-
-
 def is_weighted(node: Node, graph: Graph) -> bool:
     """Whether a node multiplies by weights: convolution, linear layer, recurrent layer."""
-    if node.domain:
-        return False
-    if node.op_type in _CONVOLUTIONS or node.op_type in _RECURRENT:
+    if node in CONVOLUTIONS or node in RECURRENT:
         return True
-    if node.op_type == "Gemm":
+    if node.is_op("Gemm"):
         return node.input(1) in graph.constants
-    if node.op_type in ("MatMul", "Einsum"):
+    if node.is_op("MatMul", "Einsum"):
         return any(name in graph.constants and len(graph.constants[name].shape) > 1 for name in node.inputs)
     return False
 
 
 def is_recurrent(node: Node) -> bool:
     """Whether a node is a recurrent layer over all its steps."""
-    return not node.domain and node.op_type in _RECURRENT
+    return node in RECURRENT
 
 
 def is_product(node: Node, graph: Graph) -> bool:
@@ -91,7 +62,7 @@ def is_product(node: Node, graph: Graph) -> bool:
 def is_depthwise(node: Node, infos: TensorInfos) -> bool:
     """Whether a node is a convolution that takes each channel by itself."""
     groups = node.attributes.get("group", 1)
-    if node.op_type not in _CONVOLUTIONS or not isinstance(groups, int) or groups < 2:
+    if node not in CONVOLUTIONS or not isinstance(groups, int) or groups < 2:
         return False
     shape = infos[node.inputs[1]].shape
     if shape is None:
@@ -108,7 +79,7 @@ def is_pointwise(node: Node, infos: TensorInfos) -> bool:
     """Whether a weighted node takes each position by itself: a 1x1 convolution or a linear layer."""
     if is_linear(node):
         return True
-    shape = infos[node.inputs[1]].shape if node.op_type in _CONVOLUTIONS else None
+    shape = infos[node.inputs[1]].shape if node in CONVOLUTIONS else None
     return shape is not None and prod(shape[2:]) == 1 and not is_depthwise(node, infos)
 
 
@@ -116,8 +87,15 @@ def role_of(node: Node, graph: Graph) -> OperatorRole:
     """Return the role of a node with one activation input."""
     if is_weighted(node, graph):
         return OperatorRole.WEIGHT
-    if node.domain:
-        return OperatorRole.OTHER
-    if node.op_type in _SCALING:
+    if node.is_op("Add", "Sub", "Mul", "Div"):
         return OperatorRole.AFFINE if len(list(graph.activations(node))) == 1 else OperatorRole.OTHER
-    return _ROLES.get(node.op_type, OperatorRole.OTHER)
+    return next((role for role, operators in _ROLES if node in operators), OperatorRole.OTHER)
+
+
+_ROLES = (
+    (OperatorRole.NORM, NORMALIZATIONS),
+    (OperatorRole.ACTIVATION, POINTWISE),
+    (OperatorRole.ACTIVATION, ACTIVATIONS),
+    (OperatorRole.POOL, POOLS),
+    (OperatorRole.SHAPE, OPERATORS.where(lambda operator: operator.movement not in (Movement.NONE, Movement.WRITES))),
+)

@@ -11,11 +11,9 @@ from aznas_onnx.graph.ir.graph import LookUp, Node
 from aznas_onnx.graph.ir.tensor_info import TensorInfos
 from aznas_onnx.graph.model import Model
 from aznas_onnx.operators import OPERATORS, zero
+from aznas_onnx.operators.sets import RESHAPES, SHAPE_QUERIES
 
 __all__ = ["count"]
-
-# Operators that change the shape or name of a tensor, or return its shape: they make no new tensor.
-_VIEWS = frozenset("Reshape Flatten Squeeze Unsqueeze Identity Shape Size".split())
 
 
 def count(model: Model) -> Costs:
@@ -97,7 +95,7 @@ def _macs(node: Node, infos: TensorInfos) -> tuple[CountStatus, int]:
 
 
 def _output_bytes(node: Node, infos: TensorInfos) -> int:
-    if not node.domain and node.op_type in _VIEWS:
+    if node in RESHAPES or node in SHAPE_QUERIES or node.is_op("Identity"):  # they make no new tensor
         return 0
     total = 0
     for name in node.outputs:

@@ -15,14 +15,16 @@ from aznas_onnx.graph.ir.tensor_info import TensorInfos
 from aznas_onnx.graph.ir.uniform_constants import is_filled
 from aznas_onnx.graph.meaning.constant_roles import ConstantRole, Use, is_vector, uses
 from aznas_onnx.graph.shapes.constant_evaluation import Deferred
+from aznas_onnx.operators import OPERATORS, InputRole
+from aznas_onnx.operators.sets import RECURRENT
 
 __all__ = ["distinct_elements", "factor_elements", "parameters"]
 
 _COPY_ELEMENTS = 2**24  # larger weights are not compared
 _REPETITIONS = 8
 _MAX_COORDINATES = 4
-_BIASED = ("Conv", "ConvTranspose", "Gemm")  # operators with an optional bias, their third operand
-_RECURRENT = ("LSTM", "GRU", "RNN")
+# Operators with an optional bias, their third operand.
+_BIASED = OPERATORS.where(lambda operator: operator.inputs[2:3] == (InputRole.BIAS,))
 _VECTORS = (
     ConstantRole.BIAS,
     ConstantRole.NORM_SCALE,
@@ -71,7 +73,7 @@ class _Counting:
 
     def add(self, use: Use) -> None:
         constant = self._graph.constants[use.name]
-        if use.role in _VECTORS and (constant.elements == 1 or is_vector(constant) or use.node.is_op(*_RECURRENT)):
+        if use.role in _VECTORS and (constant.elements == 1 or is_vector(constant) or use.node in RECURRENT):
             is_new = not self._is_added_bias(use, constant) and self._is_new_vector(use, constant)
             elements = _vector_elements(use, constant) * self._copies(constant) if is_new else 0
         else:
@@ -128,7 +130,7 @@ class _Counting:
 
     def _is_added_bias(self, use: Use, constant: Constant) -> bool:
         """Whether the exporter gave the node a bias of zeros that the network did not have."""
-        if use.role is not ConstantRole.BIAS or not use.node.is_op(*_BIASED):
+        if use.role is not ConstantRole.BIAS or use.node not in _BIASED:
             return False
         declared = self._provenance.declares_bias(self._graph.constants.get(use.node.input(1)))
         return declared is False and constant.read is not None and not constant.read().any()
@@ -143,7 +145,7 @@ class _Counting:
 
         It does so where the bias is an operand of the product itself; a Gemm may have become a MatMul since.
         """
-        if not node.is_op("MatMul", *_BIASED) or node.input(2) or self._sharing.repeats(node):
+        if not (node.is_op("MatMul") or node in _BIASED) or node.input(2) or self._sharing.repeats(node):
             return
         weight = self._graph.constants.get(node.inputs[1])
         if weight is None or not self._provenance.declares_bias(weight):
@@ -168,7 +170,7 @@ def _has_one_axis(root: Constant) -> bool:
 
 
 def _vector_elements(use: Use, constant: Constant) -> int:
-    if use.role is ConstantRole.BIAS and use.node.is_op(*_RECURRENT):
+    if use.role is ConstantRole.BIAS and use.node in RECURRENT:
         return _bias_elements(use.node, constant)
     return constant.elements
 

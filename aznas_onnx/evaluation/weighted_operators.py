@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import onnx
 
+from aznas_onnx.operators import OPERATORS, InputRole
+
 __all__ = ["count_weighted_operators"]
 
-_WEIGHTED = frozenset(
-    ("Conv", "ConvInteger", "ConvTranspose", "DeformConv", "Gemm", "MatMul", "QLinearConv", "RNN", "GRU", "LSTM")
-)
+_MULTIPLIES = (InputRole.WEIGHT, InputRole.FACTOR)
+_WEIGHTED = frozenset(OPERATORS.where(lambda operator: any(role in _MULTIPLIES for role in operator.inputs)))
 
 
 def count_weighted_operators(model: onnx.ModelProto) -> int:

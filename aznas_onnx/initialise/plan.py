@@ -11,7 +11,8 @@ from types import MappingProxyType
 from aznas_onnx.blocks import recurrent_weights
 from aznas_onnx.graph.ir.graph import Graph, Node
 from aznas_onnx.graph.ir.tensor_info import TensorInfos
-from aznas_onnx.graph.meaning.constant_roles import MOVES_DATA, ConstantRole, Use, uses
+from aznas_onnx.graph.meaning.constant_roles import ConstantRole, Use, uses
+from aznas_onnx.operators.sets import BROADCASTING, PASSES_ON
 
 __all__ = ["TRUNCATED_AT", "Distribution", "Weight", "neutral_inputs", "plan_weights"]
 
@@ -19,8 +20,6 @@ TRUNCATED_AT = 2.0
 _POSITION_STD = 0.02  # truncated normal, as all vision transformers initialise positions, class tokens and tables
 _TRANSFORMER_STD = 0.02
 _PRELU_SLOPE = 0.25
-# Operators whose operands share their first axis, where they have equally many.
-_ALIGNED = ("Add", "Concat", "Div", "MatMul", "Mul", "Sub")
 _VALUES: Mapping[ConstantRole, float] = {
     ConstantRole.BIAS: 0.0,
     ConstantRole.NORM_SCALE: 1.0,
@@ -191,7 +190,7 @@ def _fan_in(use: Use, graph: Graph) -> int:
 def _reader(use: Use, graph: Graph) -> tuple[Node, int]:
     """Return the node that multiplies with a weight, behind those that only move its elements."""
     node, index, name = use.node, use.index, use.name
-    while node.op_type in MOVES_DATA and not node.domain and name not in graph.outputs:
+    while node in PASSES_ON and name not in graph.outputs:
         readers = graph.consumers.get(node.outputs[0], ())
         if not readers:
             break
@@ -209,7 +208,9 @@ def _contracted(node: Node, index: int, shape: tuple[int, ...]) -> int:
 
 def _is_shared_by_samples(node: Node, shape: tuple[int, ...], infos: TensorInfos) -> bool:
     """Whether axis 0 of a constant is the batch: the model's author meant one for all samples."""
-    if len(shape) < 3 or not node.is_op(*_ALIGNED) or infos.batch_size == 1:
+    # Operands of these share their first axis, where they have equally many.
+    is_aligned = node in BROADCASTING or node.is_op("Concat", "MatMul")
+    if len(shape) < 3 or not is_aligned or infos.batch_size == 1:
         return False
     output = infos[node.outputs[0]].shape
     return output is not None and len(shape) == len(output) and shape[0] == output[0] == infos.batch_size

@@ -74,14 +74,14 @@ class Family(enum.Enum):
     DETECTION = enum.auto()
     LINEAR_ALGEBRA = enum.auto()
     TEXT_AND_MEDIA = enum.auto()
-    PREPROCESSING = enum.auto()  # ai.onnx.ml
 
 
 class Movement(enum.Enum):
     """How the elements of the data operand reach the output."""
 
     NONE = enum.auto()  # the output holds computed values
-    SAME = enum.auto()  # in place: Identity, Cast
+    SAME = enum.auto()  # in place: Identity
+    CASTS = enum.auto()  # in place, with another dtype
     RESHAPES = enum.auto()  # in the same order
     PERMUTES = enum.auto()  # in another order
     SELECTS = enum.auto()  # some of them
@@ -104,7 +104,8 @@ class InputRole(enum.Enum):
     VARIANCE = enum.auto()
     SLOPE = enum.auto()
     TABLE = enum.auto()  # rows that indices select
-    MASK = enum.auto()  # added to attention scores, or a condition
+    MASK = enum.auto()  # added to attention scores
+    CONDITION = enum.auto()
     STATE = enum.auto()
     SHAPE = enum.auto()  # integers that say how elements move: a shape, axes, pads, repeats
     INDICES = enum.auto()

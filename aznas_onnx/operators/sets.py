@@ -11,10 +11,18 @@ OPERATORS = OperatorCatalogue(STANDARD)
 
 
 def _takes_one_tensor(operator: Operator) -> bool:
-    return operator.elementwise and operator.inputs[0] is InputRole.DATA and _OPERANDS.isdisjoint(operator.inputs[1:])
+    return operator.elementwise and sum(role in _OPERANDS for role in operator.inputs) == 1
 
 
-_OPERANDS = frozenset((InputRole.DATA, InputRole.SLOPE))
+def _moves(operator: Operator) -> bool:
+    return operator.movement not in (Movement.NONE, Movement.FILLS, Movement.WRITES)
+
+
+def _passes_on(operator: Operator) -> bool:
+    return _moves(operator) and operator.movement is not Movement.JOINS and operator.inputs[0] is InputRole.DATA
+
+
+_OPERANDS = frozenset((InputRole.DATA, InputRole.SLOPE, InputRole.CONDITION))
 
 CONVOLUTIONS = OPERATORS.family(Family.CONVOLUTION)
 MATRIX_PRODUCTS = OPERATORS.family(Family.LINEAR)
@@ -24,6 +32,7 @@ LAYER_NORMALIZATIONS = OPERATORS.family(Family.LAYER_NORMALIZATION)
 NORMALIZATIONS = OPERATORS.family(Family.NORMALIZATION, Family.LAYER_NORMALIZATION, Family.AXIS_NORMALIZATION)
 ACTIVATIONS = OPERATORS.family(Family.ACTIVATION)
 GLOBAL_POOLS = OPERATORS.family(Family.GLOBAL_POOLING)
+POOLS = OPERATORS.where(lambda operator: operator.family is Family.POOLING and operator.window)
 COMPARISONS = OPERATORS.family(Family.COMPARISON)
 REDUCTIONS = OPERATORS.family(Family.REDUCTION)
 CONTROL_FLOW = OPERATORS.family(Family.CONTROL_FLOW)
@@ -33,5 +42,16 @@ WINDOWED = OPERATORS.where(lambda operator: operator.window)
 POINTWISE = OPERATORS.where(_takes_one_tensor)
 BROADCASTING = OPERATORS.where(lambda operator: operator.elementwise and not _takes_one_tensor(operator))
 ELEMENTWISE = OPERATORS.where(lambda operator: operator.elementwise)
-MOVES_DATA = OPERATORS.where(lambda operator: operator.movement is not Movement.NONE)
 RESHAPES = OPERATORS.where(lambda operator: operator.movement is Movement.RESHAPES)
+KEEPS_VALUES = OPERATORS.where(lambda operator: operator.movement in (Movement.SAME, Movement.CASTS))
+KEEPS_ORDER = OPERATORS.where(lambda operator: operator in KEEPS_VALUES or operator in RESHAPES)
+MOVES_DATA = OPERATORS.where(_moves)
+"""Every element of the output is one of an operand."""
+MOVES_INTEGERS = OPERATORS.where(
+    lambda operator: operator in MOVES_DATA and operator.movement not in (Movement.CASTS, Movement.JOINS)
+)
+"""The same, of the first operand and without a cast: integers stay those that a scale belongs to."""
+MOVES_WHOLE = OPERATORS.where(lambda operator: operator in KEEPS_ORDER or operator.movement is Movement.PERMUTES)
+"""Every element of the operand arrives, once."""
+PASSES_ON = OPERATORS.where(_passes_on)
+"""Every element of the output is one of the first operand, which is no table."""

@@ -72,7 +72,7 @@ def _layers() -> Iterator[Operator]:
     """Operators that multiply by weights."""
     yield from _group("Conv", Family.CONVOLUTION, _WEIGHTED, convolution(weight=1), window=True)
     yield from _group("ConvTranspose", Family.CONVOLUTION, _WEIGHTED, conv_transpose, window=True)
-    offsets = (InputRole.DATA, InputRole.WEIGHT, InputRole.INDICES, InputRole.BIAS, InputRole.MASK)
+    offsets = (InputRole.DATA, InputRole.WEIGHT, InputRole.INDICES, InputRole.BIAS, InputRole.DATA)
     # The sampling inside is an interpolation, which the literature's counters do not count.
     yield from _group("DeformConv", Family.CONVOLUTION, offsets, convolution(weight=1), window=True)
     yield from _group("CausalConvWithState", Family.CONVOLUTION, (*_WEIGHTED, InputRole.STATE), convolution(weight=1))
@@ -87,7 +87,7 @@ def _layers() -> Iterator[Operator]:
     linear = (*_DATA * 3, InputRole.STATE, InputRole.DATA, InputRole.DATA)
     yield from _group("LinearAttention", Family.ATTENTION, linear, None)
     # Two products with a cosine and a sine an element: elementwise, like the Mul nodes that exporters write for it.
-    rotary = (InputRole.DATA, InputRole.TABLE, InputRole.TABLE, InputRole.INDICES)
+    rotary = (InputRole.DATA, InputRole.PARAMETER, InputRole.PARAMETER, InputRole.INDICES)
     yield from _group("RotaryEmbedding", Family.ATTENTION, rotary, zero)
     yield from _group("FlexAttention", Family.ATTENTION, _DATA * 3, None, domain="ai.onnx.preview")
 
@@ -126,7 +126,7 @@ def _elementwise() -> Iterator[Operator]:
     yield from _group(binary, Family.LOGIC, _PAIR, zero, elementwise=True, differentiable=False)
     unary = "Not BitwiseNot IsNaN IsInf"
     yield from _group(unary, Family.LOGIC, _DATA, zero, elementwise=True, differentiable=False)
-    yield from _group("Where", Family.LOGIC, (InputRole.MASK, *_PAIR), zero, elementwise=True)
+    yield from _group("Where", Family.LOGIC, (InputRole.CONDITION, *_PAIR), zero, elementwise=True)
     yield from _group("Softmax LogSoftmax Hardmax", Family.SOFTMAX, _DATA, zero)
 
 
@@ -149,7 +149,8 @@ def _reductions() -> Iterator[Operator]:
 
 def _movements() -> Iterator[Operator]:
     for names, inputs, movement in (
-        ("Identity Cast CastLike", _DATA, Movement.SAME),
+        ("Identity", _DATA, Movement.SAME),
+        ("Cast CastLike", _DATA, Movement.CASTS),
         ("Reshape Squeeze Unsqueeze", _DATA_AND_SHAPE, Movement.RESHAPES),
         ("Flatten", _DATA, Movement.RESHAPES),
         ("Transpose DepthToSpace SpaceToDepth", _DATA, Movement.PERMUTES),
@@ -168,7 +169,9 @@ def _movements() -> Iterator[Operator]:
     rows = (InputRole.TABLE, InputRole.INDICES)
     yield from _group("Gather GatherND", Family.INDEXING, rows, zero, movement=Movement.SELECTS)
     yield from _group("GatherElements", Family.INDEXING, _INDEXED, zero, movement=Movement.SELECTS)
-    yield from _group("Compress", Family.INDEXING, (InputRole.DATA, InputRole.MASK), zero, movement=Movement.SELECTS)
+    yield from _group(
+        "Compress", Family.INDEXING, (InputRole.DATA, InputRole.CONDITION), zero, movement=Movement.SELECTS
+    )
     yield from _group("Scatter ScatterElements ScatterND", Family.INDEXING, _WRITTEN, zero, movement=Movement.WRITES)
     cache = (*_PAIR, InputRole.INDICES)
     yield from _group("TensorScatter", Family.INDEXING, cache, zero, movement=Movement.WRITES)

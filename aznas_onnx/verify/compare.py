@@ -21,6 +21,7 @@ from aznas_onnx.graph.files.inputs import NO_PADDING
 from aznas_onnx.graph.files.load import load, source_name
 from aznas_onnx.graph.files.precision import OTHER_FLOATS
 from aznas_onnx.graph.prepare import error_context
+from aznas_onnx.operators.sets import MOVES_DATA
 from aznas_onnx.verify.onnx_runtime import (
     compare_before_softmax,
     constant_tensors,
@@ -53,9 +54,6 @@ _SIZES = 0.25  # standard deviation of the logarithms of the samples' sizes
 _FEWEST_SAMPLES = 4  # that weights are rescaled on
 # Operators that round what they read to integers.
 _ROUNDS = re.compile(r"^(Dynamic)?Quantize|^Q(Linear|Gemm|Attention)|Integer")
-_MOVES = frozenset(
-    "Identity Reshape Flatten Transpose Squeeze Unsqueeze Slice Cast Gather Concat Split MaxPool".split()
-)
 
 
 def verify(
@@ -375,10 +373,10 @@ def _output_steps(model: onnx.ModelProto) -> dict[str, float]:
     """Return the step of rounding of each output that was rounded last, behind what only moves it."""
     scales = {tensor.name: tensor for tensor in model.graph.initializer}
     makers = {name: node for node in model.graph.node for name in node.output}
-    found = {}
+    found, moves = {}, frozenset(MOVES_DATA)
     for output in model.graph.output:
         node = makers.get(output.name)
-        while node is not None and node.op_type in _MOVES:
+        while node is not None and (node.op_type in moves or node.op_type == "MaxPool"):
             node = makers.get(node.input[0])
         if node is not None and node.op_type == "DequantizeLinear" and node.input[1] in scales:
             found[output.name] = float(onnx.numpy_helper.to_array(scales[node.input[1]]).max())

@@ -23,6 +23,7 @@ from aznas_onnx.convert.program import Step, run_step
 from aznas_onnx.graph import Model
 from aznas_onnx.graph.ir.graph import Constant, FoldedFrom, Node
 from aznas_onnx.graph.meaning.constant_roles import ConstantRole, uses
+from aznas_onnx.operators.sets import CONVOLUTIONS
 from aznas_onnx.verify.onnx_runtime import constant_tensors
 
 __all__ = ["draw_weights", "materialise_filled", "rescale_weights"]
@@ -41,7 +42,6 @@ _LEAST_SHARE = 0.3
 _LEAST_VARIANCE = 0.1  # of the average channel's
 _SHARE_OF_RANGE = 1 / 3  # of a quantised range above zero, that a layer's output has for its size
 _LEAST_SIZE = 1e-12
-_CONVOLUTIONS = ("Conv", "ConvTranspose", "DeformConv")
 _AROUND_ZERO = (ConstantRole.BIAS, ConstantRole.NORM_SHIFT, ConstantRole.NORM_MEAN, ConstantRole.POSITION)
 _AROUND_ONE = (ConstantRole.NORM_SCALE, ConstantRole.NORM_VARIANCE, ConstantRole.SCALE)
 
@@ -118,7 +118,7 @@ def _sole_root(prepared: Model, constant: Constant) -> str | None:
 def _fan_in(node: Node, index: int, constant: Constant) -> int:
     """Return about how many products are summed into one output element; the rescaling does the rest."""
     shape = constant.shape
-    if node.is_op(*_CONVOLUTIONS):
+    if node in CONVOLUTIONS:
         return max(1, int(np.prod(shape[1:])))
     return shape[-1] if index == 0 or node.attributes.get("transB") or len(shape) == 1 else shape[-2]
 
@@ -319,12 +319,12 @@ def _dequantised(constant: Constant) -> FoldedFrom | None:
 
 def _aligned(node: Node, shift: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Return a shift with the axes that it broadcasts to an output by."""
-    return shift.reshape(-1, *(1 for _ in range(y.ndim - 2))) if node.is_op(*_CONVOLUTIONS) else shift
+    return shift.reshape(-1, *(1 for _ in range(y.ndim - 2))) if node in CONVOLUTIONS else shift
 
 
 def _averaged(node: Node, y: torch.Tensor, kept: Sequence[int]) -> list[int]:
     """Return the axes of an output that its shift is one number for; those of a convolution come after its channels."""
-    if node.is_op(*_CONVOLUTIONS):
+    if node in CONVOLUTIONS:
         return [axis for axis in range(y.ndim) if axis != 1]
     aligned = (*(1 for _ in range(y.ndim - len(kept))), *kept)
     return [axis for axis, size in enumerate(aligned) if size == 1]

@@ -20,9 +20,9 @@ import numpy as np
 
 from aznas_onnx.graph.constants.content import Content, content_of
 from aznas_onnx.graph.ir.graph import Constant, Graph, Storage
+from aznas_onnx.operators.sets import MOVES_DATA, NORMALIZATIONS
 
 __all__ = [
-    "NORMALISATIONS",
     "SIGNATURE_KEY",
     "Provenance",
     "Source",
@@ -31,9 +31,6 @@ __all__ = [
     "listed_parameters",
 ]
 
-NORMALISATIONS = frozenset(
-    "BatchNormalization LayerNormalization GroupNormalization InstanceNormalization RMSNormalization".split()
-)
 SIGNATURE_KEY = "pkg.torch.export.ExportedProgram.graph_signature"
 _DECLARED = re.compile(r"(PARAMETER|BUFFER|CONSTANT_TENSOR) target='([^']+)'")
 _INDEX = re.compile(r"\.\d+\.(?=[^.\d][^.]*\.)")  # the number of a layer that has parts
@@ -42,10 +39,6 @@ _EXPORTERS_OWN = re.compile(
 )
 _MEAN = "running_mean"
 _COMPUTED = "onnx::"  # the names of constants that the TorchScript exporter folds
-_MOVES = frozenset(
-    "Cast CastLike Concat ConstantOfShape Expand Flatten Gather Identity Reshape Slice Split Squeeze Tile Transpose "
-    "Unsqueeze".split()
-)
 _INDICES = (np.dtype(np.int64), np.dtype(np.int32))
 _INDEX_ELEMENTS = 2**22
 
@@ -80,7 +73,7 @@ def _is_dequantised(constant: Constant) -> bool:
     while found is not None and found.origin is not None:
         if found.origin.node.is_op("DequantizeLinear"):
             return True
-        found = found.origin.inputs[0] if found.origin.node.op_type in _MOVES and found.origin.inputs else None
+        found = found.origin.inputs[0] if found.origin.node in MOVES_DATA and found.origin.inputs else None
     return False
 
 
@@ -141,7 +134,7 @@ class Provenance:
 
     @cached_property
     def _scales(self) -> list[Constant]:
-        nodes = (node for node in self._graph.nodes if node.is_op(*NORMALISATIONS))
+        nodes = (node for node in self._graph.nodes if node in NORMALIZATIONS)
         scales = (self._graph.constants.get(node.input(1)) for node in nodes)
         return [scale for scale in scales if scale is not None]
 
@@ -306,7 +299,7 @@ def _has_arithmetic(constant: Constant) -> bool:
         if id(current) in seen or current.origin is None:
             continue
         seen.add(id(current))
-        if current.origin.node.domain or current.origin.node.op_type not in _MOVES:
+        if current.origin.node not in MOVES_DATA and not current.origin.node.is_op("ConstantOfShape"):
             return True
         pending.extend(operand for operand in current.origin.inputs if operand is not None)
     return False

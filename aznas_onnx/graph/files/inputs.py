@@ -12,11 +12,11 @@ import numpy as np
 
 from aznas_onnx.errors import ModelError, SettingsError
 from aznas_onnx.graph.ir.graph import Array, Graph, GraphInput, LookUp
+from aznas_onnx.operators.sets import KEEPS_ORDER
 
 __all__ = ["BATCH_MARK", "InputPlan", "InputTable", "plan_inputs", "read_inputs"]
 
 NO_PADDING = 2  # the first token id that networks do not treat as padding
-_SAME_VALUES = ("Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze")
 _IN_WORDS = {0: "zeros", 1: "ones", 2: "twos"}
 
 BATCH_MARK = -1  # in a given shape: this axis is the batch
@@ -454,7 +454,7 @@ def _fills(graph: Graph) -> dict[str, int]:
     fills = {value.name: 1 for value in graph.inputs if value.dtype.kind in "iu"}
     roots = {name: name for name in fills}
     for node in graph.nodes:
-        if node.is_op(*_SAME_VALUES) and node.inputs[0] in roots:
+        if node in KEEPS_ORDER and node.inputs[0] in roots:
             roots[node.outputs[0]] = roots[node.inputs[0]]
         elif node.is_op("Gather") and node.inputs[1] in roots:
             fills[roots[node.inputs[1]]] = 0

@@ -23,9 +23,6 @@ __all__ = ["CachedNode", "domain_of", "decode_nodes", "plain_value", "typed"]
 
 _MOST_BYTES = 512  # of a node that is remembered
 _MOST_NODES = 8192
-_UNLIKE = frozenset(
-    "Constant If Loop Scan".split()
-)  # these can embed large tensors; serialising them for a key would be slow
 _KIND = onnx.AttributeProto
 _NUMBERS_AND_TEXT = frozenset((_KIND.INT, _KIND.INTS, _KIND.FLOAT, _KIND.FLOATS, _KIND.STRING, _KIND.STRINGS))
 
@@ -54,8 +51,11 @@ class CachedNode:
 
 def decode_nodes(nodes: Iterable[onnx.NodeProto]) -> list[CachedNode | None]:
     """Return the decoded nodes of a graph; None for constants, large nodes, and nodes that are not plain."""
+    # These operators can embed large tensors: serialising them for a key would be slow.
     return [
-        None if node.op_type in _UNLIKE or node.ByteSize() > _MOST_BYTES else _plain(node.SerializeToString())
+        None
+        if node.op_type in ("Constant", "If", "Loop", "Scan") or node.ByteSize() > _MOST_BYTES
+        else _plain(node.SerializeToString())
         for node in nodes
     ]
 

@@ -28,6 +28,8 @@ from aznas_onnx.graph.meaning.axis_factors import (
     open_kind,
     regroup,
 )
+from aznas_onnx.operators import OPERATORS, Family, Rules
+from aznas_onnx.operators.sets import CONVOLUTIONS, LAYER_NORMALIZATIONS, POOLS, RECURRENT, REDUCTIONS
 
 __all__ = ["ChannelAxes", "layout"]
 
@@ -214,6 +216,8 @@ class _AxisWalk:
 
 
 _Rule: TypeAlias = Callable[[_AxisWalk, Node, Sequence[int], int], Axes]
+_RULES: Rules[_Rule] = Rules()
+_CHANNELS_FIRST = OPERATORS.family(Family.GLOBAL_POOLING, Family.NORMALIZATION)
 
 
 def _unknown(shape: Sequence[int]) -> Axes:
@@ -279,11 +283,13 @@ def _fits(axis: Axis, size: int) -> bool:
     return _size(axis) == size
 
 
+@_RULES.on("Attention", "ScatterND", "ScatterElements", "GatherElements")
 def _same_rank(walk: _AxisWalk, node: Node, shape: Sequence[int], index: int) -> Axes:
     axes = walk.first(node)
     return _resized(walk, axes, shape) if len(axes) == len(shape) else _unknown(shape)
 
 
+@_RULES.on(*CONVOLUTIONS, "Col2Im")
 def _convolution(walk: _AxisWalk, node: Node, shape: Sequence[int], index: int) -> Axes:
     """Channels on axis 1: convolutions and their kin."""
     axes = walk.first(node)
@@ -297,6 +303,7 @@ def _convolution(walk: _AxisWalk, node: Node, shape: Sequence[int], index: int) 
     return (axes[0], axis_of(CHANNEL, shape[1]), *(axis_of(POSITION, size) for size in shape[2:]))
 
 
+@_RULES.on(*POOLS, *_CHANNELS_FIRST, "Resize", "Upsample", "GridSample", "DepthToSpace", "SpaceToDepth", "PRelu")
 def _channels_first(walk: _AxisWalk, node: Node, shape: Sequence[int], index: int) -> Axes:
     """Operators with channels on axis 1 that process each separately: pooling, normalisation, resizing."""
     axes = walk.first(node)
@@ -309,6 +316,7 @@ def _channels_first(walk: _AxisWalk, node: Node, shape: Sequence[int], index: in
     return _resized(walk, axes, shape)
 
 
+@_RULES.on(*LAYER_NORMALIZATIONS)
 def _channels_last(walk: _AxisWalk, node: Node, shape: Sequence[int], index: int) -> Axes:
     """Normalisation over the trailing axes."""
     axes = walk.first(node)
@@ -318,6 +326,7 @@ def _channels_last(walk: _AxisWalk, node: Node, shape: Sequence[int], index: int
     return _same_rank(walk, node, shape, index) if index == 0 else _unknown(shape)
 
 
+@_RULES.on("MatMul")
 def _matrix_product(walk: _AxisWalk, node: Node, shape: Sequence[int], index: int) -> Axes:
     left, right = walk.axes(node.input(0)), walk.axes(node.input(1))
     if right is None and left:
@@ -346,6 +355,7 @@ def _leading(walk: _AxisWalk, axes: Axes, shape: Sequence[int], added: str = UNK
     return tuple(axis if _size(axis) == size else axis_of(UNKNOWN if axis else added, size) for axis, size in pairs)
 
 
+@_RULES.on("Gemm")
 def _gemm(walk: _AxisWalk, node: Node, shape: Sequence[int], index: int) -> Axes:
     axes = walk.axes(node.input(0))
     if not axes or len(axes) != 2:
@@ -354,12 +364,14 @@ def _gemm(walk: _AxisWalk, node: Node, shape: Sequence[int], index: int) -> Axes
     return (axes[1 - summed], axis_of(walk.contracted(axes, summed), shape[1]))
 
 
+@_RULES.on("Expand", "Tile")
 def _expand(walk: _AxisWalk, node: Node, shape: Sequence[int], index: int) -> Axes:
     """Copies along axes. The first weight that reads a constant copied for each sample decides its meaning."""
     axes = walk.axes(node.input(0))
     return walk.opened(shape, walk.batch_of(shape)) if axes is None else _leading(walk, axes, shape)
 
 
+@_RULES.on("Transpose")
 def _transpose(walk: _AxisWalk, node: Node, shape: Sequence[int], index: int) -> Axes:
     axes = walk.first(node)
     permutation = node.attributes.get("perm")
@@ -367,10 +379,12 @@ def _transpose(walk: _AxisWalk, node: Node, shape: Sequence[int], index: int) ->
     return tuple(axes[place] for place in order) if len(axes) == len(order) else _unknown(shape)
 
 
+@_RULES.on("Reshape", "Flatten")
 def _reshape(walk: _AxisWalk, node: Node, shape: Sequence[int], index: int) -> Axes:
     return regroup(walk.first(node), shape)
 
 
+@_RULES.on("Squeeze")
 def _squeeze(walk: _AxisWalk, node: Node, shape: Sequence[int], index: int) -> Axes:
     axes = walk.first(node)
     given = walk.integers(node, "axes", 1)
@@ -380,6 +394,7 @@ def _squeeze(walk: _AxisWalk, node: Node, shape: Sequence[int], index: int) -> A
     return tuple(axis for place, axis in enumerate(axes) if place not in dropped)
 
 
+@_RULES.on("Unsqueeze")
 def _unsqueeze(walk: _AxisWalk, node: Node, shape: Sequence[int], index: int) -> Axes:
     given = walk.integers(node, "axes", 1)
     axes = iter(walk.first(node))
@@ -389,6 +404,7 @@ def _unsqueeze(walk: _AxisWalk, node: Node, shape: Sequence[int], index: int) ->
     return tuple(() if place in added else next(axes, ()) for place in range(len(shape)))
 
 
+@_RULES.on(*REDUCTIONS)
 def _reduce(walk: _AxisWalk, node: Node, shape: Sequence[int], index: int) -> Axes:
     axes = walk.first(node)
     if len(axes) == len(shape):
@@ -398,6 +414,7 @@ def _reduce(walk: _AxisWalk, node: Node, shape: Sequence[int], index: int) -> Ax
     return tuple(axis for place, axis in enumerate(axes) if place not in dropped)
 
 
+@_RULES.on("Concat")
 def _concat(walk: _AxisWalk, node: Node, shape: Sequence[int], index: int) -> Axes:
     place = node.attributes["axis"]
     inputs = [axes for axes in walk.activations(node) if len(axes) == len(shape)]
@@ -411,6 +428,7 @@ def _concat(walk: _AxisWalk, node: Node, shape: Sequence[int], index: int) -> Ax
     )
 
 
+@_RULES.on("Gather")
 def _gather(walk: _AxisWalk, node: Node, shape: Sequence[int], index: int) -> Axes:
     axes = walk.axes(node.input(0))
     place = node.attributes.get("axis", 0)
@@ -422,6 +440,7 @@ def _gather(walk: _AxisWalk, node: Node, shape: Sequence[int], index: int) -> Ax
     return (*axes[:place], *(axis_of(kind, size) for size in chosen), *axes[place + 1 :])
 
 
+@_RULES.on(*RECURRENT)
 def _recurrent(walk: _AxisWalk, node: Node, shape: Sequence[int], index: int) -> Axes:
     axes = walk.axes(node.input(0))
     if not axes or len(axes) != 3 or len(shape) < 3:
@@ -434,6 +453,7 @@ def _recurrent(walk: _AxisWalk, node: Node, shape: Sequence[int], index: int) ->
     return (axes[0], (), features) if batch_first else ((), axes[1], features)
 
 
+@_RULES.on("Einsum")
 def _einsum(walk: _AxisWalk, node: Node, shape: Sequence[int], index: int) -> Axes:
     equation = str(node.attributes.get("equation", "")).replace(" ", "")
     terms, _, result = equation.partition("->")
@@ -448,32 +468,3 @@ def _einsum(walk: _AxisWalk, node: Node, shape: Sequence[int], index: int) -> Ax
                     walk.answer(axes[place], CHANNEL)
                 found[letter] = axes[place]
     return tuple(found.get(letter, axis_of(CHANNEL, size)) for letter, size in zip(result, shape, strict=False))
-
-
-_RULES: dict[str, _Rule] = {
-    **dict.fromkeys(("Conv", "ConvTranspose", "DeformConv", "Col2Im"), _convolution),
-    **dict.fromkeys(
-        (
-            *("AveragePool", "MaxPool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool", "LRN"),
-            *("BatchNormalization", "GroupNormalization", "InstanceNormalization", "Resize", "Upsample", "GridSample"),
-            *("DepthToSpace", "SpaceToDepth", "PRelu"),
-        ),
-        _channels_first,
-    ),
-    **dict.fromkeys(("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization"), _channels_last),
-    "MatMul": _matrix_product,
-    "Gemm": _gemm,
-    "Transpose": _transpose,
-    **dict.fromkeys(("Expand", "Tile"), _expand),
-    **dict.fromkeys(("Reshape", "Flatten"), _reshape),
-    "Squeeze": _squeeze,
-    "Unsqueeze": _unsqueeze,
-    **dict.fromkeys(
-        (f"Reduce{name}" for name in "Mean Max Min Sum Prod L1 L2 LogSum LogSumExp SumSquare".split()), _reduce
-    ),
-    "Concat": _concat,
-    "Gather": _gather,
-    **dict.fromkeys(("LSTM", "GRU", "RNN"), _recurrent),
-    "Einsum": _einsum,
-    **dict.fromkeys(("Attention", "ScatterND", "ScatterElements", "GatherElements"), _same_rank),
-}

@@ -26,11 +26,13 @@ import numpy as np
 
 from aznas_onnx.caches import register_cache
 from aznas_onnx.graph.constants.content import Content, content, content_of, is_mask, is_uniform, read
-from aznas_onnx.graph.constants.provenance import NORMALISATIONS, Provenance, Source
+from aznas_onnx.graph.constants.provenance import Provenance, Source
 from aznas_onnx.graph.ir.graph import Array, Constant, Graph, Node, Storage
 from aznas_onnx.graph.ir.tensor_info import TensorInfos
+from aznas_onnx.operators import OPERATORS, Family, InputRole, OperatorSet
+from aznas_onnx.operators.sets import CONVOLUTIONS, ELEMENTWISE, MATRIX_PRODUCTS, NORMALIZATIONS, PASSES_ON
 
-__all__ = ["MOVES_DATA", "ConstantRole", "Use", "is_vector", "role_doubts", "roles", "uses"]
+__all__ = ["ConstantRole", "Use", "is_vector", "role_doubts", "roles", "uses"]
 
 
 class ConstantRole(str, enum.Enum):
@@ -72,44 +74,24 @@ class Use:
     role: ConstantRole
 
 
-# Operands whose role follows from their position.
-_RECURRENT = {
-    1: ConstantRole.RECURRENT_WEIGHT,
-    2: ConstantRole.RECURRENT_WEIGHT,
-    3: ConstantRole.BIAS,
-    7: ConstantRole.RECURRENT_WEIGHT,
+# What the operators' own roles of their inputs are for constants; weights differ by family.
+_BY_INPUT: Mapping[InputRole | None, ConstantRole] = {
+    InputRole.BIAS: ConstantRole.BIAS,
+    InputRole.SCALE: ConstantRole.NORM_SCALE,
+    InputRole.SHIFT: ConstantRole.NORM_SHIFT,
+    InputRole.MEAN: ConstantRole.NORM_MEAN,
+    InputRole.VARIANCE: ConstantRole.NORM_VARIANCE,
+    InputRole.SLOPE: ConstantRole.SLOPE,
+    InputRole.TABLE: ConstantRole.EMBEDDING,
+    InputRole.MASK: ConstantRole.POSITION,  # which is where a relative position table enters
 }
-_SCALE_AND_SHIFT = {1: ConstantRole.NORM_SCALE, 2: ConstantRole.NORM_SHIFT}
-_BY_POSITION: Mapping[str, Mapping[int, ConstantRole]] = {
-    "Conv": {1: ConstantRole.CONV_WEIGHT, 2: ConstantRole.BIAS},
-    "ConvTranspose": {1: ConstantRole.CONV_WEIGHT, 2: ConstantRole.BIAS},
-    "DeformConv": {1: ConstantRole.CONV_WEIGHT, 3: ConstantRole.BIAS},
-    "CausalConvWithState": {1: ConstantRole.CONV_WEIGHT, 2: ConstantRole.BIAS},
-    "Gemm": {0: ConstantRole.LINEAR_WEIGHT, 1: ConstantRole.LINEAR_WEIGHT, 2: ConstantRole.BIAS},
-    "LSTM": _RECURRENT,
-    "GRU": _RECURRENT,
-    "RNN": _RECURRENT,
-    "BatchNormalization": {**_SCALE_AND_SHIFT, 3: ConstantRole.NORM_MEAN, 4: ConstantRole.NORM_VARIANCE},
-    "LayerNormalization": _SCALE_AND_SHIFT,
-    "GroupNormalization": _SCALE_AND_SHIFT,
-    "InstanceNormalization": _SCALE_AND_SHIFT,
-    "RMSNormalization": {1: ConstantRole.NORM_SCALE},
-    "PRelu": {1: ConstantRole.SLOPE},
-    "Attention": {3: ConstantRole.POSITION},  # an additive mask, which is where a relative position table enters
-    "Gather": {0: ConstantRole.EMBEDDING},
-    "GatherND": {0: ConstantRole.EMBEDDING},
-    "Concat": {},  # any position: see _role
+_WEIGHTS = {
+    Family.CONVOLUTION: ConstantRole.CONV_WEIGHT,
+    Family.LINEAR: ConstantRole.LINEAR_WEIGHT,
+    Family.RECURRENT: ConstantRole.RECURRENT_WEIGHT,
 }
-
-MOVES_DATA = frozenset(
-    "Expand Reshape Transpose Tile Slice Squeeze Unsqueeze Flatten Identity Cast CastLike Split".split()
-)
-"""Operators whose first operand arrives in the output unchanged but for its place."""
-
-_ELEMENTWISE = ("Add", "Sub", "Mul", "Div", "Pow")
-_PRODUCTS = ("Conv", "ConvTranspose", "MatMul", "Gemm", "Einsum")
-_ON_SCORES = frozenset((*_ELEMENTWISE, "Where", "Max", "Min", "Clip", *MOVES_DATA))  # between a mask and its Softmax
-_FAR, _WIDE = 6, 64  # limit on nodes between a constant and the operator that decides its use
+_ON_SCORES = OPERATORS.where(lambda operator: operator in ELEMENTWISE or operator in PASSES_ON)  # behind a mask
+_FAR, _WIDE, _DEEP = 6, 64, 12  # limit on nodes between a constant and the operator that decides its use
 _MASKS = "constants of one value ({} of them) are added to attention scores for all heads alike, and taken for masks"
 _IDLE = (
     "scales and shifts of InstanceNormalization ({} of them) are ones and zeros, and taken for what the exporter "
@@ -215,7 +197,7 @@ class _Analysis:
             return ConstantRole.FIXED
         if node.is_op("Div") and source is Source.UNKNOWN:
             return ConstantRole.NORM_VARIANCE if _is_measured(constant) else ConstantRole.FIXED
-        if role in _AFFINE and node.op_type in NORMALISATIONS:
+        if role in _AFFINE and node in NORMALIZATIONS:
             return ConstantRole.FIXED if self._is_idle(node, index, constant, source) else role
         is_fixed = self._is_first_state(name, constant, role) or self._is_computed(node, index, constant, role, source)
         return ConstantRole.FIXED if is_fixed else role
@@ -225,28 +207,20 @@ class _Analysis:
     def _by_use(self, node: Node, index: int, constant: Constant, depth: int) -> ConstantRole:
         if node.unknown:  # for any operator
             return ConstantRole.BIAS if is_vector(constant) else ConstantRole.LINEAR_WEIGHT
-        if node.domain:
-            return ConstantRole.FIXED
-        if node.op_type in MOVES_DATA and index == 0:
+        if node in PASSES_ON and index == 0:
             return self._of_reader(node, constant, depth)
-        if node.op_type in ("MatMul", "Gemm") and index == 0 and node.input(1) in self._graph.constants:
-            return (
-                ConstantRole.POSITION
-            )  # of two constants one is a layer's input: queries or a state behind their copies
-        if node.op_type in _BY_POSITION:
-            default = (
-                ConstantRole.POSITION if node.op_type == "Concat" and constant.elements > 1 else ConstantRole.FIXED
-            )
-            return _BY_POSITION[node.op_type].get(index, default)
-        if node.op_type == "MatMul":
-            return ConstantRole.LINEAR_WEIGHT
-        if node.op_type == "Einsum":
-            return self._factor(node) if _sums_over_none(node) or is_vector(constant) else ConstantRole.LINEAR_WEIGHT
-        return self._elementwise(node, index, constant) if node.op_type in _ELEMENTWISE else ConstantRole.FIXED
+        if node.is_op("MatMul", "Gemm") and index == 0 and node.input(1) in self._graph.constants:
+            # Of two constants one is a layer's input: queries or a state behind their copies.
+            return ConstantRole.POSITION
+        if node.is_op("Concat"):
+            return ConstantRole.POSITION if constant.elements > 1 else ConstantRole.FIXED
+        if node.is_op("Einsum") and (_sums_over_none(node) or is_vector(constant)):
+            return self._factor(node)
+        return self._elementwise(node, index, constant) if _is_arithmetic(node) else _by_input(node, index)
 
     def _of_reader(self, node: Node, constant: Constant, depth: int) -> ConstantRole:
         """Return the role of a constant that reaches its reader through operators that only move it."""
-        if depth > len(MOVES_DATA):
+        if depth > _DEEP:
             return ConstantRole.FIXED
         for output in node.outputs:
             for reader in self._graph.consumers.get(output, ()):
@@ -274,9 +248,9 @@ class _Analysis:
         return ConstantRole.NORM_MEAN if node.op_type == "Sub" else ConstantRole.SCALE
 
     def _factor(self, node: Node) -> ConstantRole:
-        return ConstantRole.DECAY if self._leads_to("Exp", node, MOVES_DATA) else ConstantRole.SCALE
+        return ConstantRole.DECAY if self._leads_to("Exp", node, PASSES_ON) else ConstantRole.SCALE
 
-    def _leads_to(self, operator: str, node: Node, by: frozenset[str]) -> bool:
+    def _leads_to(self, operator: str, node: Node, by: OperatorSet) -> bool:
         """Whether the output of a node reaches an operator through a few others."""
         pending = [node]
         for _ in range(_FAR):
@@ -284,7 +258,7 @@ class _Analysis:
             readers = [reader for output in outputs for reader in self._graph.consumers.get(output, ())]
             if any(reader.is_op(operator) for reader in readers):
                 return True
-            pending = [reader for reader in dict.fromkeys(readers) if not reader.domain and reader.op_type in by]
+            pending = [reader for reader in dict.fromkeys(readers) if reader in by]
             if len(pending) > _WIDE:
                 break
         return False
@@ -296,7 +270,7 @@ class _Analysis:
     def _is_trained_number(self, node: Node, index: int, role: ConstantRole, source: Source) -> bool:
         if role in (ConstantRole.EMBEDDING, ConstantRole.POSITION):
             return False
-        if node.is_op(*_ELEMENTWISE, *MOVES_DATA):
+        if _is_arithmetic(node) or node in PASSES_ON:
             return source is not Source.UNKNOWN or (node.is_op("Add") and self._is_bias_of_one_output(node, index))
         return True
 
@@ -319,10 +293,10 @@ class _Analysis:
             maker = self._graph.producers.get(name)
             if maker is None:
                 return None
-            if maker.is_op(*_PRODUCTS):
+            if maker in CONVOLUTIONS or maker in MATRIX_PRODUCTS:
                 is_weighted = any(operand in self._graph.constants for operand in maker.inputs[:2])
                 return maker if is_weighted and not maker.input(2) else None
-            if maker.domain or maker.op_type not in MOVES_DATA:
+            if maker not in PASSES_ON:
                 return None
             name = maker.inputs[0]
         return None
@@ -401,6 +375,19 @@ class _Analysis:
         return False
 
 
+def _is_arithmetic(node: Node) -> bool:
+    return node.is_op("Add", "Sub", "Mul", "Div", "Pow")
+
+
+def _by_input(node: Node, index: int) -> ConstantRole:
+    """Return the role that follows from an operand's position."""
+    operator = OPERATORS.record_of(node)
+    role = None if operator is None else operator.role(index)
+    if operator is not None and role in (InputRole.WEIGHT, InputRole.FACTOR):
+        return _WEIGHTS.get(operator.family, ConstantRole.FIXED)
+    return _BY_INPUT.get(role, ConstantRole.FIXED)
+
+
 def _is_measured(constant: Constant) -> bool:
     """Whether a vector has statistics of data or of features: they follow no formula and must not affect a score."""
     return is_vector(constant) and content_of(constant) is Content.FREE
@@ -430,7 +417,7 @@ def _raw_tensors(graph: Graph) -> frozenset[str]:
     """Return the tensors that are the graph's input up to elementwise arithmetic with constants."""
     raw = {value.name for value in graph.inputs}
     for node in graph.nodes:
-        keeps = node.is_op("Add", "Sub", "Mul", "Div") or (not node.domain and node.op_type in MOVES_DATA)
+        keeps = node.is_op("Add", "Sub", "Mul", "Div") or node in PASSES_ON
         activations = list(graph.activations(node))
         if keeps and activations and all(name in raw for name in activations):
             raw.update(node.outputs)

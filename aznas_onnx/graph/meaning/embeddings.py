@@ -15,10 +15,10 @@ from dataclasses import replace
 import numpy as np
 
 from aznas_onnx.graph.ir.graph import Constant, Graph, GraphInput, LookUp, Node
+from aznas_onnx.operators.sets import BROADCASTING
 
 __all__ = ["replace_lookups"]
 
-_ELEMENT_BY_ELEMENT = ("Add", "Equal", "Less", "Mul", "Not", "Where")  # ids below zero count from a table's end
 _KINDS = 16  # rows of a table of types, languages and the like
 
 
@@ -60,7 +60,7 @@ def _look_ups(graph: Graph) -> Iterator[tuple[str, GraphInput, Constant]]:
                 tables[node.outputs[0]] = tables[node.inputs[0]]
         elif node.is_op("Reshape") and node.inputs[0] in ids and _keeps_shape(node, ids[node.inputs[0]], graph):
             ids[node.outputs[0]] = ids[node.inputs[0]]  # GPT-2 reshapes ids to one axis beside the batch
-        elif node.is_op(*_ELEMENT_BY_ELEMENT) and not ids.keys().isdisjoint(node.inputs):
+        elif _computes_ids(node) and not ids.keys().isdisjoint(node.inputs):
             of_one = {ids[name].name for name in node.inputs if name in ids}
             if len(of_one) == 1 and all(name in ids or _is_scalar(name, graph) for name in node.inputs):
                 ids[node.outputs[0]] = next(ids[name] for name in node.inputs if name in ids)
@@ -79,6 +79,11 @@ def _look_ups(graph: Graph) -> Iterator[tuple[str, GraphInput, Constant]]:
                 yield made, GraphInput(name=made, dtype=np.dtype(np.float32), shape=shape, replaces=look_up), table
 
 
+def _computes_ids(node: Node) -> bool:
+    """Whether a node may make ids of ids: those below zero count from a table's end."""
+    return node in BROADCASTING or node.is_op("Not")
+
+
 def _is_scalar(name: str, graph: Graph) -> bool:
     constant = graph.constants.get(name)
     return constant is not None and constant.elements == 1
@@ -94,7 +99,7 @@ def _is_only_looked_up(name: str, graph: Graph) -> bool:
                 if node.inputs[1] != one or node.inputs[0] not in graph.constants:
                     return False
                 found = True
-            elif node.is_op("Cast", "Identity", *_ELEMENT_BY_ELEMENT):
+            elif _computes_ids(node) or node.is_op("Cast", "Identity"):
                 waiting += [output for output in node.outputs if output not in seen]
                 seen.update(node.outputs)
             else:

@@ -9,11 +9,11 @@ from shlex import quote
 from aznas_onnx.graph.ir.graph import Graph, Node
 from aznas_onnx.graph.ir.tensor_info import TensorInfos
 from aznas_onnx.graph.rewrite.folding import live_nodes
+from aznas_onnx.operators.sets import MOVES_DATA
 
 __all__ = ["float_outputs", "gaps"]
 
 _MOST_NAMED = 6
-_PARTS = tuple("Cast Concat Flatten Gather Identity Reshape Slice Split Squeeze Transpose Unsqueeze".split())
 
 
 def float_outputs(graph: Graph, infos: TensorInfos) -> tuple[Graph, tuple[str, ...]]:
@@ -118,7 +118,7 @@ def _remedy(
         return is_known and name in computed and name in own
 
     def is_whole(name: str) -> bool:
-        return is_fit(name) and not graph.producers[name].is_op(*_PARTS)
+        return is_fit(name) and graph.producers[name] not in MOVES_DATA
 
     found = _frontier(graph, graph.outputs, is_fit)
     if len(found) > _MOST_NAMED:  # such as the split of the boxes by class

@@ -24,16 +24,18 @@ from aznas_onnx.graph.files.inputs import InputPlan
 from aznas_onnx.graph.ir.graph import Constant, Graph, Node
 from aznas_onnx.graph.ir.tensor_info import TensorInfos
 from aznas_onnx.graph.meaning.batch_axis import Reading
-from aznas_onnx.graph.meaning.constant_roles import MOVES_DATA
 from aznas_onnx.graph.shapes.constant_evaluation import is_cheap
+from aznas_onnx.operators import OPERATORS, Family
+from aznas_onnx.operators.sets import BROADCASTING, CONVOLUTIONS, MATRIX_PRODUCTS, PASSES_ON, POINTWISE
 
 __all__ = ["with_queries_for_each_sample"]
 
-_PRODUCTS = frozenset("MatMul Gemm Einsum Conv".split())
-_ASKED = frozenset("MatMul Einsum Attention MultiHeadAttention".split())
-_SUMS = frozenset("Add Sub Mul Div".split())
-_FIRST_ONLY = frozenset(
-    "LayerNormalization RMSNormalization Softmax Relu Gelu Tanh Sigmoid Swish Erf Sqrt Pow ReduceMean".split()
+_ONE_OPERAND = OPERATORS.where(
+    lambda operator: (
+        operator in POINTWISE
+        or operator in PASSES_ON
+        or operator.family in (Family.LAYER_NORMALIZATION, Family.REDUCTION, Family.SOFTMAX)
+    )
 )
 _VERSION = 17
 
@@ -83,7 +85,7 @@ def _queries(graph: Graph, infos: TensorInfos) -> Iterator[tuple[str, tuple[int,
     made = _constant_nodes(graph)
     for node in graph.nodes:
         fixed = [name for name in node.inputs if name in made]
-        if node.op_type not in _ASKED or node.domain or node.outputs[0] in made or not fixed:
+        if not node.is_op("MatMul", "Einsum", "Attention") or node.outputs[0] in made or not fixed:
             continue
         if all(name in made or name in graph.constants for name in node.inputs if name):
             continue
@@ -105,7 +107,7 @@ def _first_states(graph: Graph, infos: TensorInfos) -> Iterator[tuple[str, tuple
 def _repeats(graph: Graph, name: str, shape: tuple[int, ...], axis: int, batch: int) -> bool:
     """Whether a tensor is a constant copied along an axis for the batch that the file is written for."""
     node = graph.producers.get(name)
-    while node is not None and node.op_type in MOVES_DATA and shape[axis] == batch:
+    while node is not None and node in PASSES_ON and shape[axis] == batch:
         if node.op_type in ("Expand", "Tile"):
             return True
         node = graph.producers.get(node.inputs[0])
@@ -145,7 +147,7 @@ class _Cone:
             if node is None or self._only_moved(one):
                 found[one] = self._shape(one)
                 continue
-            is_multiplied |= node.op_type in _PRODUCTS
+            is_multiplied |= node in CONVOLUTIONS or node in MATRIX_PRODUCTS
             fresh = [above for above in self._operands(node) if above not in seen]
             seen.update(fresh)
             waiting += fresh
@@ -169,26 +171,26 @@ class _Cone:
             node = self._made[name]
             if node.op_type == "ConstantOfShape":
                 return True
-            if node.op_type not in MOVES_DATA:
+            if node not in PASSES_ON:
                 return False
             name = node.inputs[0]
         return True
 
     def _is_trained(self, name: str) -> bool:
-        while name in self._made and self._made[name].op_type in MOVES_DATA:
+        while name in self._made and self._made[name] in PASSES_ON:
             name = self._made[name].inputs[0]
         constant = self._graph.constants.get(name)
         return constant is not None and constant.is_float and constant.elements > 1
 
     def _operands(self, node: Node) -> list[str]:
         """Return the operands of a node that are data, not weights."""
-        if node.op_type in MOVES_DATA or node.op_type in _FIRST_ONLY:
+        if node in _ONE_OPERAND or node.op_type == "Pow":
             return [node.inputs[0]]
         if node.op_type == "Gemm" or (node.op_type == "MatMul" and len(self._shape(node.inputs[1])) == 2):
             return [node.inputs[0]]
-        if node.op_type in _PRODUCTS:
+        if node in CONVOLUTIONS or node in MATRIX_PRODUCTS:
             return [name for name in node.inputs if len(self._shape(name)) > 2]
-        if node.op_type in _SUMS:
+        if node in BROADCASTING:
             largest = max(math.prod(self._shape(name)) for name in node.inputs)
             return [name for name in node.inputs if math.prod(self._shape(name)) == largest]
         return []

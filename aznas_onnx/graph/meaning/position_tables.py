@@ -17,11 +17,11 @@ from types import MappingProxyType
 
 from aznas_onnx.graph.ir.graph import Constant, Graph, Node
 from aznas_onnx.graph.ir.tensor_info import TensorInfo, TensorInfos
-from aznas_onnx.graph.meaning.constant_roles import MOVES_DATA, ConstantRole, uses
+from aznas_onnx.graph.meaning.constant_roles import ConstantRole, uses
+from aznas_onnx.operators.sets import MOVES_DATA
 
 __all__ = ["unfold_tables"]
 
-_MOVES = MOVES_DATA | {"Add", "Concat", "Gather", "Where"}  # a causal mask can be in the table
 _ROLES = (ConstantRole.POSITION, ConstantRole.LINEAR_WEIGHT)  # a table on keys or values is the operand of a product
 _INDEX_ELEMENTS = 2**22
 
@@ -98,7 +98,9 @@ class _Restored:
             leaves[name] = constant
             return True
         origin = constant.origin
-        if origin is None or origin.node.domain or origin.node.op_type not in _MOVES or len(origin.node.outputs) > 1:
+        # A causal mask may be in the table.
+        moves = origin is not None and (origin.node in MOVES_DATA or origin.node.is_op("Add", "Where"))
+        if origin is None or not moves or len(origin.node.outputs) > 1:
             return False
         operands = zip(origin.node.inputs, origin.inputs, strict=True)
         if not all(not part or (entry and self._collect(part, entry, made, leaves)) for part, entry in operands):

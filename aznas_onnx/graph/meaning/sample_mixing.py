@@ -19,16 +19,23 @@ from typing import Any, TypeAlias
 
 from aznas_onnx.graph.ir.graph import Graph, Node
 from aznas_onnx.graph.ir.tensor_info import TensorInfo
+from aznas_onnx.operators import OPERATORS, Family, InputRole, Rules
+from aznas_onnx.operators.sets import (
+    CONVOLUTIONS,
+    GLOBAL_POOLS,
+    LAYER_NORMALIZATIONS,
+    LAYERS,
+    RECURRENT,
+    REDUCTIONS,
+    SHAPE_QUERIES,
+)
 
 __all__ = ["Mixing", "find_mixing", "named_rows"]
 
-_RECURRENT = frozenset(("LSTM", "GRU", "RNN"))
-_SINGLE_AXIS = {"CumSum": 0, "TopK": -1, "ArgMax": 0, "ArgMin": 0, "LpNormalization": -1, "Hardmax": -1}
-_SOFTMAX = ("Softmax", "LogSoftmax")
-_LAYERS = frozenset(("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization"))
-_CONVOLUTIONS = frozenset(("Conv", "ConvTranspose", "DeformConv"))
-_INDEXING = frozenset(("Gather", "GatherElements", "GatherND", "ScatterElements", "ScatterND"))
-_WEIGHTED = frozenset((*_CONVOLUTIONS, *_RECURRENT, "MatMul", "Gemm", "Einsum", "Attention"))
+# Operators whose second operand names places in the first.
+_INDEXED = OPERATORS.where(
+    lambda operator: operator.family is Family.INDEXING and operator.inputs[1] is InputRole.INDICES
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,11 +89,11 @@ def named_rows(graph: Graph, infos: Mapping[str, TensorInfo]) -> dict[str, int]:
     computed = {value.name for value in graph.inputs if value.dtype.kind == "f"}
     found: dict[str, int] = {}
     for node in graph.nodes:
-        if node.op_type in _INDEXING and not node.domain and not computed.isdisjoint(node.inputs):
+        if node in _INDEXED and not computed.isdisjoint(node.inputs):
             root, rows = roots.get(node.inputs[1]), _rows(node, infos)
             if root is not None and rows:
                 found[root] = min(rows, found.get(root, rows))
-        if node.op_type in ("Shape", "Size"):
+        if node in SHAPE_QUERIES:
             continue
         if not computed.isdisjoint(node.inputs):
             computed.update(node.outputs)
@@ -122,7 +129,7 @@ class _MixingSearch:
     def evidence(self, node: Node) -> Mixing | None:
         """Return the effect of a node on the axis; nodes must be in topological order."""
         self._trace(node)
-        if node.op_type in ("Shape", "Size") or not any(map(self.follows, node.inputs)):
+        if node in SHAPE_QUERIES or not any(map(self.follows, node.inputs)):
             return None
         rule = _RULES.get(node.op_type) if node.is_standard else None
         told = None if rule is None else rule(self, node)
@@ -133,7 +140,7 @@ class _MixingSearch:
 
     def _trace(self, node: Node) -> None:
         """Record the tensors computed from the samples, and those from integer inputs only."""
-        if node.op_type in ("Shape", "Size"):
+        if node in SHAPE_QUERIES:
             return
         if not self._computed.isdisjoint(node.inputs):
             self._computed.update(node.outputs)
@@ -180,7 +187,7 @@ class _MixingSearch:
         for other in self._graph.nodes:
             if reached.isdisjoint(other.inputs):
                 continue
-            if other.op_type in _WEIGHTED and any(self._is_weight(name) for name in other.inputs):
+            if (other in LAYERS or other.is_op("Attention")) and any(self._is_weight(name) for name in other.inputs):
                 return True
             reached.update(other.outputs)
         return False
@@ -220,13 +227,16 @@ class _MixingSearch:
 
 _Told: TypeAlias = "tuple[str, bool] | None"
 _Rule: TypeAlias = Callable[[_MixingSearch, Node], _Told]
+_RULES: Rules[_Rule] = Rules()  # every operator that can mix what stands along one axis of an operand
 
 
+@_RULES.on(*RECURRENT)
 def _recurrent(search: _MixingSearch, node: Node) -> _Told:
     time = 1 if node.attributes.get("layout", 0) else 0
     return (f"runs along axis {time}", True) if time in search.axes(node.inputs[0]) else None
 
 
+@_RULES.on("Softmax", "LogSoftmax")
 def _softmax(search: _MixingSearch, node: Node) -> _Told:
     """Before version 13, all axes from one on were normalised together."""
     if node.version < 13:
@@ -236,6 +246,7 @@ def _softmax(search: _MixingSearch, node: Node) -> _Told:
     return (f"normalises along axis {axis}", search.leads_to_weights(node)) if met else None
 
 
+@_RULES.on(*LAYER_NORMALIZATIONS)
 def _layer(search: _MixingSearch, node: Node) -> _Told:
     return _from_axis(search, node, -1)
 
@@ -247,19 +258,22 @@ def _from_axis(search: _MixingSearch, node: Node, default: int) -> _Told:
     return (f"normalises along axis {met[0]}", search.leads_to_weights(node)) if met else None
 
 
+@_RULES.on("InstanceNormalization", "GroupNormalization", *GLOBAL_POOLS)
 def _positions(search: _MixingSearch, node: Node) -> _Told:
     """Normalisation and pooling over all axes behind the channels."""
     met = [place for place in search.axes(node.inputs[0]) if place > 1]
     return (f"computes over axis {met[0]}", False) if met else None
 
 
+@_RULES.on("CumSum", "CumProd", "TopK", "ArgMax", "ArgMin", "LpNormalization", "Hardmax")
 def _along_one_axis(search: _MixingSearch, node: Node) -> _Told:
-    axis: Any = node.attributes.get("axis", _SINGLE_AXIS[node.op_type])
-    if node.op_type == "CumSum":
+    axis: Any = node.attributes.get("axis", 0 if node.is_op("ArgMax", "ArgMin") else -1)
+    if node.is_op("CumSum", "CumProd"):
         axis = next(iter(search.integers(node, "axis", 1) or ()), 0)
     return (f"computes along axis {axis}", False) if search.has(node.inputs[0], axis) else None
 
 
+@_RULES.on(*REDUCTIONS)
 def _reduce(search: _MixingSearch, node: Node) -> _Told:
     """A reduced output can be a loss, and a reduced and broadcast tensor the mean of a batch."""
     axes, shape = search.integers(node, "axes", 1), search.shape(node.inputs[0])
@@ -275,12 +289,14 @@ def _summed(search: _MixingSearch, name: str, axis: int) -> _Told:
     return (f"sums over axis {axis} of {name!r}", True) if axis in search.axes(name) else None
 
 
+@_RULES.on("MatMul")
 def _matmul(search: _MixingSearch, node: Node) -> _Told:
     left, right = node.inputs
     rank = search.rank(right)
     return _summed(search, left, search.rank(left) - 1) or _summed(search, right, rank - 2 if rank > 1 else 0)
 
 
+@_RULES.on("Gemm")
 def _gemm(search: _MixingSearch, node: Node) -> _Told:
     left, right = node.inputs[:2]
     return _summed(search, left, 0 if node.attributes.get("transA", 0) else 1) or _summed(
@@ -288,6 +304,7 @@ def _gemm(search: _MixingSearch, node: Node) -> _Told:
     )
 
 
+@_RULES.on("Einsum")
 def _einsum(search: _MixingSearch, node: Node) -> _Told:
     equation = str(node.attributes.get("equation", "")).replace(" ", "")
     terms, arrow, result = equation.partition("->")
@@ -300,6 +317,7 @@ def _einsum(search: _MixingSearch, node: Node) -> _Told:
     return None
 
 
+@_RULES.on(*CONVOLUTIONS)
 def _convolution(search: _MixingSearch, node: Node) -> _Told:
     axes, kernel = search.axes(node.inputs[0]), search.shape(node.input(1))[2:]
     if 1 in axes:
@@ -308,6 +326,7 @@ def _convolution(search: _MixingSearch, node: Node) -> _Told:
     return (f"mixes neighbours along axis {met[0]}", True) if met else None
 
 
+@_RULES.on("Attention")
 def _attention(search: _MixingSearch, node: Node) -> _Told:
     met = [axis for name in node.inputs[:3] if name for axis in search.axes(name) if axis > 0]
     return (f"attends along axis {met[0]}", True) if met else None
@@ -321,12 +340,14 @@ def _picks(search: _MixingSearch, node: Node, axis: int, index: str) -> _Told:
     return f"chooses along axis {axis}", several and search.leads_to_weights(node)
 
 
+@_RULES.on("Gather", "GatherElements")
 def _gather(search: _MixingSearch, node: Node) -> _Told:
     axis: Any = node.attributes.get("axis", 0)
     met = search.has(node.inputs[0], axis) and not search.follows(node.inputs[1])
     return _picks(search, node, axis, node.inputs[1]) if met else None
 
 
+@_RULES.on("GatherND")
 def _gather_nd(search: _MixingSearch, node: Node) -> _Told:
     first: Any = node.attributes.get("batch_dims", 0)
     indexed = range(first, first + (search.shape(node.inputs[1]) or (0,))[-1])
@@ -334,35 +355,10 @@ def _gather_nd(search: _MixingSearch, node: Node) -> _Told:
     return _picks(search, node, met[0], node.inputs[1]) if met and not search.follows(node.inputs[1]) else None
 
 
+@_RULES.on("Scatter", "ScatterND", "ScatterElements")
 def _scatter(search: _MixingSearch, node: Node) -> _Told:
     data, index = node.inputs[:2]
     axis: Any = node.attributes.get("axis", 0)
     indexed = range((search.shape(index) or (0,))[-1]) if node.is_op("ScatterND") else (axis,)
     met = any(search.has(data, place) for place in indexed) and search.is_chosen(index)
     return (f"writes along axis {indexed[0]} by {index!r}", True) if met else None
-
-
-# Every operator that can mix what stands along one axis of an operand.
-_RULES: Mapping[str, _Rule] = {
-    **dict.fromkeys(_RECURRENT, _recurrent),
-    **dict.fromkeys(_SOFTMAX, _softmax),
-    **dict.fromkeys(_LAYERS, _layer),
-    **dict.fromkeys(_SINGLE_AXIS, _along_one_axis),
-    **dict.fromkeys(
-        ("InstanceNormalization", "GroupNormalization", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"),
-        _positions,
-    ),
-    **dict.fromkeys(
-        (f"Reduce{name}" for name in "Mean Max Min Sum Prod L1 L2 LogSum LogSumExp SumSquare".split()), _reduce
-    ),
-    "MatMul": _matmul,
-    "Gemm": _gemm,
-    "Einsum": _einsum,
-    **dict.fromkeys(_CONVOLUTIONS, _convolution),
-    "Attention": _attention,
-    "Gather": _gather,
-    "GatherElements": _gather,
-    "GatherND": _gather_nd,
-    "ScatterND": _scatter,
-    "ScatterElements": _scatter,
-}

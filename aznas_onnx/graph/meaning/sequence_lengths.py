@@ -18,12 +18,9 @@ import numpy as np
 from aznas_onnx.graph.files.inputs import InputPlan
 from aznas_onnx.graph.ir.graph import Array, Graph, Node
 from aznas_onnx.graph.ir.tensor_info import TensorInfos
+from aznas_onnx.operators.sets import COMPARISONS, KEEPS_ORDER, RECURRENT
 
 __all__ = ["with_lengths"]
-
-_SAME_VALUES = "Cast Expand Flatten Identity Reshape Squeeze Tile Unsqueeze".split()
-_COMPARISONS = "Greater GreaterOrEqual Less LessOrEqual".split()
-_RECURRENT = ("GRU", "LSTM", "RNN")
 
 
 def with_lengths(plan: InputPlan, graph: Graph, infos: TensorInfos) -> InputPlan:
@@ -50,9 +47,9 @@ def with_lengths(plan: InputPlan, graph: Graph, infos: TensorInfos) -> InputPlan
 def _lengths(graph: Graph, infos: TensorInfos, roots: dict[str, str]) -> Iterator[tuple[str, int]]:
     """Yield inputs and the whole lengths that they measure; `roots` has the input that each tensor repeats."""
     for node in (node for node in graph.nodes if not node.unknown):
-        if node.is_op(*_SAME_VALUES) and node.input(0) in roots:
+        if (node in KEEPS_ORDER or node.is_op("Expand", "Tile")) and node.input(0) in roots:
             roots[node.outputs[0]] = roots[node.inputs[0]]
-        elif node.is_op(*_COMPARISONS):
+        elif node in COMPARISONS and not node.is_op("Equal"):
             for name, other in (node.inputs, node.inputs[::-1]):
                 length = _positions(infos.value(other))
                 if name in roots and length:
@@ -67,7 +64,7 @@ def _lengths(graph: Graph, infos: TensorInfos, roots: dict[str, str]) -> Iterato
 def _measured(node: Node, roots: Mapping[str, str]) -> tuple[str, int]:
     """Return the operand with the length of the first operand, and the axis; an empty name where there is none."""
     attributes = node.attributes
-    if node.is_op(*_RECURRENT) and node.input(4) in roots:
+    if node in RECURRENT and node.input(4) in roots:
         return node.input(4), 1 if attributes.get("layout") else 0
     axis = attributes.get("time_axis", 0)
     if node.is_op("ReverseSequence") and node.input(1) in roots and isinstance(axis, int):

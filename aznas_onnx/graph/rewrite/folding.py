@@ -14,20 +14,30 @@ from aznas_onnx.graph.ir.graph import Array, Constant, FoldedFrom, Graph, Node
 from aznas_onnx.graph.ir.tensor_info import TensorInfo, TensorInfos
 from aznas_onnx.graph.shapes.constant_evaluation import Deferred, is_cheap
 from aznas_onnx.limits import spend
+from aznas_onnx.operators import OPERATORS, Family, InputRole, Movement, Operator
+from aznas_onnx.operators.sets import KEEPS_VALUES
 
 __all__ = ["fold", "live_nodes"]
 
 _BLANK_ELEMENTS = 2**20  # larger constants are not read
 _MATRIX_ELEMENTS = 2**26
 _FEW = 64  # numbers that distinguish an initialised or trained matrix from a blank one
-_RANDOM = frozenset("RandomNormal RandomNormalLike RandomUniform RandomUniformLike Multinomial Bernoulli".split())
-_PASSING_ON = frozenset("Cast CastLike Dropout Identity".split())
-# The operand that carries the data, where the other operands only select or scale it: a folded weight is still the
-# parameter it was made from, not its index table.
-_DATA_OPERAND = frozenset(
-    "Gather GatherND GatherElements DequantizeLinear QuantizeLinear Slice Reshape Transpose Expand Tile Pad Cast "
-    "CastLike Squeeze Unsqueeze Flatten Resize".split()
-)
+# Dropout is off while a network is scored, so what it makes of a constant is one.
+_SAMPLES = OPERATORS.where(lambda operator: operator.random and operator not in KEEPS_VALUES)
+
+
+def _carries_data(operator: Operator) -> bool:
+    """Whether the other operands only select or scale the first: a folded weight is the parameter it was made from.
+
+    Identity of a parameter is another parameter.
+    """
+    if operator.movement in (Movement.SAME, Movement.JOINS, Movement.WRITES) or operator.elementwise:
+        return False
+    moves = operator.movement is not Movement.NONE or operator.family is Family.RESAMPLING
+    return (moves and InputRole.DATA not in operator.inputs[1:]) or InputRole.STEP in operator.inputs[1:2]
+
+
+_DATA_OPERAND = OPERATORS.where(_carries_data)
 
 
 def fold(
@@ -80,7 +90,7 @@ def _computes_throughout(graph: Graph, infos: TensorInfos, wanted: Collection[st
     fixed = {"", *graph.constants}
     computed = {name for name, info in infos.items() if info.value is None and name in read}
     return all(
-        node.op_type not in _PASSING_ON and not fixed.issuperset(node.inputs) and computed.issuperset(node.outputs)
+        node not in KEEPS_VALUES and not fixed.issuperset(node.inputs) and computed.issuperset(node.outputs)
         for node in graph.nodes
     )
 
@@ -149,7 +159,7 @@ class _Folding:
 
     def _is_layer(self, node: Node) -> bool:
         """Whether a node computes on trained floats, or on floats computed from such."""
-        if node.op_type in _DATA_OPERAND or self._walks[0][node.outputs[0]].dtype.kind != "f":
+        if node in _DATA_OPERAND or self._walks[0][node.outputs[0]].dtype.kind != "f":
             return not self._layered.isdisjoint(node.inputs[:1])
         read = [self.constants[name] for name in node.inputs if name in self.constants]
         trained = any(one.is_float and not self._roots.isdisjoint(one.sources) for one in read)
@@ -162,11 +172,11 @@ class _Folding:
         return replace(node, inputs=inputs)
 
     def _sources(self, node: Node) -> frozenset[str]:
-        names = node.inputs[:1] if node.op_type in _DATA_OPERAND else node.inputs
+        names = node.inputs[:1] if node in _DATA_OPERAND else node.inputs
         if node.op_type in ("ScatterND", "ScatterElements") and self._is_blank(node.inputs[0]):
             names = node.inputs[2:3]
         constants = [self.constants[name] for name in names if name in self.constants]
-        found = frozenset[str]().union(*(c.sources for c in constants if c.is_float or node.op_type in _DATA_OPERAND))
+        found = frozenset[str]().union(*(c.sources for c in constants if c.is_float or node in _DATA_OPERAND))
         # Identity of an initialiser is how the TorchScript exporter stores equal but separate parameters, and
         # ConstantOfShape how the zoo's abridged graphs do. Other tables come from shapes alone and are not trained.
         is_root = node.op_type == "ConstantOfShape" or (node.op_type == "Identity" and found == {node.inputs[0]})
@@ -198,7 +208,7 @@ class _Folding:
 
     def _fold_value(self, node: Node, name: str) -> bool:
         first = self._walks[0].value(name)
-        if first is None or node.op_type in _RANDOM:
+        if first is None or node in _SAMPLES:
             return False
         others = (walk.value(name) for walk in self._walks[1:])
         if not all(value is not None and _same(first, value) for value in others):
@@ -210,7 +220,7 @@ class _Folding:
         return FoldedFrom(node=node, inputs=tuple(self.constants.get(name) for name in node.inputs))
 
     def _is_constant(self, node: Node) -> bool:
-        if node.op_type in _RANDOM or not node.inputs:
+        if node in _SAMPLES or not node.inputs:
             return False
         if not all(name in self.constants for name in node.inputs if name):
             return False

@@ -14,8 +14,8 @@ from typing import TypeAlias
 
 from aznas_onnx.graph.ir.graph import Graph, Node
 from aznas_onnx.graph.ir.tensor_info import TensorInfo, TensorInfos
-from aznas_onnx.operators import OPERATORS, Family, Rules
-from aznas_onnx.operators.sets import BROADCASTING, GLOBAL_POOLS, POINTWISE
+from aznas_onnx.operators import Rules
+from aznas_onnx.operators.sets import BROADCASTING, GLOBAL_POOLS, KEEPS_VALUES, POINTWISE, POOLS
 
 __all__ = ["rebatched"]
 
@@ -88,10 +88,9 @@ class _Tensors:
 
 _Rule: TypeAlias = Callable[[Node, _Tensors], bool]
 _RULES: Rules[_Rule] = Rules()
-_POOLS = OPERATORS.where(lambda operator: operator.family is Family.POOLING and operator.window)
 
 
-@_RULES.on("BatchNormalization", "Conv", "Identity", "Cast", *_POOLS, *GLOBAL_POOLS, *POINTWISE)
+@_RULES.on("BatchNormalization", "Conv", *KEEPS_VALUES, *POOLS, *GLOBAL_POOLS, *POINTWISE)
 def _sample_by_sample(node: Node, tensors: _Tensors) -> bool:
     """Operators that apply constants to each sample of the first operand."""
     return node.inputs[0] in tensors.batched and tensors.batched.isdisjoint(node.inputs[1:])

@@ -21,7 +21,7 @@ from aznas_onnx.graph.ir.graph import Constant, Graph, Node
 from aznas_onnx.graph.ir.tensor_info import TensorInfo
 from aznas_onnx.graph.shapes.constant_evaluation import is_cheap
 from aznas_onnx.operators import OPERATORS, Family, InputRole, Movement
-from aznas_onnx.operators.sets import BROADCASTING, LAYER_NORMALIZATIONS, POINTWISE
+from aznas_onnx.operators.sets import BROADCASTING, KEEPS_VALUES, LAYER_NORMALIZATIONS, POINTWISE
 
 __all__ = ["Rows", "with_one_row"]
 
@@ -29,7 +29,7 @@ _MOST_COMPARED = 2**22  # elements of a constant whose rows are compared
 _MOST_TRACED = 500  # limit on tensors that are traced in one walk
 _DEEPEST = 200  # nodes from what repeats a row to where it meets the samples; each takes two calls
 
-_KEEPS_AXES = OPERATORS.where(lambda operator: operator.movement in (Movement.SAME, Movement.REPEATS))
+_KEEPS_AXES = OPERATORS.where(lambda operator: operator in KEEPS_VALUES or operator.movement is Movement.REPEATS)
 # The offsets of DeformConv belong to one sample.
 _WINDOWED = OPERATORS.where(lambda operator: operator.window and InputRole.INDICES not in operator.inputs)
 _SAMPLE_BY_SAMPLE = OPERATORS.family(Family.GLOBAL_POOLING, Family.NORMALIZATION)

@@ -69,8 +69,6 @@ class StepRecord:
 StepHook = Callable[[StepRecord], "Tensor | None"]
 """Called after each step; what it returns, if anything, takes the place of the step's first output."""
 
-_SQUASHING = ("Softmax", "LogSoftmax", "Sigmoid")
-
 
 class InapplicableError(AznasError):
     """A measurement is not defined for a network; the message says why, in words for the user."""
@@ -188,7 +186,11 @@ class Compiled:
             is_wide = shape is not None and len(shape) >= 2 and sum(size > 1 for size in shape[1:]) == 1
             if is_wide and shape is not None and shape[0] == infos.batch_size and infos[name].dtype.kind == "f":
                 producer = self.model.graph.producers.get(name)
-                return producer.inputs[0] if producer is not None and producer.is_op(*_SQUASHING) else name
+                return (
+                    producer.inputs[0]
+                    if producer is not None and producer.is_op("Softmax", "LogSoftmax", "Sigmoid")
+                    else name
+                )
         raise InapplicableError("it needs an output of shape (batch, classes), and the network has none")
 
     def batch_axis(self, name: str) -> int:

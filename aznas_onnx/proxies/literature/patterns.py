@@ -12,13 +12,12 @@ from aznas_onnx.proxies.engine.seeded_network import Compiled, InapplicableError
 __all__ = ["is_switch", "measure_patterns"]
 
 Tensor = torch.Tensor
-_SWITCHES = ("Relu", "LeakyRelu", "PRelu", "ThresholdedRelu", "Celu", "Elu", "Selu")
 _WORD = 24  # samples in one number: sums of powers of two that float32 holds exactly
 
 
 def is_switch(node: Node, compiled: Compiled) -> bool:
     """Whether a node is ReLU-like: its sign splits its inputs in two, as ReLU, ReLU6, leaky and exponential ones do."""
-    if node.is_op(*_SWITCHES):
+    if node.is_op("Relu", "LeakyRelu", "PRelu", "ThresholdedRelu", "Celu", "Elu", "Selu"):
         return True
     if not node.is_op("Clip"):
         return False

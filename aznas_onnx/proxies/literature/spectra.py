@@ -6,19 +6,19 @@ import math
 
 import torch
 
-from aznas_onnx.graph.constants.provenance import NORMALISATIONS
 from aznas_onnx.initialise import Stream, generator
+from aznas_onnx.operators import OPERATORS, Family
+from aznas_onnx.operators.sets import ACTIVATIONS
 from aznas_onnx.proxies.engine.evidence import StatisticResult
 from aznas_onnx.proxies.engine.seeded_network import InapplicableError, SeededNetwork, StepRecord, wide
 
 __all__ = ["measure_correlations", "measure_ranks"]
 
 Tensor = torch.Tensor
-_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum")
-_ACTIVATIONS = (
-    "Relu LeakyRelu PRelu Elu Selu Celu Clip Sigmoid Tanh Gelu Swish Mish HardSwish HardSigmoid Softplus Softsign"
-).split()
-_POOLS = ("AveragePool", "MaxPool", "GlobalAveragePool", "GlobalMaxPool")
+_LAYERS = OPERATORS.family(
+    Family.CONVOLUTION, Family.LINEAR, Family.NORMALIZATION, Family.LAYER_NORMALIZATION, Family.AXIS_NORMALIZATION
+)
+_POOLS = OPERATORS.family(Family.POOLING, Family.GLOBAL_POOLING)
 
 
 def measure_correlations(instance: SeededNetwork) -> StatisticResult:
@@ -29,7 +29,7 @@ def measure_correlations(instance: SeededNetwork) -> StatisticResult:
     def watch(seen: StepRecord) -> None:
         node, output = seen.node, seen.output
         if (
-            not node.is_op(*_LAYERS, *NORMALISATIONS, *_ACTIVATIONS, *_POOLS)
+            not (node in _LAYERS or node in ACTIVATIONS or node in _POOLS)
             or output.dim() != 4
             or output[0, 0].numel() < 2
         ):
@@ -58,8 +58,8 @@ def measure_ranks(instance: SeededNetwork) -> StatisticResult:
 
     def watch(seen: StepRecord) -> None:
         node, output = seen.node, seen.output
-        is_layer = node.is_op(*_LAYERS, *NORMALISATIONS) and any(name in compiled.plan for name in node.inputs)
-        if (is_layer or node.is_op(*_ACTIVATIONS)) and output.dim() in (2, 3, 4):
+        is_layer = node in _LAYERS and any(name in compiled.plan for name in node.inputs)
+        if (is_layer or node in ACTIVATIONS) and output.dim() in (2, 3, 4):
             rows = _square(output, instance.seed, len(ranks))
             if not bool(rows.isfinite().all()):
                 ranks.append(torch.full((), math.nan, device=rows.device))

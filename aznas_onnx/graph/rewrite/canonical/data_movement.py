@@ -16,10 +16,9 @@ from aznas_onnx.graph.rewrite.canonical.splitting import permutation, slice_wind
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.node_builder import NodeBuilder
 from aznas_onnx.graph.rewrite.rule import Rewrite
+from aznas_onnx.operators.sets import RESHAPES
 
 __all__ = ["REWRITES"]
-
-_RESHAPES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 
 
 def _is_same(editor: Editor, left: str, right: str) -> bool:
@@ -33,7 +32,7 @@ def _is_same(editor: Editor, left: str, right: str) -> bool:
 def _starts_with_batch(editor: Editor, name: str) -> bool:
     """Whether a reshape leaves open the size of axis 0 and of no other."""
     node = editor.producer(name)
-    if node is None or not node.is_op(*_RESHAPES):
+    if node is None or node not in RESHAPES:
         return False
     if not node.is_op("Reshape"):
         return True  # these name the axes that they add, drop or join
@@ -44,7 +43,7 @@ def _starts_with_batch(editor: Editor, name: str) -> bool:
 def _reshape_like(editor: Editor, node: Node) -> str | None:
     """A chain of reshapes that ends in its first shape is dropped; any other becomes one reshape."""
     ancestor: Node | None = node
-    while ancestor is not None and ancestor.is_op(*_RESHAPES):
+    while ancestor is not None and ancestor in RESHAPES:
         if _is_same(editor, ancestor.inputs[0], node.outputs[0]):
             return None if editor.substitute(node, ancestor.inputs[0]) else "its output must keep its name"
         if not editor.is_private(ancestor.inputs[0]):
@@ -58,7 +57,7 @@ def _flatten(editor: Editor, node: Node) -> str | None:
     source = node.inputs[0]
     after = editor.shape(node.outputs[0])
     inner = editor.producer(source)
-    while inner is not None and inner.is_op(*_RESHAPES) and editor.is_private(source):
+    while inner is not None and inner in RESHAPES and editor.is_private(source):
         before = editor.shape(inner.inputs[0])
         if before is None or after is None or len(after) != 2 or before[:1] != after[:1]:
             break
@@ -92,7 +91,7 @@ def _reshape_of_reshape(editor: Editor, node: Node) -> str | None:
     """The second of two reshapes decides the shape alone, where it does not copy sizes from the first."""
     target = editor.value(node.inputs[1])
     inner = editor.producer(node.inputs[0])
-    if inner is None or not inner.is_op(*_RESHAPES) or not editor.is_private(node.inputs[0]):
+    if inner is None or inner not in RESHAPES or not editor.is_private(node.inputs[0]):
         return "no other reshape comes before it"
     if target is None or 0 in target:  # a zero copies a size; where it is computed, it is so at any batch size
         return "its target depends on what comes before it"
@@ -279,6 +278,6 @@ REWRITES: tuple[Rewrite, ...] = (
     Rewrite(operators=("Gather",), attempt=_gather_of_all),
     Rewrite(operators=("Transpose",), attempt=_transpose_of_merged),
     Rewrite(operators=("Transpose",), attempt=_transpose),
-    Rewrite(operators=_RESHAPES, attempt=_reshape_like),
+    Rewrite(operators=tuple(RESHAPES), attempt=_reshape_like),
     Rewrite(operators=("Reshape",), attempt=_reshape_of_reshape),
 )

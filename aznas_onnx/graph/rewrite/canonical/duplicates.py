@@ -8,12 +8,9 @@ import numpy as np
 
 from aznas_onnx.graph.ir.graph import Graph, Node
 from aznas_onnx.graph.rewrite.editor import Editor
+from aznas_onnx.operators.sets import RANDOM
 
 __all__ = ["merge_duplicates"]
-
-_RANDOM = frozenset(
-    "RandomNormal RandomNormalLike RandomUniform RandomUniformLike Multinomial Bernoulli Dropout".split()
-)
 
 
 def merge_duplicates(editor: Editor) -> int:
@@ -41,7 +38,7 @@ def merge_duplicates(editor: Editor) -> int:
 
 
 def _key(node: Node) -> Hashable | None:
-    if len(node.outputs) != 1 or node.op_type in _RANDOM:
+    if len(node.outputs) != 1 or node in RANDOM:
         return None
     values = []
     for name, value in sorted(node.attributes.items()):

@@ -13,12 +13,10 @@ from aznas_onnx.graph.ir.graph import Constant, Node
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.node_builder import NodeBuilder
 from aznas_onnx.graph.rewrite.rule import Rewrite
+from aznas_onnx.operators.sets import POINTWISE
 
 __all__ = ["REWRITES", "as_vector", "reshaped"]
 
-_POINTWISE = frozenset(
-    "Relu Gelu Sigmoid Tanh Swish HardSwish HardSigmoid LeakyRelu Elu Selu Clip Softplus Mish Erf".split()
-)
 _MAX_CHAIN = 6
 
 
@@ -156,7 +154,7 @@ def _chain(editor: Editor, name: str) -> list[Node] | str:
             copies = 0 in (editor.integers(reader.inputs[1]) or ())
             has_layer = any(link.is_op("Gemm") for link in chain)
             return chain if has_layer and not copies else "no linear layer comes between, or sizes are copied"
-        if not (_is_plain_gemm(editor, reader) if reader.is_op("Gemm") else reader.is_op(*_POINTWISE)):
+        if not (_is_plain_gemm(editor, reader) if reader.is_op("Gemm") else reader in POINTWISE):
             return f"{reader.operator} is not a layer on each token alone"
         name = reader.outputs[0]
     return "the chain is too long"

@@ -22,15 +22,9 @@ from aznas_onnx.graph.rewrite.canonical.pooling import reduced_axes
 from aznas_onnx.graph.rewrite.canonical.splitting import permutation
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.node_builder import NodeBuilder
+from aznas_onnx.operators.sets import ELEMENTWISE, REDUCTIONS
 
 __all__ = ["turn_regions"]
-
-_ELEMENTWISE = frozenset(
-    "Add Sub Mul Div Max Min Pow PRelu Relu Sigmoid Tanh HardSigmoid HardSwish Swish Gelu Mish Elu Selu Celu LeakyRelu "
-    "Softplus Softsign Erf Exp Log Sqrt Neg Abs Reciprocal Clip Identity Dropout".split()
-)
-_REDUCTIONS = frozenset("ReduceMean ReduceMax ReduceSum".split())
-_ALONG_AXES = frozenset(("Concat", "Pad", *_REDUCTIONS))
 
 
 @dataclass(slots=True)
@@ -58,10 +52,11 @@ def _regions(editor: Editor) -> Iterable[_Region]:
     """Divide the elementwise nodes into connected regions, each with the permutation that enters it."""
     region_of: dict[str, _Region] = {}
     for node in editor.nodes():
-        if not node.is_op(*_ELEMENTWISE, *_ALONG_AXES):
+        along_axes = node in REDUCTIONS or node.is_op("Pad")
+        if not (node in ELEMENTWISE or along_axes or node.is_op("Identity", "Dropout", "Concat")):
             continue
         region = _Region(nodes=[node])
-        for name in dict.fromkeys(node.inputs[:1] if node.is_op("Pad", *_REDUCTIONS) else node.inputs):
+        for name in dict.fromkeys(node.inputs[:1] if along_axes else node.inputs):
             if not name or editor.constant(name) is not None:
                 continue
             if name in region_of:
@@ -126,7 +121,7 @@ def _can_turn(editor: Editor, node: Node, order: tuple[int, ...]) -> bool:
         return all(editor.rank(name) == rank and editor.constant(name) is None for name in node.inputs)
     if node.is_op("Pad"):
         return node.version >= 11 and not node.input(3) and editor.integers(node.inputs[1]) is not None
-    if node.is_op(*_REDUCTIONS):
+    if node in REDUCTIONS:
         axes = reduced_axes(editor, node)
         if not axes:
             return False
@@ -160,7 +155,7 @@ def _turn_node(editor: Editor, patch: NodeBuilder, node: Node, names: dict[str, 
         back = [order.index(axis) for axis in range(len(order))]
         turned = patch.integers(*(pads[axis] for axis in back), *(pads[axis + len(order)] for axis in back))
         inputs: tuple[str, ...] = (_turned_input(editor, node.inputs[0], names, order), turned, *node.inputs[2:3])
-    elif node.is_op(*_REDUCTIONS):
+    elif node in REDUCTIONS:
         axes = reduced_axes(editor, node)
         assert axes is not None  # _can_turn asked
         attributes, version = {"keepdims": attributes.get("keepdims", 1)}, max(version, 18)

@@ -26,11 +26,11 @@ from aznas_onnx.graph.rewrite.decompose.packed_weights import PACKED, floats
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.node_builder import NodeBuilder
 from aznas_onnx.graph.rewrite.rule import Rewrite
+from aznas_onnx.operators.sets import MOVES_INTEGERS
 
 __all__ = ["REWRITES"]
 
 _TO_CHANNELS_FIRST, _TO_CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
-_MOVES = ("Flatten", "Identity", "MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
 # Attributes that only set how the integer operator computes.
 _INTEGER_ATTRIBUTES = frozenset(("channels_last", "opset"))
 
@@ -227,7 +227,7 @@ def _sum_of_products(editor: Editor, node: Node) -> str | None:
 def _scale_of(editor: Editor, name: str) -> str | None:
     """Return the scale that a node quantised a tensor with; None for a constant, or where it is unknown."""
     producer = editor.producer(name)
-    while producer is not None and producer.is_op(*_MOVES, "Gather"):
+    while producer is not None and (producer in MOVES_INTEGERS or producer.is_op("MaxPool")):
         for output in producer.outputs[:1]:  # rows of a table of integers, which others read as floats
             for reader in editor.readers(output):
                 if reader.is_op("DequantizeLinear"):

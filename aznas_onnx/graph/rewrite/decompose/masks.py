@@ -10,13 +10,12 @@ from typing import Any
 from aznas_onnx.graph.ir.graph import Node
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.node_builder import NodeBuilder
+from aznas_onnx.operators.sets import COMPARISONS, KEEPS_VALUES
 
 __all__ = ["add_causal", "add_mask", "mask_kind"]
 
 _FLOAT = 1
 _LOWEST = -3.4028234663852886e38
-_SAME_RANK = ("Abs", "Cast", "Identity", "Neg", "Not")
-_COMPARISONS = ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual")
 _LENGTHS, _PER_KEY, _PER_QUERY = 1, 2, 3
 
 
@@ -28,9 +27,10 @@ def mask_kind(editor: Editor, name: str) -> int | None:
     is_counted = False
     made = editor.producer(name)
     while made is not None:
+        keeps_mask = made in KEEPS_VALUES or made.is_op("Abs", "Neg", "Not")
         if made.is_op("ReduceSum") and not made.attributes.get("keepdims", 1) and not is_counted:
             is_counted = True
-        elif not made.is_op(*_SAME_RANK) and not (made.is_op(*_COMPARISONS) and editor.rank(made.inputs[1]) == 0):
+        elif not (keeps_mask or (made in COMPARISONS and editor.rank(made.inputs[1]) == 0)):
             return None
         name = made.inputs[0]
         made = editor.producer(name)

@@ -18,7 +18,6 @@ from aznas_onnx.graph.rewrite.rule import Rewrite, plural
 __all__ = ["REWRITES", "strip_preprocessing"]
 
 _ML = "ai.onnx.ml::"
-_ENDINGS = {"NONE": "Identity", "SOFTMAX": "Softmax", "LOGISTIC": "Sigmoid"}
 _STANDARDISING = (f"{_ML}Scaler", f"{_ML}Imputer")
 
 
@@ -92,7 +91,8 @@ def _linear(editor: Editor, node: Node) -> str | None:
     has_labels = node.op_type == "LinearClassifier"
     weights = np.array(attributes.get("coefficients", ()), dtype=np.float32)
     rows = len(attributes.get("intercepts", ())) or int(attributes.get("targets", 1))
-    ending = _ENDINGS.get(attributes.get("post_transform", "NONE"))
+    endings = {"NONE": "Identity", "SOFTMAX": "Softmax", "LOGISTIC": "Sigmoid"}
+    ending = endings.get(attributes.get("post_transform", "NONE"))
     scores = node.outputs[1] if has_labels and len(node.outputs) > 1 else node.outputs[0]
     if not weights.size or weights.size % rows or ending is None or (has_labels and (rows < 2 or not scores)):
         return "it has a form that no network ends in"

@@ -23,16 +23,14 @@ from aznas_onnx.graph.rewrite.node_builder import VERSIONS, NodeBuilder
 from aznas_onnx.graph.rewrite.nonnegative import is_nonnegative
 from aznas_onnx.graph.rewrite.rule import plural
 from aznas_onnx.graph.shapes.constant_evaluation import evaluate
+from aznas_onnx.operators import OPERATORS
+from aznas_onnx.operators.sets import LAYERS, MOVES_INTEGERS
 
 __all__ = ["dequantise_tables", "strip_fake_quantisation"]
 
-_QUANTIZE = ("QuantizeLinear", "com.microsoft::QuantizeLinear")
-_DEQUANTIZE = ("DequantizeLinear", "com.microsoft::DequantizeLinear")
+_QUANTIZE = OPERATORS.where(lambda operator: operator.name == "QuantizeLinear")  # ONNX's, and ONNX Runtime's own
+_DEQUANTIZE = OPERATORS.where(lambda operator: operator.name == "DequantizeLinear")
 _FLOATS = ("float16", "float32", "float64")
-# Between integers and their floats, what only selects or moves elements; how many is the same either way.
-_SELECTS = ("Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
-# Operators that can end in negative numbers, so that a range from zero on is the trace of an activation.
-_SIGNED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sum", "BatchNormalization", "Sub")
 # A name that is the operator's own: nothing came after it.
 _OWN_NAME = re.compile(r"conv|gemm|matmul|linear|add|getitem|batch_?norm|bias", re.IGNORECASE)
 _ACTIVATION = re.compile(r"relu|clip|hardtanh", re.IGNORECASE)
@@ -113,7 +111,7 @@ def _ends(editor: Editor, name: str) -> list[Node] | None:
     for reader in editor.readers(name):
         if reader.is_op("DequantizeLinear"):
             found.append(reader)
-        elif reader.is_op(*_SELECTS) and reader.inputs[0] == name:
+        elif reader in MOVES_INTEGERS and reader.inputs[0] == name:
             behind = _ends(editor, reader.outputs[0])
             if behind is None:
                 return None
@@ -168,7 +166,9 @@ def _absorbed_activation(producer: Node, name: str) -> bool:
     last = name.rstrip("/").rpartition("/")[2]
     if _ACTIVATION.search(last):
         return True
-    return producer.is_op(*_SIGNED) and not _OWN_NAME.search(last)
+    # These can end in negative numbers, so that a range from zero on is the trace of an activation.
+    is_signed = producer in LAYERS or producer.is_op("Add", "Sub", "Sum", "BatchNormalization")
+    return is_signed and not _OWN_NAME.search(last)
 
 
 def _starts_at_zero(editor: Editor, node: Node) -> bool:

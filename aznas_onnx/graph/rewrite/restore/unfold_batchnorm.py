@@ -25,18 +25,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from aznas_onnx.graph.constants.provenance import NORMALISATIONS, SIGNATURE_KEY, Provenance
+from aznas_onnx.graph.constants.provenance import SIGNATURE_KEY, Provenance
 from aznas_onnx.graph.ir.graph import Constant, Node
 from aznas_onnx.graph.rewrite.canonical.per_channel import combined
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.restore.batchnorm import EPSILON, add_batch_normalisation
 from aznas_onnx.graph.rewrite.restore.folded_bn_names import Names, folded_by, holds_factor, is_genuine, is_number, root
 from aznas_onnx.graph.rewrite.rule import plural
+from aznas_onnx.operators.sets import CONVOLUTIONS, MATRIX_PRODUCTS, MOVES_WHOLE, NORMALIZATIONS
 
 __all__ = ["unfold_batch_normalisation"]
 
-_MOVES_DATA = frozenset("Transpose Reshape Flatten Squeeze Unsqueeze Identity".split())
-_WEIGHTED = frozenset("Conv ConvTranspose Gemm MatMul".split())
 _FEW_BIASES = 32  # needed to test for a uniform distribution
 _ASSUMED = "taken for folded like others; a factor multiplied into them took their names"
 
@@ -124,7 +123,7 @@ def _channels(node: Node, weight: Constant) -> int:
 
 def _keeps_normalisation(editor: Editor) -> bool:
     """Whether the graph has normalisation operators in places where an exporter that folds leaves none."""
-    for node in editor.nodes(*NORMALISATIONS):
+    for node in editor.nodes(*NORMALIZATIONS):
         if not node.is_op("BatchNormalization"):
             return True
         before = editor.producer(node.inputs[0])
@@ -136,9 +135,9 @@ def _keeps_normalisation(editor: Editor) -> bool:
 def _is_normalised(editor: Editor, node: Node) -> bool:
     """Whether a normalisation reads the output of a node, possibly after a change of layout."""
     reader = editor.sole_reader(node.outputs[0])
-    while reader is not None and reader.is_op(*_MOVES_DATA):
+    while reader is not None and reader in MOVES_WHOLE:
         reader = editor.sole_reader(reader.outputs[0])
-    return reader is not None and reader.is_op(*NORMALISATIONS)
+    return reader is not None and reader in NORMALIZATIONS
 
 
 def _may_be_folded(editor: Editor, layer: _Layer) -> bool:
@@ -157,7 +156,9 @@ def _feeds_a_layer(editor: Editor, node: Node) -> bool:
     while pending:
         for name in pending.pop().outputs:
             for reader in editor.readers(name):
-                if reader.is_op(*_WEIGHTED) and editor.constant(reader.input(1)) is not None:
+                if (reader in CONVOLUTIONS or reader in MATRIX_PRODUCTS) and editor.constant(
+                    reader.input(1)
+                ) is not None:
                     return True
                 if reader not in seen:
                     seen.add(reader)
