@@ -101,9 +101,9 @@ def _compare(converter: Converter, node: Node, context: Context, infos: Sequence
 
 
 def _sample(info: TensorInfo, index: int) -> Array:
-    """Return operand `index`: what is known of it, otherwise floats, of both signs in the first one, or zeros.
+    """Return operand `index`: its known value, otherwise floats (of both signs in the first operand) or zeros.
 
-    Integers are indices in most operators, and so are the floats of some, which is why others are below 1.
+    Integers are indices in most operators, and so are the floats of some; other floats are therefore below 1.
     """
     if info.value is not None:
         return np.array(info.value)
@@ -131,7 +131,7 @@ def _model(node: Node, operands: Mapping[str, Array], known: set[str]) -> onnx.M
 
 
 def _difference(found: Sequence[Array], expected: Sequence[Array]) -> str:
-    """Say in which way results differ; nothing where they agree."""
+    """Return how results differ; empty where they agree."""
     for left, right in zip(found, expected, strict=True):
         if left.shape != right.shape or left.dtype.kind != right.dtype.kind:
             return f"is {left.dtype}{list(left.shape)} and not {right.dtype}{list(right.shape)}"

@@ -27,29 +27,29 @@ def compile_program(
     training: bool = False,
     also: Collection[str] = (),
 ) -> Program:
-    """Convert a canonical graph to a program at the batch size of its facts.
+    """Convert a canonical graph to a program at the batch size of its infos.
 
     Parameters
     ----------
     graph, facts
-        The graph, and what is known about its tensors. Shape operands (of Reshape, Slice, Pad, ...) must be known.
+        The graph and its infos. Shape operands (of Reshape, Slice, Pad, ...) must be known.
     constants
-        Tensors, already on `device`, for some of the graph's constants: the weights that were drawn. They are
-        used as they are. Other constants are taken from the facts or the file; floats become `dtype`.
+        Tensors on `device` for some of the graph's constants: the initialised weights. They are used unchanged. Other
+        constants come from the infos or the file; floats become `dtype`.
     device, dtype
-        Where and in which floating-point type the program runs. Integers keep their type.
+        Device and floating-point type of the program. Integers have their own type.
     training
         Whether BatchNormalization uses the statistics of the batch. Nothing else changes: Dropout stays off, and
         running statistics are not updated.
     also
-        Tensors that are wanted beside the graph's outputs, which may not depend on them.
+        Further tensors to compute, also where the graph's outputs do not depend on them.
 
     Raises
     ------
     UnsupportedOperatorError
         If an operator, or the way it is used, has no converter.
     ModelError
-        If a constant that is needed as a tensor has neither a drawn tensor nor data.
+        If a constant that is needed as a tensor has neither an initialised tensor nor data.
     """
     device = torch.device(device)
     fixed, drawn = _trace_values(graph, infos, constants)
@@ -60,7 +60,7 @@ def compile_program(
     for node in reversed(graph.nodes):
         read = [name for name in node.outputs if name in context.read]
         if fixed.issuperset(read):
-            continue  # nobody reads it, or what is read is known already
+            continue  # it is unread, or its value is known
         call = _convert(node, context)
         outputs = node.outputs
         if len(read) < len(outputs):
@@ -101,9 +101,9 @@ def _check_inputs(graph: Graph) -> None:
 def _trace_values(
     graph: Graph, infos: TensorInfos, constants: Mapping[str, torch.Tensor]
 ) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the node outputs whose values are known, and the tensors that depend on drawn weights.
+    """Return the node outputs whose values are known, and the tensors that depend on initialised weights.
 
-    A float that was computed from a drawn weight may have a known value in the facts: it is the value for the
+    A float that was computed from an initialised weight can have a known value in the infos: it is the value for the
     file's weights and must not be used. Integers computed from a weight can only be its shape.
     """
     fixed: set[str] = set()

@@ -28,25 +28,25 @@ class Call(NamedTuple):
 
 
 def unsupported(node: Node, found: str, remedy: str) -> UnsupportedOperatorError:
-    """Return the error for a node that cannot be converted: what it is, what was found, what would be accepted."""
+    """Return the error for a node that cannot be converted: the node, its value, and the accepted values."""
     return UnsupportedOperatorError(f"node {node.name!r}: operator {node.operator}-{node.version} {found}; {remedy}")
 
 
 class Context:
-    """Everything a converter may ask about the graph around its node.
+    """The context of a node for its converter.
 
     Attributes
     ----------
     device, dtype
-        Where the program runs, and the dtype of its floats.
+        Device of the program, and the dtype of its floats.
     read
         Names of the tensors that later nodes read, or that are outputs of the graph.
     training
         Whether BatchNormalization uses the statistics of the batch.
     notes
-        What the user should know about how nodes were converted: sentences, in the order in which they came up.
+        Notes for the user on the conversion of nodes, in order.
     windows
-        The windows that were read so far, by all that they depend on; nodes with equal attributes share them.
+        The windows read so far, by their attributes and sizes; nodes with equal attributes share them.
     """
 
     __slots__ = ("_drawn", "_facts", "_graph", "_loaded", "device", "dtype", "notes", "read", "training", "windows")
@@ -97,7 +97,7 @@ class Context:
         return None if constant is None else constant.shape
 
     def shape(self, node: Node, name: str) -> tuple[int, ...]:
-        """Return the shape of a tensor that `node` needs to know before it runs."""
+        """Return the shape of a tensor that `node` needs before it runs."""
         shape = self.known_shape(name)
         if shape is None:
             found = f"needs the shape of {name!r}, which depends on data"
@@ -125,7 +125,7 @@ class Context:
         return found
 
     def info(self, name: str) -> TensorInfo:
-        """Return what is known about a tensor; a weight that is initialised anew has no value."""
+        """Return the info of a tensor; an initialised weight has no value."""
         return TensorInfo(self.known_shape(name), self.numpy_dtype(name), self.known(name))
 
     def is_weight(self, name: str) -> bool:
@@ -134,7 +134,7 @@ class Context:
 
     # ---- values -----------------------------------------------------------------------------------------------
     def known(self, name: str) -> npt.NDArray[Any] | None:
-        """Return the value of a tensor that is the same in every run, else None; drawn weights have none."""
+        """Return the value of a tensor that is equal in every run, else None; initialised weights have none."""
         if not name or name in self._drawn:
             return None
         value = self._facts.value(name)

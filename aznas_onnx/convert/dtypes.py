@@ -1,8 +1,8 @@
 """The torch dtype for each ONNX dtype.
 
-Floats of 16 bits and more are all computed in the program's own dtype. Narrower floats (float8, float6, float4)
-are carried in it too, their values rounded to the narrow format by Cast and QuantizeLinear. Integers keep their
-type where torch computes in it; the others ride in the next wider signed type.
+Floats of 16 bits and more are computed in the program's dtype. Narrower floats (float8, float6, float4) are stored in
+it too; Cast and QuantizeLinear round their values to the narrow format. Integers have their own type where torch
+supports it, and otherwise the next wider signed type.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def is_float(dtype: np.dtype[Any]) -> bool:
 
 
 def carrier(dtype: np.dtype[Any], float_dtype: torch.dtype) -> torch.dtype | None:
-    """Return the torch dtype that carries `dtype`, or None for strings and complex numbers."""
+    """Return the torch dtype for `dtype`, or None for strings and complex numbers."""
     found = _CARRIERS.get(dtype.name)
     return found if found is not None else float_dtype if is_float(dtype) else None
 

@@ -16,10 +16,9 @@ __all__ = ["Program", "Step"]
 class Step:
     """One node: `run` takes the tensors named by `inputs` (None where omitted) and returns those of `outputs`.
 
-    A node with one output returns a tensor, one with several a tuple; outputs that nobody reads have the name
-    ``""``. `run` is differentiable in its float inputs, keeps no state, and does not wait for the device, but for
-    the few operators whose entry in the operator table says so. `absorbed` names the other nodes, if any, that the
-    step stands for, too.
+    A node with one output returns a tensor, one with several a tuple; unread outputs have the name ``""``. `run` is
+    differentiable in its float inputs, has no state, and does not wait for the device, except for a few operators
+    marked in the operator table. `absorbed` names other nodes that the step replaces, too.
     """
 
     node: str
@@ -38,12 +37,12 @@ class Program:
     steps
         In topological order.
     constants
-        Tensors by name that the steps read and that are no outputs of steps: weights and other constants.
+        Tensors by name that the steps read and that are not outputs of steps: weights and other constants.
     inputs, outputs
         Names, as in the graph.
     notes
-        What the user should know about how nodes were converted: which came by onnx2torch, and whether their results
-        were compared with ONNX Runtime's.
+        Notes for the user on the conversion of nodes: which used onnx2torch, and whether their results were compared
+        with ONNX Runtime's.
     """
 
     steps: tuple[Step, ...]

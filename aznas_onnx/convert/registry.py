@@ -16,7 +16,7 @@ __all__ = ["Entry", "Registry"]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """How the versions `first` to `last` of an operator are converted.
+    """The conversion of the versions `first` to `last` of an operator.
 
     Attributes
     ----------
@@ -26,7 +26,7 @@ class Entry:
     converter
         None for an operator that is refused by declaration.
     note
-        One line for the documentation: what is covered, or, for a refusal, what to do instead.
+        One line for the documentation: the coverage, or the remedy of a refusal.
     """
 
     op_type: str

@@ -30,8 +30,8 @@ class Minifloat:
     greatest
         Largest finite value.
     beyond
-        What a value beyond it becomes where the cast does not saturate: infinity or NaN. None for types that hold
-        neither: their casts always saturate, and NaN becomes zero.
+        The result for a larger value where the cast does not saturate: infinity or NaN. None for types with neither:
+        their casts always saturate, and NaN becomes zero.
     """
 
     mantissa: int
@@ -85,7 +85,7 @@ def convert_values(
 
 
 def _power_of_two(x: Tensor, mode: str) -> Tensor:
-    """Round to the powers of two that float8_e8m0 holds; it has no sign and no zero."""
+    """Round to the powers of two of float8_e8m0; it has no sign and no zero."""
     mantissa, exponent = torch.frexp(x)  # x = mantissa * 2**exponent, 0.5 <= mantissa < 1
     if mode == "nearest":
         up = mantissa >= 0.75

@@ -65,7 +65,7 @@ def to_torch_pads(begin: tuple[int, ...], end: tuple[int, ...]) -> list[int]:
 def read_window(node: Node, context: Context, kernel: tuple[int, ...]) -> Window:
     """Read strides, dilations and pads of a convolution or pool; `auto_pad` needs the shape of input 0."""
     shape = context.known_shape(node.inputs[0])
-    key = (id(node.attributes), kernel, shape)  # the context keeps the graph, and so the attributes
+    key = (id(node.attributes), kernel, shape)  # the context references the graph, and so the attributes
     window = context.windows.get(key)
     if window is None:
         window = context.windows[key] = _read_window(node, context, kernel, (shape or ())[2:])

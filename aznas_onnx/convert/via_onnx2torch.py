@@ -28,12 +28,12 @@ _REGISTRY = "onnx2torch.node_converters.registry"
 
 
 def via_onnx2torch(op_type: str, version: int, domain: str = "", *, load: bool = True) -> Converter | None:
-    """Return a converter that asks the one that onnx2torch has for an operator; None where it has none.
+    """Return a converter that calls onnx2torch's for an operator; None where it has none.
 
     Parameters
     ----------
     version
-        In which the operator has its meaning, as ONNX's schemas number them.
+        Version of the operator, as ONNX's schemas number it.
     load
         Whether to import onnx2torch if the process has not; without it, its registry is empty.
     """
@@ -71,7 +71,7 @@ def _adapted(registered: Callable[[Any, Any], Any]) -> Converter:
 
 
 class _Initializer:
-    """A constant operand as onnx2torch's converters ask for it."""
+    """A constant operand in the interface of onnx2torch's converters."""
 
     def __init__(self, tensor: torch.Tensor, *, is_weight: bool) -> None:
         self.tensor = tensor
@@ -133,7 +133,7 @@ class _Run:
         self._named = [(i, names[i]) for i in range(self._positional, self._count) if operands[i]]
 
     def __call__(self, *tensors: Any) -> Any:
-        """Return what the module makes of the tensors."""
+        """Return the module's outputs for the tensors."""
         named = {name: tensors[index] for index, name in self._named}
         weights = dict(zip(self._places, tensors[self._count :], strict=True))
         return torch.func.functional_call(self._module, weights, tensors[: self._positional], named)

@@ -69,7 +69,7 @@ def _lines(
 
 
 def _shapes(options: Mapping[str, object]) -> Iterator[tuple[str, str]]:
-    """Say what goes in and comes out, as far as the space has the options that every bundled one has."""
+    """Describe input and output, as far as the space has the options of the bundled spaces."""
     if "resolution" in options:
         yield "Input", f"float32, batch x 3 x {options['resolution']} x {options['resolution']}"
     if "num_classes" in options:
@@ -119,7 +119,7 @@ def _provenance(study: Study) -> Iterator[tuple[str, str]]:
 
 
 def _told(values: Mapping[str, object]) -> str:
-    """Write settings in a row; those that are off go without saying."""
+    """Write settings in one line; those that are off are left out."""
     told = [pair for pair in values.items() if pair[1] is not False and pair[1] not in ([], {}, None)]
     return ", ".join(f"{name} {_plain(value)}" for name, value in told)
 

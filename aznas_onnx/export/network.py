@@ -30,8 +30,8 @@ class TrainableNetwork(nn.Module):
     """A network from an ONNX file, to be trained like any other torch module.
 
     Weights, biases, and normalisation and position parameters are :class:`torch.nn.Parameter`; running means and
-    variances are buffers. Both carry the names and values of the file, so a state dict and the file mean the same. In
-    training mode BatchNormalization uses the statistics of the batch and updates the running ones.
+    variances are buffers. Both have the names and values of the file, so a state dict and the file agree. In training
+    mode BatchNormalization uses the statistics of the batch and updates the running ones.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ class TrainableNetwork(nn.Module):
         return model
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_programs": {}}  # they hold the tensors of this module; a copy compiles its own
+        return {**self.__dict__, "_programs": {}}  # they reference the tensors of this module; a copy compiles its own
 
     def _weights(self) -> Mapping[str, torch.Tensor]:
         """Return parameters and buffers by their name in the graph; moving the module replaces the tensors."""
@@ -146,7 +146,7 @@ class TrainableNetwork(nn.Module):
         return replace(program, steps=steps)
 
     def _with_statistics(self, step: Step, node: Node) -> Step:
-        """Make BatchNormalization do as the module's mode says."""
+        """Set BatchNormalization to the module's mode."""
         if not node.is_op("BatchNormalization"):
             return step
         epsilon = number(node, "epsilon", 1e-5)

@@ -20,10 +20,10 @@ _COPIES = 3  # of all weights: as read, as parameters, as they are written
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class WeightGraph:
-    """A graph in which nothing that was computed from weights is folded.
+    """A graph without folded computations on weights.
 
-    :func:`aznas_onnx.graph.prepare` replaces what follows from constants alone by its value: a relative position table
-    that is gathered into a bias becomes that bias. Whoever trains it would train each entry of the bias on its own.
+    :func:`aznas_onnx.graph.prepare` folds computations on constants: a relative position table that is gathered into a
+    bias becomes that bias. Training would then train each entry of the bias separately.
 
     Attributes
     ----------
@@ -37,11 +37,11 @@ class WeightGraph:
     inputs: InputPlan
 
     def __deepcopy__(self, memo: object) -> WeightGraph:
-        """Return the graph itself: a value that nobody changes, and that copies of a module share."""
+        """Return the graph itself: it is immutable, and copies of a module share it."""
         return self
 
     def at(self, batch_size: int) -> tuple[Graph, TensorInfos]:
-        """Return the graph and the facts for a batch size."""
+        """Return the graph and the infos for a batch size."""
         return interpret(self.graph, batch_size, self.inputs.shapes(batch_size), Limits())
 
 

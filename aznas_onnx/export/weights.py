@@ -23,14 +23,14 @@ __all__ = ["initialised"]
 def initialised(model: onnx.ModelProto, *, seed: int) -> onnx.ModelProto:
     """Return a copy of a model with random weights to start training from.
 
-    Convolutional networks get Kaiming normal weights, transformers what timm gives them; the table is that of
-    :func:`aznas_onnx.initialise.plan_weights`. A weight that is no float vector or matrix with a role (an index table,
-    a scalar) keeps its value.
+    Convolutional networks get Kaiming normal weights, transformers those of timm; the table is that of
+    :func:`aznas_onnx.initialise.plan_weights`. A constant that is not a float vector or matrix with a role (an index
+    table, a scalar) keeps its value.
 
     Parameters
     ----------
     model
-        From a space; left as it is.
+        From a space; not modified.
     seed
         The same seed gives the same weights.
     """
@@ -47,7 +47,7 @@ def initialised(model: onnx.ModelProto, *, seed: int) -> onnx.ModelProto:
 
 
 def _placeholders(model: onnx.ModelProto) -> Mapping[str, npt.NDArray[np.float32]]:
-    """Return what the model itself says its weights hold until they are drawn."""
+    """Return the fill values of the model's weights before initialisation."""
     fills = {node.output[0]: _fill(node) for node in model.graph.node if node.op_type == "ConstantOfShape"}
     return {name: np.full(shape, fills[name], np.float32) for name, shape in weight_shapes(model).items()}
 

@@ -56,27 +56,27 @@ def export_winners(
     seed: int = 0,
     space: Space[Any] | None = None,
 ) -> tuple[Exported, ...]:
-    """Write candidates of a study, each into a folder of its own.
+    """Write candidates of a study, each into its own folder.
 
-    A candidate is written only after ONNX's checker accepted it and ONNX Runtime's output agreed with torch's.
+    A candidate is written after ONNX's checker accepted it and ONNX Runtime's output agreed with torch's.
 
     Parameters
     ----------
     study
-        Where they come from.
+        Their study.
     candidates
-        From :meth:`~aznas_onnx.searching.Study.best`, say.
+        For example of :meth:`~aznas_onnx.searching.Study.best`.
     folder
-        Made if it is not there; files of an earlier export of the same candidate are replaced.
+        Created if it does not exist; files of an earlier export of the same candidate are replaced.
     seed
         Of the initial weights.
     space
-        The space of the study, where it cannot be found again by name or file.
+        The space of the study, where it cannot be found by name or file.
 
     Raises
     ------
     SettingsError
-        If the folder cannot be written, or the space is not what it was.
+        If the folder cannot be written, or the space has changed.
     ModelError
         If a network fails the check.
     """
@@ -106,7 +106,7 @@ def _export(study: Study, one: Candidate, parent: Path, seed: int, space: Space[
 
 
 def _checked(model: onnx.ModelProto, network: TrainableNetwork, name: str, seed: int) -> float:
-    """Run the network in ONNX Runtime and in torch, and return how far they are apart.
+    """Run the network in ONNX Runtime and in torch, and return the difference.
 
     Raises ModelError if they differ, or one of them fails.
     """

@@ -57,25 +57,25 @@ def build_from_models(
     on_result: OnResult | None = None,
     **options: Unpack[ScoreOptions],
 ) -> ReferenceSet:
-    """Score networks and keep them as a reference_set.
+    """Score networks and return them as a reference set.
 
     Parameters
     ----------
     sources
         Paths of ONNX files, all with one input size.
     name, command
-        What the reference set is called, and what made it.
+        Name of the reference set, and the command that made it.
     settings
-        How to score; or give keywords of :func:`aznas_onnx.scoring.score`.
+        Settings of the scores; or give keywords of :func:`aznas_onnx.scoring.score`.
     limits
-        What a file may ask for.
+        Limits on a file.
     on_result
         Called with each score.
 
     Raises
     ------
     SettingsError
-        If fewer than two can be scored, or their inputs, or the batch sizes that they work at, differ.
+        If fewer than two can be scored, or their inputs or batch sizes differ.
     BuildInterrupted
         At Ctrl-C, if two or more were scored.
     """
@@ -117,14 +117,14 @@ def add_models(
 def check_comparable(
     reference_set: ReferenceSet, sources: Sequence[Source], settings: ScoreSettings, limits: Limits | None = None
 ) -> None:
-    """Refuse networks, settings of scoring, or proxies, that do not compare with a reference_set.
+    """Refuse networks, settings or proxies that do not compare with a reference set.
 
-    A network that cannot be read is not refused here: scoring it says why.
+    A network that cannot be read is not refused here: scoring it gives the reason.
 
     Raises
     ------
     SettingsError
-        Says what differs, and the remedy.
+        With the difference and the remedy.
     """
     asked = settings.loaded().proxies
     if not set(asked) & set(reference_set.proxies):
@@ -155,14 +155,14 @@ def build_from_space(
     on_result: OnResult | None = None,
     **options: Unpack[ScoreOptions],
 ) -> ReferenceSet:
-    """Sample networks from a space within a budget, score them, and keep them as a reference_set.
+    """Sample networks from a space within a budget, score them, and return them as a reference set.
 
     Parameters
     ----------
     space, budget
-        Where the networks come from. Latency takes no part.
+        Space and budget of the networks. A budget on latency is ignored.
     sample
-        How many different ones.
+        Number of different networks.
     sample_seed
         Of sampling them.
     settings, limits, on_result, options
@@ -215,7 +215,7 @@ def _score(
 
 @contextmanager
 def _kept(scores: Sequence[ProxyScores], make: Callable[[Sequence[ProxyScores]], ReferenceSet]) -> Iterator[None]:
-    """Let an interruption carry the reference set that is made of the scores until then, as far as there is one."""
+    """Attach the reference set of the finished scores to an interruption, if there are enough."""
     try:
         yield
     except KeyboardInterrupt as interruption:

@@ -77,7 +77,7 @@ def find_reference(reference: str | os.PathLike[str]) -> ReferenceSet:
     UnknownNameError
         If it is neither.
     SettingsError
-        If the file is no reference.
+        If the file is not a reference set.
 
     Examples
     --------

@@ -1,9 +1,9 @@
 """Eq. 12 for one network beside a baseline or in a reference set.
 
-A ranking of two networks knows only who is ahead in what: it cannot tell a difference in the last digit from one by
-half. So the baseline gets a cohort to be ranked in: alternatives around it, whose proxies spread as they do within one
-search space and budget. The baseline stands in the middle of them, at rank share 1/2. A network that is ``d`` away in
-some proxy, in units of that spread, stands at the share Phi(d) of a normal distribution, and Eq. 12 becomes
+A ranking of two networks ignores how large a difference is. So the baseline is ranked among hypothetical alternatives
+around it, whose proxies spread as within one search space and budget. The baseline is in the middle, at rank share 1/2.
+A network that is ``d`` away in a proxy, in units of that spread, has the rank share Phi(d) of a normal distribution,
+and Eq. 12 becomes
 
     sum over proxies of ln(Phi(d) / Phi(0))
 

@@ -21,17 +21,17 @@ __all__ = ["SCHEMA", "Member", "ReferenceSet", "ReferenceSettings"]
 
 SCHEMA = "aznas.reference/1"
 _FEWEST = 2
-_DIGITS = 9  # float32 has no more, and counts up to a billion stay exact
+_DIGITS = 9  # the precision of float32; counts up to a billion are exact
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceSettings:
-    """What the scores of a reference set depend on; a network is comparable with it where all of these are the same.
+    """The settings of a reference set; a network is comparable with it if all of these are equal.
 
     Attributes
     ----------
     effort, batch_size, keep_graph, as_published, blocks, method
-        As :class:`~aznas_onnx.scoring.ScoreSettings` has them.
+        As in :class:`~aznas_onnx.scoring.ScoreSettings`.
     input_shape
         Of one sample, without the batch.
     """
@@ -58,7 +58,7 @@ class ReferenceSettings:
         )
 
     def as_json(self) -> dict[str, object]:
-        """Return the settings as JSON writes them, but for the method, which stands beside them."""
+        """Return the settings for JSON, without the method, which has its own key."""
         return {
             "effort": self.effort,
             "batch_size": self.batch_size,
@@ -127,7 +127,7 @@ class Member:
 
     @classmethod
     def of(cls, scores: ProxyScores) -> Member:
-        """Return what a reference set keeps of a score."""
+        """Return the part of a score that a reference set stores."""
         values = {
             name: None if value.mean is None else float(f"{value.mean:.{_DIGITS}g}")
             for name, value in scores.proxies.items()
@@ -142,22 +142,22 @@ class Member:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceSet:
-    """Scored networks, and how they were scored.
+    """Scored networks and their settings.
 
     Attributes
     ----------
     name
-        What people call it.
+        Its name.
     description
-        One line: what the networks are.
+        One line on the networks.
     command
-        What made the file.
+        The command that made the file.
     settings
-        How its networks were scored.
+        Settings of the scores.
     members
         At least two.
     seeds
-        Draws that each member's values are means of.
+        Number of seeds that each member's values are means of.
     software
         Versions that computed it.
     """
@@ -248,7 +248,7 @@ class ReferenceSet:
 
     @classmethod
     def parse(cls, text: str, origin: str) -> ReferenceSet:
-        """Read a reference set from JSON; `origin` is what messages call it.
+        """Read a reference set from JSON; `origin` is its name in messages.
 
         Raises SettingsError if it is no reference, or one of another schema.
         """

@@ -14,14 +14,14 @@ __all__ = ["SampleInput", "common_input_shape"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleInput:
-    """The input of a network that carries the samples.
+    """The input of a network with the samples.
 
     Attributes
     ----------
     shape
         Of one sample.
     only_batch
-        The batch size that the network works at, where it works at one only.
+        The only batch size that the network works at, if there is one.
     """
 
     shape: tuple[int, ...]
@@ -67,7 +67,7 @@ def common_input_shape(
     for name, source in sources:
         try:
             found = SampleInput.of(source, settings, limits)
-        except ModelError:  # scoring says why that one cannot be read
+        except ModelError:  # scoring gives the reason why it cannot be read
             continue
         found.refuse_other_batch(settings.batch_size, of=name)
         kinds.setdefault(found.shape, name)

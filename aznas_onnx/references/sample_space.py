@@ -15,11 +15,11 @@ __all__ = ["sample_networks"]
 
 G = TypeVar("G", bound=Hashable)
 
-_TRIES_EACH = 2000  # genotypes drawn for each one that is within budget
+_TRIES_EACH = 2000  # genotypes sampled per genotype within budget
 
 
 def sample_networks(space: Space[G], budget: Budget, sample: int, seed: int) -> dict[str, G]:
-    """Draw different genotypes within a budget, as :meth:`Space.sample` draws them, and return them by their texts.
+    """Sample different genotypes within a budget by :meth:`Space.sample`, and return them by their texts.
 
     Raises SettingsError if so many are not found, or the space fails; the message says where.
     """

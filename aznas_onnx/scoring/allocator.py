@@ -25,14 +25,13 @@ _USUAL_MAPPINGS = 65536  # glibc's default
 def freed_memory_kept(largest_bytes: int) -> Iterator[None]:
     """Let tensors reuse the memory of freed ones.
 
-    By default glibc asks the kernel for every large block anew and gives it back at once, and the kernel clears each
-    page again as it is touched: with feature maps of some megabytes that took up to half of the time of a pass. From
-    the first time on, blocks up to 32 MiB are kept for the rest of the process, up to a gigabyte. Where the largest one
-    is above that, but not above 128 MiB, all are kept while the context lasts. After work with blocks above 32 MiB,
-    what was kept is given back.
+    By default glibc requests every large block from the kernel and returns it at once, and the kernel clears each page
+    again: with feature maps of some megabytes that took up to half of the time of a pass. From the first call on,
+    blocks up to 32 MiB are cached for the rest of the process, up to 1 GiB. If the largest block is above 32 MiB and at
+    most 128 MiB, all are cached within the context. After work with blocks above 32 MiB, the cache is released.
 
-    The variables that glibc itself reads (``MALLOC_MMAP_MAX_`` and others) take precedence. With another C library
-    nothing is done.
+    The variables that glibc itself reads (``MALLOC_MMAP_MAX_`` and others) take precedence. With another C library this
+    does nothing.
 
     Parameters
     ----------

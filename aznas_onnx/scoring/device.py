@@ -10,7 +10,7 @@ __all__ = ["resolve_device"]
 
 
 def resolve_device(name: str) -> torch.device:
-    """Return the device that a name stands for.
+    """Return the device of a name.
 
     Parameters
     ----------

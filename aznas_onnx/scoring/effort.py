@@ -8,11 +8,11 @@ __all__ = ["Effort"]
 
 
 class Effort(str, enum.Enum):
-    """A trade of time against fidelity; docs/benchmarks.md has what each costs and loses.
+    """A trade of time against fidelity; docs/benchmarks.md has the cost and loss of each.
 
-    The noise of few samples makes the spectral norm of a Jacobian's estimate too large, the more so the fewer samples a
-    block has for its channels. A larger batch has less of it, and pays in time. The cheaper efforts take out the share
-    of the estimate's squared norm that must be noise, which is known from the gradients, and so get by with few.
+    The noise of few samples makes the spectral norm of an estimated Jacobian too large, most where a block has few
+    samples per channel. A larger batch has less noise and takes more time. The cheaper efforts remove the share of
+    noise in the squared norm of the estimate, which is known from the gradients.
     """
 
     PAPER = "paper"
@@ -21,7 +21,7 @@ class Effort(str, enum.Enum):
 
     @property
     def batch_size(self) -> int:
-        """Samples in a batch, where nobody says."""
+        """Default number of samples in a batch."""
         return {Effort.PAPER: 64, Effort.BALANCED: 16, Effort.FAST: 4}[self]
 
     @property

@@ -24,24 +24,24 @@ __all__ = ["Runner"]
 
 
 class Runner:
-    """Everything about a model that does not depend on the seed.
+    """The seed-independent parts of a model's score.
 
     Parameters
     ----------
     model
-        As it was read, at any batch size.
+        At any batch size.
     blocks
         The primary blocks.
     batch_size, device
-        What to run with.
+        Batch size and device of the pass.
     limits
-        What the model may ask for at that batch size.
+        Limits on the model at that batch size.
     debias
-        Whether to take the noise of few samples out of spectral norms; False is as published.
+        Whether to remove the noise of few samples from spectral norms; False is as published.
     share_repeats
-        Whether blocks that repeat each other share one Jacobian; False is as published.
+        Whether equal blocks share one Jacobian; False is as published.
     clock
-        Told of the phases of the pass.
+        Measures the phases of the pass.
 
     Raises
     ------
@@ -94,7 +94,7 @@ class Runner:
         return self._pass.representatives
 
     def measure(self, seed: int, *, gradients: bool) -> tuple[BlockEvidence, ...]:
-        """Draw weights, input and, where `gradients` are asked for, output gradients; run the pass."""
+        """Sample weights, input and, with `gradients`, output gradients; run the pass."""
         weights = WeightSource(self._weights, seed, self._device)
         with freed_memory_kept(self._largest_bytes) if self._device.type == "cpu" else nullcontext():
             return self._pass.measure(self._feeds.draw(seed), weights, signs_of(seed) if gradients else None)

@@ -58,9 +58,9 @@ def score(
     settings
         How to score; or give the keywords below.
     limits
-        What a file may ask for.
+        Limits on a file.
     profile
-        Measure where the time goes, too. On a GPU that costs some, since each phase then waits for the one before.
+        Measure the time of each phase. On a GPU that costs time, because each phase then waits for the one before.
 
     Other Parameters
     ----------------
@@ -70,7 +70,7 @@ def score(
     batch_size
         Samples in a batch; default 64, 16 or 4, by effort.
     seeds
-        How many times to draw weights, input and gradients; proxies are means over them.
+        Number of seeds for weights, input and gradients; proxies are means over them.
     seed
         The first seed; the same seed gives the same scores on the same machine.
     device
@@ -78,23 +78,23 @@ def score(
     proxies
         Names of proxies or groups; default ``["az"]``, the four of AZ-NAS.
     blocks
-        Patterns that name the primary blocks, where those that are found are not the ones you mean.
+        Patterns that name the primary blocks, in place of those found in the graph.
     input_shapes
-        Shapes of inputs whose dimensions the file leaves open; the name ``""`` means the input with the samples.
+        Shapes of inputs with open dimensions; the name ``""`` is the input with the samples.
     cut_at
-        Tensors or nodes to end the network at, instead of the file's outputs.
+        Tensors or nodes that end the network, instead of the file's outputs.
     values
-        What inputs hold that steer the network (a length, a sample rate, a flag), by name: a number for all elements,
+        Values of inputs that steer the network (a length, a sample rate, a flag), by name: one number for all elements,
         or one for each along the last axis.
     keep_graph
-        Leave normalisation folded where the exporter folded it.
+        Keep normalisation folded where the exporter folded it.
     as_published
         Give features with a singular covariance no expressivity, as the published code does.
 
     Returns
     -------
     ProxyScores
-        With status ok. A proxy that has no finite value is None there, with its reason.
+        With status ok. A proxy without a finite value is None, with its reason.
 
     Raises
     ------
@@ -124,14 +124,14 @@ def score_many(
     on_result: Callable[[ProxyScores], None] | None = None,
     **options: Unpack[ScoreOptions],
 ) -> list[ProxyScores]:
-    """Score models one after the other; one that cannot be scored does not stop the rest.
+    """Score models one after the other; a failure does not stop the others.
 
     Parameters
     ----------
     sources
         Paths or ModelProtos.
     on_result
-        Called with each result as soon as it is there.
+        Called with each result at once.
 
     Other parameters are those of :func:`score`.
 
@@ -143,7 +143,7 @@ def score_many(
     Raises
     ------
     SettingsError
-        If an argument is not accepted: that is no model's fault.
+        If an argument is not accepted.
     """
     settings = ScoreSettings.of(settings, **options).loaded()
     where = resolve_device(settings.device)
@@ -171,7 +171,7 @@ def _score_or_fail(
         return _score(source, settings, device, limits, clock)
     except AznasError as error:
         reason = str(error)
-    except SystemExit as error:  # of a user's proxy: it asks for an end, and not for going on without it
+    except SystemExit as error:  # from a user's proxy, which requests an end
         reason = f"a proxy's code ended the scoring (SystemExit: {error.code})"
     except Exception as error:  # noqa: BLE001 - recorded as this model's failure; a bug here must not lose the others
         _log.debug("scoring %s failed", source_name(source), exc_info=True)
@@ -208,7 +208,7 @@ def _score(
     defined = [proxy for proxy in asked if proxy.for_transformers or not found.is_transformer]
     needs = {proxy.needs for proxy in defined}
     sized = replace(settings, batch_size=batch_size)
-    if not isinstance(source, Graph):  # what was drawn here is no surprise
+    if not isinstance(source, Graph):  # changes of built networks are not reported
         _check_demand(model, found, costs, sized, device, defined, limits)
     try:
         passes = _measure(model, found, sized, device, needs, limits, clock)
@@ -282,7 +282,7 @@ def _batch_size(model: Model, wanted: int) -> tuple[int, tuple[str, ...]]:
     own = model.inputs.declared_batch
     if not model.fixed_batch or wanted == own:
         return wanted, ()
-    if not model.inputs.has_batch:  # which the model's own warnings say
+    if not model.inputs.has_batch:  # the model's warnings have it
         return own, ()
     doubt = f"scored at batch size {own}, the only one that the file works at ({model.fixed_batch})"
     return own, (f"{doubt}; do not compare it with models scored at {wanted}",)
@@ -297,7 +297,7 @@ def _measure(
     limits: Limits | None,
     clock: Clock,
 ) -> list[tuple[BlockEvidence, ...]]:
-    """Run the pass for each seed; where no proxy needs it, return what the graph alone says."""
+    """Run the pass for each seed; where no proxy needs it, return the evidence of the graph alone."""
     if needs <= {Need.GRAPH}:
         return [tuple(BlockEvidence(name=block.name) for block in found.blocks)] * settings.seeds
     with clock.phase("convert"):
@@ -312,7 +312,7 @@ def _measure(
             clock=clock,
         )
     seeds = range(settings.seed, settings.seed + settings.seeds)
-    with clock.phase("draw input"):  # what is left of it: everything else has a phase of its own
+    with clock.phase("draw input"):  # the rest: everything else has its own phase
         return [runner.measure(seed, gradients=Need.GRADIENTS in needs) for seed in seeds]
 
 
@@ -371,7 +371,7 @@ def _evaluate(proxies: Sequence[Proxy], evidence: Sequence[Evidence]) -> tuple[d
 
 
 def _outcome(proxy: Proxy, evidence: Evidence) -> Outcome:
-    """Evaluate a proxy; one of the user's own that raises has no value, and the model keeps its others."""
+    """Evaluate a proxy; a user proxy that raises has no value, and the model keeps its other proxies."""
     if PROXIES.is_built_in(proxy.name):
         return proxy.evaluate(evidence)
     try:

@@ -1,4 +1,4 @@
-"""What a score depends on besides the model: the settings that results and histories carry along."""
+"""The settings of a score, which results and studies store."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _LARGEST_SEED = 2**32
 
 
 class UnseededOptions(TypedDict, total=False):
-    """The keywords that stand for :class:`ScoreSettings`, but for the seed."""
+    """The keywords of :class:`ScoreSettings` without the seed."""
 
     effort: str
     batch_size: int | None
@@ -49,41 +49,41 @@ class UnseededOptions(TypedDict, total=False):
 
 
 class ScoreOptions(UnseededOptions, total=False):
-    """The keywords that stand for :class:`ScoreSettings`."""
+    """The keywords of :class:`ScoreSettings`."""
 
     seed: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreSettings:
-    """How to score. Two scores are comparable if their settings are equal.
+    """Settings of a score. Two scores are comparable if their settings are equal.
 
     Attributes
     ----------
     effort
-        How spectral norms are estimated, and the batch size where :meth:`of` is given none.
+        The estimate of spectral norms, and the batch size where :meth:`of` gets none.
     batch_size
-        Samples in a batch. More are not only less noisy: with few samples in a small feature map the proxies are
-        biased, so never compare across batch sizes.
+        Samples in a batch. Few samples in a small feature map cause a bias, not only noise, so never compare across
+        batch sizes.
     seeds
-        How many times to draw weights, input and gradients.
+        Number of seeds for weights, input and gradients.
     seed
         The first seed; the others count up from it.
     device
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:INDEX"`` or ``"mps"``.
     proxies
-        Names of proxies or groups, with weights (``synflow:0.5``), or ``FILE.py:NAME``. Settings only carry them; the
-        functions that score look them up, and execute the files.
+        Names of proxies or groups, with weights (``synflow:0.5``), or ``FILE.py:NAME``. Settings only store the names;
+        the functions that score look them up, and execute the files.
     blocks
         Patterns that name the primary blocks; empty to find them.
     input_shapes
-        Pairs of an input's name and its shape, for dimensions that a file leaves open.
+        Pairs of an input's name and its shape, for open dimensions of a file.
     cut_at
-        Tensors or nodes to end the network at, instead of the file's outputs.
+        Tensors or nodes that end the network, instead of the file's outputs.
     values
-        Pairs of an input's name and what it holds, where it steers the network.
+        Pairs of an input's name and its value, for inputs that steer the network.
     keep_graph
-        Whether to leave normalisation folded where the exporter folded it.
+        Whether to keep normalisation folded where the exporter folded it.
     as_published
         Whether features with a singular covariance have no expressivity, as in the published code, instead of a low
         one. It depends on rounding, so it is for reproducing the paper only.
@@ -128,14 +128,14 @@ class ScoreSettings:
 
     @classmethod
     def of(cls, settings: ScoreSettings | None = None, **options: Unpack[ScoreOptions]) -> ScoreSettings:
-        """Make settings of the keywords of :func:`aznas_onnx.scoring.score`, or return the ones that are given.
+        """Make settings from the keywords of :func:`aznas_onnx.scoring.score`, or return the given ones.
 
         The effort ``"auto"`` is balanced on a CPU and that of the paper elsewhere.
 
         Raises
         ------
         SettingsError
-            If a value is not accepted, or a keyword says something else than `settings`.
+            If a value is not accepted, or a keyword contradicts `settings`.
         TypeError
             If there is no such keyword.
         """
@@ -197,7 +197,7 @@ def method_of(stored: Mapping[str, object]) -> int:
 
 
 def other_method(version: int) -> str:
-    """Say that scores of a version of the scoring method compare with none of this release."""
+    """Return the error for scores of another version of the scoring method."""
     return f"of version {version} of the scoring method, and this release scores by version {METHOD_VERSION}"
 
 

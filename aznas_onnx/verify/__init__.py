@@ -1,7 +1,7 @@
 """Compare the converted network with ONNX Runtime under random weights and samples.
 
-``verdict`` says what a comparison can say, ``weights`` draws weights that keep signal, ``reference`` is the side of
-ONNX Runtime, ``compare`` puts the two side by side.
+``verdict`` has the possible results, ``scaled_weights`` the weights, ``onnx_runtime`` the reference, and ``compare``
+the comparison.
 """
 
 from __future__ import annotations

@@ -45,14 +45,14 @@ Array = npt.NDArray[Any]
 # A last bit of a sum can tip a rounding to 8 bits over, which is a step of 1/255 in the next layer: there, one step of
 # the output's own rounding counts as equal, too, on average.
 _TOLERANCE, _QUANTISED_TOLERANCE = 1e-3, 3e-2
-_MOST_STEPS = 0.7  # of what two samples differ by; with coarser rounding two networks cannot be told apart
-_COPIES = 6  # of all weights: as read, drawn, with more outputs, serialised, in ONNX Runtime and in torch
+_MOST_STEPS = 0.7  # of the difference between two samples; with coarser rounding two networks cannot be distinguished
+_COPIES = 6  # copies: read, initialised, with more outputs, serialised, in ONNX Runtime and torch
 _NUDGE = 1e-7  # about the last bit of single precision
 _BEYOND_NOISE = 1000.0  # times what such a nudge does is a difference that rounding does not explain
-_SIZES_OF_SAMPLES = (1.0, 128.0, 1.0)  # one a draw: the second is of pixels, which some networks scale themselves
+_SIZES_OF_SAMPLES = (1.0, 128.0, 1.0)  # the second is of pixel size: some networks scale pixels themselves
 _SIZES = 0.25  # standard deviation of the logarithms of the samples' sizes
 _FEWEST_SAMPLES = 4  # that weights are rescaled on
-# Operators that round what they read to integers.
+# Operators that round their input to integers.
 _ROUNDS = re.compile(r"^(Dynamic)?Quantize|^Q(Linear|Gemm|Attention)|Integer")
 
 
@@ -69,14 +69,14 @@ def verify(
 ) -> Verification:
     """Run a model here and in ONNX Runtime, and compare.
 
-    Weights are drawn so that samples stay different all the way, and the difference between the two sides is measured
-    against that between samples: an output that is nearly the same for any sample proves nothing, and the last
-    tensors before it that differ between samples are compared in its place.
-    Both sides compute in float32. A quantised file is compared with its rounding, which scoring takes out.
+    Weights are initialised so that samples stay different up to the output. The difference between the two sides is
+    relative to that between samples: an output that hardly depends on the sample proves nothing, and the last earlier
+    tensors that do are compared instead. Both sides compute in float32. A quantised file is compared with its rounding,
+    which scoring removes.
 
-    A model that is written for one batch size runs in ONNX Runtime once per sample, here as one batch; so this also
-    proves that samples do not mix. Where they are meant to, in the statistics of batch normalisation in training mode,
-    the running statistics are used on both sides.
+    A model with a fixed batch size runs in ONNX Runtime once per sample, here as one batch; this also tests that
+    samples do not mix. For batch normalisation in training mode, which mixes samples, both sides use running
+    statistics.
 
     Parameters
     ----------
@@ -85,11 +85,11 @@ def verify(
     batch_size
         Number of samples.
     seed
-        For weights and input. Where the outputs of two samples hardly differ, up to two more are tried.
+        Seed of weights and input. Where the outputs of two samples hardly differ, up to two more are tried.
     input_shapes, cut_at, values
         As for :func:`aznas_onnx.graph.prepare`.
     feed_zeros
-        Test the test: the converted network is fed zeros for samples, so that all but a difference is a fault.
+        Test the comparison: the samples of the converted network are zeros, so the result has to be a difference.
 
     Returns
     -------
@@ -131,7 +131,7 @@ def _verify(
     limits: Limits,
     feed_zeros: bool,
 ) -> Verification:
-    """Compare once; of outputs that samples do not change, say as `inner` where the last change is."""
+    """Compare once; for outputs that samples do not change, `inner` has the last tensors that they change."""
 
     def as_converted() -> Model:
         return prepare(model, **given, keep_graph=True, limits=limits)
@@ -289,7 +289,7 @@ def _feeds(
 
 
 def _samples(shape: tuple[int, ...], batch_axis: int, rng: np.random.Generator) -> Array:
-    """Draw samples that stay different when they are averaged: noise, a profile along each axis, and a size of each."""
+    """Sample inputs that stay different when averaged: noise, a profile along each axis, and a scale for each."""
     values = 0.5 * rng.standard_normal(shape)
     for other in {*range(len(shape))} - {batch_axis}:
         profile = [size if axis in (batch_axis, other) else 1 for axis, size in enumerate(shape)]
@@ -335,9 +335,9 @@ def _comparison(name: str, sides: _Sides, is_reached: bool, precision: str, step
     Parameters
     ----------
     step
-        Of the rounding that made it; 0 where nothing rounds it.
+        Step of its rounding; 0 without rounding.
     noise
-        How far nearly the same samples move it, where that was looked at.
+        Its change under a small change of the samples, where that was measured.
     """
     expected, found = sides.expected[name], sides.actual[name]
     if found.shape != expected.shape:

@@ -1,7 +1,7 @@
 """Run the file in ONNX Runtime, in float32, without optimisation.
 
-Optimisation is off because the reference must be what the file says: ONNX Runtime fuses a Pad into the MaxPool behind
-it, for instance, which is wrong where all values under a window are negative.
+Optimisation is off because the reference must compute the file exactly: ONNX Runtime fuses a Pad into the next MaxPool,
+which is wrong where all values in a window are negative.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def constant_tensors(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
 
 
 def end_at(model: onnx.ModelProto, names: Sequence[str]) -> None:
-    """Make a model end where it is scored up to, in place: some of its outputs may be left out, or be cut short."""
+    """End a model where scoring ends it, in place: some of its outputs can be removed or cut."""
     own = {value.name: value for value in model.graph.output}
     outputs = [own.get(name, onnx.ValueInfoProto(name=name)) for name in names]
     if own.keys() != set(names):
@@ -130,24 +130,24 @@ def use_running_statistics(model: onnx.ModelProto) -> None:
 
 
 def without_dropout(model: onnx.ModelProto) -> None:
-    """Let Dropout of a training-mode export pass on what it reads, in place, as it does in scoring."""
+    """Turn Dropout of a training-mode export into the identity, in place, as in scoring."""
     for node in model.graph.node:
         if node.op_type == "Dropout" and not node.domain:
             del node.input[1:]
 
 
 def run_reference(model: onnx.ModelProto, feeds: Mapping[str, Array], own: Model, batch_size: int) -> dict[str, Array]:
-    """Run a model in ONNX Runtime and return its outputs and the look-ups that the network begins at here.
+    """Run a model in ONNX Runtime and return its outputs and the look-ups at which scoring begins.
 
     Parameters
     ----------
     own
-        The same model as it was read, which tells where the batch is.
+        The same model as read here, with its batch axes.
     """
     plan = own.inputs
     loose = onnx.ModelProto()
     loose.CopyFrom(model)
-    for output in loose.graph.output:  # a file may declare a shape that holds at its own batch size only
+    for output in loose.graph.output:  # a file can declare a shape for its own batch size only
         if output.HasField("type"):
             output.type.tensor_type.ClearField("shape")
     loose.graph.output.extend(onnx.ValueInfoProto(name=name) for name in plan.look_ups)
@@ -219,5 +219,5 @@ def root_mean_square(left: Array, right: Array) -> float:
 
 
 def _piece(value: Array, axis: int | None, start: int, step: int) -> Array:
-    """Return some samples of what is fed; all of an input without a batch."""
+    """Return some samples of the inputs; all of an input without a batch."""
     return value if axis is None else value.take(range(start, min(start + step, value.shape[axis])), axis)

@@ -1,8 +1,8 @@
 """Random weights under which the output depends on the samples.
 
-Zeros make any conversion look right, and so do weights under which every unit dies: then the output is one constant
-whatever the network is fed. So each constant is drawn by its role, as a network is initialised, and one pass over
-samples then rescales each layer and moves each shift, so that every channel has about mean 0 and variance 1 over them.
+With weights of zeros, or weights under which every unit dies, the output is a constant and every conversion seems
+right. So each constant is initialised by its role, and one pass over samples rescales each layer and moves each shift,
+so that every channel has about mean 0 and variance 1 over the samples.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ Array = npt.NDArray[Any]
 _FILL_ELEMENTS = 16  # smaller constants without a role are shapes, scales and bounds: they mean something
 _SHIFT = 0.3
 _DRAWN_SHIFT = 0.05
-_SIZE = 0.3  # of what a layer puts out (root mean square); with more, attention saturates and amplifies rounding
+_SIZE = 0.3  # of a layer's output (root mean square); with more, attention saturates and amplifies rounding
 _GAINS = (0.4, 1.0)
 _INTEGER_STD = 36.0  # of 8 bits: the largest of some hundred normal numbers is the end of their range
-# What samples differ in is kept at this share of a layer's output, by taking away what they have in common, and no
-# more: a deep network that removed all of that at each layer would amplify the last bit of a float into what is seen.
+# The difference between samples has at least this share of a layer's output, because part of the common mean is
+# subtracted. A deep network that subtracted all of it at each layer would amplify rounding.
 _LEAST_SHARE = 0.3
 _LEAST_VARIANCE = 0.1  # of the average channel's
 _SHARE_OF_RANGE = 1 / 3  # of a quantised range above zero, that a layer's output has for its size
@@ -64,18 +64,18 @@ def materialise_filled(model: onnx.ModelProto) -> None:
 
 
 def draw_weights(model: onnx.ModelProto, prepared: Model, rng: np.random.Generator) -> None:
-    """Replace what is trained in a model by random numbers, in place.
+    """Replace the trained constants of a model by random numbers, in place.
 
     Quantised weights keep their values, unless all are zero: their scales were made for them, and with others every
-    activation would saturate. So does what is not trained, unless it is a table of zeros, and so do zeros that a node
-    makes: they are no blank weights but the missing shift of a standardised weight.
+    activation would saturate. Untrained constants keep theirs, unless they are tables of zeros, and so do zeros from a
+    node: they are not blank weights but the missing shift of a standardised weight.
 
     Parameters
     ----------
     model
         In float32.
     prepared
-        The same model as it is converted, which tells the roles.
+        The same model as converted, with the roles.
     """
     found = _roles_of_roots(prepared)
     weights = {tensor.name for tensor in model.graph.initializer}
@@ -93,14 +93,14 @@ def draw_weights(model: onnx.ModelProto, prepared: Model, rng: np.random.Generat
 
 
 def _roles_of_roots(prepared: Model) -> dict[str, tuple[ConstantRole, int]]:
-    """Return role and fan-in of each constant of the file that reaches one use unchanged but for its place."""
+    """Return role and fan-in of each constant of the file that reaches one use unchanged up to data movement."""
     found: dict[str, tuple[ConstantRole, int]] = {}
     for use in uses(prepared.graph, prepared.infos):
         constant = prepared.graph.constants[use.name]
         root = _sole_root(prepared, constant)
         if root is not None and found.get(root, (ConstantRole.FIXED,))[0] is ConstantRole.FIXED:
             found[root] = use.role, _fan_in(use.node, use.index, constant)
-    for look_up in prepared.inputs.look_ups.values():  # what samples differ in, beside positions and types
+    for look_up in prepared.inputs.look_ups.values():  # besides positions and types
         if len(look_up.constant.sources) == 1:
             (table,) = look_up.constant.sources
             found.setdefault(table, (ConstantRole.EMBEDDING, 1))
@@ -141,9 +141,9 @@ def _drawn(array: Array, found: tuple[ConstantRole, int], rng: np.random.Generat
 
 
 def _drawn_by_shape(array: Array, rng: np.random.Generator) -> Array | None:
-    """Draw what has no role of its own: vectors of the size that they had, matrices with a gain below one.
+    """Sample constants without a role: vectors of their former size, matrices with a gain below one.
 
-    A vector may be written with axes of size one around it, as a scale or a gain per channel is.
+    A vector can have axes of size one around it, like a scale or a gain per channel.
     """
     if array.size < _FILL_ELEMENTS:
         return None
@@ -157,12 +157,12 @@ def _drawn_by_shape(array: Array, rng: np.random.Generator) -> Array | None:
 def rescale_weights(
     model: onnx.ModelProto, prepared: Model, feeds: Mapping[str, torch.Tensor], rng: np.random.Generator
 ) -> None:
-    """Rescale each layer and move each shift, in place, so that what the samples differ in is passed on.
+    """Rescale each layer and move each shift, in place, so that samples stay different.
 
     Parameters
     ----------
     prepared
-        The model as it is converted, with the weights that were drawn, at the batch size of the samples.
+        The model as converted, with the initialised weights, at the batch size of the samples.
     feeds
         The samples.
     """
@@ -196,12 +196,12 @@ class _Rescaling:
         self._readings = Counter(name for node in model.graph.node for name in node.input)
 
     def visit(self, step: Step, environment: dict[str, torch.Tensor]) -> None:
-        """Rescale what one node reads, and its output with it."""
+        """Rescale the weights of one node, and thereby its output."""
         node = self._nodes[step.node]
         if node.is_op("BatchNormalization"):
             self._normalise(node, step, environment)
         elif node.is_op("LSTM", "GRU", "RNN"):
-            pass  # their gates bound what they make, and their bias is added inside
+            pass  # their gates bound the output, and their bias is added inside
         elif len(step.outputs) == 1 and environment[step.outputs[0]].is_floating_point():
             weight = self._own(node, ConstantRole.CONV_WEIGHT) or self._own(node, ConstantRole.LINEAR_WEIGHT)
             shift = self._own(node, ConstantRole.BIAS) if node.attributes.get("beta", 1.0) == 1.0 else ""
@@ -232,7 +232,7 @@ class _Rescaling:
         tensor.CopyFrom(numpy_helper.from_array(fresh, tensor.name))
 
     def _normalise(self, node: Node, step: Step, environment: dict[str, torch.Tensor]) -> None:
-        """Give a batch normalisation the statistics of what it reads."""
+        """Set the statistics of a batch normalisation to those of its input."""
         x = environment[node.inputs[0]]
         mean, variance = self._own(node, ConstantRole.NORM_MEAN), self._own(node, ConstantRole.NORM_VARIANCE)
         if mean not in environment or variance not in environment or x.numel() < 2 * x.shape[1]:
@@ -296,7 +296,7 @@ class _Rescaling:
         return _SHARE_OF_RANGE * max(steps, 1) * float(numpy_helper.to_array(self._tensors[scale]).max())
 
     def _removed(self, name: str, y: torch.Tensor, centre: torch.Tensor) -> float:
-        """Return how much of the mean of each channel to take away, from 0 to 1, so that samples stay different."""
+        """Return the share of each channel's mean to subtract, from 0 to 1, so that samples stay different."""
         axis = self._batch_axes.get(name, 0)
         half = y.shape[axis] // 2 if axis < y.ndim else 0
         if half == 0 or y.numel() < 2 * centre.numel():
@@ -308,7 +308,7 @@ class _Rescaling:
 
 
 def _dequantised(constant: Constant) -> FoldedFrom | None:
-    """Return what a constant was dequantised by, behind what only moves it; None where it is a float of the file."""
+    """Return the node that dequantised a constant, past data movement; None where it is a float of the file."""
     found: Constant | None = constant
     while found is not None and found.origin is not None:
         if found.origin.node.is_op("DequantizeLinear"):

@@ -19,7 +19,7 @@ class VerificationError(AznasError, RuntimeError):
 
 
 class Verdict(str, enum.Enum):
-    """What a comparison shows."""
+    """The verdict of a comparison."""
 
     AGREES = "agrees"
     DIFFERS = "differs"
@@ -35,17 +35,17 @@ class Comparison:
     output
         The tensor.
     difference
-        Largest absolute difference (of a quantised file the root mean square, because single elements fall to the other
-        side of a rounding), over what two samples differ by (root mean square). Over the largest output, where two
-        samples hardly differ.
+        Largest absolute difference (for a quantised file the root mean square, because single elements round to the
+        other side), relative to the difference between two samples (root mean square), or to the largest output where
+        two samples hardly differ.
     variation
-        What two samples differ by, over the largest output.
+        Difference between two samples, relative to the largest output.
     tolerance
-        Up to which difference the two count as equal.
+        Largest difference that counts as equal.
     is_evidence
-        Whether it can prove that the networks are the same: an output of integers that both samples share cannot.
+        Whether it can prove that the networks are equal: an integer output that both samples share cannot.
     must_vary
-        Whether it is a float that depends on the samples.
+        Whether it is a float output that depends on the samples.
     """
 
     output: str
@@ -57,7 +57,7 @@ class Comparison:
 
     @property
     def verdict(self) -> Verdict:
-        """What this output alone shows."""
+        """The verdict of this output alone."""
         if self.must_vary and not self.is_evidence:
             return Verdict.CANNOT_TELL
         within = math.isfinite(self.difference) and self.difference <= self.tolerance
@@ -66,20 +66,20 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
-    """How far the converted network is from ONNX Runtime.
+    """The difference between the converted network and ONNX Runtime.
 
     Attributes
     ----------
     outputs
         Each output that was compared.
     batch_size, seed
-        What it was computed with.
+        Batch size and seed of the comparison.
     precision
         The file's own arithmetic: ``float32``, ``float64``, ``float16``, ``bfloat16`` or, where it is quantised,
         ``int8``. Both sides compute in float32.
     inner
-        Those of `outputs` that are none of the network's: where samples do not change an output, the last tensors
-        before it that they do change, in its place.
+        Those of `outputs` that are not outputs of the network: where samples do not change an output, the last earlier
+        tensors that they do change.
     """
 
     outputs: tuple[Comparison, ...]

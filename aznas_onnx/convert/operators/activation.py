@@ -83,7 +83,7 @@ def _swish(alpha: float) -> Callable[[Tensor], Tensor]:
 
 
 def hardmax(x: Tensor, axis: int) -> Tensor:
-    first = torch.argmax(x, dim=axis, keepdim=True)  # the first of equal maxima, as ONNX asks
+    first = torch.argmax(x, dim=axis, keepdim=True)  # the first of equal maxima, as ONNX requires
     return torch.zeros_like(x).scatter_(axis, first, 1.0)
 
 

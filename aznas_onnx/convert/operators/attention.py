@@ -118,7 +118,7 @@ class _Attention:
         if not (self.causal or self.left >= 0 or self.right >= 0):
             return allowed
         steps = torch.arange(query.shape[2], device=query.device)[:, None]
-        # The valid keys before this block of queries: the cache, or what is not padding of an external one.
+        # The valid keys before this block of queries: the cache, or the part of an external one that is not padding.
         own = steps + past if lengths is None else steps + (lengths.reshape(-1, 1, 1, 1) - query.shape[2])
         ahead = positions - own
         bounds = [0 if self.causal else None, self.right if self.right >= 0 else None]

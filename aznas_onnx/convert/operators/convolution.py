@@ -30,7 +30,7 @@ def _spatial_kernel(node: Node, context: Context) -> tuple[int, ...]:
 
 
 def conv(node: Node, context: Context) -> Call:
-    """Weights and bias are inputs like any other: they may be computed by the graph."""
+    """Weights and bias are inputs like any other: the graph can compute them."""
     kernel = _spatial_kernel(node, context)
     window = read_window(node, context, kernel)
     convolve = partial(
@@ -59,7 +59,7 @@ def conv_transpose(node: Node, context: Context) -> Call:
     fits_torch = all(e < max(s, d) for e, s, d in zip(extra, strides, dilations, strict=True))
     if begin == end and min(begin) >= 0 and fits_torch:
         return Call(partial(convolve, padding=begin, output_padding=extra), node.inputs)
-    # Torch pads both sides alike: compute everything, then cut (or widen by zeros) each side as ONNX asks.
+    # Torch pads both sides equally: compute everything, then cut (or widen by zeros) each side as in ONNX.
     change = to_torch_pads(tuple(-pad for pad in begin), tuple(e - pad for e, pad in zip(extra, end, strict=True)))
     bias_shape = (-1, *ones)
 
@@ -123,7 +123,7 @@ def deform_conv(node: Node, context: Context) -> Call:
 
 
 def causal_conv_with_state(node: Node, context: Context) -> Call:
-    """Depthwise, over one axis; the last width - 1 positions are handed on as the next state."""
+    """Depthwise, over one axis; the last width - 1 positions are the next state."""
     channels, _, width = context.shape(node, node.inputs[1])
     activation = text(node, "activation", "none")
     if activation not in ("none", "silu", "swish"):

@@ -12,7 +12,7 @@ Tensor = torch.Tensor
 
 
 def non_max_suppression(node: Node, context: Context) -> Call:
-    """Return (batch, class, box) of the boxes kept; how many depends on data, so this waits for the device."""
+    """Return (batch, class, box) of the selected boxes; their number depends on data, so this waits for the device."""
     from torchvision.ops import nms
 
     centred = bool(integer(node, "center_point_box", 0))

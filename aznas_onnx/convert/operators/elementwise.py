@@ -77,7 +77,7 @@ def pow_(node: Node, context: Context) -> Call:
 
 
 def clip(node: Node, context: Context) -> Call:
-    """Bounds are attributes before version 11 and inputs from it on; they may be computed by the graph."""
+    """Bounds are attributes before version 11 and inputs from it on; the graph can compute them."""
     names = [node.input(1), node.input(2)] if node.version >= 11 else ["", ""]
     if node.version >= 11:
         low, high = context.scalar(names[0]), context.scalar(names[1])

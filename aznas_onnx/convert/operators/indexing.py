@@ -1,6 +1,6 @@
 """Gather, Scatter and other operators that address elements by index.
 
-ONNX indices may be negative; where they are constants that is settled here, once.
+ONNX indices can be negative; constant ones are made nonnegative here, once.
 """
 
 from __future__ import annotations

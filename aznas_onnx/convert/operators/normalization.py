@@ -13,9 +13,9 @@ Tensor = torch.Tensor
 
 
 def batch_normalization(node: Node, context: Context) -> Call:
-    """Statistics of the batch where the program trains or the file asks for it; running ones otherwise.
+    """Statistics of the batch where the program trains or the file has training mode; running ones otherwise.
 
-    Files ask by `training_mode` from version 14 on; before, by having more than one output; version 6 has `is_test`.
+    Training mode is `training_mode` from version 14 on, and more than one output before; version 6 has `is_test`.
     """
     if not integer(node, "spatial", 1):
         raise unsupported(node, "has spatial=0", "normalisation per channel (spatial=1) is supported")

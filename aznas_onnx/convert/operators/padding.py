@@ -72,7 +72,7 @@ def _pad_constant(node: Node, context: Context, pads: list[int]) -> Call:
 
 
 def _positions(mode: str, size: int, before: int, after: int) -> Positions:
-    """Return which element of an axis each element of the padded axis copies; what is cut is cut first."""
+    """Return which element of an axis each element of the padded axis copies; negative pads cut first."""
     first, last = max(-before, 0), size - max(-after, 0)
     positions = np.arange(-max(before, 0), last - first + max(after, 0), dtype=np.int64)
     return first + _folded(mode, last - first, positions)

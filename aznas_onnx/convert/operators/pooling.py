@@ -61,7 +61,7 @@ def max_pool(node: Node, context: Context) -> Call:
 
 
 def _on_integers(pool: Callable[..., Tensor], pads: list[int] | None) -> Callable[[Tensor], Tensor]:
-    """Pool 8-bit integers, which torch's pools do not take; double holds them exactly."""
+    """Pool 8-bit integers, which torch's pools do not accept; double represents them exactly."""
 
     def run(x: Tensor) -> Tensor:
         wide = x.double() if pads is None else F.pad(x.double(), pads, value=-math.inf)
@@ -138,7 +138,7 @@ def _sum_windows(window: Window) -> Callable[[Tensor], Tensor]:
 
 
 def _sum_dilated(window: Window, x: Tensor) -> Tensor:
-    """Sum axis by axis over strided slices: torch's average pools know no dilation."""
+    """Sum axis by axis over strided slices: torch's average pools have no dilation."""
     for axis, (width, stride, dilation) in enumerate(
         zip(window.kernel, window.strides, window.dilations, strict=True), start=2
     ):

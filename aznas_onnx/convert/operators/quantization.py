@@ -22,7 +22,7 @@ _MOST = 255  # of 8 bits
 
 
 def _aligner(node: Node, context: Context) -> Callable[[Tensor], Tensor]:
-    """Return what makes a scale or zero point broadcast: per tensor, per axis, or per block of an axis."""
+    """Return the function that broadcasts a scale or zero point: per tensor, per axis, or per block of an axis."""
     shape = context.shape(node, node.inputs[0])
     granularity = context.shape(node, node.inputs[1])
     axis = integer(node, "axis", 1)

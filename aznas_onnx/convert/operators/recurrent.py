@@ -1,7 +1,7 @@
 """LSTM, GRU and RNN with every option of the operators.
 
 A loop over time in plain tensor operations: options such as peepholes, clipping, coupled gates or a reset before the
-product have no counterpart in torch's own cells, and the product with the input is taken for all times at once.
+product have no counterpart in torch's own cells, and the product with the input is computed for all steps at once.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ _ACTIVATIONS: dict[str, tuple[Callable[..., Tensor], float | None, float | None]
     "hardsigmoid": (lambda x, alpha, beta: torch.clamp(alpha * x + beta, 0.0, 1.0), 0.2, 0.5),
     "elu": (lambda x, alpha: F.elu(x, alpha), 1.0, None),
 }
-#: ONNX gives these no default of their own, and runtimes disagree.
+#: ONNX has no default for these, and runtimes disagree.
 _WITHOUT_DEFAULTS = frozenset(("affine", "scaledtanh", "thresholdedrelu"))
 
 
 @dataclass(frozen=True, slots=True)
 class _Cell:
-    """What the three operators have in common: gates in W and R, states, and activations per direction."""
+    """Common parts of the three operators: gates in W and R, states, and activations per direction."""
 
     gates: int
     states: int
@@ -186,7 +186,7 @@ def _run_direction(
 
 
 def _activations(node: Node, cell: _Cell, directions: int) -> list[list[Activation]]:
-    """Return the functions of each direction; alphas and betas are handed out in order to those that take them."""
+    """Return the functions of each direction; alphas and betas go in order to the functions that take them."""
     names = texts(node, "activations") or cell.defaults * directions
     alphas, betas = list(numbers(node, "activation_alpha") or ()), list(numbers(node, "activation_beta") or ())
     functions: list[Activation] = []

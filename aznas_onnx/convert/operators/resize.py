@@ -32,7 +32,7 @@ _TORCH_MODES = {
 
 @dataclass(frozen=True, slots=True)
 class _Axis:
-    """One axis that changes: `scale` is what the node says, which need not be exactly `after / before`."""
+    """One axis that changes: `scale` is the node's, which can differ from `after / before`."""
 
     index: int
     before: int
@@ -133,7 +133,7 @@ def _scaled(size: int, scale: float) -> int:
 
 
 def _scales_for(node: Node, before: list[int], sizes: tuple[float, ...]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return the scales that lead to `sizes`, and the sizes once the aspect ratio is kept where the node asks so."""
+    """Return the scales that lead to `sizes`, and the sizes under the node's aspect-ratio policy."""
     scales = tuple(goal / size for goal, size in zip(sizes, before, strict=True))
     policy = text(node, "keep_aspect_ratio_policy", "stretch")
     if policy == "stretch":
@@ -234,7 +234,7 @@ def _resize_axis(axis: _Axis, settings: _Settings, context: Context) -> Callable
 def _source(axis: _Axis, settings: _Settings) -> Floats:
     """Return where on the input's axis each output element lies."""
     y = np.arange(axis.after, dtype=np.float64)
-    width = axis.scale * axis.before  # may be fractional
+    width = axis.scale * axis.before  # can be fractional
     mode = settings.coordinates
     if mode == "align_corners":
         return np.zeros_like(y) if width == 1 else y * (axis.before - 1) / (width - 1)

@@ -19,7 +19,7 @@ Tensor = torch.Tensor
 # ---- views --------------------------------------------------------------------------------------------------------
 def reshape(node: Node, context: Context) -> Call:
     shape = context.ints(node, 1, "the shape") if context.known(node.inputs[1]) is not None else None
-    if shape is None:  # computed from data, but what comes out may be known all the same
+    if shape is None:  # computed from data, but the result can be known
         return _reshape_to(context.shape(node, node.outputs[0]), node)
     if 0 not in shape or integer(node, "allowzero", 0):
         return _reshape_to(shape, node)
@@ -215,7 +215,7 @@ def reverse_sequence(node: Node, context: Context) -> Call:
 
 # ---- shapes as values ---------------------------------------------------------------------------------------------
 def shape_(node: Node, context: Context) -> Call:
-    """Usually folded away; what is left is the shape of a tensor whose shape depends on data."""
+    """Usually folded; the remaining cases are tensors of data-dependent shape."""
     begin, end = integer(node, "start", 0), node.attributes.get("end")
     part = slice(begin, None if end is None else integer(node, "end", 0))
     return Call(lambda x: torch.tensor(x.shape[part], dtype=torch.int64, device=x.device), node.inputs)

@@ -18,7 +18,7 @@ __all__ = ["optimised"]
 def optimised(
     program: Program, graph: Graph, infos: TensorInfos, keep: Collection[str], device: torch.device
 ) -> Program:
-    """Return a program with the same results and derivatives, but for rounding, that takes less time and memory.
+    """Return a faster program of less memory, with the same results and derivatives up to rounding.
 
     Parameters
     ----------
@@ -27,8 +27,7 @@ def optimised(
     infos
         Shapes of the graph's tensors.
     keep
-        Tensors that are wanted after the run, beside the program's outputs. Whoever looks at others between the steps
-        must not use what is returned.
+        Tensors needed after the run, besides the program's outputs. Other tensors between the steps are not valid.
     """
     program = with_grouped_positions(program, graph, infos, keep, device)
     return run_inplace(program, graph, infos, keep, spares_large=device.type == "cpu")

@@ -18,14 +18,16 @@ Tensor = torch.Tensor
 
 
 class OverwritesGradient:
-    """An activation that keeps its input: the function of a step of ``(x,)``. Nobody else may hold the gradient.
+    """An activation that saves its input: the function of a step of ``(x,)``.
+
+    The gradient must have no other reference.
 
     Parameters
     ----------
     forward
         The activation.
     backward
-        From the gradient and the input to the derivative, which it writes over the gradient.
+        Overwrites the gradient with the derivative, given the gradient and the input.
     """
 
     def __init__(self, forward: Callable[[Tensor], Tensor], backward: Callable[[Tensor, Tensor], Tensor]) -> None:
@@ -34,7 +36,7 @@ class OverwritesGradient:
 
     @classmethod
     def of(cls, node: Node) -> OverwritesGradient | None:
-        """Return the activation that a node is, if its derivative may be written over the gradient."""
+        """Return the activation of a node, if its derivative can overwrite the gradient."""
         if node.is_op("Gelu"):
             approximate = text(node, "approximate", "none")
             return cls(partial(F.gelu, approximate=approximate), partial(_gelu, approximate=approximate))

@@ -20,23 +20,23 @@ from aznas_onnx.graph.ir.tensor_info import TensorInfo, TensorInfos
 __all__ = ["run_inplace"]
 
 
-# Operators that make a tensor of their own, whose values their derivative does not need.
+# Operators with a new output tensor, whose values their derivative does not need.
 _LETS_GO = frozenset("Add BatchNormalization Conv Div Gemm MatMul Mul Sub".split())
-# Operators whose derivative by the first operand is a tensor that nobody else holds.
+# Operators whose derivative by the first operand is a tensor without other references.
 _MAKES_GRADIENT = frozenset("Conv Gemm MatMul".split())
 _IN_PLACE: Mapping[str, Callable[..., torch.Tensor]] = {
     "Add": torch.Tensor.add_,
     "Div": torch.Tensor.div_,
     "Mul": torch.Tensor.mul_,
 }
-_LARGE_BYTES = 2**23  # what a call from the backward pass into Python is worth
+_LARGE_BYTES = 2**23  # size below which the Python callback in backward costs more than the copy it saves
 _HUGE_BYTES = 2**25  # what going through a map in pieces is worth
 
 
 def run_inplace(
     program: Program, graph: Graph, infos: TensorInfos, keep: Collection[str], *, spares_large: bool = True
 ) -> Program:
-    """Return a program in which steps overwrite an input, or a gradient, that nothing else needs.
+    """Return a program in which steps overwrite an input, or a gradient, that no other step needs.
 
     Parameters
     ----------
@@ -45,15 +45,15 @@ def run_inplace(
     infos
         Shapes of the graph's tensors.
     keep
-        Tensors that are wanted after the run, beside the program's outputs.
+        Tensors needed after the run, besides the program's outputs.
     spares_large
-        Whether to keep fewer of the largest feature maps (:mod:`~aznas_onnx.convert.optimise.large_maps`); for a CPU.
+        Whether to save fewer of the largest feature maps (:mod:`~aznas_onnx.convert.optimise.large_maps`); for a CPU.
 
     Returns
     -------
     Program
-        With the same results and derivatives, but for the rounding of derivatives by large maps. Whoever looks at the
-        tensors between the steps must not use it.
+        With the same results and derivatives, up to the rounding of derivatives by large maps. Tensors between the
+        steps are not valid.
     """
     nodes = {node.name: node for node in graph.nodes}
     made = {name: step for step in program.steps for name in step.outputs if name}
@@ -67,7 +67,7 @@ def run_inplace(
 
 
 def _lets_go(step: Step, node: Node, infos: TensorInfos) -> bool:
-    """Whether a step makes a tensor of its own, whose values its derivative does not need."""
+    """Whether a step has a new output tensor, whose values its derivative does not need."""
     if node.is_op("Gather"):  # one index alone gives a view
         return len(infos[node.inputs[1]].shape or ()) > 0
     return node.is_op(*_LETS_GO) or isinstance(step.run, ScoresWithPositions)
@@ -82,7 +82,7 @@ def _overwriting(
         return replace(step, run=_relu_both_ways if overwrites_gradient else torch.relu_)
     if step.absorbed or node.version < 7 or not node.is_op(*_IN_PLACE):  # older ones name the axis to broadcast along
         return step
-    # A product with a constant only: the derivative by another factor would read what is overwritten.
+    # A product with a constant only: the derivative by another factor would read the overwritten tensor.
     takes = node.is_op("Add") or step.inputs[1] in program.constants
     fits = [takes and name in free and _are_alike(infos[step.outputs[0]], infos[name]) for name in step.inputs]
     if fits[0]:
@@ -123,7 +123,7 @@ def _sparing_large(
         if nodes[step.node].is_op("Conv"):
             changed[step.node] = replace(step, run=ConvWithoutSavedInput(step.run))
         normalisation = made.get(step.inputs[0]) if step.run is _relu_both_ways else None
-        # One that uses the statistics of the batch, and hands out none of them, reads no others.
+        # One that uses the statistics of the batch, and outputs none of them, reads no others.
         if normalisation is not None and len(normalisation.inputs) == 3 and not any(normalisation.outputs[1:]):
             epsilon = number(nodes[normalisation.node], "epsilon", 1e-5)
             run = FusedBatchNormRelu(epsilon, overwrites=normalisation.inputs[0] in free)
@@ -140,7 +140,7 @@ def _is_over_last_axis(node: Node, infos: TensorInfos) -> bool:
 
 
 class _ReluBothWays(torch.autograd.Function):
-    """ReLU in place of its input, whose derivative takes the place of the gradient."""
+    """ReLU in place; its derivative overwrites the gradient."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
@@ -161,5 +161,5 @@ def _relu_both_ways(x: torch.Tensor) -> torch.Tensor:
 
 
 def _add_to_second(term: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
-    # A sum is laid out as its first operand; what follows, random signs included, goes by that.
+    # A sum has the memory layout of its first operand; later steps, random signs included, depend on it.
     return total.add_(term) if term.stride() == total.stride() else torch.add(term, total)

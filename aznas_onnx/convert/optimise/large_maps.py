@@ -1,9 +1,9 @@
 """Steps on large feature maps that save less for the backward pass.
 
-Without them, a convolution, its normalisation and its ReLU keep two maps and make two more on the way back: the
-convolution behind holds its input, although the derivative by the input does not read it, and the normalisation's
-derivative is a new map. With them it is one map that is kept, and the gradient is overwritten. That also spares the
-time in which the kernel clears the pages of new maps. On a CPU only.
+Without them, Conv, normalisation and ReLU save two maps and make two more in the backward pass: the next convolution
+saves its input, although the derivative by the input does not read it, and the derivative of the normalisation is a new
+map. With them one map is saved, and the gradient is overwritten. That also saves the time in which the kernel clears
+the pages of new maps. On a CPU only.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ __all__ = ["ConvWithoutSavedInput", "FusedBatchNormRelu", "softmax_in_place"]
 
 Tensor = torch.Tensor
 
-_PIECE_BYTES = 2**20  # what stays in the processor's cache
+_PIECE_BYTES = 2**20  # fits into the processor's cache
 
 
 class ConvWithoutSavedInput:
-    """A convolution that does not hold its input for the derivative by its weight, which is not asked for.
+    """A convolution that does not save its input for the derivative by its weight, which is not needed.
 
-    The derivative by the input reads the input's shape and memory order, and autograd keeps the values all the same.
+    The derivative by the input reads the input's shape and memory order only, but autograd saves the values, too.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class ConvWithoutSavedInput:
         if weight.requires_grad or not x.requires_grad:
             return self._run(x, weight, *bias)
 
-        address, shape = x.data_ptr(), x.shape  # autograd holds the hook, so it must not hold the input
+        address, shape = x.data_ptr(), x.shape  # autograd references the hook, so the hook must not reference the input
 
         def pack(saved: Tensor) -> Tensor | _Layout:
             is_input = saved.data_ptr() == address and saved.shape == shape
@@ -57,7 +57,7 @@ class _Layout(NamedTuple):
 
 
 def _unpack(packed: Tensor | _Layout) -> Tensor:
-    """Return memory that nobody has written or will read: it takes up addresses and no pages."""
+    """Return uninitialised storage; the OS never commits pages for it."""
     if isinstance(packed, torch.Tensor):
         return packed
     return torch.empty_strided(packed.size, packed.stride, dtype=packed.dtype, device=packed.device)
@@ -66,14 +66,14 @@ def _unpack(packed: Tensor | _Layout) -> Tensor:
 class FusedBatchNormRelu:
     """Normalise by the statistics of the batch, then ReLU: the function of a step of ``(x, scale, bias)``.
 
-    Nobody but the step may hold the gradient of its result, which is overwritten.
+    The gradient of its result is overwritten and must have no other reference.
 
     Parameters
     ----------
     epsilon
         Added to the variance.
     overwrites
-        Whether the result may take the place of the input where no derivative is asked for.
+        Whether the result can overwrite the input where no derivative is needed.
     """
 
     def __init__(self, epsilon: float, *, overwrites: bool) -> None:
@@ -137,7 +137,7 @@ def _as_matrix(x: Tensor) -> _Matrix | None:
 def _derivative(
     gradient: Tensor, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, inverse_std: Tensor, epsilon: float
 ) -> Tensor:
-    """Return the derivative as torch computes it, for maps that are no matrices."""
+    """Return the derivative as torch computes it, for maps that are not matrices."""
     shape = (1, -1, *[1] * (x.dim() - 2))
     normalised = torch.addcmul(bias.view(shape), x - mean.view(shape), (scale * inverse_std).view(shape))
     found: tuple[Tensor, ...] = torch.ops.aten.native_batch_norm_backward(
@@ -186,7 +186,7 @@ def _rectify_and_sum(gradient: _Matrix, x: _Matrix, mean: Tensor, slope: Tensor,
 
 
 def _pieces(x: _Matrix) -> list[slice]:
-    """Return the rows of each piece that stays in the cache."""
+    """Return the rows of each piece that fits into the cache."""
     rows, columns = x.values.shape
     length = max(1, _PIECE_BYTES // (columns * x.values.element_size()))
     return [slice(first, first + length) for first in range(0, rows, length)]
@@ -205,9 +205,9 @@ class _Spread:
 
 
 def softmax_in_place(x: Tensor) -> Tensor:
-    """Return the softmax over the last axis in place of the input; the derivative takes the place of the gradient.
+    """Return the softmax over the last axis in place of the input; the derivative overwrites the gradient.
 
-    Nobody but the step may hold either.
+    Neither can have other references.
     """
     result: Tensor = _SoftmaxFunction.apply(x) if x.requires_grad else torch.softmax(x, -1, out=x)
     return result

@@ -40,8 +40,8 @@ class ProgramGraph:
     infos
         Shapes of the graph's tensors.
     keep
-        Tensors that are wanted after the run, beside the program's outputs. Derivatives may be taken by any of these,
-        so that nothing here looks through one: what is computed from it has to stay so.
+        Tensors needed after the run, besides the program's outputs. Derivatives can be by any of these, so no pattern
+        extends across one: the steps that read it have to stay.
     """
 
     def __init__(self, program: Program, graph: Graph, infos: TensorInfos, keep: Collection[str]) -> None:
@@ -73,7 +73,7 @@ class ProgramGraph:
         return readers[0] if len(readers) == 1 and name not in self._kept and readers[0].is_op(*op_types) else None
 
     def could_run_at(self, node: Node, inputs: Iterable[str], outputs: Iterable[str]) -> bool:
-        """Whether a step in the place of `node` would find its inputs made, and its outputs not yet read."""
+        """Whether a step in the place of `node` has its inputs computed, and its outputs not yet read."""
         place = self._place[node.name]
         makers = (self._made[name] for name in inputs if name in self._made)
         readers = (reader for name in outputs for reader in self._readers[name])
@@ -104,7 +104,7 @@ class ProgramGraph:
         return Scaled(name=reader.outputs[0], factor=factor, nodes=(reader.name,))
 
     def scaled_from(self, name: str) -> Scaled:
-        """Return the tensor that a tensor is a known multiple of, which may be the tensor itself."""
+        """Return the tensor that a tensor is a known multiple of, which can be the tensor itself."""
         node = self.maker(name, "Mul", "Div")
         for operand in () if node is None else node.inputs:
             factor = None if node is None else self._factor(node, operand)
@@ -113,7 +113,7 @@ class ProgramGraph:
         return Scaled(name=name)
 
     def _factor(self, node: Node, tensor: str) -> float | None:
-        """Return what a Mul or Div multiplies an operand with, if that is a number that is not drawn, and not zero."""
+        """Return the factor of a Mul or Div, if it is a number that is not random and not zero."""
         if self.shape(node.outputs[0]) != self.shape(tensor) or (node.is_op("Div") and node.inputs[0] != tensor):
             return None
         other = next((name for name in node.inputs if name != tensor), "")

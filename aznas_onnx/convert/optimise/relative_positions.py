@@ -24,14 +24,14 @@ def with_grouped_positions(
 ) -> Program:
     """Return a program whose products with tables of relative positions are made by groups of keys.
 
-    What is found is, for each sample and head, with l for a query, t for a key, and one or several tables, the look-ups
+    The patterns are, for each sample and head, with l for a query, t for a key, and one or several tables, the look-ups
     in which are added::
 
         scores[l, t] = q[l] . k[t] + q[l] . table[index[l, t]]                          ScoresWithPositions
         sum over t of weights[l, t] v[t]  and  of  weights[l, t] table[index[l, t]]     MixWithPositions
 
-    written as AutoFormer has it: products with the table that are batched over the queries, between transposes and
-    reshapes. The sums may be scaled.
+    written as in AutoFormer: products with the table that are batched over the queries, between transposes and
+    reshapes. The sums can be scaled.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def with_grouped_positions(
     infos
         Shapes of the graph's tensors.
     keep
-        Tensors that are wanted after the run, beside the program's outputs.
+        Tensors needed after the run, besides the program's outputs.
     """
     if not any(node.is_op("Gather") for node in graph.nodes):
         return program
@@ -90,7 +90,7 @@ class _ByQuery:
 
 
 class _TableSearch:
-    """Goes through a program's nodes."""
+    """Matches patterns in a program's nodes."""
 
     def __init__(
         self, program: Program, graph: Graph, infos: TensorInfos, keep: Collection[str], device: torch.device
@@ -175,9 +175,9 @@ class _TableSearch:
         return len(left) == len(right) == 4 and left[:2] == right[:2]
 
     def _are_added(self, *names: str) -> bool:
-        """Whether all that becomes of two tensors is their sum, but for their places in memory.
+        """Whether two tensors are read for their sum only, up to their memory layout.
 
-        Otherwise what a block hands on might depend on one of them alone, and seem to depend on both.
+        Otherwise the output of a block can depend on one of them alone, and would appear to depend on both.
         """
         sums = []
         for name in names:
@@ -251,7 +251,7 @@ class _TableSearch:
         Returns
         -------
         tuple
-            The name, "" if the product goes elsewhere, and the nodes on the way.
+            The name, "" if the product has other readers, and the nodes on the way.
         """
         transpose = self._wiring.only_reader(product.outputs[0], "Transpose")
         if transpose is None or transpose.attributes.get("perm") != (1, 0, 2):
