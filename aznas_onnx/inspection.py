@@ -11,6 +11,7 @@ from aznas_onnx.costs import Costs, NodeCost, count
 from aznas_onnx.graph import Limits, Model, Source, Value, prepare
 from aznas_onnx.graph.files.load import source_name
 from aznas_onnx.graph.prepare import error_context
+from aznas_onnx.graph.rewrite.rule import NearMiss
 from aznas_onnx.limits import reading
 
 __all__ = ["InspectedBlock", "InspectedNode", "Inspection", "inspect"]
@@ -75,6 +76,8 @@ class Inspection:
         Of all inputs, for a run of the file as it is, and how many samples there are in it.
     changes, warnings
         What was changed in the graph while it was read, and what to doubt.
+    near_misses
+        Patterns that were nearly recognised, and layers after which no normalisation was restored, with the reason.
     """
 
     model: str
@@ -90,6 +93,7 @@ class Inspection:
     run_batch: int = 1
     changes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    near_misses: tuple[NearMiss, ...] = ()
 
 
 def inspect(
@@ -174,6 +178,7 @@ def _inspected(model: Model, found: Blocks, costs: Costs) -> Inspection:
         run_batch=model.inputs.run_batch,
         changes=model.changes,
         warnings=(*model.warnings, *found.warnings),
+        near_misses=model.near_misses,
     )
 
 

@@ -165,9 +165,9 @@ def choose(values: Sequence[T], rng: np.random.Generator) -> T:
 @cached(128, "MACs, parameters and blocks of a candidate need one reading")
 def _count_built(space: Space[Any], genotype: Any) -> tuple[int, int, int]:
     from aznas_onnx.costs import count
-    from aznas_onnx.graph.prepare import declared_blocks, prepare
+    from aznas_onnx.graph import prepare
     from aznas_onnx.spaces.user_spaces import build_source
 
     model = prepare(build_source(space, genotype))
     costs = count(model)
-    return costs.macs, costs.params, len(declared_blocks(model.graph.metadata))
+    return costs.macs, costs.params, len(model.declared_blocks)

@@ -61,8 +61,9 @@ GRAPH_LEVELS = {
     "rewrite": 4,
     "meaning": 5,
     "model": 6,
-    "prepare": 7,
-    "building": 8,
+    "pipeline": 7,
+    "prepare": 8,
+    "building": 9,
 }
 REWRITE_LEVELS = {"decompose": 1, "canonical": 2, "restore": 3, "passes": 4}  # the rest of rewrite/ is below them
 

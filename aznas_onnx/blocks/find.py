@@ -18,7 +18,6 @@ from aznas_onnx.blocks.types import Block, BlockKind, Blocks
 from aznas_onnx.errors import ModelError
 from aznas_onnx.graph.ir.graph import Graph, Node
 from aznas_onnx.graph.model import Model
-from aznas_onnx.graph.prepare import declared_blocks
 from aznas_onnx.operators.sets import NORMALIZATIONS
 
 __all__ = ["find_blocks"]
@@ -72,9 +71,8 @@ def _check_output(model: Model, block: Block) -> None:
 def _find(model: Model, patterns: Sequence[str]) -> Blocks:
     if patterns:
         return _assemble_declared(model, matched(model, patterns))
-    names = declared_blocks(model.graph.metadata)
-    if names:
-        return _assemble_declared(model, declared(model, names))
+    if model.declared_blocks:
+        return _assemble_declared(model, declared(model, model.declared_blocks))
     network = _network(model)
     if network is None:
         return _last_resort(model, "no output depends on the samples through floats")

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from aznas_onnx.errors import ModelError
 from aznas_onnx.graph.files.inputs import InputPlan
 from aznas_onnx.graph.ir.graph import Graph
 from aznas_onnx.graph.ir.tensor_info import TensorInfos
 from aznas_onnx.graph.meaning.channel_axes import ChannelAxes
+from aznas_onnx.graph.rewrite.rule import NearMiss
 
-__all__ = ["Model"]
+__all__ = ["BLOCKS_KEY", "Model", "declared_blocks"]
+
+BLOCKS_KEY = "aznas.blocks"  # metadata key: JSON list of the tensors that are the primary blocks' outputs, in order
+_MOST_BLOCKS = 4096
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,6 +44,10 @@ class Model:
         Warnings for the user.
     fixed_batch
         The reason why the model runs at its own batch size only; empty where it runs at any.
+    declared_blocks
+        Outputs of the primary blocks that the file's metadata declares, in order; empty where it declares none.
+    near_misses
+        Patterns that were nearly recognised, and layers after which no normalisation was restored, with the reason.
     """
 
     name: str
@@ -48,8 +59,29 @@ class Model:
     changes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     fixed_batch: str = ""
+    declared_blocks: tuple[str, ...] = ()
+    near_misses: tuple[NearMiss, ...] = ()
 
     def keeps_batch(self, tensor: str) -> bool:
         """Whether samples are separate in a tensor: the batch has its own axis, or there is no batch."""
         shape, axis = self.infos[tensor].shape or (), self.layout.batch_axes.get(tensor, 0)
         return not self.inputs.has_batch or (axis < len(shape) and shape[axis] == self.infos.batch_size)
+
+
+def declared_blocks(metadata: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the block outputs that a model's metadata declares, in order; empty where it declares none.
+
+    Raises ModelError if the entry is not a JSON list of strings, or of too many.
+    """
+    text = metadata.get(BLOCKS_KEY)
+    if text is None:
+        return ()
+    try:
+        names = json.loads(text)
+    except (ValueError, RecursionError) as error:  # no JSON, a number of a million digits, nested too deep
+        raise ModelError(f"metadata {BLOCKS_KEY!r} is not JSON; a list of tensor names was expected") from error
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ModelError(f"metadata {BLOCKS_KEY!r} is not a list of tensor names")
+    if len(names) > _MOST_BLOCKS:
+        raise ModelError(f"metadata {BLOCKS_KEY!r} names {len(names):,} blocks, above the limit of {_MOST_BLOCKS:,}")
+    return tuple(names)

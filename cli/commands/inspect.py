@@ -29,6 +29,12 @@ _NOT_VERIFIED = {
 @click.argument("model", metavar="MODEL.onnx", type=click.Path())
 @format_option
 @click.option("--nodes", "show_nodes", is_flag=True, help="Show every node of the graph as it is scored.")
+@click.option(
+    "--why",
+    "show_why",
+    is_flag=True,
+    help="Show which patterns were nearly recognised, and after which layers no normalisation was restored, and why.",
+)
 @reading_options(BLOCKS, KEEP_GRAPH)
 @click.option(
     "--verify",
@@ -47,6 +53,7 @@ def inspect(
     model: str,
     output_format: OutputFormat,
     show_nodes: bool,
+    show_why: bool,
     input_shapes: dict[str, tuple[int, ...]],
     values: dict[str, Value],
     cut_at: tuple[str, ...],
@@ -66,6 +73,7 @@ def inspect(
       aznas inspect encoder.onnx --input image=1x3x224x224
       aznas inspect detector.onnx --cut-at boxes --cut-at scores
       aznas inspect net.onnx --format json | jq .macs
+      aznas inspect net.onnx --why                   why was this LayerNormalization not recognised?
       aznas inspect net.onnx --blocks '*/layer?.?/Add'   end a block at each of these
     """
     from aznas_onnx.cli.console import diagnostics, results
@@ -91,7 +99,13 @@ def inspect(
     for warning in inspection.warnings:
         diagnostics().print(f"warning: {printable(warning)}", style="yellow")
     render_inspection(
-        inspection, output_format, results(), show_nodes=show_nodes, verification=verification, latency=latency
+        inspection,
+        output_format,
+        results(),
+        show_nodes=show_nodes,
+        show_why=show_why,
+        verification=verification,
+        latency=latency,
     )
     if verification is not None and not verification.agrees:
         raise AznasError(f"{model}: {_NOT_VERIFIED[verification.verdict.value]}")

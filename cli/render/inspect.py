@@ -27,6 +27,7 @@ __all__ = ["inspection_document", "render_inspection"]
 
 _QUOTED = re.compile(r"(['\"]).*?\1")
 _NUMBER = re.compile(r"\b\d+\b")
+_NODES_OF_A_REASON = 4  # that are listed
 
 
 def render_inspection(
@@ -35,19 +36,24 @@ def render_inspection(
     console: Console,
     *,
     show_nodes: bool = False,
+    show_why: bool = False,
     verification: Verification | None = None,
     latency: Latency | None = None,
 ) -> None:
     """Write an inspection to a console."""
     if output_format is OutputFormat.JSON:
-        document = inspection_document(inspection, show_nodes=show_nodes, verification=verification, latency=latency)
+        document = inspection_document(
+            inspection, show_nodes=show_nodes, show_why=show_why, verification=verification, latency=latency
+        )
         console.file.write(json_text(document) + "\n")
     elif output_format is OutputFormat.CSV:
-        _write_csv(inspection, console, show_nodes)
+        _write_csv(inspection, console, show_nodes=show_nodes, show_why=show_why)
     elif output_format is OutputFormat.MARKDOWN:
-        _write_markdown(inspection, console, show_nodes, _summary(inspection, verification, latency))
+        summary = _summary(inspection, verification, latency)
+        _write_markdown(inspection, console, summary, show_nodes=show_nodes, show_why=show_why)
     else:
-        _print_tables(inspection, console, show_nodes, _summary(inspection, verification, latency))
+        summary = _summary(inspection, verification, latency)
+        _print_tables(inspection, console, summary, show_nodes=show_nodes, show_why=show_why)
 
 
 # --- JSON ---------------------------------------------------------------------------------------------------------
@@ -57,6 +63,7 @@ def inspection_document(
     inspection: Inspection,
     *,
     show_nodes: bool = False,
+    show_why: bool = False,
     verification: Verification | None = None,
     latency: Latency | None = None,
 ) -> dict[str, object]:
@@ -101,6 +108,11 @@ def inspection_document(
     }
     if show_nodes:
         document["nodes"] = [dict(zip(_NODE_FIELDS, row, strict=True)) for row in _node_rows(inspection)]
+    if show_why:
+        document["why"] = [
+            {"pattern": pattern, "reason": reason, "nodes": nodes}
+            for (pattern, reason), nodes in _grouped_misses(inspection).items()
+        ]
     if verification is not None:
         document["verification"] = {
             "agrees": verification.agrees,
@@ -148,6 +160,14 @@ def _node_rows(inspection: Inspection) -> Iterator[tuple[Any, ...]]:
         )
 
 
+def _grouped_misses(inspection: Inspection) -> dict[tuple[str, str], list[str]]:
+    """Return the nodes that share each pattern and reason."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for miss in inspection.near_misses:
+        groups.setdefault((miss.pattern, miss.reason), []).append(miss.node)
+    return groups
+
+
 def _cost_fields(costs: Costs) -> dict[str, int]:
     return {"macs": costs.macs, "params": costs.params, "activation_bytes": costs.activation_bytes}
 
@@ -169,7 +189,11 @@ def _shape_list(shape: tuple[int, ...] | None) -> list[int] | None:
 # --- CSV ----------------------------------------------------------------------------------------------------------
 
 
-def _write_csv(inspection: Inspection, console: Console, show_nodes: bool) -> None:
+def _write_csv(inspection: Inspection, console: Console, *, show_nodes: bool, show_why: bool) -> None:
+    if show_why:
+        misses = ((miss.node, miss.pattern, miss.reason) for miss in inspection.near_misses)
+        write_csv(console.file, ("node", "pattern", "reason"), misses)
+        return
     if show_nodes:
         rows = ((*row[:4], _shape_text(row[4]), *row[5:]) for row in _node_rows(inspection))
         write_csv(console.file, _NODE_FIELDS, rows)
@@ -218,10 +242,20 @@ _NODE_COLUMNS = (
     Column(title="Output"),
     *_COUNT_COLUMNS,
 )
+_MISS_COLUMNS = (
+    Column(title="Not recognised", is_number=False),
+    Column(title="Why", is_number=False),
+    Column(title="Nodes", is_number=False),
+)
 
 
 def _print_tables(
-    inspection: Inspection, console: Console, show_nodes: bool, summary: Iterable[tuple[str, str, str]]
+    inspection: Inspection,
+    console: Console,
+    summary: Iterable[tuple[str, str, str]],
+    *,
+    show_nodes: bool,
+    show_why: bool,
 ) -> None:
     _print_pairs(console, summary)
     console.print()
@@ -235,6 +269,25 @@ def _print_tables(
     if show_nodes:
         console.print()
         print_table(console, _NODE_COLUMNS, _node_texts(inspection))
+    if show_why:
+        console.print()
+        _print_pairs(console, _why_rows(inspection))
+
+
+def _misses_in_words(inspection: Inspection) -> Iterator[tuple[str, str, str]]:
+    """Yield the pattern, the reason and the nodes of each group of near misses."""
+    for (pattern, reason), nodes in _grouped_misses(inspection).items():
+        shown = ", ".join(nodes[:_NODES_OF_A_REASON])
+        more = f" and {len(nodes) - _NODES_OF_A_REASON} more" if len(nodes) > _NODES_OF_A_REASON else ""
+        yield pattern, reason, f"{plural(len(nodes), 'node')}: {shown}{more}"
+
+
+def _why_rows(inspection: Inspection) -> Iterator[tuple[str, str, str]]:
+    if not inspection.near_misses:
+        yield "why", "no pattern was nearly recognised, and no convolution or linear layer lacks a normalisation", ""
+    for pattern, reason, nodes in _misses_in_words(inspection):
+        yield f"no {pattern}", reason, ""
+        yield "", nodes, "dim"
 
 
 def _print_pairs(console: Console, rows: Iterable[tuple[str, str, str]]) -> None:
@@ -354,7 +407,12 @@ def _shape_text(shape: tuple[int, ...] | list[int] | None) -> str:
 
 
 def _write_markdown(
-    inspection: Inspection, console: Console, show_nodes: bool, summary: Iterable[tuple[str, str, str]]
+    inspection: Inspection,
+    console: Console,
+    summary: Iterable[tuple[str, str, str]],
+    *,
+    show_nodes: bool,
+    show_why: bool,
 ) -> None:
     stream = console.file
     for label, text, _ in summary:
@@ -366,3 +424,6 @@ def _write_markdown(
     if show_nodes:
         stream.write("\n")
         write_markdown(stream, _NODE_COLUMNS, _node_texts(inspection))
+    if show_why:
+        stream.write("\n")
+        write_markdown(stream, _MISS_COLUMNS, _misses_in_words(inspection))

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Any
 
 from aznas_onnx.errors import UnsupportedOperatorError
 from aznas_onnx.graph.constants.provenance import Provenance
@@ -34,10 +35,17 @@ from aznas_onnx.graph.rewrite.decompose.quantization import dequantise_tables, s
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.restore import batchnorm
 from aznas_onnx.graph.rewrite.restore.unfold_batchnorm import unfold_batch_normalisation
-from aznas_onnx.graph.rewrite.rule import Rewrite, apply, counted
+from aznas_onnx.graph.rewrite.rule import NearMiss, Rewrite, apply, counted
 from aznas_onnx.graph.shapes.control_flow import captured
 
-__all__ = ["CANONICALISATIONS", "DECOMPOSITIONS", "canonicalise", "decompose", "restore_normalisation"]
+__all__ = [
+    "CANONICALISATIONS",
+    "DECOMPOSITIONS",
+    "RewrittenGraph",
+    "canonicalise",
+    "decompose",
+    "restore_normalisation",
+]
 
 DECOMPOSITIONS: tuple[Rewrite, ...] = (
     *training.REWRITES,
@@ -58,6 +66,31 @@ CANONICALISATIONS: tuple[Rewrite, ...] = (
     *linear.REWRITES,
 )
 _ROUNDS = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewrittenGraph:
+    """A graph after a list of rewrites.
+
+    Attributes
+    ----------
+    graph
+        One that computes the same; the given one where there was nothing to do.
+    infos
+        For every tensor of that graph.
+    changes
+        What was done, and on what evidence, in words for the user.
+    doubts
+        What the file leaves open, in words for the user.
+    near_misses
+        What was nearly done, and why not.
+    """
+
+    graph: Graph
+    infos: TensorInfos
+    changes: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+    near_misses: tuple[NearMiss, ...] = ()
 
 
 def decompose(graph: Graph, *, keep_quantisation: bool = False) -> tuple[Graph, tuple[str, ...]]:
@@ -147,62 +180,38 @@ def _decompose_body(value: AttributeValue, made: Counter[str]) -> AttributeValue
     return _decompose_bodies(editor.finish(), made)
 
 
-def canonicalise(
-    graph: Graph, infos: TensorInfos, *, protected: Collection[str] = ()
-) -> tuple[Graph, TensorInfos, tuple[str, ...]]:
+def canonicalise(graph: Graph, infos: TensorInfos, *, protected: Collection[str] = ()) -> RewrittenGraph:
     """Rewrite patterns with several spellings to one form.
 
     Parameters
     ----------
-    graph, facts
+    graph, infos
         A folded graph and its infos, at a batch size that no other axis has if possible: where an axis can be the batch
         or another axis of that size, rewrites decline.
     protected
         Tensors with a fixed name, which stay the output of a node; the graph's outputs always do.
-
-    Returns
-    -------
-    graph
-        A graph that computes the same; the given one where nothing changed.
-    infos
-        For every tensor of that graph.
-    changes
-        The recognised patterns, in words for the user.
     """
     editor = Editor(graph, infos, protected)
     made = Counter[str]()
     for _ in range(_ROUNDS):
-        found = apply(editor, CANONICALISATIONS)
+        misses = dict[NearMiss, None]()  # of the last round, which finds nothing
+        found = apply(editor, CANONICALISATIONS, misses)
         tidied = turn_regions(editor) + merge_duplicates(editor)
         made.update(found)
         if not found and not tidied:
             break
-    if not editor.modified:
-        return graph, infos, ()
-    canonical = editor.finish()
     written = counted(made.items())
-    return canonical, editor.infos(canonical), (f"recognised as one operator each: {written}",) if written else ()
+    changes = (f"recognised as one operator each: {written}",) if written else ()
+    return _rewritten(editor, infos, changes=changes, near_misses=tuple(misses))
 
 
-def restore_normalisation(
-    graph: Graph, infos: TensorInfos, *, protected: Collection[str] = ()
-) -> tuple[Graph, TensorInfos, tuple[str, ...], tuple[str, ...]]:
-    """Restore batch normalisation that the exporter folded into convolutions, and biases that it removed.
-
-    Returns
-    -------
-    graph
-        The given one where there was nothing to do.
-    infos
-        For every tensor of that graph.
-    changes
-        The changes and their evidence, in words for the user.
-    doubts
-        What the file does not decide, in words for the user.
-    """
+def restore_normalisation(graph: Graph, infos: TensorInfos, *, protected: Collection[str] = ()) -> RewrittenGraph:
+    """Restore batch normalisation that the exporter folded into convolutions, and biases that it removed."""
     editor = Editor(graph, infos, protected)
-    changes, doubts = unfold_batch_normalisation(editor, Provenance(graph))
-    if not editor.modified:
-        return graph, infos, (), doubts
-    restored = editor.finish()
-    return restored, editor.infos(restored), changes, doubts
+    changes, doubts, near_misses = unfold_batch_normalisation(editor, Provenance(graph))
+    return _rewritten(editor, infos, changes=changes, doubts=doubts, near_misses=near_misses)
+
+
+def _rewritten(editor: Editor, infos: TensorInfos, **record: tuple[Any, ...]) -> RewrittenGraph:
+    graph = editor.finish()
+    return RewrittenGraph(graph=graph, infos=editor.infos(graph) if editor.modified else infos, **record)

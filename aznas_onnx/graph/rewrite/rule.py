@@ -4,15 +4,41 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aznas_onnx.graph.ir.graph import Node
 from aznas_onnx.graph.rewrite.editor import Editor
 
-__all__ = ["Attempt", "Rewrite", "apply", "counted", "plural"]
+__all__ = ["Attempt", "NearMiss", "Rewrite", "apply", "counted", "plural"]
 
-Attempt = Callable[[Editor, Node], "str | None"]
-"""Rewrites what ends at the given node and returns None, or changes nothing and says why."""
+
+@dataclass(frozen=True, slots=True)
+class NearMiss:
+    """A pattern that a graph holds but for one point, so that a user may ask why it was not recognised.
+
+    Attributes
+    ----------
+    reason
+        The point, as a sentence without its full stop.
+    pattern
+        What would have been made of it ("LayerNormalization").
+    node
+        Name of the node that a rewrite of the pattern starts from.
+    """
+
+    reason: str
+    pattern: str = ""
+    node: str = ""
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+Attempt = Callable[[Editor, Node], "NearMiss | str | None"]
+"""Rewrites what starts at the given node and returns None, or changes nothing and says why.
+
+A plain string says that the node is not of the pattern at all; a :class:`NearMiss` that little is missing.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,13 +60,20 @@ class Rewrite:
     result: str = ""
 
 
-def apply(editor: Editor, rewrites: Sequence[Rewrite]) -> Counter[str]:
-    """Apply rewrites in their order, each to all nodes it may fit; return how often each result was made."""
+def apply(editor: Editor, rewrites: Sequence[Rewrite], misses: dict[NearMiss, None] | None = None) -> Counter[str]:
+    """Apply rewrites in their order, each to all nodes it may fit; return how often each result was made.
+
+    What they nearly fit is added to `misses`, in order.
+    """
     made: Counter[str] = Counter()
     for rewrite in rewrites:
         for node in editor.nodes(*rewrite.operators):
-            if rewrite.attempt(editor, node) is None:
+            declined = rewrite.attempt(editor, node)
+            if declined is None:
                 made[rewrite.result] += 1
+            elif misses is not None and isinstance(declined, NearMiss):
+                pattern = declined.pattern or rewrite.result
+                misses[replace(declined, pattern=pattern, node=node.name)] = None
     return made
 
 

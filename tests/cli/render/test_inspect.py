@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from aznas_onnx.cli.options import OutputFormat
 from aznas_onnx.cli.render.inspect import render_inspection
+from aznas_onnx.graph.rewrite.rule import NearMiss
 from tests.cli.samples import inspection, verification
+
+NEAR_MISSES = (
+    NearMiss("it is a factor alone, without mean and shift: a layer scale", "BatchNormalization", "layer1.0/scale"),
+    *(NearMiss("it has no bias", "folded BatchNormalization", f"layer2.0/conv{index}") for index in range(6)),
+)
 
 
 def rendered(output_format: OutputFormat = OutputFormat.TABLE, *, width: int = 120, **shown: bool) -> str:
     stream = io.StringIO()
     console = Console(file=stream, width=width, markup=False, highlight=False, emoji=False)
     render_inspection(
-        inspection(with_unsupported=shown.get("unsupported", False)),
+        replace(inspection(with_unsupported=shown.get("unsupported", False)), near_misses=NEAR_MISSES),
         output_format,
         console,
         show_nodes=shown.get("nodes", False),
+        show_why=shown.get("why", False),
         verification=verification(agrees=shown["agrees"]) if "agrees" in shown else None,
     )
     return stream.getvalue()
@@ -187,8 +195,33 @@ def test_json_of_a_block() -> None:
 
 def test_json_leaves_out_what_was_not_asked_for() -> None:
     document = json.loads(rendered(OutputFormat.JSON))
-    assert "nodes" not in document
-    assert "verification" not in document
+    assert document.keys().isdisjoint({"nodes", "verification", "why"})
+
+
+WHY = """\
+no BatchNormalization         it is a factor alone, without mean and shift: a layer scale
+                              1 node: layer1.0/scale
+no folded BatchNormalization  it has no bias
+                              6 nodes: layer2.0/conv0, layer2.0/conv1, layer2.0/conv2, layer2.0/conv3 and 2 more
+"""
+
+
+def test_why_a_pattern_was_not_recognised() -> None:
+    assert rendered(why=True) == f"{rendered()}\n{WHY}"
+    assert json.loads(rendered(OutputFormat.JSON, why=True))["why"] == [
+        {"pattern": "BatchNormalization", "reason": NEAR_MISSES[0].reason, "nodes": ["layer1.0/scale"]},
+        {
+            "pattern": "folded BatchNormalization",
+            "reason": "it has no bias",
+            "nodes": [f"layer2.0/conv{index}" for index in range(6)],
+        },
+    ]
+    assert rendered(OutputFormat.CSV, why=True).splitlines()[:2] == [
+        "node,pattern,reason",
+        'layer1.0/scale,BatchNormalization,"it is a factor alone, without mean and shift: a layer scale"',
+    ]
+    last = rendered(OutputFormat.MARKDOWN, why=True).splitlines()[-1]
+    assert last.startswith("| folded BatchNormalization | it has no bias | 6 nodes: layer2.0/conv0,")
 
 
 @pytest.mark.parametrize("width", [60, 80, 120, 200])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,51 +13,39 @@ import onnxruntime
 from aznas_onnx.graph import Graph, Limits, TensorInfos
 from aznas_onnx.graph.files.deserialize import lower
 from aznas_onnx.graph.files.inputs import plan_inputs
-from aznas_onnx.graph.files.precision import to_float32
+from aznas_onnx.graph.pipeline import FILE_PASSES, GRAPH_PASSES, Draft, ReadOptions, apply_passes
 from aznas_onnx.graph.rewrite.editor import Editor
-from aznas_onnx.graph.rewrite.folding import fold
-from aznas_onnx.graph.rewrite.passes import canonicalise, decompose
-from aznas_onnx.graph.rewrite.rule import Attempt
+from aznas_onnx.graph.rewrite.passes import RewrittenGraph, canonicalise
+from aznas_onnx.graph.rewrite.rule import Attempt, NearMiss
 from aznas_onnx.graph.shapes.constant_evaluation import evaluate
-from aznas_onnx.graph.shapes.interpret import interpret
-from aznas_onnx.graph.shapes.make_batch_dynamic import probe_batch
-
-__all__ = ["Rewritten", "canonical", "computes_the_same", "decomposed", "folded", "operators", "outcome", "run"]
 
 Array = npt.NDArray[Any]
 
 
-@dataclass(frozen=True)
-class Rewritten:
-    """A graph after a rewrite, with its facts and what the rewrite says that it did."""
-
-    graph: Graph
-    infos: TensorInfos
-    changes: tuple[str, ...]
+def drafted(model: onnx.ModelProto, last: str, protected: Collection[str] = ()) -> Draft:
+    """Lower a model, which may be one that no file could hold, and apply all passes up to the last one."""
+    draft = Draft(options=ReadOptions(), graph=lower(model, None, "test", Limits()), declared=tuple(protected))
+    passes = (*FILE_PASSES, *GRAPH_PASSES)
+    return apply_passes(draft, passes[: [one.name for one in passes].index(last) + 1])
 
 
 def decomposed(model: onnx.ModelProto) -> tuple[Graph, tuple[str, ...]]:
     """Lower a model and decompose it."""
-    graph, _ = to_float32(lower(model, None, "test", Limits()))
-    return decompose(graph)
+    draft = drafted(model, "decompose")
+    return draft.graph, draft.changes
 
 
 def folded(model: onnx.ModelProto, protected: Collection[str] = ()) -> tuple[Graph, TensorInfos]:
-    """Bring a model to where the graph room hands it to `canonicalise`."""
-    graph, _ = decomposed(model)
-    plan, limits = plan_inputs(graph, {}), Limits()
-    graph, infos = interpret(graph, plan.declared_batch, plan.shapes(plan.declared_batch), limits)
-    size = probe_batch(infos)
-    graph, probe = interpret(graph, size, plan.shapes(size), limits, infos, repair=True)
-    graph, infos = interpret(graph, plan.declared_batch, plan.shapes(plan.declared_batch), limits)
-    return fold(graph, probe, infos, protected=protected)
+    """Bring a model to where `prepare` hands it to `canonicalise`."""
+    draft = drafted(model, "fold constants", protected)
+    return draft.graph, draft.infos
 
 
-def canonical(model: onnx.ModelProto, protected: Collection[str] = ()) -> Rewritten:
-    """Canonicalise a model, and check that its facts are complete and true."""
-    graph, infos, changes = canonicalise(*folded(model, protected), protected=protected)
-    check_facts(graph, infos)
-    return Rewritten(graph, infos, changes)
+def canonical(model: onnx.ModelProto, protected: Collection[str] = ()) -> RewrittenGraph:
+    """Canonicalise a model, and check that its infos are complete and true."""
+    done = canonicalise(*folded(model, protected), protected=protected)
+    check_infos(done.graph, done.infos)
+    return done
 
 
 def operators(graph: Graph) -> list[str]:
@@ -83,8 +70,8 @@ def feeds(graph: Graph, batch_size: int) -> dict[str, Array]:
     return {name: random.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
 
 
-def check_facts(graph: Graph, infos: TensorInfos) -> None:
-    """Check that there is a fact for every tensor, and that each is true."""
+def check_infos(graph: Graph, infos: TensorInfos) -> None:
+    """Check that there is an info for every tensor, and that each is true."""
     values = run(graph, infos.batch_size)
     assert {name: (infos[name].shape, infos[name].dtype) for name in values} == {
         name: (array.shape, array.dtype) for name, array in values.items()
@@ -115,6 +102,19 @@ def outcome(
     model: onnx.ModelProto, attempt: Attempt, operator: str, prepare: Callable[[onnx.ModelProto], Any] = folded
 ) -> str | None:
     """Return why an attempt declines the first node of an operator; None where it rewrites it."""
+    declined = _attempted(model, attempt, operator, prepare)
+    return None if declined is None else str(declined)
+
+
+def near_miss(model: onnx.ModelProto, attempt: Attempt, operator: str) -> str | None:
+    """Return why an attempt declines what is nearly its pattern; None where it is another pattern altogether."""
+    declined = _attempted(model, attempt, operator, folded)
+    return declined.reason if isinstance(declined, NearMiss) else None
+
+
+def _attempted(
+    model: onnx.ModelProto, attempt: Attempt, operator: str, prepare: Callable[[onnx.ModelProto], Any]
+) -> NearMiss | str | None:
     graph, infos = prepare(model)
     editor = Editor(graph, infos)
     return attempt(editor, next(editor.nodes(operator)))

@@ -8,7 +8,7 @@ from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.node_builder import NodeBuilder
 from aznas_onnx.graph.rewrite.passes import canonicalise, decompose, restore_normalisation
 from tests.graph.builders import network, weights
-from tests.graph.rewrite.running import check_facts, folded, operators
+from tests.graph.rewrite.running import check_infos, folded, operators
 
 MAP = {"x": ("N", 3, 4, 4)}
 CHAIN = "a = Relu (x)  b = Neg (a)  c = Exp (b)  y = Abs (c)"
@@ -26,7 +26,7 @@ def finished(editor: Editor) -> Graph:
     for node in graph.nodes:
         assert {name for name in node.inputs if name} <= made
         made.update(node.outputs)
-    check_facts(graph, editor.infos(graph))
+    check_infos(graph, editor.infos(graph))
     return graph
 
 
@@ -115,8 +115,9 @@ def test_names_are_made_unique() -> None:
 def test_a_graph_without_anything_to_do_is_returned_as_it_is() -> None:
     graph, infos = folded(network("y = Exp (x)", MAP))
     assert decompose(graph)[0] is graph
-    assert canonicalise(graph, infos)[:2] == (graph, infos)
-    assert restore_normalisation(graph, infos)[:2] == (graph, infos)
+    for done in (canonicalise(graph, infos), restore_normalisation(graph, infos)):
+        assert done.graph is graph
+        assert done.infos is infos
 
 
 def test_roots_of_constants_stay() -> None:
@@ -124,6 +125,6 @@ def test_roots_of_constants_stay() -> None:
     model = network(
         "t = Transpose (w)  s = Sigmoid (x)  m = Mul (x, s)  y = Add (m, t)", MAP, {"w": weights(4, 4, 3, 1)}
     )
-    graph, infos, _ = canonicalise(*folded(model))
-    assert "w" in graph.constants
-    assert "w" in infos
+    done = canonicalise(*folded(model))
+    assert "w" in done.graph.constants
+    assert "w" in done.infos

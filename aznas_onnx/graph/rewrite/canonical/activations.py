@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from aznas_onnx.graph.ir.graph import Node
 from aznas_onnx.graph.rewrite.canonical.algebra import Sum, climb, close, expand, inner_tensors
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.node_builder import NodeBuilder
-from aznas_onnx.graph.rewrite.rule import Rewrite
+from aznas_onnx.graph.rewrite.rule import NearMiss, Rewrite
 
 __all__ = ["REWRITES", "clip_bounds"]
 
@@ -19,7 +19,7 @@ _ROOT_2_OVER_PI = math.sqrt(2.0 / math.pi)
 _UNBOUNDED = 3e38  # the largest float32 is 3.4e38, which exporters write for "no bound"
 _CLIPS_OF_ONE_SIDE = ((0.0, math.inf), (-math.inf, math.inf))  # a Relu, and nothing at all
 _NO_ARGUMENT = "its argument is not that of the function"
-_NO_PRODUCT = "no product of the right form follows"
+_NO_PRODUCT = NearMiss("the product with x that makes the function does not follow")
 
 
 class _GatedUnit(NamedTuple):
@@ -50,34 +50,55 @@ def _fuse(editor: Editor, gate: Node, x: str, wanted: Sum, op_type: str, **attri
     return False
 
 
-def _erf_gelu(editor: Editor, node: Node) -> str | None:
+def _gated(
+    editor: Editor,
+    gate: Node,
+    op_type: str,
+    argument: Mapping[int, float],
+    *,
+    constant: float,
+    product: float,
+    **attributes: Any,
+) -> NearMiss | str | None:
+    """Fuse x (constant + product t), where t is a function of a polynomial in x with these coefficients by power."""
+    reason: NearMiss | str = _NO_ARGUMENT
+    for x, found in _gates(editor, gate):
+        wanted = {(x,) * power: coefficient for power, coefficient in argument.items()}
+        if not close(found, wanted):
+            if found.keys() == wanted.keys() and reason == _NO_ARGUMENT:
+                reason = NearMiss(f"its argument is {_polynomial(found)}, and not {_polynomial(wanted)}")
+            continue
+        whole: Sum = {(x, gate.outputs[0]): product, **({(x,): constant} if constant else {})}
+        if _fuse(editor, gate, x, whole, op_type, **attributes):
+            return None
+        reason = _NO_PRODUCT
+    return reason
+
+
+def _polynomial(terms: Sum) -> str:
+    """Write a polynomial: ``3 + x``, ``0.7979 x + 0.03568 x^3``."""
+    powers = ("", " x", " x^2", " x^3")
+    parts = [f"{value:.4g}{powers[len(product)]}" for product, value in sorted(terms.items())]
+    return " + ".join(part.removeprefix("1 ") for part in parts)
+
+
+def _erf_gelu(editor: Editor, node: Node) -> NearMiss | str | None:
     """x/2 (1 + erf(x / sqrt 2)), or with 1 - erf(-x / sqrt 2), as complementary error functions are lowered."""
-    reason = _NO_ARGUMENT
-    for x, argument in _gates(editor, node):
-        sign = 1.0 if close(argument, {(x,): _ROOT_HALF}) else -1.0
-        if sign < 0 and not close(argument, {(x,): -_ROOT_HALF}):
-            continue
-        if _fuse(editor, node, x, {(x,): 0.5, (x, node.outputs[0]): 0.5 * sign}, "Gelu"):
-            return None
-        reason = _NO_PRODUCT
-    return reason
+    declined = _gated(editor, node, "Gelu", {1: _ROOT_HALF}, constant=0.5, product=0.5)
+    if declined is not None and _gated(editor, node, "Gelu", {1: -_ROOT_HALF}, constant=0.5, product=-0.5) is None:
+        return None
+    return declined
 
 
-def _tanh_gelu(editor: Editor, node: Node) -> str | None:
+def _tanh_gelu(editor: Editor, node: Node) -> NearMiss | str | None:
     """x/2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))."""
-    reason = _NO_ARGUMENT
-    for x, argument in _gates(editor, node):
-        if not close(argument, {(x,): _ROOT_2_OVER_PI, (x, x, x): 0.044715 * _ROOT_2_OVER_PI}):
-            continue
-        if _fuse(editor, node, x, {(x,): 0.5, (x, node.outputs[0]): 0.5}, "Gelu", approximate="tanh"):
-            return None
-        reason = _NO_PRODUCT
-    return reason
+    argument = {1: _ROOT_2_OVER_PI, 3: 0.044715 * _ROOT_2_OVER_PI}
+    return _gated(editor, node, "Gelu", argument, constant=0.5, product=0.5, approximate="tanh")
 
 
-def _swish(editor: Editor, node: Node) -> str | None:
+def _swish(editor: Editor, node: Node) -> NearMiss | str | None:
     """x sigmoid(x): SiLU; x sigmoid(1.702 x): the quick GELU."""
-    reason = _NO_ARGUMENT
+    reason: NearMiss | str = _NO_ARGUMENT
     for x, argument in _gates(editor, node):
         alpha = argument.get((x,), 0.0)
         if len(argument) != 1 or alpha <= 0.0:
@@ -88,7 +109,7 @@ def _swish(editor: Editor, node: Node) -> str | None:
     return reason
 
 
-def _mish(editor: Editor, node: Node) -> str | None:
+def _mish(editor: Editor, node: Node) -> NearMiss | str | None:
     """x tanh(softplus(x))."""
     inner = editor.producer(node.inputs[0])
     if inner is None or not inner.is_op("Softplus"):
@@ -97,21 +118,14 @@ def _mish(editor: Editor, node: Node) -> str | None:
     return None if _fuse(editor, node, x, {(x, node.outputs[0]): 1.0}, "Mish") else _NO_PRODUCT
 
 
-def _hard_swish_of_clip(editor: Editor, node: Node) -> str | None:
+def _hard_swish_of_clip(editor: Editor, node: Node) -> NearMiss | str | None:
     """x clip(x + 3, 0, 6) / 6."""
     if clip_bounds(editor, node) != (0.0, 6.0):
         return "its bounds are not 0 and 6"
-    reason = _NO_ARGUMENT
-    for x, argument in _gates(editor, node):
-        if not close(argument, {(x,): 1.0, (): 3.0}):
-            continue
-        if _fuse(editor, node, x, {(x, node.outputs[0]): 1.0 / 6.0}, "HardSwish"):
-            return None
-        reason = _NO_PRODUCT
-    return reason
+    return _gated(editor, node, "HardSwish", {0: 3.0, 1: 1.0}, constant=0.0, product=1.0 / 6.0)
 
 
-def _hard_sigmoid(editor: Editor, node: Node) -> str | None:
+def _hard_sigmoid(editor: Editor, node: Node) -> NearMiss | str | None:
     """clip(a x + b, 0, 1), or clip(x + 3, 0, 6) / 6."""
     bounds = clip_bounds(editor, node)
     if bounds is None or bounds[0] != 0.0 or bounds[1] not in (1.0, 6.0):
@@ -135,15 +149,18 @@ def _hard_sigmoid(editor: Editor, node: Node) -> str | None:
     return None if fused else _NO_PRODUCT
 
 
-def _hard_swish(editor: Editor, node: Node) -> str | None:
+def _hard_swish(editor: Editor, node: Node) -> NearMiss | str | None:
     """x hardsigmoid(x)."""
     alpha, beta = node.attributes.get("alpha", 0.2), node.attributes.get("beta", 0.5)
     assert isinstance(alpha, float)
     assert isinstance(beta, float)
-    if not math.isclose(alpha, 1.0 / 6.0, rel_tol=1e-3) or not math.isclose(beta, 0.5, rel_tol=1e-3):
-        return "its slope and offset are not 1/6 and 1/2"
     x = node.inputs[0]
-    return None if _fuse(editor, node, x, {(x, node.outputs[0]): 1.0}, "HardSwish") else _NO_PRODUCT
+    fits = math.isclose(alpha, 1.0 / 6.0, rel_tol=1e-3) and math.isclose(beta, 0.5, rel_tol=1e-3)
+    if fits and _fuse(editor, node, x, {(x, node.outputs[0]): 1.0}, "HardSwish"):
+        return None
+    if not any(reader.is_op("Mul", "Div") for reader in editor.readers(x)):
+        return "its input is not multiplied by anything"
+    return _NO_PRODUCT if fits else NearMiss(f"its slope and offset are {alpha:.4g} and {beta:.4g}, not 1/6 and 1/2")
 
 
 def clip_bounds(editor: Editor, node: Node) -> tuple[float, float] | None:

@@ -28,7 +28,7 @@ from aznas_onnx.graph.rewrite.canonical.per_channel import Affine, affine_after
 from aznas_onnx.graph.rewrite.canonical.pooling import reduced_axes
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.node_builder import NodeBuilder
-from aznas_onnx.graph.rewrite.rule import Rewrite
+from aznas_onnx.graph.rewrite.rule import NearMiss, Rewrite
 
 __all__ = ["REWRITES"]
 
@@ -37,6 +37,8 @@ _MEANS = ("ReduceMean", "GlobalAveragePool")
 _GUARDS = ("Relu", "Abs")  # against rounding below zero
 _ON_MEANS = frozenset(("Add", "Sub", "Mul", "Div", "Pow", "Max", "Sqrt", "Reciprocal", *_GUARDS))
 _DEPTH = 8
+_NO_VARIANCE = "it is not the root of a variance"
+_OTHER_RESHAPES = "the reshapes around it do not undo each other"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +53,11 @@ class _Deviation:
     axes: tuple[int, ...]
     epsilon: float
 
+    @property
+    def pattern(self) -> str:
+        """The normalisation that it speaks of."""
+        return "LayerNormalization" if self.mean else "RMSNormalization"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Affine:
@@ -61,16 +68,17 @@ class _Affine:
     shift: str
 
 
-def _normalisation(operator: str, editor: Editor, node: Node) -> str | None:
+def _normalisation(operator: str, editor: Editor, node: Node) -> NearMiss | str | None:
     """A normalisation around a Sqrt, or around a Pow by 1/2 or -1/2, if it is that operator."""
     if node.is_op("Pow") and editor.scalar(node.inputs[1]) not in (0.5, -0.5):
         return "it is no root"
     deviation = _deviation(editor, node.inputs[0])
-    if deviation is None:
-        return "it is not the root of a variance"
+    if not isinstance(deviation, _Deviation):
+        return deviation
     affine = _affine(editor, node, deviation)
     if affine is None:
-        return "what is divided by it is not normalised by it"
+        numerator = "x - mean(x)" if deviation.mean else "x"
+        return NearMiss(f"what follows this root is not {numerator} divided by it", deviation.pattern)
     shape = editor.shape(deviation.x)
     assert shape is not None  # its reduction has axes
     if operator != _operator(editor, deviation, affine, shape):
@@ -88,21 +96,50 @@ def _operator(editor: Editor, deviation: _Deviation, affine: _Affine, shape: tup
     return "InstanceNormalization" if _channel_of_instances(editor, deviation, affine, shape) else "LayerNormalization"
 
 
-def _deviation(editor: Editor, name: str) -> _Deviation | None:
+def _deviation(editor: Editor, name: str) -> _Deviation | NearMiss | str:
     total = expand(editor, name, _means(editor, name))
     if total is None:
-        return None
+        return _NO_VARIANCE
     epsilon = total.pop((), 0.0)
-    if len(total) != 1 or not 0.0 < epsilon < 0.1 or next(iter(total.values())) != 1.0:
-        return None
-    product = next(iter(total))
-    variance = editor.producer(product[0]) if len(product) == 1 else None
+    product, factor = next(iter(total.items()), ((), 0.0))
+    variance = editor.producer(product[0]) if len(total) == len(product) == 1 else None
     if variance is not None and variance.is_op(*_GUARDS):  # a guard against rounding below zero
         variance = editor.producer(variance.inputs[0])
     if variance is None:
-        return None
+        return _NO_VARIANCE
     found = _two_pass(editor, variance) or _one_pass(editor, variance)
-    return None if found is None else _Deviation(x=found[0], mean=found[1], axes=found[2], epsilon=epsilon)
+    if found is None:
+        return _unreadable_mean(editor, variance, factor)
+    deviation = _Deviation(x=found[0], mean=found[1], axes=found[2], epsilon=epsilon)
+    if factor != 1.0:
+        return NearMiss(f"its mean of squares is multiplied by {factor:.5g} (divided by n - 1?)", deviation.pattern)
+    if not 0.0 < epsilon < 0.1:
+        under = f"the number under its root, {epsilon:g}, is no" if epsilon else "under its root there is no"
+        return NearMiss(f"{under} epsilon between 0 and 0.1", deviation.pattern)
+    return deviation
+
+
+def _unreadable_mean(editor: Editor, variance: Node, factor: float) -> NearMiss | str:
+    """Say what of a mean of squares under a root cannot be read."""
+    is_sum = variance.is_op("ReduceSum") and factor != 1.0
+    squared = editor.producer(variance.inputs[0])
+    base = _square_root(editor, squared) if is_sum or variance.is_op(*_MEANS) else ""
+    if not base:
+        return _NO_VARIANCE
+    difference = editor.producer(base)
+    is_centred = difference is not None and difference.is_op("Sub")
+    axes = reduced_axes(editor, variance)
+    if editor.shape(base) is None:
+        reason = "the shape of what its mean goes over is not known"
+    elif is_sum:
+        reason = f"its sum of squares is multiplied by {factor:.5g}, which is not one over the number of terms"
+    elif not axes:
+        reason = "the axes of its mean of squares are not known"
+    elif 0 in axes:
+        reason = "its mean of squares goes over the batch too"
+    else:
+        reason = "its mean of squares loses the axes that it goes over"
+    return NearMiss(reason, "LayerNormalization" if is_centred else "RMSNormalization")
 
 
 def _means(editor: Editor, name: str) -> set[str]:
@@ -202,15 +239,15 @@ def _parts(editor: Editor, total: Sum, deviation: _Deviation, reciprocal: str) -
     return None
 
 
-def _write_layer(editor: Editor, deviation: _Deviation, affine: _Affine, shape: tuple[int, ...]) -> str | None:
+def _write_layer(editor: Editor, deviation: _Deviation, affine: _Affine, shape: tuple[int, ...]) -> NearMiss | None:
     rank = len(shape)
     trailing = deviation.axes == tuple(range(rank - len(deviation.axes), rank))
     if not trailing and deviation.axes != (1,):
-        return "it normalises over neither the last axes nor the channels"
+        return NearMiss(f"it normalises over axes {deviation.axes}, which are neither the last nor the channels")
     size = math.prod(shape[axis] for axis in deviation.axes)
     vectors = [_operand(editor, name, shape, deviation.axes, size) for name in (affine.scale, affine.shift)]
     if any(name and vector is None for name, vector in zip((affine.scale, affine.shift), vectors, strict=True)):
-        return "its scale or shift is not one number per normalised feature"
+        return NearMiss("its scale or shift is not one number per normalised feature")
     patch = NodeBuilder(editor, affine.root)
     order = tuple(range(rank)) if trailing else (0, *range(2, rank), 1)
     x = deviation.x if trailing else patch.add("Transpose", deviation.x, perm=order)
@@ -284,20 +321,20 @@ def _scale_and_shift(
     ]
 
 
-def _write_groups(editor: Editor, deviation: _Deviation, affine: _Affine, groups: tuple[int, ...]) -> str | None:
+def _write_groups(editor: Editor, deviation: _Deviation, affine: _Affine, groups: tuple[int, ...]) -> NearMiss | None:
     """GroupNormalization of Keras and Flax: on (batch, *positions, groups, channels of a group), between Reshapes."""
     before, after = editor.producer(deviation.x), editor.sole_reader(affine.root.outputs[0])
     if before is None or not before.is_op("Reshape") or after is None or not after.is_op("Reshape"):
-        return "its groups are not made and joined by reshapes"
+        return NearMiss("its groups are not made and joined by reshapes")
     shape = editor.shape(before.inputs[0])
     if shape != (*groups[:-2], groups[-2] * groups[-1]) or shape != editor.shape(after.outputs[0]):
-        return "the reshapes do not undo each other"
+        return NearMiss(_OTHER_RESHAPES)
     rank, size = len(shape), shape[-1]
     inside: list[Constant | None] = []
     for name in (affine.scale, affine.shift):
         constant = editor.constant(name) if name else None
         if constant is not None and (constant.elements != size or constant.shape[-2:] not in (groups[-2:], (size,))):
-            return "its scale or shift is not one number per channel"
+            return NearMiss("its scale or shift is not one number per channel")
         inside.append(None if constant is None else reshaped(constant, (size,)))
     found = Affine(root=after, scale=inside[0], shift=inside[1])
     if inside == [None, None]:
@@ -351,19 +388,19 @@ def _operand(editor: Editor, name: str, shape: tuple[int, ...], axes: tuple[int,
     return reshaped(constant, (size,)) if fits else None
 
 
-def _group_normalisation(editor: Editor, node: Node) -> str | None:
+def _group_normalisation(editor: Editor, node: Node) -> NearMiss | str | None:
     """An instance normalisation between reshapes that divide the channels into groups and join them again."""
     before, after = editor.producer(node.inputs[0]), editor.sole_reader(node.outputs[0])
     if before is None or not before.is_op("Reshape") or after is None or not after.is_op("Reshape"):
         return "it does not work on groups"
     shape, groups = editor.shape(before.inputs[0]), editor.shape(node.inputs[0])
     if shape is None or groups is None or shape != editor.shape(after.outputs[0]) or len(groups) != 3 or len(shape) < 3:
-        return "the reshapes do not undo each other"
+        return NearMiss(_OTHER_RESHAPES)
     if groups[0] != shape[0] or shape[1] % groups[1] or math.prod(shape[1:]) != groups[1] * groups[2]:
-        return "it does not divide the channels"
+        return NearMiss("it does not divide the channels")
     ones, zeros = (editor.array(name) for name in node.inputs[1:3])
     if ones is None or zeros is None or (ones != 1.0).any() or zeros.any():
-        return "it scales or shifts the groups"
+        return NearMiss("it scales or shifts the groups, not the channels")
     affine = affine_after(editor, after, 1)
     output = affine.root.outputs[0]
     names = _scale_and_shift(editor, affine.scale, affine.shift, shape[1], output)
@@ -444,7 +481,7 @@ def _scaled_after(editor: Editor, node: Node) -> str | None:
     return None
 
 
-_WRITERS: Mapping[str, Callable[[Editor, _Deviation, _Affine, tuple[int, ...]], str | None]] = {
+_WRITERS: Mapping[str, Callable[[Editor, _Deviation, _Affine, tuple[int, ...]], NearMiss | None]] = {
     "LayerNormalization": _write_layer,
     "RMSNormalization": _write_layer,
     "InstanceNormalization": _write_instances,

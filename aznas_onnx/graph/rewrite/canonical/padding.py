@@ -8,9 +8,11 @@ from typing import Any
 from aznas_onnx.graph.ir.graph import Node
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.nonnegative import is_nonnegative
-from aznas_onnx.graph.rewrite.rule import Rewrite
+from aznas_onnx.graph.rewrite.rule import NearMiss, Rewrite
 
 __all__ = ["REWRITES"]
+
+_PATTERN = "pads of the window"
 
 
 def zero_pads(editor: Editor, node: Node) -> tuple[int, ...] | None:
@@ -27,7 +29,7 @@ def zero_pads(editor: Editor, node: Node) -> tuple[int, ...] | None:
     return tuple(given)
 
 
-def _merge_pad(editor: Editor, node: Node) -> str | None:
+def _merge_pad(editor: Editor, node: Node) -> NearMiss | str | None:
     """A Pad by zeros of the positions before a convolution, an average that counts them, or a maximum they cannot win.
 
     The padding of a maximum is minus infinity, which makes no difference where nothing is negative.
@@ -40,15 +42,15 @@ def _merge_pad(editor: Editor, node: Node) -> str | None:
     rank = len(sizes) // 2
     spatial = rank - 2
     if any(sizes[:2]) or any(sizes[rank : rank + 2]):
-        return "it pads samples or channels"
+        return NearMiss("the Pad before it pads samples or channels", _PATTERN)
     if attributes.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
-        return "the window pads by its own rule"
+        return NearMiss("its window pads by auto_pad too", _PATTERN)
     inside = tuple(attributes.get("pads") or (0,) * (2 * spatial))
     outside = (*sizes[2:rank], *sizes[rank + 2 :])
     if node.is_op("AveragePool") and not _can_count(attributes, inside, outside):
-        return "the average does not count what is padded"
+        return NearMiss("its average does not count the zeros of the Pad before it", _PATTERN)
     if node.is_op("MaxPool") and not (_fits(attributes, outside) and is_nonnegative(editor, before.inputs[0])):
-        return "zero may be the maximum"
+        return NearMiss("a zero of the Pad before it may be the maximum", _PATTERN)
     pads = tuple(a + b for a, b in zip(inside, outside, strict=True))
     changed = {key: value for key, value in attributes.items() if key != "auto_pad"}
     if node.is_op("AveragePool"):

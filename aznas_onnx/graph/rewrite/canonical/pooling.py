@@ -8,7 +8,7 @@ from typing import Any
 from aznas_onnx.graph.ir.graph import Node
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.node_builder import NodeBuilder
-from aznas_onnx.graph.rewrite.rule import Rewrite
+from aznas_onnx.graph.rewrite.rule import NearMiss, Rewrite
 
 __all__ = ["REWRITES", "reduced_axes"]
 
@@ -57,7 +57,7 @@ def _full_window(editor: Editor, node: Node) -> str | None:
     return None
 
 
-def _sum_over_count(editor: Editor, node: Node) -> str | None:
+def _sum_over_count(editor: Editor, node: Node) -> NearMiss | str | None:
     """A sum, or a sum of squares, divided by the number of its terms."""
     total = editor.producer(node.inputs[0])
     divisor = editor.scalar(node.inputs[1])
@@ -75,8 +75,9 @@ def _sum_over_count(editor: Editor, node: Node) -> str | None:
         return "what is summed is not known"
     if editor.rank(node.outputs[0]) != editor.rank(total.outputs[0]):
         return "it broadcasts"
-    if not math.isclose(math.prod(shape[axis] for axis in axes), divisor, rel_tol=1e-4):
-        return "the number is not that of the terms"
+    count = math.prod(shape[axis] for axis in axes)
+    if not math.isclose(count, divisor, rel_tol=1e-4):
+        return NearMiss(f"it divides a sum of {count} terms by {divisor:.6g}", "ReduceMean")
     patch = NodeBuilder(editor, node)
     keepdims = total.attributes.get("keepdims", 1)
     is_squared = total.is_op("ReduceSumSquare")

@@ -12,7 +12,7 @@ from aznas_onnx.graph.ir.graph import Node
 from aznas_onnx.graph.rewrite.decompose.masks import add_causal, add_mask, mask_kind
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.node_builder import VERSIONS, NodeBuilder
-from aznas_onnx.graph.rewrite.rule import Attempt, Rewrite
+from aznas_onnx.graph.rewrite.rule import Attempt, NearMiss, Rewrite
 
 __all__ = ["REWRITES"]
 
@@ -338,7 +338,7 @@ def _head_scale(patch: NodeBuilder, divided: str) -> str:
 
 
 def _rule(attempt: Attempt, *op_types: str) -> list[Rewrite]:
-    def checked(editor: Editor, node: Node) -> str | None:
+    def checked(editor: Editor, node: Node) -> NearMiss | str | None:
         try:
             return attempt(editor, node)
         except (IndexError, KeyError, TypeError, ValueError):  # ONNX's checker has no schema for these operators

@@ -4,7 +4,7 @@
     TensorFlow, frozen norms    x * factor + (shift - mean * factor)
     by hand                     (x - mean) / deviation * scale + shift
 
-A chain of such steps is matched as a whole (:func:`_chain`). :func:`_says_batch_normalisation` decides whether it is a
+A chain of such steps is matched as a whole (:func:`_chain`). :func:`_speaks_against` decides whether it is a
 batch normalisation, or a layer scale, preprocessing, or the scale and shift of another normalisation.
 """
 
@@ -27,7 +27,7 @@ from aznas_onnx.graph.rewrite.canonical.per_channel import (
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.node_builder import NodeBuilder
 from aznas_onnx.graph.rewrite.restore.folded_bn_names import names_batch_normalisation
-from aznas_onnx.graph.rewrite.rule import Rewrite
+from aznas_onnx.graph.rewrite.rule import NearMiss, Rewrite
 from aznas_onnx.graph.shapes.constant_evaluation import is_cheap
 
 __all__ = ["EPSILON", "REWRITES", "add_batch_normalisation"]
@@ -41,6 +41,7 @@ _MAKES_MAPS = frozenset(
 )
 _JOINS = ("Concat", "MatMul", "Gemm", "Einsum", "Expand")
 _NORMALISES = ("LayerNormalization", "RMSNormalization")
+_FACTOR_ALONE = "it is a factor alone, without mean and shift: a layer scale"
 _READ_ELEMENTS = 4096
 _LOOKED_AT = 16
 _SEARCHED = 64
@@ -116,13 +117,14 @@ def _takes_bias(editor: Editor, node: Node | None) -> bool:
     return node is not None and bool(_output_channels(editor, node)) and not node.input(2)
 
 
-def _written_out(editor: Editor, node: Node) -> str | None:
+def _written_out(editor: Editor, node: Node) -> NearMiss | str | None:
     """A factor per channel, mostly with a mean subtracted before it or a term added after it."""
     steps = _chain(editor, node)
     if not steps:
         return "it does not multiply by a constant per channel"
-    if not _says_batch_normalisation(editor, steps):
-        return "nothing says that it is a batch normalisation"
+    reason = _speaks_against(editor, steps)
+    if reason:
+        return NearMiss(reason)
     mean = None if steps[0].is_factor else _mean(steps[0])
     scale, shift = scale_of(steps), shift_of(steps if mean is None else steps[1:])
     variance = _variance(editor, steps)
@@ -150,13 +152,13 @@ def _variance(editor: Editor, steps: Sequence[PerChannelStep]) -> Constant | Non
     return replace(combined(lambda f: (1.0 / f**2 - EPSILON).astype(f.dtype), scale, scale), sources=frozenset())
 
 
-def _says_batch_normalisation(editor: Editor, steps: Sequence[PerChannelStep]) -> bool:
-    """Whether a chain is a batch normalisation, by the first of these that applies.
+def _speaks_against(editor: Editor, steps: Sequence[PerChannelStep]) -> str:
+    """Say why a chain is no batch normalisation; empty where it is one, by the first of these that applies.
 
     - The name of its factor contains batch normalisation.
     - It has a mean, a factor and a shift: nothing else needs all three.
     - One of its vectors was computed from a variance, in the file itself.
-    - It has no mean, and its shift belongs to a scaled branch (:func:`_is_scaled_branch`): no normalisation.
+    - It has no mean, and factor and shift are trained as they are (:func:`_trained_as_they_are`): no normalisation.
     - It follows a layer with weights, with a mean or a shift beside its factor. A factor alone is a layer scale, unless
       it remains of an untrained normalisation: exporters drop a mean and a shift of zero.
     - It has a shift and follows an operator on feature maps: a sum, a Concat, an activation, a pool (pre-activation,
@@ -167,21 +169,31 @@ def _says_batch_normalisation(editor: Editor, steps: Sequence[PerChannelStep]) -
     is_centred = not steps[0].is_factor and (is_shifted or steps[0].node.is_op("Sub"))
     factors = [step for step in steps if step.is_factor]
     if any(names_batch_normalisation(step.node.name, step.node.outputs[0]) for step in factors):
-        return True
+        return ""
     if (is_centred and is_shifted) or any(_is_of_variance(step.vector) for step in steps):
-        return True
+        return ""
     maker = _maker(editor, steps[0].x)
-    if is_shifted and not is_centred and _is_scaled_branch(editor, steps, maker):
-        return False
-    if maker is not None and _output_channels(editor, maker) == factors[0].vector.elements:
-        return is_centred or is_shifted or _is_untrained(factors[0].vector)
-    rank = editor.rank(steps[0].x) or 0
-    is_map = factors[0].axis == 1 or rank > 3
-    return is_shifted and is_map and maker is not None and maker.is_op(*_MAKES_MAPS) and _has_layers(editor, maker)
+    trained = _trained_as_they_are(editor, steps, maker) if is_shifted and not is_centred else ""
+    if trained:
+        return trained
+    count, channels = factors[0].vector.elements, _output_channels(editor, maker) if maker is not None else 0
+    if channels == count:
+        return "" if is_centred or is_shifted or _is_untrained(factors[0].vector) else _FACTOR_ALONE
+    if maker is not None and not (is_centred or is_shifted):
+        return _FACTOR_ALONE
+    if maker is None or not _has_layers(editor, maker):
+        return "no layer with weights comes before it, so it prepares the input"
+    if not is_shifted:
+        return "it subtracts a mean and scales, without a shift"
+    if factors[0].axis != 1 and (editor.rank(steps[0].x) or 0) <= 3:
+        return "it scales and shifts tokens that no layer made just before"
+    if channels:
+        return f"it has {count} numbers, and {maker.operator} before it makes {channels} channels"
+    return "" if maker.is_op(*_MAKES_MAPS) else f"it scales and shifts what {maker.operator} makes"
 
 
-def _is_scaled_branch(editor: Editor, steps: Sequence[PerChannelStep], maker: Node | None) -> bool:
-    """Whether a factor and a term are trained without statistics, by any of these.
+def _trained_as_they_are(editor: Editor, steps: Sequence[PerChannelStep], maker: Node | None) -> str:
+    """Return the sign that a factor and a term are trained without statistics, by any of these; else empty.
 
     - The file lists both as parameters: a normalisation multiplies its parameters with statistics.
     - The term is a token, which is read as data elsewhere: a layer scale, and the residual sum of a learned query.
@@ -190,13 +202,15 @@ def _is_scaled_branch(editor: Editor, steps: Sequence[PerChannelStep], maker: No
     """
     terms = [step for step in steps if not step.is_factor]
     if all(_is_listed(editor, step.vector) for step in steps):
-        return True
+        return "the file lists its factor and term as parameters, without statistics multiplied into them"
     if any(_is_read_as_data(editor, step.vector) for step in terms):
-        return True
+        return "its term is a token or a query, which other nodes read as data"
     shape = editor.shape(steps[0].x)
     if shape is None or len(shape) != 3 or maker is None or not _makes_tokens(editor, maker):
-        return False
-    return _has_bias(editor, maker) or (maker.is_op("Gemm", "MatMul") and 1 in shape[1:])
+        return ""
+    if _has_bias(editor, maker):
+        return "it follows tokens of a layer that has a bias of its own"
+    return "it follows one token of a linear layer" if maker.is_op("Gemm", "MatMul") and 1 in shape[1:] else ""
 
 
 def _is_listed(editor: Editor, vector: Constant) -> bool:
@@ -297,7 +311,7 @@ def _is_untrained(factor: Constant) -> bool:
     return 0.99 < _number(factor) < 1.0
 
 
-def _followed_by_scale(editor: Editor, node: Node) -> str | None:
+def _followed_by_scale(editor: Editor, node: Node) -> NearMiss | str | None:
     """A batch normalisation without parameters, as in Caffe, followed by scale and shift."""
     steps = _chain(editor, node)
     if not steps or not steps[0].is_factor or steps[0].axis != 1:
@@ -306,7 +320,7 @@ def _followed_by_scale(editor: Editor, node: Node) -> str | None:
     if inner is None or not inner.is_op("BatchNormalization") or not editor.is_private(steps[0].x):
         return "it does not scale a batch normalisation"
     if len(steps) != 2 or steps[1].is_factor or len(inner.outputs) > 1:
-        return "no shift follows"
+        return NearMiss("it scales a batch normalisation and adds no shift", "BatchNormalization")
     weight, bias = (editor.constant(name) for name in inner.inputs[1:3])
     if weight is None or bias is None:
         return "its parameters are computed"

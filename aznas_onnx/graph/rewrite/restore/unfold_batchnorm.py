@@ -13,14 +13,15 @@ These rules decide, in this order, which convolutions were normalised:
    layers bear the marks of folding and no bias is genuine.
 
 All other convolutions with a bias stay unchanged: a folded network equals a network without normalisation. Without
-evidence in the graph, the user gets a warning.
+evidence in the graph, the user gets a warning. The reason is returned for every layer that is left without
+normalisation.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,13 +32,26 @@ from aznas_onnx.graph.rewrite.canonical.per_channel import combined
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.restore.batchnorm import EPSILON, add_batch_normalisation
 from aznas_onnx.graph.rewrite.restore.folded_bn_names import Names, folded_by, holds_factor, is_genuine, is_number, root
-from aznas_onnx.graph.rewrite.rule import plural
+from aznas_onnx.graph.rewrite.rule import NearMiss, plural
 from aznas_onnx.operators.sets import CONVOLUTIONS, MATRIX_PRODUCTS, MOVES_WHOLE, NORMALIZATIONS
 
 __all__ = ["unfold_batch_normalisation"]
 
 _FEW_BIASES = 32  # needed to test for a uniform distribution
 _ASSUMED = "taken for folded like others; a factor multiplied into them took their names"
+
+# Why no normalisation was put back after a layer.
+_GENUINE = "its bias is named as frameworks name a layer's own, which folding does not leave"
+_LINEAR = "it is a linear layer, and no name of it has a mark of folding"
+_TRANSPOSED = "it is a transposed convolution, and no name of it has a mark of folding"
+_NO_BIAS = "it has no bias, which folding leaves, and no name of it has a mark of folding"
+_ON_VECTORS = "it works on pooled vectors, and no name of it has a mark of folding"
+_LAST = "no layer with weights follows it, and no name of it has a mark of folding"
+_NOTHING_SAID = "nothing in the file says whether one was folded into it"
+_KEPT_ELSEWHERE = (
+    "its names do not say, and an exporter that folds would not have kept the normalisation of other layers"
+)
+_GENUINE_ELSEWHERE = "its names do not say, and other layers of the file have biases of their own"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,21 +63,53 @@ class _Layer:
     channels: int
 
 
-def unfold_batch_normalisation(editor: Editor, provenance: Provenance) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Put batch normalisation back; return what was done, and what remains in doubt, in words for the user."""
+def unfold_batch_normalisation(
+    editor: Editor, provenance: Provenance
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[NearMiss, ...]]:
+    """Put batch normalisation back.
+
+    Returns
+    -------
+    changes, doubts
+        What was done, and what remains in doubt, in words for the user.
+    near_misses
+        Why none was put back, for each layer that has no normalisation.
+    """
     layers = list(_layers(editor))
     numbers_are_computed = any(not is_number(layer.names.weight) for layer in layers)
     by_name = [folded_by(layer.names, numbers_are_computed=numbers_are_computed) for layer in layers]
-    is_open = [not by and _may_be_folded(editor, layer) for layer, by in zip(layers, by_name, strict=True)]
-    silent = [layer for layer, unsaid in zip(layers, is_open, strict=True) if unsaid and not is_genuine(layer.names)]
-    has_genuine = len(silent) < sum(is_open)
+    unmarked = [layer for layer, by in zip(layers, by_name, strict=True) if not by]
+    reasons = {layer.node.name: _why_not_folded(editor, layer) for layer in unmarked}
+    silent = [layer for layer in unmarked if not reasons[layer.node.name]]
+    has_genuine = _GENUINE in reasons.values()
     keeps_normalisation = _keeps_normalisation(editor)
     found = [(layer, by) for layer, by in zip(layers, by_name, strict=True) if by]
     if found and not has_genuine and not keeps_normalisation:
         found += [(layer, _ASSUMED) for layer in silent if holds_factor(layer.names)]
         silent = [layer for layer in silent if not holds_factor(layer.names)]
-    restored: Counter[tuple[str, str]] = Counter()
     found = [(layer, by) for layer, by in found if not _is_normalised(editor, layer.node)]
+    silent = [layer for layer in silent if not _is_normalised(editor, layer.node)]
+    unsaid = _NOTHING_SAID
+    if keeps_normalisation:
+        unsaid = _KEPT_ELSEWHERE
+    elif has_genuine and not any(by_name):
+        unsaid = _GENUINE_ELSEWHERE
+    reasons.update((layer.node.name, unsaid) for layer in silent)
+    near_misses = tuple(
+        NearMiss(reason, "folded BatchNormalization", layer.node.name)
+        for layer in unmarked
+        if (reason := reasons[layer.node.name]) and not _is_normalised(editor, layer.node)
+    )
+    restored = _restore_all(editor, provenance, found)
+    in_doubt = len(silent) if unsaid == _NOTHING_SAID else 0
+    return _restored_in_words(restored), _doubt_in_words(in_doubt), near_misses
+
+
+def _restore_all(
+    editor: Editor, provenance: Provenance, found: Sequence[tuple[_Layer, str]]
+) -> Counter[tuple[str, str]]:
+    """Put normalisation back after layers; return after how many of which kind, and on what evidence."""
+    restored: Counter[tuple[str, str]] = Counter()
     is_own = SIGNATURE_KEY not in editor.metadata and _are_as_drawn(editor, [layer for layer, _ in found])
     for layer, by in found:
         weight = editor.constant(layer.node.inputs[1])
@@ -72,9 +118,7 @@ def unfold_batch_normalisation(editor: Editor, provenance: Provenance) -> tuple[
         else:
             _restore_plain(editor, layer, keeps_bias=bool(provenance.declares_bias(weight)))
         restored["linear layer" if layer.names.is_linear else "convolution", by] += 1
-    speaks_against = keeps_normalisation or (has_genuine and not any(by_name))
-    in_doubt = 0 if speaks_against else sum(not _is_normalised(editor, layer.node) for layer in silent)
-    return _restored_in_words(restored), _doubt_in_words(in_doubt)
+    return restored
 
 
 def _restored_in_words(restored: Counter[tuple[str, str]]) -> tuple[str, ...]:
@@ -140,17 +184,22 @@ def _is_normalised(editor: Editor, node: Node) -> bool:
     return reader is not None and reader in NORMALIZATIONS
 
 
-def _may_be_folded(editor: Editor, layer: _Layer) -> bool:
-    """Whether a layer is in a place where networks normalise: a convolution with a bias that makes a map for others."""
-    if not layer.node.is_op("Conv") or not layer.node.input(2):
-        return False
+def _why_not_folded(editor: Editor, layer: _Layer) -> str:
+    """Say why nothing was folded into a layer without marks; empty for a convolution of which nothing tells."""
+    if not layer.node.is_op("Conv"):
+        return _LINEAR if layer.names.is_linear else _TRANSPOSED
+    if not layer.node.input(2):
+        return _NO_BIAS
     shape = editor.shape(layer.node.outputs[0])
-    is_map = shape is not None and any(size > 1 for size in shape[2:])  # squeeze-and-excite works on pooled vectors
-    return is_map and _feeds_a_layer(editor, layer.node)
+    if shape is None or all(size == 1 for size in shape[2:]):  # squeeze-and-excite
+        return _ON_VECTORS
+    if not _feeds_a_layer(editor, layer.node):  # the classifier is never normalised
+        return _LAST
+    return _GENUINE if is_genuine(layer.names) else ""
 
 
 def _feeds_a_layer(editor: Editor, node: Node) -> bool:
-    """Whether anything with weights comes after a node; the classifier is never normalised."""
+    """Whether anything with weights comes after a node."""
     seen = {node}
     pending = [node]
     while pending:

@@ -57,19 +57,22 @@ def test_a_pad_that_two_windows_read_is_merged_into_both() -> None:
         ("p = Pad (x, pads, one)  y = Conv (p, w)", "Conv", "no padding with zeros comes before it"),
         ('p = Pad <mode = "reflect"> (x, pads)  y = Conv (p, w)', "Conv", "no padding with zeros comes before it"),
         ("p = Pad (x, crop)  y = Conv (p, w)", "Conv", "no padding with zeros comes before it"),
-        ("p = Pad (x, channels)  y = Conv (p, wide)", "Conv", "it pads samples or channels"),
+        ("p = Pad (x, channels)  y = Conv (p, wide)", "Conv", "the Pad before it pads samples or channels"),
         (
-            'p = Pad (x, pads)  y = Conv <auto_pad = "SAME_UPPER"> (p, w)', "Conv", "the window pads by its own rule"
+            'p = Pad (x, pads)  y = Conv <auto_pad = "SAME_UPPER"> (p, w)', "Conv", "its window pads by auto_pad too"
         ),
         (
             "p = Pad (x, pads)  y = AveragePool <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (p)", "AveragePool",
-            "the average does not count what is padded",
+            "its average does not count the zeros of the Pad before it",
         ),
         (
             "p = Pad (x, pads)  y = AveragePool <kernel_shape = [2, 2]> (p)", "AveragePool",
-            "the average does not count what is padded",
+            "its average does not count the zeros of the Pad before it",
         ),
-        ("p = Pad (x, pads)  y = MaxPool <kernel_shape = [3, 3]> (p)", "MaxPool", "zero may be the maximum"),
+        (
+            "p = Pad (x, pads)  y = MaxPool <kernel_shape = [3, 3]> (p)", "MaxPool",
+            "a zero of the Pad before it may be the maximum",
+        ),
     ],
 )  # fmt: skip
 def test_reasons_to_decline(body: str, operator: str, reason: str) -> None:

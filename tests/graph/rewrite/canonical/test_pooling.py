@@ -48,7 +48,10 @@ def test_axes_as_an_attribute() -> None:
             "y = AveragePool <kernel_shape = [4, 6], pads = [1, 1, 1, 1]> (x)",
             pooling._full_window, "AveragePool", "pads",
         ),
-        ("s = ReduceSum (x, spatial)  y = Div (s, other)", pooling._sum_over_count, "Div", "not that of the terms"),
+        (
+            "s = ReduceSum (x, spatial)  y = Div (s, other)", pooling._sum_over_count, "Div",
+            "it divides a sum of 24 terms by 23",
+        ),
         ("y = Div (x, count)", pooling._sum_over_count, "Div", "does not divide a sum"),
     ],
 )  # fmt: skip

@@ -11,11 +11,11 @@ from aznas_onnx.costs import count
 from aznas_onnx.graph import prepare
 from aznas_onnx.graph.constants.provenance import SIGNATURE_KEY
 from aznas_onnx.graph.ir.graph import Storage
-from aznas_onnx.graph.rewrite.passes import canonicalise, restore_normalisation
+from aznas_onnx.graph.rewrite.passes import RewrittenGraph, canonicalise, restore_normalisation
+from aznas_onnx.graph.rewrite.restore import unfold_batchnorm
 from aznas_onnx.graph.rewrite.restore.folded_bn_names import Names, folded_by, is_genuine, root
-from aznas_onnx.graph.rewrite.restore.unfold_batchnorm import _ASSUMED
 from tests.graph.builders import network, weights
-from tests.graph.rewrite.running import Rewritten, check_facts, computes_the_same, folded, operators
+from tests.graph.rewrite.running import check_infos, computes_the_same, folded, operators
 
 MAP = {"x": ("N", 3, 8, 8)}
 TORCHSCRIPT = "PyTorch's TorchScript exporter"
@@ -23,16 +23,25 @@ DYNAMO = "PyTorch's dynamo exporter"
 FACTOR = "ConvMulFusion_Mul_B_gamma"
 
 
-def restored(model: onnx.ModelProto, protected: tuple[str, ...] = ()) -> Rewritten:
-    graph, infos, _ = canonicalise(*folded(model, protected), protected=protected)
-    graph, infos, changes, _ = restore_normalisation(graph, infos, protected=protected)
-    check_facts(graph, infos)
-    return Rewritten(graph, infos, changes)
+def restored(model: onnx.ModelProto, protected: tuple[str, ...] = ()) -> RewrittenGraph:
+    done = restored_graph(model, protected)
+    check_infos(done.graph, done.infos)
+    return done
+
+
+def restored_graph(model: onnx.ModelProto, protected: tuple[str, ...] = ()) -> RewrittenGraph:
+    done = canonicalise(*folded(model, protected), protected=protected)
+    return restore_normalisation(done.graph, done.infos, protected=protected)
 
 
 def doubts(model: onnx.ModelProto) -> tuple[str, ...]:
-    graph, infos, _ = canonicalise(*folded(model))
-    return restore_normalisation(graph, infos)[3]
+    return restored_graph(model).doubts
+
+
+def reasons(done: RewrittenGraph) -> list[str]:
+    """Return why no normalisation was restored after each layer that has none."""
+    assert {miss.pattern for miss in done.near_misses} <= {"folded BatchNormalization"}
+    return [miss.reason for miss in done.near_misses]
 
 
 def rename(model: onnx.ModelProto, names: Mapping[str, str]) -> onnx.ModelProto:
@@ -129,7 +138,10 @@ def test_names_of_folded_convolutions(names: dict[str, str], by: str) -> None:
     [
         ({"w": "conv1.weight", "b": "conv1.bias", "w2": "ConvMulFusion_W_conv2.weight", "b2": FACTOR}, ""),
         ({"w": "conv1.weight", "b": "conv1.bias", "w2": "d/Mul_output_0_weight", "d": "d/Mul_output_0"}, ""),
-        ({"b": "ConvBnFusion_BN_B_bn1.bias", "w2": "ConvMulFusion_W_conv2.weight", "b2": FACTOR}, _ASSUMED),
+        (
+            {"b": "ConvBnFusion_BN_B_bn1.bias", "w2": "ConvMulFusion_W_conv2.weight", "b2": FACTOR},
+            unfold_batchnorm._ASSUMED,
+        ),
         ({"w": "conv1.weight", "b": "conv1.bias", "w2": "ConvMulFusion_W_onnx::Conv_13", "b2": FACTOR}, TORCHSCRIPT),
     ],
 )
@@ -158,6 +170,7 @@ def test_names_of_genuine_biases(names: dict[str, str]) -> None:
     result = restored(two_convolutions(names))
     assert operators(result.graph) == AS_IT_WAS
     assert result.changes == ()
+    assert reasons(result) == [unfold_batchnorm._GENUINE] * 2 + [unfold_batchnorm._LINEAR]
 
 
 @pytest.mark.parametrize(
@@ -176,6 +189,7 @@ def test_without_word_from_names_nothing_is_put_back(names: dict[str, str]) -> N
     assert result.changes == ()
     (doubt,) = doubts(model)
     assert "into 2 convolutions with biases, so none was put back" in doubt
+    assert reasons(result) == [unfold_batchnorm._NOTHING_SAID] * 2 + [unfold_batchnorm._LINEAR]
 
 
 @pytest.mark.parametrize("is_shared", [False, True])
@@ -197,6 +211,7 @@ def test_a_mark_elsewhere_says_nothing_of_a_silent_bias() -> None:
     model = two_convolutions({"w": "onnx::Conv_10", "b": "onnx::Conv_11", "w2": "v2", "b2": "v3"})
     result = restored(model)
     assert operators(result.graph) == [*RESTORED[:4], *AS_IT_WAS[3:]]
+    assert reasons(result) == [unfold_batchnorm._NOTHING_SAID, unfold_batchnorm._LINEAR]
     assert "into 1 convolution with biases" in doubts(model)[0]
 
 
@@ -206,6 +221,7 @@ def test_a_convolution_that_lost_its_bias_too() -> None:
     model = two_convolutions({}, body=body)
     result = restored(model)
     assert operators(result.graph) == ["Conv", "BatchNormalization", "Relu", "Conv", "Relu"]
+    assert reasons(result) == [unfold_batchnorm._NO_BIAS]
     assert computes_the_same(result.graph, model)
 
 
@@ -241,40 +257,49 @@ def test_the_output_keeps_its_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "expected"),
+    ("body", "expected", "reason"),
     [
         # squeeze-and-excite works on pooled vectors
-        ("p = GlobalAveragePool (x)  c = Conv (p, k, b)  s = Sigmoid (c)  t = Conv (s, k4, b2)  y = Relu (t)", 0),
+        (
+            "p = GlobalAveragePool (x)  c = Conv (p, k, b)  s = Sigmoid (c)  t = Conv (s, k4, b2)  y = Relu (t)",
+            0, unfold_batchnorm._ON_VECTORS,
+        ),
         # the last convolution is the classifier
-        ("y = Conv (x, w, b)", 0),
+        ("y = Conv (x, w, b)", 0, unfold_batchnorm._LAST),
+        ("y = ConvTranspose (x, up, b)", 0, unfold_batchnorm._TRANSPOSED),
         # a graph that keeps one normalisation was not folded anywhere
         (
             "c = Conv (x, w, b)  n = BatchNormalization (c, g, g, g, g)  d = Conv (n, w2, b2)  e = Conv (d, w2)"
             "  y = Relu (e)",
-            0,
+            0, unfold_batchnorm._KEPT_ELSEWHERE,
         ),
         (
             "c = Conv (x, w, b)  d = Conv (c, w2)  n = InstanceNormalization (d, g, g)  e = Conv (n, w2)  y = Relu (e)",
-            0,
+            0, unfold_batchnorm._KEPT_ELSEWHERE,
         ),
         # a genuine bias beside it, and no mark of folding
-        ("c = Conv (x, w, b)  d = Conv (c, w2, genuine_bias)  e = Conv (d, w2)  y = Relu (e)", 0),
+        (
+            "c = Conv (x, w, b)  d = Conv (c, w2, genuine_bias)  e = Conv (d, w2)  y = Relu (e)",
+            0, unfold_batchnorm._GENUINE_ELSEWHERE,
+        ),
         # where nothing speaks against it
-        ("c = Conv (x, w, b)  d = Conv (c, w2)  y = Relu (d)", 1),
+        ("c = Conv (x, w, b)  d = Conv (c, w2)  y = Relu (d)", 1, unfold_batchnorm._NOTHING_SAID),
     ],
 )  # fmt: skip
-def test_what_speaks_against_folding_leaves_no_doubt(body: str, expected: int) -> None:
+def test_what_speaks_against_folding_leaves_no_doubt(body: str, expected: int, reason: str) -> None:
     more = {"k": weights(4, 3, 1, 1), "k4": weights(4, 4, 1, 1), "g": np.abs(weights(4)) + 0.5}
-    more["genuine_bias"] = weights(4, seed=2)
+    more |= {"genuine_bias": weights(4, seed=2), "up": weights(3, 4, 2, 2)}
     model = two_convolutions({"b": "11", "b2": "12", "genuine_bias": "conv.bias"}, more, body)
     assert len(doubts(model)) == expected
     assert restored(model).changes == ()
+    assert reason in reasons(restored(model))
 
 
 def test_a_marked_convolution_that_is_normalised_already_stays() -> None:
     body = "c = Conv (x, w, b)  t = Transpose <perm = [0, 2, 3, 1]> (c)  y = LayerNormalization (t, g)"
     model = two_convolutions({"b": "onnx::Conv_11"}, {"g": weights(4)}, body)
     assert operators(restored(model).graph) == ["Conv", "Transpose", "LayerNormalization"]
+    assert reasons(restored(model)) == []
 
 
 def test_transposed_convolutions_and_linear_layers_with_marks() -> None:
