@@ -164,5 +164,5 @@ NO_PRODUCT = "the product with x that makes the function does not follow"
         ),
     ],
 )  # fmt: skip
-def test_what_is_nearly_an_activation(body: str, attempt: activations.Attempt, operator: str, reason: str) -> None:
+def test_what_is_nearly_an_activation(body: str, attempt: Attempt, operator: str, reason: str) -> None:
     assert near_miss(network(body, SHAPE, CONSTANTS), attempt, operator) == reason
