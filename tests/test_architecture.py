@@ -236,3 +236,12 @@ def test_public_names_resolve() -> None:
     assert aznas_onnx.__version__
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         aznas_onnx.nonsense  # noqa: B018 (the access is the test)
+
+
+MOST_LINES = 47_500
+
+
+def test_the_library_does_not_grow(repository: Path) -> None:
+    files = [path for folder in ("aznas_onnx", "cli", "spaces") for path in (repository / folder).rglob("*.py")]
+    lines = sum(path.read_text(encoding="utf-8").count("\n") for path in files)
+    assert lines <= MOST_LINES, f"aznas_onnx, cli and spaces have {lines:,} lines; the bound is {MOST_LINES:,}"
