@@ -18,7 +18,7 @@ from aznas_onnx.graph.building.builder import GraphBuilder
 from aznas_onnx.graph.building.built_network import BuiltNetwork
 from aznas_onnx.spaces.base import GenotypeError, Space, choose, quote
 
-__all__ = ["AutoFormer", "AutoFormerBase", "AutoFormerSmall", "AutoFormerTiny", "Choices", "VisionTransformer"]
+__all__ = ["AutoFormer", "AutoFormerBase", "AutoFormerSmall", "AutoFormerTiny", "VisionTransformer"]
 
 _PATCH = 16
 _HEAD_WIDTH = 64
@@ -46,7 +46,7 @@ class VisionTransformer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choices:
+class _Choices:
     """What a size of the space draws from; `accepted_heads` are valid beside `num_heads` but never drawn."""
 
     depth: tuple[int, ...]
@@ -70,7 +70,7 @@ class AutoFormer(Space[VisionTransformer]):
     MLP.
     """
 
-    choices: ClassVar[Choices]
+    choices: ClassVar[_Choices]
 
     def __init__(self, *, resolution: int | None = None, num_classes: int | None = None) -> None:
         super().__init__(resolution=resolution, num_classes=num_classes)
@@ -226,21 +226,21 @@ class AutoFormerTiny(AutoFormer):
     """AutoFormer's tiny space, about 5 to 10 million parameters."""
 
     name = "autoformer-tiny"
-    choices = Choices(depth=(12, 13, 14), embed_dim=(192, 216, 240), num_heads=(3, 4), mlp_ratio=(3.5, 4.0))
+    choices = _Choices(depth=(12, 13, 14), embed_dim=(192, 216, 240), num_heads=(3, 4), mlp_ratio=(3.5, 4.0))
 
 
 class AutoFormerSmall(AutoFormer):
     """AutoFormer's small space, about 14 to 32 million parameters."""
 
     name = "autoformer-small"
-    choices = Choices(depth=(12, 13, 14), embed_dim=(320, 384, 448), num_heads=(5, 6, 7), mlp_ratio=(3.0, 3.5, 4.0))
+    choices = _Choices(depth=(12, 13, 14), embed_dim=(320, 384, 448), num_heads=(5, 6, 7), mlp_ratio=(3.0, 3.5, 4.0))
 
 
 class AutoFormerBase(AutoFormer):
     """AutoFormer's base space, about 42 to 73 million parameters; 8 heads are accepted, but never drawn."""
 
     name = "autoformer-base"
-    choices = Choices(
+    choices = _Choices(
         depth=(14, 15, 16), embed_dim=(528, 576, 624), num_heads=(9, 10), mlp_ratio=(3.0, 3.5, 4.0), accepted_heads=(8,)
     )
 

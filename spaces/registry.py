@@ -16,10 +16,10 @@ from aznas_onnx.spaces.base import Space
 from aznas_onnx.spaces.user_spaces import smoke_test
 from aznas_onnx.user_modules import RAISED, execute, summary
 
-__all__ = ["BUNDLED", "ENTRY_POINT_GROUP", "FILE_ATTRIBUTE", "SpaceRecord", "get", "records"]
+__all__ = ["BUNDLED", "ENTRY_POINT_GROUP", "SpaceRecord", "get", "records"]
 
 ENTRY_POINT_GROUP = "aznas_onnx.spaces"
-FILE_ATTRIBUTE = "SPACE"  # what a file that holds a space calls it
+_FILE_ATTRIBUTE = "SPACE"  # what a file that holds a space calls it
 
 Factory: TypeAlias = "Callable[..., Any]"
 
@@ -149,9 +149,9 @@ def _from_record(record: SpaceRecord) -> Factory:
 
 def _from_file(path: Path) -> Factory:
     # Two gets of one space share their genotype's class, because a file is executed once.
-    factory: Factory | None = getattr(execute(path, "space"), FILE_ATTRIBUTE, None)
+    factory: Factory | None = getattr(execute(path, "space"), _FILE_ATTRIBUTE, None)
     if not callable(factory):
-        raise SettingsError(f"space file {path} defines no space; let its last line be {FILE_ATTRIBUTE} = YourSpace")
+        raise SettingsError(f"space file {path} defines no space; let its last line be {_FILE_ATTRIBUTE} = YourSpace")
     return factory
 
 

@@ -10,7 +10,7 @@ from itertools import takewhile
 from aznas_onnx.blocks.types import BlockKind
 from aznas_onnx.graph.ir.graph import Graph, Node
 
-__all__ = ["block_names", "common_scope"]
+__all__ = ["block_names"]
 
 _MADE_UP = re.compile(r"^(onnx::|val_|const|node_|n\d)|^\d+$")  # from exporters, not from the architecture
 
@@ -27,7 +27,7 @@ def block_names(members: Sequence[Sequence[Node]], type_fingerprint: Sequence[Bl
     graph
         Graph of the nodes.
     """
-    scopes = [common_scope(nodes, graph) for nodes in members]
+    scopes = [_common_scope(nodes, graph) for nodes in members]
     uses = Counter(scopes)
     paired = Counter(zip(scopes, type_fingerprint, strict=True))
     names: list[str] = []
@@ -43,7 +43,7 @@ def block_names(members: Sequence[Sequence[Node]], type_fingerprint: Sequence[Bl
     return _unique(names)
 
 
-def common_scope(nodes: Iterable[Node], graph: Graph) -> str:
+def _common_scope(nodes: Iterable[Node], graph: Graph) -> str:
     """Return the innermost module that all weights, or else all nodes, are named after; empty where none is."""
     nodes = list(nodes)
     weights = [scope for node in nodes for scope in _weight_scopes(node, graph)]

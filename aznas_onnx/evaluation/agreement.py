@@ -19,11 +19,11 @@ from aznas_onnx.proxies import PROXIES, Direction
 from aznas_onnx.ranking import Aggregation, aggregate, rank
 from aznas_onnx.results import ProxyScores, Status
 
-__all__ = ["BASELINES", "Agreement", "Evaluation", "evaluate", "in_order_of", "measurements", "proxy_table"]
+__all__ = ["Agreement", "Evaluation", "evaluate", "in_order_of", "measurements", "proxy_table"]
 
 Floats = npt.NDArray[np.float64]
 
-BASELINES = ("macs", "params", "layers")
+_BASELINES = ("macs", "params", "layers")
 _ALL_SUBSETS_UP_TO = 5  # proxies; beyond, only all of them and all but one
 
 
@@ -153,7 +153,7 @@ def evaluate(
     names, warnings, table = proxy_table(scored, weights, directions)
     factors = {name: (weights or {}).get(name, 1.0) for name in names}
     predictors = [_overall(factors, chosen), *(_predictors(factors) if is_whole else ())]
-    values = np.column_stack([table, *(_counts(scored, name) for name in BASELINES)])
+    values = np.column_stack([table, *(_counts(scored, name) for name in _BASELINES)])
 
     def predict(drawn: Floats) -> Floats:
         return np.column_stack([_predict(drawn[:, one.places], one) for one in predictors])
@@ -259,7 +259,7 @@ def _predictors(factors: Mapping[str, float]) -> Iterator[_Predictor]:
                 yield _Predictor(
                     kind="combined", proxies=proxies, places=list(places), aggregation=how, weights=weights
                 )
-    for place, name in enumerate(BASELINES, len(names)):
+    for place, name in enumerate(_BASELINES, len(names)):
         yield _Predictor(kind="baselines", proxies=(name,), places=[place])
 
 

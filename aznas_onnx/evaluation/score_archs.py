@@ -16,12 +16,12 @@ from aznas_onnx.results import ProxyScores, Status
 from aznas_onnx.searching.executors import Executor
 from aznas_onnx.spaces import Space
 
-__all__ = ["Keeper", "Scored", "score_archs"]
+__all__ = ["Scored", "score_archs"]
 
 _HOPELESS = 10  # so many that fail, and none that does not, end the benchmark
 
 
-class Keeper(Protocol):
+class _Keeper(Protocol):
     """Keeps records."""
 
     records: dict[str, Record]
@@ -60,7 +60,7 @@ def score_archs(
     archs: Sequence[str],
     space: Space[Any],
     make_executor: Callable[[], Executor],
-    keeper: Keeper,
+    keeper: _Keeper,
     on_progress: Callable[[Scored], None] | None = None,
 ) -> None:
     """Score what the keeper does not hold yet; what failed earlier gets another try.

@@ -16,9 +16,9 @@ import numpy.typing as npt
 from aznas_onnx.documents import read_text
 from aznas_onnx.errors import SettingsError
 
-__all__ = ["ARCH_COLUMN", "Truth", "read_truth"]
+__all__ = ["Truth", "read_truth"]
 
-ARCH_COLUMN = "arch"
+_ARCH_COLUMN = "arch"
 
 Floats = npt.NDArray[np.float64]
 
@@ -72,14 +72,14 @@ def read_truth(path: str | os.PathLike[str], columns: Sequence[str] | None = Non
     except csv.Error as error:
         raise SettingsError(f"{name} cannot be read: {error}") from error
     header = [title.strip() for title in rows[0]] if rows else []
-    if ARCH_COLUMN not in header or len(set(header)) != len(header):
+    if _ARCH_COLUMN not in header or len(set(header)) != len(header):
         found = ", ".join(header) or "nothing"
-        raise SettingsError(f"{name} begins with {found}; distinct titles with one {ARCH_COLUMN!r} are needed")
+        raise SettingsError(f"{name} begins with {found}; distinct titles with one {_ARCH_COLUMN!r} are needed")
     body = [(line, row) for line, row in enumerate(rows[1:], 2) if row]
     for line, row in body:
         if len(row) != len(header):
             raise SettingsError(f"{name}, line {line}: {len(row)} fields; {len(header)} are needed")
-    archs = tuple(row[header.index(ARCH_COLUMN)].strip() for _, row in body)
+    archs = tuple(row[header.index(_ARCH_COLUMN)].strip() for _, row in body)
     _check_distinct(name, archs)
     found_columns = dict(_number_columns(name, header, body))
     chosen = _chosen(name, header, found_columns, columns)
@@ -102,7 +102,7 @@ def _number_columns(
 ) -> Iterator[tuple[str, list[float]]]:
     """Yield the columns whose fields are numbers or empty, and not all empty; refuse one of numbers and a few words."""
     for index, title in enumerate(header):
-        if title == ARCH_COLUMN:
+        if title == _ARCH_COLUMN:
             continue
         numbers = [_number(row[index]) for _, row in body]
         words = [line for (line, _), number in zip(body, numbers, strict=True) if number is None]
@@ -133,5 +133,5 @@ def _chosen(
             what = "does not hold numbers only" if title in header else "is not there"
             raise SettingsError(f"{name}: column {title!r} {what}; there are {', '.join(found) or 'none with numbers'}")
     if not found:
-        raise SettingsError(f"{name} has no column of numbers beside {ARCH_COLUMN!r}")
+        raise SettingsError(f"{name} has no column of numbers beside {_ARCH_COLUMN!r}")
     return tuple(dict.fromkeys(wanted)) if wanted else tuple(found)

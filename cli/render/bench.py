@@ -14,7 +14,7 @@ from aznas_onnx.evaluation import Agreement, Evaluation, Interval
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["BenchReport", "bench_document", "predictor_name", "render_bench"]
+__all__ = ["BenchReport", "predictor_name", "render_bench"]
 
 _SHORT = {"expressivity": "E", "progressivity": "P", "trainability": "T", "macs": "C"}  # as the paper abbreviates them
 
@@ -36,7 +36,7 @@ def render_bench(report: BenchReport, output_format: OutputFormat, console: Cons
     """Write an evaluation to a console."""
     evaluation = report.evaluation
     if output_format is OutputFormat.JSON:
-        console.file.write(json_text(bench_document(report)) + "\n")
+        console.file.write(json_text(_bench_document(report)) + "\n")
         return
     if output_format is OutputFormat.CSV:
         write_csv(console.file, _CSV_HEADER, _csv_rows(evaluation))
@@ -62,7 +62,7 @@ def render_bench(report: BenchReport, output_format: OutputFormat, console: Cons
             console.out(printable(line), highlight=False)  # whole: a terminal wraps it
 
 
-def bench_document(report: BenchReport) -> dict[str, object]:
+def _bench_document(report: BenchReport) -> dict[str, object]:
     """Return an evaluation as plain values, in the layout ``aznas.bench/1``."""
     found = report.evaluation
     return {

@@ -22,7 +22,7 @@ from aznas_onnx.gating.policy import RULES
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["failure_document", "gate_document", "headline", "render_gate", "write_summary"]
+__all__ = ["failure_document", "headline", "render_gate", "write_summary"]
 
 _MARKS = {Decision.PASS: "pass", Decision.REJECT: "REJECT", Decision.INCONCLUSIVE: "unclear"}
 _STYLES = {Decision.PASS: "green", Decision.REJECT: "bold red", Decision.INCONCLUSIVE: "yellow"}
@@ -33,7 +33,7 @@ _OTHER_COLUMNS = 60  # what names and counts take
 def render_gate(result: GateResult, output_format: str, console: Console, *, origin: str) -> None:
     """Write a result to a console; `origin` says where its rules come from."""
     if output_format == "json":
-        console.file.write(json_text(gate_document(result)) + "\n")
+        console.file.write(json_text(_gate_document(result)) + "\n")
     elif output_format == "md":
         write_summary(result, console.file)
     else:
@@ -51,7 +51,7 @@ def headline(result: GateResult) -> str:
     return f"{name} is undecided {meaning}: {result.reasons[0]}"
 
 
-def gate_document(result: GateResult) -> dict[str, object]:
+def _gate_document(result: GateResult) -> dict[str, object]:
     """Return a result as plain values, in the layout ``aznas.gate/1``."""
     return {
         "schema": "aznas.gate/1",

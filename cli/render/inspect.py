@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from aznas_onnx.latency import Latency
     from aznas_onnx.verify import Verification
 
-__all__ = ["inspection_document", "render_inspection"]
+__all__ = ["render_inspection"]
 
 _QUOTED = re.compile(r"(['\"]).*?\1")
 _NUMBER = re.compile(r"\b\d+\b")
@@ -42,7 +42,7 @@ def render_inspection(
 ) -> None:
     """Write an inspection to a console."""
     if output_format is OutputFormat.JSON:
-        document = inspection_document(
+        document = _inspection_document(
             inspection, show_nodes=show_nodes, show_why=show_why, verification=verification, latency=latency
         )
         console.file.write(json_text(document) + "\n")
@@ -59,7 +59,7 @@ def render_inspection(
 # --- JSON ---------------------------------------------------------------------------------------------------------
 
 
-def inspection_document(
+def _inspection_document(
     inspection: Inspection,
     *,
     show_nodes: bool = False,

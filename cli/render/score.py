@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from aznas_onnx.references import Placement
 
-__all__ = ["ScoreReport", "render_scores", "score_document"]
+__all__ = ["ScoreReport", "render_scores"]
 
 _COUNTS = ("macs", "params")  # shown as counts, and never means over seeds
 _OTHER_COLUMNS, _OTHER_WIDE_COLUMNS = 44, 60  # what names, scores and counts take
@@ -61,7 +61,7 @@ class ScoreReport:
 def render_scores(report: ScoreReport, output_format: OutputFormat, console: Console) -> None:
     """Write scores to a console."""
     if output_format is OutputFormat.JSON:
-        console.file.write(json_text(score_document(report)) + "\n")
+        console.file.write(json_text(_score_document(report)) + "\n")
     elif output_format is OutputFormat.CSV:
         _write_csv(report, console)
     elif output_format is OutputFormat.MARKDOWN:
@@ -77,7 +77,7 @@ def render_scores(report: ScoreReport, output_format: OutputFormat, console: Con
 # --- JSON and CSV: exact values, in the order given -------------------------------------------------------------
 
 
-def score_document(report: ScoreReport) -> dict[str, object]:
+def _score_document(report: ScoreReport) -> dict[str, object]:
     """Return the report as plain values, in the layout ``aznas.score/1``."""
     return {
         "schema": "aznas.score/1",

@@ -17,7 +17,7 @@ from aznas_onnx.searching import COMPLEXITY, Budget, Candidate, CountConvention,
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["candidate_fields", "render_study", "study_document"]
+__all__ = ["render_study"]
 
 Escape = Callable[[str], str]
 
@@ -32,10 +32,10 @@ def render_study(
     """Write the `n` best candidates of a study to a console."""
     best = study.best(n)
     if output_format is OutputFormat.JSON:
-        document = study_document(study, best, interrupted=interrupted)
+        document = _study_document(study, best, interrupted=interrupted)
         console.file.write(json_text(document) + "\n")
     elif output_format is OutputFormat.CSV:
-        rows = [candidate_fields(one) for one in best]
+        rows = [_candidate_fields(one) for one in best]
         header = [name for name in (rows[0] if rows else ()) if name not in ("stderr", "missing", "latency_again")]
         write_csv(console.file, header, [[row[name] for name in header] for row in rows])
     elif output_format is OutputFormat.MARKDOWN:
@@ -55,7 +55,7 @@ def render_study(
             console.out(line, highlight=False)  # whole, to be copied
 
 
-def study_document(study: Study, best: Sequence[Candidate], *, interrupted: bool = False) -> dict[str, object]:
+def _study_document(study: Study, best: Sequence[Candidate], *, interrupted: bool = False) -> dict[str, object]:
     """Return a study and its best candidates as plain values, in the layout ``aznas.search/1``."""
     return {
         "schema": "aznas.search/1",
@@ -66,11 +66,11 @@ def study_document(study: Study, best: Sequence[Candidate], *, interrupted: bool
         "acceptance_rate": study.acceptance_rate,
         "interrupted": interrupted,
         "stopped": study.stopped,
-        "best": [candidate_fields(one) | _again_fields(study, one) for one in best],
+        "best": [_candidate_fields(one) | _again_fields(study, one) for one in best],
     }
 
 
-def candidate_fields(one: Candidate) -> dict[str, object]:
+def _candidate_fields(one: Candidate) -> dict[str, object]:
     """Return a candidate as plain values; `macs` are always those of the graph."""
     trial = one.trial
     # A proxy of the name of a count gives way to it: the layers of the space are what a budget limits.

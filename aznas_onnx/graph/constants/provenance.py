@@ -26,7 +26,6 @@ __all__ = [
     "SIGNATURE_KEY",
     "Provenance",
     "Source",
-    "_is_dequantised",
     "is_made_by_exporter",
     "listed_parameters",
 ]

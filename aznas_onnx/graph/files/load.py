@@ -29,7 +29,7 @@ from aznas_onnx.graph.ir.toposort import subgraphs, toposort
 from aznas_onnx.graph.ir.utf8 import check_text
 from aznas_onnx.limits import Limits
 
-__all__ = ["Document", "Loaded", "Source", "load", "source_name", "subgraphs"]
+__all__ = ["Document", "Source", "load", "source_name", "subgraphs"]
 
 _OPERANDS = 16  # that a node may name on average; plain ones are small
 _OUTLINE_BYTES = 1024  # tensors up to this size are shown to the checker
@@ -50,7 +50,7 @@ def source_name(source: Source) -> str:
     return os.fspath(source)
 
 
-class Loaded(NamedTuple):
+class _Loaded(NamedTuple):
     """A checked model.
 
     Attributes
@@ -71,7 +71,7 @@ class Loaded(NamedTuple):
     warnings: tuple[str, ...] = ()
 
 
-def load(source: Document, limits: Limits, *, cut_at: Sequence[str] = ()) -> Loaded:
+def load(source: Document, limits: Limits, *, cut_at: Sequence[str] = ()) -> _Loaded:
     """Read and check a model.
 
     Parameters
@@ -108,7 +108,7 @@ def load(source: Document, limits: Limits, *, cut_at: Sequence[str] = ()) -> Loa
         nodes = decode_nodes(ordered.graph.node)
     _check(ordered, nodes, name)
     warnings = tuple(f"--cut-at names {entry!r}, which this network does not have" for entry in unknown)
-    return Loaded(ordered, folder, nodes, warnings)
+    return _Loaded(ordered, folder, nodes, warnings)
 
 
 def _read(path: Path, limits: Limits) -> bytes:

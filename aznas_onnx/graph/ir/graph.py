@@ -224,8 +224,3 @@ class Graph:
         for name in node.inputs:
             if name and name not in self.constants:
                 yield name
-
-    def sole_consumer(self, name: str) -> Node | None:
-        """Return the one node that reads `name`, or None where several do, none does, or it is an output."""
-        readers = self.consumers.get(name, ())
-        return readers[0] if len(readers) == 1 and name not in self.outputs else None

@@ -10,7 +10,7 @@ from aznas_onnx.proxies.engine.evidence import StatisticResult
 from aznas_onnx.proxies.engine.seeded_network import InapplicableError, SeededNetwork, gradients_of, require_gradients
 from aznas_onnx.proxies.literature.layer_weights import is_any_parameter
 
-__all__ = ["LossGradients", "loss_gradients", "measure_sensitivity", "measure_signal_to_noise"]
+__all__ = ["LossGradients", "measure_sensitivity", "measure_signal_to_noise"]
 
 Tensor = torch.Tensor
 _BATCHES = 2  # of the published ZiCo

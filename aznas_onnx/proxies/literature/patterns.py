@@ -9,13 +9,13 @@ from aznas_onnx.graph.ir.graph import Node
 from aznas_onnx.proxies.engine.evidence import StatisticResult
 from aznas_onnx.proxies.engine.seeded_network import Compiled, InapplicableError, SeededNetwork, StepRecord, wide
 
-__all__ = ["is_switch", "measure_patterns"]
+__all__ = ["measure_patterns"]
 
 Tensor = torch.Tensor
 _WORD = 24  # samples in one number: sums of powers of two that float32 holds exactly
 
 
-def is_switch(node: Node, compiled: Compiled) -> bool:
+def _is_switch(node: Node, compiled: Compiled) -> bool:
     """Whether a node is ReLU-like: its sign splits its inputs in two, as ReLU, ReLU6, leaky and exponential ones do."""
     if node.is_op("Relu", "LeakyRelu", "PRelu", "ThresholdedRelu", "Celu", "Elu", "Selu"):
         return True
@@ -38,7 +38,7 @@ class _Patterns:
 
     def __call__(self, seen: StepRecord) -> None:
         entering = seen.inputs[0] if seen.inputs else None
-        if entering is None or not is_switch(seen.node, self._compiled):
+        if entering is None or not _is_switch(seen.node, self._compiled):
             return
         entering = self._compiled.samples_first(seen.node.inputs[0], entering)
         if entering.shape[:1] != (self._samples,):

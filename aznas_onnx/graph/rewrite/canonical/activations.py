@@ -12,7 +12,7 @@ from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.node_builder import NodeBuilder
 from aznas_onnx.graph.rewrite.rule import NearMiss, Rewrite
 
-__all__ = ["REWRITES", "clip_bounds"]
+__all__ = ["REWRITES"]
 
 _ROOT_HALF = math.sqrt(0.5)
 _ROOT_2_OVER_PI = math.sqrt(2.0 / math.pi)
@@ -120,14 +120,14 @@ def _mish(editor: Editor, node: Node) -> NearMiss | str | None:
 
 def _hard_swish_of_clip(editor: Editor, node: Node) -> NearMiss | str | None:
     """x clip(x + 3, 0, 6) / 6."""
-    if clip_bounds(editor, node) != (0.0, 6.0):
+    if _clip_bounds(editor, node) != (0.0, 6.0):
         return "its bounds are not 0 and 6"
     return _gated(editor, node, "HardSwish", {0: 3.0, 1: 1.0}, constant=0.0, product=1.0 / 6.0)
 
 
 def _hard_sigmoid(editor: Editor, node: Node) -> NearMiss | str | None:
     """clip(a x + b, 0, 1), or clip(x + 3, 0, 6) / 6."""
-    bounds = clip_bounds(editor, node)
+    bounds = _clip_bounds(editor, node)
     if bounds is None or bounds[0] != 0.0 or bounds[1] not in (1.0, 6.0):
         return "its bounds are not 0 and 1, nor 0 and 6"
     high = bounds[1]
@@ -163,7 +163,7 @@ def _hard_swish(editor: Editor, node: Node) -> NearMiss | str | None:
     return _NO_PRODUCT if fits else NearMiss(f"its slope and offset are {alpha:.4g} and {beta:.4g}, not 1/6 and 1/2")
 
 
-def clip_bounds(editor: Editor, node: Node) -> tuple[float, float] | None:
+def _clip_bounds(editor: Editor, node: Node) -> tuple[float, float] | None:
     """Return the bounds of an operator that clips, infinite where it has none; None where it does not, or they vary."""
     low, high = -math.inf, math.inf
     if node.is_op("Relu"):
@@ -189,7 +189,7 @@ def clip_bounds(editor: Editor, node: Node) -> tuple[float, float] | None:
 
 def _clip(editor: Editor, node: Node) -> str | None:
     """Clip, Relu, Max and Min by a number, alone or after another of them, as one Relu or Clip."""
-    bounds = clip_bounds(editor, node)
+    bounds = _clip_bounds(editor, node)
     if bounds is None:
         return "it does not clip by numbers"
     x = next((name for name in node.inputs if editor.constant(name) is None), "")
@@ -197,7 +197,7 @@ def _clip(editor: Editor, node: Node) -> str | None:
     if not x or not editor.is_float(x) or shape is None or shape != editor.shape(node.outputs[0]):
         return "it broadcasts, or clips integers"
     inner = editor.producer(x)
-    merged = None if inner is None or not editor.is_private(x) else clip_bounds(editor, inner)
+    merged = None if inner is None or not editor.is_private(x) else _clip_bounds(editor, inner)
     if inner is not None and merged is not None and editor.shape(inner.inputs[0]) == shape:
         low, high = bounds
         bounds = (min(max(merged[0], low), high), min(max(merged[1], low), high))
