@@ -29,14 +29,14 @@ _ALL_SUBSETS_UP_TO = 5  # proxies; beyond, only all of them and all but one
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
-    """How well one predictor ranks the architectures.
+    """The agreement of one predictor with the measurements.
 
     Attributes
     ----------
     proxies
-        What it is made from: one proxy or baseline, or several that are aggregated.
+        Its parts: one proxy or baseline, or several that are aggregated.
     aggregation
-        How; None for one alone.
+        The aggregation; None for one alone.
     kendall, spearman
         By column: tau-b and rho.
     """
@@ -49,7 +49,7 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """Everything that a benchmark says.
+    """The result of a benchmark.
 
     Attributes
     ----------
@@ -58,25 +58,25 @@ class Evaluation:
     columns
         The measurements.
     proxies
-        Those that take part in the score.
+        The proxies of the score.
     aggregation, weights
-        How the score is made, and how often each proxy counts where that is not once.
+        The aggregation of the score, and the weights that are not 1.
     overall
         The score of all proxies.
     single, combined, baselines
-        Each proxy alone; each set of two and more, by both aggregations; what one can count without scoring.
+        Each proxy alone; each set of two and more, by both aggregations; counts as baselines.
     proxy_correlation
         (n_proxies, n_proxies) Kendall's tau-b between the proxies, as Figure 3 of the paper.
     top
-        By column: what the best-scored are worth.
+        By column: accuracies of the best-scored.
     selected
         By column: the best-scored of random subsets, as in Table 1; empty where there are too few.
     seconds
         Median wall-clock time of building and scoring one architecture.
     bootstrap
-        How the intervals were made.
+        Settings of the intervals.
     warnings
-        Which proxies were left out, and why.
+        The proxies that were left out, and why.
     """
 
     n: int

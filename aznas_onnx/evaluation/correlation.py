@@ -15,16 +15,16 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bootstrap:
-    """How intervals are made: percentiles over samples of the candidates, drawn with replacement.
+    """Settings of the intervals: percentiles over samples of the candidates with replacement.
 
     Attributes
     ----------
     resamples
-        How many; 0 for no intervals.
+        Number of resamples; 0 for no intervals.
     level
-        Share of the resamples that an interval holds.
+        Share of the resamples within an interval.
     seed
-        Of the drawing.
+        Seed of the resampling.
     """
 
     resamples: int = 200
@@ -72,7 +72,7 @@ def correlate(predictions: Floats, truth: Floats) -> Correlations:
     Parameters
     ----------
     predictions
-        (n_candidates, n_predictors). What is not finite ranks lowest, all of it alike, as in the published code.
+        (n_candidates, n_predictors). Values that are not finite rank lowest and share a rank, as in the published code.
     truth
         (n_candidates, n_columns); candidates without a measurement (NaN) are left out for that column.
     """

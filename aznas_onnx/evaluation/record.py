@@ -73,7 +73,7 @@ def encode(record: Record) -> dict[str, object]:
         "inapplicable": [name for name, value in values.items() if not value.applies],
     }
     fields |= {key: found for key, found in optional.items() if found}
-    # Proxies of the name of a count: what the graph says and what the space or the file says may differ.
+    # Proxies with the name of a count: the graph's count and that of the space or the file can differ.
     clashing = {name: value.mean for name, value in values.items() if name in _RESERVED and name != "macs"}
     if clashing:
         fields["values"] = clashing

@@ -33,7 +33,7 @@ __all__ = ["Run", "bench", "prepare_run"]
 
 @dataclass(slots=True, kw_only=True)
 class _Memory:
-    """Keeps records for as long as the program runs."""
+    """Stores records in memory."""
 
     records: dict[str, Record] = field(default_factory=dict)
 
@@ -52,11 +52,11 @@ class Run:
     archs
         The architectures, in the order in which they are scored.
     settings
-        What the scores depend on, as JSON values.
+        Settings of the scores, as JSON values.
     selection
         How the architectures were chosen.
     scores
-        Where the scores are kept; None for in memory.
+        File of the scores; None for memory.
     """
 
     space: Space[Any]
@@ -68,7 +68,7 @@ class Run:
     memory: _Memory = field(default_factory=_Memory)
 
     def score(self, on_progress: Callable[[Scored], None] | None = None) -> None:
-        """Score what is not scored yet; what is done stays done if this is interrupted.
+        """Score the remaining architectures; an interruption loses no finished score.
 
         Raises
         ------
@@ -85,7 +85,7 @@ class Run:
             score_archs(self.archs, self.space, self.make_executor, kept, on_progress)
 
     def records(self) -> list[Record]:
-        """Return what is scored so far, in the order of `archs`."""
+        """Return the finished records, in the order of `archs`."""
         found = self.memory.records
         return [found[arch] for arch in self.archs if arch in found]
 
@@ -103,7 +103,7 @@ def prepare_run(
     settings: ScoreSettings | None = None,
     scorer: Scorer | None = None,
 ) -> Run:
-    """Choose the architectures and say how they will be scored.
+    """Choose the architectures and the settings of their scores.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def prepare_run(
     sample, seed, unique
         See :func:`~aznas_onnx.evaluation.sample_archs.choose_archs`.
     scores
-        The file that gets every score as it comes; one that exists is continued.
+        The file that gets every score at once; an existing file is continued.
     space_options
         Options of a space that is given by name or path.
     workers
@@ -162,27 +162,27 @@ def bench(
     scorer: Scorer | None = None,
     **options: Unpack[UnseededOptions],
 ) -> Evaluation:
-    """Score the measured architectures of a space, and say how well the scores rank them.
+    """Score the measured architectures of a space, and compare the scores with the measurements.
 
     Parameters
     ----------
     space
         A space, its name, or the path of a Python file that holds one.
     truth
-        A CSV with a column ``arch`` and columns of numbers, or what was read from one.
+        A CSV with a column ``arch`` and columns of numbers, or its content.
     sample, seed, unique
-        How many architectures, drawn how (see :func:`~aznas_onnx.evaluation.sample_archs.choose_archs`).
+        The sample of architectures (see :func:`~aznas_onnx.evaluation.sample_archs.choose_archs`).
     metrics
         Columns to compare with; all by default. Only for a CSV.
     scores
-        The file that gets every score as it comes (one JSON object a line); one that exists is continued.
+        The file that gets every score at once (one JSON object per line); an existing file is continued.
     space_options
         Options of a space that is given by name or path.
     workers
         Processes that score.
     settings
-        How to score; or give keywords of :func:`aznas_onnx.scoring.score`, but for its seed. A proxy may have a weight
-        (``"synflow:0.5"``), on which the scores do not depend.
+        Settings of the scores; or give keywords of :func:`aznas_onnx.scoring.score`, without its seed. A proxy can have
+        a weight (``"synflow:0.5"``), on which the proxies do not depend.
     aggregation, bootstrap
         See :func:`~aznas_onnx.evaluation.agreement.evaluate`.
     on_progress

@@ -21,12 +21,12 @@ def choose_archs(
     Parameters
     ----------
     archs
-        All that are measured.
+        All measured architectures.
     sample
-        How many; all by default. A larger sample with the same seed begins with the smaller one, so that it extends
-        scores that are there already.
+        Size of the sample; all by default. A larger sample with the same seed begins with the smaller one, so it
+        extends existing scores.
     seed
-        Of the shuffle. The order is shuffled for all of them too: an interrupted run has scored a fair sample.
+        Seed of the shuffle. All architectures are shuffled, too: an interrupted run has scored a random sample.
     unique
         Keep the first of the architectures that are one network by :meth:`~aznas_onnx.spaces.Space.canonical`.
 
@@ -35,7 +35,7 @@ def choose_archs(
     GenotypeError
         If an architecture is not one of the space.
     SettingsError
-        If more are asked for than there are, or the space does not say which of its architectures are the same.
+        If the sample is larger than the number of architectures, or the space cannot find duplicates.
     """
     genotypes = [space.parse(arch) for arch in archs]
     kept = list(archs)

@@ -22,12 +22,12 @@ _HOPELESS = 10  # so many that fail, and none that does not, end the benchmark
 
 
 class _Keeper(Protocol):
-    """Keeps records."""
+    """Stores records."""
 
     records: dict[str, Record]
 
     def add(self, record: Record) -> None:
-        """Keep one more."""
+        """Store a record."""
         ...
 
 
@@ -38,11 +38,11 @@ class Scored:
     Attributes
     ----------
     done, total
-        Architectures scored (earlier runs included), and asked for.
+        Architectures scored (earlier runs included), and requested.
     failed
-        How many of them could not be scored.
+        Number of architectures that could not be scored.
     rate
-        Architectures a second since this run began.
+        Architectures per second since this run began.
     """
 
     done: int
@@ -63,7 +63,7 @@ def score_archs(
     keeper: _Keeper,
     on_progress: Callable[[Scored], None] | None = None,
 ) -> None:
-    """Score what the keeper does not hold yet; what failed earlier gets another try.
+    """Score the architectures without a record; failed ones are tried again.
 
     Raises SettingsError if the first architectures all fail.
     """

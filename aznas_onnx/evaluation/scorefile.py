@@ -27,12 +27,12 @@ _MOST_BYTES = 2**34
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
-    """What a scores file holds.
+    """The content of a scores file.
 
     Attributes
     ----------
     settings
-        What the scores depend on besides the architecture: space and scoring.
+        Settings of the scores: space and scoring.
     selection
         How the architectures were chosen when the file was begun.
     software
@@ -99,7 +99,7 @@ def read_scores(path: str | os.PathLike[str]) -> Scores:
 
 
 class ScoreFile:
-    """A scores file, open for adding; the settings stand in its first line, beside the first score.
+    """A scores file, open for appending; its first line has the settings beside the first score.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ class ScoreFile:
     Raises
     ------
     SettingsError
-        If the file is none, has other settings, is being written by another process, or cannot be opened.
+        If the file is not a scores file, has other settings, is written by another process, or cannot be opened.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class ScoreFile:
     def close(self) -> None:
         """Close the file; one without a score is removed."""
         if not self.records:
-            with contextlib.suppress(OSError):  # while it is locked, so that it is nobody else's
+            with contextlib.suppress(OSError):  # while it is locked
                 self.path.unlink()
         self._stream.close()
 

@@ -32,7 +32,7 @@ def _doubt(evidence: Evidence, value: float) -> str:
 
 
 def unmeasurable_features(evidence: Evidence) -> str | None:
-    """Say which block has features without an entropy, and why; None where all have one."""
+    """Return which block has features without an entropy, and why; None where all have one."""
     for block in evidence.blocks:
         if block.entropy is None:
             continue

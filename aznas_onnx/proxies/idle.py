@@ -23,7 +23,7 @@ def _evaluate(evidence: Evidence) -> Outcome:
 
 
 def _adds_nothing(before: BlockEvidence, block: BlockEvidence) -> bool:
-    """Whether spectrum and scale of two feature maps are the same to rounding; expressivity tells of constant ones."""
+    """Whether spectrum and scale of two feature maps are equal up to rounding; expressivity reports constant ones."""
     if block.entropy is None or block.variance is None or before.entropy is None or before.variance is None:
         return False
     return math.isclose(block.entropy, before.entropy, rel_tol=_SAME) and math.isclose(

@@ -19,8 +19,7 @@ def load(reference: str) -> Proxy:
     Parameters
     ----------
     reference
-        ``FILE.py:NAME``, NAME being the variable that holds the :class:`Proxy`. A file is executed once, for as long as
-        it does not change.
+        ``FILE.py:NAME``, where NAME is the variable of the :class:`Proxy`. An unchanged file is executed once.
 
     Raises
     ------

@@ -45,34 +45,33 @@ class Proxy:
     Attributes
     ----------
     name
-        As users write it and as results name it.
+        Name for users and in results.
     description
         One line.
     equation
-        Where it is defined.
+        The paper's equation.
     direction
         Which values are better.
     needs
-        What must be measured for it.
+        The measurements that it needs.
     evaluate
-        From the evidence of one seed to the proxy's value.
+        Computes the proxy from the evidence of one seed.
     for_transformers
         Whether it is defined for transformers.
     uses_structure
         Whether it reads :attr:`Evidence.structure`.
     measurement
-        What must be measured of the network as a whole; proxies that name the same measurement share one.
+        The network statistic that it needs; proxies that name the same statistic share it.
     origin
         Authors or method, venue and year.
     requires
-        What a network must have for it to apply, in words; empty where any will do.
+        What a network must have for it to apply, in words; empty for any network.
     cost
-        What it takes, in words.
+        Its cost, in words.
     fidelity
-        ``"as published"``, or what was adapted; empty where nobody says.
+        ``"as published"``, or the adaptations; empty if unknown.
     doubt
-        Says in which range the proxy lies by its definition where a finite value is outside of it, so that no network
-        that can be trained has it; empty for any other value.
+        Returns a warning for a finite value outside the possible range of a trainable network; empty for other values.
     """
 
     name: str
@@ -118,7 +117,7 @@ class ProxyRegistry(Mapping[str, Proxy]):
     proxies
         The built-in ones.
     groups
-        Names that stand for several proxies, each of which may have a weight: ``"depth:2"``.
+        Names of several proxies, each with an optional weight: ``"depth:2"``.
     """
 
     def __init__(self, proxies: Iterable[Proxy], groups: Mapping[str, tuple[str, ...]]) -> None:
@@ -148,7 +147,7 @@ class ProxyRegistry(Mapping[str, Proxy]):
         self._proxies[proxy.name] = proxy
 
     def load(self, reference: str) -> Proxy:
-        """Register the proxy that a file defines, and return it; a file that changed replaces what it gave before.
+        """Register the proxy of a file, and return it; a changed file replaces its earlier proxy.
 
         Parameters
         ----------
@@ -201,12 +200,12 @@ class ProxyRegistry(Mapping[str, Proxy]):
         name
             Of the proxy.
         kept
-            What a study or a scores file says of proxies that are not built in; it comes before what is registered.
+            Stored directions of user proxies in a study or a scores file; they take precedence over the registry.
 
         Raises
         ------
         UnknownNameError
-            If nothing says which way it points.
+            If its direction is unknown.
         """
         direction = kept.get(name)
         if direction is None:
@@ -220,7 +219,7 @@ class ProxyRegistry(Mapping[str, Proxy]):
 
     @contextmanager
     def holding(self, proxy: Proxy) -> Iterator[None]:
-        """Hold a proxy for as long as the context lasts, in place of any other of that name."""
+        """Register a proxy within the context, in place of another of that name."""
         before = dict(self._proxies)
         self._proxies[proxy.name] = proxy
         try:
@@ -229,10 +228,10 @@ class ProxyRegistry(Mapping[str, Proxy]):
             self._proxies = before
 
     def resolve(self, names: Iterable[str]) -> tuple[Proxy, ...]:
-        """Return the proxies that names and groups stand for, each once, in the order given.
+        """Return the proxies of names and groups, each once, in the order given.
 
-        No file is executed: a name of the form ``FILE.py:NAME`` stands for what :meth:`load` has registered. A name may
-        end in a weight (``synflow:0.5``), which :meth:`weights` reads.
+        No file is executed: ``FILE.py:NAME`` is the proxy that :meth:`load` has registered. A name can end with a
+        weight (``synflow:0.5``), which :meth:`weights` reads.
 
         Raises
         ------
@@ -308,7 +307,7 @@ def _lasting(reference: str) -> str:
 
 
 def _split_weight(text: str) -> tuple[str, float | None]:
-    """Split ``NAME:WEIGHT``; what follows the last colon is a name of its own where it is no number."""
+    """Split ``NAME:WEIGHT``; the part after the last colon is a weight only if it is a number."""
     name, _, tail = text.rpartition(":")
     try:
         weight = float(tail) if name else math.nan

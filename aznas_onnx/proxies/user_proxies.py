@@ -18,9 +18,9 @@ USER_PROXIES = "own_proxies"
 
 
 def describe_user_proxies(proxies: Iterable[Proxy], registry: ProxyRegistry) -> dict[str, dict[str, object]]:
-    """Return reference, direction and a digest of the code of each proxy that is not built in, as JSON values.
+    """Return reference, direction and a digest of the code of each user proxy, as JSON values.
 
-    The reference says where to find it again, and is None for one that a program registered.
+    The reference is its file and name, or None for a proxy that a program registered.
     """
     return {
         proxy.name: {
@@ -39,7 +39,7 @@ def directions_of(scoring: Mapping[str, Any]) -> dict[str, Direction]:
 
 
 def without_references(scoring: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out where proxies were found: a file may be continued from another folder."""
+    """Leave out the paths of proxies: a file can be continued from another folder."""
     if USER_PROXIES not in scoring:
         return dict(scoring)
     kept = {

@@ -27,7 +27,7 @@ class CountConvention(str, enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What a candidate costs.
+    """The counts and the latency of a candidate.
 
     Attributes
     ----------
@@ -38,9 +38,9 @@ class Cost:
     layers
         Layers, as the space counts them.
     paper_flops
-        The same as `macs` in the convention of the paper's authors; None where they have none for the space.
+        `macs` in the convention of the paper's authors; None where the space has none.
     latency_ms
-        Milliseconds in ONNX Runtime; None where the budget does not limit them, and so nobody measured.
+        Milliseconds in ONNX Runtime; None where the budget does not limit them.
     """
 
     macs: int
@@ -107,7 +107,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """Limits that every candidate must keep.
+    """Limits on every candidate.
 
     Attributes
     ----------
@@ -116,7 +116,7 @@ class Budget:
     params, layers
         Trainable parameters, and layers as the space counts them.
     latency_ms
-        Milliseconds that one sample may take at most, as :func:`aznas_onnx.latency.measure` measures it; or None.
+        Maximal milliseconds of one sample, as measured by :func:`aznas_onnx.latency.measure`; or None.
 
     Examples
     --------

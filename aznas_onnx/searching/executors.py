@@ -19,10 +19,10 @@ class Scorer(Protocol):
     """Scores candidates by genotype. It can be pickled, so that worker processes get a copy."""
 
     def describe(self) -> Mapping[str, object]:
-        """Return everything that decides what the scores are, as JSON values.
+        """Return all settings that the scores depend on, as JSON values.
 
-        A study is resumed only with a scorer that describes itself as the first one did. A scorer whose proxies are not
-        registered says which way they point: ``{"own_proxies": {NAME: {"direction": "lower is better"}}}``.
+        A study can be resumed only by a scorer with an equal description. A scorer with unregistered proxies adds their
+        directions: ``{"own_proxies": {NAME: {"direction": "lower is better"}}}``.
         """
         ...
 
@@ -44,20 +44,19 @@ class TrialOutcome:
 
 
 class Executor(Protocol):
-    """Scores candidates somewhere, several at a time.
+    """Scores candidates, several at a time.
 
-    Each candidate that is submitted comes back from :meth:`collect` exactly once, whatever happens to the place that
-    scored it. An executor that scores on this machine may have a method ``paused()``, a context in which it stands
-    still, so that a latency is measured alone.
+    :meth:`collect` returns each submitted candidate exactly once, also after a crash of a worker. An executor on this
+    machine can have a method ``paused()``, a context in which it does not score, so that a latency is measured alone.
     """
 
     @property
     def slots(self) -> int:
-        """How many candidates to keep submitted."""
+        """Number of candidates to score at a time."""
         ...
 
     def submit(self, number: int, genotype: str) -> None:
-        """Hand over a candidate; called while fewer than `slots` are out."""
+        """Submit a candidate; called while fewer than `slots` are in progress."""
         ...
 
     def collect(self) -> TrialOutcome:
@@ -65,7 +64,7 @@ class Executor(Protocol):
         ...
 
     def close(self) -> None:
-        """Stop; what is still being scored is given up."""
+        """Stop; candidates in progress are abandoned."""
         ...
 
 
@@ -80,7 +79,7 @@ class InlineExecutor:
         scorer.prepare(None)
 
     def submit(self, number: int, genotype: str) -> None:
-        """Keep a candidate until it is collected."""
+        """Store a candidate until it is collected."""
         self._waiting.append((number, genotype))
 
     def collect(self) -> TrialOutcome:
@@ -100,7 +99,7 @@ def quiet(executor: Executor | None) -> AbstractContextManager[None]:
 
 
 def evaluate(scorer: Scorer, genotype: str) -> ProxyScores:
-    """Score a candidate; whatever goes wrong becomes a failed status with its reason."""
+    """Score a candidate; any exception becomes a failed status with its reason."""
     start = time.perf_counter()
     try:
         return scorer.score(genotype)

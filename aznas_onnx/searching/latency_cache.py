@@ -15,14 +15,14 @@ __all__ = ["LatencyCache"]
 
 
 class LatencyCache:
-    """Measures genotypes and keeps what it measured in the study, refused candidates included.
+    """Measures genotypes and stores the measurements in the study, refused candidates included.
 
-    So a search that is resumed decides about them as it did before, whatever else the machine does by then.
+    A resumed search therefore decides about them as before.
 
     Attributes
     ----------
     measured, loaded
-        How many were measured here, and while how many other work ran.
+        Number of measurements of this process, and of those under other load.
     """
 
     def __init__(self, space: Space[Any]) -> None:
@@ -32,7 +32,7 @@ class LatencyCache:
         self.measured = self.loaded = 0
 
     def attach(self, history: History, executor: Executor) -> None:
-        """Keep measurements in a study, and take them from there; what scores stands still meanwhile."""
+        """Store measurements in a study, and read them from it; the executor pauses during a measurement."""
         self._history, self._executor = history, executor
 
     def __call__(self, genotype: str) -> float:
@@ -47,7 +47,7 @@ class LatencyCache:
         return found.ms if self._history is None else self._history.keep_latency(genotype, found.ms)
 
     def again(self, genotype: str) -> Latency:
-        """Measure a genotype's network, whatever is known of it; raise ModelError if it cannot be built or run."""
+        """Measure a genotype's network without the cache; raise ModelError if it cannot be built or run."""
         try:
             return measure(self._space.build(self._space.parse(genotype)))
         except RAISED as error:

@@ -1,9 +1,8 @@
 """Eq. 12 over a growing history: exact at every step, without sorting again.
 
-Ranking m candidates from scratch sorts every proxy. A new value, though, moves an old rank by nothing, by a half (a
-tie) or by one, so the ranks are kept and moved by vectorised additions; and since ``sum(ln(rank / m))`` orders the
-candidates exactly as the product of their ranks does, no logarithm is taken until a score is asked for (or a rank
-counts by a fraction).
+Ranking m candidates from scratch sorts every proxy. A new value moves an old rank by 0, by 1/2 (a tie) or by 1, so the
+ranks are stored and updated by vectorised additions. ``sum(ln(rank / m))`` orders the candidates exactly as the product
+of their ranks does, so no logarithm is needed before a score is requested (or a weight is fractional).
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _LOGARITHM_DIGITS = 10
 
 
 class Leaderboard:
-    """The candidates scored so far, ranked by Eq. 12 of the paper or as :class:`~aznas_onnx.ranking.Ensemble` says.
+    """The candidates scored so far, ranked by Eq. 12 of the paper or by an :class:`~aznas_onnx.ranking.Ensemble`.
 
     Candidates are numbered from 0 in the order in which they were added. Higher values are better, tied values share
     the mean of their ranks, and values that are not finite rank lowest (tied with one another). Of candidates with
@@ -35,9 +34,9 @@ class Leaderboard:
     n_proxies
         Number of proxies that are ranked; without any, all candidates are equal.
     weights
-        How often each counts; once by default.
+        Weight of each; 1 by default.
     aggregation
-        How ranks are combined.
+        The combination of ranks.
 
     Examples
     --------
@@ -58,7 +57,7 @@ class Leaderboard:
         self._weights = np.ones(n_proxies) if weights is None else np.asarray(weights, dtype=np.float64)
         self._aggregation = aggregation
         self._values = np.empty((n_proxies, _FIRST_CAPACITY))
-        # Twice the mean rank: an integer, in float64 because that is what the product is taken in (exact up to 2**53).
+        # Twice the mean rank: an integer, in float64 like the product (exact up to 2**53).
         self._doubled_ranks = np.empty((n_proxies, _FIRST_CAPACITY))
         self._keys: npt.NDArray[np.float64] | None = None
 
@@ -162,7 +161,7 @@ class Leaderboard:
 
 
 def _product(ranks: npt.NDArray[np.float64], powers: npt.NDArray[np.int_]) -> npt.NDArray[np.float64]:
-    """Multiply ranks, each as often as it counts: multiplication rounds alike everywhere, a power need not."""
+    """Multiply ranks, repeated by weight: multiplication rounds equally on every machine, a power does not."""
     product = np.ones(ranks.shape[1])
     for row, power in zip(ranks, powers, strict=True):
         for _ in range(power):

@@ -18,16 +18,16 @@ __all__ = ["Population"]
 
 
 class Population:
-    """All trials of a study that this process knows of, ranked as :func:`aznas_onnx.ranking.rank` would rank them.
+    """All trials of a study known to this process, ranked as by :func:`aznas_onnx.ranking.rank`.
 
-    It keeps genotypes and ranks only: a hundred thousand trials take some tens of megabytes.
+    It stores genotypes and ranks only: a hundred thousand trials take some tens of megabytes.
 
     Parameters
     ----------
     ensemble
-        How ranks become a score.
+        The combination of ranks to a score.
     directions
-        By proxy: which way it points, where it is not built in.
+        Direction of each user proxy.
     """
 
     def __init__(self, ensemble: Ensemble | None = None, directions: Mapping[str, Direction] | None = None) -> None:

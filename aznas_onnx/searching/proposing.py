@@ -25,41 +25,41 @@ G = TypeVar("G", bound=Hashable)
 _TRIES, _FEW_TRIES = 20_000, 2_000
 _EARLY = 10  # so many candidates are mutated from the start of the space
 _MOST_TOO_SLOW = 500  # a candidate is given up after so many measurements: each takes a good part of a second
-_STARTS = 100  # a space that draws its start gets so many chances to draw one within budget
+_STARTS = 100  # attempts of a space with a random start to sample one within budget
 _START_STREAM, _PROPOSAL_STREAM = 0, 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exhausted:
-    """No candidate was found; `reason` is a sentence that says what was tried."""
+    """No candidate was found; `reason` is a sentence on what was tried."""
 
     reason: str
 
 
 class Proposer(Generic[G]):
-    """Draws genotypes until one is within budget and new.
+    """Samples genotypes until one is within budget and new.
 
     Every random choice follows from the study's seed, the candidate's number and the candidates recorded before it:
-    each number has a generator of its own. So the number is all the state there is to keep, and a search that was
-    killed goes on with the same stream.
+    each number has its own generator. The number is therefore the only state, and a killed search continues with the
+    same stream.
 
     Parameters
     ----------
     space
-        Where candidates come from.
+        The space of the candidates.
     settings
         Budget, strategy, seed and top-k.
     max_tries
-        Give up on a candidate after so many genotypes; by default 20,000, or 2,000 where the space counts what the
-        budget limits by building each network. Evolution draws the second half of them at random from the space, in
-        case everything near its parents is known or over budget.
+        Genotypes to try for one candidate; by default 20,000, or 2,000 where the space counts by building each network.
+        Evolution samples the second half of them from the space, for the case that all neighbours of its parents are
+        known or over budget.
     measure
         Returns the milliseconds of a genotype's network; needed where the budget limits them.
 
     Raises
     ------
     SettingsError
-        If the paper's FLOPs are to be counted and the space has none.
+        If the paper's FLOPs are requested and the space has none.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Proposer(Generic[G]):
         taken
             Genotypes that are being scored and must not be proposed either.
         watch
-            Called for each genotype drawn, with their number.
+            Called for each sampled genotype, with their number.
         """
         rng = _generator(self._settings.seed, _PROPOSAL_STREAM, number)
         origin = self._origin(number, population)
@@ -130,7 +130,7 @@ class Proposer(Generic[G]):
         return Exhausted(reason=f"no new candidate of {self._space.name} in {tries:,} tries: {told}")
 
     def _latency_ms(self, text: str) -> float | None:
-        """Return what the budget limits, or None: measuring takes longer than everything else here."""
+        """Return the latency if the budget limits it, else None: measuring is the slowest step."""
         if self._settings.budget.latency_ms is None:
             return None
         assert self._measure is not None

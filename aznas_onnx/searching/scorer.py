@@ -38,8 +38,8 @@ class ModelScorer:
     def describe(self) -> Mapping[str, object]:
         """Return the settings of scoring and the size of the images.
 
-        Of proxies that are not built in it says where they are, which way they point and what their code is.
-        Of the device only the kind counts: two processes may score one study on two GPUs.
+        User proxies have their file, direction and a digest of their code. Of the device only the kind counts: two
+        processes can score one study on two GPUs.
         """
         settings = self._settings.loaded()
         own = describe_user_proxies(PROXIES.resolve(settings.proxies), PROXIES)

@@ -72,33 +72,33 @@ def search(
     Parameters
     ----------
     space
-        A space, its name, or the path of a Python file that holds one.
+        A space, its name, or the path of a Python file with one.
     budget
         Limits on multiply-adds, parameters, layers and latency; none by default.
     iterations
-        Candidates to score, those that the file holds already included.
+        Candidates to score, those in the file included.
     strategy
-        ``evolution``, or ``random`` for candidates drawn from the space.
+        ``evolution``, or ``random`` for candidates sampled from the space.
     top_k
-        How many of the best are mutated; by default that of the file, or 1,024 as in the paper, or a tenth of
-        `iterations` (at least 16) where that is less.
+        Number of the best candidates that are mutated; by default that of the file, or 1,024 as in the paper, or a
+        tenth of `iterations` (at least 16) where that is less.
     count
         ``graph``, or ``paper`` for the FLOPs of the authors' own code in budget and complexity.
     db
-        The study's file (SQLite); without one the study is kept in memory.
+        The study's file (SQLite); without one the study is in memory.
     resume
-        Continue the study in the file, which must have the same settings (`iterations` and `workers` may differ).
-        Several processes may do so at once.
+        Continue the study in the file, which must have the same settings (`iterations` and `workers` can differ).
+        Several processes can do so at once.
     space_options
-        Options of a space that is given by name or path: `resolution`, `num_classes`, whatever it takes.
+        Options of a space that is given by name or path: `resolution`, `num_classes` and others of the space.
     score_resolution
-        Score the networks on images of this size instead of the space's: cheaper, and not quite the same ranking.
-        Budgets, complexity and exports keep to the space's own. Needs a space that is given by name or path.
+        Score the networks on images of this size instead of the space's: cheaper, with a slightly different ranking.
+        Budgets, complexity and exports use the space's own. Needs a space that is given by name or path.
     workers
         Processes that score. With more than one, the order of results, and so the search, depends on their timing.
     settings
-        How to score; or give keywords of :func:`aznas_onnx.scoring.score`. The effort is ``"auto"`` by default. The
-        seed is that of every random choice of the search, too. A proxy may have a weight in the ranking
+        Settings of the scores; or give keywords of :func:`aznas_onnx.scoring.score`. The effort is ``"auto"`` by
+        default. The seed is also that of every random choice of the search. A proxy can have a weight in the ranking
         (``"synflow:0.5"``).
     aggregate
         How ranks are combined: ``"log-rank"`` (Eq. 12) or ``"linear"``.
@@ -107,8 +107,7 @@ def search(
     make_executor
         Makes the executor from the scorer, instead of `workers`.
     max_tries
-        Genotypes to draw for one candidate until one is within budget and new; by default 20,000, or 2,000 where the
-        space counts what the budget limits by building each network.
+        Genotypes to try for one candidate; by default 20,000, or 2,000 where the space counts by building each network.
     on_progress
         Called with the state of the search a few times a second at most.
 
@@ -122,7 +121,7 @@ def search(
     SettingsError
         If an argument is not accepted.
     StudyError
-        If the file cannot be used or resumed, the budget admits nothing, or the first candidates all fail.
+        If the file cannot be used or resumed, the budget admits no network, or the first candidates all fail.
 
     Examples
     --------
@@ -168,14 +167,14 @@ def search(
         )
         if gauge is None:
             return study
-        executor.close()  # nothing runs beside the last measurements
+        executor.close()  # no worker runs during the last measurements
         for one in study.best(_MEASURED_AGAIN):
             history.keep_again(one.trial.genotype, gauge.again(one.trial.genotype))
         return replace(study, again=MappingProxyType(history.again()), doubt=gauge.doubt)
 
 
 def default_top_k(iterations: int) -> int:
-    """Return how many of the best are mutated where nobody says: the paper's 1,024, or a tenth of a shorter search.
+    """Return the default number of mutated candidates: the paper's 1,024, or a tenth of a shorter search.
 
     With the paper's number a search of a few hundred candidates would end before its first selection.
     """

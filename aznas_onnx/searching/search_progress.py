@@ -14,17 +14,17 @@ class Progress:
     Attributes
     ----------
     done, iterations
-        Candidates recorded in the study (by every process, this session and earlier ones), and asked for.
+        Candidates recorded in the study (by all processes and sessions), and requested.
     failed
-        How many of them could not be scored.
+        Number of candidates that could not be scored.
     tries
-        Genotypes drawn for them, most of them over budget or known.
+        Genotypes sampled for them, most of them over budget or known.
     best
         Number and genotype of the best so far, or None.
     rate
-        Candidates recorded a second since this session began.
+        Candidates recorded per second since this session began.
     sampled
-        Genotypes drawn so far for the next candidate, where this is told while they are drawn; else 0.
+        Genotypes sampled so far for the next candidate; 0 between candidates.
     """
 
     done: int
@@ -37,7 +37,7 @@ class Progress:
 
     @property
     def acceptance_rate(self) -> float:
-        """Share of the genotypes drawn that were scored."""
+        """Share of the sampled genotypes that were scored."""
         return self.done / self.tries if self.tries else 0.0
 
     @property

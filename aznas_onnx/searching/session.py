@@ -30,11 +30,11 @@ class Session:
     history
         The study's file, open for writing.
     proposer
-        Draws the candidates.
+        Proposes the candidates.
     executor
         Scores them.
     iterations
-        Candidates that the study shall have, those of earlier sessions and of other processes included; at least 1.
+        Total candidates of the study, those of earlier sessions and of other processes included; at least 1.
     on_progress
         Called a few times a second at most, and once at the end.
     """
@@ -84,7 +84,7 @@ class Session:
         return self._exhausted
 
     def _submit(self) -> bool:
-        """Keep the executor busy; return whether any candidate is out."""
+        """Submit candidates to all slots; return whether any candidate is in progress."""
         while len(self._pending) < self._executor.slots and self._exhausted is None:
             claims = dict(self._history.claims())
             number = self._next_number(claims)
@@ -102,7 +102,7 @@ class Session:
         return bool(self._pending)
 
     def _next_number(self, claimed: Collection[int]) -> int:
-        """Return the lowest number that is neither recorded nor claimed: what a killed process left comes first."""
+        """Return the lowest number that is neither recorded nor claimed: those of a killed process come first."""
         while self._lowest_free in self._population.numbers:
             self._lowest_free += 1
         number = self._lowest_free
@@ -129,7 +129,7 @@ class Session:
 
     def _trial(self, proposal: Proposal, scores: ProxyScores) -> Trial:
         proxies = dict(scores.proxies)
-        if COMPLEXITY in proxies:  # what the budget limits: it may count otherwise than the graph that was scored
+        if COMPLEXITY in proxies:  # the count of the budget can differ from that of the scored graph
             proxies[COMPLEXITY] = ProxyValue(mean=float(proposal.cost.counted(self._history.settings.count)))
         return Trial(
             proposal=proposal, status=scores.status, reason=scores.reason, proxies=proxies, elapsed_s=scores.elapsed_s

@@ -21,7 +21,7 @@ class Strategy(str, enum.Enum):
     """How candidates come about."""
 
     EVOLUTION = "evolution"  # Algorithm 1 of the paper
-    RANDOM = "random"  # drawn from the space, as the paper does for AutoFormer
+    RANDOM = "random"  # sampled from the space, as the paper does for AutoFormer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,20 +31,20 @@ class StudySettings:
     Attributes
     ----------
     space
-        ``name``, ``options`` and ``code`` (a digest of the file, for a space that is a file) say which space it is;
-        ``reference`` says where to find it again and may change.
+        ``name``, ``options`` and ``code`` (a digest of the file, for a space that is a file) identify the space;
+        ``reference`` is its file or name and can change.
     budget
-        Limits that every candidate keeps.
+        Limits on every candidate.
     count
-        Whose multiply-adds the budget limits and the complexity proxy ranks.
+        The counting convention of the budget and the complexity proxy.
     top_k
-        How many of the best candidates are mutated; unused by the random strategy.
+        Number of the best candidates that are mutated; unused by the random strategy.
     seed
         Of all random choices of the search; the scorer has its own in `scoring`.
     scoring
-        What the scorer says of itself, as JSON values.
+        The scorer's description, as JSON values.
     ensemble
-        How the ranks of a candidate's proxies become its score.
+        The combination of a candidate's ranks to its score.
     """
 
     space: Mapping[str, Any]
@@ -110,9 +110,9 @@ class StudySettings:
 
 
 def differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> Iterator[tuple[str, object, object]]:
-    """Yield path and values of what decides whether scores compare, of the settings of two files, and differs.
+    """Yield path and values of the differing settings of two files that make their scores incomparable.
 
-    Where space and proxies were found decides nothing: a file may be continued from another folder.
+    The paths of space and proxies are ignored: a file can be continued from another folder.
     """
     yield from _differences("", _compared(here), _compared(there))
 

@@ -21,10 +21,9 @@ __all__ = ["describe_space", "find_space", "space_again", "space_maker"]
 def find_space(
     space: str | os.PathLike[str] | Space[Any], options: Mapping[str, object]
 ) -> tuple[Space[Any], str | os.PathLike[str] | None]:
-    """Return the space and what :func:`aznas_onnx.spaces.get` finds it by, if anything.
+    """Return the space and its reference for :func:`aznas_onnx.spaces.get`, if it has one.
 
-    Raises SettingsError if there is no such space, it makes an obvious mistake, or it is made already and takes no
-    options.
+    Raises SettingsError if there is no such space, the smoke test fails, or options are given for a space object.
     """
     if not isinstance(space, Space):
         return spaces.get(space, **options), space

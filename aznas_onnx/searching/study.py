@@ -28,24 +28,23 @@ _MEASURES = ("macs", "params", "layers", "paper_flops")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Study:
-    """A search and its candidates, as they were when this was made.
+    """A snapshot of a search and its candidates.
 
     Attributes
     ----------
     settings
-        What was asked for.
+        Settings of the study.
     trials
         All scored candidates, failed ones included, in the order in which they were recorded.
     path
         The file, or None for a study in memory.
     stopped
-        Why the search ended before the number of candidates asked for; None where it did not.
+        The reason why the search ended early; None where it did not.
     again
         The latency of the best candidates, measured again at the end of the search, by genotype; empty where the budget
         does not limit it.
     doubt
-        A sentence about the latencies where other work ran while they were measured; None where it did not, and for a
-        study that was opened.
+        A warning about latencies measured under other load; None without such load, and for an opened study.
     software
         The versions of Python and the main packages that scored, one mapping for each combination.
 
@@ -65,9 +64,9 @@ class Study:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, stopped: str | None = None) -> Study:
-        """Read the study in a file; a search may be adding to it meanwhile.
+        """Read the study in a file, also while a search adds to it.
 
-        Raises StudyError if there is no file, or it holds no study that this version reads.
+        Raises StudyError if there is no file, or no study that this version reads.
         """
         file = Path(path)
         with open_reader(file) as connection:
@@ -134,7 +133,7 @@ class Study:
 
     @property
     def acceptance_rate(self) -> float:
-        """Share of the genotypes drawn that were within budget and new; 0 for an empty study."""
+        """Share of the sampled genotypes that were within budget and new; 0 for an empty study."""
         tries = sum(trial.proposal.tries for trial in self.trials)
         return len(self.trials) / tries if tries else 0.0
 

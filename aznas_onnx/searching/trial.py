@@ -21,7 +21,7 @@ class TrialOrigin(str, enum.Enum):
     START = "start"  # mutated from the space's start
     HISTORY = "history"  # mutated from a random earlier candidate
     TOP = "top"  # mutated from one of the best
-    SAMPLE = "sample"  # drawn at random from the space
+    SAMPLE = "sample"  # sampled from the space
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class Proposal:
     parent
         Number of the candidate that it was mutated from, or None.
     tries
-        Genotypes drawn until this one was within budget and new; at least 1.
+        Genotypes sampled until this one was within budget and new; at least 1.
     """
 
     number: int
@@ -51,14 +51,14 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """A candidate and what scoring said of it.
+    """A candidate and the result of scoring it.
 
     Attributes
     ----------
     proposal
         The candidate.
     status, reason
-        A failed candidate has a reason, no proxies, and no part in the ranking.
+        A failed candidate has a reason and no proxies, and is not ranked.
     proxies
         By name; the complexity proxy ``macs`` follows the study's counting convention.
     elapsed_s

@@ -20,7 +20,7 @@ from aznas_onnx.searching.executors import Executor, InlineExecutor, Scorer, Tri
 
 __all__ = ["ProcessExecutor", "local_executor"]
 
-_ATTEMPTS = 2  # a candidate whose worker dies (out of memory, say) gets a second one, then counts as failed
+_ATTEMPTS = 2  # a candidate whose worker dies (out of memory) gets a second worker, then counts as failed
 _FAREWELL_S = 5.0
 
 
@@ -32,15 +32,15 @@ class _Worker:
 
 
 def local_executor(scorer: Scorer, workers: int) -> Executor:
-    """Return what scores on this machine: in this process for one worker, else in processes of their own."""
+    """Return the executor of this machine: this process for one worker, else child processes."""
     return InlineExecutor(scorer) if workers == 1 else ProcessExecutor(scorer, workers)
 
 
 class ProcessExecutor:
     """Scores in `workers` processes, each with its share of the processor's threads.
 
-    A pool of :mod:`concurrent.futures` gives up everything when one process dies; here its candidate is scored again by
-    a new process, and counts as failed if that dies too.
+    A pool of :mod:`concurrent.futures` fails as a whole when one process dies; here the candidate is scored again by a
+    new process, and counts as failed if that dies too.
 
     Parameters
     ----------
@@ -67,14 +67,14 @@ class ProcessExecutor:
         self.slots = workers
         self._scorer = scorer
         self._threads = max(1, _cores() // workers)
-        # Fork would copy the threads' locks of torch and SQLite in whatever state they are.
+        # Fork would copy the locks of torch's and SQLite's threads in any state.
         self._context = multiprocessing.get_context("spawn")
         self._waiting: deque[tuple[int, str]] = deque()
         self._attempts: dict[int, int] = {}
         self._workers: list[_Worker] = []
 
     def submit(self, number: int, genotype: str) -> None:
-        """Hand a candidate to an idle process, or keep it until there is one."""
+        """Send a candidate to an idle process, or queue it until there is one."""
         self._waiting.append((number, genotype))
         self._attempts[number] = 0
         self._hand_out()
@@ -104,7 +104,7 @@ class ProcessExecutor:
                 _signal(number, "SIGCONT")
 
     def close(self) -> None:
-        """End the processes; what they score is given up."""
+        """End the processes; candidates in progress are abandoned."""
         for worker in self._workers:
             worker.connection.close()  # an idle process ends by itself when it sees this
             if worker.task is not None:
@@ -177,7 +177,7 @@ def _cores() -> int:
 
 
 def _work(connection: Connection, scorer: Scorer, threads: int) -> None:
-    """Score what comes through the pipe until the other end is closed."""
+    """Score the candidates from the pipe until the other end is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the terminal; the parent decides
     end_with_parent()
     # The numeric libraries read this when they are loaded, which is later.

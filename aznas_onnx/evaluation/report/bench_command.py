@@ -25,17 +25,17 @@ _UNSAID = ("resolution", "proxies", "input_shapes", "blocks", "method", USER_PRO
 def bench_command(scores: Scores, *, truth: Path, measured: Truth, path: Path, archs: Collection[str]) -> str:
     """Return the `aznas bench` command that scores the same architectures in the same way.
 
-    Folders are left out: they are not the same elsewhere. Where no command draws exactly these architectures, because
-    the file was made by several, a comment says so.
+    Folders are left out: they differ between machines. Where no command samples exactly these architectures, because
+    several wrote the file, a comment says so.
 
     Parameters
     ----------
     truth, measured
-        The file with the measurements, and what is in it.
+        The file with the measurements, and its content.
     path
         The scores file.
     archs
-        The measured architectures that it holds.
+        Its measured architectures.
     """
     seed, unique = int(scores.selection.get("seed", 0)), bool(scores.selection.get("unique"))
     words = ["aznas", "bench", _space(scores), "--truth", truth.name]

@@ -47,11 +47,11 @@ def write_report(
     output
         The Markdown file. Plots go to the folder of the same name without its ending.
     labels
-        What to call the files; by default after their settings.
+        Names of the files; by default from their settings.
     metrics
         Columns of the CSV; all by default.
     bootstrap
-        How to make confidence intervals; 200 resamples by default.
+        Settings of the confidence intervals; 200 resamples by default.
     with_plots
         Whether to draw; needs matplotlib.
     on_step

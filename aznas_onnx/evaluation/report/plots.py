@@ -35,12 +35,12 @@ _STYLE: Any = {
     "figure.constrained_layout.use": True,
 }
 _DPI = 110
-_SHORTEST_S = 1e-4  # what is drawn for no time at all, on a logarithmic axis
+_SHORTEST_S = 1e-4  # plotted for a time of zero, on a logarithmic axis
 _MARKERS = "osD^vPX*"
 
 
 def _styled(draw: Callable[P, None]) -> Callable[P, None]:
-    """Draw with our style, and leave that of the program alone."""
+    """Plot with our style, without changing the global style."""
 
     @wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -204,7 +204,7 @@ def _plain_seconds(axis: Any, seconds: Sequence[float]) -> None:
 
 
 def _panels(count: int, *, width: float, height: float, sharey: bool = False) -> tuple[Any, Any]:
-    """Return a figure of panels side by side that no window shows and no global state keeps."""
+    """Return a figure of panels side by side, without a window or global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

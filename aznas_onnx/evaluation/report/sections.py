@@ -54,7 +54,7 @@ def report_lines(
     runs
         The first is reported in full, the others are compared with it.
     measured
-        What the scores are compared with.
+        The measurements.
     comparison
         Of all runs; None for one.
     images

@@ -65,7 +65,7 @@ class BlockStatistics:
         self._reduce_if_large()
 
     def add_gradient(self, previous: Block, block: Block, g_in: Tensor, g_out: Tensor) -> None:
-        """Measure a block's Jacobian from its output gradient and what that became at its input."""
+        """Measure a block's Jacobian from its output gradient and its input gradient."""
         rank_in, rank_out = g_in.dim(), g_out.dim()
         g_in, g_out = _as_samples(previous, g_in), _as_samples(block, g_out)
         if g_in.shape[0] != g_out.shape[0]:  # patches that became samples, as in MobileViT

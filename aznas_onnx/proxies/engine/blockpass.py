@@ -1,18 +1,18 @@
 """The shared pass: forward and backward run of a program, block by block.
 
-The published code runs the whole network with autograd on, keeps every activation, and then asks for each block's
-vector-Jacobian product. Each of those needs only the block's own input and output, so this pass does one block at a
-time and gives the same numbers:
+The published code runs the whole network with autograd, saves every activation, and then computes each block's
+vector-Jacobian product. Each of those needs only the block's own input and output, so this pass processes one block at
+a time and gives the same numbers:
 
-    f_0                    = stem(input)             nothing kept for a backward pass
+    f_0                    = stem(input)             nothing saved for a backward pass
     f_1, g_1 = block 1, its vector-Jacobian product  then everything inside block 1 is freed
     f_2, g_2 = block 2, ...
 
-A tensor that later blocks read is handed on detached: it was computed before f_{l-1} or beside it, so no gradient
-between f_l and f_{l-1} passes through it. Steps behind the last block are not run at all.
+A tensor that later blocks read is detached: it was computed before f_{l-1} or beside it, so no gradient between f_l and
+f_{l-1} passes through it. Steps after the last block are not run.
 
-Nothing in the loop waits for the device. Matrices stay there until the end (or until they take much memory); then
-their spectra are computed together, and one transfer brings all results to the host.
+The loop never waits for the device. Matrices stay there until the end (or until they take much memory); then their
+spectra are computed together and transferred to the host at once.
 """
 
 from __future__ import annotations
@@ -45,18 +45,17 @@ class BlockPass:
     Parameters
     ----------
     program
-        Its constants need no data where they are in `drawn`.
+        Its constants in `drawn` need no data.
     blocks
         In dataflow order.
     drawn
-        Names of the constants that are drawn anew for each seed.
+        Names of the constants that are sampled for each seed.
     debias
-        Whether to take the noise of few samples out of spectral norms; False is as published.
+        Whether to remove the noise of few samples from spectral norms; False is as published.
     find_stand_ins
-        Names the blocks that share another's Jacobian (`representatives`); None to
-        measure each, as published.
+        Finds the blocks that share another's Jacobian (`representatives`); None to measure each, as published.
     clock
-        Told of the phases.
+        Measures the phases.
     """
 
     def __init__(
@@ -86,14 +85,14 @@ class BlockPass:
         feeds
             The graph's inputs, on the device.
         weights
-            Draws the constants that were named; None where there are none.
+            Samples the constants of `drawn`; None where there are none.
         signs
             Makes the output gradients; None for a forward pass only.
 
         Returns
         -------
         tuple of BlockEvidence
-            One for each block; equal seeds give equal numbers on one machine.
+            One per block; equal seeds give equal numbers on one machine.
         """
         environment: dict[str, Tensor] = {**self._constants, **feeds}
         measuring = BlockStatistics(debias=self._debias)
@@ -134,7 +133,7 @@ def signs_of(seed: int) -> Signs:
     """Return the Rademacher output gradients of a seed."""
 
     def make(index: int, output: Tensor) -> Tensor:
-        # Drawn in the output's own memory order, so that neither the backward pass nor the sums have to copy.
+        # Sampled in the output's memory order, so that neither the backward pass nor the sums have to copy.
         order = sorted(range(output.dim()), key=output.stride, reverse=True)
         source = generator(seed, Stream.RADEMACHER, index, output.device)
         drawn = rademacher(tuple(output.shape[axis] for axis in order), output.device, source)

@@ -16,7 +16,7 @@ __all__ = ["BlockEvidence", "Evidence", "StatisticResult", "Outcome"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockEvidence:
-    """What was measured at one primary block.
+    """The measurements at one primary block.
 
     Attributes
     ----------
@@ -26,18 +26,18 @@ class BlockEvidence:
         Entropy of the normalised eigenvalues of the feature covariance (Eq. 3), in nats; NaN where the features
         have none; None where it was not measured.
     is_singular
-        Whether rounding made eigenvalues so negative that the published code's logarithm has no value.
+        Whether rounding made eigenvalues so negative that the logarithm of the published code is undefined.
     directions
-        How many eigenvalues there are: channels, or samples where these are fewer; None where they were not measured.
+        Number of eigenvalues: channels, or samples where these are fewer; None where they were not measured.
     variance
         Sum of the eigenvalues: 0 for a constant feature map, not finite where activations overflowed.
     sigma
-        Spectral norm of the block's estimated Jacobian (Eq. 10); None where it was not measured, which is always so
-        at the first block.
+        Spectral norm of the block's estimated Jacobian (Eq. 10); None where it was not measured, as always at the first
+        block.
     is_identity
-        Whether the gradient came through the block unchanged.
+        Whether the gradients at input and output are equal.
     unmeasured
-        Why `sigma` is None, in words for the user; empty at the first block.
+        The reason why `sigma` is None, in words for the user; empty at the first block.
     """
 
     name: str
@@ -52,17 +52,17 @@ class BlockEvidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatisticResult:
-    """The result of one measurement of the network as a whole.
+    """The result of one network statistic.
 
     Attributes
     ----------
     values
         Numbers by name; any float.
     reason
-        Why there are no values, in words for the user.
+        The reason why there are no values, in words for the user.
     is_lost
-        Whether the measurement is defined for this network and failed on it, so that its proxies rank the network
-        lowest; with a reason and without this it is not defined.
+        Whether the statistic is defined for this network and failed, so that its proxies rank the network lowest. With
+        a reason and without `is_lost` it is not defined for the network.
     """
 
     values: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
@@ -76,22 +76,22 @@ class StatisticResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What is known about one network under one seed.
+    """The evidence on one network under one seed.
 
     Attributes
     ----------
     blocks
         In dataflow order; entropies and sigmas only where a proxy needed them.
     macs, params
-        Of one sample, and of the network.
+        MACs of one sample; parameters of the network.
     is_transformer
         Whether attention and MLP residuals make up the network.
     as_published
         Whether features with a singular covariance have no entropy, as in the published code, instead of a low one.
     structure
-        What the graph alone says; None where no proxy asked for it.
+        The structure of the graph; None where no proxy needs it.
     measured
-        Results of the measurements that proxies asked for, by the measurement's name.
+        Results of the requested network statistics, by name.
     """
 
     blocks: tuple[BlockEvidence, ...]
@@ -112,12 +112,12 @@ class Outcome:
     value
         Any float; not finite where the proxy has no value.
     reason
-        Why it is not finite, in words for the user; None where it is.
+        The reason why it is not finite, in words for the user; None for a finite value.
     warnings
-        What to doubt about a finite value.
+        Warnings about a finite value.
     applies
-        False where the proxy is not defined for this network (one that counts ReLU patterns, where there are none):
-        it then takes no part in a ranking, instead of ranking lowest.
+        False where the proxy is not defined for this network (ReLU patterns in a network without ReLU): it is then left
+        out of a ranking, instead of ranking lowest.
     """
 
     value: float

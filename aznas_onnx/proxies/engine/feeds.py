@@ -13,14 +13,14 @@ Tensor = torch.Tensor
 
 
 class FeedSource:
-    """Draws what a graph's inputs are fed.
+    """Samples the inputs of a graph.
 
     Parameters
     ----------
     sized
         The model at the batch size to run at.
     device
-        Where the tensors are made.
+        Device of the tensors.
     """
 
     def __init__(self, sized: Model, device: torch.device) -> None:
@@ -35,14 +35,14 @@ class FeedSource:
         self._neutral = {**sized.inputs.fills, **neutral_inputs(sized.graph, leaked)}
 
     def draw(self, seed: int, number: int = 0, *, ones: bool = False) -> dict[str, Tensor]:
-        """Draw standard normal samples; inputs that carry none get a neutral value.
+        """Sample standard normal inputs; inputs without samples get a neutral value.
 
         Parameters
         ----------
         seed
             The seed of the whole score.
         number
-            Which batch: equal numbers give equal samples.
+            Number of the batch: equal numbers give equal samples.
         ones
             Whether to feed ones instead of samples.
         """
@@ -69,12 +69,12 @@ class FeedSource:
         return feeds
 
     def _gaussian(self, shape: tuple[int, ...], batch_axis: int, source: torch.Generator) -> Tensor:
-        """Draw sample by sample, so that one network is fed the same wherever its files have the batch."""
+        """Sample one after the other, so that a network has equal inputs on every batch axis."""
         if batch_axis:
             first = (shape[batch_axis], *shape[:batch_axis], *shape[batch_axis + 1 :])
             return torch.randn(first, generator=source, device=self._device).movedim(0, batch_axis).contiguous()
         tensor = torch.randn(shape, generator=source, device=self._device)
         has_channels_first = len(shape) == 4 and shape[1] < shape[3]
-        # Channels last makes a feature map a matrix of samples and channels as it lies in memory; convolutions keep
-        # the order, and are no slower for it.
+        # In channels-last memory order a feature map is a matrix of samples and channels without a copy; convolutions
+        # preserve the order, and are not slower.
         return tensor.contiguous(memory_format=torch.channels_last) if has_channels_first else tensor

@@ -1,9 +1,9 @@
 """Second moments of features and gradients, and their spectra: the arithmetic of Eq. 1-3 and 10.
 
-Feature maps come as (batch, *positions, channels), whatever their memory order; a map that is stored so is never
-copied as a whole. Sums run over pieces of the batch that fit the processor's cache.
+Feature maps have the shape (batch, *positions, channels) in any memory order; a map in that memory order is never
+copied as a whole. Sums run over pieces of the batch that fit into the processor's cache.
 
-Symmetric results are meant by their lower triangle only, which is what ``eigvalsh`` reads.
+Of symmetric results only the lower triangle is valid, which is the part that ``eigvalsh`` reads.
 """
 
 from __future__ import annotations
@@ -57,19 +57,19 @@ def covariance(features: Tensor) -> Tensor:
 
 
 class JacobianGram(NamedTuple):
-    """What is known about the estimate of a block's Jacobian A (Eq. 10).
+    """The estimate of a block's Jacobian A (Eq. 10).
 
     Attributes
     ----------
     matrix
         Symmetric, with the squared spectral norm of the estimate as its largest eigenvalue: A^T A or A A^T, whichever
         is smaller; where there are fewer samples than channels, a matrix of the samples; where both are wide, the part
-        of A^T A that holds its largest eigenvalue.
+        of A^T A with its largest eigenvalue.
     signal
-        0-d: the share of the estimate's squared Frobenius norm that is not noise of having few samples; None where it
-        was not asked for.
+        0-d: the share of the estimate's squared Frobenius norm that is not noise of few samples; None where not
+        requested.
     is_identity
-        0-d bool: whether the gradient came through unchanged.
+        0-d bool: whether the gradients at input and output are equal.
     """
 
     matrix: Tensor
@@ -78,7 +78,7 @@ class JacobianGram(NamedTuple):
 
 
 def jacobian_gram(g_in: Tensor, g_out: Tensor, matching: Matching, *, with_signal: bool = False) -> JacobianGram:
-    """Estimate a block's Jacobian and return what its spectral norm is computed from (Eq. 10).
+    """Estimate a block's Jacobian (Eq. 10).
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def jacobian_gram(g_in: Tensor, g_out: Tensor, matching: Matching, *, with_signa
     matching
         Of the positions of the two.
     with_signal
-        Whether to tell signal from noise, too.
+        Whether to estimate the share of signal, too.
     """
     samples = g_out.shape[0] * matching.positions
     width_in = g_in.shape[-1] * math.prod(matching.strides_in)
@@ -104,7 +104,7 @@ def jacobian_gram(g_in: Tensor, g_out: Tensor, matching: Matching, *, with_signa
     for piece_in, piece_out in zip(torch.split(g_in, size), torch.split(g_out, size), strict=True):
         if may_be_identity:
             is_identity = is_identity & _equal(piece_in, piece_out)
-            # Nearly always settled by the first piece; asking is free where there is no device to wait for.
+            # Nearly always decided by the first piece; the test is free on a CPU.
             may_be_identity = g_in.device.type != "cpu" or bool(is_identity)
         _add_products(jacobian, matching.offsets_in(piece_in), matching.offsets_out(piece_out))
     jacobian.div_(samples)
@@ -115,7 +115,7 @@ def jacobian_gram(g_in: Tensor, g_out: Tensor, matching: Matching, *, with_signa
 
 
 def _equal(one: Tensor, other: Tensor) -> Tensor:
-    """Return whether two tensors are equal, a 0-d bool; the first sample nearly always tells a CPU."""
+    """Return whether two tensors are equal, a 0-d bool; on a CPU the first sample nearly always decides."""
     if one.device.type == "cpu":
         is_equal = torch.equal(one[:1], other[:1]) and torch.equal(one, other)
         return torch.full((), is_equal, device=one.device)
@@ -125,8 +125,7 @@ def _equal(one: Tensor, other: Tensor) -> Tensor:
 def spectra(matrices: Sequence[Tensor]) -> list[Tensor]:
     """Return the eigenvalues of symmetric matrices, ascending; all matrices of one size at a time.
 
-    A matrix that is not finite has NaN for eigenvalues instead of an error: the status of one block is no reason to
-    lose the others.
+    A matrix that is not finite has NaN eigenvalues instead of an error, so that the other blocks keep their results.
     """
     found: dict[int, Tensor] = {}
     sizes = {matrix.shape[0]: None for matrix in matrices}
@@ -190,11 +189,11 @@ def solvable(matrix: Tensor) -> Tensor:
 
 
 def _signal(total: Tensor, g_in: Tensor, ratio: float) -> Tensor:
-    """Return the share of a squared Frobenius norm that is no noise; a fiftieth where noise is nearly everything.
+    """Return the share of signal in a squared Frobenius norm; at least a fiftieth.
 
     Each element of A is a mean over samples of g_in times a sign, so its variance is the mean square of g_in over the
-    number of samples; `ratio` is that of elements to samples. This holds for any number of samples, and where they are
-    fewer than channels.
+    number of samples; `ratio` is that of elements to samples. This holds for any number of samples, also for fewer than
+    channels.
     """
     noise: Tensor = torch.linalg.vector_norm(g_in).square() * (ratio / g_in.numel())
     share: Tensor = noise.to(total.device) / total.clamp_min(torch.finfo(torch.float32).tiny)
@@ -204,7 +203,7 @@ def _signal(total: Tensor, g_in: Tensor, ratio: float) -> Tensor:
 def _piece_size(tensor: Tensor) -> int:
     """Return how many samples of a tensor one piece has."""
     wanted = _PIECE_ELEMENTS if tensor.device.type == "cpu" else _LARGE_PIECE_ELEMENTS
-    # A product's sum is read and written once a piece: pieces must not be small beside it.
+    # The sum of a product is read and written once per piece, so pieces must not be small in comparison.
     wanted = max(wanted, 2 * tensor.shape[-1] ** 2)
     return max(1, wanted // max(1, tensor[0].numel()))
 
@@ -280,7 +279,7 @@ def _krylov_gram(matrix: Tensor) -> Tensor:
     for step in range(_KRYLOV_STEPS):
         basis[step] = vector / vector.norm().clamp_min(tiny)
         vector = torch.mv(matrix.t(), torch.mv(matrix, basis[step]))
-        for _ in range(2):  # once is not enough: what is taken away is most of the vector
+        for _ in range(2):  # once is not enough: the subtracted part is most of the vector
             vector = vector - torch.mv(basis[: step + 1].t(), torch.mv(basis[: step + 1], vector))
     directions, _ = torch.linalg.qr(basis.t())
     return _symmetric_product(torch.mm(matrix, directions) * scale)

@@ -28,16 +28,16 @@ Grid = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matching:
-    """How two grids of positions are brought to one.
+    """The common grid of two grids of positions.
 
     Attributes
     ----------
     fine_in, fine_out
-        The grids as they are viewed: tokens may be seen as an image.
+        The grids of both sides; tokens can be viewed as an image.
     coarse
         The common grid.
     strides_in, strides_out
-        How many positions of each side make one of the common grid, per axis.
+        Positions of each side per position of the common grid, per axis.
     """
 
     fine_in: Grid

@@ -1,7 +1,7 @@
 """A whole network under a seed, for proxies beyond the block-by-block pass.
 
-Nothing here has state that a measurement could leave behind: weights are drawn anew for each measurement, as leaf
-tensors outside the program, so that whatever one does to its weights or to the normalisation, no other sees it.
+Statistics share no state: weights are sampled for each statistic, as leaf tensors outside the program, so that changes
+of weights or normalisation by one have no effect on others.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ class StepRecord:
     Attributes
     ----------
     node
-        What it stands for.
+        The node of the step.
     run
-        What computes it, to be asked again with other inputs.
+        Computes the output, also from other inputs.
     inputs, output
         Its inputs, and its first output.
     """
@@ -71,22 +71,22 @@ StepHook = Callable[[StepRecord], "Tensor | None"]
 
 
 class InapplicableError(AznasError):
-    """A measurement is not defined for a network; the message says why, in words for the user."""
+    """A statistic is not defined for a network; the message has the reason, in words for the user."""
 
 
 class RandomNetwork:
-    """A model to be measured as a whole, under any number of seeds.
+    """A model whose network statistics are measured, under any number of seeds.
 
     Parameters
     ----------
     model
-        As it was read, at any batch size.
+        At any batch size.
     is_transformer
-        Which initialisation applies.
+        Whether the initialisation of transformers applies.
     batch_size, device
-        What to run with, unless a measurement asks for another batch size.
+        Batch size and device, unless a statistic requests another batch size.
     limits
-        What the model may ask for.
+        Limits on the model.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class RandomNetwork:
     def at(
         self, batch_size: int | None = None, *, dtype: torch.dtype = torch.float32, use_batch_statistics: bool = True
     ) -> Compiled:
-        """Return the network compiled for a batch size, kept for the next time.
+        """Return the network compiled for a batch size; compiled networks are cached.
 
         Parameters
         ----------
@@ -118,8 +118,8 @@ class RandomNetwork:
         dtype
             Of all floating-point tensors.
         use_batch_statistics
-            Whether BatchNormalization normalises. Otherwise it is what it is in evaluation mode before any training:
-            mean 0, variance 1, so that it passes its input on, but for the rounding constant under its root.
+            Whether BatchNormalization normalises. Otherwise it has mean 0 and variance 1, as in evaluation mode before
+            training: the identity up to epsilon.
 
         Raises
         ------
@@ -159,13 +159,13 @@ class Compiled:
     Attributes
     ----------
     model
-        Graph and facts at that batch size.
+        Graph and infos at that batch size.
     program
-        The same as torch calls; what is in `plan` must be given to it.
+        The same as torch calls; the constants of `plan` are arguments.
     plan
-        What its weights are drawn from.
+        Distributions of its weights.
     device, dtype
-        Where it runs, and in which precision.
+        Device and precision.
     """
 
     model: Model
@@ -204,7 +204,7 @@ class Compiled:
 
     @cached_property
     def nodes(self) -> Mapping[str, Node]:
-        """The node that each step stands for, by name."""
+        """The node of each step, by name."""
         return {node.name: node for node in self.model.graph.nodes}
 
     def run(
@@ -216,8 +216,8 @@ class Compiled:
     ) -> dict[str, Tensor]:
         """Run the steps that some tensors need, and return those tensors.
 
-        Gradients are recorded as the caller has it: for weights or feeds that require them, in the usual mode of
-        torch. Other tensors are dropped after their last use, unless autograd holds them.
+        Gradients are recorded for weights or feeds that require them, in torch's current mode. Other tensors are freed
+        after their last use, unless autograd references them.
 
         Parameters
         ----------
@@ -226,7 +226,7 @@ class Compiled:
         keep
             Names of the wanted tensors.
         watch
-            Is shown each step, and may change its first output.
+            Called with each step; can change its first output.
         """
         environment: dict[str, Tensor] = {**self.program.constants, **weights, **feeds}
         wanted = set(keep)
@@ -245,7 +245,7 @@ class Compiled:
         return {name: environment[name] for name in keep}
 
     def _steps_for(self, keep: tuple[str, ...]) -> list[tuple[Step, tuple[str, ...]]]:
-        """Return the steps that some tensors depend on, each with the tensors that nobody reads after it."""
+        """Return the steps that some tensors depend on, each with the tensors that are unread after it."""
         needed, chosen, later = set(keep), [], set(keep)
         for step in reversed(self.program.steps):
             if needed.isdisjoint(name for name in step.outputs if name):
@@ -275,36 +275,36 @@ class SeededNetwork:
         self._known: dict[object, Any] = {}
 
     def once(self, key: object, compute: Callable[[], T]) -> T:
-        """Return what a computation gave the first time: how measurements share passes."""
+        """Return the cached result of a computation: statistics share passes by it."""
         if key not in self._known:
             self._known[key] = compute()
         return cast("T", self._known[key])
 
     def feeds(self, compiled: Compiled, number: int = 0, *, ones: bool = False) -> dict[str, Tensor]:
-        """Draw batch `number` of inputs; batch 0 at the settings' batch size is what AZ-NAS is measured with."""
+        """Sample batch `number` of inputs; AZ-NAS uses batch 0 at the settings' batch size."""
         drawn = FeedSource(compiled.model, compiled.device).draw(self.seed, number, ones=ones)
         return {name: _as(tensor, compiled.dtype) for name, tensor in drawn.items()}
 
     def weights(
         self, compiled: Compiled, law: Callable[[Weight], Weight] | None = None, *, without: Collection[str] = ()
     ) -> dict[str, Tensor]:
-        """Draw all weights.
+        """Sample all weights.
 
         Parameters
         ----------
         compiled
-            Says which there are, and in which precision.
+            The network, which has the weights and the precision.
         law
-            Changes what a weight is drawn from; by default it is this project's initialisation.
+            Replaces the distribution of a weight; by default it is this project's initialisation.
         without
-            Names of weights that are not wanted.
+            Names of weights to leave out.
         """
         plan = {name: law(weight) if law else weight for name, weight in compiled.plan.items() if name not in without}
         source = WeightSource(plan, self.seed, compiled.device)
         return {name: _as(source.draw(name), compiled.dtype) for name in plan}
 
     def labels(self, classes: int, count: int, number: int = 0) -> Tensor:
-        """Draw a class for each sample of batch `number`, uniformly."""
+        """Sample a class for each sample of batch `number`, uniformly."""
         device = self.network.device
         source = generator(self.seed, Stream.LABEL, number, device)
         return torch.randint(classes, (count,), generator=source, device=device)
@@ -367,21 +367,22 @@ def measure(
     clock: Clock,
     owners: Mapping[str, str] = MappingProxyType({}),
 ) -> Mapping[str, StatisticResult]:
-    """Make measurements of a network under a seed, each of its own weights.
+    """Measure statistics of a network under a seed, each with its own copy of the weights.
 
-    One that is not defined for the network, or that torch cannot do (an operator without a second derivative), is a
-    reason and no error; so is one that fails on this network's numbers, which then rank it lowest.
+    A statistic that is not defined for the network, or that torch cannot compute (an operator without a second
+    derivative), has a reason and is no error; so has one that fails on this network's numbers, which then rank it
+    lowest.
 
     Parameters
     ----------
     network, seed
-        What is measured, and under which seed.
+        The network and the seed.
     measurements
-        What to measure.
+        The statistics.
     clock
-        Told of each.
+        Measures the time of each.
     owners
-        By measurement: the user's own proxy that needs it. What such a one raises is its own fault and loses its value.
+        By statistic: the user proxy that needs it. An exception in it costs that proxy its value.
     """
     instance = SeededNetwork(network, seed)
     results = {}
@@ -409,7 +410,7 @@ def _measure(measurement: NetworkStatistic, instance: SeededNetwork, owner: str 
 
 
 def _is_unsupported(error: Exception) -> bool:
-    """Whether torch has no such computation, whatever the numbers; a spectrum that does not converge is a number's."""
+    """Whether torch lacks the computation for any numbers; a spectrum that does not converge depends on the numbers."""
     return isinstance(error, NotImplementedError) or (
         isinstance(error, RuntimeError) and "not implemented" in str(error)
     )

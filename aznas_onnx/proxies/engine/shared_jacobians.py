@@ -1,8 +1,8 @@
 """Equal blocks that share one Jacobian with efforts ``balanced`` and ``fast``.
 
 Networks stack copies of a block. With random weights the Jacobians of copies differ by chance and, slowly, by depth.
-The last of a stack is the one to measure: its input has become what the stack makes of it. On NAS-Bench-201 the last
-of five ranks the cells as well as all five do (docs/fidelity.md), and the first clearly worse.
+The last of a stack is measured: its input is typical of the stack. On NAS-Bench-201 the last of five ranks the cells as
+well as all five do (docs/fidelity.md), and the first clearly worse.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ REPEATS = 5  # so many equal blocks, at most, share one measurement
 def representatives(
     stages: Sequence[Stage], graph: Graph, infos: TensorInfos, weights: Mapping[str, Weight]
 ) -> dict[int, int]:
-    """Find the blocks whose Jacobian need not be measured, because another's says the same.
+    """Find the blocks that can use the Jacobian of another block.
 
     Parameters
     ----------
     stages
         In dataflow order.
     graph, facts
-        What the stages were compiled from.
+        Source of the stages.
     weights
-        How the graph's weights are drawn.
+        Distributions of the graph's weights.
 
     Returns
     -------
     dict
-        From a block's index to that of the block that is measured instead: one that computes the same on tensors of
-        the same shapes with weights from the same distributions, further along the network.
+        From a block's index to that of the measured block: a later block that computes the same on tensors of the same
+        shapes with weights from the same distributions.
     """
     nodes = {node.name: node for node in graph.nodes}
     attributes = _Attributes()
@@ -63,13 +63,13 @@ def _assigned(group: Sequence[int]) -> Iterable[tuple[int, int]]:
 
 
 class _Attributes:
-    """Attributes of nodes as something to compare by value; nodes share what is equal, so that few are looked at."""
+    """Attributes of nodes in a form that compares by value; nodes share equal attributes, so few are converted."""
 
     def __init__(self) -> None:
         self._known: dict[int, Any] = {}
 
     def of(self, node: Node) -> Any:
-        """Return the attributes of a node of the graph, which holds them."""
+        """Return the attributes of a node of the graph, which references them."""
         key = id(node.attributes)
         if key not in self._known:
             self._known[key] = _hashable(node.attributes)

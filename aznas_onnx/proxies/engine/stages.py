@@ -15,7 +15,7 @@ _AFTER = 2**31  # a place behind all steps of a stage
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Stage:
-    """The steps that compute one block's output from what was computed before.
+    """The steps that compute one block's output from earlier tensors.
 
     Attributes
     ----------
@@ -24,13 +24,13 @@ class Stage:
     steps
         In the program's order.
     weights
-        Drawn constants that these steps are the first to read.
+        Random constants that these steps are the first to read.
     dropped
-        For each step, the tensors that nobody reads after it.
+        For each step, the tensors that are unread after it.
     dropped_last
-        The tensors that nobody reads after the whole stage.
+        The tensors that are unread after the whole stage.
     handed_on
-        The tensors that later stages read and that may carry this stage's autograd graph.
+        The tensors that later stages read and that can reference this stage's autograd graph.
     is_connected
         Whether the output depends on the previous block's.
     is_constant
@@ -55,7 +55,7 @@ def stages_of(program: Program, blocks: Sequence[Block], drawn: frozenset[str]) 
     blocks
         In dataflow order. A step that no block's output depends on belongs to no stage.
     drawn
-        Names of constants that are drawn when they are first read.
+        Names of constants that are sampled when they are first read.
     """
     divided = _divide(program, blocks)
     last_read = _last_reads(divided, blocks)
@@ -115,7 +115,7 @@ def _last_reads(divided: Sequence[tuple[Step, ...]], blocks: Sequence[Block]) ->
 
 
 def _dropped(step: Step, place: tuple[int, int], last_read: Mapping[str, tuple[int, int]]) -> tuple[str, ...]:
-    """Return the names that nobody reads after a step, its own unread outputs included."""
+    """Return the names that are unread after a step, its own unread outputs included."""
     names = dict.fromkeys((*step.inputs, *step.outputs))
     return tuple(name for name in names if name and last_read.get(name, place) == place)
 

@@ -18,15 +18,15 @@ __all__ = ["StatisticResult", "NetworkStatistic", "value"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkStatistic:
-    """One named measurement of a network under one seed; proxies that name the same one share it.
+    """One named statistic of a network under one seed; proxies that name the same statistic share it.
 
     Attributes
     ----------
     name
-        Unique among measurements; the key of its result in :attr:`Evidence.measured`.
+        Unique among statistics; the key of its result in :attr:`Evidence.measured`.
     run
-        A function of an `SeededNetwork`, or ``"module:function"``, which is imported
-        when it is first needed: naming it so keeps torch out of whatever only lists proxies.
+        A function of a `SeededNetwork`, or ``"module:function"``, which is imported when it is first needed, so that
+        listing proxies imports no torch.
     """
 
     name: str
@@ -38,7 +38,7 @@ class NetworkStatistic:
         return isinstance(self.run, str) and self.run.startswith(f"{__name__.partition('.')[0]}.")
 
     def measure(self, instance: SeededNetwork) -> StatisticResult:
-        """Return the result; a measurement that does not apply says why in it."""
+        """Return the result; a statistic that does not apply has its reason in it."""
         if callable(self.run):
             return self.run(instance)
         module, _, function = self.run.partition(":")

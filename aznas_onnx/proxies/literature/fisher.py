@@ -33,10 +33,10 @@ _OFFSET = 1e-10
 
 
 class _Moves:
-    """Gives each parameter tensor's first element a shift of its own for each sample, as a watch of a run.
+    """Shifts each parameter tensor's first element separately for each sample, as the `watch` of a run.
 
-    What a layer's output gains from a unit of the element is what the layer makes of a parameter that is 1 there and 0
-    elsewhere; so one backward pass to the shifts gives the derivatives of all samples.
+    The change of a layer's output per unit of the element equals the layer's output for a parameter that is 1 there and
+    0 elsewhere; so one backward pass to the shifts gives the derivatives of all samples.
     """
 
     def __init__(self, compiled: Compiled, weights: Weights) -> None:
@@ -60,7 +60,7 @@ class _Moves:
         return output if names else None
 
     def _made_of(self, seen: StepRecord, name: str, value: float) -> Tensor:
-        """Return the layer's output with a parameter that is 0 but for its first element."""
+        """Return the layer's output for a parameter that is 1 in its first element and 0 elsewhere."""
         element = torch.zeros_like(self._weights[name])
         element.view(-1)[0] = value
         inputs = [element if of == name else tensor for of, tensor in zip(seen.node.inputs, seen.inputs, strict=False)]
@@ -71,8 +71,8 @@ class _Moves:
 def measure_fisher(instance: SeededNetwork) -> StatisticResult:
     """Measure vkdnw: the entropy of the deciles of the Fisher information's spectrum, and the number of layers.
 
-    The information is that of one element of each parameter tensor about the classes, without normalisation by batch
-    statistics, which is what makes samples independent.
+    The information is that of one element of each parameter tensor about the classes. There is no normalisation by
+    batch statistics, so samples are independent.
     """
     compiled = instance.network.at(use_batch_statistics=False)
     weights = instance.weights(compiled)

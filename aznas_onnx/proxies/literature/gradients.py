@@ -33,7 +33,7 @@ class LossGradients:
 
 
 def loss_gradients(instance: SeededNetwork, number: int = 0) -> LossGradients:
-    """Return the gradients of the loss of batch `number`, computed once for all measurements that ask for them."""
+    """Return the gradients of the loss of batch `number`, computed once for all statistics that need them."""
     return instance.once(("loss gradients", number), lambda: _loss_gradients(instance, number))
 
 

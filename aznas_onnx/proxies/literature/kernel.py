@@ -33,7 +33,7 @@ def measure_tangent_kernel(instance: SeededNetwork) -> StatisticResult:
 def _gram(samples: list[list[Tensor | None]], layers: int) -> Tensor:
     """Return the inner products of the samples' gradients, (samples, samples), added up layer by layer.
 
-    The gradients are used up: only one layer's are ever copied, and they are gone after it.
+    The gradients are consumed: only one layer's are copied at a time.
     """
     total: Tensor | None = None
     for _ in range(layers):

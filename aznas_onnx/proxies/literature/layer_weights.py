@@ -32,10 +32,10 @@ def is_weight_or_scale(weight: Weight) -> bool:
 
 
 def as_pytorch_makes_them(weight: Weight) -> Weight:
-    """Draw a convolution's or linear layer's weight as torch.nn makes it: uniform, up to 1 / sqrt(fan-in).
+    """Sample a convolution's or linear layer's weight as torch.nn does: uniform, up to 1 / sqrt(fan-in).
 
-    What published code measures that does not initialise at all. Transformers, and everything else, keep the
-    project's initialisation.
+    Published code without its own initialisation measures these weights. Transformers, and all other constants, keep
+    the project's initialisation.
     """
     if is_layer_weight(weight) and weight.law is Distribution.NORMAL:
         return replace(weight, law=Distribution.UNIFORM, parameter=weight.parameter / 2.0**0.5)
@@ -43,5 +43,5 @@ def as_pytorch_makes_them(weight: Weight) -> Weight:
 
 
 def standard_normal(weight: Weight) -> Weight:
-    """Draw a convolution's or linear layer's weight from the standard normal distribution."""
+    """Sample a convolution's or linear layer's weight from the standard normal distribution."""
     return replace(weight, law=Distribution.NORMAL, parameter=1.0) if is_layer_weight(weight) else weight

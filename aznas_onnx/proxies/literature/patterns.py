@@ -12,7 +12,7 @@ from aznas_onnx.proxies.engine.seeded_network import Compiled, InapplicableError
 __all__ = ["measure_patterns"]
 
 Tensor = torch.Tensor
-_WORD = 24  # samples in one number: sums of powers of two that float32 holds exactly
+_WORD = 24  # samples in one number: sums of powers of two that are exact in float32
 
 
 def _is_switch(node: Node, compiled: Compiled) -> bool:
@@ -54,10 +54,10 @@ class _Patterns:
         self.codes.append(torch.mm(self._places, active).to(torch.int32))
 
     def _readers(self, node: Node) -> int:
-        """Return how many layers read a node's units; 1 where none does.
+        """Return the number of layers that read a node's units; 1 where none does.
 
-        Networks that activate before their convolutions have a ReLU for each, as published code counts them; where
-        several see the same tensor, the canonical graph holds one.
+        Pre-activation networks have a ReLU per convolution, and published code counts each; where several read the same
+        tensor, the canonical graph has one.
         """
         readers = self._compiled.model.graph.consumers.get(node.outputs[0], ())
         plan = self._compiled.plan

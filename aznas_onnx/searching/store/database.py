@@ -29,7 +29,7 @@ __all__ = [
 
 T = TypeVar("T")
 
-_APPLICATION_ID = 0x417A4E61  # "AzNa", in the file's header: what `file run.db` and we know it by
+_APPLICATION_ID = 0x417A4E61  # SQLite application_id "AzNa"; also shown by `file run.db`
 _SCHEMA_VERSION = 2
 _SQLITE_MAGIC = b"SQLite format 3\0"
 _BUSY_TIMEOUT_S = 60.0
@@ -94,9 +94,9 @@ class StudyError(AznasError, ValueError):
 
 
 def connect(path: Path | None) -> sqlite3.Connection:
-    """Open the file for writing, or a study in memory where `path` is None; nothing is changed yet.
+    """Open the file for writing, or a study in memory where `path` is None, without changes.
 
-    Raises StudyError if the file cannot be opened or is no database.
+    Raises StudyError if the file cannot be opened or is not a database.
     """
     if path is None:
         return sqlite3.connect(":memory:", isolation_level=None)
@@ -111,7 +111,7 @@ def connect(path: Path | None) -> sqlite3.Connection:
 def open_reader(path: Path) -> Iterator[sqlite3.Connection]:
     """Open the file of a study for reading only.
 
-    Raises StudyError if there is no file, or it holds no study that this version reads.
+    Raises StudyError if there is no file, or no study that this version reads.
     """
     if not os.path.exists(path):  # noqa: PTH110 - which never raises
         raise StudyError(f"there is no study {path}; `aznas search --db {path}` makes one")
@@ -203,7 +203,7 @@ def _refuse_other_files(path: Path) -> None:
         return
     except (OSError, ValueError) as error:
         raise StudyError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    if start and start != _SQLITE_MAGIC:  # an empty file is what a search killed in its first moment leaves
+    if start and start != _SQLITE_MAGIC:  # an empty file remains of a search that was killed in its first moment
         raise StudyError(f"{path} is not a study: it is no SQLite database")
 
 
@@ -271,7 +271,7 @@ def _holds_study(connection: sqlite3.Connection, path: Path | None) -> bool:
 
 
 def _check_tables(connection: sqlite3.Connection, path: Path | None) -> None:
-    """Refuse a file in which something else stands for our tables, or acts when they are written to."""
+    """Refuse a file with views or triggers in place of the tables, or on them."""
     found = {
         name: kind if not str(sql).upper().startswith("CREATE VIRTUAL") else "virtual table"
         for kind, name, sql in connection.execute("SELECT type, name, sql FROM sqlite_master")
@@ -284,7 +284,7 @@ def _check_tables(connection: sqlite3.Connection, path: Path | None) -> None:
 
 
 def _header(connection: sqlite3.Connection) -> tuple[int, int, int]:
-    """Return application id, schema version and number of tables, all at one moment: another process may be at it."""
+    """Return application id, schema version and number of tables in one transaction: another process can be writing."""
     in_one = contextlib.nullcontext() if connection.in_transaction else _snapshot(connection)
     with in_one:
         application = connection.execute("PRAGMA application_id").fetchone()[0]

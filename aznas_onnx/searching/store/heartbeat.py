@@ -12,7 +12,7 @@ from pathlib import Path
 __all__ = ["HEARTBEAT_S", "Heartbeat"]
 
 HEARTBEAT_S = 10.0
-# A process elsewhere (another container on the same volume) is taken for dead after this long without a heartbeat.
+# A process elsewhere (another container on the same volume) counts as dead after this long without a heartbeat.
 _SILENCE_S = 90.0
 _AHEAD_S = 600.0  # clocks may differ by so much
 
@@ -24,10 +24,9 @@ class Heartbeat:
     Attributes
     ----------
     host
-        Where it runs.
+        Host name.
     process
-        Its process id and, where the system tells, its start time, so that a new process that got the same id is
-        not mistaken for it.
+        Its process id and, where available, its start time, which distinguishes it from a new process with the same id.
     seen
         Seconds since the epoch at its last heartbeat.
     """
@@ -55,13 +54,13 @@ class Heartbeat:
 
 
 def _identity(pid: int) -> str | None:
-    """Return id and start time of a running process, or None where there is none (a zombie is none)."""
+    """Return id and start time of a running process, or None where there is none (or a zombie)."""
     with contextlib.suppress(OSError):
-        # pid (name, which may hold anything) state ... ; the start time is field 22 of proc(5).
+        # pid (name, any characters) state ... ; the start time is field 22 of proc(5).
         after_name = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
         return None if after_name[0] in "ZX" else f"{pid}:{after_name[19]}"
     if Path("/proc/self/stat").exists() or os.name != "posix":
-        return None  # on Windows os.kill would end the process instead of asking for it
+        return None  # on Windows os.kill would end the process instead of testing it
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -51,7 +51,7 @@ _SELECT = (
 class History:
     """The file of a study, open for adding to it by this process.
 
-    Use it as a context manager: leaving it gives up the claims that are still open.
+    Use it as a context manager: on exit it releases its open claims.
     """
 
     def __init__(self, connection: sqlite3.Connection, path: Path | None, settings: StudySettings) -> None:
@@ -75,16 +75,16 @@ class History:
         path
             The file; None keeps the study in memory.
         settings
-            What the study is asked to do.
+            Settings of the study.
         resume
-            Whether the file may hold a study already; it must then have the same settings. Where it holds none, a
-            study is created, so that a job that is restarted over and over needs one command line.
+            Whether to continue a study in the file, which must have the same settings. Without a study in the file one
+            is created, so that a job that restarts needs one command line.
 
         Raises
         ------
         StudyError
-            If the file holds a study and `resume` is False or the settings differ, or cannot be used. A study that has
-            no candidate yet, and that no living process writes to, is none: its settings are replaced.
+            If the file has a study and `resume` is False or the settings differ, or if it cannot be used. A study
+            without candidates that no running process writes to is replaced.
         """
         connection = connect(path)
         try:
@@ -106,14 +106,14 @@ class History:
         self.close()
 
     def close(self) -> None:
-        """Give up open claims and close the file."""
+        """Release open claims and close the file."""
         self._stop.set()
         if self._heart.is_alive():
             self._heart.join()
         with (
             contextlib.suppress(sqlite3.Error),
             contextlib.closing(self._connection),
-        ):  # what is recorded stays recorded
+        ):  # recorded trials stay
             self._connection.execute("DELETE FROM claims WHERE writer = ?", (self._writer,))
             self._connection.execute(  # one that recorded nothing need not be remembered
                 "DELETE FROM writers WHERE id = :id AND NOT EXISTS (SELECT 1 FROM trials WHERE writer = :id)",
@@ -189,8 +189,8 @@ class History:
     def record(self, trial: Trial) -> None:
         """Store a trial and end its claim; it is on disk when this returns.
 
-        Where this process was taken for dead while it scored (suspended for minutes, say) and another has scored the
-        same candidate since, that other result stands.
+        If this process counted as dead while it scored (suspended for minutes) and another has scored the same
+        candidate, the other result stays.
         """
         proposal = trial.proposal
         cost = proposal.cost
@@ -261,7 +261,7 @@ class History:
         return cursor.lastrowid
 
     def _beat(self) -> None:
-        """Say from time to time that this process lives; on a connection of its own, as SQLite wants it."""
+        """Write heartbeats, on a separate connection, as SQLite requires per thread."""
         assert self.path is not None
         while not self._stop.wait(HEARTBEAT_S):
             with (
@@ -303,7 +303,7 @@ def read_again(connection: sqlite3.Connection, path: Path | None) -> dict[str, L
 
 
 def _begins_anew(connection: sqlite3.Connection, path: Path | None, settings: StudySettings) -> bool:
-    """Give the file these settings if it holds nothing but those of a search that found nothing to score."""
+    """Replace the settings of a study without trials."""
     with sqlite_errors(path), transaction(connection):
         if connection.execute("SELECT 1 FROM trials LIMIT 1").fetchone():
             return False
