@@ -1,6 +1,6 @@
 """Every cache of the package that outlives a call: its name, its bound and its reason, in one list.
 
-What is cached follows from its arguments alone, so that a cache may be emptied at any time.
+Cached results follow from their arguments alone, so a cache can be emptied at any time.
 """
 
 from __future__ import annotations

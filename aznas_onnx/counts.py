@@ -30,7 +30,7 @@ def parse_count(text: str) -> int:
     Raises
     ------
     SettingsError
-        If the text is no count, or not a whole one (``1.5``, ``0.0001K``).
+        If the text is not a count, or not a whole one (``1.5``, ``0.0001K``).
 
     Examples
     --------

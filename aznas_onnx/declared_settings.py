@@ -18,8 +18,8 @@ class Setting:
     Attributes
     ----------
     read
-        Returns the setting from a value of a TOML file; its TypeError or ValueError says what is accepted. Also decides
-        how the command line reads the option.
+        Converts a value of a TOML file; its TypeError or ValueError has the accepted values. Also decides how the
+        command line reads the option.
     help
         One or two sentences for the command line and the docs.
     example
@@ -29,7 +29,7 @@ class Setting:
     own_option
         The option where it is not the name: ``--input`` for `input_shapes`.
     metavar, default_text
-        What help shows for the value, and for a default that is no plain value.
+        Shown by help for the value, and for a default that is not a plain value.
     choices
         Accepted texts; empty for any.
     least, above, most
@@ -61,12 +61,12 @@ class Setting:
 
     @property
     def is_repeated(self) -> bool:
-        """Whether the option may be given several times."""
+        """Whether the option can be given several times."""
         return self.read in (texts, numbers, shapes, values)
 
     @property
     def accepted(self) -> str:
-        """What a message says is accepted, for a number or a choice."""
+        """The accepted values in messages, for a number or a choice."""
         if self.choices:
             *others, last = map(repr, self.choices)
             return f"{', '.join(others)} or {last}"

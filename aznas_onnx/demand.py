@@ -1,7 +1,7 @@
 """Estimate time and memory of a scoring pass from the graph alone.
 
-The estimate is for refusing what cannot end well; docs/coverage.md says how it compares with what was measured. What it
-cannot know (other load, a slow machine) is the user's to judge, with ``--time-limit``.
+Passes beyond the limits are refused by this estimate; docs/coverage.md compares it with measurements. It does not
+include other load or a slow machine; for these the user sets ``--time-limit``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _ACCELERATOR = 50.0
 _FLOAT_BYTES = 4
 _FIRST_BYTES = 10**8  # that libraries touch as they are used
 _HELD = 2.3  # bytes at the peak, gradients included, for each byte of a block's activations
-_GAPS = 1.3  # for each of them, where the memory of freed tensors is kept (scoring/allocator.py)
+_GAPS = 1.3  # for each of them, where the memory of freed tensors is reused (scoring/allocator.py)
 _WITH_GAPS = range(2**23, 2**27)  # bytes of the largest tensor
 
 
@@ -49,9 +49,9 @@ class Demand:
     seconds
         For all seeds.
     size_bytes
-        Peak memory, beside what the process has.
+        Peak memory in addition to that of the process.
     slowest, largest
-        The node that takes most time, and the block that takes most memory, as messages name them.
+        The node that takes most time, and the block that takes most memory, for messages.
     steps
         Of the longest recurrent operator.
     """
@@ -113,7 +113,7 @@ def demand_of(
     model, found, costs
         As read, at any batch size.
     gradients
-        Whether it goes backward, too.
+        Whether it has a backward pass.
     whole
         Whether a proxy needs all activations of the network at once.
     threads
@@ -170,20 +170,20 @@ class _Estimate:
         return both * shape[1 if node.attributes.get("layout", 0) else 0]
 
     def bytes_of(self, nodes: Iterable[Node], *, backward: bool) -> int:
-        """Return what nodes hold until a backward pass is through; without one, the largest."""
+        """Return the size of the tensors that nodes save for a backward pass; without one, the largest."""
         made = [self._costs[node.name].activation_bytes * self._batch_size for node in nodes]
         largest = max(made, default=0)
         held = _HELD * sum(made) if backward else largest
         return int((held + largest) * (_GAPS if largest in _WITH_GAPS else 1))
 
     def weight_bytes(self) -> int:
-        """Return what the weights hold, which are drawn for the network as a whole."""
+        """Return the size of the weights, which are sampled for the network as a whole."""
         infos = self._model.infos
         read = {name for node in self._nodes.values() for name in node.inputs if name in self._model.graph.constants}
         return sum(_FLOAT_BYTES * infos[name].elements for name in read)
 
     def block_bytes(self, block: Block, before: Block | None) -> int:
-        """Return what a block's stage holds, and the matrices of its spectrum; no gradient goes through the first."""
+        """Return the size of a block's stage and of the matrices of its spectrum; the first has no gradient."""
         width, samples = self._sizes(block)
         matrix = min(width, samples) ** 2 * _FLOAT_BYTES
         backward = self._gradients and before is not None

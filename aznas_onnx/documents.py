@@ -1,7 +1,7 @@
 """Strict readers for policies, references, scores and measurements, with size limits.
 
-A file that is none (a pipe, a device, a folder) is refused before it is opened for long; a document that is nested too
-deeply, or holds a number that is none, is refused by one sentence, whatever the parser would make of it.
+Pipes, devices and folders are refused before they are read. A document that is nested too deeply, or has a number that
+is not finite, is refused in one sentence.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = [
     "whole",
 ]
 
-_MOST_COUNTED = 2**63 - 1  # what SQLite, and every array, can hold
+_MOST_COUNTED = 2**63 - 1  # the range of SQLite and of arrays
 _MOST_BYTES = 2**30
 _MOST_DIGITS = 400  # Python's own limit is ten times that, and a double has no more
 _DEEP = re.compile(r"(?:[\w\"'-]+[ \t]*\.[ \t]*){100}")  # the parser of TOML takes quadratic time for a dotted key
@@ -45,7 +45,7 @@ _DEEP = re.compile(r"(?:[\w\"'-]+[ \t]*\.[ \t]*){100}")  # the parser of TOML ta
 def read_bytes(path: str | os.PathLike[str], what: str, *, most_bytes: int = _MOST_BYTES) -> bytes:
     """Return the content of a regular file; `what` begins messages: ``policy aznas.toml``.
 
-    Raises SettingsError if it cannot be read, is no regular file, or is too large.
+    Raises SettingsError if it cannot be read, is not a regular file, or is too large.
     """
     try:
         # Reading a pipe without a writer would wait for one.
@@ -78,7 +78,7 @@ def read_text(path: str | os.PathLike[str], what: str, *, most_bytes: int = _MOS
 def parse_json(source: str | bytes, what: str) -> Any:
     """Return the values of a JSON text, in which every number is finite and every key unique.
 
-    Raises SettingsError if it is none; the message begins with `what`.
+    Raises SettingsError if it is not JSON; the message begins with `what`.
     """
     try:
         return json.loads(
@@ -91,7 +91,7 @@ def parse_json(source: str | bytes, what: str) -> Any:
 
 
 def parse_toml(source: str, what: str) -> dict[str, Any]:
-    """Return the tables of a TOML text; raise SettingsError if it is none; the message begins with `what`."""
+    """Return the tables of a TOML text; raise SettingsError if it is not TOML; the message begins with `what`."""
     try:
         if _DEEP.search(source):
             raise RecursionError
@@ -104,7 +104,7 @@ def parse_toml(source: str, what: str) -> dict[str, Any]:
 
 
 def finite(value: Any) -> float:
-    """Return a number as a float; raise TypeError or ValueError where it is none, or not finite."""
+    """Return a number as a float; raise TypeError or ValueError where it is not a finite number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError("a number is accepted")
     if (isinstance(value, int) and abs(value) > _MOST_COUNTED) or not math.isfinite(value):
@@ -113,7 +113,7 @@ def finite(value: Any) -> float:
 
 
 def whole(value: Any, least: int = 0) -> int:
-    """Return a whole number; raise TypeError or ValueError where it is none, below `least`, or 2**63 and more."""
+    """Return a whole number; raise TypeError or ValueError where it is not one, below `least`, or 2**63 and more."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError("a whole number is accepted")
     if not least <= value <= _MOST_COUNTED:

@@ -1,8 +1,8 @@
 """The errors of the library.
 
-Every message says what was found, where (file, node, operator) and what would be accepted. The command line
-prints the message as one sentence and exits with code 2; anything that is not an :class:`AznasError` is a bug
-and keeps its traceback.
+Every message has the value found, its place (file, node, operator) and the accepted values. The command line prints the
+message as one sentence and exits with code 2; an exception that is not an :class:`AznasError` is a bug and keeps its
+traceback.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ _GITHUB = "add-mask|add-matcher|add-path|debug|echo|endgroup|error|group|notice|
 _GITHUB += "set-output|stop-commands|warning|internal-set-repo-path"
 _COMMAND = re.compile(rf"^\s*:(?=:)|:(?=:(?:{_GITHUB})\b)|#(?=#\w*\[)", re.IGNORECASE)
 
-# In JSON of ASCII: half a surrogate pair, which stands for a byte that is no text, and what looks like one.
+# In ASCII JSON: half a surrogate pair, which encodes a byte that is not UTF-8, and text that looks like one.
 _SURROGATES = re.compile(r"(?P<kept>\\\\|\\ud[89ab]\w\w\\ud[c-f]\w\w)|\\ud[89a-f]\w\w")
 
 _FORMULA = re.compile(r"\s*[=+\-@\uff0b\uff0d\uff1d\uff20]")
@@ -38,7 +38,7 @@ _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?|[+-]?inf|nan")
 
 
 def printable(text: str) -> str:
-    r"""Return `text` on one line, with control characters, and what a CI system takes for a command, as escapes.
+    r"""Return `text` on one line, with control characters and CI commands escaped.
 
     Examples
     --------
@@ -58,7 +58,7 @@ def shortened(text: str, most: int = _MOST) -> str:
 
 
 def xml(text: str) -> str:
-    """Return what an XML writer may be given: XML has no control characters, and the writer escapes its own marks."""
+    """Return text for an XML writer: without control characters, which XML does not have; the writer escapes markup."""
     return printable(shortened(text))
 
 
@@ -71,7 +71,7 @@ def annotation(text: str, *, is_property: bool = False) -> str:
 def json_text(document: Any, *, indent: int | None = 2) -> str:
     """Return plain values as JSON in ASCII, without a line end.
 
-    Bytes of a file name that are no text become escapes, and no line of the text is a command for a CI system.
+    Bytes of a file name that are not UTF-8 become escapes, and no line of the text is a command for a CI system.
     """
     import json
 
@@ -83,7 +83,7 @@ def json_text(document: Any, *, indent: int | None = 2) -> str:
 def csv_line(values: Iterable[object]) -> str:
     """Return a line of CSV with exact values; None is an empty field.
 
-    A text that a spreadsheet would take for a formula gets an apostrophe in front.
+    A text that a spreadsheet would evaluate as a formula gets an apostrophe in front.
     """
     import csv
     import io

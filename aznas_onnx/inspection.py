@@ -50,7 +50,7 @@ class InspectedNode:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
-    """What a model is made of. Counts are for one sample; a MAC is one multiply-add.
+    """Blocks and costs of a model. Counts are for one sample; a MAC is one multiply-add.
 
     Attributes
     ----------
@@ -59,9 +59,9 @@ class Inspection:
     inputs
         Shape of each input for one sample: without the batch, where it has one.
     batch_axes
-        The axis of each input that is the batch; inputs without one are not in it.
+        The batch axis of each input; inputs without one are absent.
     sample_input
-        The input that carries the samples.
+        The input with the samples.
     blocks
         The primary blocks, in dataflow order.
     nodes
@@ -69,13 +69,13 @@ class Inspection:
     costs
         Of the whole model; `costs.unsupported` lists operators that the totals leave out.
     outside
-        Of the nodes that lie in no block: usually the classifier.
+        Costs of the nodes outside all blocks: usually the classifier.
     is_transformer
         Whether attention and MLP residuals make up the network; it then has no progressivity.
     run_shapes, run_batch
-        Of all inputs, for a run of the file as it is, and how many samples there are in it.
+        Shapes of all inputs for a run of the unchanged file, and the number of samples in it.
     changes, warnings
-        What was changed in the graph while it was read, and what to doubt.
+        Changes of the graph during reading, and warnings, in words for the user.
     near_misses
         Patterns that were nearly recognised, and layers after which no normalisation was restored, with the reason.
     """
@@ -113,24 +113,23 @@ def inspect(
     source
         Path of an ONNX file, or a ModelProto.
     input_shapes
-        Shapes for inputs whose dimensions the file leaves open, by name; the name ``""`` means the input that carries
-        the samples.
+        Shapes of inputs with open dimensions, by name; the name ``""`` is the input with the samples.
     cut_at
-        Tensors or nodes to end the network at, instead of the file's outputs.
+        Tensors or nodes that end the network, instead of the file's outputs.
     values
-        What inputs hold that steer the network (a length, a sample rate, a flag), by name.
+        Values of inputs that steer the network (a length, a sample rate, a flag), by name.
     blocks
         Patterns that name the primary blocks, as for :func:`aznas_onnx.blocks.find_blocks`; empty finds them.
     keep_graph
-        Leave normalisation folded where the exporter folded it.
+        Keep normalisation folded where the exporter folded it.
     limits
-        What the model may ask for.
+        Limits on the model.
 
     Returns
     -------
     Inspection
-        Blocks with their reasons, and costs by block, operator and node. A node of an unknown operator, or of control
-        flow that depends on data, is counted around: `costs.unsupported` and a warning name it.
+        Blocks with their reasons, and costs by block, operator and node. Unknown operators and data-dependent control
+        flow are not counted: `costs.unsupported` and a warning name them.
 
     Raises
     ------

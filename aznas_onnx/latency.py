@@ -1,8 +1,8 @@
 """Measure the latency of a network in ONNX Runtime on this machine.
 
-Search, gate, inspect and export all measure by :class:`Stopwatch`. A median over runs is what the machine gives at the
-moment: on a busy one it was 1.6 to 5 times what an idle one takes. Processor time of the one thread leaves out what ran
-in its place, and a low quantile over short rounds what ran beside it.
+Search, gate, inspect and export all measure by :class:`Stopwatch`. A median over runs depends on other load: on a busy
+machine it was 1.6 to 5 times that of an idle one. Processor time of one thread excludes work that ran in its place, and
+a low quantile over short rounds excludes work beside it.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _ROUND_S = 0.02  # of processor time: other work then meets some rounds and not 
 _FEWEST, _MOST = 8, 24  # rounds
 _AGREEING, _AGREE = 3, 1.03  # so many rounds that differ by no more end the measurement
 _WAITED, _SPREAD = 0.1, 0.25  # above these something else was at work
-# A network that is drawn has the same numbers for all weights of a shape, so that branches of trained ones, which never
-# have, would be taken for one.
+# A built network has equal numbers for all weights of a shape, so ONNX Runtime would merge equal branches, which
+# trained networks do not have.
 _MERGING = {"CommonSubexpressionElimination"}
 _LOCK = "aznas-latency"
 _PATIENCE_S, _LOOK_AGAIN_S = 30.0, 0.01
@@ -47,20 +47,20 @@ _DTYPES["tensor(float)"] = np.dtype(np.float32)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latency:
-    """What one run of a network takes on one thread of this machine's CPU.
+    """The latency of one run of a network on one CPU thread of this machine.
 
     Attributes
     ----------
     ms
-        Milliseconds of processor time: a low quantile of many runs, which is what an idle machine takes.
+        Milliseconds of processor time: a low quantile of many runs, close to that of an idle machine.
     quantile
         Which.
     spread
-        How far the median of the runs lies above it, as a share of it.
+        Distance of the median of the runs from it, as a share of it.
     rounds
-        Runs that were measured.
+        Number of measured runs.
     waited
-        The share of the time in which other work kept the thread from running.
+        The share of the time in which other work displaced the thread.
     """
 
     ms: float
@@ -75,7 +75,7 @@ class Latency:
         return self.waited > _WAITED or self.spread > _SPREAD
 
     def divided(self, samples: int) -> Latency:
-        """Return what one of so many samples in a run takes."""
+        """Return the time per sample of a run."""
         return replace(self, ms=self.ms / samples)
 
     def as_json(self) -> dict[str, object]:
@@ -110,16 +110,16 @@ def measure(model: onnx.ModelProto) -> Latency:
 
 
 class Stopwatch:
-    """Measures one network as often as it is asked to; several are compared fairly by measuring them in turns.
+    """Measures one network repeatedly; several are compared fairly by measuring them in turns.
 
     Parameters
     ----------
     model
         Path of a file, or a ModelProto.
     shapes
-        Of inputs whose dimensions the model leaves open; what is open still is taken as 1.
+        Shapes of inputs with open dimensions; remaining open dimensions are 1.
     values
-        What inputs hold that steer the network, by name.
+        Values of inputs that steer the network, by name.
 
     Raises
     ------
@@ -192,7 +192,7 @@ def _agree(rounds: Sequence[Sequence[float]]) -> bool:
 
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
-    """Keep other processes of this user from measuring at the same time, as far as they can be waited for."""
+    """Hold a lock that prevents other processes of this user from measuring at the same time, where locks work."""
     try:
         import fcntl
     except ImportError:  # Windows

@@ -19,7 +19,7 @@ __all__ = ["Limits", "Named", "copy", "reading", "spend", "within"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Bounds on a model; beyond them it is refused with a message that names the bound.
+    """Bounds on a model; a model beyond them is refused with a message that names the bound.
 
     Attributes
     ----------
@@ -30,25 +30,25 @@ class Limits:
     nodes
         Number of nodes, branches and loop bodies included, after functions are inlined.
     unrolled_nodes
-        Number of nodes that loops may add when they are unrolled; sixteen times as many operands and constants.
+        Number of nodes that unrolled loops can add; sixteen times as many operands and constants.
     inputs
-        Number of inputs that are no initialisers; each is decided on, and most with a warning.
+        Number of inputs that are not initialisers.
     constants
         Number of initialisers and other tensors in the file.
     tensor_elements
         Elements of any one tensor, for one sample.
     folded_elements
-        Elements of a constant whose value is computed while the graph is read; larger ones stay symbolic, and so
-        does everything once all that was computed takes 32 bytes for each of these.
+        Elements of a constant whose value is computed while the graph is read; larger ones stay symbolic, and so do all
+        others once the computed values take 32 bytes for each of these.
     copied_bytes
-        Text and tensors that inlining functions and unrolling loops may copy.
+        Bytes of text and tensors that inlining and unrolling can copy.
     reading_s
-        Processor time that reading, finding blocks and counting may take together.
+        Processor time of reading, finding blocks and counting together.
     scoring_s
         Estimated time of a scoring pass; None for any.
     """
 
-    file_bytes: int = 2**31  # what protobuf can hold
+    file_bytes: int = 2**31  # the limit of protobuf
     weight_bytes: int = 64 * 2**30
     nodes: int = 50_000
     unrolled_nodes: int = 20_000
@@ -62,7 +62,7 @@ class Limits:
 
 
 class Named(Protocol):
-    """What a message can point at: a node."""
+    """The place in a message: a node."""
 
     @property
     def name(self) -> str:
@@ -71,7 +71,7 @@ class Named(Protocol):
 
     @property
     def operator(self) -> str:
-        """What it does."""
+        """The operator."""
         ...
 
 
@@ -80,7 +80,7 @@ _REMINDER_S = 0.05  # a pass may have taken the first refusal for the model's ow
 
 
 class _Budget:
-    """What one reading has spent so far, and where it is."""
+    """The spent budget of one reading, and its place."""
 
     __slots__ = ("_copied_bytes", "_ends_s", "_limits", "is_open", "left", "node")
 
@@ -113,7 +113,7 @@ class _Budget:
         )
 
     def remind(self, signal_number: int, frame: FrameType | None) -> None:
-        """Refuse from a timer, for what draws on the budget too seldom; it counts the work of all threads."""
+        """Raise from a timer, for passes that call :func:`spend` too seldom; it counts the work of all threads."""
         if self.is_open and time.thread_time() > self._ends_s:
             self.refuse()
 
@@ -127,11 +127,11 @@ _open: ContextVar[_Budget | None] = ContextVar("reading", default=None)
 
 @contextmanager
 def reading(limits: Limits) -> Iterator[None]:
-    """Open the budget of one reading; what is read inside another reading draws on that one's.
+    """Open the budget of one reading; a nested reading shares the outer budget.
 
-    Passes over a graph draw on it with :func:`spend`, wherever they are: the budget belongs to the course of a call,
-    as a transaction does, and nothing that is computed depends on it. In the main thread of a process a timer sees to
-    those that do not, where the system has one that is free.
+    Passes over a graph spend it with :func:`spend`: the budget belongs to the call, like a transaction, and no result
+    depends on it. In the main thread of a process a timer limits passes that do not spend, where the system has a free
+    one.
     """
     if _open.get() is not None:
         yield
@@ -168,19 +168,19 @@ def _timer(budget: _Budget, seconds: float) -> Iterator[None]:
 
 
 def spend(node: Named | None, work: int = 1) -> None:
-    """Draw on the budget of the reading at hand.
+    """Spend budget of the current reading.
 
     Parameters
     ----------
     node
-        Where the pass is; None for where it was before.
+        The current node; None for the one before.
     work
-        About how many names or tensors it is about to look at.
+        Approximate number of names or tensors to process next.
 
     Raises
     ------
     ModelError
-        If the reading has taken its time.
+        If the budget is spent.
     """
     budget = _open.get()
     if budget is not None:
@@ -192,7 +192,7 @@ def spend(node: Named | None, work: int = 1) -> None:
 
 
 def copy(node: Named, size_bytes: int) -> None:
-    """Draw on the bytes that copies of loop bodies and functions may take; raise ModelError if they take more."""
+    """Spend bytes of the budget for copies of loop bodies and functions; raise ModelError beyond it."""
     budget = _open.get()
     if budget is not None:
         budget.copy(node, size_bytes)

@@ -11,25 +11,25 @@ from aznas_onnx.errors import SettingsError
 
 __all__ = ["available_bytes", "check_memory", "in_words"]
 
-_NO_LIMIT = 2**60  # version 1 of control groups writes a number near 2**63 where there is none
+_NO_LIMIT = 2**60  # version 1 of control groups writes a number near 2**63 for no limit
 
 
 def check_memory(needed_bytes: int, what: str, remedy: str) -> None:
-    """Compare what is about to be needed with what there is.
+    """Raise if more memory is needed than available.
 
     Parameters
     ----------
     needed_bytes
-        An estimate; beside what the process has now.
+        An estimate, in addition to the memory of the process.
     what
-        What it is needed for, as the beginning of a sentence: ``scoring it at batch size 64``.
+        The purpose, as the beginning of a sentence: ``scoring it at batch size 64``.
     remedy
-        What to do instead.
+        The remedy, in words.
 
     Raises
     ------
     SettingsError
-        If there is less. Where the system does not tell, nothing is raised.
+        If less is available. Where the available memory is unknown, nothing is raised.
     """
     there_is = available_bytes()
     if there_is is not None and needed_bytes > there_is:
@@ -39,17 +39,17 @@ def check_memory(needed_bytes: int, what: str, remedy: str) -> None:
 
 
 def available_bytes(root: Path = Path("/")) -> int | None:
-    """Return how much memory this process can still take: of the machine, its control groups, and its own limits.
+    """Return the memory that this process can still allocate: of the machine, its control groups, and its own limits.
 
     Parameters
     ----------
     root
-        Where the system's files are.
+        Root of the system's files.
 
     Returns
     -------
     int or None
-        None where the system does not say (other systems than Linux).
+        None where it is unknown (other systems than Linux).
     """
     if not sys.platform.startswith("linux"):
         return None
@@ -72,7 +72,7 @@ def _of_machine(root: Path) -> int | None:
 
 
 def _of_groups(root: Path) -> Iterator[int | None]:
-    """Yield what is left in each control group that this process is in, and in those around it."""
+    """Yield the free memory of each control group of this process and of its parents."""
     for line in _lines(root / "proc/self/cgroup"):
         number, controllers, path = [*line.split(":", 2), "", ""][:3]
         if number == "0" and not controllers:
@@ -83,7 +83,7 @@ def _of_groups(root: Path) -> Iterator[int | None]:
         else:
             continue
         inside = base / path.lstrip("/")
-        # In a container the path may be that of the host, and what is mounted is the container's own group.
+        # In a container the path can be that of the host, while the mount is the container's own group.
         groups = [folder for folder in (inside, *inside.parents) if folder.is_relative_to(base)]
         for folder in groups or [base]:
             yield _of_group(folder, most, used, idle)
@@ -97,7 +97,7 @@ def _of_group(folder: Path, most: str, used: str, idle: str) -> int | None:
 
 
 def _of_process(root: Path) -> Iterator[int]:
-    """Yield what the limits of this process leave."""
+    """Yield the free memory under the limits of this process."""
     with contextlib.suppress(ImportError, OSError):
         import resource
 

@@ -52,7 +52,7 @@ class Ensemble:
         UnknownNameError
             If a proxy is not registered.
         SettingsError
-            If the aggregation has no such name, or a weight is none.
+            If the aggregation or a weight is not accepted.
         """
         weights = PROXIES.weights(proxies or ())
         return cls(aggregation=_aggregation(aggregation), weights=MappingProxyType(weights))
@@ -83,20 +83,20 @@ class Ranking:
     Attributes
     ----------
     az_score
-        One for each candidate, in the order they were given; higher is better, at most 0 for log-rank. None for
-        failed candidates, and for all where fewer than two can be compared.
+        One per candidate, in the given order; higher is better, at most 0 for log-rank. None for failed candidates, and
+        for all where fewer than two can be compared.
     rank
         1 is best; candidates of equal score share the better rank (1, 1, 3). None where there is no score.
     order
-        Indices of the ranked candidates, best first; equal ones in the order they were given.
+        Indices of the ranked candidates, best first; equal ones in the given order.
     proxies
-        The proxies that took part.
+        The proxies of the ranking.
     aggregation
-        How they were combined.
+        Their aggregation.
     weights
-        How often each proxy counted, where that was not once.
+        Weights of the proxies that are not 1.
     warnings
-        Which proxies were left out, and why.
+        The proxies that were left out, and why.
     """
 
     az_score: tuple[float | None, ...]
@@ -118,23 +118,22 @@ def rank(
 ) -> Ranking:
     """Rank candidates by their proxies.
 
-    A proxy takes part if every scored candidate has it and it applies to all of them: progressivity is left out
-    where a transformer is among the candidates. A proxy that applies but has no finite value ranks its candidate
-    lowest.
+    A proxy counts if every scored candidate has it and it applies to all of them: progressivity is left out if a
+    transformer is among the candidates. A proxy that applies but has no finite value ranks its candidate lowest.
 
     Parameters
     ----------
     scores
         Of all candidates; failed ones get no rank and do not count.
     proxies
-        Names of those to use, or of groups, each with a weight or without (``"synflow:0.5"``); default all that the
-        candidates have, each once.
+        Names of proxies or groups, with or without a weight (``"synflow:0.5"``); default all that the candidates have,
+        with weight 1.
     aggregation
         ``"log-rank"`` (Eq. 12) or ``"linear"``.
     weights
-        By proxy: how often its rank counts; default what `proxies` say, else once. One of weight 0 takes no part.
+        Weight of each proxy; default that in `proxies`, else 1. A proxy of weight 0 does not count.
     directions
-        By proxy: which way it points, where it need not be registered, as a study or a scores file says.
+        Direction of each proxy that is not registered, as stored in a study or a scores file.
 
     Returns
     -------
@@ -146,7 +145,7 @@ def rank(
     UnknownNameError
         If a proxy is not registered and has no direction.
     SettingsError
-        If the aggregation has no such name.
+        If the aggregation is unknown.
     """
     wanted = None if proxies is None else tuple(proxies)
     PROXIES.load_all(wanted or ())
@@ -187,10 +186,10 @@ def aggregate(
     Parameters
     ----------
     values
-        (n_candidates, n_proxies), higher is better. What is not finite (NaN, and infinity of either sign) ranks
-        lowest, all of it alike.
+        (n_candidates, n_proxies), higher is better. Values that are not finite (NaN, and infinity of either sign) rank
+        lowest and share a rank.
     aggregation
-        How to combine the ranks.
+        The combination of the ranks.
     weights
         (n_proxies,): factors of the proxies' terms, 1 by default.
 

@@ -32,12 +32,12 @@ class ProxyValue:
     stderr
         Standard error of the mean; None for one seed or an exact proxy.
     per_seed
-        The value for each seed, in seed order; not finite where that seed gave none.
+        The value for each seed, in seed order; not finite where that seed has none.
     reason
-        Why `mean` is None; None where it is a number.
+        The reason why `mean` is None; None where it is a number.
     applies
-        False where the proxy is not defined for this kind of network (progressivity of a transformer): it then
-        takes no part in the ranking, instead of ranking lowest.
+        False where the proxy is not defined for this kind of network (progressivity of a transformer): the ranking then
+        leaves it out, instead of ranking the network lowest.
     """
 
     mean: float | None
@@ -64,7 +64,7 @@ class ProxyScores:
     status, reason
         `reason` is None where the status is ok, else one sentence for the user.
     proxies
-        By name: ``expressivity``, ``progressivity``, ``trainability``, ``macs`` and any further ones asked for.
+        By name: ``expressivity``, ``progressivity``, ``trainability``, ``macs`` and any further requested ones.
     macs, params
         Multiply-adds of one sample, and trainable parameters; None where the model failed.
     blocks
@@ -72,9 +72,9 @@ class ProxyScores:
     elapsed_s
         Wall-clock seconds for reading, converting and scoring.
     changes, warnings
-        What was changed in the graph before scoring, and what to doubt.
+        Changes of the graph before scoring, and warnings, in words for the user.
     profile_s
-        Where that time went: seconds by phase; empty unless asked for.
+        Seconds by phase; empty unless requested.
     """
 
     model: str

@@ -1,7 +1,7 @@
 """Import ONNX Runtime with its telemetry off; no other module imports it.
 
-Its builds for Linux look up a telemetry host and keep a device id and a database under ``~/.cache/Microsoft`` unless
-the environment says otherwise. A value of ``ORT_DISABLE_TELEMETRY`` that is set already stays.
+Its builds for Linux look up a telemetry host and store a device id and a database under ``~/.cache/Microsoft`` unless
+an environment variable disables it. An existing value of ``ORT_DISABLE_TELEMETRY`` is not changed.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ def onnxruntime() -> Any:
 
 
 def unoptimised_session(model: bytes) -> Any:
-    """Return a session that runs a serialised model on the CPU as it is written, without fusions, and prints nothing.
+    """Return a silent session that runs a serialised model on the CPU unchanged, without fusions.
 
-    ONNX Runtime raises its own classes straight from Exception for what it cannot run.
+    ONNX Runtime's exceptions derive directly from Exception.
     """
     runtime = onnxruntime()
     options = runtime.SessionOptions()

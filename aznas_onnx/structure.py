@@ -1,7 +1,7 @@
 """Measure the structure of a graph: depth, paths, layers, widths, receptive field.
 
-Only what carries a signal counts. A product with zero (an edge that a search space switched off) carries none, whatever
-is computed before it; nor does a shape. Nodes that no output depends on do not count either.
+Only operators with a signal count. A product with zero (an edge that a search space switched off) has no signal; nor
+has a shape. Nodes that no output depends on do not count either.
 
     x -- conv -- + -- y        depth 1, two paths, one layer on them together: 0.5 on average
      \\___________/
@@ -25,29 +25,29 @@ __all__ = ["Structure", "measure_structure"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Structure:
-    """Counts that follow from a graph's shape alone.
+    """Counts that follow from the structure of a graph alone.
 
     A layer is an operator that multiplies by weights: a convolution, a linear or a recurrent layer.
 
     Attributes
     ----------
     layers
-        Those on some path from an input to an output.
+        Layers on some path from an input to an output.
     depth, shortest_path
-        The most of them, and the fewest, on any one path.
+        The most layers, and the fewest, on one path.
     spatial_depth
-        The most convolutions on any one path whose kernel is larger than one position.
+        The most convolutions with a kernel larger than one position on one path.
     log_paths
         Natural logarithm of the number of distinct paths: 0 for a chain, minus infinity where there is none. Pieces of
-        one tensor that a concatenation puts together again are one path.
+        one tensor that a concatenation joins again are one path.
     mean_path
-        Layers on a path, averaged over all paths: how deep the network is if every path counts the same.
+        Layers on a path, averaged over all paths with equal weight.
     mean_log_width
         Natural logarithm of the number of output channels, averaged over layers; 0 where there are none.
     receptive_field
         Positions of the input that one position can depend on through convolutions and pooling windows, along the last
-        axis and the path that reaches farthest; 1 where there are no windows. Pooling over everything, attention and
-        linear layers over positions do not count.
+        axis and the path with the largest field; 1 where there are no windows. Global pooling, attention and linear
+        layers over positions do not count.
     activation_elements
         Elements of all tensors that are computed, for one sample.
     """
@@ -118,11 +118,11 @@ class _Paths:
     Attributes
     ----------
     depth, shortest, spatial
-        The most and the fewest layers on one, and the most convolutions wider than a position.
+        The most and the fewest layers on one path, and the most convolutions wider than a position.
     count, layers
-        How many there are, and the layers on all of them together; Python's integers hold those of any network.
+        Number of paths, and the layers on all of them together, as Python integers of any size.
     reach, step
-        Positions of the input that a position sees, and how many lie between it and the next.
+        Positions of the input that a position depends on, and the distance to the next position in the input.
     """
 
     depth: int

@@ -30,20 +30,18 @@ _TOLERANCE = 1e-4  # of one network written in two ways: sums in another order
 
 
 class ConformanceError(AssertionError):
-    """A proxy does not keep to what all proxies do; the message says which check failed, on what, and how."""
+    """A proxy violates the contract; the message has the check, the network and the failure."""
 
 
 def check_proxy(proxy: Proxy) -> None:
     """Run all checks on a proxy; it need not be registered.
 
     - *a number or a status*: for each of a few very different networks (without ReLU, without classes, without weights
-      at all) it is finite, or says in words why it is not; it never raises and never fails the network.
-    - *deterministic*: equal seeds give equal bits, whatever was drawn or scored in between.
-    - *names and order*: neither the names of nodes and tensors matter, nor where in the file a node without weights
-      stands.
-    - *batch of the file*: a network written for one batch size scores at the settings' batch size what the same network
-      scores that leaves it open.
-    - *device*: it makes its tensors on the device that it is given, never on torch's default device or a GPU by name.
+      at all) it is finite or has a reason in words; it never raises and never fails the network.
+    - *deterministic*: equal seeds give equal bits, in any order of scoring.
+    - *names and order*: names of nodes and tensors have no effect, nor has the place of a node without weights.
+    - *batch of the file*: a network with a fixed batch size scores like the same network with an open one.
+    - *device*: it creates its tensors on the given device, never on torch's default device or a GPU by name.
     - *no trace*: the proxies of AZ-NAS are the same bits before and after, and so are torch's global random state, its
       gradient mode and its default precision.
 
@@ -57,7 +55,7 @@ def check_proxy(proxy: Proxy) -> None:
 
 
 def sample_networks() -> Mapping[str, onnx.ModelProto]:
-    """Return the networks that the checks run on, by what they are."""
+    """Return the networks of the checks, by their kind."""
     return {
         "a convolutional network": _convolutional(),
         "a transformer's layer": _attention_free_mixer(),
@@ -109,7 +107,7 @@ def _device(proxy: Proxy) -> None:
     model = _convolutional()
     plain = _value(proxy, model, "device")
     before = torch.get_default_device()
-    torch.set_default_device("meta")  # whatever is made there has no values
+    torch.set_default_device("meta")  # tensors on this device have no values
     try:
         found = _value(proxy, model, "device")
     finally:
@@ -158,7 +156,7 @@ def _value(proxy: Proxy, model: onnx.ModelProto, check: str) -> ProxyValue:
 
 
 def _watched(proxy: Proxy, raised: list[Exception]) -> Proxy:
-    """Return the proxy, which notes what it and its measurement raise, but for reasons and torch's limits."""
+    """Return a proxy that records the exceptions of itself and its statistic, except reasons and torch's limits."""
 
     def evaluate(evidence: Evidence) -> Outcome:
         try:

@@ -22,14 +22,14 @@ _OURS = str(Path(__file__).parent)
 
 
 def execute(path: Path, kind: str) -> ModuleType:
-    """Execute a file, once for as long as it does not change, and return what it defines.
+    """Execute a file and return its names; an unchanged file is executed once.
 
     Parameters
     ----------
     path
         The file.
     kind
-        What it is to define, as messages call it: ``space`` or ``proxy``.
+        The kind of object that it defines, for messages: ``space`` or ``proxy``.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def execute(path: Path, kind: str) -> ModuleType:
 
 @lru_cache(maxsize=64)
 def _execute(path: Path, kind: str, changed_ns: int) -> ModuleType:
-    # A name of its own, registered while the file runs, is what dataclasses and pickle need.
+    # dataclasses and pickle need a unique module name that is registered while the file runs.
     name = f"aznas_{kind}_{path.stem}_{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -63,7 +63,7 @@ def _execute(path: Path, kind: str, changed_ns: int) -> ModuleType:
 
 
 def place(error: BaseException) -> str:
-    """Return where an error arose: the innermost line outside this package and what is installed beside it."""
+    """Return the place of an error: the innermost line outside this package and site-packages."""
     frames = traceback.extract_tb(error.__traceback__)
     strange = [
         frame

@@ -23,9 +23,9 @@ __all__ = ["AutoFormer", "AutoFormerBase", "AutoFormerSmall", "AutoFormerTiny", 
 _PATCH = 16
 _HEAD_WIDTH = 64
 _CLIP = 14  # of relative distances
-_TABLE_ROWS = 2 * _CLIP + 2  # row 0 stands for any pair with the class token
-_LAYER_PROBABILITY = 0.2  # that a mutation draws heads, or ratio, of a layer anew
-_NETWORK_PROBABILITY = 0.4  # that it draws depth, or width, anew
+_TABLE_ROWS = 2 * _CLIP + 2  # row 0 is for all pairs with the class token
+_LAYER_PROBABILITY = 0.2  # probability that a mutation samples heads, or ratio, of a layer again
+_NETWORK_PROBABILITY = 0.4  # probability that it samples depth, or width, again
 _KEYS = ("depth", "embed_dim", "num_heads", "mlp_ratio")
 
 T = TypeVar("T")
@@ -47,7 +47,7 @@ class VisionTransformer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Choices:
-    """What a size of the space draws from; `accepted_heads` are valid beside `num_heads` but never drawn."""
+    """Values of a size of the space; `accepted_heads` are valid besides `num_heads` but never sampled."""
 
     depth: tuple[int, ...]
     embed_dim: tuple[int, ...]
@@ -59,13 +59,13 @@ class _Choices:
 class AutoFormer(Space[VisionTransformer]):
     """Vision transformers with free depth and width, and free heads and MLP ratio in each layer.
 
-    The notation is JSON: ``{"depth":12,"embed_dim":192,"num_heads":[..],"mlp_ratio":[..]}``. Depth, width, and each
-    layer's heads and ratio are drawn uniformly by :meth:`sample`, as AutoFormer and AZ-NAS do. A change of
-    :meth:`mutate` is one mutation of AutoFormer's evolution with its default probabilities: the depth (new layers
-    drawn, surplus ones dropped) and the width are drawn anew with probability 0.4 each, the heads and the ratio of
-    every layer with 0.2 each; a value may be drawn again, so that a mutation can return its parent.
+    The notation is JSON: ``{"depth":12,"embed_dim":192,"num_heads":[..],"mlp_ratio":[..]}``. :meth:`sample` samples
+    depth, width, and each layer's heads and ratio uniformly, as AutoFormer and AZ-NAS do. A change of :meth:`mutate` is
+    one mutation of AutoFormer's evolution with its default probabilities: the depth (new layers sampled, surplus ones
+    dropped) and the width are sampled again with probability 0.4 each, the heads and the ratio of every layer with 0.2
+    each. A value can repeat, so a mutation can return its parent.
 
-    :meth:`macs` counts what the graph computes, the products with the relative position tables included
+    :meth:`macs` counts the graph, the products with the relative position tables included
     (:meth:`relative_position_macs`). Layers are the depth. Primary blocks are the sums after every attention and every
     MLP.
     """
@@ -237,7 +237,7 @@ class AutoFormerSmall(AutoFormer):
 
 
 class AutoFormerBase(AutoFormer):
-    """AutoFormer's base space, about 42 to 73 million parameters; 8 heads are accepted, but never drawn."""
+    """AutoFormer's base space, about 42 to 73 million parameters; 8 heads are accepted, but never sampled."""
 
     name = "autoformer-base"
     choices = _Choices(
@@ -246,7 +246,7 @@ class AutoFormerBase(AutoFormer):
 
 
 def _redraw(genes: Sequence[T], depth: int, values: Sequence[T], rng: np.random.Generator) -> tuple[T, ...]:
-    """Bring the genes of all layers to another depth, and draw each of the old ones anew with some probability."""
+    """Change the genes of all layers to another depth, and sample each old one again with some probability."""
     kept = [choose(values, rng) if rng.random() < _LAYER_PROBABILITY else gene for gene in genes[:depth]]
     return (*kept, *(choose(values, rng) for _ in range(depth - len(kept))))
 
@@ -356,8 +356,8 @@ def _pool_patches(net: GraphBuilder, x: str, tokens: int) -> str:
 def _relative_indices(grid: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
     """Return the table rows for each pair of tokens, (tokens, tokens): vertical and horizontal.
 
-    Row 1 + clip + d stands for the clipped distance d from query (axis 0) to key (axis 1); row 0 for pairs with the
-    class token, which is the first.
+    Row 1 + clip + d is for the clipped distance d from query (axis 0) to key (axis 1); row 0 for pairs with the class
+    token, which is the first.
     """
     position = np.arange(grid * grid, dtype=np.int32)
     indices = []

@@ -22,18 +22,18 @@ T = TypeVar("T")
 
 
 class GenotypeError(SettingsError):
-    """A genotype is not one of the space: the message says what was found and what would be accepted."""
+    """A genotype is not in the space: the message has the value found and the accepted values."""
 
 
 class Space(ABC, Generic[G]):
     """A set of architectures, each described by a genotype and built as ONNX.
 
     A genotype is a frozen, hashable value; equal architectures have equal genotypes as far as the notation allows.
-    Random choices come from the generator that is passed, and from nothing else. A space is cheap to make and holds no
-    state but its options, so that a worker process makes its own.
+    Random choices come from the passed generator alone. A space is cheap to make and has no state but its options, so a
+    worker process makes its own.
 
-    A new space implements the abstract methods; the counts have defaults that build the network and count its graph,
-    which a space overrides where it knows a formula.
+    A new space implements the abstract methods; the counts have defaults that build the network and count its graph.
+    Override them with formulas where possible.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ class Space(ABC, Generic[G]):
 
     @abstractmethod
     def sample(self, rng: np.random.Generator) -> G:
-        """Draw a genotype at random, as the space's authors do."""
+        """Sample a genotype at random, as the space's authors do."""
 
     @abstractmethod
     def mutate(self, genotype: G, rng: np.random.Generator, changes: int = 1) -> G:
@@ -113,10 +113,10 @@ class Space(ABC, Generic[G]):
         """
 
     def source(self, genotype: G) -> Source:
-        """Return the network to be scored: the model that :meth:`build` gives, or what reading that would give.
+        """Return the network to score: the model of :meth:`build`, or its typed graph.
 
-        A space that draws its networks with :class:`~aznas_onnx.graph.building.builder.GraphBuilder` can return
-        ``drawing.graph()`` here where :meth:`build` returns ``drawing.model()``; a search then spends less on reading.
+        A space that builds its networks with :class:`~aznas_onnx.graph.building.builder.GraphBuilder` can return
+        ``network.graph()`` here where :meth:`build` returns ``network.model()``; a search then reads faster.
         """
         return self.build(genotype)
 
@@ -133,7 +133,7 @@ class Space(ABC, Generic[G]):
         return self._counts(genotype)[1]
 
     def layers(self, genotype: G) -> int:
-        """Return the depth that a budget on layers means: the number of primary blocks, unless the space says else."""
+        """Return the depth for a budget on layers: the number of primary blocks, unless the space overrides it."""
         return self._counts(genotype)[2]
 
     def paper_flops(self, genotype: G) -> int | None:
@@ -153,7 +153,7 @@ class Space(ABC, Generic[G]):
 
 
 def quote(text: str) -> str:
-    """Return a stranger's text as messages show it: quoted, on one line, and not longer than a line."""
+    """Return external text for messages: quoted, on one line, and not longer than a line."""
     return repr(text if len(text) <= _QUOTED_CHARACTERS else f"{text[:_QUOTED_CHARACTERS]}...")
 
 

@@ -31,7 +31,7 @@ _SPLIT_AT = 6  # pairs
 _WIDTH_UNIT = 8
 _HEAD_CHANNELS = 2048
 _EPSILON = 1e-3
-_MAX_WIDTH = 2**15  # no budget comes near; bounds the graph that a stranger's genotype can ask for
+_MAX_WIDTH = 2**15  # above any budget; bounds the graph of an external genotype
 _MAX_REPEATS = 64
 _SAMPLE_STEPS = 16
 _SUPER_BLOCK = re.compile(
@@ -96,7 +96,7 @@ class _Residual:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Cost:
-    """Cost of a super-block, and the resolution it hands on in the graph and in the authors' count."""
+    """Cost of a super-block, and its output resolution in the graph and in the authors' count."""
 
     macs: int
     params: int
@@ -109,10 +109,10 @@ class MobileNetV2(Space[Backbone]):
     """Inverted residuals with free widths, kernels, expansions and depths, in the notation of ZenNAS.
 
     :meth:`mutate` follows ZenNAS: each change picks one super-block, and a super-block picked twice changes once. An
-    inverted super-block gets any kernel and expansion, new widths and a new number of pairs, each drawn uniformly from
-    its distinct values, the present one included; the stem gets a new width; the head stays as it is, so that a
-    mutation can return its parent. Super-blocks of six or more pairs are then split into two of three, whatever
-    their number was.
+    inverted super-block gets any kernel and expansion, new widths and a new number of pairs, each sampled uniformly
+    from its distinct values, the present one included; the stem gets a new width; the head does not change, so a
+    mutation can return its parent. Super-blocks of six or more pairs are then split into two of three, whatever their
+    number was.
 
     ZenNAS has no distribution to sample from. :meth:`sample` takes a random walk from the start of the search: one
     to 16 mutations of two super-blocks.

@@ -19,7 +19,7 @@ __all__ = ["Cell", "NasBench201", "Operation"]
 
 
 class Operation(str, enum.Enum):
-    """What may lie on an edge of the cell, by its name in the notation."""
+    """Operation on an edge of the cell, by its name in the notation."""
 
     NONE = "none"
     SKIP = "skip_connect"
@@ -50,9 +50,9 @@ class Cell:
 class NasBench201(Space[Cell]):
     """NAS-Bench-201: one cell of four nodes, repeated 15 times; 15,625 genotypes.
 
-    The notation is the benchmark's own, ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``. :meth:`sample` draws every operation
-    uniformly. A change of :meth:`mutate` gives an edge another operation; several changes meet different edges.
-    Layers are the 17 cells and reductions and the stem, whatever the genotype.
+    The notation is the benchmark's own, ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``. :meth:`sample` samples every operation
+    uniformly. A change of :meth:`mutate` gives an edge another operation; several changes affect different edges.
+    Layers are the 17 cells and reductions and the stem, for every genotype.
 
     Primary blocks are the output of the stem and of all 17 cells and reductions.
     """
@@ -131,12 +131,12 @@ class NasBench201(Space[Cell]):
         return self.macs(genotype) + self.num_classes  # the authors count the classifier's bias
 
     def canonical(self, genotype: Cell) -> str:
-        """Return the cell with `none` on every edge that lies on no path from its input to its output.
+        """Return the cell with `none` on every edge that is on no path from its input to its output.
 
-        Such an edge carries zeros or leads nowhere, so that its operation changes nothing. This leaves the 9,445 cells
-        that the literature counts as unique. It joins no two cells whose networks differ; AutoDL's `to_unique_str`,
-        which leaves 6,466, does: it takes a skip for the node it comes from and so cannot tell two convolutions of
-        one input from one that is used twice. Cells that differ in the names of their nodes stay apart here.
+        Such an edge has zeros or no reader, so its operation has no effect. This leaves the 9,445 cells that the
+        literature counts as unique. It never joins cells of different networks. AutoDL's `to_unique_str`, which leaves
+        6,466, does: it replaces a skip by its source node, and so does not distinguish two convolutions of one input
+        from one that is used twice. Cells that differ in the names of their nodes stay separate here.
         """
         self.validate(genotype)
         present = [edge for edge, operation in zip(_EDGES, genotype.operations, strict=True) if operation in _PASSING]
@@ -202,8 +202,8 @@ def _relu_conv_bn(
 def _cell(net: GraphBuilder, x: str, name: str, channels: int, cell: Cell, zero: str) -> str:
     """Write a cell: node i is the sum over j < i of an operation on node j.
 
-    The last node is a sum of three, so its tensor is new even where every edge is a skip. A `none` is a product
-    with zero, as in the benchmark's code: the graph then has the same paths whatever the genotype.
+    The last node is a sum of three, so its tensor is new even where every edge is a skip. A `none` is a product with
+    zero, as in the benchmark's code: the graph has the same paths for every genotype.
     """
     nodes = [x]
     for node in (1, 2, 3):

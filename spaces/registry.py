@@ -19,7 +19,7 @@ from aznas_onnx.user_modules import RAISED, execute, summary
 __all__ = ["BUNDLED", "ENTRY_POINT_GROUP", "SpaceRecord", "get", "records"]
 
 ENTRY_POINT_GROUP = "aznas_onnx.spaces"
-_FILE_ATTRIBUTE = "SPACE"  # what a file that holds a space calls it
+_FILE_ATTRIBUTE = "SPACE"  # the name of the space in a user's file
 
 Factory: TypeAlias = "Callable[..., Any]"
 
@@ -31,11 +31,11 @@ class SpaceRecord:
     Attributes
     ----------
     name
-        What :func:`get` takes.
+        Name for :func:`get`.
     target
-        ``module:attribute`` of a class or function that makes the space from its options; imported when asked for.
+        ``module:attribute`` of a class or function that makes the space from its options; imported on request.
     description
-        One line for people.
+        One line.
     """
 
     name: str
@@ -95,15 +95,14 @@ def get(name: str | os.PathLike[str], **options: Any) -> Space[Any]:
         Name of a bundled or installed space, or the path of a Python file (one that ends in ``.py``) whose attribute
         ``SPACE`` is a subclass of :class:`Space` or a function that returns one. The file is executed.
     options
-        `resolution`, `num_classes` and whatever else the space takes.
+        `resolution`, `num_classes` and other options of the space.
 
     Raises
     ------
     UnknownNameError
         If no space has that name.
     SettingsError
-        If an option is unknown or not accepted, the file cannot be loaded, or the space makes an obvious mistake: a
-        space that is not bundled is asked for a few genotypes to find out.
+        If an option is unknown or not accepted, the file cannot be loaded, or the smoke test of a user space fails.
 
     Examples
     --------
@@ -156,7 +155,7 @@ def _from_file(path: Path) -> Factory:
 
 
 def _check_factory(name: str, factory: Factory) -> None:
-    """Say what a class lacks before Python does so with a traceback."""
+    """Raise a sentence on the missing methods of a class, before Python raises a traceback."""
     missing = ", ".join(sorted(getattr(factory, "__abstractmethods__", ())))
     if missing:
         raise SettingsError(f"space {name!r}: class {factory.__name__} does not define {missing}")

@@ -25,19 +25,19 @@ _SHOWN_CHARACTERS = 80
 
 @contextlib.contextmanager
 def as_user_error(space: Space[Any], doing: str) -> Iterator[None]:
-    """Turn what the code of a space raises into a sentence; leave the errors of bundled spaces, which are ours, alone.
+    """Turn exceptions of a user space's code into a sentence; those of bundled spaces propagate.
 
     Parameters
     ----------
     space
-        Whose methods are called in the body, and nothing else that may fail.
+        The space whose methods, and nothing else, are called in the body.
     doing
-        What they are called for, such as ``mutate 16x2``.
+        Description of the call, such as ``mutate 16x2``.
 
     Raises
     ------
     SettingsError
-        Where they raise anything but an error of this package.
+        For any exception but an error of this package.
     """
     try:
         yield
@@ -51,14 +51,14 @@ def as_user_error(space: Space[Any], doing: str) -> Iterator[None]:
 
 
 def smoke_test(space: Space[Any]) -> None:
-    """Call the methods of a space that is not bundled, but for `build`, as a search will.
+    """Call the methods of a user space, except `build`, as a search will.
 
-    So a mistake ends a search before there is a file, and not after an hour.
+    A mistake thus ends a search before it creates its file.
 
     Raises
     ------
     SettingsError
-        If one of them raises, or does not keep to its contract.
+        If a method raises or violates its contract.
     """
     if _is_bundled(space):
         return

@@ -35,7 +35,7 @@ class BaselineCheck(StatisticalCheck):
     policy: Policy
 
     def run(self, decide_on: Decide) -> list[Check]:
-        """Return what is broken in the candidate, if anything; else the comparison of scores."""
+        """Return the defects of the candidate, if any; else the comparison of scores."""
         broken = self._broken()
         if broken:
             return broken
@@ -56,7 +56,7 @@ class BaselineCheck(StatisticalCheck):
         return [self._check(verdict, self._told(estimate, verdict, names), estimate)]
 
     def _broken(self) -> list[Check]:
-        """Return a rejection for what the candidate lacks and the baseline has: a proxy, or work in each block."""
+        """Return a rejection if the candidate has a missing proxy or idle blocks that the baseline does not have."""
         by_reason: dict[str, list[str]] = {}
         for name in self.policy.compared:
             if self.candidate.applies(name) and self.baseline.applies(name) and self._is_lost(name):

@@ -41,10 +41,10 @@ def budget_checks(counts: ModelCounts, policy: Policy) -> list[Check]:
 
 
 def shortcut_checks(candidate: ModelCounts, baselines: Sequence[ModelCounts], policy: Policy) -> list[Check]:
-    """Look for skip connections that are gone.
+    """Check for lost skip connections.
 
-    The proxies do not: they judge block by block, and a plain block can look better than a residual one. What counts is
-    the shortest way through the network, in layers with weights, beside the longest.
+    The proxies measure block by block and miss them: a plain block can score higher than a residual one. The check
+    compares the shortest path through the network, in layers with weights, with the longest.
     """
     checks = []
     for baseline in baselines if policy.min_shortcuts else ():
@@ -70,7 +70,7 @@ def shortcut_checks(candidate: ModelCounts, baselines: Sequence[ModelCounts], po
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latencies:
-    """What one sample of a model takes, measured in each round."""
+    """The latency of one sample of a model, in each round."""
 
     model: str
     rounds: tuple[Latency, ...]
@@ -99,7 +99,7 @@ class Latencies:
 
 
 def measure_latencies(counts: Sequence[ModelCounts], values: Mapping[str, Value]) -> list[Latencies]:
-    """Measure models in turns, so that what else the machine does meets all of them alike.
+    """Measure models in turns, so that other load affects all of them equally.
 
     Raises ModelError if ONNX Runtime cannot run one.
     """
@@ -131,7 +131,7 @@ def latency_checks(candidate: Latencies, baselines: Sequence[Latencies], policy:
 
 
 def _of_rounds(rule: str, rounds: Sequence[float], limit: float, reason: str, against: str | None) -> Check:
-    """Reject what is over the limit in every round, and leave open what is so in most only: that may be the machine."""
+    """Reject a latency over the limit in every round; over it in most rounds only is inconclusive."""
     median = statistics.median(rounds)
     if median <= limit:
         verdict, word = Decision.PASS, "allowed are"

@@ -28,13 +28,13 @@ class ModelCounts:
     depth, shortest
         Layers with weights on the longest and on the shortest path through the network.
     input_shape
-        Of one sample of the input that carries the samples.
+        Shape of one sample of the input with the samples.
     run_shapes
-        Of all inputs, for a run that measures latency, and `run_batch` samples in it.
+        Shapes of all inputs for a latency measurement of `run_batch` samples.
     only_batch
-        The batch size that the file works at, where it works at one only.
+        The only batch size that the file works at, if there is one.
     changes, warnings
-        What was changed while it was read, and what to doubt.
+        Changes during reading, and warnings, in words for the user.
     """
 
     model: str

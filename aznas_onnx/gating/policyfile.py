@@ -25,12 +25,12 @@ _PATHS: Mapping[str, Callable[[str], bool]] = {  # which of a rule's texts are p
 
 
 def find_policy_file(folder: Path) -> Path | None:
-    """Return the policy that holds in a folder: its own, or that of the nearest folder above inside the repository.
+    """Return the policy file of a folder: its own, or that of the nearest parent inside the repository.
 
     In one folder ``aznas.toml`` comes before ``pyproject.toml``, which counts only if it has the table.
     """
     for place in (folder, *folder.parents):
-        if os.path.lexists(place / _OWN):  # what is there and cannot be read is a mistake, not an absence
+        if os.path.lexists(place / _OWN):  # an unreadable file is an error, not an absent one
             return place / _OWN
         if os.path.lexists(place / _SHARED) and _table(place / _SHARED) is not None:
             return place / _SHARED

@@ -24,7 +24,7 @@ class ReferenceCheck(StatisticalCheck):
     min_percentile: float
 
     def run(self, decide_on: Decide) -> list[Check]:
-        """Return what is broken in the candidate, if anything; else the comparison of percentiles.
+        """Return the defects of the candidate, if any; else the comparison of percentiles.
 
         Raises SettingsError if the candidate has none of the reference set's proxies.
         """

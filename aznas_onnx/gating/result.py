@@ -20,15 +20,15 @@ class Check:
     Attributes
     ----------
     rule
-        Which: ``max_macs``, ``baseline_score``, ``floor`` and so on; stable, for scripts.
+        Name of the rule: ``max_macs``, ``baseline_score``, ``floor`` and so on; stable, for scripts.
     verdict
-        What it says.
+        The verdict of the rule.
     reason
-        One sentence for a reviewer, whatever the verdict.
+        One sentence for a reviewer, with every verdict.
     against
-        The baseline, reference or proxy that it is about; None for a budget.
+        The baseline, reference set or proxy of the rule; None for a budget.
     value, limit
-        What was found, and what decides; None where they are no numbers.
+        The value found, and its limit; None where they are not numbers.
     stderr
         Standard error of `value` over seeds; None for an exact one.
     """
@@ -53,9 +53,9 @@ class Compared:
     macs, params, activation_bytes
         Of one sample.
     proxies
-        Means over seeds, of those that were scored; None where there is no finite value.
+        Means over seeds; None where there is no finite value.
     latency_ms
-        None where nobody asked.
+        None where it was not measured.
     """
 
     model: str
@@ -68,26 +68,26 @@ class Compared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateResult:
-    """A gate's decision and what it rests on.
+    """A gate's decision and its evidence.
 
     Attributes
     ----------
     candidate
         Its path.
     checks
-        Every rule that was applied, in the order in which they are told.
+        Every applied rule, in the order of reports.
     models
         The candidate, then the baselines.
     policy
         The rules.
     compared
-        The proxies that baselines are compared by, in full.
+        All proxies of the comparison with baselines.
     seeds
-        Draws that were made; 0 where nothing was scored.
+        Number of seeds; 0 without scores.
     settings
-        What the scores depend on; empty where nothing was scored.
+        Settings of the scores; empty without scores.
     warnings
-        What to doubt.
+        Warnings for the user.
     elapsed_s
         Wall-clock seconds.
     """
@@ -110,11 +110,11 @@ class GateResult:
 
     @property
     def passed(self) -> bool:
-        """Whether the candidate may go through, by what the policy makes of an inconclusive result."""
+        """Whether the candidate passes, by the policy's rule on inconclusive results."""
         return not any(self.fails(check) for check in self.checks)
 
     def fails(self, check: Check) -> bool:
-        """Whether a check by itself keeps the candidate out."""
+        """Whether a check alone rejects the candidate."""
         if check.verdict is Decision.INCONCLUSIVE:
             return self.policy.inconclusive is Inconclusive.REJECT
         return check.verdict is Decision.REJECT

@@ -37,8 +37,8 @@ def gate(
 ) -> GateResult:
     """Decide whether a candidate passes the rules of a policy.
 
-    Counts and structure are compared exactly. Scores are compared under the same seeds, and with their noise: seeds are
-    added until every comparison is decided, one has rejected, or the policy's most are used.
+    Counts and structure are compared exactly. Scores are compared under the same seeds, with their noise: seeds are
+    added until every comparison is decided, one has rejected, or the policy's maximum is reached.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def gate(
     policy
         The rules; or give them as keyword arguments.
     on_stage
-        Told in words what is being done.
+        Called with the current stage, in words.
     rules
         As for :class:`Policy`.
 
@@ -61,7 +61,7 @@ def gate(
     ModelError
         If the candidate or a baseline cannot be read or scored.
     SettingsError
-        If a rule is not accepted, there is none, or a reference was scored in another way.
+        If a rule is not accepted, there is none, or a reference set has other settings.
 
     Examples
     --------
@@ -153,7 +153,7 @@ class _Gate:
             batch_size = first.batch_size if batch_size is None else batch_size
         only = {one.only_batch for one in self._facts if one.only_batch is not None}
         if batch_size is None and len(only) == 1:
-            (batch_size,) = only  # the others leave it open, and so all are scored alike
+            (batch_size,) = only  # the others accept it, so all are scored with it
         placed = [name for reference_set in self._reference_sets for name in reference_set.proxies]
         from aznas_onnx.scoring import ScoreSettings
 

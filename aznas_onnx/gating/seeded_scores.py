@@ -19,7 +19,7 @@ Floats = npt.NDArray[np.float64]
 
 
 class SeededScores:
-    """Scores a model under seeds that are asked for bit by bit; seed i has the same draws for every model.
+    """Scores a model under a growing number of seeds; seed i has the same random numbers for every model.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ class SeededScores:
     scoring
         Arguments of :func:`aznas_onnx.scoring.score` but for the seeds.
     first_seed
-        The seed of the first draw.
+        The first seed.
     """
 
     def __init__(self, source: str | os.PathLike[str], scoring: Mapping[str, Any], first_seed: int) -> None:
@@ -51,14 +51,14 @@ class SeededScores:
             return
         from aznas_onnx.scoring import score_many
 
-        # Not `score`: what goes wrong inside must come out as a sentence, never as a status that could mean "rejected".
+        # Not `score`: an error inside must be a sentence, never a status that could mean "rejected".
         first = self._first_seed + self.seeds
         (scores,) = score_many([self.model], seeds=more, seed=first, **self._scoring)
         if scores.status is Status.FAILED:
             with error_context(self.model):  # a node's name can be of any length
                 raise ModelError(scores.named(scores.reason or "it cannot be scored"))
         for name, value in scores.proxies.items():
-            # An exact proxy has one value, whatever the seed.
+            # An exact proxy has the same value for every seed.
             drawn = value.per_seed if len(value.per_seed) == more else (_exact(value),) * more
             self._values.setdefault(name, []).extend(drawn)
             if value.reason is not None:
@@ -90,11 +90,11 @@ class SeededScores:
         return int(np.isnan(self.values(proxy)).sum())
 
     def reason(self, proxy: str) -> str:
-        """Say why a proxy has no finite value."""
+        """Return why a proxy has no finite value."""
         return self._reasons.get(proxy, "the value is not finite")
 
     def missing(self, proxy: str) -> str | None:
-        """Say why a proxy has no finite value under half of the seeds or more; None where it has."""
+        """Return why a proxy has no finite value under half of the seeds or more; else None."""
         return self.reason(proxy) if 2 * self.n_missing(proxy) >= self.seeds else None
 
 

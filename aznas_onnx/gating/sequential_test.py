@@ -16,7 +16,7 @@ Floats = npt.NDArray[np.float64]
 
 
 class Decision(str, enum.Enum):
-    """What a check, or a whole gate, says."""
+    """The decision of a check or of a whole gate."""
 
     PASS = "pass"
     REJECT = "reject"
@@ -54,13 +54,13 @@ def jackknife(statistic: Callable[[Mapping[str, float]], float], draws: Mapping[
     statistic
         From the mean of each column, by name, to a number.
     draws
-        Columns of one value a seed, all (n_seeds,) with two or more; NaN where a seed gave none. Row i of every column
-        belongs to seed i, so that what two networks have in common under a seed cancels.
+        Columns of one value per seed, all (n_seeds,) with two or more; NaN where a seed has none. Row i of every column
+        belongs to seed i, so that the common noise of two networks under a seed cancels.
 
     Returns
     -------
     Estimate
-        The function of the means, and its jackknife standard error: what it would be without one seed after the other.
+        The function of the means, and its jackknife standard error, leaving out one seed at a time.
         For a plain mean that is the usual standard error.
     """
     seeds = len(next(iter(draws.values())))
@@ -78,22 +78,22 @@ def jackknife(statistic: Callable[[Mapping[str, float]], float], draws: Mapping[
 
 
 def decide(estimate: Estimate, limit: float, *, confidence: float, n_looks: int) -> Decision:
-    """Say whether a number is above a limit, below it, or too noisy to tell.
+    """Decide whether a number is above a limit, below it, or too noisy.
 
-    The error of either kind stays below ``1 - confidence`` over all looks together: each look spends an equal share of
-    it (Bonferroni), and takes the quantile of Student's t for its number of seeds. So the rule holds whatever the looks
-    have in common, and asks for much at few seeds.
+    The error of either kind is below ``1 - confidence`` over all interim looks together: each look has an equal share
+    of it (Bonferroni), and uses the quantile of Student's t for its number of seeds. The rule is therefore valid for
+    any dependence between looks, and strict at few seeds.
 
     Parameters
     ----------
     estimate
         With two seeds or more.
     limit
-        What the number must not be below.
+        Lower limit of the number.
     confidence
-        Of the decision as a whole.
+        Confidence of the decision as a whole.
     n_looks
-        How often it is tried.
+        Number of interim looks.
     """
     from scipy.stats import t
 

@@ -32,6 +32,6 @@ class StatisticalCheck:
         raise NotImplementedError
 
     def warn(self, sentence: str) -> None:
-        """Add what is to be doubted, once."""
+        """Add a warning, once."""
         if sentence not in self.warnings:
             self.warnings.append(sentence)
