@@ -164,7 +164,7 @@ def inspect(
 def _inspected(model: Model, found: Blocks, costs: Costs) -> Inspection:
     block_of = {node: block.name for block in found.blocks for node in block.nodes}
     return Inspection(
-        model=model.name if model.path is None else str(model.path),
+        model=model.source,
         inputs=MappingProxyType({name: model.inputs.shape_of_one(name) for name in model.inputs.sample_shapes}),
         batch_axes=model.inputs.batch_axes,
         sample_input=model.inputs.primary,

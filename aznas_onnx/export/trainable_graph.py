@@ -48,7 +48,7 @@ class WeightGraph:
 def read_weight_graph(source: Document) -> WeightGraph:
     """Read a model; raise ModelError if it cannot be read."""
     limits = Limits()
-    proto, folder, nodes, _ = load(source, limits)
+    proto, folder, nodes, *_ = load(source, limits)
     graph, _ = to_float32(lower(proto, folder, source_name(source), limits, nodes))
     graph, _ = decompose(graph)
     check_copies(graph, _COPIES, f"{source_name(source)}: reading its weights")

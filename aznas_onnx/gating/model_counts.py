@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from aznas_onnx.costs import count
+from aznas_onnx.costs import Costs, count
 from aznas_onnx.gating.policy import Policy
-from aznas_onnx.graph import prepare
+from aznas_onnx.graph import Model, prepare
 from aznas_onnx.limits import reading, within
 from aznas_onnx.structure import measure_structure
 
-__all__ = ["ModelCounts"]
+__all__ = ["ModelCounts", "ReadModel"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +51,21 @@ class ModelCounts:
     changes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
+    @property
+    def shortcuts(self) -> float:
+        """The share of the longest path that the shortest one leaves out: 0 for a plain chain."""
+        return 1 - self.shortest / self.depth if self.depth else 0.0
+
+
+class ReadModel(NamedTuple):
+    """A model as it was read, and its counts: all that a gate reads of a file, once."""
+
+    counts: ModelCounts
+    model: Model
+    costs: Costs
+
     @classmethod
-    def of(cls, source: str | os.PathLike[str], policy: Policy) -> ModelCounts:
+    def of(cls, source: str | os.PathLike[str], policy: Policy) -> ReadModel:
         """Read a model; raise ModelError if it cannot be read."""
         limits = within(policy.time_limit)
         with reading(limits):
@@ -66,8 +80,8 @@ class ModelCounts:
             costs = count(model)
             structure = measure_structure(model, costs)
         plan = model.inputs
-        return cls(
-            model=os.fspath(source),
+        counts = ModelCounts(
+            model=model.source,
             macs=costs.macs,
             params=costs.params,
             activation_bytes=costs.activation_bytes,
@@ -80,8 +94,4 @@ class ModelCounts:
             changes=model.changes,
             warnings=(*model.warnings, *costs.warnings),
         )
-
-    @property
-    def shortcuts(self) -> float:
-        """The share of the longest path that the shortest one leaves out: 0 for a plain chain."""
-        return 1 - self.shortest / self.depth if self.depth else 0.0
+        return cls(counts, model, costs)

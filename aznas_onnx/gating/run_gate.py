@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.gating.baseline_check import BaselineCheck
 from aznas_onnx.gating.budget_check import Latencies, budget_checks, latency_checks, measure_latencies, shortcut_checks
 from aznas_onnx.gating.floor_check import FloorCheck
-from aznas_onnx.gating.model_counts import ModelCounts
+from aznas_onnx.gating.model_counts import ModelCounts, ReadModel
 from aznas_onnx.gating.policy import COMPARED, Policy
 from aznas_onnx.gating.reference_check import ReferenceCheck
 from aznas_onnx.gating.result import Check, Compared, GateResult
@@ -24,6 +24,9 @@ from aznas_onnx.limits import within
 from aznas_onnx.proxies.idle import IDLE_BLOCKS
 from aznas_onnx.references.bundled import find_reference
 from aznas_onnx.references.reference_set import ReferenceSettings
+
+if TYPE_CHECKING:
+    from aznas_onnx.scoring import ScoreSettings, Session
 
 __all__ = ["gate"]
 
@@ -84,9 +87,11 @@ class _Gate:
     def __init__(self, candidate: str, policy: Policy, tell: OnStage) -> None:
         self._policy, self._tell = policy, tell
         tell("reading")
-        self._facts = [ModelCounts.of(path, policy) for path in (candidate, *policy.baseline)]
+        read = [ReadModel.of(path, policy) for path in (candidate, *policy.baseline)]
+        self._facts = [one.counts for one in read]
         self._reference_sets = [find_reference(reference) for reference in policy.reference]
-        self._scoring = self._settings() if policy.needs_scores else {}
+        self._settings = self._score_settings() if policy.needs_scores else None
+        self._read = read if policy.needs_scores else []
         self._warnings: list[str] = []
 
     def run(self) -> GateResult:
@@ -98,9 +103,11 @@ class _Gate:
         if latencies:
             checks += latency_checks(latencies[0], latencies[1:], policy)
         draws: list[SeededScores] = []
-        if policy.needs_scores:
-            scoring = {**self._scoring, "limits": within(policy.time_limit)}
-            draws = [SeededScores(one.model, scoring, policy.seed) for one in self._facts]
+        if self._settings is not None:
+            draws = [
+                SeededScores(one.counts.model, self._opener(one, self._settings), policy.seed) for one in self._read
+            ]
+            self._read.clear()  # the files' data is for the sessions alone
             checks += self._score(draws, is_rejected=any(check.verdict is Decision.REJECT for check in checks))
         return GateResult(
             candidate=candidate.model,
@@ -109,10 +116,18 @@ class _Gate:
             policy=policy,
             compared=policy.compared,
             seeds=draws[0].seeds if draws else 0,
-            settings=MappingProxyType(self._scoring),
+            settings=MappingProxyType({} if self._settings is None else _described(self._settings)),
             warnings=tuple(dict.fromkeys((*self._doubts(draws, latencies), *self._warnings))),
             elapsed_s=time.perf_counter() - began,
         )
+
+    def _opener(self, read: ReadModel, settings: ScoreSettings) -> Callable[[], Session]:
+        def opened() -> Session:
+            from aznas_onnx.scoring import Session
+
+            return Session(read.model, settings, costs=read.costs, limits=within(self._policy.time_limit))
+
+        return opened
 
     def _score(self, draws: Sequence[SeededScores], *, is_rejected: bool) -> list[Check]:
         """Add seeds until all is decided, or something is rejected, so that more can change nothing."""
@@ -143,8 +158,8 @@ class _Gate:
             told = [_left_open(check) if check.verdict is Decision.INCONCLUSIVE else check for check in told]
         return told
 
-    def _settings(self) -> dict[str, Any]:
-        """Return the arguments of scoring: those of the references where there are any."""
+    def _score_settings(self) -> ScoreSettings:
+        """Return the settings of scoring: those of the references where there are any."""
         policy = self._policy
         effort, batch_size = policy.effort, policy.batch_size
         if self._reference_sets:
@@ -177,10 +192,9 @@ class _Gate:
                     f"export it with an open batch, or set the batch size to {one.only_batch} for all"
                 )
         self._refuse_other_settings(settings)
-        described = settings.loaded().as_json()
-        return {key: value for key, value in described.items() if key not in ("seeds", "seed", "as_published")}
+        return settings.loaded()
 
-    def _refuse_other_settings(self, settings: Any) -> None:
+    def _refuse_other_settings(self, settings: ScoreSettings) -> None:
         candidate = self._facts[0]
         given = ReferenceSettings(
             effort=settings.effort.value,
@@ -228,6 +242,12 @@ class _Gate:
             )
             for index, one in enumerate(self._facts)
         ]
+
+
+def _described(settings: ScoreSettings) -> dict[str, object]:
+    """Return what the scores depend on; the gate itself says which seeds were used."""
+    described = settings.as_json()
+    return {key: value for key, value in described.items() if key not in ("seeds", "seed", "as_published")}
 
 
 def _left_open(check: Check) -> Check:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +11,9 @@ import numpy.typing as npt
 from aznas_onnx.errors import ModelError
 from aznas_onnx.graph.prepare import error_context
 from aznas_onnx.results import ProxyScores, ProxyValue, Status
+
+if TYPE_CHECKING:
+    from aznas_onnx.scoring import Session
 
 __all__ = ["SeededScores"]
 
@@ -23,17 +25,18 @@ class SeededScores:
 
     Parameters
     ----------
-    source
-        Path of the model.
-    scoring
-        Arguments of :func:`aznas_onnx.scoring.score` but for the seeds.
+    model
+        Its path.
+    open_session
+        Called once, for the first seeds.
     first_seed
         The first seed.
     """
 
-    def __init__(self, source: str | os.PathLike[str], scoring: Mapping[str, Any], first_seed: int) -> None:
-        self.model = os.fspath(source)
-        self._scoring = dict(scoring)
+    def __init__(self, model: str, open_session: Callable[[], Session], first_seed: int) -> None:
+        self.model = model
+        self._open_session: Callable[[], Session] | None = open_session
+        self._session: Session | None = None
         self._first_seed = first_seed
         self._values: dict[str, list[float]] = {}
         self._last: ProxyScores | None = None
@@ -49,11 +52,11 @@ class SeededScores:
         more = seeds - self.seeds
         if more <= 0:
             return
-        from aznas_onnx.scoring import score_many
+        from aznas_onnx.scoring import attempt
 
-        # Not `score`: an error inside must be a sentence, never a status that could mean "rejected".
+        # An error inside must be a sentence, never a status that could mean "rejected".
         first = self._first_seed + self.seeds
-        (scores,) = score_many([self.model], seeds=more, seed=first, **self._scoring)
+        scores = attempt(self.model, lambda: self._opened().scores(range(first, first + more)))
         if scores.status is Status.FAILED:
             with error_context(self.model):  # a node's name can be of any length
                 raise ModelError(scores.named(scores.reason or "it cannot be scored"))
@@ -66,6 +69,13 @@ class SeededScores:
         self._last = scores
         self.warnings = tuple(dict.fromkeys((*self.warnings, *scores.warnings)))
         self.seeds = seeds
+
+    def _opened(self) -> Session:
+        """Return the session that all looks share."""
+        if self._open_session is not None:
+            self._session, self._open_session = self._open_session(), None
+        assert self._session is not None
+        return self._session
 
     def applies(self, proxy: str) -> bool:
         """Whether a proxy is defined for this kind of network."""

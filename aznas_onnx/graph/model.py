@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from aznas_onnx.errors import ModelError
 from aznas_onnx.graph.files.inputs import InputPlan
-from aznas_onnx.graph.ir.graph import Graph
+from aznas_onnx.graph.ir.graph import Constant, Graph, LookUp
 from aznas_onnx.graph.ir.tensor_info import TensorInfos
 from aznas_onnx.graph.meaning.channel_axes import ChannelAxes
 from aznas_onnx.graph.rewrite.rule import NearMiss
@@ -28,8 +28,8 @@ class Model:
     ----------
     name
         The file's name without its folder and ending, or the graph's own name.
-    path
-        The file, or None for a model built in memory.
+    source
+        How results call it: the path as given, or the graph's own name.
     graph
         The canonical graph.
     infos
@@ -51,7 +51,7 @@ class Model:
     """
 
     name: str
-    path: Path | None
+    source: str
     graph: Graph
     infos: TensorInfos
     inputs: InputPlan
@@ -66,6 +66,25 @@ class Model:
         """Whether samples are separate in a tensor: the batch has its own axis, or there is no batch."""
         shape, axis = self.infos[tensor].shape or (), self.layout.batch_axes.get(tensor, 0)
         return not self.inputs.has_batch or (axis < len(shape) and shape[axis] == self.infos.batch_size)
+
+    def without_data(self) -> Model:
+        """Return the model without the data of its constants, which keeps the whole file in memory."""
+        inputs = tuple(replace(one, replaces=one.replaces and _bare_look_up(one.replaces)) for one in self.graph.inputs)
+        constants = {name: _bare(constant) for name, constant in self.graph.constants.items()}
+        look_ups = {name: _bare_look_up(one) for name, one in self.inputs.look_ups.items()}
+        return replace(
+            self,
+            graph=replace(self.graph, inputs=inputs, constants=MappingProxyType(constants)),
+            inputs=replace(self.inputs, look_ups=MappingProxyType(look_ups)),
+        )
+
+
+def _bare(constant: Constant) -> Constant:
+    return replace(constant, read=None, origin=None)
+
+
+def _bare_look_up(look_up: LookUp) -> LookUp:
+    return replace(look_up, constant=_bare(look_up.constant))
 
 
 def declared_blocks(metadata: Mapping[str, str]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from aznas_onnx.errors import ModelError, UnsupportedOperatorError
 from aznas_onnx.graph.files.deserialize import lower, with_filled_weights
 from aznas_onnx.graph.files.input_values import Value, with_values
 from aznas_onnx.graph.files.inputs import InputPlan, plan_inputs, read_inputs
-from aznas_onnx.graph.files.load import Source, load
+from aznas_onnx.graph.files.load import Loaded, Source, load
 from aznas_onnx.graph.files.precision import to_float32
 from aznas_onnx.graph.ir.graph import Graph
 from aznas_onnx.graph.ir.tensor_info import TensorInfos
@@ -122,13 +122,13 @@ class Pass:
     ensures: frozenset[Guarantee] = frozenset()
 
 
-def start(source: Source, name: str, options: ReadOptions) -> Draft:
+def start(source: Source | Loaded, name: str, options: ReadOptions) -> Draft:
     """Read a file as a typed graph; a graph is taken as it is."""
     if isinstance(source, Graph):
         is_built = not any(node.op_type in _READ_SHAPES for node in source.nodes)
         declared = declared_blocks(source.metadata)
         return Draft(options=options, graph=source, is_built=is_built, declared=declared)
-    loaded = load(source, options.limits, cut_at=options.cut_at)
+    loaded = source if isinstance(source, Loaded) else load(source, options.limits, cut_at=options.cut_at)
     absent = [value.name for value in loaded.model.graph.input if value.type.HasField("optional_type")]
     lowered = lower(loaded.model, loaded.folder, name, options.limits, loaded.nodes)
     return Draft(

@@ -10,7 +10,7 @@ from pathlib import Path
 from aznas_onnx.errors import AznasError, ModelError
 from aznas_onnx.escaping import printable
 from aznas_onnx.graph.files.input_values import Value
-from aznas_onnx.graph.files.load import Source, source_name
+from aznas_onnx.graph.files.load import Loaded, Source, source_name
 from aznas_onnx.graph.ir.graph import Graph
 from aznas_onnx.graph.ir.tensor_info import TensorInfos
 from aznas_onnx.graph.model import Model
@@ -25,7 +25,7 @@ _MESSAGE_LENGTH = 1000
 
 
 def prepare(
-    source: Source,
+    source: Source | Loaded,
     *,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     cut_at: Sequence[str] = (),
@@ -40,7 +40,8 @@ def prepare(
     ----------
     source
         Path of an ONNX file, a ModelProto, or the typed graph of a network that
-        :class:`~aznas_onnx.graph.building.builder.GraphBuilder` built, which is not checked again.
+        :class:`~aznas_onnx.graph.building.builder.GraphBuilder` built, which is not checked again. A file that
+        :func:`~aznas_onnx.graph.files.load.load` has read is not read again, and ends where that cut it.
     input_shapes
         Shapes of inputs with open dimensions; the name ``""`` is the input with the samples.
     cut_at
@@ -106,7 +107,7 @@ def _printable(text: str) -> str:
 def _finished(draft: Draft, name: str) -> Model:
     return Model(
         name=name if draft.folder is None else Path(name).stem,
-        path=None if draft.folder is None else Path(name),
+        source=name,
         graph=draft.graph,
         infos=draft.infos,
         inputs=draft.plan,

@@ -9,11 +9,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from aznas_onnx import scoring
-from aznas_onnx.errors import AznasError, ModelError, SettingsError
+from aznas_onnx.errors import AznasError, SettingsError
 from aznas_onnx.evaluation.software import software_versions
 from aznas_onnx.graph import Limits
 from aznas_onnx.references.reference_set import Member, ReferenceSet, ReferenceSettings
-from aznas_onnx.references.sample_input import SampleInput, common_input_shape
+from aznas_onnx.references.sample_input import NetworksToScore, SampleInput
 from aznas_onnx.references.sample_space import sample_networks
 from aznas_onnx.results import ProxyScores, Status
 from aznas_onnx.scoring import ScoreOptions, ScoreSettings
@@ -80,14 +80,15 @@ def build_from_models(
         At Ctrl-C, if two or more were scored.
     """
     scoring_settings = ScoreSettings.of(settings, **options)
-    shape = common_input_shape(((os.fspath(source), source) for source in sources), scoring_settings, limits)
+    networks = NetworksToScore(sources, scoring_settings, limits)
+    shape = networks.common_input_shape()
 
     def make(scores: Sequence[ProxyScores]) -> ReferenceSet:
         return _reference_set(
             scores, scoring_settings, shape, name=name, command=command, description="networks of one's own"
         )
 
-    return make(_score(sources, scoring_settings, limits, on_result, make))
+    return make(_score(networks, scoring_settings, limits, on_result, make))
 
 
 def add_models(
@@ -109,17 +110,22 @@ def add_models(
     """
     options: ScoreOptions = {**reference_set.options(), **others}
     settings = ScoreSettings.of(**options)
-    check_comparable(reference_set, sources, settings, limits)
-    scores = _score(sources, settings, limits, on_result, reference_set.joined)
+    networks = check_comparable(reference_set, sources, settings, limits)
+    scores = _score(networks, settings, limits, on_result, reference_set.joined)
     return reference_set.joined(scores), tuple(scores)
 
 
 def check_comparable(
     reference_set: ReferenceSet, sources: Sequence[Source], settings: ScoreSettings, limits: Limits | None = None
-) -> None:
+) -> NetworksToScore:
     """Refuse networks, settings or proxies that do not compare with a reference set.
 
     A network that cannot be read is not refused here: scoring it gives the reason.
+
+    Returns
+    -------
+    NetworksToScore
+        To give to :func:`aznas_onnx.scoring.score_many` in place of the paths, so that no file is read twice.
 
     Raises
     ------
@@ -132,14 +138,12 @@ def check_comparable(
             f"{', '.join(asked)} cannot be placed in reference {reference_set.name!r}, which holds "
             f"{', '.join(reference_set.proxies)}; ask for one or more of these"
         )
-    for source in sources:
-        try:
-            found = SampleInput.of(source, settings, limits)
-        except ModelError:
-            continue
+    networks = NetworksToScore(sources, settings, limits)
+    for path, found in networks.inputs():
         given = ReferenceSettings.of(settings, found.shape)
-        reference_set.settings.refuse_others(given, name=reference_set.name, of=os.fspath(source))
-        found.refuse_other_batch(settings.batch_size, of=os.fspath(source))
+        reference_set.settings.refuse_others(given, name=reference_set.name, of=path)
+        found.refuse_other_batch(settings.batch_size, of=path)
+    return networks
 
 
 def build_from_space(
@@ -195,7 +199,7 @@ def build_from_space(
 
 
 def _score(
-    sources: Sequence[Source],
+    sources: NetworksToScore,
     settings: ScoreSettings,
     limits: Limits | None,
     on_result: OnResult | None,
@@ -238,8 +242,8 @@ def _score_sampled(
 ) -> tuple[ProxyScores, tuple[int, ...]]:
     """Score one network of a space, and return its input too; one that cannot be built, or does not compare, failed."""
     try:
-        model = build_source(space, genotype)
-        found = SampleInput.of(model, settings, limits)
+        model = settings.read(build_source(space, genotype), limits)
+        found = SampleInput.of(model)
         found.refuse_other_batch(settings.batch_size, of=text)
         if shape and found.shape != shape:
             taken, usual = ("x".join(map(str, one)) for one in (found.shape, shape))

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from aznas_onnx.errors import ModelError, SettingsError
-from aznas_onnx.graph import Limits, Source, prepare
+from aznas_onnx.graph import Limits, Model
 from aznas_onnx.scoring import ScoreSettings
 
-__all__ = ["SampleInput", "common_input_shape"]
+__all__ = ["NetworksToScore", "SampleInput"]
+
+Path = str | os.PathLike[str]
+_KEPT_BYTES = 2**29  # of networks that wait to be scored
+_NODE_BYTES = 2**12  # of one that waits, beside its constants
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,16 +33,8 @@ class SampleInput:
     only_batch: int | None = None
 
     @classmethod
-    def of(cls, source: Source, settings: ScoreSettings, limits: Limits | None) -> SampleInput:
-        """Read a network as it would be scored; raise ModelError if it cannot be read."""
-        model = prepare(
-            source,
-            input_shapes=dict(settings.input_shapes),
-            cut_at=settings.cut_at,
-            values=dict(settings.values),
-            keep_graph=settings.keep_graph,
-            limits=limits,
-        )
+    def of(cls, model: Model) -> SampleInput:
+        """Return the input of a network that was read."""
         plan = model.inputs
         return cls(shape=plan.sample_shape, only_batch=plan.declared_batch if model.fixed_batch else None)
 
@@ -56,22 +53,60 @@ class SampleInput:
             )
 
 
-def common_input_shape(
-    sources: Iterable[tuple[str, Source]], settings: ScoreSettings, limits: Limits | None
-) -> tuple[int, ...]:
-    """Return the shape of one sample that all networks take; those that cannot be read are left to scoring.
+class NetworksToScore:
+    """Networks whose inputs are compared before the first is scored.
 
-    Raises SettingsError if their inputs differ, or one works at another batch size only.
+    A network that was read for that is scored as it was read, and not read again, as long as those that wait take
+    512 MiB together at most.
+
+    Parameters
+    ----------
+    sources
+        Paths.
+    settings, limits
+        How they are read.
     """
-    kinds: dict[tuple[int, ...], str] = {}
-    for name, source in sources:
-        try:
-            found = SampleInput.of(source, settings, limits)
-        except ModelError:  # scoring gives the reason why it cannot be read
-            continue
-        found.refuse_other_batch(settings.batch_size, of=name)
-        kinds.setdefault(found.shape, name)
-    if len(kinds) > 1:
-        told = " and ".join(f"{'x'.join(map(str, shape))} ({name})" for shape, name in list(kinds.items())[:2])
-        raise SettingsError(f"the networks of a reference must have one input size, and these have {told}")
-    return next(iter(kinds), ())
+
+    def __init__(self, sources: Sequence[Path], settings: ScoreSettings, limits: Limits | None = None) -> None:
+        self._sources = sources
+        self._settings = settings
+        self._limits = limits
+        self._waiting: dict[str, Model] = {}
+        self._left_bytes = _KEPT_BYTES
+
+    def inputs(self) -> Iterator[tuple[str, SampleInput]]:
+        """Yield path and input of each network; one that cannot be read is left out, and scoring says why."""
+        for path in [os.fspath(source) for source in self._sources]:
+            try:
+                model = self._settings.read(path, self._limits)
+            except ModelError:
+                continue
+            size_bytes = _size_bytes(model)
+            if size_bytes <= self._left_bytes and path not in self._waiting:
+                self._waiting[path] = model
+                self._left_bytes -= size_bytes
+            yield path, SampleInput.of(model)
+
+    def common_input_shape(self) -> tuple[int, ...]:
+        """Return the shape of one sample that all networks take.
+
+        Raises SettingsError if their inputs differ, or one works at another batch size only.
+        """
+        kinds: dict[tuple[int, ...], str] = {}
+        for name, found in self.inputs():
+            found.refuse_other_batch(self._settings.batch_size, of=name)
+            kinds.setdefault(found.shape, name)
+        if len(kinds) > 1:
+            told = " and ".join(f"{'x'.join(map(str, shape))} ({name})" for shape, name in list(kinds.items())[:2])
+            raise SettingsError(f"the networks of a reference must have one input size, and these have {told}")
+        return next(iter(kinds), ())
+
+    def __iter__(self) -> Iterator[Path | Model]:
+        """Yield each network once, as it was read where it waits."""
+        for source in self._sources:
+            yield self._waiting.pop(os.fspath(source), source)
+
+
+def _size_bytes(model: Model) -> int:
+    held = (one for one in model.graph.constants.values() if one.read is not None and one.origin is None)
+    return sum(one.elements * one.dtype.itemsize for one in held) + _NODE_BYTES * len(model.graph.nodes)

@@ -17,14 +17,17 @@ from aznas_onnx.scoring.settings import (
 
 if TYPE_CHECKING:
     from aznas_onnx.scoring.device import resolve_device
-    from aznas_onnx.scoring.score_models import score, score_many
+    from aznas_onnx.scoring.score_models import attempt, score, score_many
+    from aznas_onnx.scoring.session import Session
 
 __all__ = [
     "METHOD_VERSION",
     "Effort",
     "ScoreOptions",
     "ScoreSettings",
+    "Session",
     "UnseededOptions",
+    "attempt",
     "method_of",
     "other_method",
     "resolve_device",
@@ -33,6 +36,8 @@ __all__ = [
 ]
 
 _MODULES = {
+    "Session": "aznas_onnx.scoring.session",
+    "attempt": "aznas_onnx.scoring.score_models",
     "resolve_device": "aznas_onnx.scoring.device",
     "score": "aznas_onnx.scoring.score_models",
     "score_many": "aznas_onnx.scoring.score_models",

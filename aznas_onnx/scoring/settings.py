@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from aznas_onnx.documents import whole
 from aznas_onnx.errors import SettingsError
-from aznas_onnx.graph import Value
+from aznas_onnx.graph import Limits, Model, Source, Value, prepare
 from aznas_onnx.proxies import PROXIES
 from aznas_onnx.scoring.effort import Effort
 
@@ -170,6 +170,17 @@ class ScoreSettings:
     def loaded(self) -> ScoreSettings:
         """Return the settings with each proxy by its own name; a file that one names (``FILE.py:NAME``) is executed."""
         return replace(self, proxies=tuple(proxy.name for proxy in PROXIES.load_all(self.proxies)))
+
+    def read(self, source: Source, limits: Limits | None = None) -> Model:
+        """Read a model as it is scored with these settings; raise ModelError if it cannot be read."""
+        return prepare(
+            source,
+            input_shapes=dict(self.input_shapes),
+            cut_at=self.cut_at,
+            values=dict(self.values),
+            keep_graph=self.keep_graph,
+            limits=limits,
+        )
 
     def as_json(self) -> dict[str, object]:
         """Return the settings as JSON writes them."""

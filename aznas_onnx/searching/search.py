@@ -21,7 +21,7 @@ from aznas_onnx.searching.latency_cache import LatencyCache
 from aznas_onnx.searching.proposing import Proposer
 from aznas_onnx.searching.scorer import ModelScorer
 from aznas_onnx.searching.search_progress import Progress
-from aznas_onnx.searching.session import Session
+from aznas_onnx.searching.session import SearchSession
 from aznas_onnx.searching.settings import Strategy, StudySettings
 from aznas_onnx.searching.space_reference import describe_space, find_space, space_maker
 from aznas_onnx.searching.store.database import stored_settings
@@ -161,7 +161,7 @@ def search(
     with contextlib.closing(executor), History.open(path, study_settings, resume=resume) as history:
         if gauge is not None:
             gauge.attach(history, executor)
-        stopped = Session(history, proposer, executor, iterations, on_progress).run()
+        stopped = SearchSession(history, proposer, executor, iterations, on_progress).run()
         study = Study(
             settings=study_settings, trials=history.trials(), path=path, stopped=stopped, software=history.software()
         )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from aznas_onnx.demand import check_copies
 from aznas_onnx.errors import ModelError
 from aznas_onnx.graph import Document, InputPlan, Limits, Model, Value, prepare, specialise
 from aznas_onnx.graph.files.inputs import NO_PADDING
-from aznas_onnx.graph.files.load import load, source_name
+from aznas_onnx.graph.files.load import Loaded, load, source_name
 from aznas_onnx.graph.files.precision import OTHER_FLOATS
 from aznas_onnx.graph.prepare import error_context
 from aznas_onnx.operators.sets import MOVES_DATA
@@ -105,82 +106,88 @@ def verify(
     """
     with error_context(source_name(source)):
         limits = limits or Limits()
-        given = {"input_shapes": input_shapes, "values": values}
+        convert = partial(prepare, input_shapes=input_shapes, values=values, keep_graph=True, limits=limits)
+        network = _Network.of(load(source, limits, cut_at=cut_at), convert, limits)
         for draw, size in enumerate(_SIZES_OF_SAMPLES):
-            result = _verify(source, batch_size, seed + draw, size, given, cut_at, limits, feed_zeros)
+            result = network.verify(batch_size, seed + draw, size, feed_zeros=feed_zeros)
             if result.verdict is not Verdict.CANNOT_TELL:
                 break
         inner = result.inner
         if result.verdict is not Verdict.CANNOT_TELL or not inner:
             return replace(result, inner=())
         try:
-            before = _verify(source, batch_size, result.seed, size, given, inner, limits, feed_zeros)
+            ended = _Network.of(load(source, limits, cut_at=inner), convert, limits)
+            before = ended.verify(batch_size, result.seed, size, feed_zeros=feed_zeros)
         except (ModelError, VerificationError):  # it cannot end there
             return replace(result, inner=())
         varying = tuple(one for one in result.outputs if one.verdict is not Verdict.CANNOT_TELL)
         return replace(before, outputs=(*varying, *before.outputs), inner=tuple(one.output for one in before.outputs))
 
 
-def _verify(
-    source: Document,
-    batch_size: int,
-    seed: int,
-    size: float,
-    given: Mapping[str, Any],
-    cut_at: Sequence[str],
-    limits: Limits,
-    feed_zeros: bool,
-) -> Verification:
-    """Compare once; for outputs that samples do not change, `inner` has the last tensors that they change."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Network:
+    """A file as it was loaded, the model that is converted, and the reader of further versions of it."""
 
-    def as_converted() -> Model:
-        return prepare(model, **given, keep_graph=True, limits=limits)
+    loaded: Loaded
+    read: Model
+    convert: Callable[[onnx.ModelProto | Loaded], Model]
+    limits: Limits
 
-    read = prepare(source, **given, cut_at=cut_at, keep_graph=True, limits=limits)
-    plan = read.inputs
-    check_copies(read.graph, _COPIES, f"{read.name}: comparing it with ONNX Runtime")
-    batch_size = _size(read, batch_size)
-    loaded = load(source, limits, cut_at=cut_at)
-    proto, folder = loaded.model, loaded.folder
-    model = onnx.ModelProto()
-    model.CopyFrom(proto)
-    end_at(model, read.graph.outputs)
-    if folder is not None:
-        onnx.external_data_helper.load_external_data_for_model(model, str(folder))
-    model.graph.name = model.graph.name or Path(source_name(source)).stem
-    in_float32(model)
-    without_dropout(model)
-    materialise_filled(model)
-    compare_before_softmax(model)
-    if runs_in_pieces(plan, batch_size):
-        use_running_statistics(model)
-    rng = np.random.default_rng(seed)
-    draw_weights(model, read, rng)
-    precision = _precision(proto)
-    _rescale(model, as_converted(), size, rng, limits)
-    feeds, others = (_feeds(model, plan, batch_size, size, rng) for _ in range(2))
-    expected = run_reference(model, feeds, read, batch_size)
-    varied = [run_reference(model, other, read, batch_size) for other in (others, _zeros(feeds, plan))]
-    feeds_there = dict(feeds)
-    _begin_at_look_ups(feeds, expected, plan, batch_size)
-    if feed_zeros:
-        feeds = _zeros(feeds, plan)
-    converted = as_converted()
-    actual = _run_here(converted, feeds, batch_size, limits)
-    if not any(array.dtype.kind in "fiub" for array in expected.values()):
-        raise VerificationError("no output holds numbers that could be compared")
-    sides = _Sides(model=model, expected=expected, varied=varied, actual=actual)
-    result = _verification(sides, converted, batch_size, seed, precision, {})
-    if result.verdict is Verdict.CANNOT_TELL:
-        constant = [one.output for one in result.outputs if one.verdict is Verdict.CANNOT_TELL]
-        return replace(result, inner=_inner(model, constant, (feeds_there, others, _zeros(feeds_there, plan)), read))
-    if result.verdict is not Verdict.DIFFERS or precision == "int8":
-        return result
-    # Is it rounding that this network amplifies?
-    nearby = {name: _nudged(array, rng) for name, array in feeds_there.items()}
-    rounding = run_reference(model, nearby, read, batch_size)
-    noise = {name: _largest(array, expected[name]) for name, array in rounding.items() if name in expected}
-    return _verification(sides, converted, batch_size, seed, precision, noise)
+    @classmethod
+    def of(cls, loaded: Loaded, convert: Callable[[onnx.ModelProto | Loaded], Model], limits: Limits) -> _Network:
+        read = convert(loaded)
+        check_copies(read.graph, _COPIES, f"{read.name}: comparing it with ONNX Runtime")
+        return cls(loaded=loaded, read=read, convert=convert, limits=limits)
+
+    def verify(self, batch_size: int, seed: int, size: float, *, feed_zeros: bool) -> Verification:
+        """Compare once; for outputs that samples do not change, `inner` has the last tensors that they change."""
+        read, plan, limits = self.read, self.read.inputs, self.limits
+        batch_size = _size(read, batch_size)
+        model = self._in_float32()
+        if runs_in_pieces(plan, batch_size):
+            use_running_statistics(model)
+        rng = np.random.default_rng(seed)
+        draw_weights(model, read, rng)
+        precision = _precision(self.loaded.model)
+        _rescale(model, self.convert(model), size, rng, limits)
+        feeds, others = (_feeds(model, plan, batch_size, size, rng) for _ in range(2))
+        expected = run_reference(model, feeds, read, batch_size)
+        varied = [run_reference(model, other, read, batch_size) for other in (others, _zeros(feeds, plan))]
+        feeds_there = dict(feeds)
+        _begin_at_look_ups(feeds, expected, plan, batch_size)
+        if feed_zeros:
+            feeds = _zeros(feeds, plan)
+        converted = self.convert(model)
+        actual = _run_here(converted, feeds, batch_size, limits)
+        if not any(array.dtype.kind in "fiub" for array in expected.values()):
+            raise VerificationError("no output holds numbers that could be compared")
+        sides = _Sides(model=model, expected=expected, varied=varied, actual=actual)
+        result = _verification(sides, converted, batch_size, seed, precision, {})
+        if result.verdict is Verdict.CANNOT_TELL:
+            constant = [one.output for one in result.outputs if one.verdict is Verdict.CANNOT_TELL]
+            inner = _inner(model, constant, (feeds_there, others, _zeros(feeds_there, plan)), read)
+            return replace(result, inner=inner)
+        if result.verdict is not Verdict.DIFFERS or precision == "int8":
+            return result
+        # Is it rounding that this network amplifies?
+        nearby = {name: _nudged(array, rng) for name, array in feeds_there.items()}
+        rounding = run_reference(model, nearby, read, batch_size)
+        noise = {name: _largest(array, expected[name]) for name, array in rounding.items() if name in expected}
+        return _verification(sides, converted, batch_size, seed, precision, noise)
+
+    def _in_float32(self) -> onnx.ModelProto:
+        """Return the file with its data, as ONNX Runtime computes it, to be filled with weights."""
+        model = onnx.ModelProto()
+        model.CopyFrom(self.loaded.model)
+        end_at(model, self.read.graph.outputs)
+        if self.loaded.folder is not None:
+            onnx.external_data_helper.load_external_data_for_model(model, str(self.loaded.folder))
+        model.graph.name = model.graph.name or Path(self.loaded.name).stem
+        in_float32(model)
+        without_dropout(model)
+        materialise_filled(model)
+        compare_before_softmax(model)
+        return model
 
 
 def _inner(

@@ -167,10 +167,8 @@ def rescale_weights(
         The samples.
     """
     program = compile_program(prepared.graph, prepared.infos, {}, device=torch.device("cpu"))
-    rescaling = _Rescaling(model, prepared, rng)
     with torch.inference_mode():
-        for step, environment in program.walk(feeds):
-            rescaling.visit(step, environment)
+        program.run(feeds, hook=_Rescaling(model, prepared, rng).visit)
 
 
 class _Rescaling:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from aznas_onnx.cli.render.score import ScoreReport
     from aznas_onnx.references import Placement, ReferenceSet
     from aznas_onnx.scoring import ScoreSettings
+    from aznas_onnx.scoring.score_models import Scorable
 
 __all__ = ["score"]
 
@@ -93,12 +94,13 @@ def score(
         own = _settings_of(reference_set)
         options |= {key: own[key] for key in own if ctx.get_parameter_source(key) is ParameterSource.DEFAULT}
     settings = ScoreSettings.of(**options)
+    networks: Iterable[Scorable] = models
     if reference_set is not None:
-        check_comparable(reference_set, models, settings, within(time_limit))
+        networks = check_comparable(reference_set, models, settings, within(time_limit))
     scored: list[ProxyScores] = []
     interrupted = False
     try:
-        _score_all(models, settings, scored, profile=profile, time_limit=time_limit)
+        _score_all(models, networks, settings, scored, profile=profile, time_limit=time_limit)
     except KeyboardInterrupt:
         interrupted = True
     succeeded = sum(one.status is Status.OK for one in scored)
@@ -118,6 +120,7 @@ def score(
 
 def _score_all(
     models: Sequence[str],
+    networks: Iterable[Scorable],
     settings: ScoreSettings,
     scored: list[ProxyScores],
     *,
@@ -143,7 +146,7 @@ def _score_all(
                 progress.update(task, description=f"scoring {printable(models[len(scored)])}", completed=len(scored))
 
         advance()
-        score_many(models, settings=settings, limits=within(time_limit), profile=profile, on_result=advance)
+        score_many(networks, settings=settings, limits=within(time_limit), profile=profile, on_result=advance)
 
 
 def _settings_of(reference_set: ReferenceSet) -> dict[str, object]:

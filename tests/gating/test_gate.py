@@ -16,8 +16,10 @@ import aznas_onnx as az
 import aznas_onnx.scoring
 from aznas_onnx.errors import ModelError, SettingsError
 from aznas_onnx.gating import Decision, GateResult, Inconclusive, budget_check
+from aznas_onnx.graph import Model
 from aznas_onnx.latency import Latency
 from aznas_onnx.results import ProxyScores, ProxyValue, Status
+from aznas_onnx.scoring import ScoreSettings
 from tests.gating.networks import residual
 from tests.searching.fakes import taking
 
@@ -35,24 +37,31 @@ def usual(seed: int, *, noise: float = 0.0, **changes: float) -> dict[str, float
 
 
 class Scripted:
-    """Stands in for `score_many`: remembers what was asked for."""
+    """Makes what stands in for sessions, and remembers what was asked for."""
 
     def __init__(self) -> None:
         self.draws: dict[str, Draw] = {}
         self.calls: list[tuple[str, int, int]] = []
         self.options: dict[str, Any] = {}
 
-    def __call__(self, sources: Sequence[str], *, seeds: int, seed: int, **options: Any) -> list[ProxyScores]:
-        (source,) = sources
-        name = Path(source).stem
-        self.calls.append((name, seed, seeds))
-        self.options = options
+    def __call__(self, model: Model, settings: ScoreSettings, **_: Any) -> ScriptedSession:
+        self.options = settings.as_json()
+        return ScriptedSession(self, model)
+
+
+class ScriptedSession:
+    def __init__(self, script: Scripted, model: Model) -> None:
+        self._script, self._model = script, model
+
+    def scores(self, seeds: Sequence[int]) -> ProxyScores:
+        name, source = self._model.name, self._model.source
+        self._script.calls.append((name, seeds[0], len(seeds)))
         if name == "unscorable":
-            return [ProxyScores(model=source, status=Status.FAILED, reason="operator Foo is not supported")]
-        drawn = [self.draws[name](one) for one in range(seed, seed + seeds)]
+            raise ModelError("operator Foo is not supported")
+        drawn = [self._script.draws[name](one) for one in seeds]
         proxies = {proxy: self._value(proxy, [one[proxy] for one in drawn]) for proxy in drawn[0]}
         warnings = ("block 'b' puts out what it gets: whatever it computes is lost",) * int(drawn[0]["idle_blocks"] > 0)
-        return [ProxyScores(model=source, status=Status.OK, proxies=proxies, warnings=warnings)]
+        return ProxyScores(model=source, status=Status.OK, proxies=proxies, warnings=warnings)
 
     @staticmethod
     def _value(proxy: str, values: list[float]) -> ProxyValue:
@@ -70,7 +79,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Scripted:
         residual(tmp_path / f"{name}.onnx")
     script = Scripted()
     script.draws = {"shipped": usual, "new": usual}
-    monkeypatch.setattr(aznas_onnx.scoring, "score_many", script)
+    monkeypatch.setattr(aznas_onnx.scoring, "Session", script)
     return script
 
 

@@ -29,7 +29,7 @@ def reference_set(*names: str) -> ReferenceSet:
 
 def drawn(**values: float) -> SeededScores:
     """Return a candidate with these values under each of two seeds."""
-    candidate = SeededScores("new.onnx", {}, 0)
+    candidate = SeededScores("new.onnx", lambda: pytest.fail("nothing is scored"), 0)
     proxies = {name: ProxyValue(mean=value, per_seed=(value, value)) for name, value in values.items()}
     candidate._values = {name: [value, value] for name, value in values.items()}
     candidate._last = ProxyScores(model="new.onnx", status=Status.OK, proxies=proxies)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import signal
 from dataclasses import replace
@@ -125,7 +126,7 @@ def test_a_network_of_a_space_that_does_not_compare_is_left_out_with_its_reason(
 @pytest.fixture
 def interrupted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Let Ctrl-C be pressed while the network is scored whose number a test puts here."""
-    real, left = aznas_onnx.scoring.score_models._score_or_fail, [-1]
+    real, left = aznas_onnx.scoring.score_models.attempt, [-1]
 
     def score(*arguments: Any) -> ProxyScores:
         if left[0] == 0:
@@ -133,7 +134,7 @@ def interrupted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         left[0] -= 1
         return real(*arguments)
 
-    monkeypatch.setattr(aznas_onnx.scoring.score_models, "_score_or_fail", score)
+    monkeypatch.setattr(aznas_onnx.scoring.score_models, "attempt", score)
     return left
 
 
@@ -211,12 +212,12 @@ def test_networks_that_work_at_one_batch_size_make_a_reference_of_that_size(fold
 def test_what_is_to_be_doubted_is_told_for_each_network(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    real = aznas_onnx.scoring.score_models._score_or_fail
+    real = aznas_onnx.scoring.score_models.attempt
 
-    def score(source: Any, *arguments: Any) -> ProxyScores:
-        return replace(real(source, *arguments), warnings=("a doubt",) if source == "b.onnx" else ())
+    def score(name: str, *arguments: Any) -> ProxyScores:
+        return replace(real(name, *arguments), warnings=("a doubt",) if name == "b.onnx" else ())
 
-    monkeypatch.setattr(aznas_onnx.scoring.score_models, "_score_or_fail", score)
+    monkeypatch.setattr(aznas_onnx.scoring.score_models, "attempt", score)
     for name in "ab":
         residual(folder / f"{name}.onnx", width=4, depth=2)
     assert run([*BUILD, "a.onnx", "b.onnx"]) == 0
@@ -250,3 +251,22 @@ def test_a_reference_of_other_proxies_is_added_to_and_placed_in_by_these(
     }.items():
         assert run(["score", "c.onnx", "--reference", "ours.json", *arguments]) == 2
         assert said in capsys.readouterr().err
+
+
+def test_no_file_is_read_twice(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    preparing = importlib.import_module("aznas_onnx.graph.pipeline")
+    load = preparing.load
+    monkeypatch.setattr(
+        preparing, "load", lambda source, *given, **options: read.append(source) or load(source, *given, **options)
+    )
+    for name in "abc":
+        residual(folder / f"{name}.onnx", width=4, depth=2)
+    assert run([*BUILD, "a.onnx", "b.onnx"]) == 0
+    assert read == ["a.onnx", "b.onnx"]
+    assert run(["reference", "add", "ours.json", "c.onnx"]) == 0
+    assert run(["score", "a.onnx", "b.onnx", "--reference", "ours.json"]) == 0
+    assert read[2:] == ["c.onnx", "a.onnx", "b.onnx"]
+    monkeypatch.setattr("aznas_onnx.references.sample_input._KEPT_BYTES", 0)
+    assert run(["score", "a.onnx", "--reference", "ours.json"]) == 0
+    assert read[5:] == ["a.onnx", "a.onnx"]

@@ -41,16 +41,16 @@ Source: TypeAlias = "Document | Graph"
 """A file, a model in memory, or the typed graph of a network that a :class:`GraphBuilder` drew."""
 
 
-def source_name(source: Source) -> str:
+def source_name(source: Source | Loaded) -> str:
     """Return how messages call `source`: the path as given, or the graph's name."""
-    if isinstance(source, Graph):
+    if isinstance(source, (Graph, Loaded)):
         return source.name
     if isinstance(source, onnx.ModelProto):
         return source.graph.name or "model"
     return os.fspath(source)
 
 
-class _Loaded(NamedTuple):
+class Loaded(NamedTuple):
     """A checked model.
 
     Attributes
@@ -61,6 +61,8 @@ class _Loaded(NamedTuple):
         The folder of external data; None for a model in memory.
     nodes
         Its decoded nodes, where they are plain.
+    name
+        How messages call it.
     warnings
         Warnings for the user.
     """
@@ -68,10 +70,11 @@ class _Loaded(NamedTuple):
     model: onnx.ModelProto
     folder: Path | None
     nodes: Sequence[CachedNode | None]
+    name: str
     warnings: tuple[str, ...] = ()
 
 
-def load(source: Document, limits: Limits, *, cut_at: Sequence[str] = ()) -> _Loaded:
+def load(source: Document, limits: Limits, *, cut_at: Sequence[str] = ()) -> Loaded:
     """Read and check a model.
 
     Parameters
@@ -108,7 +111,7 @@ def load(source: Document, limits: Limits, *, cut_at: Sequence[str] = ()) -> _Lo
         nodes = decode_nodes(ordered.graph.node)
     _check(ordered, nodes, name)
     warnings = tuple(f"--cut-at names {entry!r}, which this network does not have" for entry in unknown)
-    return _Loaded(ordered, folder, nodes, warnings)
+    return Loaded(ordered, folder, nodes, name, warnings)
 
 
 def _read(path: Path, limits: Limits) -> bytes:

@@ -19,20 +19,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 
 from aznas_onnx.blocks.types import Block
-from aznas_onnx.convert.program import Program, run_step
+from aznas_onnx.convert.optimise import optimised
+from aznas_onnx.convert.program import Program, execute, is_out_of_memory
 from aznas_onnx.errors import ModelError, first_line
 from aznas_onnx.initialise import Stream, WeightSource, generator, rademacher
 from aznas_onnx.proxies.engine.block_statistics import BlockStatistics
+from aznas_onnx.proxies.engine.compiled_network import CompiledNetwork
 from aznas_onnx.proxies.engine.evidence import BlockEvidence
+from aznas_onnx.proxies.engine.shared_jacobians import representatives
 from aznas_onnx.proxies.engine.stages import Stage, stages_of
 from aznas_onnx.timing import Clock
 
-__all__ = ["BlockPass", "Signs", "is_out_of_memory", "signs_of"]
+__all__ = ["BlockPass", "Signs", "signs_of"]
 
 Tensor = torch.Tensor
 Signs = Callable[[int, Tensor], Tensor]
@@ -74,6 +78,36 @@ class BlockPass:
         self._constants = {name: tensor for name, tensor in program.constants.items() if name not in drawn}
         self._stages = stages_of(program, blocks, frozenset(drawn))
         self.representatives = {} if find_stand_ins is None else find_stand_ins(self._stages)
+
+    @classmethod
+    def of(
+        cls,
+        network: CompiledNetwork,
+        blocks: Sequence[Block],
+        *,
+        debias: bool = False,
+        share_repeats: bool = False,
+        clock: Clock | None = None,
+    ) -> BlockPass:
+        """Divide a compiled network, whose steps may overwrite what no other step needs.
+
+        Parameters
+        ----------
+        share_repeats
+            Whether blocks that repeat each other share one Jacobian; False is as published.
+        """
+        graph, infos = network.model.graph, network.model.infos
+        wanted = {block.output for block in blocks}
+        return cls(
+            optimised(network.program, graph, infos, wanted, network.device),
+            blocks,
+            drawn=network.plan,
+            debias=debias,
+            find_stand_ins=partial(representatives, graph=graph, infos=infos, weights=network.plan)
+            if share_repeats
+            else None,
+            clock=clock,
+        )
 
     def measure(
         self, feeds: Mapping[str, Tensor], weights: WeightSource | None, signs: Signs | None
@@ -140,16 +174,6 @@ def signs_of(seed: int) -> Signs:
         return drawn.permute([order.index(axis) for axis in range(output.dim())])
 
     return make
-
-
-_NO_MEMORY = ("can't allocate memory", "not enough memory")  # torch's own words, the latter on Windows
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed; on a CPU torch raises a plain RuntimeError for that."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    return any(words in str(error) for words in _NO_MEMORY)
 
 
 @torch.no_grad()
@@ -228,12 +252,4 @@ class _Begin(torch.autograd.Function):
 
 
 def _run_steps(stage: Stage, environment: dict[str, Tensor]) -> None:
-    for step, dropped in zip(stage.steps, stage.dropped, strict=True):
-        try:
-            run_step(step, environment)
-        except RuntimeError as error:
-            if is_out_of_memory(error):
-                raise
-            raise ModelError(f"node {step.node!r} cannot be run: {first_line(error)}") from error
-        for name in dropped:
-            environment.pop(name, None)
+    execute(zip(stage.steps, stage.dropped, strict=True), environment)

@@ -8,7 +8,7 @@ from aznas_onnx.graph.meaning.constant_roles import ConstantRole
 from aznas_onnx.initialise import Stream, generator
 from aznas_onnx.proxies.engine.evidence import StatisticResult
 from aznas_onnx.proxies.engine.seeded_network import (
-    Compiled,
+    CompiledNetwork,
     InapplicableError,
     SeededNetwork,
     StepRecord,
@@ -39,7 +39,7 @@ class _Moves:
     0 elsewhere; so one backward pass to the shifts gives the derivatives of all samples.
     """
 
-    def __init__(self, compiled: Compiled, weights: Weights) -> None:
+    def __init__(self, compiled: CompiledNetwork, weights: Weights) -> None:
         self._compiled = compiled
         self._weights = weights
         self.shifts: dict[str, Tensor] = {}

@@ -7,7 +7,7 @@ import torch
 
 from aznas_onnx.graph.ir.graph import Node
 from aznas_onnx.proxies.engine.evidence import StatisticResult
-from aznas_onnx.proxies.engine.seeded_network import Compiled, InapplicableError, SeededNetwork, StepRecord, wide
+from aznas_onnx.proxies.engine.seeded_network import CompiledNetwork, InapplicableError, SeededNetwork, StepRecord, wide
 
 __all__ = ["measure_patterns"]
 
@@ -15,7 +15,7 @@ Tensor = torch.Tensor
 _WORD = 24  # samples in one number: sums of powers of two that are exact in float32
 
 
-def _is_switch(node: Node, compiled: Compiled) -> bool:
+def _is_switch(node: Node, compiled: CompiledNetwork) -> bool:
     """Whether a node is ReLU-like: its sign splits its inputs in two, as ReLU, ReLU6, leaky and exponential ones do."""
     if node.is_op("Relu", "LeakyRelu", "PRelu", "ThresholdedRelu", "Celu", "Elu", "Selu"):
         return True
@@ -28,7 +28,7 @@ def _is_switch(node: Node, compiled: Compiled) -> bool:
 class _Patterns:
     """Collects signs as a watch of a run."""
 
-    def __init__(self, compiled: Compiled) -> None:
+    def __init__(self, compiled: CompiledNetwork) -> None:
         self._compiled = compiled
         self._samples = compiled.model.infos.batch_size
         self.agreement = wide(torch.zeros(self._samples, self._samples, device=compiled.device))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from aznas_onnx.proxies.engine.evidence import StatisticResult
-from aznas_onnx.proxies.engine.seeded_network import Compiled, InapplicableError, SeededNetwork, StepRecord
+from aznas_onnx.proxies.engine.seeded_network import CompiledNetwork, InapplicableError, SeededNetwork, StepRecord
 from aznas_onnx.proxies.literature.layer_weights import standard_normal
 
 __all__ = ["measure_zen"]
@@ -54,7 +54,7 @@ def measure_zen(instance: SeededNetwork) -> StatisticResult:
         return StatisticResult(values={"zen": (distance.log() + scaling).item()})
 
 
-def _last_feature_map(compiled: Compiled) -> str:
+def _last_feature_map(compiled: CompiledNetwork) -> str:
     """Return the last tensor on the way to the output that has positions: what global pooling reads."""
     infos = compiled.model.infos
     names = [name for name in compiled.model.graph.outputs if name in infos]

@@ -20,7 +20,8 @@ from aznas_onnx.convert.program import Program
 from aznas_onnx.graph import prepare, specialise
 from aznas_onnx.graph.building.builder import GraphBuilder
 from aznas_onnx.initialise import draw, plan_weights
-from aznas_onnx.scoring.runner import Runner
+from aznas_onnx.proxies.engine.blockpass import BlockPass
+from aznas_onnx.proxies.engine.compiled_network import RandomNetwork
 from tests.convert.optimise.running import output_and_derivative
 
 CPU = torch.device("cpu")
@@ -195,5 +196,5 @@ def test_joined_steps_still_tell_blocks_apart(
         x = net.add(net.conv(inner, f"second{number}", 8, 8, kernel=3), start, f"sum{number}")
         net.declare_block(x)
     model = prepare(net.model(net.classifier(x, "head", 8, num_classes=3)))
-    runner = Runner(model, find_blocks(model), batch_size=4, device=CPU, share_repeats=True)
-    assert dict(runner.representatives) == shared
+    network = RandomNetwork(model, is_transformer=False, batch_size=4, device=CPU).at()
+    assert BlockPass.of(network, find_blocks(model).blocks, share_repeats=True).representatives == shared

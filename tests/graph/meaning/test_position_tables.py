@@ -13,7 +13,7 @@ from aznas_onnx.graph import Model, prepare, specialise
 from aznas_onnx.graph.building.builder import GraphBuilder
 from aznas_onnx.graph.meaning.position_tables import unfold_tables
 from aznas_onnx.initialise import draw, plan_weights
-from aznas_onnx.proxies.engine.seeded_network import RandomNetwork
+from aznas_onnx.proxies.engine.compiled_network import RandomNetwork
 
 INDEX = np.array([[0, 1, 2], [1, 0, 1], [2, 1, 0]])
 

@@ -7,8 +7,9 @@ import torch
 from aznas_onnx.blocks import find_blocks
 from aznas_onnx.graph import prepare
 from aznas_onnx.graph.building.builder import GraphBuilder
+from aznas_onnx.proxies.engine.blockpass import BlockPass
+from aznas_onnx.proxies.engine.compiled_network import RandomNetwork
 from aznas_onnx.proxies.engine.shared_jacobians import REPEATS
-from aznas_onnx.scoring.runner import Runner
 
 
 def stacked(
@@ -30,10 +31,10 @@ def stacked(
     return net.model(net.classifier(x, "head", before, num_classes=4))
 
 
-def representatives(model: onnx.ModelProto) -> dict[int, int]:
+def representatives(model: onnx.ModelProto, *, share_repeats: bool = True) -> dict[int, int]:
     prepared = prepare(model)
-    runner = Runner(prepared, find_blocks(prepared), batch_size=2, device=torch.device("cpu"), share_repeats=True)
-    return dict(runner.representatives)
+    network = RandomNetwork(prepared, is_transformer=False, batch_size=2, device=torch.device("cpu")).at()
+    return dict(BlockPass.of(network, find_blocks(prepared).blocks, share_repeats=share_repeats).representatives)
 
 
 def test_equal_blocks_share_the_last_one_whatever_their_constants_are_called() -> None:
@@ -52,6 +53,4 @@ def test_blocks_of_other_widths_kernels_or_bounds_are_measured_themselves() -> N
 
 
 def test_effort_paper_measures_every_block() -> None:
-    prepared = prepare(stacked(8, 8, 8))
-    runner = Runner(prepared, find_blocks(prepared), batch_size=2, device=torch.device("cpu"))
-    assert dict(runner.representatives) == {}
+    assert representatives(stacked(8, 8, 8), share_repeats=False) == {}

@@ -14,7 +14,8 @@ from aznas_onnx.graph import prepare
 from aznas_onnx.initialise import Stream, generator
 from aznas_onnx.proxies import PROXIES, Evidence, NetworkStatistic
 from aznas_onnx.proxies import value as value_of_measurement
-from aznas_onnx.proxies.engine.seeded_network import RandomNetwork, SeededNetwork, measure, wide
+from aznas_onnx.proxies.engine.measure_statistics import measure
+from aznas_onnx.proxies.engine.seeded_network import RandomNetwork, SeededNetwork, wide
 from aznas_onnx.proxies.literature import LITERATURE
 from aznas_onnx.proxies.literature.kernel import _gram
 from aznas_onnx.proxies.literature.layer_weights import as_pytorch_makes_them, standard_normal

@@ -1,0 +1,241 @@
+"""A model under random weights as programs: compiled once for each batch size and precision that is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+from aznas_onnx.convert import Program, compile_program
+from aznas_onnx.convert.program import Environment, Step
+from aznas_onnx.errors import AznasError
+from aznas_onnx.graph import Limits, Model
+from aznas_onnx.graph.ir.graph import Node
+from aznas_onnx.initialise import Weight, prepare_for_batch
+from aznas_onnx.proxies.engine.feeds import FeedSource
+
+__all__ = ["CompiledNetwork", "InapplicableError", "RandomNetwork", "StepHook", "StepRecord"]
+
+Tensor = torch.Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StepRecord:
+    """A step that has just run.
+
+    Attributes
+    ----------
+    node
+        The node of the step.
+    run
+        Computes the output, also from other inputs.
+    inputs, output
+        Its inputs, and its first output.
+    """
+
+    node: Node
+    run: Callable[..., Tensor | tuple[Tensor, ...]]
+    inputs: tuple[Tensor | None, ...]
+    output: Tensor
+
+
+StepHook = Callable[[StepRecord], "Tensor | None"]
+"""Called after each step; a tensor that it returns takes the place of the step's first output."""
+
+
+class InapplicableError(AznasError):
+    """A statistic is not defined for a network; the message has the reason, in words for the user."""
+
+
+class RandomNetwork:
+    """A model whose blocks and statistics are measured, under any number of seeds.
+
+    Parameters
+    ----------
+    model
+        At any batch size.
+    is_transformer
+        Whether the initialisation of transformers applies.
+    batch_size, device
+        Batch size and device, unless a statistic requests another batch size.
+    limits
+        Limits on the model.
+    keep
+        Tensors that are wanted beside the outputs: those of blocks.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        is_transformer: bool,
+        batch_size: int,
+        device: torch.device,
+        limits: Limits | None = None,
+        keep: Collection[str] = (),
+    ) -> None:
+        self.is_transformer = is_transformer
+        self.batch_size = batch_size
+        self.device = device
+        self._model = model
+        self._limits = limits
+        self._keep = frozenset(keep)
+        self._sized: dict[int, tuple[Model, Mapping[str, Weight]]] = {}
+        self._compiled: dict[tuple[int, torch.dtype, bool], CompiledNetwork] = {}
+
+    def at(
+        self, batch_size: int | None = None, *, dtype: torch.dtype = torch.float32, use_batch_statistics: bool = True
+    ) -> CompiledNetwork:
+        """Return the network compiled for a batch size; the same object for the same arguments.
+
+        Parameters
+        ----------
+        batch_size
+            Default: that of the settings.
+        dtype
+            Of all floating-point tensors.
+        use_batch_statistics
+            Whether BatchNormalization normalises, by the statistics of the batch: also for transformers, which the
+            published code runs in evaluation mode, because there are no running statistics. Otherwise it has mean 0
+            and variance 1, as in evaluation mode before training: the identity up to epsilon.
+
+        Raises
+        ------
+        InapplicableError
+            If the file works at another batch size only, or the device has no such precision.
+        """
+        size = self.batch_size if batch_size is None else batch_size
+        key = (size, dtype, use_batch_statistics)
+        if key not in self._compiled:
+            if dtype is torch.float64 and self.device.type == "mps":
+                raise InapplicableError("it needs double precision, which Apple's GPUs do not have; use the CPU")
+            sized, plan = self._sized_model(size)
+            blank = {shape: torch.empty(shape, device="meta") for shape in {weight.shape for weight in plan.values()}}
+            program = compile_program(
+                sized.graph,
+                sized.infos,
+                {name: blank[weight.shape] for name, weight in plan.items()},
+                device=self.device,
+                dtype=dtype,
+                training=use_batch_statistics,
+                also=self._keep,
+            )
+            self._compiled[key] = CompiledNetwork(
+                model=sized, program=program, plan=plan, device=self.device, dtype=dtype
+            )
+        return self._compiled[key]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know about the conversion."""
+        return tuple(dict.fromkeys(note for one in self._compiled.values() for note in one.program.notes))
+
+    def release(self) -> None:
+        """Forget the file's data: from here on :meth:`at` returns only programs that it has returned before."""
+        self._model = self._model.without_data()
+        self._sized.clear()
+        for compiled in self._compiled.values():
+            compiled.model = compiled.model.without_data()
+
+    def _sized_model(self, size: int) -> tuple[Model, Mapping[str, Weight]]:
+        if size not in self._sized:
+            own = self._model.inputs.declared_batch
+            if self._model.fixed_batch and size != own:
+                raise InapplicableError(f"it needs a batch of {size}, and the file works at batch size {own} only")
+            self._sized[size] = prepare_for_batch(self._model, size, self._limits, is_transformer=self.is_transformer)
+        return self._sized[size]
+
+
+@dataclass(kw_only=True, eq=False)
+class CompiledNetwork:
+    """A network at one batch size and precision.
+
+    Attributes
+    ----------
+    model
+        Graph and infos at that batch size.
+    program
+        The same as torch calls; the constants of `plan` are arguments.
+    plan
+        Distributions of its weights.
+    device, dtype
+        Device and precision.
+    """
+
+    model: Model
+    program: Program
+    plan: Mapping[str, Weight]
+    device: torch.device
+    dtype: torch.dtype
+
+    @cached_property
+    def logits(self) -> str:
+        """The first output of shape (batch, classes), before any softmax that ends the network.
+
+        Raises InapplicableError if there is none.
+        """
+        infos = self.model.infos
+        for name in self.model.graph.outputs:
+            shape = infos[name].shape
+            is_wide = shape is not None and len(shape) >= 2 and sum(size > 1 for size in shape[1:]) == 1
+            if is_wide and shape is not None and shape[0] == infos.batch_size and infos[name].dtype.kind == "f":
+                producer = self.model.graph.producers.get(name)
+                return (
+                    producer.inputs[0]
+                    if producer is not None and producer.is_op("Softmax", "LogSoftmax", "Sigmoid")
+                    else name
+                )
+        raise InapplicableError("it needs an output of shape (batch, classes), and the network has none")
+
+    @cached_property
+    def feeds(self) -> FeedSource:
+        """What its inputs are fed, by seed."""
+        return FeedSource(self.model, self.device)
+
+    def batch_axis(self, name: str) -> int:
+        """Return the axis of a tensor that samples are counted along."""
+        return self.model.layout.batch_axes.get(name, 0)
+
+    def samples_first(self, name: str, tensor: Tensor) -> Tensor:
+        """Return the view of a tensor of the graph with the batch in front: in time-major networks it stands behind."""
+        axis = self.batch_axis(name)
+        return tensor.movedim(axis, 0) if 0 < axis < tensor.dim() else tensor
+
+    @cached_property
+    def nodes(self) -> Mapping[str, Node]:
+        """The node of each step, by name."""
+        return {node.name: node for node in self.model.graph.nodes}
+
+    def run(
+        self,
+        feeds: Mapping[str, Tensor],
+        weights: Mapping[str, Tensor],
+        keep: Collection[str],
+        watch: StepHook | None = None,
+    ) -> dict[str, Tensor]:
+        """Run the steps that some tensors need, and return those tensors.
+
+        Gradients are recorded for weights or feeds that require them, in torch's current mode. Other tensors are freed
+        after their last use, unless autograd references them.
+
+        Parameters
+        ----------
+        feeds, weights
+            By name; they must be of this precision and on this device.
+        keep
+            Names of the wanted tensors.
+        watch
+            Called with each step; can change its first output.
+        """
+
+        def hook(step: Step, environment: Environment) -> None:
+            if watch is not None and step.outputs[0]:
+                inputs = tuple(environment[name] if name else None for name in step.inputs)
+                output = environment[step.outputs[0]]
+                other = watch(StepRecord(node=self.nodes[step.node], run=step.run, inputs=inputs, output=output))
+                if other is not None:
+                    environment[step.outputs[0]] = other
+
+        return self.program.run({**weights, **feeds}, tuple(keep), hook)
