@@ -19,6 +19,7 @@ LEVELS = {
     "escaping": 0,
     "child_processes": 0,
     "runtime": 0,
+    "software": 0,
     "timing": 0,
     "counts": 1,
     "limits": 1,

@@ -14,7 +14,6 @@ from aznas_onnx.evaluation.record import Record
 from aznas_onnx.evaluation.sample_archs import choose_archs
 from aznas_onnx.evaluation.score_archs import Scored, score_archs
 from aznas_onnx.evaluation.scorefile import ScoreFile
-from aznas_onnx.evaluation.software import software_versions
 from aznas_onnx.evaluation.truth import Truth, read_truth
 from aznas_onnx.proxies import PROXIES, directions_of
 from aznas_onnx.ranking import Aggregation
@@ -23,6 +22,7 @@ from aznas_onnx.searching.executors import Executor, Scorer
 from aznas_onnx.searching.scorer import ModelScorer
 from aznas_onnx.searching.space_reference import describe_space, find_space, space_maker
 from aznas_onnx.searching.workers import local_executor
+from aznas_onnx.software import software_versions
 from aznas_onnx.spaces import Space
 
 if TYPE_CHECKING:

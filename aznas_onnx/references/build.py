@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 from aznas_onnx import scoring
 from aznas_onnx.errors import AznasError, SettingsError
-from aznas_onnx.evaluation.software import software_versions
 from aznas_onnx.graph import Limits
 from aznas_onnx.references.reference_set import Member, ReferenceSet, ReferenceSettings
 from aznas_onnx.references.sample_input import NetworksToScore, SampleInput
@@ -18,6 +17,7 @@ from aznas_onnx.references.sample_space import sample_networks
 from aznas_onnx.results import ProxyScores, Status
 from aznas_onnx.scoring import ScoreOptions, ScoreSettings
 from aznas_onnx.searching import Budget
+from aznas_onnx.software import software_versions
 from aznas_onnx.spaces import Space, build_source
 
 if TYPE_CHECKING:

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import platform
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,12 +33,12 @@ from aznas_onnx.searching.store.database import (
 )
 from aznas_onnx.searching.store.heartbeat import HEARTBEAT_S, Heartbeat
 from aznas_onnx.searching.trial import Proposal, Trial, TrialOrigin
+from aznas_onnx.software import software_versions
 
 __all__ = ["Claim", "History", "read_again", "read_software", "read_trials"]
 
 T = TypeVar("T")
 
-_SOFTWARE = ("aznas-onnx", "torch", "onnx", "numpy")
 _SELECT = (
     "SELECT arrival, number, genotype, origin, parent, tries, macs, params, layers, paper_flops, "
     "status, reason, proxies, elapsed_s, milliseconds "
@@ -255,7 +253,7 @@ class History:
         with transaction(self._connection):
             cursor = self._connection.execute(
                 "INSERT INTO writers (host, process, software, started_at, seen_at) VALUES (?, ?, ?, ?, ?)",
-                (this.host, this.process, json.dumps(_software()), this.seen, this.seen),
+                (this.host, this.process, json.dumps(software_versions()), this.seen, this.seen),
             )
         assert cursor.lastrowid is not None
         return cursor.lastrowid
@@ -395,11 +393,3 @@ def _encoded(proxies: Mapping[str, ProxyValue]) -> str:
         for name, value in proxies.items()
     }
     return json.dumps(plain, allow_nan=False)
-
-
-def _software() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for package in _SOFTWARE:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[package] = metadata.version(package)
-    return versions
