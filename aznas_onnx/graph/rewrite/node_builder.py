@@ -10,6 +10,7 @@ import numpy as np
 
 from aznas_onnx.graph.ir.graph import Node
 from aznas_onnx.graph.rewrite.editor import Editor
+from aznas_onnx.graph.rewrite.rule import Declined
 
 __all__ = ["VERSIONS", "NodeBuilder"]
 
@@ -86,9 +87,15 @@ class NodeBuilder:
         """Add a float scalar."""
         return self._editor.add_array(np.array(value, dtype=np.float32), f"{self.node.name}/scalar")
 
-    def apply(self) -> None:
-        """Replace the node by the new nodes."""
+    def apply(self) -> Declined:
+        """Replace the node by the new nodes; return None, as an attempt does that has succeeded."""
         self._editor.replace(self.node, *self.nodes)
+        return None
+
+    def finish(self, op_type: str, *inputs: str, **rest: Any) -> Declined:
+        """Add the node that makes the (first) output of the replaced one, and apply."""
+        self.add(op_type, *inputs, output=self.node.outputs[0], **rest)
+        return self.apply()
 
     def insert(self) -> None:
         """Insert the new nodes before the node, which stays."""

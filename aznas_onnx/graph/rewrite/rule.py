@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from aznas_onnx.graph.ir.graph import Node
 from aznas_onnx.graph.rewrite.editor import Editor
 
-__all__ = ["Attempt", "NearMiss", "Rewrite", "apply", "counted", "plural"]
+__all__ = ["Attempt", "Declined", "NearMiss", "Rewrite", "apply", "counted", "plural"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +35,11 @@ class NearMiss:
         return self.reason
 
 
-Attempt = Callable[[Editor, Node], "NearMiss | str | None"]
-"""Rewrites what starts at the given node and returns None, or changes nothing and says why.
+Declined: TypeAlias = NearMiss | str | None
+"""The reason of a rewrite that changed nothing: a string where a node is not of its pattern; None if it was applied."""
 
-A plain string says that the node is not of the pattern at all; a :class:`NearMiss` that little is missing.
-"""
+Attempt: TypeAlias = Callable[[Editor, Node], Declined]
+"""Applies a rewrite whose pattern starts at the given node, or changes nothing and returns the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from aznas_onnx.graph.ir.graph import Node
 from aznas_onnx.graph.rewrite.canonical.algebra import Sum, climb, close, expand, inner_tensors
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.node_builder import NodeBuilder
-from aznas_onnx.graph.rewrite.rule import NearMiss, Rewrite
+from aznas_onnx.graph.rewrite.rule import Declined, NearMiss, Rewrite
 
 __all__ = ["REWRITES"]
 
@@ -59,7 +59,7 @@ def _gated(
     constant: float,
     product: float,
     **attributes: Any,
-) -> NearMiss | str | None:
+) -> Declined:
     """Fuse x (constant + product t), where t is a function of a polynomial in x with these coefficients by power."""
     reason: NearMiss | str = _NO_ARGUMENT
     for x, found in _gates(editor, gate):
@@ -82,7 +82,7 @@ def _polynomial(terms: Sum) -> str:
     return " + ".join(part.removeprefix("1 ") for part in parts)
 
 
-def _erf_gelu(editor: Editor, node: Node) -> NearMiss | str | None:
+def _erf_gelu(editor: Editor, node: Node) -> Declined:
     """x/2 (1 + erf(x / sqrt 2)), or with 1 - erf(-x / sqrt 2), as complementary error functions are lowered."""
     declined = _gated(editor, node, "Gelu", {1: _ROOT_HALF}, constant=0.5, product=0.5)
     if declined is not None and _gated(editor, node, "Gelu", {1: -_ROOT_HALF}, constant=0.5, product=-0.5) is None:
@@ -90,13 +90,13 @@ def _erf_gelu(editor: Editor, node: Node) -> NearMiss | str | None:
     return declined
 
 
-def _tanh_gelu(editor: Editor, node: Node) -> NearMiss | str | None:
+def _tanh_gelu(editor: Editor, node: Node) -> Declined:
     """x/2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))."""
     argument = {1: _ROOT_2_OVER_PI, 3: 0.044715 * _ROOT_2_OVER_PI}
     return _gated(editor, node, "Gelu", argument, constant=0.5, product=0.5, approximate="tanh")
 
 
-def _swish(editor: Editor, node: Node) -> NearMiss | str | None:
+def _swish(editor: Editor, node: Node) -> Declined:
     """x sigmoid(x): SiLU; x sigmoid(1.702 x): the quick GELU."""
     reason: NearMiss | str = _NO_ARGUMENT
     for x, argument in _gates(editor, node):
@@ -109,7 +109,7 @@ def _swish(editor: Editor, node: Node) -> NearMiss | str | None:
     return reason
 
 
-def _mish(editor: Editor, node: Node) -> NearMiss | str | None:
+def _mish(editor: Editor, node: Node) -> Declined:
     """x tanh(softplus(x))."""
     inner = editor.producer(node.inputs[0])
     if inner is None or not inner.is_op("Softplus"):
@@ -118,14 +118,14 @@ def _mish(editor: Editor, node: Node) -> NearMiss | str | None:
     return None if _fuse(editor, node, x, {(x, node.outputs[0]): 1.0}, "Mish") else _NO_PRODUCT
 
 
-def _hard_swish_of_clip(editor: Editor, node: Node) -> NearMiss | str | None:
+def _hard_swish_of_clip(editor: Editor, node: Node) -> Declined:
     """x clip(x + 3, 0, 6) / 6."""
     if _clip_bounds(editor, node) != (0.0, 6.0):
         return "its bounds are not 0 and 6"
     return _gated(editor, node, "HardSwish", {0: 3.0, 1: 1.0}, constant=0.0, product=1.0 / 6.0)
 
 
-def _hard_sigmoid(editor: Editor, node: Node) -> NearMiss | str | None:
+def _hard_sigmoid(editor: Editor, node: Node) -> Declined:
     """clip(a x + b, 0, 1), or clip(x + 3, 0, 6) / 6."""
     bounds = _clip_bounds(editor, node)
     if bounds is None or bounds[0] != 0.0 or bounds[1] not in (1.0, 6.0):
@@ -141,15 +141,12 @@ def _hard_sigmoid(editor: Editor, node: Node) -> NearMiss | str | None:
     x, argument = affine[-1]  # the furthest back
     parameters = {"alpha": argument[(x,)] / high, "beta": argument[()] / high}
     if high == 1.0:
-        patch = NodeBuilder(editor, node)
-        patch.add("HardSigmoid", x, output=node.outputs[0], attributes=parameters)
-        patch.apply()
-        return None
+        return NodeBuilder(editor, node).finish("HardSigmoid", x, attributes=parameters)
     fused = _fuse(editor, node, x, {(node.outputs[0],): 1.0 / high}, "HardSigmoid", **parameters)
     return None if fused else _NO_PRODUCT
 
 
-def _hard_swish(editor: Editor, node: Node) -> NearMiss | str | None:
+def _hard_swish(editor: Editor, node: Node) -> Declined:
     """x hardsigmoid(x)."""
     alpha, beta = node.attributes.get("alpha", 0.2), node.attributes.get("beta", 0.5)
     assert isinstance(alpha, float)
@@ -187,7 +184,7 @@ def _clip_bounds(editor: Editor, node: Node) -> tuple[float, float] | None:
     return (low if low > -_UNBOUNDED else -math.inf), (high if high < _UNBOUNDED else math.inf)
 
 
-def _clip(editor: Editor, node: Node) -> str | None:
+def _clip(editor: Editor, node: Node) -> Declined:
     """Clip, Relu, Max and Min by a number, alone or after another of them, as one Relu or Clip."""
     bounds = _clip_bounds(editor, node)
     if bounds is None:

@@ -15,7 +15,7 @@ from aznas_onnx.graph.ir.graph import Node
 from aznas_onnx.graph.rewrite.canonical.splitting import permutation, slice_window
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.node_builder import NodeBuilder
-from aznas_onnx.graph.rewrite.rule import Rewrite
+from aznas_onnx.graph.rewrite.rule import Declined, Rewrite
 from aznas_onnx.operators.sets import RESHAPES
 
 __all__ = ["REWRITES"]
@@ -40,7 +40,7 @@ def _starts_with_batch(editor: Editor, name: str) -> bool:
     return target is not None and (target[0] in (-1, 0) or -1 not in target)
 
 
-def _reshape_like(editor: Editor, node: Node) -> str | None:
+def _reshape_like(editor: Editor, node: Node) -> Declined:
     """A chain of reshapes that ends in its first shape is dropped; any other becomes one reshape."""
     ancestor: Node | None = node
     while ancestor is not None and ancestor in RESHAPES:
@@ -52,7 +52,7 @@ def _reshape_like(editor: Editor, node: Node) -> str | None:
     return _flatten(editor, node)
 
 
-def _flatten(editor: Editor, node: Node) -> str | None:
+def _flatten(editor: Editor, node: Node) -> Declined:
     """Write a reshape that joins all axes but the first as Flatten, and let it skip the reshape before it."""
     source = node.inputs[0]
     after = editor.shape(node.outputs[0])
@@ -71,23 +71,18 @@ def _flatten(editor: Editor, node: Node) -> str | None:
         return _flatten_as_reshape(editor, node, after) if node.is_op("Flatten") else "it joins something else"
     if node.is_op("Flatten") and source == node.inputs[0]:
         return "it is in canonical form"
-    patch = NodeBuilder(editor, node)
-    patch.add("Flatten", source, axis=1, name=node.name, output=node.outputs[0])
-    patch.apply()
-    return None
+    return NodeBuilder(editor, node).finish("Flatten", source, axis=1, name=node.name)
 
 
-def _flatten_as_reshape(editor: Editor, node: Node, after: tuple[int, ...]) -> str | None:
+def _flatten_as_reshape(editor: Editor, node: Node, after: tuple[int, ...]) -> Declined:
     """A Flatten that joins token axes is written as a Reshape, as most exporters do."""
     if not node.attributes.get("axis", 1):
         return "it joins all axes into one row"
     patch = NodeBuilder(editor, node)
-    patch.add("Reshape", node.inputs[0], patch.integers(-1, after[1]), name=node.name, output=node.outputs[0])
-    patch.apply()
-    return None
+    return patch.finish("Reshape", node.inputs[0], patch.integers(-1, after[1]), name=node.name)
 
 
-def _reshape_of_reshape(editor: Editor, node: Node) -> str | None:
+def _reshape_of_reshape(editor: Editor, node: Node) -> Declined:
     """The second of two reshapes decides the shape alone, where it does not copy sizes from the first."""
     target = editor.value(node.inputs[1])
     inner = editor.producer(node.inputs[0])
@@ -99,7 +94,7 @@ def _reshape_of_reshape(editor: Editor, node: Node) -> str | None:
     return None
 
 
-def _transpose(editor: Editor, node: Node) -> str | None:
+def _transpose(editor: Editor, node: Node) -> Declined:
     """Two transposes become one; a transpose without effect is dropped."""
     order = permutation(editor, node)
     if order is None:
@@ -114,13 +109,10 @@ def _transpose(editor: Editor, node: Node) -> str | None:
     both = tuple(first[axis] for axis in order)
     if both == tuple(range(len(both))):
         return None if editor.substitute(node, inner.inputs[0]) else "its output must keep its name"
-    patch = NodeBuilder(editor, node)
-    patch.add("Transpose", inner.inputs[0], name=node.name, perm=both, output=node.outputs[0])
-    patch.apply()
-    return None
+    return NodeBuilder(editor, node).finish("Transpose", inner.inputs[0], name=node.name, perm=both)
 
 
-def _transpose_of_merged(editor: Editor, node: Node) -> str | None:
+def _transpose_of_merged(editor: Editor, node: Node) -> Declined:
     """Turn the two last axes around directly, without merging those before them first and dividing them again after.
 
     (2, 3, 197, 64) -> Reshape (6, 197, 64) -> Transpose (6, 64, 197) -> Reshape (2, 3, 64, 197)
@@ -136,12 +128,10 @@ def _transpose_of_merged(editor: Editor, node: Node) -> str | None:
     axes = tuple(range(len(shape)))
     patch = NodeBuilder(editor, after)
     order = (*axes[:-2], axes[-1], axes[-2])
-    patch.add("Transpose", before.inputs[0], name=node.name, perm=order, output=after.outputs[0])
-    patch.apply()
-    return None
+    return patch.finish("Transpose", before.inputs[0], name=node.name, perm=order)
 
 
-def _gather_of_all(editor: Editor, node: Node) -> str | None:
+def _gather_of_all(editor: Editor, node: Node) -> Declined:
     """A Gather of all elements in their order from a flattened tensor, as strided views are exported."""
     flat = editor.producer(node.inputs[0])
     index = editor.value(node.inputs[1])
@@ -154,7 +144,7 @@ def _gather_of_all(editor: Editor, node: Node) -> str | None:
     return None if editor.substitute(node, flat.inputs[0]) else "its output must keep its name"
 
 
-def _constant_last(editor: Editor, node: Node) -> str | None:
+def _constant_last(editor: Editor, node: Node) -> Declined:
     """A constant is the second operand where the order does not matter."""
     if len(node.inputs) != 2 or editor.constant(node.inputs[0]) is None or editor.constant(node.inputs[1]) is not None:
         return "its constant is last already"
@@ -162,7 +152,7 @@ def _constant_last(editor: Editor, node: Node) -> str | None:
     return None
 
 
-def _einsum(editor: Editor, node: Node) -> str | None:
+def _einsum(editor: Editor, node: Node) -> Declined:
     """An Einsum of one operand that only reorders its axes."""
     equation = node.attributes.get("equation")
     rank = editor.rank(node.inputs[0])
@@ -175,19 +165,17 @@ def _einsum(editor: Editor, node: Node) -> str | None:
     if sorted(left) != sorted(right) or len(set(left)) != len(left):
         return "it does more than reorder axes"
     patch = NodeBuilder(editor, node)
-    patch.add("Transpose", node.inputs[0], perm=tuple(left.index(letter) for letter in right), output=node.outputs[0])
-    patch.apply()
-    return None
+    return patch.finish("Transpose", node.inputs[0], perm=tuple(left.index(letter) for letter in right))
 
 
-def _identity(editor: Editor, node: Node) -> str | None:
+def _identity(editor: Editor, node: Node) -> Declined:
     """An Identity before an output gives its name to its input; so does a Cast to the same type."""
     if node.is_op("Cast") and not (editor.is_float(node.inputs[0]) and editor.is_float(node.outputs[0])):
         return "it changes the type"
     return None if editor.substitute(node, node.inputs[0]) else "both of its tensors must keep their names"
 
 
-def _nothing_added(editor: Editor, node: Node) -> str | None:
+def _nothing_added(editor: Editor, node: Node) -> Declined:
     """A Pad by nothing, a Slice of everything, or an Expand to the shape that there is already."""
     if node.is_op("Pad"):
         given: Any = node.attributes.get("pads", ()) if node.version < 11 else editor.integers(node.inputs[1])
@@ -203,7 +191,7 @@ def _nothing_added(editor: Editor, node: Node) -> str | None:
     return None if editor.substitute(node, node.inputs[0]) else "its output must keep its name"
 
 
-def _broadcast_anyway(editor: Editor, node: Node) -> str | None:
+def _broadcast_anyway(editor: Editor, node: Node) -> Declined:
     """An operand that is expanded to the shape of the other one, which the operator does itself."""
     shape = editor.shape(node.outputs[0])
     if len(node.inputs) != 2 or shape is None or editor.batch_size < 2:
@@ -229,7 +217,7 @@ def _expanded(editor: Editor, name: str) -> str:
     return editor.add_constant(origin.inputs[0], origin.node.inputs[0])
 
 
-def _factor_of_one(editor: Editor, node: Node) -> str | None:
+def _factor_of_one(editor: Editor, node: Node) -> Declined:
     """A Mul by the number one; by a one-element vector of one only where PyTorch writes addcmul.
 
     Elsewhere a vector can be an untrained parameter.
@@ -243,17 +231,15 @@ def _factor_of_one(editor: Editor, node: Node) -> str | None:
     return None if editor.substitute(node, node.inputs[0]) else "its output must keep its name"
 
 
-def _square(editor: Editor, node: Node) -> str | None:
+def _square(editor: Editor, node: Node) -> Declined:
     """A product of a tensor with itself is a power: it joins no two paths."""
     if node.inputs[0] != node.inputs[1] or not editor.is_float(node.inputs[0]):
         return "its operands are different"
     patch = NodeBuilder(editor, node)
-    patch.add("Pow", node.inputs[0], patch.scalar(2.0), output=node.outputs[0])
-    patch.apply()
-    return None
+    return patch.finish("Pow", node.inputs[0], patch.scalar(2.0))
 
 
-def _sum(editor: Editor, node: Node) -> str | None:
+def _sum(editor: Editor, node: Node) -> Declined:
     """A Sum is a chain of Adds; of one operand, nothing."""
     if len(node.inputs) == 1:
         return _identity(editor, node)
@@ -261,9 +247,7 @@ def _sum(editor: Editor, node: Node) -> str | None:
     total = node.inputs[0]
     for operand in node.inputs[1:-1]:
         total = patch.add("Add", total, operand)
-    patch.add("Add", total, node.inputs[-1], name=node.name, output=node.outputs[0])
-    patch.apply()
-    return None
+    return patch.finish("Add", total, node.inputs[-1], name=node.name)
 
 
 REWRITES: tuple[Rewrite, ...] = (

@@ -12,7 +12,7 @@ from dataclasses import replace
 from aznas_onnx.graph.ir.graph import Constant, Node
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.node_builder import NodeBuilder
-from aznas_onnx.graph.rewrite.rule import Rewrite
+from aznas_onnx.graph.rewrite.rule import Declined, Rewrite
 from aznas_onnx.operators.sets import POINTWISE
 
 __all__ = ["REWRITES", "as_vector", "reshaped"]
@@ -48,7 +48,7 @@ def as_vector(editor: Editor, name: str, rank: int, axis: int, size: int) -> Con
     return reshaped(constant, (size,)) if place >= 0 and constant.shape == wanted else None
 
 
-def _bias_of_convolution(editor: Editor, node: Node) -> str | None:
+def _bias_of_convolution(editor: Editor, node: Node) -> Declined:
     """An Add of one constant per channel after a convolution without bias."""
     for x, addend in (node.inputs, node.inputs[::-1]):
         before = editor.producer(x)
@@ -63,16 +63,14 @@ def _bias_of_convolution(editor: Editor, node: Node) -> str | None:
         patch = NodeBuilder(editor, node)
         is_its_own = bias.shape == editor.shape(addend) and len(editor.readers(addend)) == 1
         name = addend if is_its_own else editor.add_constant(bias, addend)
-        patch.add(
-            before.op_type, *before.inputs[:2], name, name=before.name, version=before.version, output=node.outputs[0],
+        return patch.finish(
+            before.op_type, *before.inputs[:2], name, name=before.name, version=before.version,
             attributes=before.attributes,
         )  # fmt: skip
-        patch.apply()
-        return None
     return "no convolution comes before it"
 
 
-def _linear_on_vectors(editor: Editor, node: Node) -> str | None:
+def _linear_on_vectors(editor: Editor, node: Node) -> Declined:
     """A MatMul of vectors with a constant matrix, and the Add of its bias."""
     weight = editor.constant(node.inputs[1])
     if weight is None or len(weight.shape) != 2 or not weight.is_float:
@@ -89,13 +87,10 @@ def _linear_on_vectors(editor: Editor, node: Node) -> str | None:
             patch.add("Gemm", *node.inputs, name, name=node.name, output=reader.outputs[0])
             patch.apply()
             return None
-    patch = NodeBuilder(editor, node)
-    patch.add("Gemm", *node.inputs, name=node.name, output=node.outputs[0])
-    patch.apply()
-    return None
+    return NodeBuilder(editor, node).finish("Gemm", *node.inputs, name=node.name)
 
 
-def _linear_on_tokens(editor: Editor, node: Node) -> str | None:
+def _linear_on_tokens(editor: Editor, node: Node) -> Declined:
     """Linear layers between a reshape that joins all token axes and one that divides them again.
 
     Reshape (2, 196, 192) -> (392, 192), Gemm, Gelu, Gemm, Reshape -> (2, 196, 192) works on tokens. If one of the
@@ -186,7 +181,7 @@ def _on_tokens(editor: Editor, node: Node, x: str) -> str:
     return made
 
 
-def _scaled_product(editor: Editor, node: Node) -> str | None:
+def _scaled_product(editor: Editor, node: Node) -> Declined:
     """A product of two activations with numbers before or after it, as those of attention have: one number, before.
 
     Exporters scale the queries, queries and keys by the square root of the number, or the logits.
@@ -208,9 +203,7 @@ def _scaled_product(editor: Editor, node: Node) -> str | None:
         return "it is in canonical form"
     patch = NodeBuilder(editor, root)
     scaled = patch.add("Mul", operands[0], patch.scalar(factor))
-    patch.add("MatMul", scaled, operands[1], name=node.name, output=root.outputs[0])
-    patch.apply()
-    return None
+    return patch.finish("MatMul", scaled, operands[1], name=node.name)
 
 
 def _scaling(editor: Editor, node: Node | None) -> tuple[str, float] | None:

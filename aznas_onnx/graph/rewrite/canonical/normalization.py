@@ -28,7 +28,7 @@ from aznas_onnx.graph.rewrite.canonical.per_channel import Affine, affine_after
 from aznas_onnx.graph.rewrite.canonical.pooling import reduced_axes
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.node_builder import NodeBuilder
-from aznas_onnx.graph.rewrite.rule import NearMiss, Rewrite
+from aznas_onnx.graph.rewrite.rule import Declined, NearMiss, Rewrite
 
 __all__ = ["REWRITES"]
 
@@ -68,7 +68,7 @@ class _Affine:
     shift: str
 
 
-def _normalisation(operator: str, editor: Editor, node: Node) -> NearMiss | str | None:
+def _normalisation(operator: str, editor: Editor, node: Node) -> Declined:
     """A normalisation around a Sqrt, or around a Pow by 1/2 or -1/2, if it is that operator."""
     if node.is_op("Pow") and editor.scalar(node.inputs[1]) not in (0.5, -0.5):
         return "it is no root"
@@ -239,7 +239,7 @@ def _parts(editor: Editor, total: Sum, deviation: _Deviation, reciprocal: str) -
     return None
 
 
-def _write_layer(editor: Editor, deviation: _Deviation, affine: _Affine, shape: tuple[int, ...]) -> NearMiss | None:
+def _write_layer(editor: Editor, deviation: _Deviation, affine: _Affine, shape: tuple[int, ...]) -> Declined:
     rank = len(shape)
     trailing = deviation.axes == tuple(range(rank - len(deviation.axes), rank))
     if not trailing and deviation.axes != (1,):
@@ -256,8 +256,7 @@ def _write_layer(editor: Editor, deviation: _Deviation, affine: _Affine, shape: 
     made = _normalise(editor, patch, x, vectors, inside, deviation, output if trailing else "")
     if not trailing:
         patch.add("Transpose", made, perm=tuple(order.index(axis) for axis in range(rank)), output=output)
-    patch.apply()
-    return None
+    return patch.apply()
 
 
 def _channel_of_instances(editor: Editor, deviation: _Deviation, affine: _Affine, shape: tuple[int, ...]) -> int:
@@ -321,7 +320,7 @@ def _scale_and_shift(
     ]
 
 
-def _write_groups(editor: Editor, deviation: _Deviation, affine: _Affine, groups: tuple[int, ...]) -> NearMiss | None:
+def _write_groups(editor: Editor, deviation: _Deviation, affine: _Affine, groups: tuple[int, ...]) -> Declined:
     """GroupNormalization of Keras and Flax: on (batch, *positions, groups, channels of a group), between Reshapes."""
     before, after = editor.producer(deviation.x), editor.sole_reader(affine.root.outputs[0])
     if before is None or not before.is_op("Reshape") or after is None or not after.is_op("Reshape"):
@@ -346,8 +345,7 @@ def _write_groups(editor: Editor, deviation: _Deviation, affine: _Affine, groups
         patch, "GroupNormalization", before.inputs[0], names, output, rank=rank, channel=rank - 1,
         num_groups=groups[-2], epsilon=deviation.epsilon,
     )  # fmt: skip
-    patch.apply()
-    return None
+    return patch.apply()
 
 
 def _normalise(
@@ -388,7 +386,7 @@ def _operand(editor: Editor, name: str, shape: tuple[int, ...], axes: tuple[int,
     return reshaped(constant, (size,)) if fits else None
 
 
-def _group_normalisation(editor: Editor, node: Node) -> NearMiss | str | None:
+def _group_normalisation(editor: Editor, node: Node) -> Declined:
     """An instance normalisation between reshapes that divide the channels into groups and join them again."""
     before, after = editor.producer(node.inputs[0]), editor.sole_reader(node.outputs[0])
     if before is None or not before.is_op("Reshape") or after is None or not after.is_op("Reshape"):
@@ -404,16 +402,13 @@ def _group_normalisation(editor: Editor, node: Node) -> NearMiss | str | None:
     affine = affine_after(editor, after, 1)
     output = affine.root.outputs[0]
     names = _scale_and_shift(editor, affine.scale, affine.shift, shape[1], output)
-    patch = NodeBuilder(editor, affine.root)
-    patch.add(
-        "GroupNormalization", before.inputs[0], *names, output=output, num_groups=groups[1],
+    return NodeBuilder(editor, affine.root).finish(
+        "GroupNormalization", before.inputs[0], *names, num_groups=groups[1],
         epsilon=node.attributes.get("epsilon", 1e-5),
     )  # fmt: skip
-    patch.apply()
-    return None
 
 
-def _axes_given_back(editor: Editor, node: Node) -> str | None:
+def _axes_given_back(editor: Editor, node: Node) -> Declined:
     """Statistics computed without the axes of their means, which are added last (jax.numpy), keep the axes."""
     kept = editor.shape(node.outputs[0])
     means = _means_below(editor, node.inputs[0], _DEPTH)
@@ -427,8 +422,7 @@ def _axes_given_back(editor: Editor, node: Node) -> str | None:
         return "what follows is no arithmetic"
     patch = NodeBuilder(editor, node)
     _with_axes(editor, patch, node.inputs[0], node.outputs[0])
-    patch.apply()
-    return None
+    return patch.apply()
 
 
 def _means_below(editor: Editor, name: str, depth: int) -> list[Node]:
@@ -459,7 +453,7 @@ def _with_axes(editor: Editor, patch: NodeBuilder, name: str, output: str = "") 
     return patch.add(node.op_type, *inputs, output=output, version=node.version, attributes=attributes)
 
 
-def _scaled_after(editor: Editor, node: Node) -> str | None:
+def _scaled_after(editor: Editor, node: Node) -> Declined:
     """A normalisation with a scale of ones and a shift of zeros, and scale and shift per channel behind it."""
     rank = editor.rank(node.inputs[0]) or 0
     scale, shift = (editor.array(name) if name else None for name in (node.input(1), node.input(2)))
@@ -472,16 +466,13 @@ def _scaled_after(editor: Editor, node: Node) -> str | None:
         return "no scale and shift follow"
     output = affine.root.outputs[0]
     names = _scale_and_shift(editor, affine.scale, affine.shift, affine.scale.elements, output)
-    patch = NodeBuilder(editor, affine.root)
-    patch.add(
-        node.op_type, node.inputs[0], *names, output=output, version=node.version, name=node.name,
+    return NodeBuilder(editor, affine.root).finish(
+        node.op_type, node.inputs[0], *names, version=node.version, name=node.name,
         attributes=node.attributes,
     )  # fmt: skip
-    patch.apply()
-    return None
 
 
-_WRITERS: Mapping[str, Callable[[Editor, _Deviation, _Affine, tuple[int, ...]], NearMiss | None]] = {
+_WRITERS: Mapping[str, Callable[[Editor, _Deviation, _Affine, tuple[int, ...]], Declined]] = {
     "LayerNormalization": _write_layer,
     "RMSNormalization": _write_layer,
     "InstanceNormalization": _write_instances,

@@ -8,7 +8,7 @@ from typing import Any
 from aznas_onnx.graph.ir.graph import Node
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.nonnegative import is_nonnegative
-from aznas_onnx.graph.rewrite.rule import NearMiss, Rewrite
+from aznas_onnx.graph.rewrite.rule import Declined, NearMiss, Rewrite
 
 __all__ = ["REWRITES"]
 
@@ -29,7 +29,7 @@ def zero_pads(editor: Editor, node: Node) -> tuple[int, ...] | None:
     return tuple(given)
 
 
-def _merge_pad(editor: Editor, node: Node) -> NearMiss | str | None:
+def _merge_pad(editor: Editor, node: Node) -> Declined:
     """A Pad by zeros of the positions before a convolution, an average that counts them, or a maximum they cannot win.
 
     The padding of a maximum is minus infinity, which makes no difference where nothing is negative.

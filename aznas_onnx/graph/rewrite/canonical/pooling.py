@@ -8,7 +8,7 @@ from typing import Any
 from aznas_onnx.graph.ir.graph import Node
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.node_builder import NodeBuilder
-from aznas_onnx.graph.rewrite.rule import NearMiss, Rewrite
+from aznas_onnx.graph.rewrite.rule import Declined, NearMiss, Rewrite
 
 __all__ = ["REWRITES", "reduced_axes"]
 
@@ -28,7 +28,7 @@ def reduced_axes(editor: Editor, node: Node) -> tuple[int, ...] | None:
     return tuple(sorted(axis % rank for axis in given))
 
 
-def _mean(editor: Editor, node: Node) -> str | None:
+def _mean(editor: Editor, node: Node) -> Declined:
     """A mean over all axes but the first two of a map."""
     rank = editor.rank(node.inputs[0])
     if rank is None or rank < 4 or reduced_axes(editor, node) != tuple(range(2, rank)):
@@ -39,11 +39,10 @@ def _mean(editor: Editor, node: Node) -> str | None:
     else:
         pooled = patch.add("GlobalAveragePool", node.inputs[0])
         patch.add("Flatten", pooled, axis=1, output=node.outputs[0])
-    patch.apply()
-    return None
+    return patch.apply()
 
 
-def _full_window(editor: Editor, node: Node) -> str | None:
+def _full_window(editor: Editor, node: Node) -> Declined:
     """An average over one window that covers the map."""
     before, after = editor.shape(node.inputs[0]), editor.shape(node.outputs[0])
     attributes: Any = node.attributes
@@ -51,13 +50,10 @@ def _full_window(editor: Editor, node: Node) -> str | None:
         return "its window does not cover the map"
     if any(size != 1 for size in after[2:]) or any(attributes.get("pads", ())):
         return "it pads, or moves its window"
-    patch = NodeBuilder(editor, node)
-    patch.add("GlobalAveragePool", node.inputs[0], output=node.outputs[0])
-    patch.apply()
-    return None
+    return NodeBuilder(editor, node).finish("GlobalAveragePool", node.inputs[0])
 
 
-def _sum_over_count(editor: Editor, node: Node) -> NearMiss | str | None:
+def _sum_over_count(editor: Editor, node: Node) -> Declined:
     """A sum, or a sum of squares, divided by the number of its terms."""
     total = editor.producer(node.inputs[0])
     divisor = editor.scalar(node.inputs[1])
@@ -82,9 +78,7 @@ def _sum_over_count(editor: Editor, node: Node) -> NearMiss | str | None:
     keepdims = total.attributes.get("keepdims", 1)
     is_squared = total.is_op("ReduceSumSquare")
     terms = patch.add("Pow", total.inputs[0], patch.scalar(2.0)) if is_squared else total.inputs[0]
-    patch.add("ReduceMean", terms, patch.integers(*axes), output=node.outputs[0], keepdims=keepdims)
-    patch.apply()
-    return None
+    return patch.finish("ReduceMean", terms, patch.integers(*axes), keepdims=keepdims)
 
 
 REWRITES: tuple[Rewrite, ...] = (

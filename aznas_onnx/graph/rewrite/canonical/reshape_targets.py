@@ -10,7 +10,7 @@ from __future__ import annotations
 from aznas_onnx.graph.ir.graph import Node
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.node_builder import NodeBuilder
-from aznas_onnx.graph.rewrite.rule import Rewrite
+from aznas_onnx.graph.rewrite.rule import Declined, Rewrite
 
 __all__ = ["REWRITES"]
 
@@ -26,7 +26,7 @@ def _batch_axis(editor: Editor, node: Node) -> int | str:
     return multiples[0] if len(multiples) == 1 else "more than one of its sizes may follow the batch"
 
 
-def _constant_target(editor: Editor, node: Node) -> str | None:
+def _constant_target(editor: Editor, node: Node) -> Declined:
     """Write the computed target of a Reshape as a constant."""
     axis = _batch_axis(editor, node)
     shape = editor.shape(node.outputs[0])
@@ -37,7 +37,7 @@ def _constant_target(editor: Editor, node: Node) -> str | None:
     return None
 
 
-def _expansion_of_batch(editor: Editor, node: Node) -> str | None:
+def _expansion_of_batch(editor: Editor, node: Node) -> Declined:
     """Expand something without batch, such as a class token, to the batch of the graph's input in one way only."""
     axis = _batch_axis(editor, node)
     shape = editor.shape(node.outputs[0])
@@ -53,9 +53,7 @@ def _expansion_of_batch(editor: Editor, node: Node) -> str | None:
     target = patch.add("Shape", like, start=0, end=1)
     if len(shape) > 1:
         target = patch.add("Concat", target, patch.integers(*shape[1:]), axis=0)
-    patch.add("Expand", node.inputs[0], target, name=node.name, output=node.outputs[0])
-    patch.apply()
-    return None
+    return patch.finish("Expand", node.inputs[0], target, name=node.name)
 
 
 def _starts_with(editor: Editor, name: str, size: int) -> bool:

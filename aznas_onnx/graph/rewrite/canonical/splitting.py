@@ -17,7 +17,7 @@ import numpy as np
 from aznas_onnx.graph.ir.graph import Node
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.node_builder import NodeBuilder
-from aznas_onnx.graph.rewrite.rule import Rewrite
+from aznas_onnx.graph.rewrite.rule import Declined, Rewrite
 
 __all__ = ["REWRITES", "permutation", "slice_window"]
 
@@ -71,7 +71,7 @@ def _squeezed_axes(editor: Editor, node: Node) -> tuple[int, ...] | None:
     return None if given is None or rank is None else tuple(axis % rank for axis in given)
 
 
-def _select(editor: Editor, node: Node) -> str | None:
+def _select(editor: Editor, node: Node) -> Declined:
     """A Squeeze of the one element that a Slice or Split took along an axis."""
     before = editor.producer(node.inputs[0])
     axes = _squeezed_axes(editor, node)
@@ -97,12 +97,10 @@ def _select(editor: Editor, node: Node) -> str | None:
         return "nothing was taken apart before it"
     patch = NodeBuilder(editor, node)
     place = editor.add_array(np.array(index, dtype=np.int64), f"{node.name}/index")
-    patch.add("Gather", before.inputs[0], place, axis=axes[0], output=node.outputs[0])
-    patch.apply()
-    return None
+    return patch.finish("Gather", before.inputs[0], place, axis=axes[0])
 
 
-def _before_transpose(editor: Editor, node: Node) -> str | None:
+def _before_transpose(editor: Editor, node: Node) -> Declined:
     """Drop an axis before a Transpose of the others, not after, where the Transpose has no other reader.
 
     Exporters split queries, keys and values of one projection in either order.
@@ -122,9 +120,7 @@ def _before_transpose(editor: Editor, node: Node) -> str | None:
     else:
         smaller = patch.add("Squeeze", inner.inputs[0], patch.integers(*outside), name=node.name)
     places = tuple(sorted(kept).index(axis) for axis in kept)
-    patch.add("Transpose", smaller, perm=places, output=node.outputs[0])
-    patch.apply()
-    return None
+    return patch.finish("Transpose", smaller, perm=places)
 
 
 def _drops_axis(editor: Editor, node: Node) -> tuple[int, ...]:
@@ -138,7 +134,7 @@ def _drops_axis(editor: Editor, node: Node) -> tuple[int, ...]:
     return (axis % rank,)
 
 
-def _partition(editor: Editor, node: Node) -> str | None:
+def _partition(editor: Editor, node: Node) -> Declined:
     """Slices of one tensor that partition an axis; the last of them in the graph is replaced."""
     window = slice_window(editor, node)
     shape = editor.shape(node.inputs[0])
@@ -165,11 +161,10 @@ def _partition(editor: Editor, node: Node) -> str | None:
     patch = NodeBuilder(editor, first)
     patch.add("Split", node.inputs[0], sizes, name=first.name, outputs=outputs, axis=axis)
     editor.remove(*(piece for piece in slices if piece is not first))
-    patch.apply()
-    return None
+    return patch.apply()
 
 
-def _merge_slices(editor: Editor, node: Node) -> str | None:
+def _merge_slices(editor: Editor, node: Node) -> Declined:
     """Slices of several axes, one after another, as one."""
     inner = editor.producer(node.inputs[0])
     if inner is None or not inner.is_op("Slice") or not editor.is_private(node.inputs[0]):
@@ -179,12 +174,10 @@ def _merge_slices(editor: Editor, node: Node) -> str | None:
         return "both slice the same axis, or at places that are not known"
     patch = NodeBuilder(editor, node)
     operands = [patch.integers(*first, *second) for first, second in zip(*parts, strict=True)]
-    patch.add("Slice", inner.inputs[0], *operands, name=node.name, output=node.outputs[0])
-    patch.apply()
-    return None
+    return patch.finish("Slice", inner.inputs[0], *operands, name=node.name)
 
 
-def _flat(editor: Editor, node: Node) -> str | None:
+def _flat(editor: Editor, node: Node) -> Declined:
     """A concatenation of another concatenation without other readers."""
     axis = node.attributes.get("axis")
     operands: list[str] = []
@@ -200,7 +193,7 @@ def _flat(editor: Editor, node: Node) -> str | None:
     return None
 
 
-def _dense(editor: Editor, node: Node) -> str | None:
+def _dense(editor: Editor, node: Node) -> Declined:
     """A concatenation that adds one tensor to what an earlier one joined, as in dense blocks."""
     if len(node.inputs) == 1:
         return None if editor.substitute(node, node.inputs[0]) else "its output must keep its name"

@@ -12,7 +12,7 @@ from aznas_onnx.graph.ir.graph import Node
 from aznas_onnx.graph.rewrite.decompose.masks import add_causal, add_mask, mask_kind
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.node_builder import VERSIONS, NodeBuilder
-from aznas_onnx.graph.rewrite.rule import Attempt, NearMiss, Rewrite
+from aznas_onnx.graph.rewrite.rule import Attempt, Declined, Rewrite
 
 __all__ = ["REWRITES"]
 
@@ -46,7 +46,7 @@ def _activation(patch: NodeBuilder, node: Node, x: str, parameters: tuple[float,
     return None
 
 
-def _fused_conv(editor: Editor, node: Node) -> str | None:
+def _fused_conv(editor: Editor, node: Node) -> Declined:
     patch = NodeBuilder(editor, node)
     ends_with_activation = bool(node.attributes.get("activation"))
     addend = node.input(3)
@@ -60,11 +60,10 @@ def _fused_conv(editor: Editor, node: Node) -> str | None:
         reason = _activation(patch, node, x, tuple(parameters))
         if reason is not None:
             return reason
-    patch.apply()
-    return None
+    return patch.apply()
 
 
-def _channels_last_conv(editor: Editor, node: Node) -> str | None:
+def _channels_last_conv(editor: Editor, node: Node) -> Declined:
     """NhwcConv and NhwcFusedConv: maps and filters with their channels last."""
     activation = node.attributes.get("activation")
     parameters: Any = node.attributes.get("activation_params", ())
@@ -81,12 +80,10 @@ def _channels_last_conv(editor: Editor, node: Node) -> str | None:
         if reason is not None:
             return reason
         x = activated
-    patch.add("Transpose", x, perm=_TO_CHANNELS_LAST, output=node.outputs[0])
-    patch.apply()
-    return None
+    return patch.finish("Transpose", x, perm=_TO_CHANNELS_LAST)
 
 
-def _fused_gemm(editor: Editor, node: Node) -> str | None:
+def _fused_gemm(editor: Editor, node: Node) -> Declined:
     patch = NodeBuilder(editor, node)
     attributes: Mapping[str, Any] = node.attributes
     x = patch.add("Gemm", *node.inputs, name=node.name, attributes=_plain(node))
@@ -97,7 +94,7 @@ def _fused_gemm(editor: Editor, node: Node) -> str | None:
     return reason
 
 
-def _fused_matmul(editor: Editor, node: Node) -> str | None:
+def _fused_matmul(editor: Editor, node: Node) -> Declined:
     patch = NodeBuilder(editor, node)
     attributes: Mapping[str, Any] = node.attributes
     a, b = (
@@ -110,8 +107,7 @@ def _fused_matmul(editor: Editor, node: Node) -> str | None:
     else:
         product = patch.add("MatMul", a, b, name=node.name)
         patch.add("Mul", product, patch.scalar(alpha), output=node.outputs[0])
-    patch.apply()
-    return None
+    return patch.apply()
 
 
 def _matrix(editor: Editor, patch: NodeBuilder, name: str, transposed: bool, transposed_batch: bool) -> str:
@@ -135,26 +131,21 @@ def _matrix(editor: Editor, patch: NodeBuilder, name: str, transposed: bool, tra
     return patch.add("Transpose", name, perm=tuple(axes))
 
 
-def _gelu(editor: Editor, node: Node) -> str | None:
+def _gelu(editor: Editor, node: Node) -> Declined:
     """Gelu, BiasGelu and FastGelu: an optional bias and an activation."""
     patch = NodeBuilder(editor, node)
     x = node.inputs[0]
     if node.input(1):
         x = patch.add("Add", x, node.inputs[1])
     approximation = {"approximate": "tanh"} if node.op_type == "FastGelu" else {}
-    patch.add("Gelu", x, output=node.outputs[0], attributes=approximation)
-    patch.apply()
-    return None
+    return patch.finish("Gelu", x, attributes=approximation)
 
 
-def _quick_gelu(editor: Editor, node: Node) -> str | None:
-    patch = NodeBuilder(editor, node)
-    patch.add("Swish", node.inputs[0], output=node.outputs[0], alpha=node.attributes.get("alpha", 1.702))
-    patch.apply()
-    return None
+def _quick_gelu(editor: Editor, node: Node) -> Declined:
+    return NodeBuilder(editor, node).finish("Swish", node.inputs[0], alpha=node.attributes.get("alpha", 1.702))
 
 
-def _bias_dropout(editor: Editor, node: Node) -> str | None:
+def _bias_dropout(editor: Editor, node: Node) -> Declined:
     if len(node.outputs) > 1 and node.outputs[1] and editor.readers(node.outputs[1]):
         return "its mask is read"
     patch = NodeBuilder(editor, node)
@@ -162,21 +153,18 @@ def _bias_dropout(editor: Editor, node: Node) -> str | None:
     x = patch.add("Add", node.inputs[0], node.inputs[1], output="" if residual else node.outputs[0])
     if residual:
         patch.add("Add", x, residual, output=node.outputs[0])
-    patch.apply()
-    return None
+    return patch.apply()
 
 
-def _bias_softmax(editor: Editor, node: Node) -> str | None:
+def _bias_softmax(editor: Editor, node: Node) -> Declined:
     patch = NodeBuilder(editor, node)
     axis: Any = node.attributes.get("axis", 1)
     x = patch.add("Add", node.inputs[0], node.inputs[1])
     # The operator normalises over all axes from `axis` on, as Softmax did before version 13.
-    patch.add("Softmax", x, version=13 if axis == -1 else 11, axis=axis, output=node.outputs[0])
-    patch.apply()
-    return None
+    return patch.finish("Softmax", x, version=13 if axis == -1 else 11, axis=axis)
 
 
-def _skip_normalisation(editor: Editor, node: Node) -> str | None:
+def _skip_normalisation(editor: Editor, node: Node) -> Declined:
     """SkipLayerNormalization and its root-mean-square sister: a residual sum and a normalisation in one node."""
     if any(name and editor.readers(name) for name in node.outputs[1:3]):
         return "its statistics are read"
@@ -191,12 +179,10 @@ def _skip_normalisation(editor: Editor, node: Node) -> str | None:
     epsilon = node.attributes.get("epsilon", 1e-12)
     operator = "RMSNormalization" if simplified else "LayerNormalization"
     operands = [x, scale, shift] if shift else [x, scale]
-    patch.add(operator, *operands, output=node.outputs[0], axis=-1, epsilon=epsilon)
-    patch.apply()
-    return None
+    return patch.finish(operator, *operands, axis=-1, epsilon=epsilon)
 
 
-def _embed(editor: Editor, node: Node) -> str | None:
+def _embed(editor: Editor, node: Node) -> Declined:
     """EmbedLayerNormalization: embeddings of words, positions and segments, added and normalised."""
     ids, segments, words, places, type_fingerprint, scale, shift = (node.input(index) for index in range(7))
     counted = len(node.outputs) > 1 and bool(node.outputs[1]) and bool(editor.readers(node.outputs[1]))
@@ -218,21 +204,16 @@ def _embed(editor: Editor, node: Node) -> str | None:
     if counted:
         patch.add("ReduceSum", mask, patch.integers(1), keepdims=0, output=node.outputs[1])
     epsilon = node.attributes.get("epsilon", 1e-12)
-    patch.add("LayerNormalization", x, scale, shift, output=node.outputs[0], axis=-1, epsilon=epsilon)
-    patch.apply()
-    return None
+    return patch.finish("LayerNormalization", x, scale, shift, axis=-1, epsilon=epsilon)
 
 
-def _simplified_normalisation(editor: Editor, node: Node) -> str | None:
+def _simplified_normalisation(editor: Editor, node: Node) -> Declined:
     if any(name and editor.readers(name) for name in node.outputs[1:]):
         return "its statistics are read"
-    patch = NodeBuilder(editor, node)
-    patch.add("RMSNormalization", *node.inputs, name=node.name, output=node.outputs[0], attributes=_plain(node))
-    patch.apply()
-    return None
+    return NodeBuilder(editor, node).finish("RMSNormalization", *node.inputs, name=node.name, attributes=_plain(node))
 
 
-def _early_normalisation(editor: Editor, node: Node) -> str | None:
+def _early_normalisation(editor: Editor, node: Node) -> Declined:
     """LayerNormalization as ONNX Runtime wrote it before ONNX had it: same meaning, older opset or its own domain."""
     if not node.domain and node.version >= VERSIONS["LayerNormalization"]:
         return "it is the standard operator"
@@ -243,14 +224,14 @@ def _early_normalisation(editor: Editor, node: Node) -> str | None:
 def _as_standard(version: int) -> Any:
     """Return an attempt for an operator that has the same meaning in the standard domain."""
 
-    def attempt(editor: Editor, node: Node) -> str | None:
+    def attempt(editor: Editor, node: Node) -> Declined:
         editor.update(node, domain="", version=version)
         return None
 
     return attempt
 
 
-def _attention(editor: Editor, node: Node) -> str | None:
+def _attention(editor: Editor, node: Node) -> Declined:
     """Self-attention with its projection: one weight matrix for queries, keys and values."""
     weights = editor.constant(node.inputs[1])
     if weights is None or len(weights.shape) != 2:
@@ -273,8 +254,7 @@ def _attention(editor: Editor, node: Node) -> str | None:
         for start, size in zip(starts, sizes, strict=True)
     )
     _attend(patch, node, q, k, v, bias=node.input(5), mask=mask, kind=kind)
-    patch.apply()
-    return None
+    return patch.apply()
 
 
 def _has_past(editor: Editor, node: Node, inputs: tuple[int, ...]) -> bool:
@@ -282,7 +262,7 @@ def _has_past(editor: Editor, node: Node, inputs: tuple[int, ...]) -> bool:
     return any(node.input(index) for index in inputs) or any(name and editor.readers(name) for name in node.outputs[1:])
 
 
-def _multi_head_attention(editor: Editor, node: Node) -> str | None:
+def _multi_head_attention(editor: Editor, node: Node) -> Declined:
     """Attention on separate queries, keys and values of shape (batch, positions, width)."""
     if not node.input(1) or not node.input(2):
         return "its queries, keys and values are packed in one tensor"
@@ -307,8 +287,7 @@ def _multi_head_attention(editor: Editor, node: Node) -> str | None:
             for i, x in enumerate((q, k, v))
         )
     _attend(patch, node, q, k, v, bias=node.input(5), mask=mask, kind=kind)
-    patch.apply()
-    return None
+    return patch.apply()
 
 
 def _attend(patch: NodeBuilder, node: Node, q: str, k: str, v: str, *, bias: str, mask: str, kind: int) -> None:
@@ -338,7 +317,7 @@ def _head_scale(patch: NodeBuilder, divided: str) -> str:
 
 
 def _rule(attempt: Attempt, *op_types: str) -> list[Rewrite]:
-    def checked(editor: Editor, node: Node) -> NearMiss | str | None:
+    def checked(editor: Editor, node: Node) -> Declined:
         try:
             return attempt(editor, node)
         except (IndexError, KeyError, TypeError, ValueError):  # ONNX's checker has no schema for these operators

@@ -14,7 +14,7 @@ Weights of a few bits that only one operator can read (MatMulNBits) become float
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -25,7 +25,7 @@ from aznas_onnx.graph.ir.graph import Array, Constant, Node
 from aznas_onnx.graph.rewrite.decompose.packed_weights import PACKED, floats
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.node_builder import NodeBuilder
-from aznas_onnx.graph.rewrite.rule import Rewrite
+from aznas_onnx.graph.rewrite.rule import Attempt, Declined, Rewrite
 from aznas_onnx.operators.sets import MOVES_INTEGERS
 
 __all__ = ["REWRITES"]
@@ -82,7 +82,7 @@ def _multiplied(editor: Editor, patch: NodeBuilder, *scales: str) -> str:
     return editor.add_constant(constant, f"{scales[-1]}/product")
 
 
-def _convolution(editor: Editor, node: Node) -> str | None:
+def _convolution(editor: Editor, node: Node) -> Declined:
     x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero = node.inputs[:8]
     patch = NodeBuilder(editor, node)
     last = bool(node.attributes.get("channels_last"))
@@ -97,20 +97,18 @@ def _convolution(editor: Editor, node: Node) -> str | None:
     if last:
         real = patch.add("Transpose", real, perm=_TO_CHANNELS_LAST)
     _quantised(patch, node, real, y_scale, y_zero)
-    patch.apply()
-    return None
+    return patch.apply()
 
 
-def _product(editor: Editor, node: Node) -> str | None:
+def _product(editor: Editor, node: Node) -> Declined:
     a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero = node.inputs[:8]
     patch = NodeBuilder(editor, node)
     operands = (_dequantised(patch, a, a_scale, a_zero, axis=-2), _dequantised(patch, b, b_scale, b_zero, axis=-1))
     _quantised(patch, node, patch.add("MatMul", *operands, name=node.name, output=_real(editor, node)), y_scale, y_zero)
-    patch.apply()
-    return None
+    return patch.apply()
 
 
-def _gemm(editor: Editor, node: Node) -> str | None:
+def _gemm(editor: Editor, node: Node) -> Declined:
     a, a_scale, a_zero, b, b_scale, b_zero = node.inputs[:6]
     patch = NodeBuilder(editor, node)
     axis = 0 if node.attributes.get("transB") else 1
@@ -122,28 +120,26 @@ def _gemm(editor: Editor, node: Node) -> str | None:
     result = patch.add("Gemm", *operands, name=node.name, output=output, attributes=_attributes(node))
     if scale:
         _quantised(patch, node, result, scale, node.input(8))
-    patch.apply()
-    return None
+    return patch.apply()
 
 
-def _of_two(op_type: str) -> Callable[[Editor, Node], str | None]:
+def _of_two(op_type: str) -> Attempt:
     """Return an attempt for an elementwise operator of two tensors."""
 
-    def attempt(editor: Editor, node: Node) -> str | None:
+    def attempt(editor: Editor, node: Node) -> Declined:
         patch = NodeBuilder(editor, node)
         operands = (_dequantised(patch, *node.inputs[0:3]), _dequantised(patch, *node.inputs[3:6]))
         result = patch.add(op_type, *operands, name=node.name, output=_real(editor, node))
         _quantised(patch, node, result, node.inputs[6], node.input(7))
-        patch.apply()
-        return None
+        return patch.apply()
 
     return attempt
 
 
-def _of_one(op_type: str, version: int = 0) -> Callable[[Editor, Node], str | None]:
+def _of_one(op_type: str, version: int = 0) -> Attempt:
     """Return an attempt for an operator of one tensor, which may have its channels last."""
 
-    def attempt(editor: Editor, node: Node) -> str | None:
+    def attempt(editor: Editor, node: Node) -> Declined:
         patch = NodeBuilder(editor, node)
         last = bool(node.attributes.get("channels_last"))
         x = _dequantised(patch, *node.inputs[:3])
@@ -154,42 +150,37 @@ def _of_one(op_type: str, version: int = 0) -> Callable[[Editor, Node], str | No
         if last:
             x = patch.add("Transpose", x, perm=_TO_CHANNELS_LAST)
         _quantised(patch, node, x, node.inputs[3], node.input(4))
-        patch.apply()
-        return None
+        return patch.apply()
 
     return attempt
 
 
-def _concatenation(editor: Editor, node: Node) -> str | None:
+def _concatenation(editor: Editor, node: Node) -> Declined:
     patch = NodeBuilder(editor, node)
     parts = [_dequantised(patch, *node.inputs[at : at + 3]) for at in range(2, len(node.inputs), 3)]
     joined = patch.add("Concat", *parts, name=node.name, attributes=_attributes(node))
     _quantised(patch, node, joined, *node.inputs[:2])
-    patch.apply()
-    return None
+    return patch.apply()
 
 
-def _choice(editor: Editor, node: Node) -> str | None:
+def _choice(editor: Editor, node: Node) -> Declined:
     patch = NodeBuilder(editor, node)
     parts = (_dequantised(patch, *node.inputs[1:4]), _dequantised(patch, *node.inputs[4:7]))
     _quantised(patch, node, patch.add("Where", node.inputs[0], *parts, name=node.name), *node.inputs[7:9])
-    patch.apply()
-    return None
+    return patch.apply()
 
 
-def _channels_last_pool(editor: Editor, node: Node) -> str | None:
+def _channels_last_pool(editor: Editor, node: Node) -> Declined:
     patch = NodeBuilder(editor, node)
     x = patch.add("Transpose", node.inputs[0], perm=_TO_CHANNELS_FIRST)
     x = patch.add("MaxPool", x, name=node.name, version=12, attributes=_attributes(node))
-    patch.add("Transpose", x, perm=_TO_CHANNELS_LAST, output=node.outputs[0])
-    patch.apply()
-    return None
+    return patch.finish("Transpose", x, perm=_TO_CHANNELS_LAST)
 
 
 # --- Scales in tensors --------------------------------------------------------------------------------------------
 
 
-def _sum_of_products(editor: Editor, node: Node) -> str | None:
+def _sum_of_products(editor: Editor, node: Node) -> Declined:
     """ConvInteger and MatMulInteger, with the factors that make floats of their sums.
 
     The factors can be multiplied one by one or at once: their product without the scales of the quantised inputs is the
@@ -272,7 +263,7 @@ def _dynamic(editor: Editor, patch: NodeBuilder, x: str) -> str:
     return _dequantised(patch, *names)
 
 
-def _dynamic_product(editor: Editor, node: Node) -> str | None:
+def _dynamic_product(editor: Editor, node: Node) -> Declined:
     """DynamicQuantizeMatMul: floats in, floats out."""
     patch = NodeBuilder(editor, node)
     weight = _dequantised(patch, node.inputs[1], node.inputs[2], node.input(3), axis=-1)
@@ -281,11 +272,10 @@ def _dynamic_product(editor: Editor, node: Node) -> str | None:
     product = patch.add("MatMul", x, weight, name=node.name, output="" if bias else node.outputs[0])
     if bias:
         patch.add("Add", product, bias, output=node.outputs[0])
-    patch.apply()
-    return None
+    return patch.apply()
 
 
-def _product_to_float(editor: Editor, node: Node) -> str | None:
+def _product_to_float(editor: Editor, node: Node) -> Declined:
     a, b, a_scale, b_scale = node.inputs[:4]
     patch = NodeBuilder(editor, node)
     operands = (
@@ -296,11 +286,10 @@ def _product_to_float(editor: Editor, node: Node) -> str | None:
     product = patch.add("MatMul", *operands, name=node.name, output="" if bias else node.outputs[0])
     if bias:
         patch.add("Add", product, bias, output=node.outputs[0])
-    patch.apply()
-    return None
+    return patch.apply()
 
 
-def _attention(editor: Editor, node: Node) -> str | None:
+def _attention(editor: Editor, node: Node) -> Declined:
     """QAttention: Attention on integers, with a float result."""
     x, w, bias, x_scale, w_scale, mask, x_zero, w_zero, past = (node.input(index) for index in range(9))
     if past:
@@ -312,8 +301,7 @@ def _attention(editor: Editor, node: Node) -> str | None:
     patch = NodeBuilder(editor, node)
     inputs = (_dequantised(patch, x, x_scale, x_zero), weight, bias, *((mask,) if mask else ()))
     patch.extend(_float_form(node, "Attention", inputs))
-    patch.apply()
-    return None
+    return patch.apply()
 
 
 def _float_form(node: Node, op_type: str, inputs: tuple[str, ...]) -> Node:
@@ -328,7 +316,7 @@ def _by_columns(stored: Array, scale: Array, zero: Array | None) -> Array:
     return (stored.astype(np.float32) - (0.0 if zero is None else zero.astype(np.float32))) * scale
 
 
-def _embedding(editor: Editor, node: Node) -> str | None:
+def _embedding(editor: Editor, node: Node) -> Declined:
     """QEmbedLayerNormalization: tables and vectors in 8 bits."""
     patch = NodeBuilder(editor, node)
     tables = [
@@ -336,12 +324,11 @@ def _embedding(editor: Editor, node: Node) -> str | None:
         for at in range(5)
     ]
     patch.extend(_float_form(node, "EmbedLayerNormalization", (*node.inputs[:2], *tables, node.input(7))))
-    patch.apply()
-    return None
+    return patch.apply()
 
 
-def _rule(operator: str, attempt: Callable[[Editor, Node], str | None]) -> Rewrite:
-    def checked(editor: Editor, node: Node) -> str | None:
+def _rule(operator: str, attempt: Attempt) -> Rewrite:
+    def checked(editor: Editor, node: Node) -> Declined:
         try:
             return attempt(editor, node)
         except (IndexError, KeyError, TypeError, ValueError):  # ONNX's checker has no schema for most of these
@@ -350,7 +337,7 @@ def _rule(operator: str, attempt: Callable[[Editor, Node], str | None]) -> Rewri
     return Rewrite(operators=(operator,), attempt=checked, result=operator.rpartition("::")[2])
 
 
-_MICROSOFT: dict[str, Callable[[Editor, Node], str | None]] = {
+_MICROSOFT: dict[str, Attempt] = {
     "QLinearConv": _convolution,
     "QLinearAdd": _of_two("Add"),
     "QLinearMul": _of_two("Mul"),

@@ -14,6 +14,7 @@ import numpy as np
 from aznas_onnx.graph.ir.graph import Array, Constant, Node
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.node_builder import NodeBuilder
+from aznas_onnx.graph.rewrite.rule import Attempt, Declined
 
 __all__ = ["PACKED", "floats"]
 
@@ -55,7 +56,7 @@ def _unpacked(packed: Array, bits: int) -> Array:
     return np.asarray(parts.reshape(*packed.shape[:-1], -1).astype(np.int32))
 
 
-def _matmul_of_bits(editor: Editor, node: Node) -> str | None:
+def _matmul_of_bits(editor: Editor, node: Node) -> Declined:
     """MatMulNBits: each column of the weight in blocks, each with a scale and a zero point."""
     attributes: Mapping[str, Any] = node.attributes
     width, columns, block = attributes["K"], attributes["N"], attributes["block_size"]
@@ -84,11 +85,10 @@ def _matmul_of_bits(editor: Editor, node: Node) -> str | None:
     product = patch.add("MatMul", node.inputs[0], turned, name=node.name, output="" if bias else node.outputs[0])
     if bias:
         patch.add("Add", product, bias, output=node.outputs[0])
-    patch.apply()
-    return None
+    return patch.apply()
 
 
-def _gather_of_blocks(editor: Editor, node: Node) -> str | None:
+def _gather_of_blocks(editor: Editor, node: Node) -> Declined:
     """GatherBlockQuantized: a table in blocks along one axis."""
     attributes: Mapping[str, Any] = node.attributes
     block, bits = attributes.get("block_size", 128), attributes.get("bits", 4)
@@ -117,12 +117,10 @@ def _gather_of_blocks(editor: Editor, node: Node) -> str | None:
         return "its table is not constant"
     patch = NodeBuilder(editor, node)
     gather_axis = attributes.get("gather_axis", 0)
-    patch.add("Gather", weight, node.inputs[1], name=node.name, output=node.outputs[0], axis=gather_axis)
-    patch.apply()
-    return None
+    return patch.finish("Gather", weight, node.inputs[1], name=node.name, axis=gather_axis)
 
 
-def _lstm(editor: Editor, node: Node) -> str | None:
+def _lstm(editor: Editor, node: Node) -> Declined:
     """DynamicQuantizeLSTM: both weights in 8 bits and transposed, a scale for each direction or each gate's unit."""
 
     def compute(stored: Array, scale: Array, zero: Array | None) -> Array:
@@ -150,11 +148,10 @@ def _lstm(editor: Editor, node: Node) -> str | None:
     while inputs and not inputs[-1]:
         inputs = inputs[:-1]
     patch.add("LSTM", *inputs, name=node.name, version=14, outputs=node.outputs, attributes=node.attributes)
-    patch.apply()
-    return None
+    return patch.apply()
 
 
-PACKED: Mapping[str, Callable[[Editor, Node], str | None]] = MappingProxyType(
+PACKED: Mapping[str, Attempt] = MappingProxyType(
     {"MatMulNBits": _matmul_of_bits, "GatherBlockQuantized": _gather_of_blocks, "DynamicQuantizeLSTM": _lstm}
 )
 """Attempts by operator, all of domain com.microsoft."""

@@ -13,7 +13,7 @@ import numpy as np
 from aznas_onnx.graph.ir.graph import Constant, Node
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.node_builder import NodeBuilder
-from aznas_onnx.graph.rewrite.rule import Rewrite, plural
+from aznas_onnx.graph.rewrite.rule import Declined, Rewrite, plural
 
 __all__ = ["REWRITES", "strip_preprocessing"]
 
@@ -30,15 +30,14 @@ def strip_preprocessing(editor: Editor) -> tuple[str, ...]:
     return (f"{plural(steps, 'step')} of preprocessing taken out: samples are drawn as standardised",) if steps else ()
 
 
-def _scaler(editor: Editor, node: Node) -> str | None:
+def _scaler(editor: Editor, node: Node) -> Declined:
     patch = NodeBuilder(editor, node)
     offset, scale = (_row(editor, node, name) for name in ("offset", "scale"))
     if not offset or not scale:
         return "it has no offset or no scale"
     x = patch.add("Cast", node.inputs[0], to=1)
     patch.add("Mul", patch.add("Sub", x, offset), scale, output=node.outputs[0])
-    patch.apply()
-    return None
+    return patch.apply()
 
 
 def _row(editor: Editor, node: Node, attribute: str) -> str:
@@ -46,7 +45,7 @@ def _row(editor: Editor, node: Node, attribute: str) -> str:
     return editor.add_array(np.array(numbers, dtype=np.float32), f"{node.name}/{attribute}") if numbers else ""
 
 
-def _imputer(editor: Editor, node: Node) -> str | None:
+def _imputer(editor: Editor, node: Node) -> Declined:
     """Replace missing numbers; NaN is missing unless another value is named."""
     numbers = _row(editor, node, "imputed_value_floats")
     missing: Any = node.attributes.get("replaced_value_float", 0.0)
@@ -58,12 +57,10 @@ def _imputer(editor: Editor, node: Node) -> str | None:
         is_missing = patch.add("IsNaN", x, version=13)
     else:
         is_missing = patch.add("Equal", x, patch.scalar(float(missing)), version=13)
-    patch.add("Where", is_missing, numbers, x, output=node.outputs[0])
-    patch.apply()
-    return None
+    return patch.finish("Where", is_missing, numbers, x)
 
 
-def _normalizer(editor: Editor, node: Node) -> str | None:
+def _normalizer(editor: Editor, node: Node) -> Declined:
     norm = node.attributes.get("norm", "MAX")
     patch = NodeBuilder(editor, node)
     x = node.inputs[0]
@@ -72,20 +69,17 @@ def _normalizer(editor: Editor, node: Node) -> str | None:
         patch.add("Div", x, largest, output=node.outputs[0])
     else:
         patch.add("LpNormalization", x, version=1, output=node.outputs[0], axis=-1, p=1 if norm == "L1" else 2)
-    patch.apply()
-    return None
+    return patch.apply()
 
 
-def _binarizer(editor: Editor, node: Node) -> str | None:
+def _binarizer(editor: Editor, node: Node) -> Declined:
     patch = NodeBuilder(editor, node)
     threshold: Any = node.attributes.get("threshold", 0.0)
     above = patch.add("Greater", node.inputs[0], patch.scalar(float(threshold)))
-    patch.add("Cast", above, to=1, output=node.outputs[0])
-    patch.apply()
-    return None
+    return patch.finish("Cast", above, to=1)
 
 
-def _linear(editor: Editor, node: Node) -> str | None:
+def _linear(editor: Editor, node: Node) -> Declined:
     """LinearRegressor and LinearClassifier: a layer whose weights are attributes; the classifier has labels, too."""
     attributes: Any = node.attributes
     has_labels = node.op_type == "LinearClassifier"
@@ -106,34 +100,27 @@ def _linear(editor: Editor, node: Node) -> str | None:
     patch.add(ending, raw, output=scores)
     if has_labels and node.outputs[0]:
         patch.add("ArgMax", raw, version=13, output=node.outputs[0], axis=1, keepdims=0)
-    patch.apply()
-    return None
+    return patch.apply()
 
 
-def _feature_vectorizer(editor: Editor, node: Node) -> str | None:
-    patch = NodeBuilder(editor, node)
-    patch.add("Concat", *node.inputs, axis=-1, output=node.outputs[0])
-    patch.apply()
-    return None
+def _feature_vectorizer(editor: Editor, node: Node) -> Declined:
+    return NodeBuilder(editor, node).finish("Concat", *node.inputs, axis=-1)
 
 
-def _array_feature_extractor(editor: Editor, node: Node) -> str | None:
+def _array_feature_extractor(editor: Editor, node: Node) -> Declined:
     """Columns of a table; looking up labels, which are a constant, is left alone."""
     if editor.constant(node.inputs[0]) is not None:
         return None
     patch = NodeBuilder(editor, node)
     columns = patch.add("Reshape", node.inputs[1], patch.integers(-1))
-    patch.add("Gather", node.inputs[0], columns, axis=-1, output=node.outputs[0])
-    patch.apply()
-    return None
+    return patch.finish("Gather", node.inputs[0], columns, axis=-1)
 
 
-def _erfc(editor: Editor, node: Node) -> str | None:
+def _erfc(editor: Editor, node: Node) -> Declined:
     """TensorFlow's own, which tf2onnx leaves as it is: Keras writes an exact GELU with it."""
     patch = NodeBuilder(editor, node)
     patch.add("Sub", patch.scalar(1.0), patch.add("Erf", node.inputs[0], version=13), output=node.outputs[0])
-    patch.apply()
-    return None
+    return patch.apply()
 
 
 REWRITES = (

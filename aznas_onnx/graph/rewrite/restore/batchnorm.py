@@ -27,7 +27,7 @@ from aznas_onnx.graph.rewrite.canonical.per_channel import (
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.node_builder import NodeBuilder
 from aznas_onnx.graph.rewrite.restore.folded_bn_names import names_batch_normalisation
-from aznas_onnx.graph.rewrite.rule import NearMiss, Rewrite
+from aznas_onnx.graph.rewrite.rule import Declined, NearMiss, Rewrite
 from aznas_onnx.graph.shapes.constant_evaluation import is_cheap
 
 __all__ = ["EPSILON", "REWRITES", "add_batch_normalisation"]
@@ -117,7 +117,7 @@ def _takes_bias(editor: Editor, node: Node | None) -> bool:
     return node is not None and bool(_output_channels(editor, node)) and not node.input(2)
 
 
-def _written_out(editor: Editor, node: Node) -> NearMiss | str | None:
+def _written_out(editor: Editor, node: Node) -> Declined:
     """A factor per channel, mostly with a mean subtracted before it or a term added after it."""
     steps = _chain(editor, node)
     if not steps:
@@ -311,7 +311,7 @@ def _is_untrained(factor: Constant) -> bool:
     return 0.99 < _number(factor) < 1.0
 
 
-def _followed_by_scale(editor: Editor, node: Node) -> NearMiss | str | None:
+def _followed_by_scale(editor: Editor, node: Node) -> Declined:
     """A batch normalisation without parameters, as in Caffe, followed by scale and shift."""
     steps = _chain(editor, node)
     if not steps or not steps[0].is_factor or steps[0].axis != 1:
@@ -331,16 +331,13 @@ def _followed_by_scale(editor: Editor, node: Node) -> NearMiss | str | None:
         editor.add_constant(combined(operator.mul, scale, weight, scale), f"{root.outputs[0]}/weight"),
         editor.add_constant(combined(lambda b, s, t: b * s + t, shift, bias, scale, shift), f"{root.outputs[0]}/bias"),
     ]
-    patch = NodeBuilder(editor, root)
-    patch.add(
+    return NodeBuilder(editor, root).finish(
         "BatchNormalization", inner.inputs[0], *names, *inner.inputs[3:], name=inner.name, version=inner.version,
-        output=root.outputs[0], attributes=inner.attributes,
+        attributes=inner.attributes,
     )  # fmt: skip
-    patch.apply()
-    return None
 
 
-def _zero_bias_before(editor: Editor, node: Node) -> str | None:
+def _zero_bias_before(editor: Editor, node: Node) -> Declined:
     """A bias of zeros that the exporter itself made for the convolution before a batch normalisation."""
     convolution = editor.producer(node.inputs[0])
     if convolution is None or not convolution.is_op("Conv", "ConvTranspose") or not convolution.input(2):
