@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -19,7 +20,6 @@ _ROOT_2_OVER_PI = math.sqrt(2.0 / math.pi)
 _UNBOUNDED = 3e38  # the largest float32 is 3.4e38, which exporters write for "no bound"
 _CLIPS_OF_ONE_SIDE = ((0.0, math.inf), (-math.inf, math.inf))  # a Relu, and nothing at all
 _NO_ARGUMENT = "its argument is not that of the function"
-_NO_PRODUCT = NearMiss("the product with x that makes the function does not follow")
 
 
 class _GatedUnit(NamedTuple):
@@ -38,16 +38,19 @@ def _gates(editor: Editor, node: Node) -> Iterator[_GatedUnit]:
                 yield _GatedUnit(x, argument)
 
 
-def _fuse(editor: Editor, gate: Node, x: str, wanted: Sum, op_type: str, **attributes: Any) -> bool:
+def _fuse(editor: Editor, gate: Node, x: str, wanted: Sum, op_type: str, **attributes: Any) -> Declined:
     """Replace the arithmetic above `gate` that has the wanted form by one operator on `x`."""
-    symbols = {x, gate.outputs[0]}
+    names = {x: "x", gate.outputs[0]: gate.op_type}
+    reason = f"{_in_words(wanted, names)} does not follow"
     for root in climb(editor, gate.outputs[0]):
-        if editor.shape(root.outputs[0]) == editor.shape(x) and close(expand(editor, root.outputs[0], symbols), wanted):
-            patch = NodeBuilder(editor, root)
-            patch.add(op_type, x, output=root.outputs[0], attributes=attributes)
-            patch.apply()
-            return True
-    return False
+        if editor.shape(root.outputs[0]) != editor.shape(x):
+            continue
+        found = expand(editor, root.outputs[0], names)
+        if close(found, wanted):
+            return NodeBuilder(editor, root).finish(op_type, x, attributes=attributes)
+        if found is not None and found.keys() == {tuple(sorted(product)) for product in wanted}:
+            reason = f"it is {_in_words(found, names)}, not {_in_words(wanted, names)}"
+    return NearMiss(reason)
 
 
 def _gated(
@@ -61,25 +64,27 @@ def _gated(
     **attributes: Any,
 ) -> Declined:
     """Fuse x (constant + product t), where t is a function of a polynomial in x with these coefficients by power."""
-    reason: NearMiss | str = _NO_ARGUMENT
+    reason: Declined = _NO_ARGUMENT
     for x, found in _gates(editor, gate):
         wanted = {(x,) * power: coefficient for power, coefficient in argument.items()}
-        if not close(found, wanted):
-            if found.keys() == wanted.keys() and reason == _NO_ARGUMENT:
-                reason = NearMiss(f"its argument is {_polynomial(found)}, and not {_polynomial(wanted)}")
-            continue
-        whole: Sum = {(x, gate.outputs[0]): product, **({(x,): constant} if constant else {})}
-        if _fuse(editor, gate, x, whole, op_type, **attributes):
-            return None
-        reason = _NO_PRODUCT
+        if close(found, wanted):
+            whole: Sum = {**({(x,): constant} if constant else {}), (x, gate.outputs[0]): product}
+            reason = _fuse(editor, gate, x, whole, op_type, **attributes)
+            if reason is None:
+                return None
+        elif found.keys() == wanted.keys() and reason == _NO_ARGUMENT:
+            reason = NearMiss(f"its argument is {_in_words(found, {x: 'x'})}, not {_in_words(wanted, {x: 'x'})}")
     return reason
 
 
-def _polynomial(terms: Sum) -> str:
-    """Write a polynomial: ``3 + x``, ``0.7979 x + 0.03568 x^3``."""
-    powers = ("", " x", " x^2", " x^3")
-    parts = [f"{value:.4g}{powers[len(product)]}" for product, value in sorted(terms.items())]
-    return " + ".join(part.removeprefix("1 ") for part in parts)
+def _in_words(total: Sum, names: Mapping[str, str]) -> str:
+    """Write a sum of products: ``3 + x``, ``0.5 x + 0.5 x Erf``."""
+    parts = []
+    for product, value in sorted(total.items(), key=lambda term: len(term[0])):
+        powers = Counter(names[name] for name in product)
+        factors = [name if power == 1 else f"{name}^{power}" for name, power in sorted(powers.items(), reverse=True)]
+        parts.append(" ".join(factors if factors and value == 1.0 else [f"{value:.4g}", *factors]))
+    return " + ".join(parts)
 
 
 def _erf_gelu(editor: Editor, node: Node) -> Declined:
@@ -98,14 +103,13 @@ def _tanh_gelu(editor: Editor, node: Node) -> Declined:
 
 def _swish(editor: Editor, node: Node) -> Declined:
     """x sigmoid(x): SiLU; x sigmoid(1.702 x): the quick GELU."""
-    reason: NearMiss | str = _NO_ARGUMENT
+    reason: Declined = _NO_ARGUMENT
     for x, argument in _gates(editor, node):
         alpha = argument.get((x,), 0.0)
-        if len(argument) != 1 or alpha <= 0.0:
-            continue
-        if _fuse(editor, node, x, {(x, node.outputs[0]): 1.0}, "Swish", alpha=alpha):
-            return None
-        reason = _NO_PRODUCT
+        if len(argument) == 1 and alpha > 0.0:
+            reason = _fuse(editor, node, x, {(x, node.outputs[0]): 1.0}, "Swish", alpha=alpha)
+            if reason is None:
+                return None
     return reason
 
 
@@ -115,7 +119,7 @@ def _mish(editor: Editor, node: Node) -> Declined:
     if inner is None or not inner.is_op("Softplus"):
         return _NO_ARGUMENT
     x = inner.inputs[0]
-    return None if _fuse(editor, node, x, {(x, node.outputs[0]): 1.0}, "Mish") else _NO_PRODUCT
+    return _fuse(editor, node, x, {(x, node.outputs[0]): 1.0}, "Mish")
 
 
 def _hard_swish_of_clip(editor: Editor, node: Node) -> Declined:
@@ -142,8 +146,7 @@ def _hard_sigmoid(editor: Editor, node: Node) -> Declined:
     parameters = {"alpha": argument[(x,)] / high, "beta": argument[()] / high}
     if high == 1.0:
         return NodeBuilder(editor, node).finish("HardSigmoid", x, attributes=parameters)
-    fused = _fuse(editor, node, x, {(node.outputs[0],): 1.0 / high}, "HardSigmoid", **parameters)
-    return None if fused else _NO_PRODUCT
+    return _fuse(editor, node, x, {(node.outputs[0],): 1.0 / high}, "HardSigmoid", **parameters)
 
 
 def _hard_swish(editor: Editor, node: Node) -> Declined:
@@ -152,12 +155,12 @@ def _hard_swish(editor: Editor, node: Node) -> Declined:
     assert isinstance(alpha, float)
     assert isinstance(beta, float)
     x = node.inputs[0]
-    fits = math.isclose(alpha, 1.0 / 6.0, rel_tol=1e-3) and math.isclose(beta, 0.5, rel_tol=1e-3)
-    if fits and _fuse(editor, node, x, {(x, node.outputs[0]): 1.0}, "HardSwish"):
-        return None
-    if not any(reader.is_op("Mul", "Div") for reader in editor.readers(x)):
+    reason: Declined = NearMiss(f"its slope and offset are {alpha:.4g} and {beta:.4g}, not 1/6 and 1/2")
+    if math.isclose(alpha, 1.0 / 6.0, rel_tol=1e-3) and math.isclose(beta, 0.5, rel_tol=1e-3):
+        reason = _fuse(editor, node, x, {(x, node.outputs[0]): 1.0}, "HardSwish")
+    if reason is not None and not any(reader.is_op("Mul", "Div") for reader in editor.readers(x)):
         return "its input is not multiplied by anything"
-    return _NO_PRODUCT if fits else NearMiss(f"its slope and offset are {alpha:.4g} and {beta:.4g}, not 1/6 and 1/2")
+    return reason
 
 
 def _clip_bounds(editor: Editor, node: Node) -> tuple[float, float] | None:

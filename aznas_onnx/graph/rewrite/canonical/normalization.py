@@ -114,8 +114,8 @@ def _deviation(editor: Editor, name: str) -> _Deviation | NearMiss | str:
     if factor != 1.0:
         return NearMiss(f"its mean of squares is multiplied by {factor:.5g} (divided by n - 1?)", deviation.pattern)
     if not 0.0 < epsilon < 0.1:
-        under = f"the number under its root, {epsilon:g}, is no" if epsilon else "under its root there is no"
-        return NearMiss(f"{under} epsilon between 0 and 0.1", deviation.pattern)
+        added = f"{epsilon:g}" if epsilon else "nothing"
+        return NearMiss(f"{added} is added under its root, where an epsilon below 0.1 was expected", deviation.pattern)
     return deviation
 
 

@@ -41,7 +41,7 @@ _MAKES_MAPS = frozenset(
 )
 _JOINS = ("Concat", "MatMul", "Gemm", "Einsum", "Expand")
 _NORMALISES = ("LayerNormalization", "RMSNormalization")
-_FACTOR_ALONE = "it is a factor alone, without mean and shift: a layer scale"
+_FACTOR_ALONE = "it is a factor alone, without mean and shift, like a layer scale"
 _READ_ELEMENTS = 4096
 _LOOKED_AT = 16
 _SEARCHED = 64
@@ -185,11 +185,12 @@ def _speaks_against(editor: Editor, steps: Sequence[PerChannelStep]) -> str:
         return "no layer with weights comes before it, so it prepares the input"
     if not is_shifted:
         return "it subtracts a mean and scales, without a shift"
-    if factors[0].axis != 1 and (editor.rank(steps[0].x) or 0) <= 3:
-        return "it scales and shifts tokens that no layer made just before"
     if channels:
         return f"it has {count} numbers, and {maker.operator} before it makes {channels} channels"
-    return "" if maker.is_op(*_MAKES_MAPS) else f"it scales and shifts what {maker.operator} makes"
+    if not maker.is_op(*_MAKES_MAPS):
+        return f"it scales and shifts what {maker.operator} makes"
+    is_map = factors[0].axis == 1 or (editor.rank(steps[0].x) or 0) > 3
+    return "" if is_map else "it scales and shifts tokens that no layer made just before"
 
 
 def _trained_as_they_are(editor: Editor, steps: Sequence[PerChannelStep], maker: Node | None) -> str:

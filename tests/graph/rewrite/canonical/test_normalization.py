@@ -329,11 +329,11 @@ TWO_PASS_WITHOUT_EPSILON = TWO_PASS.partition("  e = Add")[0]
         (f"{SQUARES}  y = Mul (x, s)", "what follows this root is not x divided by it"),
         (
             f"{TWO_PASS_WITHOUT_EPSILON}  s = Sqrt (v)  t = Add (s, epsilon)  y = Div (d, t)",
-            "under its root there is no epsilon between 0 and 0.1",
+            "nothing is added under its root, where an epsilon below 0.1 was expected",
         ),
         (
             f"{TWO_PASS_WITHOUT_EPSILON}  e = Add (v, half)  s = Sqrt (e)  y = Div (d, s)",
-            "the number under its root, 0.5, is no epsilon between 0 and 0.1",
+            "0.5 is added under its root, where an epsilon below 0.1 was expected",
         ),
         (
             f"{TWO_PASS_WITHOUT_EPSILON}  u = Mul (v, unbiased)  e = Add (u, epsilon)  s = Sqrt (e)  y = Div (d, s)",

@@ -160,7 +160,7 @@ def test_normalisation_before_the_activation_and_behind_it(before: str) -> None:
 
 
 INPUT = "no layer with weights comes before it, so it prepares the input"
-LAYER_SCALE = "it is a factor alone, without mean and shift: a layer scale"
+LAYER_SCALE = "it is a factor alone, without mean and shift, like a layer scale"
 
 
 @pytest.mark.parametrize(
@@ -325,7 +325,7 @@ def test_a_bias_of_zeros_that_the_exporter_computed_is_dropped() -> None:
         ("y = Mul (x, of_input)", "no layer with weights comes before it, so it prepares the input"),
         (
             "c = Conv (x, w)  y = Mul (c, scale)  z = Neg (c)",
-            "it is a factor alone, without mean and shift: a layer scale",
+            "it is a factor alone, without mean and shift, like a layer scale",
         ),
     ],
 )
