@@ -279,23 +279,36 @@ def test_instance_normalisation_written_out(layout: str, spelling: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("constants", "shape"),
+    ("constants", "shape", "pattern", "reason"),
     [
-        ({"back": np.array([-1, 5, 4, 6])}, (4, 5, 6)),
+        (
+            {"back": np.array([-1, 5, 4, 6])}, (4, 5, 6),
+            "GroupNormalization", "the reshapes around it do not undo each other",
+        ),
         ({"groups": np.array([-1, 4, 2, 5, 3]), "over": np.array([1, 2, 4]), "g5": weights(1, 1, 1, 5, 3),
-          "b5": weights(1, 1, 1, 5, 3)}, (4, 5, 6)),
-        ({"g5": weights(1, 4, 5, 2, 3), "b5": weights(1, 4, 5, 2, 3)}, (4, 5, 6)),
-        ({"g5": weights(1, 1, 6, 1, 1), "b5": weights(1, 1, 6, 1, 1)}, (4, 6, 6)),
+          "b5": weights(1, 1, 1, 5, 3)}, (4, 5, 6),
+         "GroupNormalization", "the reshapes around it do not undo each other"),
+        (
+            {"g5": weights(1, 4, 5, 2, 3), "b5": weights(1, 4, 5, 2, 3)}, (4, 5, 6),
+            "GroupNormalization", "its scale or shift is not one number per channel",
+        ),
+        (
+            {"g5": weights(1, 1, 6, 1, 1), "b5": weights(1, 1, 6, 1, 1)}, (4, 6, 6),
+            "GroupNormalization", "its scale or shift is not one number per channel",
+        ),
     ],
     ids=["other-positions", "positions-in-groups", "scale-per-position", "scale-per-column"],
 )  # fmt: skip
-def test_groups_that_are_not_those_of_keras(constants: dict[str, np.ndarray], shape: tuple[int, ...]) -> None:
+def test_groups_that_are_not_those_of_keras(
+    constants: dict[str, np.ndarray], shape: tuple[int, ...], pattern: str, reason: str
+) -> None:
     given = {**KERAS_CONSTANTS, **constants}
     if shape[1] == 6:
         given |= {"groups": np.array([-1, 4, 6, 2, 3]), "back": np.array([-1, 4, 6, 6])}
     model = network(KERAS_GROUPS, {"x": ("N", *shape)}, given)
     result = canonical(model)
     assert "GroupNormalization" not in operators(result.graph)
+    assert (pattern, reason) in {(miss.pattern, miss.reason) for miss in result.near_misses}
     assert computes_the_same(result.graph, model)
 
 
