@@ -1,7 +1,7 @@
 """Escape external text: one function for each output format.
 
-Names of files, nodes and tensors, and what was read from studies and tables, are written by others. What shows them
-calls one of these functions, so that no name steers a terminal or a CI system, is markup, or is a formula.
+Names of files, nodes and tensors, and what was read from studies and tables, are written by others. All output of them
+passes through one of these functions, so that no name controls a terminal or a CI system, is markup, or is a formula.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = [
 
 _MOST = 4000  # characters of a text in a report: GitHub takes a megabyte for a whole summary
 
-# What CI systems take for commands in a log: GitHub `::error::` at the start of a line and `##[error]` anywhere, Azure
+# Commands of CI systems in a log: GitHub `::error::` at the start of a line and `##[error]` anywhere, Azure
 # `##vso[...]`, TeamCity `##teamcity[...]`. A name may begin a line, and a table folds long names.
 _GITHUB = "add-mask|add-matcher|add-path|debug|echo|endgroup|error|group|notice|remove-matcher|save-state|set-env|"
 _GITHUB += "set-output|stop-commands|warning|internal-set-repo-path"

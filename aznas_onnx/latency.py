@@ -71,7 +71,7 @@ class Latency:
 
     @property
     def is_loaded(self) -> bool:
-        """Whether something else was at work, so that the value may still be too high."""
+        """Whether there was other load, so that the value can be too high."""
         return self.waited > _WAITED or self.spread > _SPREAD
 
     def divided(self, samples: int) -> Latency:

@@ -76,7 +76,7 @@ class Named(Protocol):
 
 
 _WORK_BETWEEN_LOOKS = 1024
-_REMINDER_S = 0.05  # a pass may have taken the first refusal for the model's own
+_REMINDER_S = 0.05  # a pass can have caught the first refusal as the model's own
 
 
 class _Budget:

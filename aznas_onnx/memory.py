@@ -93,7 +93,7 @@ def _of_group(folder: Path, most: str, used: str, idle: str) -> int | None:
     limit, usage = _number(folder / most), _number(folder / used)
     if limit is None or usage is None or limit >= _NO_LIMIT:
         return None
-    return limit - usage + (_field(folder / "memory.stat", idle) or 0)  # cached files give way
+    return limit - usage + (_field(folder / "memory.stat", idle) or 0)  # the kernel drops cached files
 
 
 def _of_process(root: Path) -> Iterator[int]:

@@ -11,7 +11,7 @@ __all__ = ["Clock"]
 
 
 class Clock:
-    """Adds up the time spent in named phases; a phase inside another is taken out of it.
+    """Adds up the time spent in named phases; the time of an inner phase does not count for the outer one.
 
     Parameters
     ----------

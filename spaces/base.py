@@ -158,7 +158,7 @@ def quote(text: str) -> str:
 
 
 def choose(values: Sequence[T], rng: np.random.Generator) -> T:
-    """Return one of `values`, each equally likely; what :meth:`Space.sample` and :meth:`Space.mutate` are made of."""
+    """Return one of `values` with equal probability; for :meth:`Space.sample` and :meth:`Space.mutate`."""
     return values[int(rng.integers(len(values)))]
 
 

@@ -15,7 +15,7 @@ from aznas_onnx.blocks.types import BlockKind
 __all__ = ["Part", "group"]
 
 _HEAVY = (SegmentKind.WEIGHT, SegmentKind.REGION)
-_LONGEST_STEM = 6  # weights before the first body block; a longer chain is a network of its own
+_LONGEST_STEM = 6  # weights before the first body block; a longer chain is a separate network
 
 # Weights in a row, a letter each: depthwise (D activated, d not), pointwise (P, or L not activated), attention (A),
 # other (K, k).
@@ -243,7 +243,7 @@ class _Grouping:
     # -- clusters and their neighbours
 
     def _with_places(self, clusters: list[_Cluster]) -> list[_Cluster]:
-        """Find the stem and the head: what stands before the first body block, and last after all of them."""
+        """Find the stem and the head: the parts before the first body block and after the last one."""
         body = [at for at, cluster in enumerate(clusters) if self._is_body(cluster)]
         if not body:
             return [replace(cluster, kind=cluster.kind or BlockKind.CONV) for cluster in clusters]

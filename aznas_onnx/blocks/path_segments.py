@@ -15,7 +15,7 @@ __all__ = ["PathSegment", "SegmentKind", "MainPath", "segments_of"]
 
 
 class SegmentKind(enum.Enum):
-    """What an item of the main path is."""
+    """The kind of a segment of the main path."""
 
     REGION = enum.auto()
     WEIGHT = enum.auto()
@@ -81,7 +81,7 @@ class MainPath:
         return self.data.positions(self.path[place])
 
     def is_feature_map(self, place: int) -> bool:
-        """Whether a block may end at a place of the main path."""
+        """Whether a block can end at a place of the main path."""
         index = self.path[place]
         if index == INPUT or self.traits.collapsed >> index & 1:
             return False

@@ -1,7 +1,7 @@
 """Unrolled recurrent layers as one node each, as LSTM, GRU and RNN are.
 
 Exporters unroll a cell (a loop over cells, Keras on PyTorch, `unroll=True`), and loops are unrolled when a model is
-read. In such a layer every step reads one weight, applied to the result of the step before, and reads data of its own:
+read. In such a layer every step reads one weight, applied to the result of the step before, and reads new data:
 
     x_1     x_2     x_3
      |       |       |
@@ -57,7 +57,7 @@ def with_recurrent_layers(
     ----------
     nodes
         Of a data graph, in topological order.
-    graph, facts
+    graph, infos
         The graph of the nodes, and its infos.
     data
         The tensors that depend on the samples.

@@ -31,7 +31,7 @@ def compile_program(
 
     Parameters
     ----------
-    graph, facts
+    graph, infos
         The graph and its infos. Shape operands (of Reshape, Slice, Pad, ...) must be known.
     constants
         Tensors on `device` for some of the graph's constants: the initialised weights. They are used unchanged. Other

@@ -118,7 +118,7 @@ def execute(schedule: Schedule, environment: Environment, hook: Hook | None = No
 def run_step(step: Step, environment: Environment) -> None:
     """Run one step, reading its inputs from `environment` and writing its outputs there.
 
-    Raises ModelError if torch refuses the inputs: the model asks for something that does not fit. Running out of memory
+    Raises ModelError if torch refuses the inputs because the model is inconsistent. Running out of memory
     is not an error of the model and passes through.
     """
     inputs = [environment[name] if name else None for name in step.inputs]

@@ -22,7 +22,7 @@ class Entry:
     ----------
     op_type, first, last
         Operator and the range of its versions, as the ONNX schema numbers them ("since version"). `last` is the
-        newest version that the conformance suite ran; a newer one is refused, because its meaning may differ.
+        newest version that the conformance suite ran; a newer one is refused, because its meaning can differ.
     converter
         None for an operator that is refused by declaration.
     note

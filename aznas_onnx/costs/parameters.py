@@ -143,7 +143,7 @@ class _Counting:
     def _add_dropped_bias(self, node: Node) -> None:
         """Count the bias that the exporter removed from a node, if it did.
 
-        It does so where the bias is an operand of the product itself; a Gemm may have become a MatMul since.
+        It does so where the bias is an operand of the product itself; a Gemm can have become a MatMul since.
         """
         if not (node.is_op("MatMul") or node in _BIASED) or node.input(2) or self._sharing.repeats(node):
             return

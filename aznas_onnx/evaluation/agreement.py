@@ -198,7 +198,7 @@ def in_order_of(truth: Truth, records: Iterable[Record]) -> list[Record]:
 
 
 def measurements(scored: Sequence[Record], truth: Truth) -> Floats:
-    """Return (n_records, n_columns): what was measured of the architectures that were scored."""
+    """Return (n_records, n_columns): the measurements of the scored architectures."""
     places = {arch: number for number, arch in enumerate(truth.archs)}
     return truth.values[[places[record.arch] for record in scored]]
 
@@ -208,7 +208,7 @@ def proxy_table(
     weights: Mapping[str, float] | None = None,
     directions: Mapping[str, Direction] | None = None,
 ) -> tuple[tuple[str, ...], tuple[str, ...], Floats]:
-    """Return the proxies that all records have, what was left out and why, and their values; none of weight 0.
+    """Return the proxies that all records have, warnings on the others, and their values; none of weight 0.
 
     Returns
     -------

@@ -63,8 +63,8 @@ def read_truth(path: str | os.PathLike[str], columns: Sequence[str] | None = Non
     Raises
     ------
     SettingsError
-        If the file cannot be read, has no ``arch`` or no number, lists an architecture twice, or lacks a column that is
-        asked for.
+        If the file cannot be read, has no ``arch`` or no number, lists an architecture twice, or lacks a requested
+        column.
     """
     name = Path(path)
     try:

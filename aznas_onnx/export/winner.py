@@ -30,7 +30,7 @@ _TOLERANCE = 1e-4  # of the largest output; float32 in two implementations
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
-    """What was written for one candidate.
+    """The exported files of one candidate.
 
     Attributes
     ----------

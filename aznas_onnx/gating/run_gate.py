@@ -245,7 +245,7 @@ class _Gate:
 
 
 def _described(settings: ScoreSettings) -> dict[str, object]:
-    """Return what the scores depend on; the gate itself says which seeds were used."""
+    """Return the settings of the scores without the seeds, which the result has separately."""
     described = settings.as_json()
     return {key: value for key, value in described.items() if key not in ("seeds", "seed", "as_published")}
 

@@ -103,7 +103,7 @@ class Draft:
 
 
 class Guarantee(Enum):
-    """What a pass ensures of the graph, and every later pass keeps."""
+    """A property of the graph that a pass ensures and every later pass preserves."""
 
     FLOAT32 = "floats are float32"
     STANDARD_OPERATORS = "a composite operator is one that is marked as unknown"

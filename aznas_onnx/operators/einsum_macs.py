@@ -40,7 +40,7 @@ def einsum_macs(equation: str, shapes: Sequence[tuple[int, ...]]) -> int:
 
 
 def _parse(equation: str, shapes: Sequence[tuple[int, ...]]) -> tuple[list[list[str]], list[str]]:
-    """Split an equation into labels; the axes behind an ellipsis get labels of their own, counted from the last."""
+    """Split an equation into labels; the axes of an ellipsis get separate labels, counted from the last."""
     left, arrow, right = equation.replace(" ", "").partition("->")
     texts = left.split(",")
     if len(texts) != len(shapes):

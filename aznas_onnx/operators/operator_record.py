@@ -107,7 +107,7 @@ class InputRole(enum.Enum):
     MASK = enum.auto()  # added to attention scores
     CONDITION = enum.auto()
     STATE = enum.auto()
-    SHAPE = enum.auto()  # integers that say how elements move: a shape, axes, pads, repeats
+    SHAPE = enum.auto()  # integers that control how elements move: a shape, axes, pads, repeats
     INDICES = enum.auto()
     LENGTHS = enum.auto()
     ZERO_POINT = enum.auto()
@@ -137,7 +137,7 @@ class Operator:
         Role of each input; the last one holds for all further inputs.
     macs
         Its multiply-adds. :func:`~aznas_onnx.operators.zero` declares that it has none by the convention of the
-        literature; None says that they are unknown, so that counts list the operator as unsupported.
+        literature; with None they are unknown, and counts list the operator as unsupported.
     differentiable
         Whether gradients pass it.
 

@@ -1,4 +1,4 @@
-"""Sets of operators that several rooms ask for; each is a query over the catalogue."""
+"""Sets of operators that several rooms use; each is a query over the catalogue."""
 
 from __future__ import annotations
 

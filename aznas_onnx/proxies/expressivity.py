@@ -20,7 +20,7 @@ def _evaluate(evidence: Evidence) -> Outcome:
 
 
 def largest_entropies(evidence: Evidence) -> list[float]:
-    """Return the largest entropy that each block's features may have: the same variance in every direction."""
+    """Return the largest possible entropy of each block's features: equal variance in every direction."""
     return [math.log(block.directions) for block in evidence.blocks if block.directions]
 
 

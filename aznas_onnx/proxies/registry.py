@@ -26,7 +26,7 @@ class Direction(str, enum.Enum):
 
 
 class Need(str, enum.Enum):
-    """What must be measured for a proxy; each includes those before it."""
+    """The measurements that a proxy needs; each includes those before it."""
 
     GRAPH = "graph"  # counts only: no pass
     FEATURES = "features"  # a forward pass: covariance of each block's features
@@ -91,7 +91,7 @@ class Proxy:
 
     @property
     def passes(self) -> str:
-        """What runs for it, in few words; proxies with the same words share it."""
+        """The pass of the proxy, in few words; proxies with the same words share it."""
         if self.measurement is not None:
             return f"own: {self.measurement.name}"
         return {

@@ -23,7 +23,7 @@ class BundledReference:
 
     @property
     def command(self) -> str:
-        """What made the file."""
+        """The command that made the file."""
         return f'aznas reference build -o {self.name}.json --description "{self.description}" {self.arguments}'
 
 

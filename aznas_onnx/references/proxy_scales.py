@@ -33,7 +33,7 @@ def _below_best(value: float) -> float:
     return -math.log1p(max(-value, 0.0))
 
 
-# The first four: what benchmarks/gate_spreads.py prints for the bundled convolutional reference sets, rounded: 0.17 to
+# The first four: output of benchmarks/gate_spreads.py for the bundled convolutional reference sets, rounded: 0.17 to
 # 0.23 for expressivity, 0.19 to 0.56 for progressivity, 0.07 to 0.22 for trainability. Multiply-adds spread by 1.07
 # over all of NAS-Bench-201, and by 0.14 in the windows of the mbv2 reference sets, which cut them off; half of the
 # former is taken. The others: the distance between the quartiles over 1.349 on cells of NAS-Bench-201, from the

@@ -75,7 +75,7 @@ class NetworksToScore:
         self._left_bytes = _KEPT_BYTES
 
     def inputs(self) -> Iterator[tuple[str, SampleInput]]:
-        """Yield path and input of each network; one that cannot be read is left out, and scoring says why."""
+        """Yield path and input of each network; unreadable ones are left out, and scoring reports the reason."""
         for path in [os.fspath(source) for source in self._sources]:
             try:
                 model = self._settings.read(path, self._limits)

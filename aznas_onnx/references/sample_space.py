@@ -21,7 +21,7 @@ _TRIES_EACH = 2000  # genotypes sampled per genotype within budget
 def sample_networks(space: Space[G], budget: Budget, sample: int, seed: int) -> dict[str, G]:
     """Sample different genotypes within a budget by :meth:`Space.sample`, and return them by their texts.
 
-    Raises SettingsError if so many are not found, or the space fails; the message says where.
+    Raises SettingsError if there are not enough, or the space fails.
     """
     rng = np.random.default_rng(seed)
     found: dict[str, G] = {}

@@ -26,7 +26,7 @@ class Effort(str, enum.Enum):
 
     @property
     def debias(self) -> bool:
-        """Whether the noise of few samples is taken out of spectral norms."""
+        """Whether the noise of few samples is removed from spectral norms."""
         return self is not Effort.PAPER
 
     @property

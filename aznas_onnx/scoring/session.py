@@ -53,11 +53,11 @@ class Session:
     costs
         Of the model, where they have been counted already.
     limits
-        What the model may ask for.
+        Limits on the model.
     checks_demand
         Whether to refuse a pass that would take too long, or more memory than there is, before it starts.
     clock
-        Told of the phases.
+        Measures the phases.
 
     Raises
     ------
@@ -106,7 +106,7 @@ class Session:
         Parameters
         ----------
         seeds
-            Each draws weights, input and gradients of its own; equal seeds give equal values, in whichever call.
+            Each has its own random weights, input and gradients; equal seeds give equal values in every call.
             Default: those of the settings.
 
             After a call that names some, the session holds the file's data no more.
@@ -114,7 +114,7 @@ class Session:
         Returns
         -------
         ProxyScores
-            Of these seeds alone, with status ok. A proxy that has no finite value is None there, with its reason.
+            Of these seeds alone, with status ok. A proxy without a finite value is None, with its reason.
 
         Raises
         ------
@@ -157,7 +157,7 @@ class Session:
         )
 
     def _release_data(self) -> None:
-        """Free what is as large as the file; only a user's own statistic may need yet another program of it."""
+        """Free objects as large as the file; only a user's own statistic can need another program of it."""
         if all(PROXIES.is_built_in(proxy.name) for proxy in self._proxies):
             self._network.release()
             self._model = self._model.without_data()
@@ -205,7 +205,7 @@ class Session:
         ]
 
     def _measure_blocks(self, seeds: Sequence[int]) -> list[tuple[BlockEvidence, ...]]:
-        """Run the pass for each seed; where no proxy needs it, return what the graph alone says."""
+        """Run the pass for each seed; where no proxy needs it, return the evidence of the graph alone."""
         needs = {proxy.needs for proxy in self._defined}
         if needs <= {Need.GRAPH}:
             return [tuple(BlockEvidence(name=block.name) for block in self._blocks.blocks)] * len(seeds)
@@ -215,7 +215,7 @@ class Session:
             network = self._network.at()
         largest_bytes = max((info.size_bytes for info in network.model.infos.values()), default=0)
         found = []
-        with self._clock.phase("draw input"):  # the rest of it: everything else has a phase of its own
+        with self._clock.phase("draw input"):  # the rest: everything else has its own phase
             for seed in seeds:
                 weights = WeightSource(network.plan, seed, self._device)
                 with freed_memory_kept(largest_bytes) if self._device.type == "cpu" else nullcontext():
@@ -274,7 +274,7 @@ def _batch_size(model: Model, wanted: int) -> tuple[int, tuple[str, ...]]:
     own = model.inputs.declared_batch
     if not model.fixed_batch or wanted == own:
         return wanted, ()
-    if not model.inputs.has_batch:  # which the model's own warnings say
+    if not model.inputs.has_batch:  # the model's warnings have it
         return own, ()
     doubt = f"scored at batch size {own}, the only one that the file works at ({model.fixed_batch})"
     return own, (f"{doubt}; do not compare it with models scored at {wanted}",)

@@ -37,7 +37,7 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialOutcome:
-    """What scoring candidate `number` gave."""
+    """The result of scoring candidate `number`."""
 
     number: int
     scores: ProxyScores

@@ -127,10 +127,10 @@ class Verification:
 
     @property
     def variation(self) -> float:
-        """What two samples differ by at the worst output."""
+        """Difference between two samples at the worst output."""
         return self.worst.variation
 
     @property
     def tolerance(self) -> float:
-        """What counts as equal at the worst output."""
+        """Tolerance of the worst output."""
         return self.worst.tolerance

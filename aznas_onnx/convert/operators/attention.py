@@ -91,7 +91,7 @@ class _Attention:
         biased = scores if bias is None else scores + bias
         if bias is None:
             weights = torch.softmax(biased, dim=-1)
-        else:  # a query that may look at nothing gives zeros, not NaN, in the gradient too
+        else:  # a query without keys gives zeros, not NaN, in the gradient too
             blind = torch.isneginf(bias.amax(-1, keepdim=True))
             weights = torch.softmax(biased.masked_fill(blind, 0.0), dim=-1).masked_fill(blind, 0.0)
         result = weights @ _repeat_heads(value, query.shape[1])
@@ -112,7 +112,7 @@ class _Attention:
         return bias
 
     def _allowed(self, query: Tensor, keys: int, past: int, lengths: Tensor | None) -> Tensor | None:
-        """Return which keys each query may see by position; None where all."""
+        """Return the keys that each query can attend to by position; None where all."""
         positions = torch.arange(keys, device=query.device)
         allowed = None if lengths is None else (positions < lengths[:, None])[:, None, None, :]
         if not (self.causal or self.left >= 0 or self.right >= 0):

@@ -138,7 +138,7 @@ class _Scores(torch.autograd.Function):
         tall = _with_members(keys.transpose(-1, -2), members)
         ctx.save_for_backward(wide, tall, by_group)
         ctx.scale, ctx.position_scale = scale, position_scale
-        scores = wide.new_empty(*wide.shape[:-1], tall.shape[-2])  # no view, so that a later step may overwrite it
+        scores = wide.new_empty(*wide.shape[:-1], tall.shape[-2])  # no view, so that a later step can overwrite it
         torch.bmm(_flat(wide), _flat(tall).transpose(1, 2), out=_flat(scores))
         return scores
 

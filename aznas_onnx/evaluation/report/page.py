@@ -53,7 +53,7 @@ def write_report(
     bootstrap
         Settings of the confidence intervals; 200 resamples by default.
     with_plots
-        Whether to draw; needs matplotlib.
+        Whether to plot; needs matplotlib.
     on_step
         Called with what is done next, in words.
 

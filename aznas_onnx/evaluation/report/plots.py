@@ -68,7 +68,7 @@ def require_matplotlib() -> None:
 
 @_styled
 def plot_ranks(path: Path, scores: Floats, measured: Mapping[str, Floats], evaluation: Evaluation) -> None:
-    """Draw each architecture's place by score against its place by measurement, one panel a column."""
+    """Plot each architecture's rank by score against its rank by measurement, one panel per column."""
     from scipy.stats import rankdata
 
     figure, axes = _panels(len(measured), width=3.1, height=3.2)
@@ -94,7 +94,7 @@ def plot_ranks(path: Path, scores: Floats, measured: Mapping[str, Floats], evalu
 
 @_styled
 def plot_correlation(path: Path, evaluation: Evaluation, *, with_paper: bool) -> None:
-    """Draw Kendall's tau between the proxies as a heat map, beside the paper's where it has one."""
+    """Plot Kendall's tau between the proxies as a heat map, beside the paper's where it has one."""
     maps: list[tuple[str, Sequence[str], Sequence[Sequence[float | None]]]] = [
         (f"{evaluation.n:,} architectures", evaluation.proxies, evaluation.proxy_correlation)
     ]
@@ -120,7 +120,7 @@ def plot_correlation(path: Path, evaluation: Evaluation, *, with_paper: bool) ->
 
 @_styled
 def plot_ablation(path: Path, rows: Sequence[tuple[str, Agreement]], paper: Mapping[str, int]) -> None:
-    """Draw Kendall's tau of each way to combine proxies, and the paper's where it has one."""
+    """Plot Kendall's tau of each combination of proxies, and the paper's where it has one."""
     columns = list(rows[0][1].kendall)
     figure, axes = _panels(len(columns), width=2.7, height=0.24 * len(rows) + 1.2, sharey=True)
     places = np.arange(len(rows))[::-1]
@@ -156,7 +156,7 @@ def plot_ablation(path: Path, rows: Sequence[tuple[str, Agreement]], paper: Mapp
 
 @_styled
 def plot_cost(path: Path, labels: Sequence[str], comparison: RunComparison) -> None:
-    """Draw Kendall's tau of each way to score against its seconds, one panel a column.
+    """Plot Kendall's tau of each scores file against its seconds, one panel per column.
 
     A line through a mark is the interval of its difference from the first, whose tau is the dashed line.
     """

@@ -3,10 +3,10 @@
 Three things in a file separate trained constants from those of an exporter or author:
 
 - PyTorch's default exporter lists the parameters, buffers and constants of the module, with their names.
-- PyTorch's TorchScript exporter keeps parameters and buffers as initialisers, and writes whatever else it needs
-  (numbers in the code, the ones and zeros of a normalisation without scale and shift) as Constant nodes. In a file that
-  keeps all in one way, the way says nothing.
-- What is computed in the file from shapes, ranges and single numbers was not trained.
+- PyTorch's TorchScript exporter stores parameters and buffers as initialisers, and all other constants (numbers in the
+  code, the ones and zeros of a normalisation without scale and shift) as Constant nodes. A file that stores all
+  constants in one way gives no evidence.
+- Results of shapes, ranges and single numbers in the file were not trained.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ FREE_BATCH = (
     2  # the reference batch of a model that leaves it open; above 1 so that no axis of size 1 is mistaken for it
 )
 _LENGTH, _CHANNELS, _SIDE = 128, 3, 224  # sizes that a message proposes for a sequence and for an image
-_MOST_WAYS = 12  # in which several inputs may share the batch
+_MOST_WAYS = 12  # in which several inputs can share the batch
 
 _Dimension: TypeAlias = "int | str | None"
 
@@ -363,7 +363,7 @@ def read_inputs(graph: Graph, given: Mapping[str, tuple[int, ...]]) -> InputTabl
         primary=samples,
         fills=MappingProxyType(_fills(graph)),
         look_ups=MappingProxyType({v.name: v.replaces for v in graph.inputs if v.replaces is not None}),
-        # Other networks of the same command may have it.
+        # The name can belong to another model on the command line, so it is not an error here.
         warnings=tuple(f"--input names {name!r}, which this network does not have" for name in unknown),
     )
 

@@ -31,7 +31,7 @@ from aznas_onnx.limits import Limits
 
 __all__ = ["Document", "Source", "load", "source_name", "subgraphs"]
 
-_OPERANDS = 16  # that a node may name on average; plain ones are small
+_OPERANDS = 16  # limit on names per node, on average; plain nodes are small
 _OUTLINE_BYTES = 1024  # tensors up to this size are shown to the checker
 
 Document: TypeAlias = "str | os.PathLike[str] | onnx.ModelProto"
@@ -187,7 +187,7 @@ def _check_outline(model: onnx.ModelProto, plain: Sequence[CachedNode | None], n
 
 
 def _not_plain(model: onnx.ModelProto, plain: Sequence[CachedNode | None]) -> list[onnx.NodeProto]:
-    """Return the nodes that may have graphs inside."""
+    """Return the nodes that can have graphs inside."""
     return [node for node, known in zip(model.graph.node, plain, strict=True) if known is None]
 
 

@@ -53,7 +53,7 @@ class Node:
     op_type, domain, version
         Operator, its domain (``""`` is ai.onnx) and the opset version of that domain that gives it its meaning.
     inputs, outputs
-        Tensor names; ``""`` stands for an omitted optional input or output.
+        Tensor names; ``""`` is an omitted optional input or output.
     attributes
         Plain Python values: integers, floats, strings, numpy arrays for tensors, tuples for lists, and
         :class:`Graph` for the branches of control flow.
@@ -79,7 +79,7 @@ class Node:
 
     @property
     def is_standard(self) -> bool:
-        """Whether ONNX itself defines the operator and has checked its inputs, so that a rule may rely on them."""
+        """Whether ONNX itself defines the operator and has checked its inputs, so that a rule can rely on them."""
         return not self.domain and not self.unknown
 
     @property

@@ -107,7 +107,7 @@ def _item_bytes(data_type: int) -> int:
 
 
 def check_tensor(tensor: onnx.TensorProto, folder: Path | None) -> None:
-    """Check that a tensor's data has the size that its shape needs, and lies where it may.
+    """Check the size and the location of a tensor's data.
 
     Raises ModelError if it does not.
     """

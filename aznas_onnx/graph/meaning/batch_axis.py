@@ -79,7 +79,7 @@ def find_batch(graph: Graph, inputs: InputTable, limits: Limits) -> Reading:
     inputs
         Its inputs as they are declared and given.
     limits
-        Bounds on what walks may make.
+        Limits on walks.
 
     Raises
     ------

@@ -61,7 +61,7 @@ def layout(graph: Graph, infos: TensorInfos, batch_axes: Mapping[str, int]) -> C
 
     Parameters
     ----------
-    graph, facts
+    graph, infos
         A canonical graph and its infos.
     batch_axes
         Of the graph's inputs.

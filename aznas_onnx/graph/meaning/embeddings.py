@@ -1,7 +1,7 @@
 """Replace embedding look-ups of token ids by float inputs.
 
 Samples are Gaussian, and a network that looks ids up in a table has no input that could be fed any. With random weights
-its first features are rows of a Gaussian table, so the look-up gives way to an input of floats in its place::
+its first features are rows of a Gaussian table, so a float input replaces the look-up::
 
     tokens = Gather(table, input_ids)    (batch, tokens) -> (batch, tokens, width)
     tokens                               an input of floats, (batch, tokens, width)
@@ -80,7 +80,7 @@ def _look_ups(graph: Graph) -> Iterator[tuple[str, GraphInput, Constant]]:
 
 
 def _computes_ids(node: Node) -> bool:
-    """Whether a node may make ids of ids: those below zero count from a table's end."""
+    """Whether a node can compute ids from ids: negative ids count from the end of a table."""
     return node in BROADCASTING or node.is_op("Not")
 
 

@@ -64,7 +64,7 @@ def gaps(graph: Graph, infos: TensorInfos, primary: str, own: Collection[str]) -
 
     Parameters
     ----------
-    graph, facts
+    graph, infos
         Of a walk.
     primary
         The input with the samples.

@@ -98,7 +98,7 @@ class _Restored:
             leaves[name] = constant
             return True
         origin = constant.origin
-        # A causal mask may be in the table.
+        # A causal mask can be in the table.
         moves = origin is not None and (origin.node in MOVES_DATA or origin.node.is_op("Add", "Where"))
         if origin is None or not moves or len(origin.node.outputs) > 1:
             return False

@@ -28,7 +28,7 @@ def with_lengths(plan: InputPlan, graph: Graph, infos: TensorInfos) -> InputPlan
 
     Parameters
     ----------
-    plan, graph, facts
+    plan, graph, infos
         Of a walk. Inputs with a value from the user, and ids, stay unchanged.
     """
     settled = {*plan.values, *(look_up.ids for look_up in plan.look_ups.values())}

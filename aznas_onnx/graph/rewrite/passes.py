@@ -1,8 +1,8 @@
 """Rewrites of a graph into canonical form.
 
-Three entry points, in the order of the pipeline: :func:`decompose` before shapes are known,
-:func:`canonicalise` after constants are folded, :func:`restore_normalisation` last. The lists below are the table
-of contents; each rewrite says why it declines where it does not apply.
+Three entry points, in the order of the pipeline: :func:`decompose` before shapes are known, :func:`canonicalise` after
+constants are folded, :func:`restore_normalisation` last. The lists below are the table of contents; each rewrite
+returns the reason where it does not apply.
 """
 
 from __future__ import annotations

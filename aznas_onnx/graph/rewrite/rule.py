@@ -15,7 +15,7 @@ __all__ = ["Attempt", "Declined", "NearMiss", "Rewrite", "apply", "counted", "pl
 
 @dataclass(frozen=True, slots=True)
 class NearMiss:
-    """A pattern that a graph holds but for one point, so that a user may ask why it was not recognised.
+    """A pattern that a graph has except for one point, with the reason why it was not recognised.
 
     Attributes
     ----------
@@ -62,9 +62,9 @@ class Rewrite:
 
 
 def apply(editor: Editor, rewrites: Sequence[Rewrite], misses: dict[NearMiss, None] | None = None) -> Counter[str]:
-    """Apply rewrites in their order, each to all nodes it may fit; return how often each result was made.
+    """Apply rewrites in their order, each to all nodes it can fit; return how often each result was made.
 
-    What they nearly fit is added to `misses`, in order.
+    Near misses are added to `misses`, in order.
     """
     made: Counter[str] = Counter()
     for rewrite in rewrites:

@@ -28,7 +28,7 @@ class BigConstants:
 
     Parameters
     ----------
-    facts, constants
+    infos, constants
         Those of a walk in progress; read only.
     """
 
@@ -39,7 +39,7 @@ class BigConstants:
         self._work = 0
 
     def add(self, node: Node) -> None:
-        """Record a node of the walk that may have to be computed later."""
+        """Record a node of the walk that can be computed later."""
         if is_simple(node):
             self._producers[node.outputs[0]] = node
 

@@ -338,7 +338,7 @@ def _is_proportional(operator: Operator) -> bool:
 
 
 def _is_slow(operator: Operator) -> bool:
-    """Whether a folded constant may come from an operator whose work is a multiple of what it reads and makes."""
+    """Whether a folded constant can come from an operator whose work is a multiple of the size of its tensors."""
     return operator.window or operator.family in _SLOW_FAMILIES or operator.name in ("Gemm", "RotaryEmbedding")
 
 

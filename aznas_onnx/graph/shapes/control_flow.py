@@ -117,7 +117,7 @@ def _resolve_loop(node: Node, infos: Mapping[str, TensorInfo], max_trips: int) -
 
 
 def _trips(node: Node, infos: Mapping[str, TensorInfo], max_trips: int, *, ends_early: bool) -> float:
-    """Return the most iterations of a loop, infinite where it names none; its condition may end it early."""
+    """Return the maximal iterations of a loop, infinite without a bound; its condition can end it early."""
     if not node.input(0):
         if not ends_early:
             raise UnsupportedOperatorError(f"node {node.name!r} ({node.operator}) never ends")

@@ -33,7 +33,7 @@ __all__ = ["interpret"]
 # masks.
 _SMALL_FLOAT_ELEMENTS = 4096
 _ELEMENTS_OF_WORK = 256  # that numpy computes while a name is looked up
-_REMEMBERED_BYTES = 32  # of all values, for each element that one may have: four of the largest in int64
+_REMEMBERED_BYTES = 32  # of all values, per element of the limit of one: four of the largest in int64
 _SCALARS = 64  # values up to this size are always remembered: shape arithmetic is made of them
 _NOTHING = TensorInfo(None, np.dtype(np.float32))
 

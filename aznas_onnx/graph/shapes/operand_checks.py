@@ -27,10 +27,10 @@ _TERM = r"[A-Za-z ]*(?:\.\.\.[A-Za-z ]*)?"
 _EQUATION = re.compile(rf"{_TERM}(?:,{_TERM})*(?:->{_TERM})?")
 _LONGEST_EQUATION = 4096
 _WIDEST_WINDOW = 2**16
-_MAY_BE_ENDLESS = frozenset(("start", "end", "starts", "ends"))  # the largest number stands for the end of an axis
+_MAY_BE_ENDLESS = frozenset(("start", "end", "starts", "ends"))  # the largest number is the end of an axis
 
 _Rule: TypeAlias = Callable[[Node, _Shapes], str]
-_RULES: Rules[_Rule] = Rules()  # each says why operands do not fit, or nothing
+_RULES: Rules[_Rule] = Rules()  # each returns why operands do not fit, or an empty string
 
 
 def check_operands(node: Node, inputs: Sequence[TensorInfo | None]) -> None:

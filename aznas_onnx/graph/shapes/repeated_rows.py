@@ -72,7 +72,7 @@ class Rows:
         return origins is not None
 
     def _origins(self, name: str, axis: int) -> dict[str, int] | None:
-        """Return the tensors that make the rows along an axis equal, and where; None where rows may differ.
+        """Return the tensors that make the rows along an axis equal, and where; None where rows can differ.
 
         They are what repeats a row for each sample of the file's own batch.
         """
@@ -158,7 +158,7 @@ def _is_along_the_last(node: Node, rank: int) -> bool:
 
 
 def _repeats(node: Node) -> bool:
-    """Whether the last operand of a node says how many rows there are."""
+    """Whether the last operand of a node has the number of rows."""
     return node.is_op("Expand", "Tile", "ConstantOfShape")
 
 
@@ -185,7 +185,7 @@ def with_one_row(graph: Graph, infos: Mapping[str, TensorInfo], copies: Mapping[
 
     Parameters
     ----------
-    graph, facts
+    graph, infos
         At the file's own batch size.
     copies
         Found by repairs: constants, and results of Expand, Tile or ConstantOfShape, with the axis.

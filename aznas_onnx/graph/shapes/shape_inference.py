@@ -93,7 +93,7 @@ def infer(node: Node, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo]:
     return list(known)
 
 
-# What ONNX says of a node depends on its operator, attributes, and the shapes and small values that it reads, and
+# The inferred shapes depend on a node's operator, attributes, and the shapes and small values of its inputs, and
 # never on names.
 _REMEMBERED = 16384
 _REMEMBERED_BYTES = 4096  # of one node's attributes

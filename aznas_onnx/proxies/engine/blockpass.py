@@ -89,7 +89,7 @@ class BlockPass:
         share_repeats: bool = False,
         clock: Clock | None = None,
     ) -> BlockPass:
-        """Divide a compiled network, whose steps may overwrite what no other step needs.
+        """Divide a compiled network, whose steps can overwrite tensors that no other step needs.
 
         Parameters
         ----------

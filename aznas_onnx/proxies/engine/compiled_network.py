@@ -1,4 +1,4 @@
-"""A model under random weights as programs: compiled once for each batch size and precision that is asked for."""
+"""A model under random weights as programs: compiled once for each requested batch size and precision."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ class RandomNetwork:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the user should know about the conversion."""
+        """Notes for the user on the conversion."""
         return tuple(dict.fromkeys(note for one in self._compiled.values() for note in one.program.notes))
 
     def release(self) -> None:
@@ -191,7 +191,7 @@ class CompiledNetwork:
 
     @cached_property
     def feeds(self) -> FeedSource:
-        """What its inputs are fed, by seed."""
+        """Its random inputs, by seed."""
         return FeedSource(self.model, self.device)
 
     def batch_axis(self, name: str) -> int:

@@ -32,7 +32,7 @@ def representatives(
     ----------
     stages
         In dataflow order.
-    graph, facts
+    graph, infos
         Source of the stages.
     weights
         Distributions of the graph's weights.

@@ -55,7 +55,7 @@ def measure_zen(instance: SeededNetwork) -> StatisticResult:
 
 
 def _last_feature_map(compiled: CompiledNetwork) -> str:
-    """Return the last tensor on the way to the output that has positions: what global pooling reads."""
+    """Return the last tensor on the way to the output that has positions: the input of global pooling."""
     infos = compiled.model.infos
     names = [name for name in compiled.model.graph.outputs if name in infos]
     producers = compiled.model.graph.producers

@@ -14,7 +14,7 @@ __all__ = ["HEARTBEAT_S", "Heartbeat"]
 HEARTBEAT_S = 10.0
 # A process elsewhere (another container on the same volume) counts as dead after this long without a heartbeat.
 _SILENCE_S = 90.0
-_AHEAD_S = 600.0  # clocks may differ by so much
+_AHEAD_S = 600.0  # clocks can differ by this
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,7 @@ class Heartbeat:
         return self.host != socket.gethostname() and self.seen - time.time() > _AHEAD_S
 
     def is_alive(self) -> bool:
-        """Whether the process may still be at work."""
+        """Whether the process can still be running."""
         if self.host == socket.gethostname() and os.name == "posix":
             number = self.process.partition(":")[0]
             return number.isdecimal() and len(number) < 12 and _identity(int(number)) == self.process

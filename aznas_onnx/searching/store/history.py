@@ -1,6 +1,6 @@
 """The record of a study: every scored candidate is on disk before the next one is proposed.
 
-Several processes may add to one file. Each first claims a candidate (its number and its genotype), then scores it, then
+Several processes can add to one file. Each first claims a candidate (its number and its genotype), then scores it, then
 records it, which ends the claim. Numbers and genotypes are unique among trials and claims, so that nothing is scored
 twice; the claims of a process that died are void, so that nothing is lost.
 """
@@ -155,7 +155,7 @@ class History:
         return [(number, genotype) for number, genotype, writer, *_ in rows if alive[writer]]
 
     def _is_alive(self, number: int, host: Any, process: Any, seen: Any) -> bool:
-        """Whether the process that claimed a candidate may still be at work."""
+        """Whether the process that claimed a candidate can still be running."""
         writer = _writer(self.path, host, process, seen)
         if writer.is_ahead:
             raise StudyError(

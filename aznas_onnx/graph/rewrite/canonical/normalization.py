@@ -120,7 +120,7 @@ def _deviation(editor: Editor, name: str) -> _Deviation | NearMiss | str:
 
 
 def _unreadable_mean(editor: Editor, variance: Node, factor: float) -> NearMiss | str:
-    """Say what of a mean of squares under a root cannot be read."""
+    """Return why a root of a mean of squares is not recognised."""
     is_sum = variance.is_op("ReduceSum") and factor != 1.0
     squared = editor.producer(variance.inputs[0])
     base = _square_root(editor, squared) if is_sum or variance.is_op(*_MEANS) else ""

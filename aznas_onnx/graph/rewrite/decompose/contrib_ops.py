@@ -1,6 +1,6 @@
 """Decompose fused operators of ONNX Runtime (domain com.microsoft).
 
-Shapes are not known yet, so nothing here may depend on the rank of an activation.
+Shapes are not known yet, so no rule here can depend on the rank of an activation.
 """
 
 from __future__ import annotations

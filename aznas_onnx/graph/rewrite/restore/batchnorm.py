@@ -153,7 +153,7 @@ def _variance(editor: Editor, steps: Sequence[PerChannelStep]) -> Constant | Non
 
 
 def _speaks_against(editor: Editor, steps: Sequence[PerChannelStep]) -> str:
-    """Say why a chain is no batch normalisation; empty where it is one, by the first of these that applies.
+    """Return why a chain is not a batch normalisation; empty where it is one, by the first of these that applies.
 
     - The name of its factor contains batch normalisation.
     - It has a mean, a factor and a shift: nothing else needs all three.

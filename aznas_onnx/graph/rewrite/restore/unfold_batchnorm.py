@@ -40,7 +40,7 @@ __all__ = ["unfold_batch_normalisation"]
 _FEW_BIASES = 32  # needed to test for a uniform distribution
 _ASSUMED = "taken for folded like others; a factor multiplied into them took their names"
 
-# Why no normalisation was put back after a layer.
+# Why no normalisation was restored after a layer.
 _GENUINE = "its bias is named as frameworks name a layer's own, which folding does not leave"
 _LINEAR = "it is a linear layer, and no name of it has a mark of folding"
 _TRANSPOSED = "it is a transposed convolution, and no name of it has a mark of folding"
@@ -73,7 +73,7 @@ def unfold_batch_normalisation(
     changes, doubts
         What was done, and what remains in doubt, in words for the user.
     near_misses
-        Why none was put back, for each layer that has no normalisation.
+        The reason why none was restored, for each layer without normalisation.
     """
     layers = list(_layers(editor))
     numbers_are_computed = any(not is_number(layer.names.weight) for layer in layers)
@@ -185,7 +185,7 @@ def _is_normalised(editor: Editor, node: Node) -> bool:
 
 
 def _why_not_folded(editor: Editor, layer: _Layer) -> str:
-    """Say why nothing was folded into a layer without marks; empty for a convolution of which nothing tells."""
+    """Return why nothing was folded into a layer without marks; empty for a convolution without evidence."""
     if not layer.node.is_op("Conv"):
         return _LINEAR if layer.names.is_linear else _TRANSPOSED
     if not layer.node.input(2):
