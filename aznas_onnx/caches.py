@@ -22,16 +22,10 @@ T = TypeVar("T")
 class Cache:
     """A cache that lives as long as the process.
 
-    Attributes
-    ----------
-    name
-        Module and function.
-    bound
-        The most entries; None where an entry ends with the object that it belongs to.
-    reason
-        Why recomputing would cost more.
-    size, clear
-        Return the number of entries, and drop them.
+    - `name`: Module and function.
+    - `bound`: The most entries; None where an entry ends with the object that it belongs to.
+    - `reason`: Why recomputing would cost more.
+    - `size`, `clear`: Return the number of entries, and drop them.
     """
 
     name: str

@@ -15,25 +15,15 @@ from aznas_onnx.documents import finite, flag, whole
 class Setting:
     """One setting of scoring or of the gate.
 
-    Attributes
-    ----------
-    read
-        Converts a value of a TOML file; its TypeError or ValueError has the accepted values. Also decides how the
-        command line reads the option.
-    help
-        One or two sentences for the command line and the docs.
-    example
-        A value as a policy file has it.
-    name
-        The attribute or argument that gets the value. A policy file writes it with hyphens.
-    own_option
-        The option where it is not the name: ``--input`` for `input_shapes`.
-    metavar, default_text
-        Shown by help for the value, and for a default that is not a plain value.
-    choices
-        Accepted texts; empty for any.
-    least, above, most
-        Bounds of accepted numbers; `above` is not accepted itself.
+    - `read`: Converts a value of a TOML file; its TypeError or ValueError has the accepted values. Also decides how the
+      command line reads the option.
+    - `help`: One or two sentences for the command line and the docs.
+    - `example`: A value as a policy file has it.
+    - `name`: The attribute or argument that gets the value. A policy file writes it with hyphens.
+    - `own_option`: The option where it is not the name: ``--input`` for `input_shapes`.
+    - `metavar`, `default_text`: Shown by help for the value, and for a default that is not a plain value.
+    - `choices`: Accepted texts; empty for any.
+    - `least`, `above`, `most`: Bounds of accepted numbers; `above` is not accepted itself.
     """
 
     read: Callable[[Any], Any]

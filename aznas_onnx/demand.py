@@ -44,16 +44,10 @@ _WITH_GAPS = range(2**23, 2**27)  # bytes of the largest tensor
 class Demand:
     """The time and memory of a scoring pass.
 
-    Attributes
-    ----------
-    seconds
-        For all seeds.
-    size_bytes
-        Peak memory in addition to that of the process.
-    slowest, largest
-        The node that takes most time, and the block that takes most memory, for messages.
-    steps
-        Of the longest recurrent operator.
+    - `seconds`: For all seeds.
+    - `size_bytes`: Peak memory in addition to that of the process.
+    - `slowest`, `largest`: The node that takes most time, and the block that takes most memory, for messages.
+    - `steps`: Of the longest recurrent operator.
     """
 
     seconds: float
@@ -108,16 +102,10 @@ def demand_of(
 ) -> Demand:
     """Estimate the time and memory of a pass.
 
-    Parameters
-    ----------
-    model, found, costs
-        As read, at any batch size.
-    gradients
-        Whether it has a backward pass.
-    whole
-        Whether a proxy needs all activations of the network at once.
-    threads
-        Of the processor; not used on an accelerator.
+    - `model`, `found`, `costs`: As read, at any batch size.
+    - `gradients`: Whether it has a backward pass.
+    - `whole`: Whether a proxy needs all activations of the network at once.
+    - `threads`: Of the processor; not used on an accelerator.
     """
     estimate = _Estimate(model, costs, batch_size, gradients=gradients)
     speed = threads if on_cpu else _ACCELERATOR

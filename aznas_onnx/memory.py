@@ -17,19 +17,11 @@ _NO_LIMIT = 2**60  # version 1 of control groups writes a number near 2**63 for 
 def check_memory(needed_bytes: int, what: str, remedy: str) -> None:
     """Raise if more memory is needed than available.
 
-    Parameters
-    ----------
-    needed_bytes
-        An estimate, in addition to the memory of the process.
-    what
-        The purpose, as the beginning of a sentence: ``scoring it at batch size 64``.
-    remedy
-        The remedy, in words.
+    - `needed_bytes`: An estimate, in addition to the memory of the process.
+    - `what`: The purpose, as the beginning of a sentence: ``scoring it at batch size 64``.
+    - `remedy`: The remedy, in words.
 
-    Raises
-    ------
-    SettingsError
-        If less is available. Where the available memory is unknown, nothing is raised.
+    Raises SettingsError if less is available. Where the available memory is unknown, nothing is raised.
     """
     there_is = available_bytes()
     if there_is is not None and needed_bytes > there_is:
@@ -41,15 +33,9 @@ def check_memory(needed_bytes: int, what: str, remedy: str) -> None:
 def available_bytes(root: Path = Path("/")) -> int | None:
     """Return the memory that this process can still allocate: of the machine, its control groups, and its own limits.
 
-    Parameters
-    ----------
-    root
-        Root of the system's files.
+    - `root`: Root of the system's files.
 
-    Returns
-    -------
-    int or None
-        None where it is unknown (other systems than Linux).
+    Returns: None where it is unknown (other systems than Linux).
     """
     if not sys.platform.startswith("linux"):
         return None

@@ -13,10 +13,7 @@ __all__ = ["Clock"]
 class Clock:
     """Adds up the time spent in named phases; the time of an inner phase does not count for the outer one.
 
-    Parameters
-    ----------
-    is_running
-        A clock that does not run costs next to nothing and has no phases.
+    - `is_running`: A clock that does not run costs next to nothing and has no phases.
     """
 
     def __init__(self, *, is_running: bool = True) -> None:

@@ -24,17 +24,10 @@ _OURS = str(Path(__file__).parent)
 def execute(path: Path, kind: str) -> ModuleType:
     """Execute a file and return its names; an unchanged file is executed once.
 
-    Parameters
-    ----------
-    path
-        The file.
-    kind
-        The kind of object that it defines, for messages: ``space`` or ``proxy``.
+    - `path`: The file.
+    - `kind`: The kind of object that it defines, for messages: ``space`` or ``proxy``.
 
-    Raises
-    ------
-    SettingsError
-        If it cannot be read, or raises.
+    Raises SettingsError if it cannot be read, or raises.
     """
     try:
         changed_ns = path.stat().st_mtime_ns

@@ -108,15 +108,9 @@ def main() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run the command.
 
-    Parameters
-    ----------
-    arguments
-        What follows `aznas` on the command line.
+    - `arguments`: What follows `aznas` on the command line.
 
-    Returns
-    -------
-    int
-        The exit status. An error that is not an :class:`AznasError` is a bug and is raised.
+    Returns: The exit status. An error that is not an :class:`AznasError` is a bug and is raised.
     """
     open_closed_streams()
     for stream in (sys.stdout, sys.stderr):

@@ -27,17 +27,10 @@ _SHOWN_CHARACTERS = 80
 def as_user_error(space: Space[Any], doing: str) -> Iterator[None]:
     """Turn exceptions of a user space's code into a sentence; those of bundled spaces propagate.
 
-    Parameters
-    ----------
-    space
-        The space whose methods, and nothing else, are called in the body.
-    doing
-        Description of the call, such as ``mutate 16x2``.
+    - `space`: The space whose methods, and nothing else, are called in the body.
+    - `doing`: Description of the call, such as ``mutate 16x2``.
 
-    Raises
-    ------
-    SettingsError
-        For any exception but an error of this package.
+    Raises SettingsError for any exception but an error of this package.
     """
     try:
         yield
@@ -55,10 +48,7 @@ def smoke_test(space: Space[Any]) -> None:
 
     A mistake thus ends a search before it creates its file.
 
-    Raises
-    ------
-    SettingsError
-        If a method raises or violates its contract.
+    Raises SettingsError if a method raises or violates its contract.
     """
     if _is_bundled(space):
         return

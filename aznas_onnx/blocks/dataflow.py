@@ -21,18 +21,11 @@ INPUT = -1  # the graph's input, as a node index
 class DataGraph:
     """Nodes on paths from the samples to the output; constants, shape arithmetic and other inputs are left out.
 
-    Attributes
-    ----------
-    model
-        Model of the nodes.
-    output
-        The graph output that the data graph leads to.
-    nodes
-        In topological order; a node is named by its index here, :data:`INPUT` is the graph's input.
-    parents
-        For each node the nodes that it reads, in the order of its inputs, each once.
-    layers
-        For each node of an unrolled recurrent layer, by name, the nodes of the graph.
+    - `model`: Model of the nodes.
+    - `output`: The graph output that the data graph leads to.
+    - `nodes`: In topological order; a node is named by its index here, :data:`INPUT` is the graph's input.
+    - `parents`: For each node the nodes that it reads, in the order of its inputs, each once.
+    - `layers`: For each node of an unrolled recurrent layer, by name, the nodes of the graph.
     """
 
     model: Model

@@ -29,14 +29,9 @@ _ATTENTION = re.compile("[PL]?A[PL]?")
 class Part:
     """A stretch of the main path that becomes a block.
 
-    Attributes
-    ----------
-    kind
-        None for a region, whose kind follows from its analysis.
-    heavy
-        The segments with its weights.
-    start, end
-        Places on the main path: the end of the part before, and the block's output.
+    - `kind`: None for a region, whose kind follows from its analysis.
+    - `heavy`: The segments with its weights.
+    - `start`, `end`: Places on the main path: the end of the part before, and the block's output.
     """
 
     kind: BlockKind | None

@@ -45,12 +45,8 @@ _OF_ROLE = {
 class PathSegment:
     """One node of the main path, or a region of it.
 
-    Attributes
-    ----------
-    start, end
-        Places on the main path; the item's nodes are those after `start` up to `end`.
-    nodes
-        Set of its nodes.
+    - `start`, `end`: Places on the main path; the item's nodes are those after `start` up to `end`.
+    - `nodes`: Set of its nodes.
     """
 
     kind: SegmentKind

@@ -33,14 +33,9 @@ _MOST_VISITS = 10_000_000  # limit on nodes; beyond it steps are not merged
 class Unrolled:
     """Nodes of a data graph, in topological order, with each unrolled layer as one node.
 
-    Attributes
-    ----------
-    nodes
-        A layer is a node of the operator RNN, with the name of one of its members.
-    members
-        For each such node, by name, its members.
-    widths
-        For each such node, by name, the width of its state.
+    - `nodes`: A layer is a node of the operator RNN, with the name of one of its members.
+    - `members`: For each such node, by name, its members.
+    - `widths`: For each such node, by name, the width of its state.
     """
 
     nodes: tuple[Node, ...]
@@ -53,16 +48,10 @@ def with_recurrent_layers(
 ) -> Unrolled:
     """Find unrolled recurrent layers.
 
-    Parameters
-    ----------
-    nodes
-        Of a data graph, in topological order.
-    graph, infos
-        The graph of the nodes, and its infos.
-    data
-        The tensors that depend on the samples.
-    output
-        The tensor that the data graph leads to.
+    - `nodes`: Of a data graph, in topological order.
+    - `graph`, `infos`: The graph of the nodes, and its infos.
+    - `data`: The tensors that depend on the samples.
+    - `output`: The tensor that the data graph leads to.
     """
     current = Unrolled(nodes=tuple(nodes))
     rejected: set[Hashable] = set()

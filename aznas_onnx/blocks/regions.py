@@ -40,14 +40,10 @@ class Merge(enum.Enum):
 class Region:
     """A part of the main path, with all side paths.
 
-    Attributes
-    ----------
-    start, end
-        Places on the main path: the node before the paths split, and the node where the last of them join.
-    nodes
-        Set of the nodes after `start` up to `end`, side paths included.
-    primary
-        Whether weighted paths meet here in a sum or a concatenation of channels.
+    - `start`, `end`: Places on the main path: the node before the paths split, and the node where the last of them
+      join.
+    - `nodes`: Set of the nodes after `start` up to `end`, side paths included.
+    - `primary`: Whether weighted paths meet here in a sum or a concatenation of channels.
     """
 
     start: int

@@ -20,19 +20,13 @@ __all__ = ["Traits", "bits", "survey"]
 class Traits:
     """Sets of nodes of a data graph.
 
-    Attributes
-    ----------
-    collapsed
-        Nodes whose output has no positions left: after global pooling, a Flatten, or the choice of one token. Empty for
-        a network of vectors, which has no positions.
-    weighted
-        Nodes with weights that are not collapsed; this excludes gates of squeeze-and-excitation and the classifier.
-    depthwise, pointwise
-        Nodes of `weighted` that process each channel, or each position, separately.
-    recurrent
-        Nodes of `weighted` that are recurrent layers.
-    products
-        Nodes that multiply two activations as matrices and thereby mix positions, except to pool them.
+    - `collapsed`: Nodes whose output has no positions left: after global pooling, a Flatten, or the choice of one
+      token. Empty for a network of vectors, which has no positions.
+    - `weighted`: Nodes with weights that are not collapsed; this excludes gates of squeeze-and-excitation and the
+      classifier.
+    - `depthwise`, `pointwise`: Nodes of `weighted` that process each channel, or each position, separately.
+    - `recurrent`: Nodes of `weighted` that are recurrent layers.
+    - `products`: Nodes that multiply two activations as matrices and thereby mix positions, except to pool them.
     """
 
     collapsed: int
@@ -87,12 +81,8 @@ def _select(data: DataGraph, chosen: Callable[[Node], bool]) -> int:
 def _collapsed(data: DataGraph) -> tuple[int, int]:
     """Follow the samples tensor by tensor: one output of a Split can be the class token, the other the positions.
 
-    Returns
-    -------
-    collapsed
-        Nodes without positions.
-    queried
-        Collapsed nodes in which a class token attends to the positions.
+    - Returns `collapsed`: Nodes without positions.
+    - Returns `queried`: Collapsed nodes in which a class token attends to the positions.
     """
     if len(data.shape(INPUT)) < 3:
         return 0, 0

@@ -29,27 +29,16 @@ def compile_program(
 ) -> Program:
     """Convert a canonical graph to a program at the batch size of its infos.
 
-    Parameters
-    ----------
-    graph, infos
-        The graph and its infos. Shape operands (of Reshape, Slice, Pad, ...) must be known.
-    constants
-        Tensors on `device` for some of the graph's constants: the initialised weights. They are used unchanged. Other
-        constants come from the infos or the file; floats become `dtype`.
-    device, dtype
-        Device and floating-point type of the program. Integers have their own type.
-    training
-        Whether BatchNormalization uses the statistics of the batch. Nothing else changes: Dropout stays off, and
-        running statistics are not updated.
-    also
-        Further tensors to compute, also where the graph's outputs do not depend on them.
+    - `graph`, `infos`: The graph and its infos. Shape operands (of Reshape, Slice, Pad, ...) must be known.
+    - `constants`: Tensors on `device` for some of the graph's constants: the initialised weights. They are used
+      unchanged. Other constants come from the infos or the file; floats become `dtype`.
+    - `device`, `dtype`: Device and floating-point type of the program. Integers have their own type.
+    - `training`: Whether BatchNormalization uses the statistics of the batch. Nothing else changes: Dropout stays off,
+      and running statistics are not updated.
+    - `also`: Further tensors to compute, also where the graph's outputs do not depend on them.
 
-    Raises
-    ------
-    UnsupportedOperatorError
-        If an operator, or the way it is used, has no converter.
-    ModelError
-        If a constant that is needed as a tensor has neither an initialised tensor nor data.
+    Raises UnsupportedOperatorError if an operator, or the way it is used, has no converter.
+    Raises ModelError if a constant that is needed as a tensor has neither an initialised tensor nor data.
     """
     device = torch.device(device)
     fixed, drawn = _trace_values(graph, infos, constants)

@@ -45,17 +45,11 @@ Hook: TypeAlias = "Callable[[Step, Environment], None]"
 class Program:
     """A graph at one batch size, device and dtype, ready to run.
 
-    Attributes
-    ----------
-    steps
-        In topological order.
-    constants
-        Tensors by name that the steps read and that are not outputs of steps: weights and other constants.
-    inputs, outputs
-        Names, as in the graph.
-    notes
-        Notes for the user on the conversion of nodes: which used onnx2torch, and whether their results were compared
-        with ONNX Runtime's.
+    - `steps`: In topological order.
+    - `constants`: Tensors by name that the steps read and that are not outputs of steps: weights and other constants.
+    - `inputs`, `outputs`: Names, as in the graph.
+    - `notes`: Notes for the user on the conversion of nodes: which used onnx2torch, and whether their results were
+      compared with ONNX Runtime's.
     """
 
     steps: tuple[Step, ...]
@@ -71,14 +65,9 @@ class Program:
 
         Gradients are recorded as the caller has it. Other tensors are dropped after their last use.
 
-        Parameters
-        ----------
-        feeds
-            The inputs, and tensors that replace constants.
-        keep
-            Names of the wanted tensors; default: the outputs.
-        hook
-            Called after each step.
+        - `feeds`: The inputs, and tensors that replace constants.
+        - `keep`: Names of the wanted tensors; default: the outputs.
+        - `hook`: Called after each step.
         """
         wanted = tuple(self.outputs if keep is None else keep)
         environment: Environment = {**self.constants, **feeds}
@@ -102,10 +91,7 @@ class Program:
 def execute(schedule: Schedule, environment: Environment, hook: Hook | None = None) -> None:
     """Run steps on the tensors of an environment, and drop each tensor after its last use.
 
-    Raises
-    ------
-    ModelError
-        As :func:`run_step`.
+    Raises ModelError: As :func:`run_step`.
     """
     for step, dropped in schedule:
         run_step(step, environment)

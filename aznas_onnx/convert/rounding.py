@@ -21,17 +21,11 @@ Tensor = torch.Tensor
 class Minifloat:
     """A float of eight bits or less.
 
-    Attributes
-    ----------
-    mantissa
-        Bits of the mantissa, without the leading one.
-    least_exponent
-        Exponent of the smallest normal number.
-    greatest
-        Largest finite value.
-    beyond
-        The result for a larger value where the cast does not saturate: infinity or NaN. None for types with neither:
-        their casts always saturate, and NaN becomes zero.
+    - `mantissa`: Bits of the mantissa, without the leading one.
+    - `least_exponent`: Exponent of the smallest normal number.
+    - `greatest`: Largest finite value.
+    - `beyond`: The result for a larger value where the cast does not saturate: infinity or NaN. None for types with
+      neither: their casts always saturate, and NaN becomes zero.
     """
 
     mantissa: int

@@ -30,12 +30,8 @@ _REGISTRY = "onnx2torch.node_converters.registry"
 def via_onnx2torch(op_type: str, version: int, domain: str = "", *, load: bool = True) -> Converter | None:
     """Return a converter that calls onnx2torch's for an operator; None where it has none.
 
-    Parameters
-    ----------
-    version
-        Version of the operator, as ONNX's schemas number it.
-    load
-        Whether to import onnx2torch if the process has not; without it, its registry is empty.
+    - `version`: Version of the operator, as ONNX's schemas number it.
+    - `load`: Whether to import onnx2torch if the process has not; without it, its registry is empty.
     """
     if not load and _REGISTRY not in sys.modules:
         return None

@@ -20,18 +20,12 @@ _RESERVED = ("arch", "failed", "macs", "params", "layers", "stderr", "per_seed",
 class Record:
     """A scored architecture.
 
-    Attributes
-    ----------
-    arch
-        Its genotype.
-    reason
-        Why it could not be scored; None where it was.
-    proxies
-        By name; empty where it failed.
-    macs, params, layers
-        Multiply-adds of one sample, trainable parameters, operators with weights; None where it failed.
-    elapsed_s
-        Wall-clock seconds of building and scoring.
+    - `arch`: Its genotype.
+    - `reason`: Why it could not be scored; None where it was.
+    - `proxies`: By name; empty where it failed.
+    - `macs`, `params`, `layers`: Multiply-adds of one sample, trainable parameters, operators with weights; None where
+      it failed.
+    - `elapsed_s`: Wall-clock seconds of building and scoring.
     """
 
     arch: str

@@ -24,15 +24,10 @@ Floats = npt.NDArray[np.float64]
 class Contender:
     """One way to score.
 
-    Attributes
-    ----------
-    kendall
-        By column: tau-b of the score of all its proxies.
-    difference
-        By column: its tau less that of the first. Both are computed on the same resamples, so that the interval is
-        that of the difference and much narrower than theirs.
-    seconds
-        Median wall-clock time of one architecture.
+    - `kendall`: By column: tau-b of the score of all its proxies.
+    - `difference`: By column: its tau less that of the first. Both are computed on the same resamples, so that the
+      interval is that of the difference and much narrower than theirs.
+    - `seconds`: Median wall-clock time of one architecture.
     """
 
     kendall: Mapping[str, Interval]
@@ -56,21 +51,12 @@ def compare(
 ) -> RunComparison | None:
     """Compare ways to score by Kendall's tau, on what all of them scored.
 
-    Parameters
-    ----------
-    runs
-        The records of each way.
-    truth
-        The measured architectures.
-    bootstrap
-        How to make confidence intervals.
-    directions
-        Of each way: which way the proxies point that need not be registered.
+    - `runs`: The records of each way.
+    - `truth`: The measured architectures.
+    - `bootstrap`: How to make confidence intervals.
+    - `directions`: Of each way: which way the proxies point that need not be registered.
 
-    Returns
-    -------
-    Comparison or None
-        None where that is fewer than two architectures.
+    Returns: None where that is fewer than two architectures.
     """
     bootstrap = bootstrap or Bootstrap()
     scored = [{record.arch: record for record in run if record.reason is None} for run in runs]

@@ -18,24 +18,14 @@ def choose_archs(
 ) -> tuple[str, ...]:
     """Return the architectures to score, in the order in which to score them.
 
-    Parameters
-    ----------
-    archs
-        All measured architectures.
-    sample
-        Size of the sample; all by default. A larger sample with the same seed begins with the smaller one, so it
-        extends existing scores.
-    seed
-        Seed of the shuffle. All architectures are shuffled, too: an interrupted run has scored a random sample.
-    unique
-        Keep the first of the architectures that are one network by :meth:`~aznas_onnx.spaces.Space.canonical`.
+    - `archs`: All measured architectures.
+    - `sample`: Size of the sample; all by default. A larger sample with the same seed begins with the smaller one, so
+      it extends existing scores.
+    - `seed`: Seed of the shuffle. All architectures are shuffled, too: an interrupted run has scored a random sample.
+    - `unique`: Keep the first of the architectures that are one network by :meth:`~aznas_onnx.spaces.Space.canonical`.
 
-    Raises
-    ------
-    GenotypeError
-        If an architecture is not one of the space.
-    SettingsError
-        If the sample is larger than the number of architectures, or the space cannot find duplicates.
+    Raises GenotypeError if an architecture is not one of the space.
+    Raises SettingsError if the sample is larger than the number of architectures, or the space cannot find duplicates.
     """
     genotypes = [space.parse(arch) for arch in archs]
     kept = list(archs)

@@ -35,14 +35,9 @@ class _Keeper(Protocol):
 class Scored:
     """A moment of a benchmark.
 
-    Attributes
-    ----------
-    done, total
-        Architectures scored (earlier runs included), and requested.
-    failed
-        Number of architectures that could not be scored.
-    rate
-        Architectures per second since this run began.
+    - `done`, `total`: Architectures scored (earlier runs included), and requested.
+    - `failed`: Number of architectures that could not be scored.
+    - `rate`: Architectures per second since this run began.
     """
 
     done: int

@@ -29,16 +29,10 @@ _MOST_BYTES = 2**34
 class Scores:
     """The content of a scores file.
 
-    Attributes
-    ----------
-    settings
-        Settings of the scores: space and scoring.
-    selection
-        How the architectures were chosen when the file was begun.
-    software
-        Versions that began the file.
-    records
-        By architecture; the latest where one was scored again.
+    - `settings`: Settings of the scores: space and scoring.
+    - `selection`: How the architectures were chosen when the file was begun.
+    - `software`: Versions that began the file.
+    - `records`: By architecture; the latest where one was scored again.
     """
 
     settings: Mapping[str, Any]
@@ -62,10 +56,7 @@ def read_scores(path: str | os.PathLike[str]) -> Scores:
 
     A last line without its end, which a process that was killed left, does not count.
 
-    Raises
-    ------
-    SettingsError
-        If the file cannot be read or is not a scores file.
+    Raises SettingsError if the file cannot be read or is not a scores file.
     """
     name = Path(path)
     lines = read_bytes(name, str(name), most_bytes=_MOST_BYTES).split(b"\n")[:-1]
@@ -101,17 +92,11 @@ def read_scores(path: str | os.PathLike[str]) -> Scores:
 class ScoreFile:
     """A scores file, open for appending; its first line has the settings beside the first score.
 
-    Parameters
-    ----------
-    path
-        Created with the first score; an existing one is continued.
-    settings, selection, software
-        See :class:`Scores`. The settings must be those of the file.
+    - `path`: Created with the first score; an existing one is continued.
+    - `settings`, `selection`, `software`: See :class:`Scores`. The settings must be those of the file.
 
-    Raises
-    ------
-    SettingsError
-        If the file is not a scores file, has other settings, is written by another process, or cannot be opened.
+    Raises SettingsError if the file is not a scores file, has other settings, is written by another process, or cannot
+    be opened.
     """
 
     def __init__(

@@ -21,14 +21,9 @@ _RUNS = 5
 class TopK:
     """The `k` candidates with the best scores.
 
-    Attributes
-    ----------
-    best, mean
-        The best and the mean of their measurements.
-    regret
-        How much better the best of all candidates is than `best`; at least 0.
-    ndcg
-        Normalised discounted cumulative gain of the first `k` places, see :func:`ndcg`.
+    - `best`, `mean`: The best and the mean of their measurements.
+    - `regret`: How much better the best of all candidates is than `best`; at least 0.
+    - `ndcg`: Normalised discounted cumulative gain of the first `k` places, see :func:`ndcg`.
     """
 
     k: int
@@ -42,14 +37,9 @@ class TopK:
 class Repeated:
     """Mean and standard deviation of what is selected from random subsets, as the accuracies of Table 1.
 
-    Attributes
-    ----------
-    mean, deviation
-        Of the measurement of the best-scored candidate.
-    optimum
-        Mean of the best measurement in the subsets.
-    subset, runs
-        Candidates in a subset, and how many subsets.
+    - `mean`, `deviation`: Of the measurement of the best-scored candidate.
+    - `optimum`: Mean of the best measurement in the subsets.
+    - `subset`, `runs`: Candidates in a subset, and how many subsets.
     """
 
     mean: float
@@ -62,14 +52,9 @@ class Repeated:
 def top_k(scores: Floats, measured: Floats, sizes: Sequence[int] = SIZES) -> tuple[TopK, ...]:
     """Judge the best-scored candidates.
 
-    Parameters
-    ----------
-    scores
-        (n_candidates,), higher is better; of equal ones the first counts as better.
-    measured
-        (n_candidates,), higher is better; candidates without a measurement (NaN) are left out.
-    sizes
-        Numbers of candidates to take; those above `n_candidates` are left out.
+    - `scores`: (n_candidates,), higher is better; of equal ones the first counts as better.
+    - `measured`: (n_candidates,), higher is better; candidates without a measurement (NaN) are left out.
+    - `sizes`: Numbers of candidates to take; those above `n_candidates` are left out.
     """
     there = np.isfinite(measured)
     scores, measured = scores[there], measured[there]

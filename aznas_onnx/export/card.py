@@ -25,14 +25,9 @@ def model_card(
 ) -> str:
     """Return the card as Markdown.
 
-    Parameters
-    ----------
-    seed
-        Of the weights.
-    relative_difference
-        Between ONNX Runtime and torch, as measured.
-    latency
-        Measured again where the study has a budget for it.
+    - `seed`: Of the weights.
+    - `relative_difference`: Between ONNX Runtime and torch, as measured.
+    - `latency`: Measured again where the study has a budget for it.
     """
     return "\n".join(_lines(study, one, seed, relative_difference, latency))
 

@@ -25,12 +25,8 @@ class WeightGraph:
     :func:`aznas_onnx.graph.prepare` folds computations on constants: a relative position table that is gathered into a
     bias becomes that bias. Training would then train each entry of the bias separately.
 
-    Attributes
-    ----------
-    graph
-        Lowered, in float32.
-    inputs
-        Shapes of the inputs at any batch size.
+    - `graph`: Lowered, in float32.
+    - `inputs`: Shapes of the inputs at any batch size.
     """
 
     graph: Graph

@@ -20,22 +20,13 @@ __all__ = ["ModelCounts", "ReadModel"]
 class ModelCounts:
     """Counts of one model. A MAC is a multiply-add; counts are for one sample.
 
-    Attributes
-    ----------
-    model
-        Its path.
-    macs, params, activation_bytes
-        As `aznas inspect` counts them.
-    depth, shortest
-        Layers with weights on the longest and on the shortest path through the network.
-    input_shape
-        Shape of one sample of the input with the samples.
-    run_shapes
-        Shapes of all inputs for a latency measurement of `run_batch` samples.
-    only_batch
-        The only batch size that the file works at, if there is one.
-    changes, warnings
-        Changes during reading, and warnings, in words for the user.
+    - `model`: Its path.
+    - `macs`, `params`, `activation_bytes`: As `aznas inspect` counts them.
+    - `depth`, `shortest`: Layers with weights on the longest and on the shortest path through the network.
+    - `input_shape`: Shape of one sample of the input with the samples.
+    - `run_shapes`: Shapes of all inputs for a latency measurement of `run_batch` samples.
+    - `only_batch`: The only batch size that the file works at, if there is one.
+    - `changes`, `warnings`: Changes during reading, and warnings, in words for the user.
     """
 
     model: str

@@ -45,10 +45,7 @@ def read_policy(path: Path) -> dict[str, Any]:
     Paths of models, references and proxies are taken from the file's own folder, so that a gate does the same wherever
     it is started.
 
-    Raises
-    ------
-    SettingsError
-        If the file cannot be read, has no such table, or has a rule or a value that is not accepted.
+    Raises SettingsError if the file cannot be read, has no such table, or has a rule or a value that is not accepted.
     """
     table = _table(path)
     if table is None:

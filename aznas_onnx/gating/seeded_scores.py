@@ -23,14 +23,8 @@ Floats = npt.NDArray[np.float64]
 class SeededScores:
     """Scores a model under a growing number of seeds; seed i has the same random numbers for every model.
 
-    Parameters
-    ----------
-    model
-        Its path.
-    open_session
-        Called once, for the first seeds.
-    first_seed
-        The first seed.
+    - `model`: Its path.
+    - `open_session`: Called once, for the first seeds.
     """
 
     def __init__(self, model: str, open_session: Callable[[], Session], first_seed: int) -> None:

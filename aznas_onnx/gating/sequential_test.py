@@ -49,19 +49,12 @@ def interim_looks(fewest: int, most: int) -> tuple[int, ...]:
 def jackknife(statistic: Callable[[Mapping[str, float]], float], draws: Mapping[str, Floats]) -> Estimate:
     """Estimate a function of means over seeds.
 
-    Parameters
-    ----------
-    statistic
-        From the mean of each column, by name, to a number.
-    draws
-        Columns of one value per seed, all (n_seeds,) with two or more; NaN where a seed has none. Row i of every column
-        belongs to seed i, so that the common noise of two networks under a seed cancels.
+    - `statistic`: From the mean of each column, by name, to a number.
+    - `draws`: Columns of one value per seed, all (n_seeds,) with two or more; NaN where a seed has none. Row i of every
+      column belongs to seed i, so that the common noise of two networks under a seed cancels.
 
-    Returns
-    -------
-    Estimate
-        The function of the means, and its jackknife standard error, leaving out one seed at a time.
-        For a plain mean that is the usual standard error.
+    Returns: The function of the means, and its jackknife standard error, leaving out one seed at a time. For a plain
+    mean that is the usual standard error.
     """
     seeds = len(next(iter(draws.values())))
     whole = statistic({name: float(np.nanmean(values)) for name, values in draws.items()})
@@ -84,16 +77,10 @@ def decide(estimate: Estimate, limit: float, *, confidence: float, n_looks: int)
     of it (Bonferroni), and uses the quantile of Student's t for its number of seeds. The rule is therefore valid for
     any dependence between looks, and strict at few seeds.
 
-    Parameters
-    ----------
-    estimate
-        With two seeds or more.
-    limit
-        Lower limit of the number.
-    confidence
-        Confidence of the decision as a whole.
-    n_looks
-        Number of interim looks.
+    - `estimate`: With two seeds or more.
+    - `limit`: Lower limit of the number.
+    - `confidence`: Confidence of the decision as a whole.
+    - `n_looks`: Number of interim looks.
     """
     from scipy.stats import t
 

@@ -19,14 +19,9 @@ class WeightSource:
 
     A second request for a name samples equal numbers, so nothing is stored.
 
-    Parameters
-    ----------
-    plan
-        From :func:`~aznas_onnx.initialise.plan_weights`.
-    seed
-        Together with a weight's place in the graph it determines the weight.
-    device
-        Device of the tensors, which are float32.
+    - `plan`: From :func:`~aznas_onnx.initialise.plan_weights`.
+    - `seed`: Together with a weight's place in the graph it determines the weight.
+    - `device`: Device of the tensors, which are float32.
     """
 
     def __init__(self, plan: Mapping[str, Weight], seed: int, device: torch.device) -> None:
@@ -65,10 +60,7 @@ def draw(
 ) -> dict[str, torch.Tensor]:
     """Sample all weights of a plan, or the named ones.
 
-    Returns
-    -------
-    dict
-        float32 tensors on `device`.
+    Returns: float32 tensors on `device`.
     """
     source = WeightSource(plan, seed, device)
     return {name: source.draw(name) for name in (plan if names is None else names)}

@@ -49,10 +49,7 @@ class OperatorSet:
 class OperatorCatalogue:
     """Operators by key: the name, behind the domain where that is not ONNX's own (``my.domain::Squareplus``).
 
-    Parameters
-    ----------
-    operators
-        The built-in ones.
+    - `operators`: The built-in ones.
     """
 
     def __init__(self, operators: Iterable[Operator]) -> None:
@@ -128,10 +125,7 @@ class Rules(dict[str, _FunctionT]):
         @_RULES.on("Reshape", "Flatten")
         def _reshape(node, ...): ...
 
-    Raises
-    ------
-    ValueError
-        If an operator gets a second function.
+    Raises ValueError if an operator gets a second function.
     """
 
     def on(self, *keys: str) -> Callable[[_FunctionT], _FunctionT]:

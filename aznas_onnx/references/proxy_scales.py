@@ -83,12 +83,8 @@ PROXY_SCALES: Mapping[str, ProxyScale] = MappingProxyType(
 def scale_for(proxy: str, given: Mapping[str, float]) -> ProxyScale:
     """Return the spread of a proxy, upwards where higher is better.
 
-    Parameters
-    ----------
-    proxy
-        Its name; it must be in `given` or in :data:`PROXY_SCALES`.
-    given
-        Deviations by name, of values as they are; they come first.
+    - `proxy`: Its name; it must be in `given` or in :data:`PROXY_SCALES`.
+    - `given`: Deviations by name, of values as they are; they come first.
     """
     spread = ProxyScale(float, given[proxy]) if proxy in given else PROXY_SCALES[proxy]
     if PROXIES[proxy].direction is Direction.LOWER_IS_BETTER:

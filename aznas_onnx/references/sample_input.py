@@ -21,12 +21,8 @@ _NODE_BYTES = 2**12  # of one that waits, beside its constants
 class SampleInput:
     """The input of a network with the samples.
 
-    Attributes
-    ----------
-    shape
-        Of one sample.
-    only_batch
-        The only batch size that the network works at, if there is one.
+    - `shape`: Of one sample.
+    - `only_batch`: The only batch size that the network works at, if there is one.
     """
 
     shape: tuple[int, ...]
@@ -41,10 +37,7 @@ class SampleInput:
     def refuse_other_batch(self, batch_size: int, *, of: str) -> None:
         """Refuse a network that would be scored at its own batch size and not at this one.
 
-        Raises
-        ------
-        SettingsError
-            Names it and the remedy.
+        Raises SettingsError: Names it and the remedy.
         """
         if self.only_batch not in (None, batch_size):
             raise SettingsError(
@@ -59,12 +52,8 @@ class NetworksToScore:
     A network that was read for that is scored as it was read, and not read again, as long as those that wait take
     512 MiB together at most.
 
-    Parameters
-    ----------
-    sources
-        Paths.
-    settings, limits
-        How they are read.
+    - `sources`: Paths.
+    - `settings`, `limits`: How they are read.
     """
 
     def __init__(self, sources: Sequence[Path], settings: ScoreSettings, limits: Limits | None = None) -> None:

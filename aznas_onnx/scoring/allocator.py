@@ -33,10 +33,7 @@ def freed_memory_kept(largest_bytes: int) -> Iterator[None]:
     The variables that glibc itself reads (``MALLOC_MMAP_MAX_`` and others) take precedence. With another C library this
     does nothing.
 
-    Parameters
-    ----------
-    largest_bytes
-        Size of the largest tensor of the work in the context.
+    - `largest_bytes`: Size of the largest tensor of the work in the context.
     """
     library = _glibc()
     if library is None:

@@ -12,16 +12,10 @@ __all__ = ["resolve_device"]
 def resolve_device(name: str) -> torch.device:
     """Return the device of a name.
 
-    Parameters
-    ----------
-    name
-        ``"auto"`` (CUDA where there is a GPU, else Apple's MPS, else the CPU), ``"cpu"``, ``"cuda"``,
-        ``"cuda:INDEX"`` or ``"mps"``.
+    - `name`: ``"auto"`` (CUDA where there is a GPU, else Apple's MPS, else the CPU), ``"cpu"``, ``"cuda"``,
+      ``"cuda:INDEX"`` or ``"mps"``.
 
-    Raises
-    ------
-    SettingsError
-        If there is no such device on this machine.
+    Raises SettingsError if there is no such device on this machine.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if _has_mps() else "cpu")

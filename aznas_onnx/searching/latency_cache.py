@@ -19,10 +19,7 @@ class LatencyCache:
 
     A resumed search therefore decides about them as before.
 
-    Attributes
-    ----------
-    measured, loaded
-        Number of measurements of this process, and of those under other load.
+    - `measured`, `loaded`: Number of measurements of this process, and of those under other load.
     """
 
     def __init__(self, space: Space[Any]) -> None:

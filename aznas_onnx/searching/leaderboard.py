@@ -67,10 +67,7 @@ class Leaderboard:
     def add(self, values: Sequence[float] | npt.NDArray[np.float64]) -> None:
         """Add one candidate, in O(m) per proxy.
 
-        Parameters
-        ----------
-        values
-            Its proxies, shape (n_proxies,).
+        - `values`: Its proxies, shape (n_proxies,).
         """
         self._reserve(self._size + 1)
         row = _lowest_where_not_finite(np.asarray(values, dtype=np.float64))
@@ -91,10 +88,7 @@ class Leaderboard:
     def extend(self, rows: Sequence[Sequence[float] | npt.NDArray[np.float64]] | npt.NDArray[np.float64]) -> None:
         """Add many candidates at once, in O(m log m).
 
-        Parameters
-        ----------
-        rows
-            Their proxies, shape (n_candidates, n_proxies).
+        - `rows`: Their proxies, shape (n_candidates, n_proxies).
         """
         added = np.asarray(rows, dtype=np.float64).reshape(-1, len(self._values))
         end = self._size + len(added)

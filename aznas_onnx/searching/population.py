@@ -22,12 +22,8 @@ class Population:
 
     It stores genotypes and ranks only: a hundred thousand trials take some tens of megabytes.
 
-    Parameters
-    ----------
-    ensemble
-        The combination of ranks to a score.
-    directions
-        Direction of each user proxy.
+    - `ensemble`: The combination of ranks to a score.
+    - `directions`: Direction of each user proxy.
     """
 
     def __init__(self, ensemble: Ensemble | None = None, directions: Mapping[str, Direction] | None = None) -> None:

@@ -43,23 +43,14 @@ class Proposer(Generic[G]):
     each number has its own generator. The number is therefore the only state, and a killed search continues with the
     same stream.
 
-    Parameters
-    ----------
-    space
-        The space of the candidates.
-    settings
-        Budget, strategy, seed and top-k.
-    max_tries
-        Genotypes to try for one candidate; by default 20,000, or 2,000 where the space counts by building each network.
-        Evolution samples the second half of them from the space, for the case that all neighbours of its parents are
-        known or over budget.
-    measure
-        Returns the milliseconds of a genotype's network; needed where the budget limits them.
+    - `space`: The space of the candidates.
+    - `settings`: Budget, strategy, seed and top-k.
+    - `max_tries`: Genotypes to try for one candidate; by default 20,000, or 2,000 where the space counts by building
+      each network. Evolution samples the second half of them from the space, for the case that all neighbours of its
+      parents are known or over budget.
+    - `measure`: Returns the milliseconds of a genotype's network; needed where the budget limits them.
 
-    Raises
-    ------
-    SettingsError
-        If the paper's FLOPs are requested and the space has none.
+    Raises SettingsError if the paper's FLOPs are requested and the space has none.
     """
 
     def __init__(
@@ -90,14 +81,9 @@ class Proposer(Generic[G]):
     ) -> Proposal | Exhausted:
         """Return candidate `number`.
 
-        Parameters
-        ----------
-        population
-            The candidates recorded so far.
-        taken
-            Genotypes that are being scored and must not be proposed either.
-        watch
-            Called for each sampled genotype, with their number.
+        - `population`: The candidates recorded so far.
+        - `taken`: Genotypes that are being scored and must not be proposed either.
+        - `watch`: Called for each sampled genotype, with their number.
         """
         rng = _generator(self._settings.seed, _PROPOSAL_STREAM, number)
         origin = self._origin(number, population)

@@ -25,18 +25,12 @@ _LOOK_AGAIN_S = 0.2
 class SearchSession:
     """One process's part in a study.
 
-    Parameters
-    ----------
-    history
-        The study's file, open for writing.
-    proposer
-        Proposes the candidates.
-    executor
-        Scores them.
-    iterations
-        Total candidates of the study, those of earlier sessions and of other processes included; at least 1.
-    on_progress
-        Called a few times a second at most, and once at the end.
+    - `history`: The study's file, open for writing.
+    - `proposer`: Proposes the candidates.
+    - `executor`: Scores them.
+    - `iterations`: Total candidates of the study, those of earlier sessions and of other processes included; at least
+      1.
+    - `on_progress`: Called a few times a second at most, and once at the end.
     """
 
     def __init__(

@@ -28,23 +28,14 @@ class Strategy(str, enum.Enum):
 class StudySettings:
     """The settings of a study.
 
-    Attributes
-    ----------
-    space
-        ``name``, ``options`` and ``code`` (a digest of the file, for a space that is a file) identify the space;
-        ``reference`` is its file or name and can change.
-    budget
-        Limits on every candidate.
-    count
-        The counting convention of the budget and the complexity proxy.
-    top_k
-        Number of the best candidates that are mutated; unused by the random strategy.
-    seed
-        Of all random choices of the search; the scorer has its own in `scoring`.
-    scoring
-        The scorer's description, as JSON values.
-    ensemble
-        The combination of a candidate's ranks to its score.
+    - `space`: ``name``, ``options`` and ``code`` (a digest of the file, for a space that is a file) identify the space;
+      ``reference`` is its file or name and can change.
+    - `budget`: Limits on every candidate.
+    - `count`: The counting convention of the budget and the complexity proxy.
+    - `top_k`: Number of the best candidates that are mutated; unused by the random strategy.
+    - `seed`: Of all random choices of the search; the scorer has its own in `scoring`.
+    - `scoring`: The scorer's description, as JSON values.
+    - `ensemble`: The combination of a candidate's ranks to its score.
     """
 
     space: Mapping[str, Any]

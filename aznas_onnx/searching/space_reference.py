@@ -37,10 +37,7 @@ def find_space(
 def describe_space(space: Space[Any], reference: str | os.PathLike[str] | None) -> dict[str, object]:
     """Return name, options, code and reference of a space, as JSON values.
 
-    Parameters
-    ----------
-    reference
-        What :func:`aznas_onnx.spaces.get` was given; None for a space that was made otherwise.
+    - `reference`: What :func:`aznas_onnx.spaces.get` was given; None for a space that was made otherwise.
     """
     parameters = inspect.signature(type(space)).parameters
     return {
@@ -56,15 +53,9 @@ def space_maker(
 ) -> Callable[[], Space[Any]]:
     """Return a function that makes the space in another process; one without a reference must itself be picklable.
 
-    Parameters
-    ----------
-    resolution
-        Replaces the space's.
+    - `resolution`: Replaces the space's.
 
-    Raises
-    ------
-    SettingsError
-        If the resolution shall be replaced and the space cannot be made anew.
+    Raises SettingsError if the resolution shall be replaced and the space cannot be made anew.
     """
     if description["reference"] is not None:
         options = {**description["options"], **({} if resolution is None else {"resolution": resolution})}

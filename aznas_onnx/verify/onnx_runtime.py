@@ -139,10 +139,7 @@ def without_dropout(model: onnx.ModelProto) -> None:
 def run_reference(model: onnx.ModelProto, feeds: Mapping[str, Array], own: Model, batch_size: int) -> dict[str, Array]:
     """Run a model in ONNX Runtime and return its outputs and the look-ups at which scoring begins.
 
-    Parameters
-    ----------
-    own
-        The same model as read here, with its batch axes.
+    - `own`: The same model as read here, with its batch axes.
     """
     plan = own.inputs
     loose = onnx.ModelProto()
@@ -177,12 +174,8 @@ def last_varying(
 ) -> tuple[str, ...]:
     """Return the tensors nearest to outputs that change with the samples, where the outputs do not.
 
-    Parameters
-    ----------
-    outputs
-        Those that do not change.
-    feeds
-        Samples, and others.
+    - `outputs`: Those that do not change.
+    - `feeds`: Samples, and others.
     """
     every = onnx.ModelProto()
     every.CopyFrom(model)

@@ -20,14 +20,10 @@ def optimised(
 ) -> Program:
     """Return a faster program of less memory, with the same results and derivatives up to rounding.
 
-    Parameters
-    ----------
-    program
-        Compiled from `graph`, for `device`.
-    infos
-        Shapes of the graph's tensors.
-    keep
-        Tensors needed after the run, besides the program's outputs. Other tensors between the steps are not valid.
+    - `program`: Compiled from `graph`, for `device`.
+    - `infos`: Shapes of the graph's tensors.
+    - `keep`: Tensors needed after the run, besides the program's outputs. Other tensors between the steps are not
+      valid.
     """
     program = with_grouped_positions(program, graph, infos, keep, device)
     return run_inplace(program, graph, infos, keep, spares_large=device.type == "cpu")

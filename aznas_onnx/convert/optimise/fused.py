@@ -22,12 +22,8 @@ class OverwritesGradient:
 
     The gradient must have no other reference.
 
-    Parameters
-    ----------
-    forward
-        The activation.
-    backward
-        Overwrites the gradient with the derivative, given the gradient and the input.
+    - `forward`: The activation.
+    - `backward`: Overwrites the gradient with the derivative, given the gradient and the input.
     """
 
     def __init__(self, forward: Callable[[Tensor], Tensor], backward: Callable[[Tensor, Tensor], Tensor]) -> None:

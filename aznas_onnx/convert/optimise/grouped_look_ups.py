@@ -35,13 +35,9 @@ _MULTIPLE = 16  # products with as many columns are up to twice as fast as with 
 class GroupedLookUp:
     """For every pair of a query and a key a sum of rows of tables, one from each, looked up by groups of keys.
 
-    Attributes
-    ----------
-    rows
-        Integers, (queries, groups): the row of the joined tables, for each query and group of keys. The last groups
-        are there to fill up: theirs is the row behind the last, which is zero.
-    members
-        Floats, (keys, groups): 1 where a key is in a group, of which it is in one for each table.
+    - `rows`: Integers, (queries, groups): the row of the joined tables, for each query and group of keys. The last
+      groups are there to fill up: theirs is the row behind the last, which is zero.
+    - `members`: Floats, (keys, groups): 1 where a key is in a group, of which it is in one for each table.
     """
 
     rows: Tensor
@@ -51,14 +47,10 @@ class GroupedLookUp:
     def of(cls, indices: Sequence[Array], table_rows: Sequence[int], device: torch.device) -> GroupedLookUp | None:
         """Find the groups; None where they are so many that the look-ups themselves are as cheap.
 
-        Parameters
-        ----------
-        indices
-            For each table, the row for every pair: integers, (queries, keys), negative ones counted from the end.
-        table_rows
-            How many rows each table has.
-        device
-            Where the tables are.
+        - `indices`: For each table, the row for every pair: integers, (queries, keys), negative ones counted from the
+          end.
+        - `table_rows`: How many rows each table has.
+        - `device`: Where the tables are.
         """
         queries, keys = indices[0].shape
         groups = [_groups(index) for index in indices]

@@ -25,10 +25,7 @@ class ConvWithoutSavedInput:
 
     The derivative by the input reads the input's shape and memory order only, but autograd saves the values, too.
 
-    Parameters
-    ----------
-    run
-        The convolution, of ``(x, weight)`` or ``(x, weight, bias)``.
+    - `run`: The convolution, of ``(x, weight)`` or ``(x, weight, bias)``.
     """
 
     def __init__(self, run: Callable[..., Any]) -> None:
@@ -68,12 +65,8 @@ class FusedBatchNormRelu:
 
     The gradient of its result is overwritten and must have no other reference.
 
-    Parameters
-    ----------
-    epsilon
-        Added to the variance.
-    overwrites
-        Whether the result can overwrite the input where no derivative is needed.
+    - `epsilon`: Added to the variance.
+    - `overwrites`: Whether the result can overwrite the input where no derivative is needed.
     """
 
     def __init__(self, epsilon: float, *, overwrites: bool) -> None:
@@ -114,12 +107,8 @@ class _LargeMapFunction(torch.autograd.Function):
 class _Matrix(NamedTuple):
     """A feature map without copying it.
 
-    Attributes
-    ----------
-    values
-        Positions times channels, or (by row) samples and channels times positions.
-    by_row
-        Whether a row belongs to one channel, and not a column.
+    - `values`: Positions times channels, or (by row) samples and channels times positions.
+    - `by_row`: Whether a row belongs to one channel, and not a column.
     """
 
     values: Tensor

@@ -33,15 +33,10 @@ class Scaled:
 class ProgramGraph:
     """The nodes that a program runs.
 
-    Parameters
-    ----------
-    program
-        Compiled from `graph`.
-    infos
-        Shapes of the graph's tensors.
-    keep
-        Tensors needed after the run, besides the program's outputs. Derivatives can be by any of these, so no pattern
-        extends across one: the steps that read it have to stay.
+    - `program`: Compiled from `graph`.
+    - `infos`: Shapes of the graph's tensors.
+    - `keep`: Tensors needed after the run, besides the program's outputs. Derivatives can be by any of these, so no
+      pattern extends across one: the steps that read it have to stay.
     """
 
     def __init__(self, program: Program, graph: Graph, infos: TensorInfos, keep: Collection[str]) -> None:

@@ -33,14 +33,9 @@ def with_grouped_positions(
     written as in AutoFormer: products with the table that are batched over the queries, between transposes and
     reshapes. The sums can be scaled.
 
-    Parameters
-    ----------
-    program
-        Compiled from `graph`, for `device`.
-    infos
-        Shapes of the graph's tensors.
-    keep
-        Tensors needed after the run, besides the program's outputs.
+    - `program`: Compiled from `graph`, for `device`.
+    - `infos`: Shapes of the graph's tensors.
+    - `keep`: Tensors needed after the run, besides the program's outputs.
     """
     if not any(node.is_op("Gather") for node in graph.nodes):
         return program
@@ -77,12 +72,8 @@ class _Table:
 class _ByQuery:
     """The first operand of a product that is batched over the queries.
 
-    Attributes
-    ----------
-    view
-        Of (samples, heads, queries, ...).
-    nodes
-        A Transpose and a Reshape that make (queries, samples times heads, ...) of it.
+    - `view`: Of (samples, heads, queries, ...).
+    - `nodes`: A Transpose and a Reshape that make (queries, samples times heads, ...) of it.
     """
 
     view: View
@@ -248,10 +239,7 @@ class _TableSearch:
     def _by_head(self, product: Node, by_query: _ByQuery) -> tuple[str, tuple[str, ...]]:
         """Follow a product that is batched over the queries to (samples, heads, queries, ...).
 
-        Returns
-        -------
-        tuple
-            The name, "" if the product has other readers, and the nodes on the way.
+        Returns: The name, "" if the product has other readers, and the nodes on the way.
         """
         transpose = self._wiring.only_reader(product.outputs[0], "Transpose")
         if transpose is None or transpose.attributes.get("perm") != (1, 0, 2):

@@ -28,14 +28,9 @@ def bench_command(scores: Scores, *, truth: Path, measured: Truth, path: Path, a
     Folders are left out: they differ between machines. Where no command samples exactly these architectures, because
     several wrote the file, a comment says so.
 
-    Parameters
-    ----------
-    truth, measured
-        The file with the measurements, and its content.
-    path
-        The scores file.
-    archs
-        Its measured architectures.
+    - `truth`, `measured`: The file with the measurements, and its content.
+    - `path`: The scores file.
+    - `archs`: Its measured architectures.
     """
     seed, unique = int(scores.selection.get("seed", 0)), bool(scores.selection.get("unique"))
     words = ["aznas", "bench", _space(scores), "--truth", truth.name]

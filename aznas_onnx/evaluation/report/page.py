@@ -37,35 +37,19 @@ def write_report(
 ) -> tuple[Path, ...]:
     """Write a report on scores files, and its plots into a folder beside it.
 
-    Parameters
-    ----------
-    scores
-        Files of :func:`~aznas_onnx.evaluation.run`, all of one space. The first is reported in full; the others
-        are compared with it.
-    truth
-        The CSV with the measurements.
-    output
-        The Markdown file. Plots go to the folder of the same name without its ending.
-    labels
-        Names of the files; by default from their settings.
-    metrics
-        Columns of the CSV; all by default.
-    bootstrap
-        Settings of the confidence intervals; 200 resamples by default.
-    with_plots
-        Whether to plot; needs matplotlib.
-    on_step
-        Called with what is done next, in words.
+    - `scores`: Files of :func:`~aznas_onnx.evaluation.run`, all of one space. The first is reported in full; the others
+      are compared with it.
+    - `truth`: The CSV with the measurements.
+    - `output`: The Markdown file. Plots go to the folder of the same name without its ending.
+    - `labels`: Names of the files; by default from their settings.
+    - `metrics`: Columns of the CSV; all by default.
+    - `bootstrap`: Settings of the confidence intervals; 200 resamples by default.
+    - `with_plots`: Whether to plot; needs matplotlib.
+    - `on_step`: Called with what is done next, in words.
 
-    Returns
-    -------
-    tuple of Path
-        The files that were written, the report first.
+    Returns: The files that were written, the report first.
 
-    Raises
-    ------
-    SettingsError
-        If a file cannot be read or written, the spaces differ, or matplotlib is missing.
+    Raises SettingsError if a file cannot be read or written, the spaces differ, or matplotlib is missing.
     """
     if with_plots:
         plots.require_matplotlib()

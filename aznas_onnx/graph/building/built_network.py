@@ -51,22 +51,14 @@ def _shape_name(shape: tuple[int, ...]) -> str:
 class BuiltNetwork:
     """A network as it was built.
 
-    Attributes
-    ----------
-    name
-        Of the graph.
-    opset
-        Version of the standard operators.
-    inputs
-        Names and shapes of one sample; the batch axis stands in front and is open.
-    steps
-        Weights and nodes in the order in which they were added.
-    constants
-        Tensors that are fixed by the architecture.
-    output, num_outputs
-        Name of the output, of shape (batch, num_outputs); `num_outputs` is None where shape inference finds it.
-    metadata
-        Entries of the model's metadata, the declared blocks among them.
+    - `name`: Of the graph.
+    - `opset`: Version of the standard operators.
+    - `inputs`: Names and shapes of one sample; the batch axis stands in front and is open.
+    - `steps`: Weights and nodes in the order in which they were added.
+    - `constants`: Tensors that are fixed by the architecture.
+    - `output`, `num_outputs`: Name of the output, of shape (batch, num_outputs); `num_outputs` is None where shape
+      inference finds it.
+    - `metadata`: Entries of the model's metadata, the declared blocks among them.
     """
 
     name: str

@@ -16,24 +16,14 @@ __all__ = ["cut"]
 def cut(model: onnx.ModelProto, names: Sequence[str]) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     """End a model at tensors, or at the outputs of nodes.
 
-    Parameters
-    ----------
-    model
-        Stays as it is.
-    names
-        Tensors and nodes of its main graph. Later nodes are removed, and inputs that only these read.
+    - `model`: Stays as it is.
+    - `names`: Tensors and nodes of its main graph. Later nodes are removed, and inputs that only these read.
 
-    Returns
-    -------
-    ModelProto
-        These tensors are its outputs; their types are left open.
-    unknown
-        Names that this model does not have; another model on the command line can have them, so they are no error here.
+    - Returns `ModelProto`: These tensors are its outputs; their types are left open.
+    - Returns `unknown`: Names that this model does not have; another model on the command line can have them, so they
+      are no error here.
 
-    Raises
-    ------
-    SettingsError
-        If it has none of them.
+    Raises SettingsError if it has none of them.
     """
     made = {name: (name,) for node in model.graph.node for name in node.output if name}
     for node in model.graph.node:

@@ -40,19 +40,11 @@ def lower(
 ) -> Graph:
     """Make the typed graph of a model: functions inlined, initialisers and Constant nodes as constants.
 
-    Parameters
-    ----------
-    model, folder, nodes
-        As loaded; nodes are decoded where they are not given.
-    name
-        Name of the model in messages.
-    limits
-        Limits on its size.
+    - `model`, `folder`, `nodes`: As loaded; nodes are decoded where they are not given.
+    - `name`: Name of the model in messages.
+    - `limits`: Limits on its size.
 
-    Raises
-    ------
-    ModelError
-        If inlining its functions would exceed the node limit, or an attribute has no value.
+    Raises ModelError if inlining its functions would exceed the node limit, or an attribute has no value.
     """
     if model.functions:
         _check_expansion(model, name, limits)

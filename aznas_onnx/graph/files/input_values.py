@@ -22,10 +22,7 @@ def with_values(graph: Graph, given: Mapping[str, Value]) -> tuple[Graph, tuple[
 
     Unknown names are no error beside known ones: another model on the command line can have them.
 
-    Raises
-    ------
-    SettingsError
-        If it has none of the names, or a value does not fit the input's type or shape.
+    Raises SettingsError if it has none of the names, or a value does not fit the input's type or shape.
     """
     if not given:
         return graph, (), ()

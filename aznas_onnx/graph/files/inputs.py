@@ -33,30 +33,18 @@ _Dimension: TypeAlias = "int | str | None"
 class InputPlan:
     """Shapes of all inputs as a function of the batch size.
 
-    Attributes
-    ----------
-    primary
-        The input with the samples: the largest float input. It can replace a look-up.
-    declared_batch
-        The batch size of the file; :data:`FREE_BATCH` where it is open, 1 where there is no batch.
-    sample_shapes
-        Complete shapes at the declared batch size.
-    batch_axes
-        The axis that is the batch, of each input that has one; empty where the network has no batch.
-    batch_is_free
-        Whether the file leaves the batch size open.
-    sampled
-        Inputs of Gaussian samples.
-    fills
-        The fill value of each integer input without samples.
-    indices
-        Integer inputs that index rows of a computed tensor (edges of a graph), and the number of rows: they are random.
-    look_ups
-        The look-ups that inputs replace.
-    values
-        Values of inputs from the user, repeated over the axes that they lack.
-    warnings
-        Assumptions, in words for the user.
+    - `primary`: The input with the samples: the largest float input. It can replace a look-up.
+    - `declared_batch`: The batch size of the file; :data:`FREE_BATCH` where it is open, 1 where there is no batch.
+    - `sample_shapes`: Complete shapes at the declared batch size.
+    - `batch_axes`: The axis that is the batch, of each input that has one; empty where the network has no batch.
+    - `batch_is_free`: Whether the file leaves the batch size open.
+    - `sampled`: Inputs of Gaussian samples.
+    - `fills`: The fill value of each integer input without samples.
+    - `indices`: Integer inputs that index rows of a computed tensor (edges of a graph), and the number of rows: they
+      are random.
+    - `look_ups`: The look-ups that inputs replace.
+    - `values`: Values of inputs from the user, repeated over the axes that they lack.
+    - `warnings`: Assumptions, in words for the user.
     """
 
     primary: str
@@ -144,14 +132,9 @@ class _Row:
 class InputTable:
     """A graph's inputs, before it is known which of their axes is the batch.
 
-    Attributes
-    ----------
-    rows
-        One per input.
-    primary
-        The row of the input with the samples.
-    fills, look_ups, warnings
-        As in :class:`InputPlan`.
+    - `rows`: One per input.
+    - `primary`: The row of the input with the samples.
+    - `fills`, `look_ups`, `warnings`: As in :class:`InputPlan`.
     """
 
     rows: tuple[_Row, ...]
@@ -226,20 +209,12 @@ class InputTable:
     def plan(self, batch_axes: Mapping[str, int], *, guess: bool = False) -> InputPlan:
         """Return the plan for these batch axes; an empty mapping for a network without a batch.
 
-        Parameters
-        ----------
-        batch_axes
-            By input.
-        guess
-            Whether to use usual sizes where neither the file nor a given shape has one, and the file's where a given
-            shape contradicts it.
+        - `batch_axes`: By input.
+        - `guess`: Whether to use usual sizes where neither the file nor a given shape has one, and the file's where a
+          given shape contradicts it.
 
-        Raises
-        ------
-        ModelError
-            If a size is unknown.
-        SettingsError
-            If a given shape contradicts the file.
+        Raises ModelError if a size is unknown.
+        Raises SettingsError if a given shape contradicts the file.
         """
         axis = batch_axes.get(self.primary.name)
         batch = 1 if axis is None else self.batch_size(axis)
@@ -318,20 +293,12 @@ def read_inputs(graph: Graph, given: Mapping[str, tuple[int, ...]]) -> InputTabl
     symbol in a given shape holds for all inputs. A given batch size is an example only. An input that replaces a
     look-up has the shape of its ids and one more axis.
 
-    Parameters
-    ----------
-    graph
-        A lowered graph in float32.
-    given
-        Shapes from the user, by input name; the name ``""`` is the only input with samples. The size :data:`BATCH_MARK`
-        marks the batch axis.
+    - `graph`: A lowered graph in float32.
+    - `given`: Shapes from the user, by input name; the name ``""`` is the only input with samples. The size
+      :data:`BATCH_MARK` marks the batch axis.
 
-    Raises
-    ------
-    ModelError
-        If there is no float input, or its shape is unknown.
-    SettingsError
-        If a given shape has an unknown name, or another number of axes than the file.
+    Raises ModelError if there is no float input, or its shape is unknown.
+    Raises SettingsError if a given shape has an unknown name, or another number of axes than the file.
     """
     names = [value.name for value in graph.inputs if value.replaces is None]
     unknown = sorted(set(given) - set(names) - {""})

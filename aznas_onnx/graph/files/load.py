@@ -53,18 +53,11 @@ def source_name(source: Source | Loaded) -> str:
 class Loaded(NamedTuple):
     """A checked model.
 
-    Attributes
-    ----------
-    model
-        With external data on disk, and its nodes in topological order.
-    folder
-        The folder of external data; None for a model in memory.
-    nodes
-        Its decoded nodes, where they are plain.
-    name
-        How messages call it.
-    warnings
-        Warnings for the user.
+    - `model`: With external data on disk, and its nodes in topological order.
+    - `folder`: The folder of external data; None for a model in memory.
+    - `nodes`: Its decoded nodes, where they are plain.
+    - `name`: How messages call it.
+    - `warnings`: Warnings for the user.
     """
 
     model: onnx.ModelProto
@@ -77,21 +70,12 @@ class Loaded(NamedTuple):
 def load(source: Document, limits: Limits, *, cut_at: Sequence[str] = ()) -> Loaded:
     """Read and check a model.
 
-    Parameters
-    ----------
-    source
-        Path of an ONNX file, or a model in memory.
-    limits
-        Limits on the file.
-    cut_at
-        Tensors or nodes that end the model, instead of its outputs. Later nodes are not checked.
+    - `source`: Path of an ONNX file, or a model in memory.
+    - `limits`: Limits on the file.
+    - `cut_at`: Tensors or nodes that end the model, instead of its outputs. Later nodes are not checked.
 
-    Raises
-    ------
-    ModelError
-        If the file cannot be read, is not an ONNX model, is not valid ONNX, or exceeds the limits.
-    SettingsError
-        If it has none of the names of `cut_at`.
+    Raises ModelError if the file cannot be read, is not an ONNX model, is not valid ONNX, or exceeds the limits.
+    Raises SettingsError if it has none of the names of `cut_at`.
     """
     name = source_name(source)
     if isinstance(source, onnx.ModelProto):

@@ -48,20 +48,14 @@ _NO_ATTRIBUTES: Mapping[str, AttributeValue] = MappingProxyType({})
 class Node:
     """One operation.
 
-    Attributes
-    ----------
-    op_type, domain, version
-        Operator, its domain (``""`` is ai.onnx) and the opset version of that domain that gives it its meaning.
-    inputs, outputs
-        Tensor names; ``""`` is an omitted optional input or output.
-    attributes
-        Plain Python values: integers, floats, strings, numpy arrays for tensors, tuples for lists, and
-        :class:`Graph` for the branches of control flow.
-    name
-        Unique in its graph; used in messages and to break ties, never to decide what a node means.
-    unknown
-        The reason why its outputs are unknown: an operator that ONNX does not have, or data-dependent control flow.
-        Empty for all other nodes.
+    - `op_type`, `domain`, `version`: Operator, its domain (``""`` is ai.onnx) and the opset version of that domain that
+      gives it its meaning.
+    - `inputs`, `outputs`: Tensor names; ``""`` is an omitted optional input or output.
+    - `attributes`: Plain Python values: integers, floats, strings, numpy arrays for tensors, tuples for lists, and
+      :class:`Graph` for the branches of control flow.
+    - `name`: Unique in its graph; used in messages and to break ties, never to decide what a node means.
+    - `unknown`: The reason why its outputs are unknown: an operator that ONNX does not have, or data-dependent control
+      flow. Empty for all other nodes.
     """
 
     op_type: str
@@ -107,19 +101,12 @@ class Constant:
 
     The data is read on request only: scoring initialises the weights itself, so those of a file are usually not read.
 
-    Attributes
-    ----------
-    shape, dtype
-        Always known.
-    read
-        Returns the data as an array of that shape and dtype, or None where only the shape is known.
-    sources
-        Root constants of the file (initialisers, Constant nodes) that this one was computed from, itself
-        included if it is one. Parameters are found among these.
-    origin
-        The node that it was folded from; None for a constant of the file.
-    storage
-        Where the file stores it; None for computed constants and for restored parameters.
+    - `shape`, `dtype`: Always known.
+    - `read`: Returns the data as an array of that shape and dtype, or None where only the shape is known.
+    - `sources`: Root constants of the file (initialisers, Constant nodes) that this one was computed from, itself
+      included if it is one. Parameters are found among these.
+    - `origin`: The node that it was folded from; None for a constant of the file.
+    - `storage`: Where the file stores it; None for computed constants and for restored parameters.
     """
 
     shape: tuple[int, ...]
@@ -158,12 +145,8 @@ class FoldedFrom:
 class LookUp:
     """A look-up of integer ids in a table, which a float input replaces.
 
-    Attributes
-    ----------
-    node, ids, table
-        Names of the node, the input and the constant.
-    constant
-        The table itself.
+    - `node`, `ids`, `table`: Names of the node, the input and the constant.
+    - `constant`: The table itself.
     """
 
     node: str

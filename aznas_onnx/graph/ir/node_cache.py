@@ -31,14 +31,9 @@ _NUMBERS_AND_TEXT = frozenset((_KIND.INT, _KIND.INTS, _KIND.FLOAT, _KIND.FLOATS,
 class CachedNode:
     """A small node whose attributes are numbers, text and tensors with their data: without graphs inside.
 
-    Attributes
-    ----------
-    content
-        The node as the file has it.
-    op_type, domain, inputs, outputs
-        As the file has them.
-    tensor_bytes
-        What each of its tensors takes; they have been checked.
+    - `content`: The node as the file has it.
+    - `op_type`, `domain`, `inputs`, `outputs`: As the file has them.
+    - `tensor_bytes`: What each of its tensors takes; they have been checked.
     """
 
     content: bytes

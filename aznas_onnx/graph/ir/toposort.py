@@ -27,18 +27,11 @@ def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
 def toposort(model: onnx.ModelProto, plain: Sequence[CachedNode | None]) -> onnx.ModelProto:
     """Sort the nodes of a model's main graph.
 
-    Parameters
-    ----------
-    model
-        Stays as it is.
-    plain
-        Its decoded nodes, where they are plain.
+    - `model`: Stays as it is.
+    - `plain`: Its decoded nodes, where they are plain.
 
-    Returns
-    -------
-    ModelProto
-        The given one where its nodes are sorted already, or cannot be (a cycle, a name defined twice). Nodes keep their
-        order where none of them waits for a later one.
+    Returns: The given one where its nodes are sorted already, or cannot be (a cycle, a name defined twice). Nodes keep
+    their order where none of them waits for a later one.
     """
     nodes = list(zip(model.graph.node, plain, strict=True))
     reads = [tuple(read_by(node)) if known is None else known.inputs for node, known in nodes]

@@ -21,17 +21,10 @@ _Found: TypeAlias = tuple[str, "str | bytes"]
 def check_text(model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto]) -> None:
     """Check all names in a model that is about to be read.
 
-    Parameters
-    ----------
-    model
-        As it was parsed.
-    nodes
-        The nodes of its graph that are not known to be valid UTF-8.
+    - `model`: As it was parsed.
+    - `nodes`: The nodes of its graph that are not known to be valid UTF-8.
 
-    Raises
-    ------
-    ModelError
-        If a name is not UTF-8.
+    Raises ModelError if a name is not UTF-8.
     """
     found = "a name"
     try:

@@ -45,26 +45,16 @@ def fold(
 ) -> tuple[Graph, TensorInfos]:
     """Fold a graph.
 
-    Parameters
-    ----------
-    graph
-        With control flow resolved.
-    walks
-        Infos of `graph` at one or more batch sizes. A value is folded if it is the same in all of them; with one
-        walk, everything that follows from its batch size is folded too.
-    protected
-        Tensors with a fixed name and node (declared blocks); the graph's outputs always have both.
-    keeps_layers
-        Whether computations on copies of trained constants stay: after folding at two batch sizes these are learned
-        queries and states for each sample, whose layers are initialised and run like any others.
+    - `graph`: With control flow resolved.
+    - `walks`: Infos of `graph` at one or more batch sizes. A value is folded if it is the same in all of them; with one
+      walk, everything that follows from its batch size is folded too.
+    - `protected`: Tensors with a fixed name and node (declared blocks); the graph's outputs always have both.
+    - `keeps_layers`: Whether computations on copies of trained constants stay: after folding at two batch sizes these
+      are learned queries and states for each sample, whose layers are initialised and run like any others.
 
-    Returns
-    -------
-    graph
-        Every remaining node reads at least one tensor that depends on the input or on the batch size. Its constants are
-        those that a node reads, and their roots.
-    infos
-        The first walk's infos of the remaining tensors.
+    - Returns `graph`: Every remaining node reads at least one tensor that depends on the input or on the batch size.
+      Its constants are those that a node reads, and their roots.
+    - Returns `infos`: The first walk's infos of the remaining tensors.
     """
     wanted = {*protected, *graph.outputs}
     nodes: Sequence[Node] = graph.nodes

@@ -132,16 +132,10 @@ _RULES: Rules[Callable[[Any, Node], Repair | None]] = Rules()
 class BatchRepair:
     """Rewrites nodes during the second walk.
 
-    Parameters
-    ----------
-    reference
-        Infos of the first walk, at batch size `reference_batch`.
-    infos
-        Infos of the walk in progress, at batch size `batch`; read, never written.
-    constants
-        Of that walk; read, never written.
-    copies
-        Is given the tensors that repeat a row for each sample of the file's own batch, and along which axis.
+    - `reference`: Infos of the first walk, at batch size `reference_batch`.
+    - `infos`: Infos of the walk in progress, at batch size `batch`; read, never written.
+    - `constants`: Of that walk; read, never written.
+    - `copies`: Is given the tensors that repeat a row for each sample of the file's own batch, and along which axis.
     """
 
     def __init__(

@@ -41,10 +41,7 @@ class _Gram(NamedTuple):
 class BlockStatistics:
     """Collects the measurements of one pass without waiting for the device until :meth:`finish`.
 
-    Parameters
-    ----------
-    debias
-        Whether to take the noise of few samples out of spectral norms; False is as published.
+    - `debias`: Whether to take the noise of few samples out of spectral norms; False is as published.
     """
 
     def __init__(self, *, debias: bool = False) -> None:

@@ -46,20 +46,13 @@ Signs = Callable[[int, Tensor], Tensor]
 class BlockPass:
     """A program divided into blocks, ready to be measured under any number of seeds.
 
-    Parameters
-    ----------
-    program
-        Its constants in `drawn` need no data.
-    blocks
-        In dataflow order.
-    drawn
-        Names of the constants that are sampled for each seed.
-    debias
-        Whether to remove the noise of few samples from spectral norms; False is as published.
-    find_stand_ins
-        Finds the blocks that share another's Jacobian (`representatives`); None to measure each, as published.
-    clock
-        Measures the phases.
+    - `program`: Its constants in `drawn` need no data.
+    - `blocks`: In dataflow order.
+    - `drawn`: Names of the constants that are sampled for each seed.
+    - `debias`: Whether to remove the noise of few samples from spectral norms; False is as published.
+    - `find_stand_ins`: Finds the blocks that share another's Jacobian (`representatives`); None to measure each, as
+      published.
+    - `clock`: Measures the phases.
     """
 
     def __init__(
@@ -91,10 +84,7 @@ class BlockPass:
     ) -> BlockPass:
         """Divide a compiled network, whose steps can overwrite tensors that no other step needs.
 
-        Parameters
-        ----------
-        share_repeats
-            Whether blocks that repeat each other share one Jacobian; False is as published.
+        - `share_repeats`: Whether blocks that repeat each other share one Jacobian; False is as published.
         """
         graph, infos = network.model.graph, network.model.infos
         wanted = {block.output for block in blocks}
@@ -114,19 +104,11 @@ class BlockPass:
     ) -> tuple[BlockEvidence, ...]:
         """Run the pass.
 
-        Parameters
-        ----------
-        feeds
-            The graph's inputs, on the device.
-        weights
-            Samples the constants of `drawn`; None where there are none.
-        signs
-            Makes the output gradients; None for a forward pass only.
+        - `feeds`: The graph's inputs, on the device.
+        - `weights`: Samples the constants of `drawn`; None where there are none.
+        - `signs`: Makes the output gradients; None for a forward pass only.
 
-        Returns
-        -------
-        tuple of BlockEvidence
-            One per block; equal seeds give equal numbers on one machine.
+        Returns: One per block; equal seeds give equal numbers on one machine.
         """
         environment: dict[str, Tensor] = {**self._constants, **feeds}
         measuring = BlockStatistics(debias=self._debias)

@@ -25,14 +25,9 @@ Tensor = torch.Tensor
 class StepRecord:
     """A step that has just run.
 
-    Attributes
-    ----------
-    node
-        The node of the step.
-    run
-        Computes the output, also from other inputs.
-    inputs, output
-        Its inputs, and its first output.
+    - `node`: The node of the step.
+    - `run`: Computes the output, also from other inputs.
+    - `inputs`, `output`: Its inputs, and its first output.
     """
 
     node: Node
@@ -52,18 +47,11 @@ class InapplicableError(AznasError):
 class RandomNetwork:
     """A model whose blocks and statistics are measured, under any number of seeds.
 
-    Parameters
-    ----------
-    model
-        At any batch size.
-    is_transformer
-        Whether the initialisation of transformers applies.
-    batch_size, device
-        Batch size and device, unless a statistic requests another batch size.
-    limits
-        Limits on the model.
-    keep
-        Tensors that are wanted beside the outputs: those of blocks.
+    - `model`: At any batch size.
+    - `is_transformer`: Whether the initialisation of transformers applies.
+    - `batch_size`, `device`: Batch size and device, unless a statistic requests another batch size.
+    - `limits`: Limits on the model.
+    - `keep`: Tensors that are wanted beside the outputs: those of blocks.
     """
 
     def __init__(
@@ -90,21 +78,13 @@ class RandomNetwork:
     ) -> CompiledNetwork:
         """Return the network compiled for a batch size; the same object for the same arguments.
 
-        Parameters
-        ----------
-        batch_size
-            Default: that of the settings.
-        dtype
-            Of all floating-point tensors.
-        use_batch_statistics
-            Whether BatchNormalization normalises, by the statistics of the batch: also for transformers, which the
-            published code runs in evaluation mode, because there are no running statistics. Otherwise it has mean 0
-            and variance 1, as in evaluation mode before training: the identity up to epsilon.
+        - `batch_size`: Default: that of the settings.
+        - `dtype`: Of all floating-point tensors.
+        - `use_batch_statistics`: Whether BatchNormalization normalises, by the statistics of the batch: also for
+          transformers, which the published code runs in evaluation mode, because there are no running statistics.
+          Otherwise it has mean 0 and variance 1, as in evaluation mode before training: the identity up to epsilon.
 
-        Raises
-        ------
-        InapplicableError
-            If the file works at another batch size only, or the device has no such precision.
+        Raises InapplicableError if the file works at another batch size only, or the device has no such precision.
         """
         size = self.batch_size if batch_size is None else batch_size
         key = (size, dtype, use_batch_statistics)
@@ -152,16 +132,10 @@ class RandomNetwork:
 class CompiledNetwork:
     """A network at one batch size and precision.
 
-    Attributes
-    ----------
-    model
-        Graph and infos at that batch size.
-    program
-        The same as torch calls; the constants of `plan` are arguments.
-    plan
-        Distributions of its weights.
-    device, dtype
-        Device and precision.
+    - `model`: Graph and infos at that batch size.
+    - `program`: The same as torch calls; the constants of `plan` are arguments.
+    - `plan`: Distributions of its weights.
+    - `device`, `dtype`: Device and precision.
     """
 
     model: Model
@@ -220,14 +194,9 @@ class CompiledNetwork:
         Gradients are recorded for weights or feeds that require them, in torch's current mode. Other tensors are freed
         after their last use, unless autograd references them.
 
-        Parameters
-        ----------
-        feeds, weights
-            By name; they must be of this precision and on this device.
-        keep
-            Names of the wanted tensors.
-        watch
-            Called with each step; can change its first output.
+        - `feeds`, `weights`: By name; they must be of this precision and on this device.
+        - `keep`: Names of the wanted tensors.
+        - `watch`: Called with each step; can change its first output.
         """
 
         def hook(step: Step, environment: Environment) -> None:

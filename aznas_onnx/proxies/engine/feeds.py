@@ -15,12 +15,8 @@ Tensor = torch.Tensor
 class FeedSource:
     """Samples the inputs of a graph.
 
-    Parameters
-    ----------
-    sized
-        The model at the batch size to run at.
-    device
-        Device of the tensors.
+    - `sized`: The model at the batch size to run at.
+    - `device`: Device of the tensors.
     """
 
     def __init__(self, sized: Model, device: torch.device) -> None:
@@ -37,14 +33,9 @@ class FeedSource:
     def draw(self, seed: int, number: int = 0, *, ones: bool = False) -> dict[str, Tensor]:
         """Sample standard normal inputs; inputs without samples get a neutral value.
 
-        Parameters
-        ----------
-        seed
-            The seed of the whole score.
-        number
-            Number of the batch: equal numbers give equal samples.
-        ones
-            Whether to feed ones instead of samples.
+        - `seed`: The seed of the whole score.
+        - `number`: Number of the batch: equal numbers give equal samples.
+        - `ones`: Whether to feed ones instead of samples.
         """
         feeds = {}
         for index, (name, shape) in enumerate(self._shapes.items()):

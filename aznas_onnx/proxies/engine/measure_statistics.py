@@ -32,16 +32,10 @@ def measure(
     derivative), has a reason and is no error; so has one that fails on this network's numbers, which then rank it
     lowest.
 
-    Parameters
-    ----------
-    network, seed
-        The network and the seed.
-    measurements
-        The statistics.
-    clock
-        Measures the time of each.
-    owners
-        By statistic: the user proxy that needs it. An exception in it costs that proxy its value.
+    - `network`, `seed`: The network and the seed.
+    - `measurements`: The statistics.
+    - `clock`: Measures the time of each.
+    - `owners`: By statistic: the user proxy that needs it. An exception in it costs that proxy its value.
     """
     instance = SeededNetwork(network, seed)
     results = {}

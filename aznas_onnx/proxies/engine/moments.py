@@ -34,15 +34,9 @@ def covariance(features: Tensor) -> Tensor:
 
     The covariance is divided by the number of samples n, as in the published code, not by n - 1.
 
-    Parameters
-    ----------
-    features
-        (batch, *positions, channels), float32.
+    - `features`: (batch, *positions, channels), float32.
 
-    Returns
-    -------
-    Tensor
-        (channels, channels), or (n, n) where there are fewer samples than channels.
+    Returns: (channels, channels), or (n, n) where there are fewer samples than channels.
     """
     channels = features.shape[-1]
     samples = features.numel() // channels
@@ -59,17 +53,12 @@ def covariance(features: Tensor) -> Tensor:
 class JacobianGram(NamedTuple):
     """The estimate of a block's Jacobian A (Eq. 10).
 
-    Attributes
-    ----------
-    matrix
-        Symmetric, with the squared spectral norm of the estimate as its largest eigenvalue: A^T A or A A^T, whichever
-        is smaller; where there are fewer samples than channels, a matrix of the samples; where both are wide, the part
-        of A^T A with its largest eigenvalue.
-    signal
-        0-d: the share of the estimate's squared Frobenius norm that is not noise of few samples; None where not
-        requested.
-    is_identity
-        0-d bool: whether the gradients at input and output are equal.
+    - `matrix`: Symmetric, with the squared spectral norm of the estimate as its largest eigenvalue: A^T A or A A^T,
+      whichever is smaller; where there are fewer samples than channels, a matrix of the samples; where both are wide,
+      the part of A^T A with its largest eigenvalue.
+    - `signal`: 0-d: the share of the estimate's squared Frobenius norm that is not noise of few samples; None where not
+      requested.
+    - `is_identity`: 0-d bool: whether the gradients at input and output are equal.
     """
 
     matrix: Tensor
@@ -80,14 +69,9 @@ class JacobianGram(NamedTuple):
 def jacobian_gram(g_in: Tensor, g_out: Tensor, matching: Matching, *, with_signal: bool = False) -> JacobianGram:
     """Estimate a block's Jacobian (Eq. 10).
 
-    Parameters
-    ----------
-    g_in, g_out
-        (batch, *positions, channels): the signs' product with the block's Jacobian, and the signs.
-    matching
-        Of the positions of the two.
-    with_signal
-        Whether to estimate the share of signal, too.
+    - `g_in`, `g_out`: (batch, *positions, channels): the signs' product with the block's Jacobian, and the signs.
+    - `matching`: Of the positions of the two.
+    - `with_signal`: Whether to estimate the share of signal, too.
     """
     samples = g_out.shape[0] * matching.positions
     width_in = g_in.shape[-1] * math.prod(matching.strides_in)
@@ -165,12 +149,8 @@ def entropy(spectrum: Tensor) -> tuple[Tensor, Tensor]:
     code the logarithm of those below its offset is NaN, which it reports as minus infinity: for cells of pooling and
     skips, but also, at some seeds and not at others, for ordinary networks without normalisation.
 
-    Returns
-    -------
-    value
-        0-d tensor in nats; NaN where the eigenvalues are all 0 or not finite.
-    is_singular
-        0-d bool tensor: whether the published code has no value.
+    - Returns `value`: 0-d tensor in nats; NaN where the eigenvalues are all 0 or not finite.
+    - Returns `is_singular`: 0-d bool tensor: whether the published code has no value.
     """
     shares = spectrum / spectrum.sum()
     is_singular = shares[0] < -_ENTROPY_OFFSET

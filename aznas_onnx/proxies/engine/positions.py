@@ -30,14 +30,9 @@ Grid = tuple[int, ...]
 class Matching:
     """The common grid of two grids of positions.
 
-    Attributes
-    ----------
-    fine_in, fine_out
-        The grids of both sides; tokens can be viewed as an image.
-    coarse
-        The common grid.
-    strides_in, strides_out
-        Positions of each side per position of the common grid, per axis.
+    - `fine_in`, `fine_out`: The grids of both sides; tokens can be viewed as an image.
+    - `coarse`: The common grid.
+    - `strides_in`, `strides_out`: Positions of each side per position of the common grid, per axis.
     """
 
     fine_in: Grid
@@ -63,18 +58,11 @@ class Matching:
 def match(grid_in: Grid, grid_out: Grid, *, are_tokens: bool) -> Matching | None:
     """Match the positions of a block's input with those of its output.
 
-    Parameters
-    ----------
-    grid_in, grid_out
-        Sizes of all axes that are neither batch nor channels; empty for a feature vector.
-    are_tokens
-        Whether single axes are sequences of tokens (channels last) rather than signals: a token more or less is
-        then no border effect.
+    - `grid_in`, `grid_out`: Sizes of all axes that are neither batch nor channels; empty for a feature vector.
+    - `are_tokens`: Whether single axes are sequences of tokens (channels last) rather than signals: a token more or
+      less is then no border effect.
 
-    Returns
-    -------
-    Matching or None
-        None where no stride relates the two.
+    Returns: None where no stride relates the two.
     """
     if len(grid_in) == len(grid_out) == 1 and are_tokens:
         return _match_tokens(grid_in[0], grid_out[0])

@@ -28,20 +28,12 @@ def representatives(
 ) -> dict[int, int]:
     """Find the blocks that can use the Jacobian of another block.
 
-    Parameters
-    ----------
-    stages
-        In dataflow order.
-    graph, infos
-        Source of the stages.
-    weights
-        Distributions of the graph's weights.
+    - `stages`: In dataflow order.
+    - `graph`, `infos`: Source of the stages.
+    - `weights`: Distributions of the graph's weights.
 
-    Returns
-    -------
-    dict
-        From a block's index to that of the measured block: a later block that computes the same on tensors of the same
-        shapes with weights from the same distributions.
+    Returns: From a block's index to that of the measured block: a later block that computes the same on tensors of the
+    same shapes with weights from the same distributions.
     """
     nodes = {node.name: node for node in graph.nodes}
     attributes = _Attributes()

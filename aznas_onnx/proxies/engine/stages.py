@@ -17,24 +17,13 @@ _AFTER = 2**31  # a place behind all steps of a stage
 class Stage:
     """The steps that compute one block's output from earlier tensors.
 
-    Attributes
-    ----------
-    block
-        The block.
-    steps
-        In the program's order.
-    weights
-        Random constants that these steps are the first to read.
-    dropped
-        For each step, the tensors that are unread after it.
-    dropped_last
-        The tensors that are unread after the whole stage.
-    handed_on
-        The tensors that later stages read and that can reference this stage's autograd graph.
-    is_connected
-        Whether the output depends on the previous block's.
-    is_constant
-        Whether the output depends on no input of the graph at all.
+    - `steps`: In the program's order.
+    - `weights`: Random constants that these steps are the first to read.
+    - `dropped`: For each step, the tensors that are unread after it.
+    - `dropped_last`: The tensors that are unread after the whole stage.
+    - `handed_on`: The tensors that later stages read and that can reference this stage's autograd graph.
+    - `is_connected`: Whether the output depends on the previous block's.
+    - `is_constant`: Whether the output depends on no input of the graph at all.
     """
 
     block: Block
@@ -50,12 +39,8 @@ class Stage:
 def stages_of(program: Program, blocks: Sequence[Block], drawn: frozenset[str]) -> tuple[Stage, ...]:
     """Divide the steps that the blocks' outputs need, each to the first block that needs it.
 
-    Parameters
-    ----------
-    blocks
-        In dataflow order. A step that no block's output depends on belongs to no stage.
-    drawn
-        Names of constants that are sampled when they are first read.
+    - `blocks`: In dataflow order. A step that no block's output depends on belongs to no stage.
+    - `drawn`: Names of constants that are sampled when they are first read.
     """
     divided = _divide(program, blocks)
     last_read = _last_reads(divided, blocks)

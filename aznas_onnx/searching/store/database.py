@@ -139,10 +139,7 @@ def create_or_check(connection: sqlite3.Connection, path: Path | None, settings:
 
     Of two processes that do this at once, one creates and the other finds the study.
 
-    Raises
-    ------
-    StudyError
-        If the file is another program's, or of a newer schema.
+    Raises StudyError if the file is another program's, or of a newer schema.
     """
     with sqlite_errors(path):
         return _patiently(lambda: _create_or_read(connection, path, settings))

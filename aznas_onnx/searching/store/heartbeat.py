@@ -21,14 +21,10 @@ _AHEAD_S = 600.0  # clocks can differ by this
 class Heartbeat:
     """A process that adds to a study.
 
-    Attributes
-    ----------
-    host
-        Host name.
-    process
-        Its process id and, where available, its start time, which distinguishes it from a new process with the same id.
-    seen
-        Seconds since the epoch at its last heartbeat.
+    - `host`: Host name.
+    - `process`: Its process id and, where available, its start time, which distinguishes it from a new process with the
+      same id.
+    - `seen`: Seconds since the epoch at its last heartbeat.
     """
 
     host: str

@@ -68,21 +68,13 @@ class History:
     def open(cls, path: Path | None, settings: StudySettings, *, resume: bool) -> History:
         """Create a study, or open one to continue it.
 
-        Parameters
-        ----------
-        path
-            The file; None keeps the study in memory.
-        settings
-            Settings of the study.
-        resume
-            Whether to continue a study in the file, which must have the same settings. Without a study in the file one
-            is created, so that a job that restarts needs one command line.
+        - `path`: The file; None keeps the study in memory.
+        - `settings`: Settings of the study.
+        - `resume`: Whether to continue a study in the file, which must have the same settings. Without a study in the
+          file one is created, so that a job that restarts needs one command line.
 
-        Raises
-        ------
-        StudyError
-            If the file has a study and `resume` is False or the settings differ, or if it cannot be used. A study
-            without candidates that no running process writes to is replaced.
+        Raises StudyError if the file has a study and `resume` is False or the settings differ, or if it cannot be used.
+        A study without candidates that no running process writes to is replaced.
         """
         connection = connect(path)
         try:

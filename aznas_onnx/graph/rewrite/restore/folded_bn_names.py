@@ -69,16 +69,11 @@ def names_batch_normalisation(*names: str) -> bool:
 class Names:
     """The names of a layer with weights.
 
-    Attributes
-    ----------
-    node, output
-        The node and its output.
-    weight, bias
-        The roots of its constants; `bias` is empty where there is none, or where its name is no evidence.
-    shares_bias
-        Whether other nodes read the same bias, so that its name is that of any of them.
-    is_linear
-        Whether it is a linear layer, not a convolution.
+    - `node`, `output`: The node and its output.
+    - `weight`, `bias`: The roots of its constants; `bias` is empty where there is none, or where its name is no
+      evidence.
+    - `shares_bias`: Whether other nodes read the same bias, so that its name is that of any of them.
+    - `is_linear`: Whether it is a linear layer, not a convolution.
     """
 
     node: str

@@ -68,12 +68,8 @@ def unfold_batch_normalisation(
 ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[NearMiss, ...]]:
     """Put batch normalisation back.
 
-    Returns
-    -------
-    changes, doubts
-        What was done, and what remains in doubt, in words for the user.
-    near_misses
-        The reason why none was restored, for each layer without normalisation.
+    - Returns `changes`, `doubts`: What was done, and what remains in doubt, in words for the user.
+    - Returns `near_misses`: The reason why none was restored, for each layer without normalisation.
     """
     layers = list(_layers(editor))
     numbers_are_computed = any(not is_number(layer.names.weight) for layer in layers)
