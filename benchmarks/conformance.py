@@ -331,9 +331,8 @@ def share_passed(outcomes: Iterable[Outcome]) -> float:
 
 def write_table(outcomes: Sequence[Outcome]) -> str:
     """Return docs/operators.md."""
-    return "\n".join(
-        [*_introduction(outcomes), *_converted(outcomes), *_fallback(), *_refused(), *_not_passed(outcomes), ""]
-    )
+    lines = [*_introduction(outcomes), *_converted(outcomes), *_fallback(), *_OWN_OPERATORS]
+    return "\n".join([*lines, *_refused(), *_not_passed(outcomes), ""])
 
 
 def _introduction(outcomes: Sequence[Outcome]) -> list[str]:
@@ -415,6 +414,35 @@ def _fallback() -> list[str]:
         *rows,
         "",
     ]
+
+
+_OWN_OPERATORS = """\
+## Your own operator, in one file
+
+[`examples/own_operator.py`](../examples/own_operator.py) has two: an activation, and one that multiplies by a weight.
+
+```
+aznas score net.onnx --operators examples/own_operator.py
+```
+
+`score`, `inspect`, `gate`, `search`, `bench` and `reference` take `--operators FILE.py`, once for each file; no file is
+executed that is not named. The processes of `--workers` load it, too. A program calls
+`aznas_onnx.operators.CUSTOM_OPERATORS.load("own_operator.py")`, or `.add(OPERATOR)` for one record.
+
+The file defines variables of type `aznas_onnx.operators.CustomOperator`, which holds two things:
+
+- `record`, an `Operator` of the catalogue that all layers read: domain and name, family, how elements move, the role of
+  each input, and the MAC rule: a function from the node and the shapes of its tensors to the multiply-adds of the whole
+  batch, `zero`, or None where they are unknown; then counts name the operator as left out. The roles decide which
+  constants are parameters and how they are initialised. A `WEIGHT` of the family `CONVOLUTION` is laid out as (outputs,
+  inputs, ...), that of another family as the right operand of a MatMul.
+- `convert`, a function from a node and its context to a differentiable torch function of the tensors of its inputs. It
+  is called on tensors without data or on zeros, too: ONNX does not know the shapes of such operators, and the results
+  have them at any batch size. Where ONNX Runtime runs the operator, the results are compared as above.
+
+A file may also call onnx2torch's `add_converter`. Such an operator needs no record: its multiply-adds are unknown,
+matrices among its constants are initialised as weights, and vectors with ones.
+""".split("\n")
 
 
 def _refused() -> list[str]:

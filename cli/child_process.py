@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -26,6 +26,7 @@ from typing import Any
 from aznas_onnx.child_processes import end_with_parent, interrupts_ignored
 from aznas_onnx.errors import AznasError
 from aznas_onnx.memory import available_bytes
+from aznas_onnx.operators import CUSTOM_OPERATORS
 
 __all__ = ["ChildProcess", "Bug", "EndedError", "in_child_process", "ended_by_signals", "limit_processor_time"]
 
@@ -162,7 +163,9 @@ def in_child_process(work: Callable[..., Any], *arguments: Any) -> Iterator[Chil
     context: Any = multiprocessing.get_context("fork" if _can_fork() else "spawn")
     results, to_results = context.Pipe(duplex=False)
     output, to_output = context.Pipe(duplex=False)
-    process = context.Process(target=_run, args=(to_results, to_output, work, arguments), daemon=True)
+    process = context.Process(
+        target=_run, args=(to_results, to_output, work, arguments, CUSTOM_OPERATORS.files), daemon=True
+    )
     with interrupts_ignored():  # inherited: Ctrl-C reaches both, and this process decides
         process.start()
     to_results.close()
@@ -201,7 +204,13 @@ def _can_fork() -> bool:
     )
 
 
-def _run(results: Connection, output: Connection, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+def _run(
+    results: Connection,
+    output: Connection,
+    work: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    operator_files: Sequence[str],
+) -> None:
     """Call the function in the new process, and send what becomes of it."""
     for name in ("SIGTERM", "SIGHUP"):  # a copy has the handlers of its origin
         if hasattr(signal, name):
@@ -212,7 +221,7 @@ def _run(results: Connection, output: Connection, work: Callable[..., Any], argu
     _limit_memory()
     if os.name == "posix":  # elsewhere a connection is no file, and the process writes where this one does
         _write_to(output)
-    results.send(_called(work, arguments, lambda stage: results.send(("stage", stage))))
+    results.send(_called(work, arguments, operator_files, lambda stage: results.send(("stage", stage))))
     os._exit(0)  # what the libraries do at their end takes time, and may crash
 
 
@@ -253,8 +262,11 @@ def _limit(name: str, most: int | None) -> None:
         resource.setrlimit(kind, (most, highest))
 
 
-def _called(work: Callable[..., Any], arguments: tuple[Any, ...], tell: Tell) -> tuple[Any, ...]:
+def _called(
+    work: Callable[..., Any], arguments: tuple[Any, ...], operator_files: Sequence[str], tell: Tell
+) -> tuple[Any, ...]:
     try:
+        CUSTOM_OPERATORS.load(*operator_files)
         return "result", work(*arguments, tell)
     except AznasError as error:
         return "error", str(error)

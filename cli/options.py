@@ -28,6 +28,7 @@ __all__ = [
     "file_option",
     "format_option",
     "measurement_options",
+    "operators_option",
     "proxy_options",
     "read_budget",
     "read_count",
@@ -251,10 +252,28 @@ format_option = click.option(
 )
 
 
+def _load_operators(ctx: click.Context, param: click.Parameter, files: Sequence[str]) -> None:
+    if files and not ctx.resilient_parsing:
+        from aznas_onnx.operators import CUSTOM_OPERATORS
+
+        CUSTOM_OPERATORS.load(*files)
+
+
+operators_option = click.option(
+    "--operators",
+    multiple=True,
+    metavar="FILE.py",
+    type=click.Path(),
+    expose_value=False,
+    callback=_load_operators,
+    help="Execute a Python file with custom operators. Repeatable.",
+)
+
+
 def reading_options(*further: Setting) -> Callable[[_Command], _Command]:
     """Return the options of how a file is read, and further ones."""
     settings = (declared.INPUT_SHAPES, declared.VALUES, declared.CUT_AT, *further, declared.TIME_LIMIT)
-    return _all_of(*(setting_option(one, help_default=one.default_text) for one in settings))
+    return _all_of(*(setting_option(one, help_default=one.default_text) for one in settings), operators_option)
 
 
 def sampling_options(effort: str) -> Callable[[_Command], _Command]:

@@ -24,7 +24,7 @@ from aznas_onnx.graph.shapes.shape_inference import node_proto, signature
 from aznas_onnx.runtime import unoptimised_session
 from aznas_onnx.user_modules import RAISED, place, summary
 
-__all__ = ["checked"]
+__all__ = ["checked", "convert"]
 
 Array = npt.NDArray[Any]
 
@@ -38,17 +38,18 @@ _compared: dict[tuple[object, ...], str] = {}
 def checked(converter: Converter, by: str) -> Converter:
     """Return a converter that compares and notes what `by` makes, and refuses a node where it is wrong or fails."""
 
-    def convert(node: Node, context: Context) -> Call:
-        call = _converted(converter, node, context)
+    def convert_and_check(node: Node, context: Context) -> Call:
+        call = convert(converter, node, context)
         unchecked = _unchecked(converter, node, context)
         outcome = f"; {unchecked}, so its result is not checked" if unchecked else ", and agrees with ONNX Runtime"
         context.notes[f"operator {node.operator} is converted by {by}{outcome}"] = None
         return call
 
-    return convert
+    return convert_and_check
 
 
-def _converted(converter: Converter, node: Node, context: Context) -> Call:
+def convert(converter: Converter, node: Node, context: Context) -> Call:
+    """Convert a node by a converter that is not ours, which may raise anything, and may return a plain function."""
     try:
         made: Any = converter(node, context)
     except AznasError:
@@ -86,7 +87,7 @@ def _compare(converter: Converter, node: Node, context: Context, infos: Sequence
         expected = session.run(outputs, {name: value for name, value in operands.items() if name not in known})
     except Exception:  # noqa: BLE001  # ONNX Runtime raises its own classes straight from Exception
         return "ONNX Runtime does not run it"
-    call = _converted(converter, node, context.in_float32_on_cpu())
+    call = convert(converter, node, context.in_float32_on_cpu())
     try:
         with torch.no_grad():
             result = call.run(*(torch.from_numpy(operands[name]) if name else None for name in call.inputs))

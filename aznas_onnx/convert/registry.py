@@ -10,6 +10,7 @@ from aznas_onnx.convert.context import Converter, unsupported
 from aznas_onnx.convert.via_onnx2torch import via_onnx2torch
 from aznas_onnx.graph.ir.graph import Node
 from aznas_onnx.graph.shapes.shape_inference import schema
+from aznas_onnx.operators import CUSTOM_OPERATORS
 
 __all__ = ["Entry", "Registry"]
 
@@ -55,16 +56,25 @@ class Registry:
 
         Raises UnsupportedOperatorError if there is none for its operator in its version.
         """
+        custom = CUSTOM_OPERATORS.get(node)
+        if custom is not None:
+            return checked(custom.convert, "an operator file")
         key = (node.domain, node.op_type, node.version)
-        found = self._found.get(key)
-        if found is None:
+        if key not in self._found:
             known = schema(node.op_type, node.version, node.domain)
             since = node.version if known is None else int(known.since_version)
             entry = self.find(node.op_type, since, node.domain)
             if entry is None or entry.converter is None:
                 return self._fallback(node, since, entry)
-            found = self._found[key] = entry.converter
-        return found
+            self._found[key] = entry.converter
+        return self._found[key]
+
+    def foreign(self, node: Node) -> Converter | None:
+        """Return the converter of a node that a user has registered, here or in onnx2torch, without any check."""
+        custom = CUSTOM_OPERATORS.get(node)
+        if custom is not None:
+            return custom.convert
+        return via_onnx2torch(node.op_type, node.version, node.domain, load=False)
 
     def find(self, op_type: str, version: int, domain: str = "") -> Entry | None:
         """Return the record of an operator at a schema version, or None."""

@@ -8,12 +8,16 @@ A user's operator is registered in the same way::
 from __future__ import annotations
 
 from aznas_onnx.operators.catalogue import OperatorCatalogue, OperatorSet, Rules
+from aznas_onnx.operators.custom import CustomOperator, CustomOperators
 from aznas_onnx.operators.mac_rules import zero
 from aznas_onnx.operators.operator_record import Family, InputRole, MacRule, Movement, Operator
 from aznas_onnx.operators.sets import OPERATORS
 
 __all__ = [
+    "CUSTOM_OPERATORS",
     "OPERATORS",
+    "CustomOperator",
+    "CustomOperators",
     "Family",
     "InputRole",
     "MacRule",
@@ -24,3 +28,6 @@ __all__ = [
     "Rules",
     "zero",
 ]
+
+CUSTOM_OPERATORS = CustomOperators(OPERATORS)
+"""The operators that the user has added in this process."""

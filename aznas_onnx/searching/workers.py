@@ -8,13 +8,14 @@ import os
 import pickle
 import signal
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from aznas_onnx.child_processes import end_with_parent, interrupts_ignored
 from aznas_onnx.errors import SettingsError
+from aznas_onnx.operators import CUSTOM_OPERATORS
 from aznas_onnx.results import ProxyScores, Status
 from aznas_onnx.searching.executors import Executor, InlineExecutor, Scorer, TrialOutcome, evaluate
 
@@ -149,7 +150,9 @@ class ProcessExecutor:
 
     def _start_worker(self) -> _Worker:
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_work, args=(theirs, self._scorer, self._threads), daemon=True)
+        process = self._context.Process(
+            target=_work, args=(theirs, self._scorer, self._threads, CUSTOM_OPERATORS.files), daemon=True
+        )
         with interrupts_ignored():  # inherited: a process that still loads its modules would end with a traceback
             process.start()
         theirs.close()
@@ -176,12 +179,13 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _work(connection: Connection, scorer: Scorer, threads: int) -> None:
+def _work(connection: Connection, scorer: Scorer, threads: int, operator_files: Sequence[str]) -> None:
     """Score the candidates from the pipe until the other end is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the terminal; the parent decides
     end_with_parent()
     # The numeric libraries read this when they are loaded, which is later.
     os.environ["OMP_NUM_THREADS"] = str(threads)
+    CUSTOM_OPERATORS.load(*operator_files)
     scorer.prepare(threads)
     with contextlib.suppress(EOFError, OSError):
         while True:

@@ -16,6 +16,7 @@ from aznas_onnx.cli.options import (
     file_option,
     format_option,
     measurement_options,
+    operators_option,
     proxy_options,
     sampling_options,
     space_options,
@@ -70,6 +71,7 @@ def _read_sample(ctx: click.Context, param: click.Parameter, value: str) -> int 
 @sampling_options("paper")
 @whole_option("--score-seed", least=0, default=0, help="First seed of scoring.")
 @proxy_options
+@operators_option
 @as_published_option
 @space_options
 @format_option

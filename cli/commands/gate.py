@@ -15,7 +15,7 @@ import click
 from aznas_onnx.cli.commands.reference import complete_reference
 from aznas_onnx.cli.console import write_traceback
 from aznas_onnx.cli.exit_codes import BAD_INPUT, DONE, REJECTED
-from aznas_onnx.cli.options import file_option, setting_option
+from aznas_onnx.cli.options import file_option, operators_option, setting_option
 from aznas_onnx.errors import AznasError, SettingsError
 from aznas_onnx.escaping import printable
 from aznas_onnx.gating.policy import RULES, Policy, RuleError, rule_default
@@ -46,6 +46,7 @@ def _rule_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command(short_help="Reject a candidate that is worse than what is shipped.")
 @click.argument("candidate", metavar="CANDIDATE.onnx", type=click.Path())
 @_rule_options
+@operators_option
 @file_option(
     "--policy",
     "policy_file",

@@ -15,6 +15,7 @@ from aznas_onnx.cli.options import (
     budget_options,
     file_option,
     format_option,
+    operators_option,
     proxy_options,
     read_budget,
     sampling_options,
@@ -71,6 +72,7 @@ __all__ = ["search"]
 @whole_option("--seed", least=0, default=0, help="Seed of the search, and first seed of scoring.")
 @sampling_options("auto")
 @proxy_options
+@operators_option
 @whole_option(
     "--score-resolution",
     help="Image size for scoring; a smaller one is cheaper. Budget and export use --resolution.  "

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from aznas_onnx.errors import SettingsError
-from aznas_onnx.results import Status
+from aznas_onnx.operators import CUSTOM_OPERATORS, OPERATORS
+from aznas_onnx.results import ProxyScores, Status
 from aznas_onnx.searching import search
 from aznas_onnx.searching.workers import ProcessExecutor
 from tests.searching.fakes import DigitSpace, FakeScorer
@@ -55,3 +57,19 @@ def test_a_scorer_that_cannot_travel_is_refused() -> None:
     scorer.score = lambda genotype: None  # type: ignore[method-assign]
     with pytest.raises(SettingsError, match="cannot be sent to another process"):
         ProcessExecutor(scorer, 2)
+
+
+class OperatorScorer(FakeScorer):
+    """Reports as a model's name whether an operator of a file is known to the process."""
+
+    def score(self, genotype: str) -> ProxyScores:
+        known = "my.domain::Squareplus" in OPERATORS
+        return replace(super().score(genotype), model=f"known: {known}")
+
+
+def test_workers_load_the_operator_files_of_the_search(repository: Path) -> None:
+    CUSTOM_OPERATORS.load(repository / "examples" / "own_operator.py")
+    executor = ProcessExecutor(OperatorScorer(), 2)
+    executor.submit(0, "555")
+    assert executor.collect().scores.model == "known: True"
+    executor.close()

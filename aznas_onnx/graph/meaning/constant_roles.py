@@ -216,7 +216,7 @@ class _Analysis:
             return ConstantRole.POSITION if constant.elements > 1 else ConstantRole.FIXED
         if node.is_op("Einsum") and (_sums_over_none(node) or is_vector(constant)):
             return self._factor(node)
-        return self._elementwise(node, index, constant) if _is_arithmetic(node) else _by_input(node, index)
+        return self._elementwise(node, index, constant) if _is_arithmetic(node) else _by_input(node, index, constant)
 
     def _of_reader(self, node: Node, constant: Constant, depth: int) -> ConstantRole:
         """Return the role of a constant that reaches its reader through operators that only move it."""
@@ -379,12 +379,14 @@ def _is_arithmetic(node: Node) -> bool:
     return node.is_op("Add", "Sub", "Mul", "Div", "Pow")
 
 
-def _by_input(node: Node, index: int) -> ConstantRole:
-    """Return the role that follows from an operand's position."""
+def _by_input(node: Node, index: int, constant: Constant) -> ConstantRole:
+    """Return the role that follows from an operand's position; without a record, vectors are factors, which are 1."""
     operator = OPERATORS.record_of(node)
+    if operator is None and node.domain and not node.domain.startswith("ai.onnx."):  # converted by onnx2torch
+        return ConstantRole.SCALE if is_vector(constant) else ConstantRole.LINEAR_WEIGHT
     role = None if operator is None else operator.role(index)
     if operator is not None and role in (InputRole.WEIGHT, InputRole.FACTOR):
-        return _WEIGHTS.get(operator.family, ConstantRole.FIXED)
+        return _WEIGHTS.get(operator.family, ConstantRole.LINEAR_WEIGHT if node.domain else ConstantRole.FIXED)
     return _BY_INPUT.get(role, ConstantRole.FIXED)
 
 

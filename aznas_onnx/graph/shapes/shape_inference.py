@@ -20,7 +20,7 @@ from aznas_onnx.graph.ir.graph import Graph, Node, type_fingerprint
 from aznas_onnx.graph.ir.tensor_info import TensorInfo
 from aznas_onnx.graph.shapes.operand_checks import check_operands, check_text_attributes
 from aznas_onnx.graph.shapes.pool_sizes import pooled_sizes, transposed_sizes
-from aznas_onnx.operators import OPERATORS, Family, InputRole, Operator
+from aznas_onnx.operators import CUSTOM_OPERATORS, OPERATORS, Family, InputRole, Operator
 from aznas_onnx.operators.sets import NORMALIZATIONS, WINDOWED
 
 __all__ = ["infer", "node_proto", "schema", "signature"]
@@ -80,6 +80,10 @@ def infer(node: Node, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo]:
             if node.attributes:  # of old versions
                 check_operands(node, inputs)
             return [_broadcast(node, inputs)]
+    if node.domain and schema(node.op_type, node.version, node.domain) is None:
+        made: list[TensorInfo] | None = CUSTOM_OPERATORS.infer(node, inputs)
+        if made is not None:
+            return made
     key = signature(node, inputs)
     if key is None:
         return _infer_anew(node, inputs)

@@ -1,0 +1,227 @@
+"""Operators that ONNX does not have, from a user's file or by onnx2torch, through every layer."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import helper, numpy_helper
+from torch import nn
+
+import aznas_onnx as az
+from aznas_onnx.cli.main import run
+from aznas_onnx.errors import ModelError, SettingsError, UnsupportedOperatorError
+from aznas_onnx.operators import (
+    CUSTOM_OPERATORS,
+    OPERATORS,
+    CustomOperator,
+    CustomOperators,
+    Family,
+    InputRole,
+    Movement,
+    Operator,
+    OperatorCatalogue,
+    zero,
+)
+from aznas_onnx.results import ProxyScores, Status
+
+DOMAIN = "my.domain"
+CHANNELS = (3, 16, 16, 32)
+
+
+@pytest.fixture(scope="module")
+def example(repository: Path) -> str:
+    return str(repository / "examples" / "own_operator.py")
+
+
+@pytest.fixture
+def loaded(example: str) -> None:
+    CUSTOM_OPERATORS.load(example)
+
+
+def network(
+    act: tuple[str, str] = (DOMAIN, "Squareplus"), mix: tuple[str, str] = (DOMAIN, "ChannelMix")
+) -> onnx.ModelProto:
+    """Three convolutions, each with an activation and a mixing of channels behind."""
+    rng = np.random.default_rng(0)
+    nodes, weights, x = [], [], "x"
+    for i, (given, made) in enumerate(itertools.pairwise(CHANNELS)):
+        kernel = rng.standard_normal((made, given, 3, 3)).astype(np.float32)
+        mixing = rng.standard_normal((made, made) if mix[0] else (made, made, 1, 1)).astype(np.float32)
+        weights += [numpy_helper.from_array(kernel, f"k{i}"), numpy_helper.from_array(mixing, f"m{i}")]
+        nodes += [
+            helper.make_node("Conv", [x, f"k{i}"], [f"c{i}"], f"conv{i}", pads=[1] * 4, strides=[2, 2]),
+            helper.make_node(act[1], [f"c{i}"], [f"a{i}"], f"act{i}", domain=act[0]),
+            helper.make_node(mix[1], [f"a{i}", f"m{i}"], [f"x{i}"], f"mix{i}", domain=mix[0]),
+        ]
+        x = f"x{i}"
+    nodes.append(helper.make_node("GlobalAveragePool", [x], ["y"]))
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("x", 1, ["N", 3, 32, 32])],
+        [helper.make_tensor_value_info("y", 1, ["N", CHANNELS[-1], 1, 1])],
+        weights,
+    )
+    domains = sorted({"", act[0], mix[0]})
+    versions = [helper.make_opsetid(domain, 1 if domain else 20) for domain in domains]
+    return helper.make_model(graph, opset_imports=versions, ir_version=8)
+
+
+def score(model: onnx.ModelProto) -> ProxyScores:
+    return az.score(model, effort="fast", proxies=["az", "synflow"])
+
+
+def test_without_its_file_an_operator_is_refused_by_name() -> None:
+    with pytest.raises(UnsupportedOperatorError, match=r"'act0' has operator other\.domain::Squareplus, which is not"):
+        score(network(act=("other.domain", "Squareplus")))
+
+
+@pytest.mark.usefixtures("loaded")
+def test_the_example_scores_as_the_same_network_of_standard_operators() -> None:
+    mixed, plain = score(network(act=("", "Relu"))), score(network(act=("", "Relu"), mix=("", "Conv")))
+    assert mixed.status is Status.OK
+    assert (mixed.macs, mixed.params) == (plain.macs, plain.params)
+    assert mixed.proxies["synflow"].mean == pytest.approx(plain.proxies["synflow"].mean, rel=1e-3)
+    assert mixed.proxies["trainability"].mean is not None
+
+
+@pytest.mark.usefixtures("loaded")
+def test_the_example_is_read_counted_and_named() -> None:
+    found = az.inspect(network())
+    counts = {name: (costs.macs, costs.params) for name, costs in found.costs.by_operator().items()}
+    assert counts["my.domain::Squareplus"] == (0, 0)
+    sizes = zip(CHANNELS[1:], (16, 8, 4), strict=True)
+    assert counts["my.domain::ChannelMix"] == (
+        sum(channels**2 * size**2 for channels, size in sizes),
+        sum(channels**2 for channels in CHANNELS[1:]),
+    )
+    assert found.costs.unsupported == {}
+    assert all("Squareplus" not in warning for warning in found.warnings)
+
+
+def test_every_command_that_reads_models_takes_the_file(
+    example: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "net.onnx"
+    onnx.save(network(), path)
+    assert run(["inspect", str(path), "--operators", example, "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["params"] > 0
+    assert run(["score", str(path), "--operators", example, "--effort", "fast"]) == 0
+    assert run(["gate", str(path), "--operators", example, "--max-params", "1M"]) == 0
+
+
+def test_a_file_is_executed_only_where_it_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "bad.py"
+    path.write_text("raise ValueError('a bug')", encoding="utf-8")
+    assert run(["inspect", "any.onnx", "--operators", str(path)]) == 2
+    assert "bad.py fails to load: ValueError: a bug" in capsys.readouterr().err
+
+
+def operator(name: str = "Mine", convert: Any = None) -> CustomOperator:
+    record = Operator(
+        name=name,
+        domain="test.domain",
+        family=Family.ACTIVATION,
+        elementwise=True,
+        movement=Movement.NONE,
+        random=False,
+        window=False,
+        inputs=(InputRole.DATA,),
+        macs=zero,
+        differentiable=True,
+    )
+    return CustomOperator(record=record, convert=convert or (lambda node, context: torch.relu))
+
+
+def test_an_operator_is_registered_once_and_never_in_place_of_another() -> None:
+    operators = CustomOperators(OperatorCatalogue(OPERATORS))
+    first = operator()
+    operators.add(first)
+    operators.add(first)
+    with pytest.raises(SettingsError, match=r"test\.domain::Mine is registered already"):
+        operators.add(operator())
+    relu = replace(OPERATORS["Relu"], elementwise=True)
+    with pytest.raises(SettingsError, match="Relu is registered already"):
+        operators.add(replace(first, record=relu))
+
+
+def test_a_file_without_an_operator_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "empty.py"
+    path.write_text("", encoding="utf-8")
+    with pytest.raises(SettingsError, match="defines no operator"):
+        CustomOperators(OperatorCatalogue(OPERATORS)).load(path)
+
+
+def test_a_converter_that_fails_is_named_with_its_node() -> None:
+    def convert(node: Any, context: Any) -> Any:
+        raise ZeroDivisionError("a bug")
+
+    failing = operator("Failing", convert)
+    CUSTOM_OPERATORS.add(failing)
+    with pytest.raises(ModelError, match=r"'act0' .*test\.domain::Failing.* ZeroDivisionError: a bug"):
+        score(network(act=("test.domain", "Failing")))
+
+
+# ---- onnx2torch ---------------------------------------------------------------------------------------------------
+class Mixing(nn.Module):
+    def __init__(self, weight: torch.Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.einsum("nchw,oc->nohw", x, self.weight)
+
+
+@pytest.fixture
+def onnx2torch_registry() -> Iterator[Any]:
+    from onnx2torch.node_converters import registry
+
+    before = dict(registry._CONVERTER_REGISTRY)
+    yield registry
+    registry._CONVERTER_REGISTRY.clear()
+    registry._CONVERTER_REGISTRY.update(before)
+
+
+def convert_by_onnx2torch(registry: Any, domain: str, make_mixing: Any = Mixing) -> None:
+    from onnx2torch.utils.common import OnnxMapping, OperationConverterResult, get_const_value, onnx_mapping_from_node
+
+    @registry.add_converter("Squareplus", 1, domain)
+    def _(node: Any, graph: Any) -> Any:
+        return OperationConverterResult(nn.ReLU(), onnx_mapping_from_node(node))
+
+    @registry.add_converter("ChannelMix", 1, domain)
+    def _(node: Any, graph: Any) -> Any:
+        inputs = node.input_values
+        module = make_mixing(get_const_value(inputs[1], graph))
+        return OperationConverterResult(module, OnnxMapping(inputs[:1], node.output_values))
+
+
+def test_a_converter_of_onnx2torch_for_a_custom_domain_is_used_and_its_weights_initialised(
+    onnx2torch_registry: Any,
+) -> None:
+    convert_by_onnx2torch(onnx2torch_registry, "their.domain")
+    model = network(act=("their.domain", "Squareplus"), mix=("their.domain", "ChannelMix"))
+    found, plain = score(model), score(network(act=("", "Relu"), mix=("", "Conv")))
+    assert found.params == plain.params
+    assert found.proxies["synflow"].mean == pytest.approx(plain.proxies["synflow"].mean, rel=1e-3)
+    unknown = [warning for warning in found.warnings if "are unknown and left out of macs" in warning]
+    assert len(unknown) == 2
+    for weight in model.graph.initializer:  # the file's own values do not matter
+        values = numpy_helper.to_array(weight)
+        weight.CopyFrom(numpy_helper.from_array(values * 3, weight.name))
+    assert score(model).proxies == found.proxies
+
+
+def test_a_module_that_computes_with_a_weight_while_it_is_made_is_refused(onnx2torch_registry: Any) -> None:
+    convert_by_onnx2torch(onnx2torch_registry, "far.domain", lambda weight: Mixing(weight * 2))
+    with pytest.raises(UnsupportedOperatorError, match=r"far\.domain::ChannelMix-1 .* computes with the weight 'm2'"):
+        score(network(mix=("far.domain", "ChannelMix"), act=("", "Relu")))
