@@ -159,7 +159,7 @@ def _new_file(space: str) -> Path:
 
 def _score(run: Run) -> None:
     from aznas_onnx.cli.console import diagnostics
-    from aznas_onnx.cli.render.bench_progress import shown_scoring
+    from aznas_onnx.cli.render.progress import shown_scoring
 
     with shown_scoring(diagnostics()) as show:
         run.score(show)
@@ -176,7 +176,7 @@ def _evaluate(
 ) -> None:
     from aznas_onnx.cli.console import diagnostics, results
     from aznas_onnx.cli.render.bench import BenchReport, render_bench
-    from aznas_onnx.cli.render.bench_progress import shown_resampling
+    from aznas_onnx.cli.render.progress import shown_resampling
     from aznas_onnx.evaluation import Bootstrap, evaluate
     from aznas_onnx.proxies import directions_of
 

@@ -9,7 +9,6 @@ import click
 
 from aznas_onnx.cli.exit_codes import DONE
 from aznas_onnx.cli.options import OutputFormat, format_option
-from aznas_onnx.escaping import json_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,25 +39,20 @@ def proxies(names: tuple[str, ...], output_format: OutputFormat) -> int:
     Exit status: 0 done, 2 no such proxy.
     """
     from aznas_onnx.cli.console import results
-    from aznas_onnx.cli.render.tables import Column, write_csv, write_markdown
+    from aznas_onnx.cli.render.tables import Cells, Column, write_list
     from aznas_onnx.proxies import PROXIES
 
     chosen = PROXIES.load_all(names) if names else tuple(PROXIES.values())
-    console = results()
-    rows = [[str(value) for value in _fields(proxy).values()] for proxy in chosen]
-    if output_format is OutputFormat.JSON:
+    if output_format is not OutputFormat.TABLE:
         groups = {} if names else {name: list(members) for name, members in PROXIES.groups.items()}
         document = {"schema": "aznas.proxies/1", "proxies": [_fields(proxy) for proxy in chosen], "groups": groups}
-        console.file.write(json_text(document) + "\n")
-    elif output_format is OutputFormat.CSV:
-        write_csv(console.file, _FIELDS, rows)
-    elif output_format is OutputFormat.MARKDOWN:
-        columns = [Column(title=name.capitalize(), is_number=False, is_name=name == "name") for name in _FIELDS]
-        write_markdown(console.file, columns, rows)
+        columns = [Column(name.capitalize(), Cells.NAMES if name == "name" else Cells.TEXTS) for name in _FIELDS]
+        rows = [[str(value) for value in _fields(proxy).values()] for proxy in chosen]
+        write_list(results(), output_format, document, _FIELDS, columns, rows)
     elif names:
         _describe(chosen)
     else:
-        _list(chosen, console)
+        _list(chosen, results())
     return DONE
 
 
@@ -68,16 +62,19 @@ def _fields(proxy: Proxy) -> dict[str, object]:
 
 
 def _list(chosen: Sequence[Proxy], console: Console) -> None:
-    from aznas_onnx.cli.render.tables import Column, print_table
+    from aznas_onnx.cli.render.tables import Cells, Column, print_table
     from aznas_onnx.proxies import PROXIES, Direction
 
-    lower = {proxy.name for proxy in chosen if proxy.direction is Direction.LOWER_IS_BETTER}
-    rows = [
-        (proxy.name, proxy.description + ("; lower is better" if proxy.name in lower else ""), proxy.passes)
-        for proxy in chosen
-    ]
-    titles = (("Proxy", True), ("What it is", False), ("Pass", False))
-    print_table(console, [Column(title=title, is_number=False, is_name=is_name) for title, is_name in titles], rows)
+    def description(proxy: Proxy) -> str:
+        is_lower_better = proxy.direction is Direction.LOWER_IS_BETTER
+        return proxy.description + ("; lower is better" if is_lower_better else "")
+
+    columns = (
+        Column("Proxy", Cells.NAMES, lambda proxy: proxy.name),
+        Column("What it is", Cells.TEXTS, description),
+        Column("Pass", Cells.TEXTS, lambda proxy: proxy.passes),
+    )
+    print_table(console, columns, chosen)
     console.print()
     for name, members in PROXIES.groups.items():
         console.out(f"{name}: {', '.join(members)}", highlight=False)

@@ -136,12 +136,12 @@ def search(
 
 def _search(space: str, db: Path, settings: dict[str, Any]) -> Study:
     from aznas_onnx.cli.console import diagnostics
-    from aznas_onnx.cli.render.search_progress import shown_progress
+    from aznas_onnx.cli.render.progress import shown_search
     from aznas_onnx.searching import search
 
     budget = read_budget(settings, latency_ms=settings.pop("latency_ms"))
     settings["aggregate"] = settings.pop("aggregation")
-    with shown_progress(diagnostics(), settings["iterations"]) as show:
+    with shown_search(diagnostics(), settings["iterations"]) as show:
         return search(space, budget, db=db, on_progress=show, **settings)
 
 

@@ -49,24 +49,14 @@ def spaces(ctx: click.Context) -> int | None:
 def list_spaces(output_format: OutputFormat = OutputFormat.TABLE) -> int:
     """List the bundled and installed spaces."""
     from aznas_onnx.cli.console import results
-    from aznas_onnx.cli.render.tables import Column, print_table, write_csv, write_markdown
+    from aznas_onnx.cli.render.tables import Cells, Column, write_list
     from aznas_onnx.spaces import records
 
-    columns = (
-        Column(title="Space", is_number=False, is_name=True),
-        Column(title="Description", is_number=False),
-    )
     rows = [(record.name, record.description) for record in records()]
-    console = results()
-    if output_format is OutputFormat.JSON:
-        listed = [{"name": name, "description": description} for name, description in rows]
-        console.file.write(json_text({"schema": "aznas.spaces/1", "spaces": listed}) + "\n")
-    elif output_format is OutputFormat.CSV:
-        write_csv(console.file, ("name", "description"), rows)
-    elif output_format is OutputFormat.MARKDOWN:
-        write_markdown(console.file, columns, rows)
-    else:
-        print_table(console, columns, rows)
+    listed = [{"name": name, "description": description} for name, description in rows]
+    columns = (Column("Space", Cells.NAMES), Column("Description", Cells.TEXTS))
+    document = {"schema": "aznas.spaces/1", "spaces": listed}
+    write_list(results(), output_format, document, ("name", "description"), columns, rows)
     return DONE
 
 

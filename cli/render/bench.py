@@ -7,16 +7,17 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from aznas_onnx.cli.options import OutputFormat
-from aznas_onnx.cli.render.tables import Column, print_table, write_csv, write_markdown
-from aznas_onnx.escaping import json_text, markdown, printable
+from aznas_onnx.cli.render.tables import Cells, Column, format_number, write_csv, write_json, write_table
+from aznas_onnx.escaping import markdown, printable
 from aznas_onnx.evaluation import Agreement, Evaluation, Interval
+from aznas_onnx.evaluation.report.sections import letters_of, predictor_name
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["BenchReport", "predictor_name", "render_bench"]
+__all__ = ["BenchReport", "render_bench"]
 
-_SHORT = {"expressivity": "E", "progressivity": "P", "trainability": "T", "macs": "C"}  # as the paper abbreviates them
+_Table = tuple[Sequence[Column], Sequence[Any]]  # columns and rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,25 +37,20 @@ def render_bench(report: BenchReport, output_format: OutputFormat, console: Cons
     """Write an evaluation to a console."""
     evaluation = report.evaluation
     if output_format is OutputFormat.JSON:
-        console.file.write(json_text(_bench_document(report)) + "\n")
+        write_json(console, _bench_document(report))
         return
     if output_format is OutputFormat.CSV:
         write_csv(console.file, _CSV_HEADER, _csv_rows(evaluation))
         return
     is_markdown = output_format is OutputFormat.MARKDOWN
-    tables = (
-        (_OVERALL_COLUMNS, list(_overall_rows(evaluation))),
-        (_predictor_columns(evaluation, is_whole=is_markdown), list(_predictor_rows(evaluation, is_whole=is_markdown))),
-        (_correlation_columns(evaluation), list(_correlation_rows(evaluation))),
-        (_TOP_COLUMNS, list(_top_rows(evaluation))),
-    )
-    for columns, rows in tables:
-        if is_markdown:
-            write_markdown(console.file, columns, rows)
-            console.file.write("\n")
-        else:
-            print_table(console, columns, rows)
-            console.print()
+    for columns, rows in (
+        _overall(evaluation),
+        _predictors(evaluation, is_whole=is_markdown),
+        _correlations(evaluation),
+        _top(evaluation),
+    ):
+        write_table(console, columns, rows, output_format)
+        console.file.write("\n")
     for line in _notes(report):
         if is_markdown:
             console.file.write(f"{markdown(line)}  \n")
@@ -97,11 +93,6 @@ def _bench_document(report: BenchReport) -> dict[str, object]:
     }
 
 
-def predictor_name(one: Agreement) -> str:
-    """Return a short name: the paper's letters where a predictor is made of its proxies."""
-    return one.proxies[0] if len(one.proxies) == 1 else " + ".join(_SHORT.get(name, name) for name in one.proxies)
-
-
 def _agreement_document(one: Agreement) -> dict[str, object]:
     return {
         "proxies": list(one.proxies),
@@ -121,71 +112,55 @@ def _groups(evaluation: Evaluation) -> Iterator[tuple[str, Agreement]]:
             yield kind, one
 
 
-_OVERALL_COLUMNS = (
-    Column(title="AZ score against", is_number=False),
-    Column(title="Kendall tau"),
-    Column(title="Spearman rho"),
-)
+def _overall(evaluation: Evaluation) -> _Table:
+    overall = evaluation.overall
+    columns = (
+        Column("AZ score against", Cells.TEXTS, str),
+        Column("Kendall tau", text=lambda column: _with_interval(overall.kendall[column])),
+        Column("Spearman rho", text=lambda column: _with_interval(overall.spearman[column])),
+    )
+    return columns, evaluation.columns
 
 
-def _overall_rows(evaluation: Evaluation) -> Iterator[list[str]]:
-    for column in evaluation.columns:
-        tau, rho = evaluation.overall.kendall[column], evaluation.overall.spearman[column]
-        yield [column, _with_interval(tau), _with_interval(rho)]
-
-
-def _predictor_columns(evaluation: Evaluation, *, is_whole: bool) -> list[Column]:
-    """Return the columns; `is_whole` adds rho and intervals, for which a terminal is too narrow."""
-    names = [Column(title="Ranked by", is_number=False), Column(title="Ranks", is_number=False)]
+def _predictors(evaluation: Evaluation, *, is_whole: bool) -> _Table:
+    """Return one row a predictor; `is_whole` adds rho and intervals, for which a terminal is too narrow."""
     symbols = ("tau", "rho") if is_whole else ("tau",)
-    numbers = [f"{symbol} {column}" for column in evaluation.columns for symbol in symbols]
-    return [*names, *(Column(title=title) for title in numbers)]
-
-
-def _predictor_rows(evaluation: Evaluation, *, is_whole: bool) -> Iterator[list[str]]:
+    titles = [f"{symbol} {column}" for column in evaluation.columns for symbol in symbols]
+    rows = []
     for kind, one in _groups(evaluation):
-        name = f"{predictor_name(one)} (count)" if kind == "baseline" else predictor_name(one)
+        name = predictor_name(one.proxies, " + ") + (" (count)" if kind == "baseline" else "")
         how = "" if one.aggregation is None else one.aggregation.value
-        if is_whole:
-            sides = [side[column] for column in evaluation.columns for side in (one.kendall, one.spearman)]
-            yield [name, how, *map(_with_interval, sides)]
-        else:
-            yield [name, how, *(_number(one.kendall[column].value) for column in evaluation.columns)]
+        sides = (one.kendall, one.spearman)[: len(symbols)]
+        values = [side[column] for column in evaluation.columns for side in sides]
+        rows.append([name, how, *(_with_interval(value) if is_whole else _tau(value.value) for value in values)])
+    return (Column("Ranked by", Cells.TEXTS), Column("Ranks", Cells.TEXTS), *map(Column, titles)), rows
 
 
 def _with_interval(one: Interval) -> str:
-    if one.low is None or one.high is None:
-        return _number(one.value)
-    return f"{_number(one.value)} ({one.low:.3f} to {one.high:.3f})"
+    interval = "" if one.low is None or one.high is None else f" ({one.low:.3f} to {one.high:.3f})"
+    return f"{_tau(one.value)}{interval}"
 
 
-def _number(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.3f}"
+def _tau(value: float | None) -> str:
+    return format_number(value, missing="undefined")
 
 
-def _correlation_columns(evaluation: Evaluation) -> list[Column]:
-    return [Column(title="tau between", is_number=False), *(Column(title=name) for name in evaluation.proxies)]
+def _correlations(evaluation: Evaluation) -> _Table:
+    rows = [
+        [name, *("undefined" if value is None else f"{value:.2f}" for value in row)]
+        for name, row in zip(evaluation.proxies, evaluation.proxy_correlation, strict=True)
+    ]
+    return (Column("tau between", Cells.TEXTS), *map(Column, evaluation.proxies)), rows
 
 
-def _correlation_rows(evaluation: Evaluation) -> Iterator[list[str]]:
-    for name, row in zip(evaluation.proxies, evaluation.proxy_correlation, strict=True):
-        yield [name, *("undefined" if value is None else f"{value:.2f}" for value in row)]
-
-
-_TOP_COLUMNS = (
-    Column(title="Column", is_number=False),
-    Column(title="Best-scored"),
-    Column(title="Best of them"),
-    Column(title="Their mean"),
-    Column(title="Regret"),
-    Column(title="nDCG"),
-)
-
-
-def _top_rows(evaluation: Evaluation) -> Iterator[list[str]]:
-    for column, tops in evaluation.top.items():
-        for one in tops:
-            yield [column, str(one.k), f"{one.best:.2f}", f"{one.mean:.2f}", f"{one.regret:.2f}", f"{one.ndcg:.3f}"]
+def _top(evaluation: Evaluation) -> _Table:
+    titles = ("Best-scored", "Best of them", "Their mean", "Regret", "nDCG")
+    rows = [
+        [column, str(one.k), f"{one.best:.2f}", f"{one.mean:.2f}", f"{one.regret:.2f}", f"{one.ndcg:.3f}"]
+        for column, tops in evaluation.top.items()
+        for one in tops
+    ]
+    return (Column("Column", Cells.TEXTS), *map(Column, titles)), rows
 
 
 _CSV_HEADER = (
@@ -209,7 +184,7 @@ def _notes(report: BenchReport) -> Iterator[str]:
     failed = f", {found.failed:,} could not be scored" if found.failed else ""
     cost = f"{found.seconds:.3g} s each (median)"
     yield f"{found.n:,} architectures of {report.space}{failed}; {cost}. Scores: {report.scores}"
-    letters = ", ".join(f"{_SHORT[name]} {name}" for name in found.proxies if name in _SHORT)
+    letters = letters_of(found.proxies)
     if letters and len(found.proxies) > 1:
         yield f"Proxies: {letters}."
     if found.weights:

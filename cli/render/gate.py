@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aznas_onnx.cli.render.tables import (
+    Cells,
     Column,
+    format_number,
     print_table,
     print_trimmed,
     proxies_with_room,
     proxy_title,
+    write_json,
     write_markdown,
 )
 from aznas_onnx.cli.words import plural
 from aznas_onnx.counts import format_bytes, format_count
-from aznas_onnx.escaping import json_text, markdown, markdown_code, printable
+from aznas_onnx.escaping import markdown, markdown_code, printable
 from aznas_onnx.gating import COMPARED, Compared, Decision, GateResult
 from aznas_onnx.gating.policy import RULES
 
@@ -26,6 +29,7 @@ __all__ = ["failure_document", "headline", "render_gate", "write_summary"]
 
 _MARKS = {Decision.PASS: "pass", Decision.REJECT: "REJECT", Decision.INCONCLUSIVE: "unclear"}
 _STYLES = {Decision.PASS: "green", Decision.REJECT: "bold red", Decision.INCONCLUSIVE: "yellow"}
+_CHECK_FIELDS = ("rule", "against", "verdict", "reason", "value", "limit", "stderr")
 _COUNTS = ("macs", "params")  # shown as counts for every model
 _OTHER_COLUMNS = 60  # what names and counts take
 
@@ -33,7 +37,7 @@ _OTHER_COLUMNS = 60  # what names and counts take
 def render_gate(result: GateResult, output_format: str, console: Console, *, origin: str) -> None:
     """Write a result to a console; `origin` says where its rules come from."""
     if output_format == "json":
-        console.file.write(json_text(_gate_document(result)) + "\n")
+        write_json(console, _gate_document(result))
     elif output_format == "md":
         write_summary(result, console.file)
     else:
@@ -53,25 +57,16 @@ def headline(result: GateResult) -> str:
 
 def _gate_document(result: GateResult) -> dict[str, object]:
     """Return a result as plain values, in the layout ``aznas.gate/1``."""
-    return {
-        "schema": "aznas.gate/1",
-        "candidate": result.candidate,
+    checks = [
+        {name: getattr(check, name) for name in _CHECK_FIELDS} | {"verdict": check.verdict.value}
+        for check in result.checks
+    ]
+    return failure_document(result.candidate) | {
         "status": "ok",
         "verdict": result.verdict.value,
         "passed": result.passed,
         "reasons": list(result.reasons),
-        "checks": [
-            {
-                "rule": check.rule,
-                "against": check.against,
-                "verdict": check.verdict.value,
-                "reason": check.reason,
-                "value": check.value,
-                "limit": check.limit,
-                "stderr": check.stderr,
-            }
-            for check in result.checks
-        ],
+        "checks": checks,
         "models": [_model_document(model) for model in result.models],
         "seeds": result.seeds,
         "settings": {key: _plain(value) for key, value in result.settings.items()},
@@ -81,42 +76,20 @@ def _gate_document(result: GateResult) -> dict[str, object]:
     }
 
 
-def failure_document(candidate: str, reason: str) -> dict[str, object]:
+def failure_document(candidate: str, *reasons: str) -> dict[str, object]:
     """Return what scripts get where there is no decision: the same layout, with status failed and verdict null."""
-    return {
-        "schema": "aznas.gate/1",
-        "candidate": candidate,
-        "status": "failed",
-        "verdict": None,
-        "passed": False,
-        "reasons": [reason],
-        "checks": [],
-        "models": [],
-        "seeds": 0,
-        "settings": {},
-        "policy": {},
-        "warnings": [],
-        "seconds": 0.0,
-    }
+    decision = {"status": "failed", "verdict": None, "passed": False, "reasons": list(reasons)}
+    evidence = {"checks": [], "models": [], "seeds": 0, "settings": {}, "policy": {}, "warnings": [], "seconds": 0.0}
+    return {"schema": "aznas.gate/1", "candidate": candidate, **decision, **evidence}
 
 
 def write_summary(result: GateResult, stream: Any) -> None:
     """Write a result as Markdown: the decision, each check with its reason, and the numbers."""
     stream.write(f"### {_MARKS[result.verdict]}: {markdown_code(result.candidate)}\n\n")
-    columns = (
-        Column(title="Check", is_number=False),
-        Column(title="Verdict", is_number=False),
-        Column(title="Reason", is_number=False),
-    )
     rows = [(check.rule, _MARKS[check.verdict], check.reason) for check in result.checks]
-    write_markdown(stream, columns, rows)
+    write_markdown(stream, [Column(title, Cells.TEXTS) for title in ("Check", "Verdict", "Reason")], rows)
     stream.write("\n")
-    shown = _shown(result)
-    write_markdown(
-        stream,
-        _columns(shown, narrow=False, has_latency=_has_latency(result)),
-        (_cells(model, shown, has_latency=_has_latency(result)) for model in result.models),
-    )
+    write_markdown(stream, _columns(result, _shown(result), narrow=False), result.models)
     stream.write(f"\n{markdown(_legend(result))}\n")
 
 
@@ -149,11 +122,7 @@ def _print(result: GateResult, console: Console, origin: str) -> None:
     console.print()
     narrow = console.width < 118
     shown = proxies_with_room(_shown(result), console.width, _OTHER_COLUMNS, narrow=narrow)
-    print_table(
-        console,
-        _columns(shown, narrow=narrow, has_latency=_has_latency(result)),
-        (_cells(model, shown, has_latency=_has_latency(result)) for model in result.models),
-    )
+    print_table(console, _columns(result, shown, narrow=narrow), result.models)
     console.print()
     print_trimmed(console, f"{_legend(result)} Rules: {printable(origin)}.", style="dim")
 
@@ -166,41 +135,26 @@ def _shown(result: GateResult) -> list[str]:
     return [name for name in names if name not in _COUNTS]
 
 
-def _has_latency(result: GateResult) -> bool:
-    return any(model.latency_ms is not None for model in result.models)
+def _columns(result: GateResult, shown: Sequence[str], *, narrow: bool) -> Iterator[Column]:
+    """Yield the columns of a table whose rows are models."""
 
+    def proxy(name: str) -> Callable[[Compared], str]:
+        return lambda model: _value(model.proxies, name)
 
-def _columns(shown: Sequence[str], *, narrow: bool, has_latency: bool) -> list[Column]:
-    return [
-        Column(title="Model", is_number=False, is_name=True),
-        *(Column(title=proxy_title(name, narrow=narrow)) for name in shown),
-        Column(title="MACs"),
-        Column(title="Params"),
-        Column(title="Activations"),
-        *((Column(title="ms"),) if has_latency else ()),
-    ]
-
-
-def _cells(model: Compared, shown: Sequence[str], *, has_latency: bool) -> list[str]:
-    return [
-        model.model,
-        *(_value(model.proxies, name) for name in shown),
-        format_count(model.macs),
-        format_count(model.params),
-        format_bytes(model.activation_bytes),
-        *((_milliseconds(model),) if has_latency else ()),
-    ]
-
-
-def _milliseconds(model: Compared) -> str:
-    return "" if model.latency_ms is None else f"{model.latency_ms:.3g}"
+    yield Column("Model", Cells.NAMES, lambda model: model.model)
+    for name in shown:
+        yield Column(proxy_title(name, narrow=narrow), text=proxy(name))
+    yield Column("MACs", text=lambda model: format_count(model.macs))
+    yield Column("Params", text=lambda model: format_count(model.params))
+    yield Column("Activations", text=lambda model: format_bytes(model.activation_bytes))
+    if any(model.latency_ms is not None for model in result.models):
+        yield Column("ms", text=lambda model: "" if model.latency_ms is None else f"{model.latency_ms:.3g}")
 
 
 def _value(proxies: Mapping[str, float | None], name: str) -> str:
     if name not in proxies:
         return "n/a" if proxies else ""
-    value = proxies[name]
-    return "none" if value is None else f"{value:.3f}" if abs(value) < 1e6 else f"{value:.3g}"
+    return format_number(proxies[name], missing="none", most=1e6, large=".3g")
 
 
 def _legend(result: GateResult) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -10,18 +11,26 @@ from string import ascii_lowercase
 from typing import TYPE_CHECKING, Any
 
 from aznas_onnx.cli.options import OutputFormat
-from aznas_onnx.cli.render.tables import Column, print_table, print_trimmed, write_csv, write_markdown
+from aznas_onnx.cli.render.tables import (
+    Cells,
+    Column,
+    print_table,
+    print_trimmed,
+    write_csv,
+    write_json,
+    write_markdown,
+)
 from aznas_onnx.cli.words import plural
-from aznas_onnx.costs import Costs, CountStatus
+from aznas_onnx.costs import Costs, CountStatus, NodeCost
 from aznas_onnx.counts import format_bytes, format_count
-from aznas_onnx.escaping import json_text, markdown, printable
-from aznas_onnx.inspection import Inspection
+from aznas_onnx.escaping import markdown, printable
+from aznas_onnx.inspection import InspectedBlock, InspectedNode, Inspection
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from aznas_onnx.latency import Latency
-    from aznas_onnx.verify import Verification
+    from aznas_onnx.verify import Comparison, Verification
 
 __all__ = ["render_inspection"]
 
@@ -42,10 +51,7 @@ def render_inspection(
 ) -> None:
     """Write an inspection to a console."""
     if output_format is OutputFormat.JSON:
-        document = _inspection_document(
-            inspection, show_nodes=show_nodes, show_why=show_why, verification=verification, latency=latency
-        )
-        console.file.write(json_text(document) + "\n")
+        write_json(console, _inspection_document(inspection, show_nodes, show_why, verification, latency))
     elif output_format is OutputFormat.CSV:
         _write_csv(inspection, console, show_nodes=show_nodes, show_why=show_why)
     elif output_format is OutputFormat.MARKDOWN:
@@ -61,17 +67,16 @@ def render_inspection(
 
 def _inspection_document(
     inspection: Inspection,
-    *,
-    show_nodes: bool = False,
-    show_why: bool = False,
-    verification: Verification | None = None,
-    latency: Latency | None = None,
+    show_nodes: bool,
+    show_why: bool,
+    verification: Verification | None,
+    latency: Latency | None,
 ) -> dict[str, object]:
     """Return the inspection as plain values, in the layout ``aznas.inspect/1``. Counts are for one sample."""
     document: dict[str, Any] = {
         "schema": "aznas.inspect/1",
         "model": inspection.model,
-        "inputs": {name: list(shape) for name, shape in inspection.inputs.items()},
+        "inputs": dict(inspection.inputs),
         "batch_axes": dict(inspection.batch_axes),
         "sample_input": inspection.sample_input,
         "is_transformer": inspection.is_transformer,
@@ -79,20 +84,7 @@ def _inspection_document(
         "params": inspection.costs.params,
         "activation_bytes": inspection.costs.activation_bytes,
         "unsupported": dict(inspection.costs.unsupported),
-        "blocks": [
-            {
-                "index": row.block.index,
-                "name": row.block.name,
-                "kind": row.block.kind.value,
-                "reason": row.block.reason,
-                "output": row.block.output,
-                "shape": _shape_list(row.shape),
-                "channel_axis": row.channel_axis,
-                **_cost_fields(row.costs),
-                "nodes": list(row.block.nodes),
-            }
-            for row in inspection.blocks
-        ],
+        "blocks": [_block_fields(row) for row in inspection.blocks],
         "outside_blocks": _cost_fields(inspection.outside),
         "operators": [
             {
@@ -103,11 +95,11 @@ def _inspection_document(
             }
             for operator, costs in inspection.costs.by_operator().items()
         ],
-        "changes": list(inspection.changes),
-        "warnings": list(inspection.warnings),
+        "changes": inspection.changes,
+        "warnings": inspection.warnings,
     }
     if show_nodes:
-        document["nodes"] = [dict(zip(_NODE_FIELDS, row, strict=True)) for row in _node_rows(inspection)]
+        document["nodes"] = [_node_fields(row) for row in inspection.nodes]
     if show_why:
         document["why"] = [
             {"pattern": pattern, "reason": reason, "nodes": nodes}
@@ -116,48 +108,41 @@ def _inspection_document(
     if verification is not None:
         document["verification"] = {
             "agrees": verification.agrees,
-            "verdict": verification.verdict.value,
-            "relative_difference": _finite(verification.relative_difference),
-            "variation": verification.variation,
-            "tolerance": verification.tolerance,
+            **_measured(verification, verification.relative_difference),
             "output": verification.output,
             "batch_size": verification.batch_size,
             "seed": verification.seed,
             "precision": verification.precision,
-            "inner": list(verification.inner),
-            "outputs": [
-                {
-                    "output": one.output,
-                    "verdict": one.verdict.value,
-                    "relative_difference": _finite(one.difference),
-                    "variation": one.variation,
-                    "tolerance": one.tolerance,
-                }
-                for one in verification.outputs
-            ],
+            "inner": verification.inner,
+            "outputs": [{"output": one.output, **_measured(one, one.difference)} for one in verification.outputs],
         }
     if latency is not None:
         document["latency"] = latency.as_json()
     return document
 
 
-_NODE_FIELDS = ("node", "operator", "block", "status", "shape", "macs", "params", "activation_bytes")
+def _measured(one: Verification | Comparison, difference: float) -> dict[str, object]:
+    return {
+        "verdict": one.verdict.value,
+        "relative_difference": difference if math.isfinite(difference) else None,
+        "variation": one.variation,
+        "tolerance": one.tolerance,
+    }
 
 
-def _node_rows(inspection: Inspection) -> Iterator[tuple[Any, ...]]:
-    for row in inspection.nodes:
-        cost = row.cost
-        shape = _shape_list(row.shape)
-        yield (
-            cost.node,
-            cost.operator,
-            row.block,
-            cost.status.value,
-            shape,
-            cost.macs,
-            cost.params,
-            cost.activation_bytes,
-        )
+def _block_fields(row: InspectedBlock) -> dict[str, Any]:
+    block = row.block
+    return {
+        "index": block.index,
+        "name": block.name,
+        "kind": block.kind.value,
+        "reason": block.reason,
+        "output": block.output,
+        "shape": row.shape,
+        "channel_axis": row.channel_axis,
+        **_cost_fields(row.costs),
+        "nodes": block.nodes,
+    }
 
 
 def _grouped_misses(inspection: Inspection) -> dict[tuple[str, str], list[str]]:
@@ -168,7 +153,13 @@ def _grouped_misses(inspection: Inspection) -> dict[tuple[str, str], list[str]]:
     return groups
 
 
-def _cost_fields(costs: Costs) -> dict[str, int]:
+def _node_fields(row: InspectedNode) -> dict[str, Any]:
+    cost = row.cost
+    named = {"node": cost.node, "operator": cost.operator, "block": row.block, "status": cost.status.value}
+    return {**named, "shape": row.shape, **_cost_fields(cost)}
+
+
+def _cost_fields(costs: Costs | NodeCost) -> dict[str, int]:
     return {"macs": costs.macs, "params": costs.params, "activation_bytes": costs.activation_bytes}
 
 
@@ -178,15 +169,10 @@ def _worst_status(costs: Costs) -> CountStatus:
     return min((node.status for node in costs.nodes), key=severity.index)
 
 
-def _finite(value: float) -> float | None:
-    return value if abs(value) < float("inf") else None
-
-
-def _shape_list(shape: tuple[int, ...] | None) -> list[int] | None:
-    return None if shape is None else list(shape)
-
-
 # --- CSV ----------------------------------------------------------------------------------------------------------
+
+_BLOCK_HEADER = ("index", "name", "kind", "output", "shape", "macs", "params", "activation_bytes", "reason")
+_NODE_HEADER = ("node", "operator", "block", "status", "shape", "macs", "params", "activation_bytes")
 
 
 def _write_csv(inspection: Inspection, console: Console, *, show_nodes: bool, show_why: bool) -> None:
@@ -194,59 +180,45 @@ def _write_csv(inspection: Inspection, console: Console, *, show_nodes: bool, sh
         misses = ((miss.node, miss.pattern, miss.reason) for miss in inspection.near_misses)
         write_csv(console.file, ("node", "pattern", "reason"), misses)
         return
-    if show_nodes:
-        rows = ((*row[:4], _shape_text(row[4]), *row[5:]) for row in _node_rows(inspection))
-        write_csv(console.file, _NODE_FIELDS, rows)
-        return
-    header = ("index", "name", "kind", "output", "shape", "macs", "params", "activation_bytes", "reason")
-    write_csv(
-        console.file,
-        header,
-        (
-            (
-                row.block.index,
-                row.block.name,
-                row.block.kind.value,
-                row.block.output,
-                _shape_text(row.shape),
-                *_cost_fields(row.costs).values(),
-                row.block.reason,
-            )
-            for row in inspection.blocks
-        ),
-    )
+    fields = [_node_fields(row) for row in inspection.nodes] if show_nodes else map(_block_fields, inspection.blocks)
+    header = _NODE_HEADER if show_nodes else _BLOCK_HEADER
+    rows = (one | {"shape": _shape_text(one["shape"])} for one in fields)
+    write_csv(console.file, header, ([row[name] for name in header] for row in rows))
 
 
 # --- Tables -------------------------------------------------------------------------------------------------------
 
-_COUNT_COLUMNS = (Column(title="MACs"), Column(title="Params"))
+
+def _macs(cost: NodeCost) -> str:
+    return "?" if cost.status is CountStatus.UNSUPPORTED else format_count(cost.macs)
+
+
 _BLOCK_COLUMNS = (
-    Column(title="#"),
-    Column(title="Block", is_number=False, is_name=True),
-    Column(title="Kind", is_number=False),
-    Column(title="Output"),
-    *_COUNT_COLUMNS,
+    Column("#"),
+    Column("Block", Cells.NAMES),
+    Column("Kind", Cells.TEXTS),
+    Column("Output"),
+    Column("MACs"),
+    Column("Params"),
+    Column("Why", Cells.TEXTS),
 )
-_REASON_COLUMN = Column(title="Why", is_number=False)
 _OPERATOR_COLUMNS = (
-    Column(title="Operator", is_number=False, is_name=True),
-    Column(title="Nodes"),
-    *_COUNT_COLUMNS,
-    Column(title="Activations"),
-    Column(title="", is_number=False),
+    Column("Operator", Cells.NAMES),
+    Column("Nodes"),
+    Column("MACs"),
+    Column("Params"),
+    Column("Activations"),
+    Column("", Cells.TEXTS),
 )
 _NODE_COLUMNS = (
-    Column(title="Node", is_number=False, is_name=True),
-    Column(title="Operator", is_number=False),
-    Column(title="Block", is_number=False, is_name=True),
-    Column(title="Output"),
-    *_COUNT_COLUMNS,
+    Column("Node", Cells.NAMES, lambda row: row.cost.node),
+    Column("Operator", Cells.TEXTS, lambda row: row.cost.operator),
+    Column("Block", Cells.NAMES, lambda row: row.block or ""),
+    Column("Output", text=lambda row: _shape_text(row.shape)),
+    Column("MACs", text=lambda row: _macs(row.cost)),
+    Column("Params", text=lambda row: format_count(row.cost.params)),
 )
-_MISS_COLUMNS = (
-    Column(title="Not recognised", is_number=False),
-    Column(title="Why", is_number=False),
-    Column(title="Nodes", is_number=False),
-)
+_MISS_COLUMNS = tuple(Column(title, Cells.TEXTS) for title in ("Not recognised", "Why", "Nodes"))
 
 
 def _print_tables(
@@ -261,14 +233,14 @@ def _print_tables(
     console.print()
     letters, legend = _shared_reasons(inspection)
     blocks = zip_longest(_block_rows(inspection), letters, fillvalue="")
-    print_table(console, (*_BLOCK_COLUMNS, _REASON_COLUMN), ((*row[:-1], letter) for row, letter in blocks))
+    print_table(console, _BLOCK_COLUMNS, ((*row[:-1], letter) for row, letter in blocks))
     console.print()
     _print_pairs(console, ((letter, reason, "") for letter, reason in legend))
     console.print()
     print_table(console, _OPERATOR_COLUMNS, _operator_rows(inspection))
     if show_nodes:
         console.print()
-        print_table(console, _NODE_COLUMNS, _node_texts(inspection))
+        print_table(console, _NODE_COLUMNS, inspection.nodes)
     if show_why:
         console.print()
         _print_pairs(console, _why_rows(inspection))
@@ -396,13 +368,7 @@ def _operator_rows(inspection: Inspection) -> Iterator[tuple[str, ...]]:
         )
 
 
-def _node_texts(inspection: Inspection) -> Iterator[tuple[str, ...]]:
-    for name, operator, block, status, shape, macs, params, _ in _node_rows(inspection):
-        known = format_count(macs) if status != CountStatus.UNSUPPORTED.value else "?"
-        yield name, operator, block or "", _shape_text(shape), known, format_count(params)
-
-
-def _shape_text(shape: tuple[int, ...] | list[int] | None) -> str:
+def _shape_text(shape: tuple[int, ...] | None) -> str:
     return "?" if shape is None else "x".join(map(str, shape))
 
 
@@ -418,12 +384,12 @@ def _write_markdown(
     for label, text, _ in summary:
         stream.write(f"- **{label}**: {markdown(text)}\n")
     stream.write("\n")
-    write_markdown(stream, (*_BLOCK_COLUMNS, _REASON_COLUMN), _block_rows(inspection))
+    write_markdown(stream, _BLOCK_COLUMNS, _block_rows(inspection))
     stream.write("\n")
     write_markdown(stream, _OPERATOR_COLUMNS, _operator_rows(inspection))
     if show_nodes:
         stream.write("\n")
-        write_markdown(stream, _NODE_COLUMNS, _node_texts(inspection))
+        write_markdown(stream, _NODE_COLUMNS, inspection.nodes)
     if show_why:
         stream.write("\n")
         write_markdown(stream, _MISS_COLUMNS, _misses_in_words(inspection))

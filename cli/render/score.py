@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from aznas_onnx.cli.options import OutputFormat
 from aznas_onnx.cli.render.tables import (
+    Cells,
     Column,
+    format_proxy,
     print_table,
     print_trimmed,
     proxies_with_room,
     proxy_title,
     write_csv,
+    write_json,
     write_markdown,
 )
 from aznas_onnx.cli.words import plural
 from aznas_onnx.counts import format_count
-from aznas_onnx.escaping import json_text, markdown, printable
+from aznas_onnx.escaping import markdown, printable
 from aznas_onnx.proxies import PROXIES, Direction
 from aznas_onnx.ranking import Aggregation, Ranking
-from aznas_onnx.results import ProxyScores, ProxyValue, Status
+from aznas_onnx.results import ProxyScores, Status
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -57,18 +60,20 @@ class ScoreReport:
         unranked.sort(key=lambda index: self.scores[index].status is Status.FAILED)
         return [*self.ranking.order, *unranked]
 
+    @property
+    def shown(self) -> list[str]:
+        """The proxies that have a column of their own."""
+        return [name for name in self.proxies if name not in _COUNTS]
+
 
 def render_scores(report: ScoreReport, output_format: OutputFormat, console: Console) -> None:
     """Write scores to a console."""
     if output_format is OutputFormat.JSON:
-        console.file.write(json_text(_score_document(report)) + "\n")
+        write_json(console, _score_document(report))
     elif output_format is OutputFormat.CSV:
         _write_csv(report, console)
     elif output_format is OutputFormat.MARKDOWN:
-        shown = _shown_proxies(report)
-        columns = _columns(report, shown, narrow=False)
-        rows = (_cells(report, index, shown, narrow=False) for index in report.best_first)
-        write_markdown(console.file, columns, rows)
+        write_markdown(console.file, _columns(report, report.shown, narrow=False), report.best_first)
         console.file.writelines(f"\n{markdown(line)}\n" for line in (_legend(report), *_notes(report)))
     else:
         _print_table(report, console)
@@ -89,7 +94,7 @@ def _score_document(report: ScoreReport) -> dict[str, object]:
 
 def _model_fields(report: ScoreReport, index: int) -> dict[str, Any]:
     scores = report.scores[index]
-    values = {name: scores.proxies.get(name) for name in report.proxies if name not in _COUNTS}
+    values = {name: scores.proxies.get(name) for name in report.shown}
     return {
         "model": scores.model,
         "status": scores.status.value,
@@ -126,12 +131,12 @@ def render_profile(scores: Sequence[ProxyScores], console: Console) -> None:
         (phase, f"{1e3 * elapsed_s:.1f}", f"{elapsed_s / whole_s:.0%}")
         for phase, elapsed_s in sorted(total_s.items(), key=lambda item: -item[1])
     ]
-    columns = (Column(title="phase", is_number=False), Column(title="ms"), Column(title="share"))
+    columns = (Column("phase", Cells.TEXTS), Column("ms"), Column("share"))
     print_table(console, columns, [*rows, ("all", f"{1e3 * whole_s:.1f}", "")])
 
 
 def _write_csv(report: ScoreReport, console: Console) -> None:
-    proxies = [name for name in report.proxies if name not in _COUNTS]
+    proxies = report.shown
     place = ["percentile"] if report.places else []
     spreads = [f"{name}_stderr" for name in proxies]
     header = ["model", "status", "rank", "az_score", *place, *proxies, *spreads]
@@ -150,76 +155,59 @@ def _write_csv(report: ScoreReport, console: Console) -> None:
 def _print_table(report: ScoreReport, console: Console) -> None:
     narrow = console.width < _WIDE
     others = (_OTHER_COLUMNS if narrow else _OTHER_WIDE_COLUMNS) + (_PERCENTILE_COLUMN if report.places else 0)
-    shown = proxies_with_room(_shown_proxies(report), console.width, others, narrow=narrow)
-    rows = (_cells(report, index, shown, narrow=narrow) for index in report.best_first)
-    print_table(console, _columns(report, shown, narrow=narrow), rows)
+    shown = proxies_with_room(report.shown, console.width, others, narrow=narrow)
+    print_table(console, _columns(report, shown, narrow=narrow), report.best_first)
     console.print()
     for line in (_legend(report), *_hidden(report, shown), *_notes(report)):
         print_trimmed(console, printable(line), style="dim")
 
 
-def _shown_proxies(report: ScoreReport) -> list[str]:
-    return [name for name in report.proxies if name not in _COUNTS]
-
-
 def _hidden(report: ScoreReport, shown: Sequence[str]) -> Iterator[str]:
     """Say which proxies the table has no room for."""
-    hidden = [name for name in _shown_proxies(report) if name not in shown]
+    hidden = [name for name in report.shown if name not in shown]
     if hidden:
         yield f"No room for {', '.join(hidden)}: a wider terminal, or --format md, csv or json, shows them."
 
 
-def _columns(report: ScoreReport, shown: Sequence[str], *, narrow: bool) -> list[Column]:
-    return [
-        Column(title="Rank"),
-        Column(title="Model", is_number=False, is_name=True),
-        Column(title="AZ\nscore" if narrow else "AZ score"),
-        *((Column(title="Per-\ncentile" if narrow else "Percentile"),) if report.places else ()),
-        *(Column(title=proxy_title(name, narrow=narrow)) for name in shown),
-        Column(title="MACs"),
-        Column(title="Params"),
-        *(() if narrow else (Column(title="Blocks"), Column(title="Seconds"))),
-    ]
+def _columns(report: ScoreReport, shown: Sequence[str], *, narrow: bool) -> Iterator[Column]:
+    """Yield the columns of a table whose rows are indices of models."""
+    scores, ranking, places = report.scores, report.ranking, report.places
+
+    def az_score(index: int) -> str:
+        has_failed = scores[index].status is Status.FAILED
+        return "failed" if has_failed else _optional(ranking.az_score[index], "{:.2f}".format)
+
+    def proxy(name: str) -> Callable[[int], str]:
+        separator = "\n" if narrow else " "
+        return lambda index: format_proxy(name, scores[index].proxies.get(name), separator)
+
+    def seconds(index: int) -> str:
+        return "" if scores[index].status is Status.FAILED else f"{scores[index].elapsed_s:.1f}"
+
+    yield Column("Rank", text=lambda index: _optional(ranking.rank[index], str))
+    yield Column("Model", Cells.NAMES, lambda index: scores[index].model)
+    yield Column("AZ\nscore" if narrow else "AZ score", text=az_score)
+    if places:
+        title = "Per-\ncentile" if narrow else "Percentile"
+        yield Column(title, text=lambda index: _optional(places[index], lambda place: f"{place.percentile:.0f}"))
+    for name in shown:
+        yield Column(proxy_title(name, narrow=narrow), text=proxy(name))
+    yield Column("MACs", text=lambda index: _optional(scores[index].macs, format_count))
+    yield Column("Params", text=lambda index: _optional(scores[index].params, format_count))
+    if not narrow:
+        yield Column("Blocks", text=lambda index: _optional(scores[index].blocks, str))
+        yield Column("Seconds", text=seconds)
 
 
-def _cells(report: ScoreReport, index: int, shown: Sequence[str], *, narrow: bool) -> list[str]:
-    scores = report.scores[index]
-    failed = scores.status is Status.FAILED
-    values = {name: scores.proxies.get(name) for name in shown}
-    return [
-        _optional(report.ranking.rank[index], str),
-        scores.model,
-        "failed" if failed else _optional(report.ranking.az_score[index], "{:.2f}".format),
-        *((_optional(report.places[index], lambda place: f"{place.percentile:.0f}"),) if report.places else ()),
-        *(_value(name, value, "\n" if narrow else " ") for name, value in values.items()),
-        _optional(scores.macs, format_count),
-        _optional(scores.params, format_count),
-        *(() if narrow else (_optional(scores.blocks, str), "" if failed else f"{scores.elapsed_s:.1f}")),
-    ]
-
-
-def _optional(value: Any, show: Any) -> str:
-    return "" if value is None else str(show(value))
-
-
-def _value(name: str, value: ProxyValue | None, separator: str) -> str:
-    if value is None:
-        return ""
-    if value.mean is None:
-        return "none" if value.applies else "n/a"
-    if name in PROXIES and PROXIES[name].is_exact and value.mean.is_integer():
-        return f"{value.mean:.0f}"
-    text = _number(value.mean)
-    return text if value.stderr is None else f"{text}{separator}±{_number(value.stderr)}"
-
-
-def _number(value: float) -> str:
-    return f"{value:.3f}" if abs(value) < 1000 else f"{value:.4g}"
+def _optional(value: Any, show: Callable[[Any], str]) -> str:
+    return "" if value is None else show(value)
 
 
 def _legend(report: ScoreReport) -> str:
     settings = report.settings
-    lower = [name for name in report.proxies if name in PROXIES and _is_lower_better(name)]
+    lower = [
+        name for name in report.proxies if name in PROXIES and PROXIES[name].direction is Direction.LOWER_IS_BETTER
+    ]
     parts = [f"Proxies: higher is better{', but of ' + ' and '.join(lower) if lower else ''}."]
     if report.ranking.order:
         names = ", ".join(_weighted(name, report.ranking) for name in report.ranking.proxies)
@@ -234,10 +222,6 @@ def _legend(report: ScoreReport) -> str:
     size = f"{effort or 'Batch'} {settings['batch_size']}"
     parts.append(f"{size}, {plural(settings['seeds'], 'seed')}, {settings['device']}.{spread}")
     return " ".join(parts)
-
-
-def _is_lower_better(name: str) -> bool:
-    return PROXIES[name].direction is Direction.LOWER_IS_BETTER
 
 
 def _weighted(name: str, ranking: Ranking) -> str:

@@ -6,12 +6,20 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from aznas_onnx.cli.options import OutputFormat
-from aznas_onnx.cli.render.tables import Column, print_table, proxies_with_room, proxy_title, write_csv, write_markdown
+from aznas_onnx.cli.render.tables import (
+    Column,
+    format_proxy,
+    print_table,
+    proxies_with_room,
+    proxy_title,
+    write_csv,
+    write_json,
+    write_markdown,
+)
 from aznas_onnx.cli.words import plural
 from aznas_onnx.counts import format_count
-from aznas_onnx.escaping import json_text, markdown, markdown_code, printable
-from aznas_onnx.proxies import PROXIES
-from aznas_onnx.results import ProxyValue, Status
+from aznas_onnx.escaping import markdown, markdown_code, printable
+from aznas_onnx.results import Status
 from aznas_onnx.searching import COMPLEXITY, Budget, Candidate, CountConvention, Study
 
 if TYPE_CHECKING:
@@ -32,21 +40,18 @@ def render_study(
     """Write the `n` best candidates of a study to a console."""
     best = study.best(n)
     if output_format is OutputFormat.JSON:
-        document = _study_document(study, best, interrupted=interrupted)
-        console.file.write(json_text(document) + "\n")
+        write_json(console, _study_document(study, best, interrupted=interrupted))
     elif output_format is OutputFormat.CSV:
         rows = [_candidate_fields(one) for one in best]
         header = [name for name in (rows[0] if rows else ()) if name not in ("stderr", "missing", "latency_again")]
         write_csv(console.file, header, [[row[name] for name in header] for row in rows])
     elif output_format is OutputFormat.MARKDOWN:
-        shown = _proxies(best)
-        write_markdown(console.file, _columns(study, shown), (_cells(study, one, shown) for one in best))
+        write_markdown(console.file, _columns(study, _proxies(best)), best)
         console.file.writelines(f"\n{line}\n" for line in _notes(study, best, text=markdown, code=markdown_code))
     else:
         narrow = console.width < _WIDE
         shown = proxies_with_room(_proxies(best), console.width, _OTHER_COLUMNS, narrow=narrow)
-        columns = _columns(study, shown, narrow=narrow)
-        print_table(console, columns, (_cells(study, one, shown) for one in best))
+        print_table(console, _columns(study, shown, narrow=narrow), best)
         console.print()
         hidden = [name for name in _proxies(best) if name not in shown]
         if hidden:
@@ -108,42 +113,30 @@ def _proxies(best: Sequence[Candidate]) -> list[str]:
     return [name for name in (best[0].trial.proxies if best else {}) if name not in _COUNTS]
 
 
-def _columns(study: Study, shown: Sequence[str], *, narrow: bool = False) -> list[Column]:
-    counts = [
-        "MACs",
-        *(["FLOPs\n(paper)" if narrow else "FLOPs (paper)"] if _counts_by_paper(study) else []),
-        "Params",
-        "Layers",
-    ]
-    counts += ["Latency"] if study.settings.budget.latency_ms is not None else []
-    named = (proxy_title(name, narrow=narrow) for name in shown)
-    titles = ["Rank", "Trial", "AZ\nscore" if narrow else "AZ score", *named, *counts]
-    return [Column(title=title) for title in titles]
+def _columns(study: Study, shown: Sequence[str], *, narrow: bool = False) -> Iterator[Column]:
+    """Yield the columns of a table whose rows are candidates."""
 
+    def az_score(one: Candidate) -> str:
+        return "" if one.az_score is None else f"{one.az_score:.2f}"
 
-def _cells(study: Study, one: Candidate, shown: Sequence[str]) -> list[str]:
-    cost = one.trial.cost
-    counts = [format_count(cost.macs)]
-    if _counts_by_paper(study) and cost.paper_flops is not None:
-        counts.append(format_count(cost.paper_flops))
-    counts += [format_count(cost.params), str(cost.layers)]
-    if cost.latency_ms is not None:
-        counts.append(f"{cost.latency_ms:.3g} ms")
-    return [
-        str(one.rank),
-        str(one.trial.number),
-        "" if one.az_score is None else f"{one.az_score:.2f}",
-        *(_value(name, one.trial.proxies[name]) if name in one.trial.proxies else "" for name in shown),
-        *counts,
-    ]
+    def proxy(name: str) -> Callable[[Candidate], str]:
+        return lambda one: format_proxy(name, one.trial.proxies.get(name))
 
+    def count(name: str) -> Callable[[Candidate], str]:
+        return lambda one: format_count(getattr(one.trial.cost, name))
 
-def _value(name: str, value: ProxyValue) -> str:
-    if value.mean is None:
-        return "none" if value.applies else "n/a"
-    if name in PROXIES and PROXIES[name].is_exact and value.mean.is_integer():
-        return f"{value.mean:.0f}"
-    return f"{value.mean:.3f}" if abs(value.mean) < 1000 else f"{value.mean:.4g}"
+    yield Column("Rank", text=lambda one: str(one.rank))
+    yield Column("Trial", text=lambda one: str(one.trial.number))
+    yield Column("AZ\nscore" if narrow else "AZ score", text=az_score)
+    for name in shown:
+        yield Column(proxy_title(name, narrow=narrow), text=proxy(name))
+    yield Column("MACs", text=count("macs"))
+    if _counts_by_paper(study):
+        yield Column("FLOPs\n(paper)" if narrow else "FLOPs (paper)", text=count("paper_flops"))
+    yield Column("Params", text=count("params"))
+    yield Column("Layers", text=lambda one: str(one.trial.cost.layers))
+    if study.settings.budget.latency_ms is not None:
+        yield Column("Latency", text=lambda one: f"{one.trial.cost.latency_ms:.3g} ms")
 
 
 def _notes(

@@ -17,7 +17,7 @@ from aznas_onnx.evaluation.scorefile import Scores
 from aznas_onnx.evaluation.truth import Truth
 from aznas_onnx.ranking import Aggregation
 
-__all__ = ["ReportedRun", "predictor_name", "report_lines"]
+__all__ = ["ReportedRun", "letters_of", "predictor_name", "report_lines"]
 
 _SHORT = dict(zip(PROXY_ORDER, "EPTC", strict=True))
 _HOW = {None: "", Aggregation.LOG_RANK: "log-rank", Aggregation.LINEAR: "linear"}
@@ -199,7 +199,7 @@ def _table_1_section(run: ReportedRun, paper: dict[str, int]) -> Iterator[str]:
 def _ablation_section(run: ReportedRun, measured: Truth, paper: dict[str, int]) -> Iterator[str]:
     yield "## Each proxy, and every combination" + (" (Table 4)" if paper else "")
     yield ""
-    letters = ", ".join(f"{_SHORT[name]} {name}" for name in run.evaluation.proxies if name in _SHORT)
+    letters = letters_of(run.evaluation.proxies)
     if letters:
         yield f"{letters}."
         yield ""
@@ -291,6 +291,11 @@ def _number(value: float | None, digits: int = 3, *, signed: bool = False) -> st
     return "undefined" if value is None else f"{value:{'+' if signed else ''}.{digits}f}"
 
 
-def predictor_name(proxies: Sequence[str]) -> str:
+def predictor_name(proxies: Sequence[str], separator: str = "+") -> str:
     """Return a short name: the paper's letters where several proxies are combined."""
-    return proxies[0] if len(proxies) == 1 else "+".join(_SHORT.get(name, name) for name in proxies)
+    return proxies[0] if len(proxies) == 1 else separator.join(_SHORT.get(name, name) for name in proxies)
+
+
+def letters_of(proxies: Sequence[str]) -> str:
+    """Return each letter of the paper with the proxy that it stands for."""
+    return ", ".join(f"{_SHORT[name]} {name}" for name in proxies if name in _SHORT)

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from aznas_onnx.cli.main import run
-from aznas_onnx.cli.render.search_progress import shown_progress, told
+from aznas_onnx.cli.render.progress import search_progress, shown_search
 from aznas_onnx.results import ProxyScores, ProxyValue, Status
 from aznas_onnx.searching import Progress, Study, latency_cache
 from aznas_onnx.searching.scorer import ModelScorer
@@ -257,11 +257,11 @@ def trials(path: Path) -> int:
 
 def test_progress_in_words() -> None:
     state = Progress(done=30, iterations=120, failed=2, tries=60, best=(7, "x"), rate=1.5)
-    assert told(state) == "1.5/s, 0:01:00 left, 50% accepted, 2 failed, best: trial 7"
+    assert search_progress(state) == "1.5/s, 0:01:00 left, 50% accepted, 2 failed, best: trial 7"
     first = Progress(done=0, iterations=120, failed=0, tries=0, best=None, rate=0.0)
-    assert told(first) == "0/s, 0% accepted"
+    assert search_progress(first) == "0/s, 0% accepted"
     drawing = replace(state, sampled=12_345)
-    assert told(drawing) == "1.5/s, 0:01:00 left, 50% accepted, 2 failed, 12,345 draws for the next"
+    assert search_progress(drawing) == "1.5/s, 0:01:00 left, 50% accepted, 2 failed, 12,345 draws for the next"
 
 
 def test_progress_fits_80_columns() -> None:
@@ -269,10 +269,10 @@ def test_progress_fits_80_columns() -> None:
 
     console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
     state = Progress(done=50_000, iterations=100_000, failed=0, tries=100_000, best=(49_999, "x"), rate=1.8)
-    with shown_progress(console, 100_000) as show:
+    with shown_search(console, 100_000) as show:
         show(state)
     assert isinstance(console.file, io.StringIO)
     lines = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", console.file.getvalue()).replace("\r", "\n").splitlines()
     line = next(line for line in lines if line.startswith("searching"))
     assert len(line) <= 80
-    assert line.endswith(f"50000/100000 {told(state)}")
+    assert line.endswith(f"50000/100000 {search_progress(state)}")

@@ -4,12 +4,12 @@ import io
 
 from rich.console import Console
 
-from aznas_onnx.cli.render.tables import Column, print_table, write_csv, write_markdown
+from aznas_onnx.cli.render.tables import Cells, Column, print_table, write_csv, write_markdown
 
 COLUMNS = (
-    Column(title="Name", is_number=False, is_name=True),
-    Column(title="MACs"),
-    Column(title="Why", is_number=False),
+    Column("Name", Cells.NAMES),
+    Column("MACs"),
+    Column("Why", Cells.TEXTS),
 )
 ROWS = [("a__b__c", "12M", "it is"), ("[red]x|y`z\x1b[0m", "1.5G", "a | b")]
 
