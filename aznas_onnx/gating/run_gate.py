@@ -24,9 +24,10 @@ from aznas_onnx.limits import within
 from aznas_onnx.proxies.idle import IDLE_BLOCKS
 from aznas_onnx.references.bundled import find_reference
 from aznas_onnx.references.reference_set import ReferenceSettings
+from aznas_onnx.scoring import ScoreSettings
 
 if TYPE_CHECKING:
-    from aznas_onnx.scoring import ScoreSettings, Session
+    from aznas_onnx.scoring import Session
 
 __all__ = ["gate"]
 
@@ -36,7 +37,12 @@ OnStage = Callable[[str], None]
 
 
 def gate(
-    candidate: str | os.PathLike[str], policy: Policy | None = None, *, on_stage: OnStage | None = None, **rules: Any
+    candidate: str | os.PathLike[str],
+    policy: Policy | None = None,
+    *,
+    settings: ScoreSettings | None = None,
+    on_stage: OnStage | None = None,
+    **rules: Any,
 ) -> GateResult:
     """Decide whether a candidate passes the rules of a policy.
 
@@ -49,6 +55,8 @@ def gate(
         Path of an ONNX file. Its weights are not used.
     policy
         The rules; or give them as keyword arguments.
+    settings
+        How to score, in place of the rules of the same names. The number of seeds is the policy's.
     on_stage
         Called with the current stage, in words.
     rules
@@ -75,12 +83,43 @@ def gate(
     if policy is not None and rules:
         raise SettingsError("the rules of the gate are given twice; give a policy or keyword arguments")
     policy = Policy.of(rules) if policy is None else policy
+    if settings is not None:
+        policy = _scored_by(policy, settings)
     policy.load_proxies()
     if policy.demands_nothing:
         raise SettingsError(
             "the gate has no rule; give a baseline, a reference, a budget such as max_macs, or the floor of a proxy"
         )
     return _Gate(os.fspath(candidate), policy, on_stage or (lambda stage: None)).run()
+
+
+def _scored_by(policy: Policy, settings: ScoreSettings) -> Policy:
+    """Return the policy with the rules that settings of scoring stand for.
+
+    Raises SettingsError if a rule of the policy says something else, or a gate has no such setting.
+    """
+    if settings.as_published or settings.seeds != 1:
+        raise SettingsError(
+            "a gate has max_seeds in place of seeds, and no as_published; leave them out"
+        )
+    rules: dict[str, Any] = {
+        "effort": settings.effort.value,
+        "batch_size": settings.batch_size,
+        "device": settings.device,
+        "seed": settings.seed,
+        "blocks": settings.blocks,
+        "input_shapes": dict(settings.input_shapes),
+        "cut_at": settings.cut_at,
+        "values": dict(settings.values),
+        "keep_graph": settings.keep_graph,
+        "proxies": COMPARED if settings.proxies == ScoreSettings().proxies else settings.proxies,
+    }
+    usual = Policy()
+    for name, there in rules.items():
+        here = getattr(policy, name)
+        if here not in (getattr(usual, name), there):
+            raise SettingsError(f"{name} is given twice: {there!r} in settings and {here!r} as a rule; give one")
+    return replace(policy, **rules)
 
 
 class _Gate:
@@ -170,8 +209,6 @@ class _Gate:
         if batch_size is None and len(only) == 1:
             (batch_size,) = only  # the others accept it, so all are scored with it
         placed = [name for reference_set in self._reference_sets for name in reference_set.proxies]
-        from aznas_onnx.scoring import ScoreSettings
-
         settings = ScoreSettings.of(
             effort=effort or _DEFAULT_EFFORT,
             batch_size=batch_size,
@@ -196,14 +233,7 @@ class _Gate:
 
     def _refuse_other_settings(self, settings: ScoreSettings) -> None:
         candidate = self._facts[0]
-        given = ReferenceSettings(
-            effort=settings.effort.value,
-            batch_size=settings.batch_size,
-            input_shape=candidate.input_shape,
-            keep_graph=settings.keep_graph,
-            as_published=settings.as_published,
-            blocks=settings.blocks,
-        )
+        given = ReferenceSettings.of(settings, candidate.input_shape)
         for reference_set in self._reference_sets:
             reference_set.settings.refuse_others(given, name=reference_set.name, of=candidate.model)
 

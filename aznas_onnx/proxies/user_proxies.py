@@ -7,8 +7,8 @@ import hashlib
 import inspect
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
+from aznas_onnx.documents import table
 from aznas_onnx.proxies.registry import Direction, Proxy, ProxyRegistry
 
 __all__ = ["USER_PROXIES", "describe_user_proxies", "directions_of", "without_references"]
@@ -33,18 +33,18 @@ def describe_user_proxies(proxies: Iterable[Proxy], registry: ProxyRegistry) -> 
     }
 
 
-def directions_of(scoring: Mapping[str, Any]) -> dict[str, Direction]:
+def directions_of(scoring: Mapping[str, object]) -> dict[str, Direction]:
     """Return which way the proxies that are not built in point, from the scoring settings of a file."""
-    return {name: Direction(own["direction"]) for name, own in scoring.get(USER_PROXIES, {}).items()}
+    return {name: Direction(own["direction"]) for name, own in table(scoring.get(USER_PROXIES, {})).items()}
 
 
-def without_references(scoring: Mapping[str, Any]) -> dict[str, Any]:
+def without_references(scoring: Mapping[str, object]) -> dict[str, object]:
     """Leave out the paths of proxies: a file can be continued from another folder."""
     if USER_PROXIES not in scoring:
         return dict(scoring)
     kept = {
         name: {key: value for key, value in own.items() if key != "reference"}
-        for name, own in scoring[USER_PROXIES].items()
+        for name, own in table(scoring[USER_PROXIES]).items()
     }
     return {**scoring, USER_PROXIES: kept}
 

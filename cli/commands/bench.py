@@ -87,7 +87,7 @@ def bench(
     score_seed: int,
     aggregation: str,
     resamples: int,
-    space_options: dict[str, Any],
+    space_options: dict[str, int],
     output_format: OutputFormat,
     **scoring: Any,
 ) -> int:

@@ -80,7 +80,7 @@ def build(
     name: str | None,
     description: str | None,
     space: str | None,
-    space_options: dict[str, Any],
+    space_options: dict[str, int],
     sample: int,
     sample_seed: int,
     time_limit: float | None,

@@ -63,7 +63,7 @@ def list_spaces(output_format: OutputFormat = OutputFormat.TABLE) -> int:
 @spaces.command()
 @space_argument
 @space_options
-def show(name: str, space_options: dict[str, Any]) -> int:
+def show(name: str, space_options: dict[str, int]) -> int:
     """Describe a space, with one network drawn from it."""
     import inspect
 
@@ -92,7 +92,7 @@ def show(name: str, space_options: dict[str, Any]) -> int:
     help="text: one genotype a line; json and csv add multiply-adds, parameters and layers.",
 )
 @space_options
-def sample(name: str, count: int, seed: int, output_format: str, space_options: dict[str, Any]) -> int:
+def sample(name: str, count: int, seed: int, output_format: str, space_options: dict[str, int]) -> int:
     """Draw networks at random and write their genotypes."""
     import numpy as np
 
@@ -125,7 +125,7 @@ def sample(name: str, count: int, seed: int, output_format: str, space_options: 
 @click.argument("genotype")
 @file_option("-o", "--output", required=True, help="The ONNX file to write.")
 @space_options
-def build(name: str, genotype: str, output: Path, space_options: dict[str, Any]) -> int:
+def build(name: str, genotype: str, output: Path, space_options: dict[str, int]) -> int:
     """Build a network as ONNX, its weights left at zero: scoring draws its own."""
     from aznas_onnx.spaces import as_user_error, get
 

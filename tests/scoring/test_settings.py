@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -168,3 +169,16 @@ def test_settings_are_complete_in_json() -> None:
     fields = {field.name for field in dataclasses.fields(ScoreSettings)}
     full = ScoreSettings(cut_at=("a",), values=(("b", 1.0),))
     assert set(full.as_json()) == fields
+
+
+def test_settings_of_a_gate(zoo: Path) -> None:
+    model = str(zoo / "light_squeezenet.onnx")
+    settings = ScoreSettings(batch_size=2, device="cpu", seed=3)
+    rules: dict[str, Any] = {"baseline": [model], "min_seeds": 2, "max_seeds": 2}
+    found = az.gate(model, settings=settings, **rules)
+    assert found.passed
+    assert (found.policy.batch_size, found.policy.seed, found.settings["method"]) == (2, 3, METHOD_VERSION)
+    with pytest.raises(SettingsError, match="batch_size is given twice: 2 in settings and 4 as a rule"):
+        az.gate(model, settings=settings, batch_size=4, **rules)
+    with pytest.raises(SettingsError, match="max_seeds in place of seeds"):
+        az.gate(model, settings=ScoreSettings(seeds=2), **rules)
