@@ -36,7 +36,7 @@ def _console(stream: TextIO) -> Console:
     # Names in a model are shown as they are: no markup, no emoji codes, no colour guessed from their form.
     class Unending(Console):
         def on_broken_pipe(self) -> None:
-            raise  # rich would end the command with status 1, which says "rejected"
+            raise  # rich would exit with 1: "rejected"
 
     console = Unending(file=stream, markup=False, emoji=False, highlight=False, soft_wrap=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
@@ -45,7 +45,7 @@ def _console(stream: TextIO) -> Console:
 
 
 def forget_stdout() -> None:
-    """Keep the interpreter from flushing into the closed pipe once more as it exits."""
+    """Prevent the interpreter from flushing into the closed pipe at exit."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -52,11 +52,11 @@ class _LazyGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             result = super().invoke(ctx)
-            sys.stdout.flush()  # here, where a closed pipe can be told from an error
+            sys.stdout.flush()  # here, where a closed pipe can be distinguished from an error
         except BrokenPipeError:
             forget_stdout()
             return DONE  # the reader, `head` perhaps, has seen enough
-        except SystemExit as error:  # of a Python file that the command ran: its status would be taken for ours
+        except SystemExit as error:  # of a Python file that the command ran: its status would look like the command's
             raise AznasError(f"a Python file that the command executed ended it (SystemExit: {error.code})") from error
         return result
 
@@ -74,17 +74,17 @@ def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Show the version."
 )
 def aznas() -> None:
-    """Judge neural networks without training them.
+    """Score neural networks without training them.
 
     Any network that can be written as ONNX gets the four AZ-NAS proxies from one forward and one backward pass with
     random weights: expressivity, progressivity, trainability and complexity. Higher is better.
 
     \b
     Examples:
-      aznas score resnet18.onnx mobilenet.onnx             score two networks and rank them
-      aznas inspect resnet18.onnx                          its blocks, multiply-adds and parameters
-      aznas gate new.onnx --baseline shipped.onnx          is it as good as what is shipped?
-      aznas search --space mbv2 --flops 600M --db run.db   the best networks within a budget
+      aznas score a.onnx b.onnx                    score two networks and rank them
+      aznas inspect a.onnx                         blocks, MACs and parameters
+      aznas gate new.onnx --baseline old.onnx      is it as good as the old one?
+      aznas search --space mbv2 --flops 600M       the best networks in a budget
 
     Exit status: 0 done or passed, 1 rejected by the gate, 2 bad usage or bad input, 3 some of many inputs failed, 130
     interrupted.
@@ -108,7 +108,7 @@ def main() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run the command.
 
-    - `arguments`: What follows `aznas` on the command line.
+    - `arguments`: The arguments after `aznas`.
 
     Returns: The exit status. An error that is not an :class:`AznasError` is a bug and is raised.
     """

@@ -61,9 +61,9 @@ def _all_of(*decorators: Callable[[Any], Any]) -> Callable[[_Command], _Command]
 
 
 def read_input_shapes(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """Return the shapes given as ``NAME=1x3x224x224``, by name; ``""`` names the input that carries the samples.
+    """Return the shapes given as ``NAME=1x3x224x224``, by name; ``""`` is the input with the samples.
 
-    A letter in place of a size (``25xNx16``) says that this axis is the batch.
+    A letter in place of a size (``25xNx16``) marks the batch axis.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def read_input_shapes(ctx: click.Context, param: click.Parameter, values: Sequen
     """
     shapes: dict[str, tuple[int, ...]] = {}
     for value in values:
-        name, _, shape = value.rpartition("=")  # a name may hold an equals sign, a shape cannot
+        name, _, shape = value.rpartition("=")  # a name can have an equals sign, a shape cannot
         sizes = shape.lower().replace(",", "x").split("x")
         if not all(size in _BATCH_LETTERS or (size.isascii() and size.isdigit() and len(size) < 12) for size in sizes):
             raise click.BadParameter(

@@ -91,14 +91,13 @@ def bench(
     output_format: OutputFormat,
     **scoring: Any,
 ) -> int:
-    """Score the architectures of a space, and say how well the scores rank them.
+    """Score the architectures of a space, and compare the scores with measured accuracies.
 
-    SPACE is a space of `aznas spaces`, or the path of a Python file with one of your own. Reported are Kendall's tau
-    and Spearman's rho with every column of numbers: for each proxy alone, for each set of proxies under both
-    aggregations, and for what one can count without scoring (MACs, parameters, layers with weights).
+    SPACE is a space of `aznas spaces`, or the path of a Python file with your own. The output has Kendall's tau and
+    Spearman's rho with every column of numbers: for each proxy, for each set of proxies under both aggregations, and
+    for counts that need no scoring (MACs, parameters, layers with weights).
 
-    Each score is in --scores as soon as it is there: after an interruption, or a crash, the same command goes on as if
-    nothing had been.
+    Each score is written to --scores at once: after an interruption or a crash, the same command continues.
 
     \b
     Examples:
@@ -205,7 +204,7 @@ def _evaluate(
 
 
 def _report_trouble(run: Run, interrupted: bool) -> int:
-    """Say on stderr what failed and how to go on; return how many failed."""
+    """Print failures and how to continue to stderr; return the number of failures."""
     records = run.records()
     failed = [record for record in records if record.reason is not None]
     if failed:

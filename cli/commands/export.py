@@ -57,9 +57,9 @@ def export(
     seed: int,
     output_format: str,
 ) -> int:
-    """Write networks that a search found, each into a folder of its own.
+    """Write the best networks of a search, each into its own folder.
 
-    A folder holds model.onnx (with initial weights, checked in ONNX Runtime against torch), weights.pt (the same as a
+    A folder has model.onnx (with initial weights, checked in ONNX Runtime against torch), weights.pt (the same as a
     torch state dict), genotype.txt, scores.json, and README.md: the model card, with the lines that load the network
     for training.
 
@@ -84,7 +84,7 @@ def export(
     written: list[Exported] = []
     for candidate in chosen:
         written += export_winners(study, [candidate], output, seed=seed)
-        if output_format == "table":  # a large network takes half a minute, so each is told when it is there
+        if output_format == "table":  # a large network takes half a minute, so each is reported at once
             click.echo(_line(written[-1], len(study.trials)))
     if output_format == "json":
         entries = [
@@ -112,7 +112,7 @@ def _line(one: Exported, n_candidates: int) -> str:
 
 
 def _chosen(study: Study, best: int | None, trials: tuple[int, ...], pareto: str | None) -> list[Candidate]:
-    """Return the candidates asked for, each once, the best first; the best one where nothing is said.
+    """Return the requested candidates, each once, the best first; by default the best one.
 
     Raises SettingsError if a trial does not exist or failed, or the study has no candidate.
     """

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["decide", "gate"]
 
-_READING, _LOADING_S = 3, 30.0  # times what one reading may take, and what libraries take to be loaded
+_READING, _LOADING_S = 3, 30.0  # multiples of one reading budget, and the time to load libraries
 
 Tell = Callable[[str], None]
 
@@ -75,14 +75,14 @@ def gate(
     code_quality: Path | None,
     **options: Any,
 ) -> int:
-    """Decide whether a candidate may take the place of what is shipped.
+    """Decide whether a candidate can replace the shipped network.
 
-    Budgets are compared exactly. Scores are compared under the same random draws, with their noise: seeds are added
-    until the decision is clear. A candidate that differs in its weights or its exporter alone is equal.
+    Budgets are compared exactly. Scores are compared under the same random seeds, with their noise: seeds are added
+    until the decision is clear. A candidate with other weights or another exporter is equal.
 
-    Rules come from [gate] in aznas.toml, or [tool.aznas.gate] in pyproject.toml, and from options, which come first.
-    In GitHub Actions the reasons become annotations and a step summary. The files are read and scored in a process of
-    their own, and whatever ends it is no decision.
+    Rules come from [gate] in aznas.toml, or [tool.aznas.gate] in pyproject.toml. Options override them.
+    In GitHub Actions the reasons become annotations and a step summary. A child process reads and scores
+    the files; if it crashes or is killed, there is no decision.
 
     \b
     Examples:
@@ -91,7 +91,7 @@ def gate(
       aznas gate candidate.onnx --reference mbv2-600M --min-percentile 50
       aznas gate candidate.onnx                                  by the repository's aznas.toml
 
-    Exit status: 0 passed, 1 rejected, 2 no decision, whatever the cause, 130 interrupted.
+    Exit status: 0 passed, 1 rejected, 2 no decision (bad file, bad policy, crash), 130 interrupted.
     """
     reports = {"junit": junit, "code_quality": code_quality}
     from aznas_onnx.cli.child_process import Bug, ended_by_signals
@@ -108,7 +108,7 @@ def gate(
     except (AznasError, click.ClickException) as error:
         write_failure(candidate, _message(error), output_format, os.environ, **reports)
         raise
-    except Exception as error:  # a bug: Python would exit with 1, and that would say "rejected"
+    except Exception as error:  # a bug: Python would exit with 1, which means "rejected"
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise
         told = str(error) if isinstance(error, Bug) else f"{type(error).__name__}: {error}"
@@ -168,7 +168,7 @@ def _rules(
 
 
 def decide(candidate: str, rules: dict[str, Any], given: dict[str, Any], origin: str, tell: Tell) -> GateResult:
-    """Decide by the rules of a file and those given beside it; proxies of a user's own are executed here."""
+    """Decide by the rules of a file and of options; user proxies are executed here."""
     from aznas_onnx.cli.child_process import limit_processor_time
     from aznas_onnx.gating import gate as decide_by
     from aznas_onnx.limits import within
@@ -176,7 +176,7 @@ def decide(candidate: str, rules: dict[str, Any], given: dict[str, Any], origin:
     if rules:
         try:
             Policy(**rules)
-        except SettingsError as error:  # a mistake in the file; what is wrong beside it is in the options
+        except SettingsError as error:  # an error in the file; other errors are in the options
             raise SettingsError(f"policy {origin}: {_in_words_of_files(error)}") from error
     merged = {**rules, **given}
     for table in ("floors", "spreads"):
@@ -189,7 +189,7 @@ def decide(candidate: str, rules: dict[str, Any], given: dict[str, Any], origin:
     files = 1 + len(policy.baseline)
 
     def watched(stage: str) -> None:
-        # Each file has a budget of its own for being read; this one is for what a library does without an end.
+        # Each file has its own reading budget; this limit is for a library that computes without end.
         is_reading = stage == "reading"
         most_s = _LOADING_S + files * _READING * within(policy.time_limit).reading_s
         limit_processor_time(most_s if is_reading else None)
@@ -203,7 +203,7 @@ def _in_words_of_files(error: SettingsError) -> str:
 
 
 def _relative(path: Path) -> Path:
-    """Return the path as seen from here where it lies below, so that names in results stay short."""
+    """Return the path relative to the current folder where it is inside, so that names in results are short."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
 
@@ -230,7 +230,7 @@ def _decide(candidate: str, rules: dict[str, Any], given: dict[str, Any], origin
 
 @contextmanager
 def _stages(console: Console) -> Iterator[Tell]:
-    """Show what is being done, on a terminal."""
+    """Show the current stage on a terminal."""
     from rich.text import Text
 
     if not console.is_terminal:

@@ -63,9 +63,9 @@ def inspect(
     with_verification: bool,
     with_latency: bool,
 ) -> int:
-    """Show what a model is made of: its primary blocks and why they are, and where its cost lies.
+    """Show the primary blocks of a model, each with its reason, and the MACs and parameters of each.
 
-    MACs are multiply-adds of one sample, parameters are the trainable ones.
+    MACs are multiply-adds of one sample. Parameters are trainable elements.
 
     \b
     Examples:

@@ -24,10 +24,10 @@ _FIELDS = ("name", "description", "equation", "origin", "direction", "passes", "
 @click.argument("names", metavar="[NAME...]", nargs=-1)
 @format_option
 def proxies(names: tuple[str, ...], output_format: OutputFormat) -> int:
-    """List the proxies that score, search and bench compute with --proxies, or tell all about some.
+    """List the proxies for --proxies of score, search, bench and gate, or describe some of them.
 
-    NAME is a proxy, a group of them, or FILE.py:NAME for one of your own. Proxies with the same pass share it: adding
-    one costs nothing more. `aznas score --profile` shows what each pass takes on your networks.
+    NAME is a proxy, a group, or FILE.py:NAME for your own proxy. Proxies with the same pass share it: a second
+    one costs nothing. `aznas score --profile` shows the time of each pass on your networks.
 
     \b
     Examples:

@@ -86,10 +86,12 @@ def build(
     time_limit: float | None,
     **settings: Any,
 ) -> int:
-    """Score networks, or a sample of a space, and keep the scores with the settings that they depend on.
+    """Score networks as a reference set.
 
-    Exit status: 0 done, 2 bad usage or nothing scored, 3 some were not scored, 130 interrupted (what was scored until
-    then is kept).
+    The networks are files, or a sample of a space. The file stores the scores with their settings.
+
+    Exit status: 0 done, 2 bad usage or nothing scored, 3 some were not scored, 130 interrupted (finished
+    scores are stored).
     """
     budget = read_budget(settings)
     if bool(models) == bool(space):
@@ -138,13 +140,12 @@ def build(
 @setting_option(DEVICE, default="auto")
 @reading_options()
 def add(name: str, models: tuple[str, ...], time_limit: float | None, **settings: Any) -> int:
-    """Score further networks as the reference set's were, and add them to its file.
+    """Add networks to a reference set.
 
-    A network that is there already under the same name is replaced. What the reference set was scored with decides:
-    effort, batch size and seeds are not asked for.
+    They are scored with the effort, batch size and seeds of the reference set. A network of the same name is replaced.
 
-    Exit status: 0 done, 2 bad usage or nothing scored, 3 some were not scored, 130 interrupted (what was scored until
-    then is kept).
+    Exit status: 0 done, 2 bad usage or nothing scored, 3 some were not scored, 130 interrupted (finished
+    scores are stored).
     """
     from aznas_onnx.limits import within
     from aznas_onnx.references import ReferenceSet
@@ -172,7 +173,7 @@ def add(name: str, models: tuple[str, ...], time_limit: float | None, **settings
 @click.argument("name", metavar="[NAME|REF.json]", required=False, shell_complete=complete_reference)
 @format_option
 def show(name: str | None, output_format: OutputFormat) -> int:
-    """Show what a reference set holds and how it was scored; without a name, list those that come with the package."""
+    """Show a reference set, or list the bundled ones."""
     from aznas_onnx.cli.console import results
     from aznas_onnx.cli.render.reference import render_bundled, render_reference_set
     from aznas_onnx.references import find_reference
@@ -193,7 +194,7 @@ def _told_interrupted(tried: int, total: int) -> int:
 
 @contextmanager
 def _progress(total: int) -> Iterator[Callable[[ProxyScores], None]]:
-    """Show how far scoring has come, and say of each network what is to be doubted, or why it fails."""
+    """Show the progress of scoring, and the warnings or the error of each network."""
     from aznas_onnx.cli.console import diagnostics
     from aznas_onnx.cli.render.progress import shown
     from aznas_onnx.results import Status

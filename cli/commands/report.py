@@ -45,10 +45,9 @@ def report(
     resamples: int,
     no_plots: bool,
 ) -> int:
-    """Write a page in Markdown on what `aznas bench` scored, beside the paper's numbers where it has any.
+    """Write a page in Markdown on the scores of `aznas bench`, beside the paper's numbers where it has any.
 
-    The first file is reported in full; further ones (other batch sizes, say) are compared with it in time and
-    agreement.
+    The first file is reported in full; further files (of other batch sizes) are compared with it in time and agreement.
 
     \b
     Examples:
@@ -80,7 +79,7 @@ def report(
 
 
 class _Silent:
-    """What stands for a spinner where nobody watches."""
+    """The spinner's replacement without a terminal."""
 
     def __enter__(self) -> _Silent:
         return self
@@ -89,4 +88,4 @@ class _Silent:
         return None
 
     def update(self, step: object) -> None:
-        """Say nothing."""
+        """Do nothing."""

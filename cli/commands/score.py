@@ -65,7 +65,8 @@ def score(
 
     Each network gets four proxies from one forward and one backward pass with random weights: expressivity,
     progressivity, trainability, and complexity (MACs: the multiply-adds of one sample). Higher is better. The AZ score
-    ranks the given networks among themselves and says nothing about others, unless a --reference gives them a place.
+    ranks the given networks among themselves. --reference places them in a reference set. Compare networks of one
+    family.
 
     \b
     Examples:
@@ -127,7 +128,7 @@ def _score_all(
     profile: bool,
     time_limit: float | None,
 ) -> None:
-    """Score the models one after the other and append each result as it comes, so that an interruption keeps them."""
+    """Score the models one after the other and append each result at once, so that an interruption loses none."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from aznas_onnx.cli.console import diagnostics
@@ -152,7 +153,7 @@ def _score_all(
 def _settings_of(reference_set: ReferenceSet) -> dict[str, object]:
     """Return what the options are by default beside a reference set: what its networks were scored with.
 
-    Its seeds are not: they make the scores no other, but less noisy.
+    Its seeds are not: more seeds only reduce the noise.
     """
     from aznas_onnx.proxies import AZ
 

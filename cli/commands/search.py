@@ -88,11 +88,11 @@ def search(
     db: Path | None,
     **settings: Any,
 ) -> int:
-    """Find the networks of a space that score best within a budget.
+    """Find the networks of a space with the best scores within a budget.
 
     Candidates are mutated from the best so far and ranked by their AZ-NAS scores over the whole history (Algorithm 1
-    of the paper). Each one is on disk as soon as it is scored: after an interruption, or a crash, the same command with
-    --resume goes on as if nothing had been. Several processes may work on one file.
+    of the paper). Each score is on disk at once: after an interruption or a crash, the same command with --resume
+    continues. Several processes can share one file.
 
     \b
     Examples:
@@ -146,7 +146,7 @@ def _search(space: str, db: Path, settings: dict[str, Any]) -> Study:
 
 
 def _report_trouble(study: Study, iterations: int, interrupted: bool) -> None:
-    """Say on stderr why there are fewer candidates than asked for, and how many failed."""
+    """Print to stderr why there are fewer candidates than requested, and how many failed."""
     from aznas_onnx.results import Status
 
     failed = [trial for trial in study.trials if trial.status is Status.FAILED]

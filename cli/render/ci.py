@@ -24,7 +24,7 @@ __all__ = ["code_quality_document", "junit_document", "write_failure", "write_re
 def write_reports(
     result: GateResult, environment: Mapping[str, str], *, junit: Path | None, code_quality: Path | None
 ) -> None:
-    """Write the reports that were asked for, and those of GitHub where this runs there."""
+    """Write the requested reports, and GitHub's within GitHub Actions."""
     if junit is not None:
         _write(junit, junit_document(result))
     if code_quality is not None:
@@ -51,7 +51,7 @@ def write_failure(
     junit: Path | None,
     code_quality: Path | None,
 ) -> None:
-    """Say in every report that there is no decision, and why: that is no rejection."""
+    """Report in every format that there is no decision, and why: that is not a rejection."""
     if output_format == "json":
         click.echo(json_text(failure_document(candidate, reason)))
     if junit is not None:

@@ -164,7 +164,7 @@ def _cost_fields(costs: Costs | NodeCost) -> dict[str, int]:
 
 
 def _worst_status(costs: Costs) -> CountStatus:
-    """Return the most doubtful status among nodes: of one operator some may be countable and others not."""
+    """Return the worst status among nodes: some nodes of one operator can be countable and others not."""
     severity = (CountStatus.UNSUPPORTED, CountStatus.COUNTED, CountStatus.ZERO)
     return min((node.status for node in costs.nodes), key=severity.index)
 

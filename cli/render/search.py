@@ -78,7 +78,7 @@ def _study_document(study: Study, best: Sequence[Candidate], *, interrupted: boo
 def _candidate_fields(one: Candidate) -> dict[str, object]:
     """Return a candidate as plain values; `macs` are always those of the graph."""
     trial = one.trial
-    # A proxy of the name of a count gives way to it: the layers of the space are what a budget limits.
+    # A count replaces a proxy of the same name: a budget limits the layers of the space.
     values = {name: value for name, value in trial.proxies.items() if name not in _COUNTS}
     return {
         "rank": one.rank,
@@ -142,7 +142,7 @@ def _columns(study: Study, shown: Sequence[str], *, narrow: bool = False) -> Ite
 def _notes(
     study: Study, best: Sequence[Candidate], *, text: Escape = printable, code: Escape = printable
 ) -> Iterator[str]:
-    """Yield sentences about a study, escaped: `text` for prose, `code` for what is to be copied."""
+    """Yield sentences about a study, escaped: `text` for prose, `code` for commands."""
     counted = "MACs: multiply-adds of one sample."
     if _counts_by_paper(study):
         counted += " The budget and the ranking count the FLOPs of the paper's code."
