@@ -51,8 +51,8 @@ class EndedError(AznasError):
     """The process ended without a result."""
 
 
-class Bug(Exception):  # noqa: N818 - it stands for any exception
-    """What the function raised that is no error of this package; the text has the traceback."""
+class Bug(Exception):  # noqa: N818 - it carries any exception
+    """An exception of the function that is not an error of this package; the text has the traceback."""
 
     def __init__(self, summary: str, trace: str) -> None:
         super().__init__(summary)
@@ -60,7 +60,7 @@ class Bug(Exception):  # noqa: N818 - it stands for any exception
 
 
 class ChildProcess:
-    """A function that runs in a process of its own.
+    """A function that runs in a child process.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ class ChildProcess:
         self._is_closed = False
 
     def result(self, *, on_stage: Tell, on_line: Tell) -> Any:
-        """Wait for what the function returns.
+        """Wait for the function and return its result.
 
         Parameters
         ----------
@@ -152,7 +152,7 @@ class ChildProcess:
 
 @contextlib.contextmanager
 def in_child_process(work: Callable[..., Any], *arguments: Any) -> Iterator[ChildProcess]:
-    """Start a function in a process of its own, which ends with the context.
+    """Start a function in a child process, which ends with the context.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ def in_child_process(work: Callable[..., Any], *arguments: Any) -> Iterator[Chil
 
 @contextlib.contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """Let the signals that ask a process to end raise :class:`EndedError`, so that what it began is reported."""
+    """Turn termination signals into :class:`EndedError`, so that the command reports its end."""
 
     def end(number: int, _: FrameType | None) -> None:
         raise EndedError(f"the command was ended by {signal.Signals(number).name}")
@@ -219,14 +219,14 @@ def _run(
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_DIE, encoding="ascii")
     _limit_memory()
-    if os.name == "posix":  # elsewhere a connection is no file, and the process writes where this one does
+    if os.name == "posix":  # elsewhere a connection is not a file, and the process shares the output of this one
         _write_to(output)
     results.send(_called(work, arguments, operator_files, lambda stage: results.send(("stage", stage))))
-    os._exit(0)  # what the libraries do at their end takes time, and may crash
+    os._exit(0)  # clean-up of libraries takes time and can crash
 
 
 def _write_to(output: Connection) -> None:
-    """Send what this process, or a library in it, writes to stdout and stderr through a connection."""
+    """Send the output of this process and its libraries to stdout and stderr through a connection."""
     for descriptor in (1, 2):
         os.dup2(output.fileno(), descriptor)
     output.close()
@@ -235,9 +235,9 @@ def _write_to(output: Connection) -> None:
 
 
 def _limit_memory() -> None:
-    """Let an allocation fail that the machine, or the container, has no room for, before the kernel ends a process.
+    """Let an allocation fail that exceeds the memory of the machine or container, before the kernel kills a process.
 
-    What drives a graphics card takes addresses that it never fills, so that nothing is limited beside one.
+    GPU drivers reserve addresses that they never use, so there is no limit with a GPU.
     """
     room = None if any(Path(driver).exists() for driver in _DRIVERS) else available_bytes()
     if room is not None:
@@ -274,7 +274,7 @@ def _called(
         return "error", f"a Python file that the gate executed ended its process (SystemExit: {error.code})"
     except MemoryError:
         return "error", "there is not enough memory to read and score the files"
-    except BaseException as error:  # noqa: BLE001 - told by the process that reports
+    except BaseException as error:  # noqa: BLE001 - the parent process reports it
         return "bug", f"{type(error).__name__}: {error}", traceback.format_exc()
 
 
@@ -287,7 +287,7 @@ def _outcome(kind: str, content: list[Any]) -> Any:
 
 
 def _ending(status: int | None) -> str:
-    """Say how a process ended."""
+    """Return how a process ended, in words."""
     if status is None:
         return "the process that reads and scores the files closed its connection"
     if status < 0:

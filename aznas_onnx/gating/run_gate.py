@@ -99,9 +99,7 @@ def _scored_by(policy: Policy, settings: ScoreSettings) -> Policy:
     Raises SettingsError if a rule of the policy says something else, or a gate has no such setting.
     """
     if settings.as_published or settings.seeds != 1:
-        raise SettingsError(
-            "a gate has max_seeds in place of seeds, and no as_published; leave them out"
-        )
+        raise SettingsError("a gate has max_seeds in place of seeds, and no as_published; leave them out")
     rules: dict[str, Any] = {
         "effort": settings.effort.value,
         "batch_size": settings.batch_size,

@@ -31,9 +31,9 @@ space_argument = click.argument("name", shell_complete=complete_space)
 @click.group(invoke_without_command=True, short_help="List search spaces, draw and build networks.")
 @click.pass_context
 def spaces(ctx: click.Context) -> int | None:
-    """Look at the search spaces: list them, draw networks from them, build one as ONNX.
+    """List the search spaces, sample networks from them, build one as ONNX.
 
-    NAME is a space of the list, or the path of a Python file with a space of your own.
+    NAME is a space of the list, or the path of a Python file with your own space.
 
     \b
     Examples:
@@ -64,7 +64,7 @@ def list_spaces(output_format: OutputFormat = OutputFormat.TABLE) -> int:
 @space_argument
 @space_options
 def show(name: str, space_options: dict[str, int]) -> int:
-    """Describe a space, with one network drawn from it."""
+    """Describe a space, with one sampled network."""
     import inspect
 
     import numpy as np
@@ -93,7 +93,7 @@ def show(name: str, space_options: dict[str, int]) -> int:
 )
 @space_options
 def sample(name: str, count: int, seed: int, output_format: str, space_options: dict[str, int]) -> int:
-    """Draw networks at random and write their genotypes."""
+    """Sample networks at random and write their genotypes."""
     import numpy as np
 
     from aznas_onnx.spaces import as_user_error, get
@@ -126,7 +126,7 @@ def sample(name: str, count: int, seed: int, output_format: str, space_options: 
 @file_option("-o", "--output", required=True, help="The ONNX file to write.")
 @space_options
 def build(name: str, genotype: str, output: Path, space_options: dict[str, int]) -> int:
-    """Build a network as ONNX, its weights left at zero: scoring draws its own."""
+    """Build a network as ONNX with weights of zero: scoring initialises them itself."""
     from aznas_onnx.spaces import as_user_error, get
 
     space = get(name, **space_options)

@@ -121,7 +121,7 @@ def _place_fields(place: Placement | None) -> dict[str, object]:
 
 
 def render_profile(scores: Sequence[ProxyScores], console: Console) -> None:
-    """Write where the time of all models together went, the slowest phase first."""
+    """Write the time of each phase over all models, the slowest first."""
     total_s: dict[str, float] = {}
     for one in scores:
         for phase, elapsed_s in one.profile_s.items():
@@ -163,7 +163,7 @@ def _print_table(report: ScoreReport, console: Console) -> None:
 
 
 def _hidden(report: ScoreReport, shown: Sequence[str]) -> Iterator[str]:
-    """Say which proxies the table has no room for."""
+    """Write which proxies do not fit into the table."""
     hidden = [name for name in report.shown if name not in shown]
     if hidden:
         yield f"No room for {', '.join(hidden)}: a wider terminal, or --format md, csv or json, shows them."

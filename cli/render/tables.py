@@ -187,5 +187,5 @@ def write_markdown(stream: IO[str], columns: Iterable[Column], rows: Iterable[An
 
 
 def write_csv(stream: IO[str], header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table as CSV with exact values; what is missing is an empty field."""
+    """Write a table as CSV with exact values; a missing value is an empty field."""
     stream.writelines(csv_line(row) for row in (header, *rows))
