@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from aznas_onnx.proxies import PROXIES, Direction, Need, NetworkStatistic, Outcome, Proxy, StatisticResult, value
-from aznas_onnx.proxies.plugins import load
+from aznas_onnx.proxies.user_proxies import load_proxy
 from aznas_onnx.user_conformance import CHECKS, ConformanceError, check_proxy, sample_networks
 
 
@@ -21,7 +21,7 @@ def test_every_registered_proxy_conforms(name, check):
 
 @pytest.mark.parametrize("name", ["WIDENING", "SPREAD"])
 def test_the_example_of_the_documentation_conforms(name, repository):
-    check_proxy(load(f"{repository}/examples/own_proxy.py:{name}"))
+    check_proxy(load_proxy(f"{repository}/examples/own_proxy.py:{name}"))
 
 
 def proxy(measure) -> Proxy:

@@ -14,7 +14,7 @@ from aznas_onnx.gating.result import Check
 from aznas_onnx.gating.seeded_scores import SeededScores
 from aznas_onnx.gating.sequential_test import Decision, Estimate, jackknife
 from aznas_onnx.gating.statistical_check import Decide, StatisticalCheck
-from aznas_onnx.proxies.idle import IDLE_BLOCKS, IDLE_SENTENCE
+from aznas_onnx.proxies.from_blocks import IDLE_BLOCKS, IDLE_SENTENCE
 from aznas_onnx.references.rank_scores import difference, terms
 
 __all__ = ["BaselineCheck"]

@@ -21,7 +21,7 @@ from aznas_onnx.gating.seeded_scores import SeededScores
 from aznas_onnx.gating.sequential_test import Decision, interim_looks
 from aznas_onnx.gating.statistical_check import StatisticalCheck, decider
 from aznas_onnx.limits import within
-from aznas_onnx.proxies.idle import IDLE_BLOCKS
+from aznas_onnx.proxies.from_blocks import IDLE_BLOCKS
 from aznas_onnx.references.bundled import find_reference
 from aznas_onnx.references.reference_set import ReferenceSettings
 from aznas_onnx.scoring import ScoreSettings

@@ -3,20 +3,18 @@
 Importing this package does not import torch; :mod:`aznas_onnx.proxies.engine.blockpass` does.
 """
 
-from aznas_onnx.proxies.complexity import MACS
+from aznas_onnx.proxies.az import AZ, MACS
 from aznas_onnx.proxies.engine.evidence import BlockEvidence, Evidence, Outcome, StatisticResult
 from aznas_onnx.proxies.engine.statistic import NetworkStatistic, value
-from aznas_onnx.proxies.expressivity import EXPRESSIVITY
-from aznas_onnx.proxies.from_blocks import BLOCKWISE
-from aznas_onnx.proxies.idle import IDLE_BLOCKS
+from aznas_onnx.proxies.from_blocks import BLOCKWISE, IDLE_BLOCKS
 from aznas_onnx.proxies.literature import GROUPS, LITERATURE
-from aznas_onnx.proxies.progressivity import PROGRESSIVITY
-from aznas_onnx.proxies.registry import Direction, Need, Proxy, ProxyRegistry, is_reference
+from aznas_onnx.proxies.proxy import Direction, Need, Proxy
+from aznas_onnx.proxies.registry import ProxyRegistry, is_reference
 from aznas_onnx.proxies.structural import STRUCTURAL
-from aznas_onnx.proxies.trainability import TRAINABILITY
-from aznas_onnx.proxies.user_proxies import USER_PROXIES, describe_user_proxies, directions_of, without_references
+from aznas_onnx.proxies.user_proxies import USER_PROXIES, directions_of, without_references
 
 __all__ = [
+    "AZ",
     "USER_PROXIES",
     "PROXIES",
     "BlockEvidence",
@@ -28,14 +26,11 @@ __all__ = [
     "Outcome",
     "Proxy",
     "ProxyRegistry",
-    "describe_user_proxies",
     "directions_of",
     "is_reference",
     "value",
     "without_references",
 ]
-
-AZ = (EXPRESSIVITY, PROGRESSIVITY, TRAINABILITY, MACS)
 
 # Chosen on cells of NAS-Bench-201, and better than any published on others that were scored later (docs/proxies.md):
 # benchmarks/choose_ensemble.py. None of the five costs another pass.

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from functools import partial
+from operator import itemgetter
 
-from aznas_onnx.proxies.engine.evidence import Evidence, Outcome
-from aznas_onnx.proxies.expressivity import ROUNDING, largest_entropies, unmeasurable_features
-from aznas_onnx.proxies.registry import Direction, Need, Proxy
-from aznas_onnx.proxies.trainability import SIGMA_OFFSET
+from aznas_onnx.proxies.az import ROUNDING, SIGMA_OFFSET, largest_entropies, of_entropies
+from aznas_onnx.proxies.engine.evidence import BlockEvidence, Evidence, Outcome
+from aznas_onnx.proxies.proxy import Direction, Need, Proxy
 
-__all__ = ["BLOCKWISE"]
+__all__ = ["BLOCKWISE", "IDLE_BLOCKS", "IDLE_SENTENCE"]
+
+IDLE_SENTENCE = "puts out what it gets: whatever it computes is lost"
+
+# A block that computes anything changes the spectrum of its features in the first digits.
+_SAME = 1e-6
+
+_own = partial(Proxy, origin="this project", fidelity="this project's own")
 
 
 def _bottleneck(evidence: Evidence) -> Outcome:
-    reason = unmeasurable_features(evidence)
-    if reason is not None:
-        return Outcome(value=-math.inf, reason=reason)
-    return Outcome.of(min(block.entropy for block in evidence.blocks if block.entropy is not None))
+    return of_entropies(evidence, min)
 
 
 def _final(evidence: Evidence) -> Outcome:
-    reason = unmeasurable_features(evidence)
-    if reason is not None:
-        return Outcome(value=-math.inf, reason=reason)
-    return Outcome.of([block.entropy for block in evidence.blocks if block.entropy is not None][-1])
+    return of_entropies(evidence, itemgetter(-1))
 
 
 def _doubt_entropy(evidence: Evidence, value: float) -> str:
@@ -40,8 +43,23 @@ def _gain(evidence: Evidence) -> Outcome:
     return Outcome.of(math.fsum(math.log(sigma + SIGMA_OFFSET) for sigma in measured) / len(measured))
 
 
+def _idle(evidence: Evidence) -> Outcome:
+    idle = [block for before, block in itertools.pairwise(evidence.blocks) if _adds_nothing(before, block)]
+    named = tuple(f"block {block.name!r} {IDLE_SENTENCE}" for block in idle)
+    return Outcome(value=float(len(idle)), warnings=named)
+
+
+def _adds_nothing(before: BlockEvidence, block: BlockEvidence) -> bool:
+    """Whether spectrum and scale of two feature maps are equal up to rounding; expressivity reports constant ones."""
+    if block.entropy is None or block.variance is None or before.entropy is None or before.variance is None:
+        return False
+    return math.isclose(block.entropy, before.entropy, rel_tol=_SAME) and math.isclose(
+        block.variance, before.variance, rel_tol=_SAME
+    )
+
+
 BLOCKWISE = (
-    Proxy(
+    _own(
         name="bottleneck",
         description="smallest expressivity of any block: what all information has to pass",
         equation="min over blocks of the entropy of AZ-NAS, Eq. 3",
@@ -49,11 +67,9 @@ BLOCKWISE = (
         needs=Need.FEATURES,
         evaluate=_bottleneck,
         doubt=_doubt_entropy,
-        origin="this project",
         cost="that of expressivity, which it shares",
-        fidelity="this project's own",
     ),
-    Proxy(
+    _own(
         name="final_expressivity",
         description="expressivity of the last block: what is left for the classifier",
         equation="entropy of AZ-NAS, Eq. 3, of the last block",
@@ -61,19 +77,25 @@ BLOCKWISE = (
         needs=Need.FEATURES,
         evaluate=_final,
         doubt=_doubt_entropy,
-        origin="this project",
         cost="that of expressivity, which it shares",
-        fidelity="this project's own",
     ),
-    Proxy(
+    _own(
         name="gain",
         description="how much of a gradient comes through a block, on average",
         equation="mean over blocks of ln(sigma + 1e-6), sigma the spectral norm of AZ-NAS, Eq. 10",
         direction=Direction.HIGHER_IS_BETTER,
         needs=Need.GRADIENTS,
         evaluate=_gain,
-        origin="this project",
         cost="that of trainability, which it shares",
-        fidelity="this project's own",
     ),
+)
+
+IDLE_BLOCKS = _own(
+    name="idle_blocks",
+    description="primary blocks whose features are those of the block before",
+    equation="count of l >= 2 where the spectrum of f_l is that of f_(l-1)",
+    direction=Direction.LOWER_IS_BETTER,
+    needs=Need.FEATURES,
+    evaluate=_idle,
+    cost="the forward pass of expressivity",
 )

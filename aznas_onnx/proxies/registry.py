@@ -1,109 +1,19 @@
-"""The record of a proxy, and the registry."""
+"""The registry of proxies."""
 
 from __future__ import annotations
 
 import difflib
-import enum
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
 from aznas_onnx.errors import SettingsError, UnknownNameError
-from aznas_onnx.proxies.engine.evidence import Evidence, Outcome
-from aznas_onnx.proxies.engine.statistic import NetworkStatistic
+from aznas_onnx.proxies.proxy import Direction, Proxy
+from aznas_onnx.proxies.user_proxies import digest, load_proxy
 
-__all__ = ["Direction", "Need", "Proxy", "ProxyRegistry", "is_reference"]
-
-
-class Direction(str, enum.Enum):
-    """Which way a proxy points."""
-
-    HIGHER_IS_BETTER = "higher is better"
-    LOWER_IS_BETTER = "lower is better"
-
-
-class Need(str, enum.Enum):
-    """The measurements that a proxy needs; each includes those before it."""
-
-    GRAPH = "graph"  # counts only: no pass
-    FEATURES = "features"  # a forward pass: covariance of each block's features
-    GRADIENTS = "gradients"  # forward and backward: each block's vector-Jacobian product
-
-
-def _no_doubt(evidence: Evidence, value: float) -> str:
-    """Doubt no value."""
-    return ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Proxy:
-    """One zero-cost proxy.
-
-    Attributes
-    ----------
-    name
-        Name for users and in results.
-    description
-        One line.
-    equation
-        The paper's equation.
-    direction
-        Which values are better.
-    needs
-        The measurements that it needs.
-    evaluate
-        Computes the proxy from the evidence of one seed.
-    for_transformers
-        Whether it is defined for transformers.
-    uses_structure
-        Whether it reads :attr:`Evidence.structure`.
-    measurement
-        The network statistic that it needs; proxies that name the same statistic share it.
-    origin
-        Authors or method, venue and year.
-    requires
-        What a network must have for it to apply, in words; empty for any network.
-    cost
-        Its cost, in words.
-    fidelity
-        ``"as published"``, or the adaptations; empty if unknown.
-    doubt
-        Returns a warning for a finite value outside the possible range of a trainable network; empty for other values.
-    """
-
-    name: str
-    description: str
-    equation: str
-    direction: Direction
-    needs: Need
-    evaluate: Callable[[Evidence], Outcome]
-    for_transformers: bool = True
-    uses_structure: bool = False
-    measurement: NetworkStatistic | None = None
-    origin: str = ""
-    requires: str = ""
-    cost: str = ""
-    fidelity: str = ""
-    doubt: Callable[[Evidence, float], str] = _no_doubt
-
-    @property
-    def passes(self) -> str:
-        """The pass of the proxy, in few words; proxies with the same words share it."""
-        if self.measurement is not None:
-            return f"own: {self.measurement.name}"
-        return {
-            Need.GRAPH: "none",
-            Need.FEATURES: "AZ-NAS, forward half",
-            Need.GRADIENTS: "AZ-NAS",
-        }[self.needs]
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether it is the same under every seed: it follows from the graph."""
-        return self.needs is Need.GRAPH and self.measurement is None
+__all__ = ["ProxyRegistry", "is_reference"]
 
 
 _NOTHING_KEPT: Mapping[str, Direction] = MappingProxyType({})
@@ -159,9 +69,7 @@ class ProxyRegistry(Mapping[str, Proxy]):
         SettingsError
             If the file has no such proxy, or the proxy has the name of one from elsewhere.
         """
-        from aznas_onnx.proxies.plugins import load  # which knows what a Proxy is
-
-        proxy = load(reference)
+        proxy = load_proxy(reference)
         lasting = _lasting(reference)
         if self._loaded.get(proxy.name) != lasting and (proxy.name in self._proxies or proxy.name in self.groups):
             raise SettingsError(f"{reference} defines a proxy {proxy.name!r}, and there is one of that name already")
@@ -187,6 +95,21 @@ class ProxyRegistry(Mapping[str, Proxy]):
     def reference(self, name: str) -> str | None:
         """Return ``FILE.py:NAME`` of a proxy that was loaded, with the whole path; None for any other."""
         return self._loaded.get(name)
+
+    def describe_user_proxies(self, proxies: Iterable[Proxy]) -> dict[str, dict[str, object]]:
+        """Return reference, direction and a digest of the code of each user proxy, as JSON values.
+
+        The reference is its file and name, or None for a proxy that a program registered.
+        """
+        return {
+            proxy.name: {
+                "reference": self.reference(proxy.name),
+                "direction": proxy.direction.value,
+                "code": digest(proxy, self.reference(proxy.name)),
+            }
+            for proxy in proxies
+            if not self.is_built_in(proxy.name)
+        }
 
     def is_built_in(self, name: str) -> bool:
         """Whether a proxy comes with this registry, and was not added later."""

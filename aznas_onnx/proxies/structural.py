@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from aznas_onnx.proxies.engine.evidence import Evidence, Outcome
-from aznas_onnx.proxies.registry import Direction, Need, Proxy
+from aznas_onnx.proxies.proxy import Direction, Need, Proxy
 
 __all__ = ["STRUCTURAL"]
 

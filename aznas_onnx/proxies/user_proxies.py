@@ -1,36 +1,48 @@
-"""Direction and digest of user proxies in studies and scores files."""
+"""Proxies in user files: loading them, and the record of them in studies and scores files."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from aznas_onnx.documents import table
-from aznas_onnx.proxies.registry import Direction, Proxy, ProxyRegistry
+from aznas_onnx.errors import SettingsError
+from aznas_onnx.proxies.proxy import Direction, Proxy
+from aznas_onnx.user_modules import execute
 
-__all__ = ["USER_PROXIES", "describe_user_proxies", "directions_of", "without_references"]
+__all__ = ["USER_PROXIES", "digest", "directions_of", "load_proxy", "without_references"]
 
 USER_PROXIES = "own_proxies"
 """The key of the scoring settings that holds them; absent where all proxies are built in."""
 
 
-def describe_user_proxies(proxies: Iterable[Proxy], registry: ProxyRegistry) -> dict[str, dict[str, object]]:
-    """Return reference, direction and a digest of the code of each user proxy, as JSON values.
+def load_proxy(reference: str) -> Proxy:
+    """Execute a file and return the proxy that it defines.
 
-    The reference is its file and name, or None for a proxy that a program registered.
+    Parameters
+    ----------
+    reference
+        ``FILE.py:NAME``, where NAME is the variable of the :class:`Proxy`. An unchanged file is executed once.
+
+    Raises
+    ------
+    SettingsError
+        If the file cannot be read or executed, or has no such proxy.
     """
-    return {
-        proxy.name: {
-            "reference": registry.reference(proxy.name),
-            "direction": proxy.direction.value,
-            "code": _digest(proxy, registry.reference(proxy.name)),
-        }
-        for proxy in proxies
-        if not registry.is_built_in(proxy.name)
-    }
+    path, _, attribute = reference.rpartition(":") if not reference.endswith(".py") else (reference, "", "")
+    if not attribute:
+        raise SettingsError(f"proxy file {reference!r} needs the name of its proxy; write {reference}:NAME")
+    module = execute(Path(path), "proxy")
+    found = getattr(module, attribute, None)
+    if not isinstance(found, Proxy):
+        kind = "nothing" if found is None else f"a {type(found).__name__}"
+        there = [name for name, value in vars(module).items() if isinstance(value, Proxy)]
+        remedy = f"the file has {', '.join(there)}" if there else "an aznas_onnx.proxies.Proxy is needed"
+        raise SettingsError(f"{attribute} in proxy file {path} is {kind}; {remedy}")
+    return found
 
 
 def directions_of(scoring: Mapping[str, object]) -> dict[str, Direction]:
@@ -49,7 +61,7 @@ def without_references(scoring: Mapping[str, object]) -> dict[str, object]:
     return {**scoring, USER_PROXIES: kept}
 
 
-def _digest(proxy: Proxy, reference: str | None) -> str | None:
+def digest(proxy: Proxy, reference: str | None) -> str | None:
     """Return a digest of the file that defines a proxy, or None where there is no file."""
     file = None if reference is None else reference.rpartition(":")[0]
     if file is None:

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from aznas_onnx import scoring
-from aznas_onnx.proxies import PROXIES, USER_PROXIES, describe_user_proxies
+from aznas_onnx.proxies import PROXIES, USER_PROXIES
 from aznas_onnx.results import ProxyScores
 from aznas_onnx.scoring import ScoreSettings
 from aznas_onnx.spaces import Space, build_source
@@ -42,7 +42,7 @@ class ModelScorer:
         processes can score one study on two GPUs.
         """
         settings = self._settings.loaded()
-        own = describe_user_proxies(PROXIES.resolve(settings.proxies), PROXIES)
+        own = PROXIES.describe_user_proxies(PROXIES.resolve(settings.proxies))
         return {
             **settings.as_json(),
             **({USER_PROXIES: own} if own else {}),  # only then, so that studies from before are resumed

@@ -99,9 +99,9 @@ def test_a_missing_file_is_a_sentence(registry):
 
 
 def test_a_proxy_is_held_for_a_while_only(registry, file):
-    from aznas_onnx.proxies.plugins import load
+    from aznas_onnx.proxies.user_proxies import load_proxy
 
-    with registry.holding(load(f"{file}:SIZE")):
+    with registry.holding(load_proxy(f"{file}:SIZE")):
         assert "size" in registry
     assert "size" not in registry
 

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from aznas_onnx.gating import COMPARED
 from aznas_onnx.proxies import AZ
-from aznas_onnx.proxies.from_blocks import BLOCKWISE
-from aznas_onnx.proxies.idle import IDLE_BLOCKS
+from aznas_onnx.proxies.from_blocks import BLOCKWISE, IDLE_BLOCKS
 from aznas_onnx.proxies.literature import LITERATURE
 from aznas_onnx.proxies.structural import STRUCTURAL
 from aznas_onnx.ranking import Ensemble, aggregate

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aznas_onnx.proxies.engine.statistic import NetworkStatistic, value
-from aznas_onnx.proxies.registry import Direction, Need, Proxy
+from aznas_onnx.proxies.proxy import Direction, Need, Proxy
 
 __all__ = ["GROUPS", "LITERATURE"]
 
@@ -42,13 +42,13 @@ def _proxy(
 
 _SENSITIVITY = NetworkStatistic(name="loss gradients", run=f"{_HERE}.gradients:measure_sensitivity")
 _SIGNAL = NetworkStatistic(name="loss gradients of two batches", run=f"{_HERE}.gradients:measure_signal_to_noise")
-_CURVATURE = NetworkStatistic(name="curvature", run=f"{_HERE}.curvature:measure_curvature")
-_FLOW = NetworkStatistic(name="synaptic flow", run=f"{_HERE}.synflow:measure_synaptic_flow")
+_CURVATURE = NetworkStatistic(name="curvature", run=f"{_HERE}.gradients:measure_curvature")
+_FLOW = NetworkStatistic(name="synaptic flow", run=f"{_HERE}.gradients:measure_synaptic_flow")
 _PATTERNS = NetworkStatistic(name="activation patterns", run=f"{_HERE}.patterns:measure_patterns")
 _KERNEL = NetworkStatistic(name="tangent kernel", run=f"{_HERE}.kernel:measure_tangent_kernel")
 _AGREEMENT = NetworkStatistic(name="gradient signs", run=f"{_HERE}.kernel:measure_agreement")
 _ZEN = NetworkStatistic(name="perturbation", run=f"{_HERE}.zen:measure_zen")
-_JACOBIAN = NetworkStatistic(name="input gradients", run=f"{_HERE}.jacobian:measure_jacobian")
+_JACOBIAN = NetworkStatistic(name="input gradients", run=f"{_HERE}.gradients:measure_jacobian")
 _CORRELATIONS = NetworkStatistic(name="channel correlations", run=f"{_HERE}.spectra:measure_correlations")
 _RANKS = NetworkStatistic(name="effective ranks", run=f"{_HERE}.spectra:measure_ranks")
 _FISHER = NetworkStatistic(name="Fisher information", run=f"{_HERE}.fisher:measure_fisher")
