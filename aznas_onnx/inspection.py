@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -10,9 +10,12 @@ from aznas_onnx.blocks import Block, Blocks, find_blocks
 from aznas_onnx.costs import Costs, NodeCost, count
 from aznas_onnx.graph import Limits, Model, Source, Value, prepare
 from aznas_onnx.graph.files.load import source_name
+from aznas_onnx.graph.ir.graph import Node
 from aznas_onnx.graph.prepare import error_context
 from aznas_onnx.graph.rewrite.rule import NearMiss
+from aznas_onnx.graph.shapes.shape_inference import is_foreign
 from aznas_onnx.limits import reading
+from aznas_onnx.operators import CUSTOM_OPERATORS
 
 __all__ = ["InspectedBlock", "InspectedNode", "Inspection", "inspect"]
 
@@ -176,9 +179,16 @@ def _inspected(model: Model, found: Blocks, costs: Costs) -> Inspection:
         run_shapes=MappingProxyType(model.inputs.shapes(model.inputs.run_batch)),
         run_batch=model.inputs.run_batch,
         changes=model.changes,
-        warnings=(*model.warnings, *found.warnings),
+        warnings=(*model.warnings, *found.warnings, *_by_onnx2torch(model.graph.nodes)),
         near_misses=model.near_misses,
     )
+
+
+def _by_onnx2torch(nodes: Iterable[Node]) -> Iterator[str]:
+    """Yield a note for each operator that neither ONNX nor an operator file defines, and that was read all the same."""
+    foreign = (node for node in nodes if not node.unknown and is_foreign(node) and CUSTOM_OPERATORS.get(node) is None)
+    for operator in dict.fromkeys(node.operator for node in foreign):
+        yield f"operator {operator} is converted by onnx2torch, which gives its shapes"
 
 
 def _inspect_block(model: Model, block: Block, costs: Costs) -> InspectedBlock:

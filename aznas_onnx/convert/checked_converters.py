@@ -35,14 +35,15 @@ _IR_VERSION = 8
 _compared: dict[tuple[object, ...], str] = {}
 
 
-def checked(converter: Converter, by: str) -> Converter:
-    """Return a converter that compares and notes what `by` makes, and refuses a node where it is wrong or fails."""
+def checked(converter: Converter, by: str = "") -> Converter:
+    """Return a converter that refuses a node where another one is wrong or fails; `by` is its author in the notes."""
 
     def convert_and_check(node: Node, context: Context) -> Call:
         call = convert(converter, node, context)
         unchecked = _unchecked(converter, node, context)
         outcome = f"; {unchecked}, so its result is not checked" if unchecked else ", and agrees with ONNX Runtime"
-        context.notes[f"operator {node.operator} is converted by {by}{outcome}"] = None
+        if by:
+            context.notes[f"operator {node.operator} is converted by {by}{outcome}"] = None
         return call
 
     return convert_and_check

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from aznas_onnx.convert.dtypes import carrier, is_float, to_tensor
+from aznas_onnx.convert.sliding_window import Window
 from aznas_onnx.errors import UnsupportedOperatorError
 from aznas_onnx.graph.ir.graph import Graph, Node
 from aznas_onnx.graph.ir.tensor_info import TensorInfo, TensorInfos
-
-if TYPE_CHECKING:
-    from aznas_onnx.convert.sliding_window import Window
 
 __all__ = ["Call", "Context", "Converter", "unsupported"]
 

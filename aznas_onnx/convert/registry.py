@@ -58,7 +58,7 @@ class Registry:
         """
         custom = CUSTOM_OPERATORS.get(node)
         if custom is not None:
-            return checked(custom.convert, "an operator file")
+            return checked(custom.convert)
         key = (node.domain, node.op_type, node.version)
         if key not in self._found:
             known = schema(node.op_type, node.version, node.domain)

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 
 from aznas_onnx.convert.attributes import integer, integers, text
 from aznas_onnx.convert.context import Call, Context, unsupported
-from aznas_onnx.convert.sliding_window import read_window, to_torch_pads
+from aznas_onnx.convert.operators.read_window import read_window
+from aznas_onnx.convert.sliding_window import to_torch_pads
 from aznas_onnx.graph.ir.graph import Node
 
 Tensor = torch.Tensor

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 
 from aznas_onnx.convert.attributes import integer, integers, number
 from aznas_onnx.convert.context import Call, Context, unsupported
-from aznas_onnx.convert.sliding_window import Window, read_window
+from aznas_onnx.convert.operators.read_window import read_window
+from aznas_onnx.convert.sliding_window import Window
 from aznas_onnx.graph.ir.graph import Node
 
 Tensor = torch.Tensor

@@ -23,7 +23,7 @@ from aznas_onnx.graph.shapes.pool_sizes import pooled_sizes, transposed_sizes
 from aznas_onnx.operators import CUSTOM_OPERATORS, OPERATORS, Family, InputRole, Operator
 from aznas_onnx.operators.sets import NORMALIZATIONS, WINDOWED
 
-__all__ = ["infer", "node_proto", "schema", "signature"]
+__all__ = ["infer", "is_foreign", "node_proto", "schema", "signature"]
 
 T = TypeVar("T")
 
@@ -47,6 +47,11 @@ def schema(op_type: str, version: int, domain: str) -> onnx.defs.OpSchema | None
         return onnx.defs.get_schema(op_type, version, domain)
     except onnx.defs.SchemaError:
         return None
+
+
+def is_foreign(node: Node) -> bool:
+    """Whether ONNX does not define the operator of a node."""
+    return bool(node.domain) and schema(node.op_type, node.version, node.domain) is None
 
 
 def infer(node: Node, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo]:
@@ -80,7 +85,7 @@ def infer(node: Node, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo]:
             if node.attributes:  # of old versions
                 check_operands(node, inputs)
             return [_broadcast(node, inputs)]
-    if node.domain and schema(node.op_type, node.version, node.domain) is None:
+    if is_foreign(node):
         made: list[TensorInfo] | None = CUSTOM_OPERATORS.infer(node, inputs)
         if made is not None:
             return made
