@@ -16,7 +16,7 @@ from aznas_onnx.errors import SettingsError
 from aznas_onnx.proxies import PROXIES, Direction
 from aznas_onnx.results import ProxyScores, ProxyValue, Status
 
-__all__ = ["Aggregation", "Ensemble", "Ranking", "aggregate", "rank"]
+__all__ = ["Aggregation", "Ensemble", "Ranking", "aggregate", "combine_shares", "rank"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -213,7 +213,15 @@ def aggregate(
     if matrix.shape[0] == 0:
         return np.zeros(0)
     ranks = rankdata(np.where(np.isfinite(matrix), matrix, -np.inf), method="average", axis=0)
-    shares = ranks / matrix.shape[0]
+    return combine_shares(ranks / matrix.shape[0], aggregation, weights)
+
+
+def combine_shares(
+    shares: Floats,
+    aggregation: Aggregation | str = Aggregation.LOG_RANK,
+    weights: Sequence[float] | None = None,
+) -> Floats:
+    """Return the scores of rank shares, (n_candidates, n_proxies) in (0, 1]: the sum of Eq. 12."""
     terms = np.log(shares) if _aggregation(aggregation) is Aggregation.LOG_RANK else shares
     if weights is not None:
         terms = terms * np.asarray(weights, dtype=np.float64)

@@ -14,12 +14,12 @@ that is worse: as in the paper, one very bad rank costs more than several good o
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from aznas_onnx.ranking import Aggregation, Ensemble
+from aznas_onnx.ranking import Aggregation, Ensemble, combine_shares
 from aznas_onnx.references.proxy_scales import scale_for
 from aznas_onnx.references.reference_set import ReferenceSet
 
@@ -81,20 +81,14 @@ def reference_score(values: Mapping[str, float], reference_set: ReferenceSet) ->
     The network is ranked with the members; values between two members get a rank between theirs, so that the score does
     not jump where noise moves a value past a member.
     """
-    total = 0.0
-    for name, value in values.items():
-        total += math.log(_share(value, np.sort(reference_set.column(name))))
-    return total
+    shares = [_shares([value], reference_set.column(name)) for name, value in values.items()]
+    return float(combine_shares(np.column_stack(shares))[0])
 
 
 def log_rank_scores(reference_set: ReferenceSet, proxies: tuple[str, ...]) -> Floats:
     """Return the AZ score of each member among the members and one more, (n_members,)."""
-    scores = np.zeros(len(reference_set.members))
-    for name in proxies:
-        column = np.asarray(reference_set.column(name))
-        ordered = np.sort(column)
-        scores += np.log([_share(value, ordered) for value in column])
-    return scores
+    columns = [reference_set.column(name) for name in proxies]
+    return combine_shares(np.column_stack([_shares(column, column) for column in columns]))
 
 
 def percentile(score: float, scores: Floats) -> float:
@@ -103,17 +97,15 @@ def percentile(score: float, scores: Floats) -> float:
     return 100 * (below + equal / 2) / len(scores)
 
 
-def _share(value: float, ordered: Floats) -> float:
-    """Return a rank share in (0, 1): the place among ordered values, interpolated between neighbours."""
-    n = len(ordered)
-    if not math.isfinite(value):
-        return 0.5 / n
+def _shares(values: Sequence[float], members: Sequence[float]) -> Floats:
+    """Return rank shares in (0, 1): the place of each value among the members, interpolated between neighbours."""
+    n = len(members)
+    ordered = np.sort(members)
     finite = ordered[np.isfinite(ordered)]
     missing = n - len(finite)
-    if len(finite) == 0:
-        return (n - 0.5) / n
-    places = missing + np.arange(len(finite)) + 0.5
-    unique, first = np.unique(finite, return_index=True)
-    counts = np.diff(np.append(first, len(finite)))
-    middles = places[first] + (counts - 1) / 2
-    return float(np.interp(value, unique, middles, left=missing + 0.5, right=n - 0.5)) / n
+    unique, first, counts = np.unique(finite, return_index=True, return_counts=True)
+    if len(finite):
+        found = np.interp(values, unique, missing + first + counts / 2, left=missing + 0.5, right=n - 0.5)
+    else:
+        found = np.full(len(values), n - 0.5)
+    return np.where(np.isfinite(values), found, 0.5) / n
