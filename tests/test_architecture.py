@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import itertools
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -246,3 +247,17 @@ def test_the_library_does_not_grow(repository: Path) -> None:
     files = [path for folder in ("aznas_onnx", "cli", "spaces") for path in (repository / folder).rglob("*.py")]
     lines = sum(path.read_text(encoding="utf-8").count("\n") for path in files)
     assert lines <= MOST_LINES, f"aznas_onnx, cli and spaces have {lines:,} lines; the bound is {MOST_LINES:,}"
+
+
+def test_the_picture_shows_the_rooms_and_arrows_of_the_code(repository: Path) -> None:
+    script = repository / "docs" / "draw_architecture.py"
+    done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_page_on_the_architecture_names_files_that_exist(repository: Path) -> None:
+    text = (repository / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:\w+/)+(?:\w+\.py)?)`", text)
+    assert len(named) > 40
+    places = (repository / "aznas_onnx", repository)
+    assert [name for name in named if not any((place / name).exists() for place in places)] == []
