@@ -62,14 +62,9 @@ class Bug(Exception):  # noqa: N818 - it carries any exception
 class ChildProcess:
     """A function that runs in a child process.
 
-    Parameters
-    ----------
-    process
-        Started.
-    connection
-        Where its messages come from.
-    output
-        Where what it writes to stdout and stderr comes from.
+    - `process`: Started.
+    - `connection`: Where its messages come from.
+    - `output`: Where what it writes to stdout and stderr comes from.
     """
 
     def __init__(self, process: BaseProcess, connection: Connection, output: Connection) -> None:
@@ -82,19 +77,11 @@ class ChildProcess:
     def result(self, *, on_stage: Tell, on_line: Tell) -> Any:
         """Wait for the function and return its result.
 
-        Parameters
-        ----------
-        on_stage
-            Called with what the function tells.
-        on_line
-            Called with each line that the process writes.
+        - `on_stage`: Called with what the function tells.
+        - `on_line`: Called with each line that the process writes.
 
-        Raises
-        ------
-        AznasError
-            What the function raised; :class:`EndedError` if the process ended before.
-        Bug
-            What the function raised that is no such error.
+        Raises AznasError: What the function raised; :class:`EndedError` if the process ended before.
+        Raises Bug: What the function raised that is no such error.
         """
         sources: list[Any] = [self._connection, self._output]
         while True:
@@ -154,11 +141,8 @@ class ChildProcess:
 def in_child_process(work: Callable[..., Any], *arguments: Any) -> Iterator[ChildProcess]:
     """Start a function in a child process, which ends with the context.
 
-    Parameters
-    ----------
-    work
-        Called with the arguments, and with a function that tells, in words, what is being done. It can be pickled, as
-        can the arguments and what it returns.
+    - `work`: Called with the arguments, and with a function that tells, in words, what is being done. It can be
+      pickled, as can the arguments and what it returns.
     """
     context: Any = multiprocessing.get_context("fork" if _can_fork() else "spawn")
     results, to_results = context.Pipe(duplex=False)

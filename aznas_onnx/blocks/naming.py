@@ -18,14 +18,9 @@ _MADE_UP = re.compile(r"^(onnx::|val_|const|node_|n\d)|^\d+$")  # from exporters
 def block_names(members: Sequence[Sequence[Node]], type_fingerprint: Sequence[BlockKind], graph: Graph) -> list[str]:
     """Return a unique name for each block.
 
-    Parameters
-    ----------
-    members
-        The nodes of each block.
-    type_fingerprint
-        Their kinds; an unnamed block is called by its kind and a number.
-    graph
-        Graph of the nodes.
+    - `members`: The nodes of each block.
+    - `type_fingerprint`: Their kinds; an unnamed block is called by its kind and a number.
+    - `graph`: Graph of the nodes.
     """
     scopes = [_common_scope(nodes, graph) for nodes in members]
     uses = Counter(scopes)

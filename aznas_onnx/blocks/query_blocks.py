@@ -26,17 +26,10 @@ Span = tuple[int, int]
 def entered_streams(data: DataGraph, path: Sequence[int], stop: int, found: Mapping[Span, int]) -> dict[Span, int]:
     """Find the attention by which the samples enter a stream that began without them.
 
-    Parameters
-    ----------
-    data, path, stop
-        A data graph, its main path, and the place on it where positions end.
-    found
-        Where paths beside the main path leave and join it, each with the set of its nodes.
+    - `data`, `path`, `stop`: A data graph, its main path, and the place on it where positions end.
+    - `found`: Where paths beside the main path leave and join it, each with the set of its nodes.
 
-    Returns
-    -------
-    dict
-        As `found`: from the split of keys and values to the sum of their result with the stream.
+    Returns: As `found`: from the split of keys and values to the sum of their result with the stream.
     """
     roots = _Roots(data.graph)
     sums = [(place, roots.of(name)) for place in range(1, stop) for name in _added(data, path[place])]

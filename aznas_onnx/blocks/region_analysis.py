@@ -19,10 +19,7 @@ _PROJECTION = 2  # a path of a sum with at most this many weights, and fewer tha
 class RegionAnalysis:
     """The inside of a region of the main path.
 
-    Parameters
-    ----------
-    network, item
-        The region and where it is.
+    - `network`, `item`: The region and where it is.
     """
 
     def __init__(self, network: MainPath, item: PathSegment) -> None:

@@ -26,10 +26,7 @@ _FLOAT = np.dtype(np.float32)
 def infer_by_running(node: Node, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo] | None:
     """Return what is known about the outputs of a node; None where its operator has no converter.
 
-    Raises
-    ------
-    ModelError
-        If its converter does not run on operands of these shapes.
+    Raises ModelError if its converter does not run on operands of these shapes.
     """
     converter = OPERATORS.foreign(node)
     if converter is None:

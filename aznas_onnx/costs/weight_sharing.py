@@ -36,15 +36,9 @@ _STEPS = 10_000  # numbers with four decimals can be chosen by hand
 class Sharing:
     """The parameters of a graph found so far, in graph order.
 
-    Parameters
-    ----------
-    graph
-        The graph.
-    uses
-        All uses of its trainable constants.
-    provenance
-        Of the graph. With copied layers, equal numbers belong to several parameters; then the place of a layer decides,
-        and a matrix is a copy of another only where one of them is a table.
+    - `uses`: All uses of its trainable constants.
+    - `provenance`: Of the graph. With copied layers, equal numbers belong to several parameters; then the place of a
+      layer decides, and a matrix is a copy of another only where one of them is a table.
     """
 
     def __init__(self, graph: Graph, uses: Iterable[Use], provenance: Provenance) -> None:

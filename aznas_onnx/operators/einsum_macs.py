@@ -20,10 +20,7 @@ def einsum_macs(equation: str, shapes: Sequence[tuple[int, ...]]) -> int:
     label is an elementwise or outer product, and zero like Mul. A label that only one operand has is
     summed first, for nothing.
 
-    Raises
-    ------
-    ModelError
-        If the equation does not fit the shapes.
+    Raises ModelError if the equation does not fit the shapes.
     """
     terms, result = _parse(equation, shapes)
     sizes = _sizes(terms, shapes)

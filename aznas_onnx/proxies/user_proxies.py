@@ -22,15 +22,10 @@ USER_PROXIES = "own_proxies"
 def load_proxy(reference: str) -> Proxy:
     """Execute a file and return the proxy that it defines.
 
-    Parameters
-    ----------
-    reference
-        ``FILE.py:NAME``, where NAME is the variable of the :class:`Proxy`. An unchanged file is executed once.
+    - `reference`: ``FILE.py:NAME``, where NAME is the variable of the :class:`Proxy`. An unchanged file is executed
+      once.
 
-    Raises
-    ------
-    SettingsError
-        If the file cannot be read or executed, or has no such proxy.
+    Raises SettingsError if the file cannot be read or executed, or has no such proxy.
     """
     path, _, attribute = reference.rpartition(":") if not reference.endswith(".py") else (reference, "", "")
     if not attribute:

@@ -43,17 +43,10 @@ class ProcessExecutor:
     A pool of :mod:`concurrent.futures` fails as a whole when one process dies; here the candidate is scored again by a
     new process, and counts as failed if that dies too.
 
-    Parameters
-    ----------
-    scorer
-        Pickled to each process.
-    workers
-        Number of processes.
+    - `scorer`: Pickled to each process.
+    - `workers`: Number of processes.
 
-    Raises
-    ------
-    SettingsError
-        If the scorer cannot be pickled.
+    Raises SettingsError if the scorer cannot be pickled.
     """
 
     def __init__(self, scorer: Scorer, workers: int) -> None:

@@ -29,14 +29,9 @@ def shown(
 ) -> Iterator[Callable[[S], None]]:
     """Yield a function that shows how far a job of scoring has come.
 
-    Parameters
-    ----------
-    total
-        Steps of the job; None if not known yet.
-    sentence
-        Text of a line about a state.
-    update
-        New values of the bar: `description`, `completed`, `total`, and `told`, the text behind the bar.
+    - `total`: Steps of the job; None if not known yet.
+    - `sentence`: Text of a line about a state.
+    - `update`: New values of the bar: `description`, `completed`, `total`, and `told`, the text behind the bar.
     """
     if not console.is_terminal:
         yield _lines(console, sentence)

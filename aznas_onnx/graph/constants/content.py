@@ -84,13 +84,9 @@ def content_of(constant: Constant, *, repeats: bool = True) -> Content:
 def content(values: Array | None, *, repeats: bool = True) -> Content:
     """Judge numbers.
 
-    Parameters
-    ----------
-    values
-        They, or None where they are not known.
-    repeats
-        Whether numbers that occur many times speak for a formula. Those of a relative position table do so, too, once
-        an exporter has looked up each pair of positions in it.
+    - `values`: They, or None where they are not known.
+    - `repeats`: Whether numbers that occur many times speak for a formula. Those of a relative position table do so,
+      too, once an exporter has looked up each pair of positions in it.
     """
     if values is None or not values.size:
         return Content.UNKNOWN

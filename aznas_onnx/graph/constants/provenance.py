@@ -96,13 +96,9 @@ class Provenance:
     def of(self, name: str, *, is_weight: bool = False) -> Source:
         """Return who made a constant of the graph.
 
-        Parameters
-        ----------
-        name
-            Of the constant.
-        is_weight
-            Whether it multiplies the features: then a root of one value throughout is a weight of which the file has
-            the shape alone, and not memory that a table was computed in.
+        - `name`: Of the constant.
+        - `is_weight`: Whether it multiplies the features: then a root of one value throughout is a weight of which the
+          file has the shape alone, and not memory that a table was computed in.
         """
         constant = self._graph.constants[name]
         if not self._declared and constant.origin is None and constant.is_float and constant.sources == {name}:

@@ -36,23 +36,14 @@ __all__ = ["Reading", "find_batch", "grown_axes"]
 class Reading:
     """A graph with its batch found.
 
-    Attributes
-    ----------
-    graph
-        With control flow resolved, for any batch size unless `fixed_batch` has a reason.
-    walks
-        Infos at two batch sizes, those of the second walk first (no other axis has the size of the batch there); at the
-        file's own alone where the batch is fixed.
-    plan
-        Shapes of the inputs, and their batch axes.
-    fixed_batch
-        The reason why the graph runs at its own batch size only; empty where it runs at any.
-    mixing
-        The evidence against the chosen batch axis.
-    is_walked
-        Whether the second walk was complete.
-    changes
-        The removed outputs, in words for the user.
+    - `graph`: With control flow resolved, for any batch size unless `fixed_batch` has a reason.
+    - `walks`: Infos at two batch sizes, those of the second walk first (no other axis has the size of the batch there);
+      at the file's own alone where the batch is fixed.
+    - `plan`: Shapes of the inputs, and their batch axes.
+    - `fixed_batch`: The reason why the graph runs at its own batch size only; empty where it runs at any.
+    - `mixing`: The evidence against the chosen batch axis.
+    - `is_walked`: Whether the second walk was complete.
+    - `changes`: The removed outputs, in words for the user.
     """
 
     graph: Graph
@@ -72,21 +63,12 @@ class Reading:
 def find_batch(graph: Graph, inputs: InputTable, limits: Limits) -> Reading:
     """Find the batch axis of every input, and free the graph from the batch size that is baked in.
 
-    Parameters
-    ----------
-    graph
-        Lowered.
-    inputs
-        Its inputs as they are declared and given.
-    limits
-        Limits on walks.
+    - `graph`: Lowered.
+    - `inputs`: Its inputs as they are declared and given.
+    - `limits`: Limits on walks.
 
-    Raises
-    ------
-    ModelError
-        If the graph does not fit its inputs, or a size is unknown.
-    SettingsError
-        If a given shape contradicts the file.
+    Raises ModelError if the graph does not fit its inputs, or a size is unknown.
+    Raises SettingsError if a given shape contradicts the file.
     """
     found = _search(graph, inputs, limits)
     inputs.plan(found.plan.batch_axes)  # raises if the plan does not fit the file, and for unknown sizes

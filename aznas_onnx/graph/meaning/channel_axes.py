@@ -38,17 +38,12 @@ __all__ = ["ChannelAxes", "layout"]
 class ChannelAxes:
     """Channel and batch axes of a graph's activations.
 
-    Attributes
-    ----------
-    channel_axes
-        For each tensor its channel axis. A tensor is absent where no axis or several have channels: inside attention,
-        where they are split over heads, or after a Flatten.
-    batch_axes
-        For each tensor the axis with the batch, alone or joined with positions. A tensor is absent where that is
-        unknown, or where it has no batch.
-    per_position
-        Names of the products of two activations with a separate result for each position (the weighted sum over the
-        experts of a mixture). Those of attention mix positions.
+    - `channel_axes`: For each tensor its channel axis. A tensor is absent where no axis or several have channels:
+      inside attention, where they are split over heads, or after a Flatten.
+    - `batch_axes`: For each tensor the axis with the batch, alone or joined with positions. A tensor is absent where
+      that is unknown, or where it has no batch.
+    - `per_position`: Names of the products of two activations with a separate result for each position (the weighted
+      sum over the experts of a mixture). Those of attention mix positions.
     """
 
     channel_axes: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
@@ -59,12 +54,8 @@ class ChannelAxes:
 def layout(graph: Graph, infos: TensorInfos, batch_axes: Mapping[str, int]) -> ChannelAxes:
     """Find the channel and batch axes of a graph's activations.
 
-    Parameters
-    ----------
-    graph, infos
-        A canonical graph and its infos.
-    batch_axes
-        Of the graph's inputs.
+    - `graph`, `infos`: A canonical graph and its infos.
+    - `batch_axes`: Of the graph's inputs.
     """
     walk = _AxisWalk(graph, infos, batch_axes)
     for node in graph.nodes:

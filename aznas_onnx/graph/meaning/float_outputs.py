@@ -62,14 +62,9 @@ def gaps(graph: Graph, infos: TensorInfos, primary: str, own: Collection[str]) -
 
     These are unknown nodes, and nodes with results of data-dependent size.
 
-    Parameters
-    ----------
-    graph, infos
-        Of a walk.
-    primary
-        The input with the samples.
-    own
-        The tensors that the file names.
+    - `graph`, `infos`: Of a walk.
+    - `primary`: The input with the samples.
+    - `own`: The tensors that the file names.
     """
     unknown = _unknown_nodes(graph, infos)
     first = {node.operator: node for node in reversed(unknown)}

@@ -43,19 +43,11 @@ _VERSION = 17
 def with_queries_for_each_sample(graph: Graph, found: Reading, read: Callable[[Graph], Reading]) -> Reading:
     """Copy learned queries for each sample, where the graph then runs at any batch size.
 
-    Parameters
-    ----------
-    graph
-        The graph before the walks.
-    found
-        The graph with its batch found.
-    read
-        Finds the batch of a graph.
+    - `graph`: The graph before the walks.
+    - `found`: The graph with its batch found.
+    - `read`: Finds the batch of a graph.
 
-    Returns
-    -------
-    Reading
-        `found` itself where there are no such queries, or where the graph does not run with copies of them.
+    Returns: `found` itself where there are no such queries, or where the graph does not run with copies of them.
     """
     primary, plan = found.plan.primary, found.plan
     if primary not in plan.batch_axes:

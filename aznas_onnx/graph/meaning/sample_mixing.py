@@ -42,12 +42,8 @@ _INDEXED = OPERATORS.where(
 class Mixing:
     """A node that mixes the slices of an axis.
 
-    Attributes
-    ----------
-    text
-        The node and its effect on the axis.
-    is_certain
-        Whether no network does this with samples.
+    - `text`: The node and its effect on the axis.
+    - `is_certain`: Whether no network does this with samples.
     """
 
     text: str
@@ -59,19 +55,11 @@ def find_mixing(
 ) -> Mixing | None:
     """Return the strongest evidence that an axis is not the batch.
 
-    Parameters
-    ----------
-    graph
-        With control flow resolved.
-    before, after
-        Infos of two walks that differ in the size of this axis alone. The second can be incomplete.
-    sizes
-        Of the axis in the first and in the second walk.
+    - `graph`: With control flow resolved.
+    - `before`, `after`: Infos of two walks that differ in the size of this axis alone. The second can be incomplete.
+    - `sizes`: Of the axis in the first and in the second walk.
 
-    Returns
-    -------
-    Mixing or None
-        None where every reached node separates the slices of the axis.
+    Returns: None where every reached node separates the slices of the axis.
     """
     found = None
     search = _MixingSearch(graph, before, after, sizes)

@@ -26,10 +26,7 @@ __all__ = ["with_lengths"]
 def with_lengths(plan: InputPlan, graph: Graph, infos: TensorInfos) -> InputPlan:
     """Return a plan that fills lengths with the whole length; the given plan where no input is a length.
 
-    Parameters
-    ----------
-    plan, graph, infos
-        Of a walk. Inputs with a value from the user, and ids, stay unchanged.
+    - `plan`, `graph`, `infos`: Of a walk. Inputs with a value from the user, and ids, stay unchanged.
     """
     settled = {*plan.values, *(look_up.ids for look_up in plan.look_ups.values())}
     inputs = {value.name: value for value in graph.inputs if value.dtype.kind in "iu" and value.name not in settled}

@@ -26,14 +26,9 @@ __all__ = ["Editor"]
 class Editor(GraphIndex):
     """A graph during a rewrite.
 
-    Parameters
-    ----------
-    graph
-        Never changed; :meth:`finish` returns a new one.
-    infos
-        Infos of `graph`; None before shapes are known, and then new nodes get none.
-    protected
-        Tensors with a fixed name, which stay the output of a node; the graph's outputs always do.
+    - `graph`: Never changed; :meth:`finish` returns a new one.
+    - `infos`: Infos of `graph`; None before shapes are known, and then new nodes get none.
+    - `protected`: Tensors with a fixed name, which stay the output of a node; the graph's outputs always do.
     """
 
     def __init__(self, graph: Graph, infos: TensorInfos | None = None, protected: Collection[str] = ()) -> None:
@@ -118,10 +113,7 @@ class Editor(GraphIndex):
 
         Where the output has a fixed name, `name` is renamed instead.
 
-        Returns
-        -------
-        bool
-            False, without effect, where both names are fixed.
+        Returns: False, without effect, where both names are fixed.
         """
         output = node.outputs[0]
         producer = self._producers.get(name)

@@ -72,18 +72,11 @@ _ROUNDS = 4
 class RewrittenGraph:
     """A graph after a list of rewrites.
 
-    Attributes
-    ----------
-    graph
-        One that computes the same; the given one where there was nothing to do.
-    infos
-        For every tensor of that graph.
-    changes
-        What was done, and on what evidence, in words for the user.
-    doubts
-        What the file leaves open, in words for the user.
-    near_misses
-        What was nearly done, and why not.
+    - `graph`: One that computes the same; the given one where there was nothing to do.
+    - `infos`: For every tensor of that graph.
+    - `changes`: What was done, and on what evidence, in words for the user.
+    - `doubts`: What the file leaves open, in words for the user.
+    - `near_misses`: What was nearly done, and why not.
     """
 
     graph: Graph
@@ -96,21 +89,13 @@ class RewrittenGraph:
 def decompose(graph: Graph, *, keep_quantisation: bool = False) -> tuple[Graph, tuple[str, ...]]:
     """Replace fused and fake-quantised nodes by standard ones, before shapes are known.
 
-    Parameters
-    ----------
-    graph
-        The lowered graph.
-    keep_quantisation
-        Keep fake quantisation of activations and standardisation of inputs: the computation of the file, not the
-        network that it approximates.
+    - `graph`: The lowered graph.
+    - `keep_quantisation`: Keep fake quantisation of activations and standardisation of inputs: the computation of the
+      file, not the network that it approximates.
 
-    Returns
-    -------
-    graph
-        The given one where nothing changed. A node of a known ONNX Runtime operator that standard operators cannot
-        express is marked as unknown.
-    changes
-        The changes, in words for the user.
+    - Returns `graph`: The given one where nothing changed. A node of a known ONNX Runtime operator that standard
+      operators cannot express is marked as unknown.
+    - Returns `changes`: The changes, in words for the user.
     """
     editor = Editor(graph, protected={name for node in graph.nodes for name in captured(node)})
     quantised = apply(editor, integer_arithmetic.REWRITES)
@@ -183,13 +168,9 @@ def _decompose_body(value: AttributeValue, made: Counter[str]) -> AttributeValue
 def canonicalise(graph: Graph, infos: TensorInfos, *, protected: Collection[str] = ()) -> RewrittenGraph:
     """Rewrite patterns with several spellings to one form.
 
-    Parameters
-    ----------
-    graph, infos
-        A folded graph and its infos, at a batch size that no other axis has if possible: where an axis can be the batch
-        or another axis of that size, rewrites decline.
-    protected
-        Tensors with a fixed name, which stay the output of a node; the graph's outputs always do.
+    - `graph`, `infos`: A folded graph and its infos, at a batch size that no other axis has if possible: where an axis
+      can be the batch or another axis of that size, rewrites decline.
+    - `protected`: Tensors with a fixed name, which stay the output of a node; the graph's outputs always do.
     """
     editor = Editor(graph, infos, protected)
     made = Counter[str]()

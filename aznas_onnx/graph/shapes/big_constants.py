@@ -26,10 +26,7 @@ _CALL = 1024  # the cost of a value, in elements
 class BigConstants:
     """The values of tensors that follow from constants.
 
-    Parameters
-    ----------
-    infos, constants
-        Those of a walk in progress; read only.
+    - `infos`, `constants`: Those of a walk in progress; read only.
     """
 
     def __init__(self, infos: Mapping[str, TensorInfo], constants: Mapping[str, Constant]) -> None:

@@ -36,17 +36,10 @@ _FLOAT_ELEMENTS = 2**18
 def evaluate(node: Node, inputs: _Inputs) -> list[Array]:
     """Compute a node.
 
-    Parameters
-    ----------
-    node
-        A node without subgraphs.
-    inputs
-        One array per input, None where omitted.
+    - `node`: A node without subgraphs.
+    - `inputs`: One array per input, None where omitted.
 
-    Raises
-    ------
-    ModelError
-        If the values do not fit the operator.
+    Raises ModelError if the values do not fit the operator.
     """
     try:
         with np.errstate(all="ignore"):
@@ -99,10 +92,7 @@ def is_affordable(node: Node, inputs: Sequence[TensorInfo | None], limit: int) -
     its limit is a sixty-fourth. Operators whose work is not proportional to their operands (Conv, Einsum,
     NonMaxSuppression) are never computed here.
 
-    Raises
-    ------
-    ModelError
-        If the inputs do not fit the operator.
+    Raises ModelError if the inputs do not fit the operator.
     """
     if node.domain or node not in _PROPORTIONAL:
         return False
@@ -127,10 +117,7 @@ def is_affordable(node: Node, inputs: Sequence[TensorInfo | None], limit: int) -
 class Deferred:
     """The data of a folded constant, computed on request.
 
-    Attributes
-    ----------
-    work
-        Elements to compute, those of folded inputs included; larger for operators that take long.
+    - `work`: Elements to compute, those of folded inputs included; larger for operators that take long.
     """
 
     node: Node

@@ -34,10 +34,8 @@ def resolve(node: Node, infos: Mapping[str, TensorInfo], max_nodes: int) -> Iter
 
     The condition of a loop follows from an iteration: `infos` must contain its outputs before the next is requested.
 
-    Raises
-    ------
-    UnsupportedOperatorError
-        If the branch or the number of iterations depends on data, or unrolling gives more than `max_nodes`.
+    Raises UnsupportedOperatorError if the branch or the number of iterations depends on data, or unrolling gives more
+    than `max_nodes`.
     """
     if node.op_type == "If":
         yield _resolve_if(node, infos)

@@ -27,17 +27,10 @@ def rebatched(
 
     Each admitted node has one output.
 
-    Parameters
-    ----------
-    graph, known
-        A graph and its infos at some batch size.
-    batch_size, input_shapes
-        The other batch size, and the shapes of the inputs there.
+    - `graph`, `known`: A graph and its infos at some batch size.
+    - `batch_size`, `input_shapes`: The other batch size, and the shapes of the inputs there.
 
-    Returns
-    -------
-    dict or None
-        None where a node can mix samples or have the batch on another axis.
+    Returns: None where a node can mix samples or have the batch on another axis.
     """
     tensors = _Tensors(graph, known)
     for value in graph.inputs:

@@ -52,39 +52,22 @@ def interpret(
 ) -> tuple[Graph, TensorInfos]:
     """Walk a graph at one batch size.
 
-    Parameters
-    ----------
-    graph
-        Any lowered graph.
-    batch_size
-        Stored in the infos; `input_shapes` contain it already.
-    input_shapes
-        A complete shape for every graph input.
-    limits
-        Bounds on tensors and on unrolled nodes.
-    reference
-        Infos of `graph` at another batch size. Where all nodes keep the batch on axis 0, they replace the walk.
-    repair
-        Repair nodes that contain the batch size of `reference`.
-    around
-        Mark a node that cannot be resolved (:attr:`Node.unknown`) instead of raising.
-    reached
-        Receives the infos during the walk, for callers that inspect a failed walk.
-    copies
-        Receives the tensors that repeat one row for each sample, and the axis, as repairs find them.
+    - `graph`: Any lowered graph.
+    - `batch_size`: Stored in the infos; `input_shapes` contain it already.
+    - `input_shapes`: A complete shape for every graph input.
+    - `limits`: Bounds on tensors and on unrolled nodes.
+    - `reference`: Infos of `graph` at another batch size. Where all nodes keep the batch on axis 0, they replace the
+      walk.
+    - `repair`: Repair nodes that contain the batch size of `reference`.
+    - `around`: Mark a node that cannot be resolved (:attr:`Node.unknown`) instead of raising.
+    - `reached`: Receives the infos during the walk, for callers that inspect a failed walk.
+    - `copies`: Receives the tensors that repeat one row for each sample, and the axis, as repairs find them.
 
-    Returns
-    -------
-    graph
-        The graph with control flow and sequences replaced by the nodes that run; `graph` itself without changes.
-        Sequences are removed from the outputs; if all outputs are sequences, their tensors are the outputs.
-    infos
-        One info per tensor.
+    - Returns `graph`: The graph with control flow and sequences replaced by the nodes that run; `graph` itself without
+      changes. Sequences are removed from the outputs; if all outputs are sequences, their tensors are the outputs.
+    - Returns `infos`: One info per tensor.
 
-    Raises
-    ------
-    ModelError
-        If shapes do not fit, or control flow depends on data.
+    Raises ModelError if shapes do not fit, or control flow depends on data.
     """
     walk = _Walk(graph, limits, {} if reached is None else reached, around=around)
     if reference is not None and repair:

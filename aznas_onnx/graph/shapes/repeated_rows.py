@@ -38,16 +38,10 @@ _SAMPLE_BY_SAMPLE = OPERATORS.family(Family.GLOBAL_POOLING, Family.NORMALIZATION
 class Rows:
     """Traces rows that are equal to what repeats them.
 
-    Parameters
-    ----------
-    reference
-        Infos at the file's own batch size.
-    constants
-        Of the walk in progress; read, never written.
-    batch
-        The file's own batch size, two or more.
-    found
-        Is given the tensors that repeat a row for each sample, and along which axis.
+    - `reference`: Infos at the file's own batch size.
+    - `constants`: Of the walk in progress; read, never written.
+    - `batch`: The file's own batch size, two or more.
+    - `found`: Is given the tensors that repeat a row for each sample, and along which axis.
     """
 
     def __init__(
@@ -183,12 +177,8 @@ def _has_equal_rows(constant: Constant, axis: int) -> bool:
 def with_one_row(graph: Graph, infos: Mapping[str, TensorInfo], copies: Mapping[str, int]) -> Graph:
     """Return a graph in which tensors that repeat a row for each sample of the file's own batch have one.
 
-    Parameters
-    ----------
-    graph, infos
-        At the file's own batch size.
-    copies
-        Found by repairs: constants, and results of Expand, Tile or ConstantOfShape, with the axis.
+    - `graph`, `infos`: At the file's own batch size.
+    - `copies`: Found by repairs: constants, and results of Expand, Tile or ConstantOfShape, with the axis.
     """
     constants = dict(graph.constants)
     nodes = list(graph.nodes)

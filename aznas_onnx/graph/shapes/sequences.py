@@ -27,10 +27,7 @@ _MOST_TENSORS = 2**20
 class Sequences:
     """The sequences of a walk, each as the names of its tensors, and the empty optional values.
 
-    Parameters
-    ----------
-    infos
-        The infos of the walk; read only.
+    - `infos`: The infos of the walk; read only.
     """
 
     def __init__(self, infos: Mapping[str, TensorInfo]) -> None:
@@ -49,12 +46,8 @@ class Sequences:
     def resolve(self, node: Node) -> Resolution | None:
         """Return the nodes that replace a node on sequences, none where it only renames; None for other nodes.
 
-        Raises
-        ------
-        UnsupportedOperatorError
-            If a position depends on data.
-        ModelError
-            If there is no such position.
+        Raises UnsupportedOperatorError if a position depends on data.
+        Raises ModelError if there is no such position.
         """
         if node.domain:
             return None

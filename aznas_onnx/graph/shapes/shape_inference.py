@@ -57,24 +57,13 @@ def is_foreign(node: Node) -> bool:
 def infer(node: Node, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo]:
     """Infer the outputs of a node.
 
-    Parameters
-    ----------
-    node
-        Any node with a schema.
-    inputs
-        One info per input, None where it is omitted.
+    - `node`: Any node with a schema.
+    - `inputs`: One info per input, None where it is omitted.
 
-    Returns
-    -------
-    list of TensorInfo
-        One per output; the shape is None where it depends on data.
+    Returns: One per output; the shape is None where it depends on data.
 
-    Raises
-    ------
-    UnsupportedOperatorError
-        If ONNX has no schema for the operator.
-    ModelError
-        If the inputs do not fit the operator or each other.
+    Raises UnsupportedOperatorError if ONNX has no schema for the operator.
+    Raises ModelError if the inputs do not fit the operator or each other.
     """
     if not node.domain:
         first = inputs[0] if inputs else None

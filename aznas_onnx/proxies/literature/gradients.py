@@ -33,12 +33,8 @@ _BATCHES = 2  # of the published ZiCo
 class _LossGradients:
     """One backward pass.
 
-    Attributes
-    ----------
-    layers
-        Pairs of a layer's weight and its gradient; weights that the loss does not depend on are left out.
-    others
-        Gradients of all other parameters.
+    - `layers`: Pairs of a layer's weight and its gradient; weights that the loss does not depend on are left out.
+    - `others`: Gradients of all other parameters.
     """
 
     layers: tuple[tuple[Tensor, Tensor], ...]
