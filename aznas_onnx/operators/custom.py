@@ -81,8 +81,11 @@ class CustomOperators:
     def add(self, operator: CustomOperator) -> None:
         """Register an operator; it is known to all layers from then on.
 
-        Raises SettingsError if another operator of that name and domain is registered, unless it is one that ONNX
-        defines and this package refuses: then the record must be that of the catalogue.
+        Raises
+        ------
+        SettingsError
+            If another operator of that name and domain is registered, unless it is one that ONNX defines and this
+            package refuses: then the record must be that of the catalogue.
         """
         key = operator.record.operator
         if self._found.get(key) is operator:
@@ -98,7 +101,10 @@ class CustomOperators:
 
         A file may also register converters in onnx2torch's registry, and define no operator of its own.
 
-        Raises SettingsError if a file cannot be executed, defines no operator, or one that is registered already.
+        Raises
+        ------
+        SettingsError
+            If a file cannot be executed, defines no operator, or one that is registered already.
         """
         for path in paths:
             module = execute(Path(path), "operator")
@@ -114,7 +120,10 @@ class CustomOperators:
     def infer(self, node: Any, inputs: Sequence[Any]) -> list[Any] | None:
         """Return what an operator that ONNX does not define makes, by running its converter; None where it has none.
 
-        - `node`, `inputs`: A node, and what is known about its inputs; None where one is omitted.
+        Parameters
+        ----------
+        node, inputs
+            A node, and what is known about its inputs; None where one is omitted.
         """
         if self.get(node) is None and _ONNX2TORCH not in sys.modules:
             return None

@@ -36,21 +36,36 @@ def _no_doubt(evidence: Evidence, value: float) -> str:
 class Proxy:
     """One zero-cost proxy.
 
-    - `name`: Name for users and in results.
-    - `description`: One line.
-    - `equation`: The paper's equation.
-    - `direction`: Which values are better.
-    - `needs`: The measurements that it needs.
-    - `evaluate`: Computes the proxy from the evidence of one seed.
-    - `for_transformers`: Whether it is defined for transformers.
-    - `uses_structure`: Whether it reads :attr:`Evidence.structure`.
-    - `measurement`: The network statistic that it needs; proxies that name the same statistic share it.
-    - `origin`: Authors or method, venue and year.
-    - `requires`: What a network must have for it to apply, in words; empty for any network.
-    - `cost`: Its cost, in words.
-    - `fidelity`: ``"as published"``, or the adaptations; empty if unknown.
-    - `doubt`: Returns a warning for a finite value outside the possible range of a trainable network; empty for other
-      values.
+    Attributes
+    ----------
+    name
+        Name for users and in results.
+    description
+        One line.
+    equation
+        The paper's equation.
+    direction
+        Which values are better.
+    needs
+        The measurements that it needs.
+    evaluate
+        Computes the proxy from the evidence of one seed.
+    for_transformers
+        Whether it is defined for transformers.
+    uses_structure
+        Whether it reads :attr:`Evidence.structure`.
+    measurement
+        The network statistic that it needs; proxies that name the same statistic share it.
+    origin
+        Authors or method, venue and year.
+    requires
+        What a network must have for it to apply, in words; empty for any network.
+    cost
+        Its cost, in words.
+    fidelity
+        ``"as published"``, or the adaptations; empty if unknown.
+    doubt
+        Returns a warning for a finite value outside the possible range of a trainable network; empty for other values.
     """
 
     name: str
