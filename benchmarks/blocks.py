@@ -1,4 +1,4 @@
-"""What the block finder makes of every ONNX file of a folder: counts by kind, doubts, and the time it took.
+"""Primary blocks of every ONNX file of a folder: counts by kind, doubts, and the time to find them.
 
     python benchmarks/blocks.py FOLDER ... [--verbose]
 

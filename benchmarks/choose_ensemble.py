@@ -1,4 +1,4 @@
-"""Choose the proxies of `--proxies best` on one half of measured cells, and report what they are worth on the other.
+"""Choose the proxies of `--proxies best` on one half of measured cells, and test them on the other.
 
     aznas bench nb201 --truth accuracies.csv --effort balanced --device cpu \\
         --proxies az,blockwise,structure -o candidates.jsonl

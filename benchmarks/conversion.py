@@ -1,4 +1,4 @@
-"""What converting a graph costs here and with onnx2torch, in the same run on the same model.
+"""Time to convert a graph here and with onnx2torch, in the same run on the same model.
 
     python benchmarks/conversion.py [FILE.onnx ...] [--repeats 15]
 

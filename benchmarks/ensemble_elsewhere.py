@@ -1,4 +1,4 @@
-"""What `--proxies best` says in spaces whose accuracies nobody measured: how far from AZ-NAS, and by which proxies.
+"""Compare `--proxies best` with AZ-NAS in spaces without measured accuracies.
 
     python benchmarks/ensemble_elsewhere.py autoformer-tiny --params 4M:6M --sample 40
     python benchmarks/ensemble_elsewhere.py autoformer-tiny --params 4M:6M --sample 40 --known winner.json

@@ -1,4 +1,4 @@
-"""How well our proxies agree with those of the published implementation, network by network.
+"""Agreement of our proxies with those of the published implementation, network by network.
 
     python benchmarks/fidelity.py SPACE REFERENCE.jsonl [--seeds 8] [-o scores.jsonl]
 

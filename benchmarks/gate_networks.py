@@ -1,4 +1,4 @@
-"""Networks for the trials of the gate: real architectures, and what is plainly wrong with their variants.
+"""Networks for the trials of the gate: real architectures and damaged variants.
 
 Each family takes a :class:`Damage`. The intact network is what is shipped; the damaged ones are what a gate must stop.
 """

@@ -1,4 +1,4 @@
-"""Write the table of the gate's rules into docs/ci.md, from the records that declare them.
+"""Write the table of the gate's rules into docs/ci.md from the records that declare them.
 
     python benchmarks/gate_rules.py [--write docs/ci.md]
 

@@ -1,4 +1,4 @@
-"""How proxies spread within one space and budget: what the cohort around a baseline is made of.
+"""Spread of proxies within one space and budget: the scales of the gate's comparison.
 
     python benchmarks/gate_spreads.py [REFERENCE ...]
 

@@ -1,4 +1,4 @@
-"""How often the gate is wrong: the same architecture that it rejects, and a damaged one that it lets through.
+"""Error rates of the gate: re-exports that it rejects, and damaged networks that it passes.
 
     python benchmarks/gate_trials.py RESULTS.jsonl [--seeds 6] [--family resnet18 ...] [--networks FOLDER]
 

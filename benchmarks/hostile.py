@@ -1,4 +1,4 @@
-"""Files that are damaged or made to harm, each read, scored or gated in a process that may crash or hang without harm.
+"""Read, score or gate damaged and malicious files, each in a process that can crash without harm.
 
     python -m benchmarks.hostile inspect --count 10000 -o build/inspect.jsonl     mutated files, by seed
     python -m benchmarks.hostile score --count 2000 -o build/score.jsonl

@@ -1,4 +1,4 @@
-"""What the ranking of a growing history costs per iteration of a search: kept up to date, or done again each time.
+"""Time of ranking a growing history per iteration of a search: updated, or from scratch.
 
     python benchmarks/ranking.py [--candidates 100000] [--top-k 1024]
 

@@ -1,4 +1,4 @@
-"""The same search twice, and once more killed in the middle: the same winner to the byte.
+"""Run the same search twice, and once more with kills: the winners are equal byte by byte.
 
     python benchmarks/reproducible_search.py                     nb201, 300 networks; three searches of some minutes
     python benchmarks/reproducible_search.py --iterations 40 --search-options "--resolution 8 --batch-size 8"

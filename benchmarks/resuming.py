@@ -1,4 +1,4 @@
-"""Results that a benchmark appends one a line, and goes on with where an earlier run of the same settings stopped."""
+"""Append results of a benchmark line by line, and continue an earlier run of the same settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well each registered proxy ranks the cells of NAS-Bench-201, beside Table 1 of the paper, and at what cost.
+"""Correlation of each registered proxy on NAS-Bench-201, beside Table 1 of the paper, and its cost.
 
     python benchmarks/rivals.py score OUT.jsonl --truth accuracies.csv --sample 1000 --proxies synflow,naswot
     python benchmarks/rivals.py cost --sample 8 --proxies best,synflow,naswot

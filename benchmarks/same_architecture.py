@@ -1,4 +1,4 @@
-"""One architecture, exported in many ways, must score the same.
+"""Test that one architecture, exported in many ways, has equal scores.
 
     python benchmarks/same_architecture.py resnet18 mobilenet_v2 [--seeds 8] [--batch-size 8] [--port FILE.onnx ...]
 

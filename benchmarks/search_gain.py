@@ -1,4 +1,4 @@
-"""What evolution gains on random sampling in mbv2: the same budgets, and as many networks scored.
+"""Evolution against random sampling in mbv2: equal budgets and equal numbers of networks.
 
     python benchmarks/search_gain.py                                   450M, 600M and 1000M, 300 networks a search
     python benchmarks/search_gain.py --budgets 600M --iterations 50    a smaller question

@@ -1,4 +1,4 @@
-"""How long the command line takes to answer where it needs no torch.
+"""Time of the command line to answer where it needs no torch.
 
     python benchmarks/startup.py [MODEL.onnx]
 

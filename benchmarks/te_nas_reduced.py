@@ -1,4 +1,4 @@
-"""TE-NAS as its authors measure NAS-Bench-201: on stand-ins for the network, much smaller than the network itself.
+"""TE-NAS as its authors measure NAS-Bench-201: on much smaller substitutes for the network.
 
     python benchmarks/te_nas_reduced.py OUT.jsonl --truth accuracies.csv --sample 300
 

@@ -1,4 +1,4 @@
-"""AZ-NAS as a straightforward PyTorch port of the paper: the baseline that our scoring is measured against.
+"""AZ-NAS as a straightforward PyTorch port of the paper: the baseline of our measurements.
 
 One forward pass of the whole network with autograd on, then, block by block from the last, the vector-Jacobian
 product by ``torch.autograd.grad``, with ``eigvalsh`` and ``svdvals`` of full matrices and ``.item()`` at each block.

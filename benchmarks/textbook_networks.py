@@ -1,4 +1,4 @@
-"""The three published spaces as plain PyTorch modules: what the textbook implementation is timed on.
+"""The three published spaces as plain PyTorch modules, for timing the textbook implementation.
 
 Written from the spaces' definitions and for no other use: each network's `blocks` are its primary blocks, modules whose
 outputs are (batch, channels, height, width) or (batch, tokens, channels).

@@ -1,4 +1,4 @@
-"""What the best-scored of a random sample is worth: accuracies of the winners of several samples.
+"""Accuracies of the best-scored of random samples.
 
     aznas bench nb201 --truth accuracies.csv -o scores.jsonl
     python benchmarks/winners.py scores.jsonl --truth accuracies.csv [--size 1000]

@@ -1,4 +1,4 @@
-"""Scores and ranks real networks that nobody here wrote, then searches a little; `make demo` runs it.
+"""Score and rank real networks, then run a short search; `make demo` runs it.
 
 Some are graphs of the ONNX model zoo that the onnx package ships, their weights left out. The others are torchvision
 networks, exported on the spot by `torch.onnx.export` with its defaults. None of them is trained, and none has to be.

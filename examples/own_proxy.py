@@ -1,4 +1,4 @@
-"""Two proxies of your own in one file: one from what is measured anyway, one with a forward pass of its own.
+"""Two user proxies in one file: one from block statistics, one with its own forward pass.
 
 aznas score *.onnx --proxies az,examples/own_proxy.py:WIDENING,examples/own_proxy.py:SPREAD
 aznas search --space mbv2 --flops 600M --proxies az,examples/own_proxy.py:SPREAD:0.5 --db run.db

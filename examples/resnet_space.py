@@ -1,4 +1,4 @@
-"""A search space of your own in one file: residual networks of three stages for small images.
+"""A user space in one file: residual networks of three stages for small images.
 
 aznas spaces sample examples/resnet_space.py
 aznas search --space examples/resnet_space.py --params 1M --iterations 100 --db resnet.db

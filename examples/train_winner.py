@@ -1,4 +1,4 @@
-"""Train a network that a search found, with plain PyTorch, and write it as ONNX again.
+"""Train the winner of a search with plain PyTorch, and write it as ONNX again.
 
     python examples/train_winner.py [FOLDER]
 
