@@ -41,7 +41,7 @@ def _gates(editor: Editor, node: Node) -> Iterator[_GatedUnit]:
 def _fuse(editor: Editor, gate: Node, x: str, wanted: Sum, op_type: str, **attributes: Any) -> Declined:
     """Replace the arithmetic above `gate` that has the wanted form by one operator on `x`."""
     names = {x: "x", gate.outputs[0]: gate.op_type}
-    reason = f"{_in_words(wanted, names)} does not follow"
+    similar: Sum | None = None
     for root in climb(editor, gate.outputs[0]):
         if editor.shape(root.outputs[0]) != editor.shape(x):
             continue
@@ -49,8 +49,9 @@ def _fuse(editor: Editor, gate: Node, x: str, wanted: Sum, op_type: str, **attri
         if close(found, wanted):
             return NodeBuilder(editor, root).finish(op_type, x, attributes=attributes)
         if found is not None and found.keys() == {tuple(sorted(product)) for product in wanted}:
-            reason = f"it is {_in_words(found, names)}, not {_in_words(wanted, names)}"
-    return NearMiss(reason)
+            similar = found
+    formula = _in_words(wanted, names)
+    return NearMiss(f"it is {_in_words(similar, names)}, not {formula}" if similar else f"{formula} does not follow")
 
 
 def _gated(
