@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -88,13 +89,19 @@ class NodeBuilder:
         return self._editor.add_array(np.array(value, dtype=np.float32), f"{self.node.name}/scalar")
 
     def apply(self) -> Declined:
-        """Replace the node by the new nodes; return None, as an attempt does that has succeeded."""
+        """Replace the node; the last new node makes its first output unless another does.
+
+        Returns None, as an attempt does that has succeeded.
+        """
+        output, last = self.node.outputs[0], self.nodes[-1]
+        if output and all(output not in node.outputs for node in self.nodes):
+            self.nodes[-1] = replace(last, outputs=(output, *last.outputs[1:]))
         self._editor.replace(self.node, *self.nodes)
         return None
 
     def finish(self, op_type: str, *inputs: str, **rest: Any) -> Declined:
-        """Add the node that makes the (first) output of the replaced one, and apply."""
-        self.add(op_type, *inputs, output=self.node.outputs[0], **rest)
+        """Add the last node, and apply."""
+        self.add(op_type, *inputs, **rest)
         return self.apply()
 
     def insert(self) -> None:

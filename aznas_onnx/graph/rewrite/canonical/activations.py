@@ -216,11 +216,10 @@ def _write_clip(editor: Editor, node: Node, x: str, low: float, high: float) -> 
         return
     patch = NodeBuilder(editor, node)
     if (low, high) == (0.0, math.inf):
-        patch.add("Relu", x, output=node.outputs[0])
+        patch.finish("Relu", x)
     else:
         operands = [patch.scalar(low) if low > -math.inf else "", patch.scalar(high) if high < math.inf else ""]
-        patch.add("Clip", x, *operands, output=node.outputs[0])
-    patch.apply()
+        patch.finish("Clip", x, *operands)
 
 
 REWRITES: tuple[Rewrite, ...] = (

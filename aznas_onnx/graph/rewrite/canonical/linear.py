@@ -84,9 +84,7 @@ def _linear_on_vectors(editor: Editor, node: Node) -> Declined:
         if bias is not None:
             patch = NodeBuilder(editor, reader)
             name = addend if bias.shape == editor.shape(addend) else editor.add_constant(bias, addend)
-            patch.add("Gemm", *node.inputs, name, name=node.name, output=reader.outputs[0])
-            patch.apply()
-            return None
+            return patch.finish("Gemm", *node.inputs, name, name=node.name)
     return NodeBuilder(editor, node).finish("Gemm", *node.inputs, name=node.name)
 
 

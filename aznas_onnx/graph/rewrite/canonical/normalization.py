@@ -251,12 +251,9 @@ def _write_layer(editor: Editor, deviation: _Deviation, affine: _Affine, shape: 
     patch = NodeBuilder(editor, affine.root)
     order = tuple(range(rank)) if trailing else (0, *range(2, rank), 1)
     x = deviation.x if trailing else patch.add("Transpose", deviation.x, perm=order)
-    output = affine.root.outputs[0]
     inside = tuple(shape[axis] for axis in deviation.axes)
-    made = _normalise(editor, patch, x, vectors, inside, deviation, output if trailing else "")
-    if not trailing:
-        patch.add("Transpose", made, perm=tuple(order.index(axis) for axis in range(rank)), output=output)
-    return patch.apply()
+    made = _normalise(editor, patch, x, vectors, inside, deviation)
+    return patch.apply() if trailing else patch.finish("Transpose", made, perm=tuple(map(order.index, range(rank))))
 
 
 def _channel_of_instances(editor: Editor, deviation: _Deviation, affine: _Affine, shape: tuple[int, ...]) -> int:
@@ -272,40 +269,28 @@ def _channel_of_instances(editor: Editor, deviation: _Deviation, affine: _Affine
     return channel if fits else 0
 
 
-def _write_instances(editor: Editor, deviation: _Deviation, affine: _Affine, shape: tuple[int, ...]) -> None:
+def _write_instances(editor: Editor, deviation: _Deviation, affine: _Affine, shape: tuple[int, ...]) -> Declined:
     rank, channel = len(shape), _channel_of_instances(editor, deviation, affine, shape)
     size = shape[channel]
     scale, shift = (
         as_vector(editor, name, rank, channel, size) if name else None for name in (affine.scale, affine.shift)
     )
-    output = affine.root.outputs[0]
-    names = _scale_and_shift(editor, scale, shift, size, output)
-    patch = NodeBuilder(editor, affine.root)
-    _channels_first(
-        patch, "InstanceNormalization", deviation.x, names, output, rank=rank, channel=channel,
+    names = _scale_and_shift(editor, scale, shift, size, affine.root.outputs[0])
+    return _channels_first(
+        NodeBuilder(editor, affine.root), "InstanceNormalization", deviation.x, names, rank=rank, channel=channel,
         epsilon=deviation.epsilon,
     )  # fmt: skip
-    patch.apply()
 
 
 def _channels_first(
-    patch: NodeBuilder,
-    operator: str,
-    x: str,
-    names: list[str],
-    output: str,
-    *,
-    rank: int,
-    channel: int,
-    **attributes: Any,
-) -> None:
-    """Add an operator on channels-first maps, between Transposes where the channels are the last axis."""
+    patch: NodeBuilder, operator: str, x: str, names: list[str], *, rank: int, channel: int, **attributes: Any
+) -> Declined:
+    """Finish with an operator on channels-first maps, between Transposes where the channels are the last axis."""
     if channel == 1:
-        patch.add(operator, x, *names, output=output, **attributes)
-        return
+        return patch.finish(operator, x, *names, **attributes)
     turned = patch.add("Transpose", x, perm=(0, rank - 1, *range(1, rank - 1)))
     made = patch.add(operator, turned, *names, **attributes)
-    patch.add("Transpose", made, perm=(0, *range(2, rank), 1), output=output)
+    return patch.finish("Transpose", made, perm=(0, *range(2, rank), 1))
 
 
 def _scale_and_shift(
@@ -338,14 +323,11 @@ def _write_groups(editor: Editor, deviation: _Deviation, affine: _Affine, groups
     found = Affine(root=after, scale=inside[0], shift=inside[1])
     if inside == [None, None]:
         found = affine_after(editor, after, rank - 1)
-    output = found.root.outputs[0]
-    names = _scale_and_shift(editor, found.scale, found.shift, size, output)
-    patch = NodeBuilder(editor, found.root)
-    _channels_first(
-        patch, "GroupNormalization", before.inputs[0], names, output, rank=rank, channel=rank - 1,
+    names = _scale_and_shift(editor, found.scale, found.shift, size, found.root.outputs[0])
+    return _channels_first(
+        NodeBuilder(editor, found.root), "GroupNormalization", before.inputs[0], names, rank=rank, channel=rank - 1,
         num_groups=groups[-2], epsilon=deviation.epsilon,
     )  # fmt: skip
-    return patch.apply()
 
 
 def _normalise(
@@ -355,7 +337,6 @@ def _normalise(
     vectors: list[Constant | None],
     inside: tuple[int, ...],
     deviation: _Deviation,
-    output: str,
 ) -> str:
     scale, shift = vectors
     if scale is None:
@@ -365,11 +346,9 @@ def _normalise(
     if shift is not None:
         names.append(editor.add_constant(reshaped(shift, inside), f"{x}/shift"))
     if deviation.mean:
-        return patch.add("LayerNormalization", x, *names, output=output, axis=-len(inside), epsilon=deviation.epsilon)
-    if shift is None:
-        return patch.add("RMSNormalization", x, *names, output=output, axis=-len(inside), epsilon=deviation.epsilon)
+        return patch.add("LayerNormalization", x, *names, axis=-len(inside), epsilon=deviation.epsilon)
     normalised = patch.add("RMSNormalization", x, names[0], axis=-len(inside), epsilon=deviation.epsilon)
-    return patch.add("Add", normalised, names[1], output=output)
+    return normalised if shift is None else patch.add("Add", normalised, names[1])
 
 
 def _operand(editor: Editor, name: str, shape: tuple[int, ...], axes: tuple[int, ...], size: int) -> Constant | None:

@@ -34,12 +34,8 @@ def _mean(editor: Editor, node: Node) -> Declined:
     if rank is None or rank < 4 or reduced_axes(editor, node) != tuple(range(2, rank)):
         return "it does not average a map over its positions"
     patch = NodeBuilder(editor, node)
-    if node.attributes.get("keepdims", 1):
-        patch.add("GlobalAveragePool", node.inputs[0], output=node.outputs[0])
-    else:
-        pooled = patch.add("GlobalAveragePool", node.inputs[0])
-        patch.add("Flatten", pooled, axis=1, output=node.outputs[0])
-    return patch.apply()
+    pooled = patch.add("GlobalAveragePool", node.inputs[0])
+    return patch.apply() if node.attributes.get("keepdims", 1) else patch.finish("Flatten", pooled, axis=1)
 
 
 def _full_window(editor: Editor, node: Node) -> Declined:

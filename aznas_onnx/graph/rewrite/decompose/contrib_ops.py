@@ -5,7 +5,7 @@ Shapes are not known yet, so no rule here can depend on the rank of an activatio
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aznas_onnx.graph.ir.graph import Node
@@ -28,44 +28,38 @@ def _plain(node: Node) -> dict[str, Any]:
     return {key: value for key, value in node.attributes.items() if key not in _FUSED_ATTRIBUTES}
 
 
-def _activation(patch: NodeBuilder, node: Node, x: str, parameters: tuple[float, ...], output: str = "") -> str | None:
-    """Add the activation that a fused node ends with; return why it cannot be added."""
+def _activated(patch: NodeBuilder, node: Node, x: str, parameters: Sequence[float]) -> str:
+    """Add the activation that a fused node ends with; return its output, empty where it is unknown."""
     name = node.attributes.get("activation", "")
-    output = output or node.outputs[0]
     if name in ("Relu", "Tanh", "Sigmoid"):
-        patch.add(str(name), x, output=output)
-    elif name == "LeakyRelu":
-        patch.add("LeakyRelu", x, output=output, alpha=parameters[0] if parameters else 0.01)
-    elif name == "HardSigmoid":
+        return patch.add(str(name), x)
+    if name == "LeakyRelu":
+        return patch.add("LeakyRelu", x, alpha=parameters[0] if parameters else 0.01)
+    if name == "HardSigmoid":
         alpha, beta = parameters if len(parameters) == 2 else (0.2, 0.5)
-        patch.add("HardSigmoid", x, output=output, alpha=alpha, beta=beta)
-    elif name == "Clip" and len(parameters) == 2:
-        patch.add("Clip", x, patch.scalar(parameters[0]), patch.scalar(parameters[1]), output=output)
-    else:
-        return f"activation {name!r} is not one that is known"
-    return None
+        return patch.add("HardSigmoid", x, alpha=alpha, beta=beta)
+    known = name == "Clip" and len(parameters) == 2
+    return patch.add("Clip", x, *map(patch.scalar, parameters)) if known else ""
+
+
+def _unknown_activation(node: Node) -> str:
+    return f"activation {node.attributes.get('activation', '')!r} is not one that is known"
 
 
 def _fused_conv(editor: Editor, node: Node) -> Declined:
     patch = NodeBuilder(editor, node)
-    ends_with_activation = bool(node.attributes.get("activation"))
-    addend = node.input(3)
-    last = "" if ends_with_activation or addend else node.outputs[0]
-    inputs = [name for name in node.inputs[:3] if name]
-    x = patch.add("Conv", *inputs, name=node.name, version=11, output=last, attributes=_plain(node))
-    if addend:
-        x = patch.add("Add", x, addend, output="" if ends_with_activation else node.outputs[0])
-    if ends_with_activation:
+    x = patch.add("Conv", *filter(None, node.inputs[:3]), name=node.name, version=11, attributes=_plain(node))
+    if node.input(3):
+        x = patch.add("Add", x, node.inputs[3])
+    if node.attributes.get("activation"):
         parameters: Any = node.attributes.get("activation_params", ())
-        reason = _activation(patch, node, x, tuple(parameters))
-        if reason is not None:
-            return reason
+        if not _activated(patch, node, x, parameters):
+            return _unknown_activation(node)
     return patch.apply()
 
 
 def _channels_last_conv(editor: Editor, node: Node) -> Declined:
     """NhwcConv and NhwcFusedConv: maps and filters with their channels last."""
-    activation = node.attributes.get("activation")
     parameters: Any = node.attributes.get("activation_params", ())
     patch = NodeBuilder(editor, node)
     x = patch.add("Transpose", node.inputs[0], perm=_TO_CHANNELS_FIRST)
@@ -74,13 +68,9 @@ def _channels_last_conv(editor: Editor, node: Node) -> Declined:
     x = patch.add("Conv", x, filters, *biases, name=node.name, version=11, attributes=_plain(node))
     if node.input(3):
         x = patch.add("Add", x, patch.add("Transpose", node.inputs[3], perm=_TO_CHANNELS_FIRST))
-    if activation:
-        activated = editor.unique(f"{node.name}/activated")
-        reason = _activation(patch, node, x, tuple(parameters), output=activated)
-        if reason is not None:
-            return reason
-        x = activated
-    return patch.finish("Transpose", x, perm=_TO_CHANNELS_LAST)
+    if node.attributes.get("activation"):
+        x = _activated(patch, node, x, parameters)
+    return patch.finish("Transpose", x, perm=_TO_CHANNELS_LAST) if x else _unknown_activation(node)
 
 
 def _fused_gemm(editor: Editor, node: Node) -> Declined:
@@ -88,10 +78,7 @@ def _fused_gemm(editor: Editor, node: Node) -> Declined:
     attributes: Mapping[str, Any] = node.attributes
     x = patch.add("Gemm", *node.inputs, name=node.name, attributes=_plain(node))
     parameters = [attributes[f"activation_{key}"] for key in ("alpha", "beta") if f"activation_{key}" in attributes]
-    reason = _activation(patch, node, x, tuple(parameters))
-    if reason is None:
-        patch.apply()
-    return reason
+    return patch.apply() if _activated(patch, node, x, parameters) else _unknown_activation(node)
 
 
 def _fused_matmul(editor: Editor, node: Node) -> Declined:
@@ -101,13 +88,8 @@ def _fused_matmul(editor: Editor, node: Node) -> Declined:
         _matrix(editor, patch, name, bool(attributes.get(f"trans{side}")), bool(attributes.get(f"transBatch{side}")))
         for name, side in zip(node.inputs, "AB", strict=True)
     )
-    alpha = float(attributes.get("alpha", 1.0))
-    if alpha == 1.0:
-        patch.add("MatMul", a, b, name=node.name, output=node.outputs[0])
-    else:
-        product = patch.add("MatMul", a, b, name=node.name)
-        patch.add("Mul", product, patch.scalar(alpha), output=node.outputs[0])
-    return patch.apply()
+    product, alpha = patch.add("MatMul", a, b, name=node.name), float(attributes.get("alpha", 1.0))
+    return patch.apply() if alpha == 1.0 else patch.finish("Mul", product, patch.scalar(alpha))
 
 
 def _matrix(editor: Editor, patch: NodeBuilder, name: str, transposed: bool, transposed_batch: bool) -> str:
@@ -149,11 +131,8 @@ def _bias_dropout(editor: Editor, node: Node) -> Declined:
     if len(node.outputs) > 1 and node.outputs[1] and editor.readers(node.outputs[1]):
         return "its mask is read"
     patch = NodeBuilder(editor, node)
-    residual = node.input(2)
-    x = patch.add("Add", node.inputs[0], node.inputs[1], output="" if residual else node.outputs[0])
-    if residual:
-        patch.add("Add", x, residual, output=node.outputs[0])
-    return patch.apply()
+    x = patch.add("Add", node.inputs[0], node.inputs[1])
+    return patch.finish("Add", x, node.inputs[2]) if node.input(2) else patch.apply()
 
 
 def _bias_softmax(editor: Editor, node: Node) -> Declined:
@@ -307,7 +286,7 @@ def _attend(patch: NodeBuilder, node: Node, q: str, k: str, v: str, *, bias: str
         scores = add_causal(patch, scores)
     mixed = patch.add("MatMul", patch.add("Softmax", scores, axis=-1), values)
     merged = patch.add("Transpose", mixed, perm=(0, 2, 1, 3))
-    patch.add("Reshape", merged, patch.integers(0, 0, -1), output=node.outputs[0])
+    patch.add("Reshape", merged, patch.integers(0, 0, -1))
 
 
 def _head_scale(patch: NodeBuilder, divided: str) -> str:

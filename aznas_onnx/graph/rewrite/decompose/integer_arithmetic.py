@@ -116,7 +116,7 @@ def _gemm(editor: Editor, node: Node) -> Declined:
     if node.input(6):
         operands.append(_bias(editor, patch, node.inputs[6], a_scale, b_scale))
     scale = node.input(7)
-    output = _real(editor, node) if scale else node.outputs[0]
+    output = _real(editor, node) if scale else ""
     result = patch.add("Gemm", *operands, name=node.name, output=output, attributes=_attributes(node))
     if scale:
         _quantised(patch, node, result, scale, node.input(8))
@@ -252,8 +252,7 @@ def _write_floats(editor: Editor, node: Node, end: Node, scales: Sequence[str | 
         for name, scale, zero in zip(node.inputs[:2], scales, (node.input(2), node.input(3)), strict=True)
     ]
     operator, version = ("Conv", 11) if is_convolution else ("MatMul", 0)
-    patch.add(operator, *operands, name=node.name, version=version, output=end.outputs[0], attributes=_attributes(node))
-    patch.apply()
+    patch.finish(operator, *operands, name=node.name, version=version, attributes=_attributes(node))
 
 
 def _dynamic(editor: Editor, patch: NodeBuilder, x: str) -> str:
@@ -267,12 +266,9 @@ def _dynamic_product(editor: Editor, node: Node) -> Declined:
     """DynamicQuantizeMatMul: floats in, floats out."""
     patch = NodeBuilder(editor, node)
     weight = _dequantised(patch, node.inputs[1], node.inputs[2], node.input(3), axis=-1)
-    bias = node.input(4)
     x = _dynamic(editor, patch, node.inputs[0])
-    product = patch.add("MatMul", x, weight, name=node.name, output="" if bias else node.outputs[0])
-    if bias:
-        patch.add("Add", product, bias, output=node.outputs[0])
-    return patch.apply()
+    product = patch.add("MatMul", x, weight, name=node.name)
+    return patch.finish("Add", product, node.inputs[4]) if node.input(4) else patch.apply()
 
 
 def _product_to_float(editor: Editor, node: Node) -> Declined:
@@ -282,11 +278,8 @@ def _product_to_float(editor: Editor, node: Node) -> Declined:
         _dequantised(patch, a, a_scale, node.input(4)),
         _dequantised(patch, b, b_scale, node.input(5), axis=-1),
     )
-    bias = node.input(6)
-    product = patch.add("MatMul", *operands, name=node.name, output="" if bias else node.outputs[0])
-    if bias:
-        patch.add("Add", product, bias, output=node.outputs[0])
-    return patch.apply()
+    product = patch.add("MatMul", *operands, name=node.name)
+    return patch.finish("Add", product, node.inputs[6]) if node.input(6) else patch.apply()
 
 
 def _attention(editor: Editor, node: Node) -> Declined:

@@ -80,12 +80,8 @@ def _matmul_of_bits(editor: Editor, node: Node) -> Declined:
     if weight is None:
         return "its weight is not constant"
     patch = NodeBuilder(editor, node)
-    bias = node.input(5)
-    turned = patch.add("Transpose", weight, perm=(1, 0))
-    product = patch.add("MatMul", node.inputs[0], turned, name=node.name, output="" if bias else node.outputs[0])
-    if bias:
-        patch.add("Add", product, bias, output=node.outputs[0])
-    return patch.apply()
+    product = patch.add("MatMul", node.inputs[0], patch.add("Transpose", weight, perm=(1, 0)), name=node.name)
+    return patch.finish("Add", product, node.inputs[5]) if node.input(5) else patch.apply()
 
 
 def _gather_of_blocks(editor: Editor, node: Node) -> Declined:
@@ -147,8 +143,7 @@ def _lstm(editor: Editor, node: Node) -> Declined:
     inputs = (node.inputs[0], *weights, *node.inputs[3:8])
     while inputs and not inputs[-1]:
         inputs = inputs[:-1]
-    patch.add("LSTM", *inputs, name=node.name, version=14, outputs=node.outputs, attributes=node.attributes)
-    return patch.apply()
+    return patch.finish("LSTM", *inputs, name=node.name, version=14, outputs=node.outputs, attributes=node.attributes)
 
 
 PACKED: Mapping[str, Attempt] = MappingProxyType(

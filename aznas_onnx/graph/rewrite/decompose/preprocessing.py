@@ -36,8 +36,7 @@ def _scaler(editor: Editor, node: Node) -> Declined:
     if not offset or not scale:
         return "it has no offset or no scale"
     x = patch.add("Cast", node.inputs[0], to=1)
-    patch.add("Mul", patch.add("Sub", x, offset), scale, output=node.outputs[0])
-    return patch.apply()
+    return patch.finish("Mul", patch.add("Sub", x, offset), scale)
 
 
 def _row(editor: Editor, node: Node, attribute: str) -> str:
@@ -66,10 +65,8 @@ def _normalizer(editor: Editor, node: Node) -> Declined:
     x = node.inputs[0]
     if norm == "MAX":
         largest = patch.add("ReduceMax", x, patch.integers(-1), version=18, keepdims=1)
-        patch.add("Div", x, largest, output=node.outputs[0])
-    else:
-        patch.add("LpNormalization", x, version=1, output=node.outputs[0], axis=-1, p=1 if norm == "L1" else 2)
-    return patch.apply()
+        return patch.finish("Div", x, largest)
+    return patch.finish("LpNormalization", x, version=1, axis=-1, p=1 if norm == "L1" else 2)
 
 
 def _binarizer(editor: Editor, node: Node) -> Declined:
@@ -119,8 +116,7 @@ def _array_feature_extractor(editor: Editor, node: Node) -> Declined:
 def _erfc(editor: Editor, node: Node) -> Declined:
     """TensorFlow's own, which tf2onnx leaves as it is: Keras writes an exact GELU with it."""
     patch = NodeBuilder(editor, node)
-    patch.add("Sub", patch.scalar(1.0), patch.add("Erf", node.inputs[0], version=13), output=node.outputs[0])
-    return patch.apply()
+    return patch.finish("Sub", patch.scalar(1.0), patch.add("Erf", node.inputs[0], version=13))
 
 
 REWRITES = (

@@ -150,10 +150,9 @@ def _strip_quantize(editor: Editor, node: Node) -> bool:
         return False
     patch = NodeBuilder(editor, node)
     if _BOUNDED.search(source):
-        patch.add("Clip", source, patch.scalar(0.0), patch.scalar(6.0), output=node.outputs[0])
+        patch.finish("Clip", source, patch.scalar(0.0), patch.scalar(6.0))
     else:
-        patch.add("Relu", source, output=node.outputs[0])
-    patch.apply()
+        patch.finish("Relu", source)
     return True
 
 

@@ -80,14 +80,14 @@ def add_batch_normalisation(
     patch = NodeBuilder(editor, node)
     patch.extend(*before)
     if axis == 1:
-        patch.add("BatchNormalization", x, *names, output=output, epsilon=EPSILON)
+        patch.add("BatchNormalization", x, *names, epsilon=EPSILON)
     else:
         shape = editor.shape(x)
         assert shape is not None  # a vector was found along its axis
         order = (0, axis, *(place for place in range(1, len(shape)) if place != axis))
         turned = patch.add("Transpose", x, perm=order)
         made = patch.add("BatchNormalization", turned, *names, epsilon=EPSILON)
-        patch.add("Transpose", made, perm=tuple(map(order.index, range(len(shape)))), output=output)
+        patch.add("Transpose", made, perm=tuple(map(order.index, range(len(shape)))))
     patch.apply()
 
 
