@@ -41,16 +41,6 @@ def _dequantised(patch: NodeBuilder, name: str, scale: str, zero: str = "", *, a
     return patch.add("DequantizeLinear", *operands, attributes={} if axis is None else {"axis": axis})
 
 
-def _quantised(patch: NodeBuilder, node: Node, result: str, scale: str, zero: str) -> None:
-    """Add rounding to the output of a node."""
-    patch.add("QuantizeLinear", result, scale, *((zero,) if zero else ()), output=node.outputs[0])
-
-
-def _real(editor: Editor, node: Node) -> str:
-    """Return a name for the dequantised output of a node; it shows no activation behind it."""
-    return editor.unique(f"{node.outputs[0]}/real")
-
-
 def _attributes(node: Node) -> dict[str, Any]:
     return {key: value for key, value in node.attributes.items() if key not in _INTEGER_ATTRIBUTES}
 
@@ -82,92 +72,73 @@ def _multiplied(editor: Editor, patch: NodeBuilder, *scales: str) -> str:
     return editor.add_constant(constant, f"{scales[-1]}/product")
 
 
-def _convolution(editor: Editor, node: Node) -> Declined:
-    x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero = node.inputs[:8]
-    patch = NodeBuilder(editor, node)
-    last = bool(node.attributes.get("channels_last"))
-    floats = _dequantised(patch, x, x_scale, x_zero)
-    if last:
-        floats = patch.add("Transpose", floats, perm=_TO_CHANNELS_FIRST)
-    operands = [floats, _dequantised(patch, w, w_scale, w_zero, axis=0)]
-    if node.input(8):
-        operands.append(_bias(editor, patch, node.inputs[8], x_scale, w_scale))
-    real = _real(editor, node)
-    patch.add("Conv", *operands, name=node.name, version=11, output=real, attributes=_attributes(node))
-    if last:
-        real = patch.add("Transpose", real, perm=_TO_CHANNELS_LAST)
-    _quantised(patch, node, real, y_scale, y_zero)
-    return patch.apply()
+def _float_operator(
+    op_type: str,
+    *operands: tuple[int, int | None],
+    result: int,
+    bias: int = 0,
+    condition: bool = False,
+    version: int = 0,
+) -> Attempt:
+    """Return an attempt for an operator that is dequantised, applied to floats, and quantised.
+
+    Parameters
+    ----------
+    operands
+        Where the integers of each operand stand, before their scale and zero point, and the axis of several scales.
+    result
+        Where the scale and zero point of the result stand, which can be left out.
+    bias
+        Where a bias stands, whose scale is that of both operands; 0 where there is none.
+    condition
+        Whether the first input is a condition.
+    version
+        Opset version of the float operator, where it is not the usual one.
+    """
+
+    def attempt(editor: Editor, node: Node) -> Declined:
+        patch = NodeBuilder(editor, node)
+        is_last = bool(node.attributes.get("channels_last"))
+        floats = [_dequantised(patch, *node.inputs[at : at + 3], axis=axis) for at, axis in operands]
+        if is_last:
+            floats[0] = patch.add("Transpose", floats[0], perm=_TO_CHANNELS_FIRST)
+        if bias and node.input(bias):
+            floats.append(_bias(editor, patch, node.inputs[bias], *(node.inputs[at + 1] for at, _ in operands)))
+        opset: Any = node.attributes.get("opset", 0)
+        x = patch.add(
+            op_type, *node.inputs[:condition], *floats, name=node.name, version=version or opset,
+            output=editor.unique(f"{node.outputs[0]}/real"),  # a name that shows no activation behind it
+            attributes=_attributes(node),
+        )  # fmt: skip
+        if is_last:
+            x = patch.add("Transpose", x, perm=_TO_CHANNELS_LAST)
+        if node.input(result):
+            patch.add("QuantizeLinear", x, *filter(None, node.inputs[result : result + 2]))
+        return patch.apply()
+
+    return attempt
 
 
-def _product(editor: Editor, node: Node) -> Declined:
-    a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero = node.inputs[:8]
-    patch = NodeBuilder(editor, node)
-    operands = (_dequantised(patch, a, a_scale, a_zero, axis=-2), _dequantised(patch, b, b_scale, b_zero, axis=-1))
-    _quantised(patch, node, patch.add("MatMul", *operands, name=node.name, output=_real(editor, node)), y_scale, y_zero)
-    return patch.apply()
-
-
-def _gemm(editor: Editor, node: Node) -> Declined:
-    a, a_scale, a_zero, b, b_scale, b_zero = node.inputs[:6]
-    patch = NodeBuilder(editor, node)
-    axis = 0 if node.attributes.get("transB") else 1
-    operands = [_dequantised(patch, a, a_scale, a_zero), _dequantised(patch, b, b_scale, b_zero, axis=axis)]
-    if node.input(6):
-        operands.append(_bias(editor, patch, node.inputs[6], a_scale, b_scale))
-    scale = node.input(7)
-    output = _real(editor, node) if scale else ""
-    result = patch.add("Gemm", *operands, name=node.name, output=output, attributes=_attributes(node))
-    if scale:
-        _quantised(patch, node, result, scale, node.input(8))
-    return patch.apply()
+_CONVOLUTION = _float_operator("Conv", (0, None), (3, 0), result=6, bias=8, version=11)
+_PRODUCT = _float_operator("MatMul", (0, -2), (3, -1), result=6)
 
 
 def _of_two(op_type: str) -> Attempt:
-    """Return an attempt for an elementwise operator of two tensors."""
-
-    def attempt(editor: Editor, node: Node) -> Declined:
-        patch = NodeBuilder(editor, node)
-        operands = (_dequantised(patch, *node.inputs[0:3]), _dequantised(patch, *node.inputs[3:6]))
-        result = patch.add(op_type, *operands, name=node.name, output=_real(editor, node))
-        _quantised(patch, node, result, node.inputs[6], node.input(7))
-        return patch.apply()
-
-    return attempt
+    return _float_operator(op_type, (0, None), (3, None), result=6)
 
 
 def _of_one(op_type: str, version: int = 0) -> Attempt:
-    """Return an attempt for an operator of one tensor, which may have its channels last."""
+    return _float_operator(op_type, (0, None), result=3, version=version)
 
-    def attempt(editor: Editor, node: Node) -> Declined:
-        patch = NodeBuilder(editor, node)
-        last = bool(node.attributes.get("channels_last"))
-        x = _dequantised(patch, *node.inputs[:3])
-        if last:
-            x = patch.add("Transpose", x, perm=_TO_CHANNELS_FIRST)
-        opset: Any = node.attributes.get("opset", 0)
-        x = patch.add(op_type, x, name=node.name, version=version or opset, attributes=_attributes(node))
-        if last:
-            x = patch.add("Transpose", x, perm=_TO_CHANNELS_LAST)
-        _quantised(patch, node, x, node.inputs[3], node.input(4))
-        return patch.apply()
 
-    return attempt
+def _gemm(editor: Editor, node: Node) -> Declined:
+    axis = 0 if node.attributes.get("transB") else 1
+    return _float_operator("Gemm", (0, None), (3, axis), result=7, bias=6)(editor, node)
 
 
 def _concatenation(editor: Editor, node: Node) -> Declined:
-    patch = NodeBuilder(editor, node)
-    parts = [_dequantised(patch, *node.inputs[at : at + 3]) for at in range(2, len(node.inputs), 3)]
-    joined = patch.add("Concat", *parts, name=node.name, attributes=_attributes(node))
-    _quantised(patch, node, joined, *node.inputs[:2])
-    return patch.apply()
-
-
-def _choice(editor: Editor, node: Node) -> Declined:
-    patch = NodeBuilder(editor, node)
-    parts = (_dequantised(patch, *node.inputs[1:4]), _dequantised(patch, *node.inputs[4:7]))
-    _quantised(patch, node, patch.add("Where", node.inputs[0], *parts, name=node.name), *node.inputs[7:9])
-    return patch.apply()
+    parts = [(at, None) for at in range(2, len(node.inputs), 3)]
+    return _float_operator("Concat", *parts, result=0)(editor, node)
 
 
 def _channels_last_pool(editor: Editor, node: Node) -> Declined:
@@ -331,7 +302,7 @@ def _rule(operator: str, attempt: Attempt) -> Rewrite:
 
 
 _MICROSOFT: dict[str, Attempt] = {
-    "QLinearConv": _convolution,
+    "QLinearConv": _CONVOLUTION,
     "QLinearAdd": _of_two("Add"),
     "QLinearMul": _of_two("Mul"),
     "QLinearSigmoid": _of_one("Sigmoid"),
@@ -341,7 +312,7 @@ _MICROSOFT: dict[str, Attempt] = {
     "QLinearAveragePool": _of_one("AveragePool", 11),
     "QLinearGlobalAveragePool": _of_one("GlobalAveragePool"),
     "QLinearConcat": _concatenation,
-    "QLinearWhere": _choice,
+    "QLinearWhere": _float_operator("Where", (1, None), (4, None), result=7, condition=True),
     "QGemm": _gemm,
     "NhwcMaxPool": _channels_last_pool,
     "MatMulIntegerToFloat": _product_to_float,
@@ -352,8 +323,8 @@ _MICROSOFT: dict[str, Attempt] = {
 }
 
 REWRITES: tuple[Rewrite, ...] = (
-    _rule("QLinearConv", _convolution),
-    _rule("QLinearMatMul", _product),
+    _rule("QLinearConv", _CONVOLUTION),
+    _rule("QLinearMatMul", _PRODUCT),
     _rule("ConvInteger", _sum_of_products),
     _rule("MatMulInteger", _sum_of_products),
     *(_rule(f"com.microsoft::{name}", attempt) for name, attempt in _MICROSOFT.items()),
