@@ -112,14 +112,14 @@ class Guarantee(Enum):
     CANONICAL = "no rewrite applies any more"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Pass:
     """A step from one draft to the next, with what must hold before it and what holds from it on."""
 
     name: str
     run: Callable[[Draft], Draft]
-    requires: frozenset[Guarantee] = frozenset()
-    ensures: frozenset[Guarantee] = frozenset()
+    requires: tuple[Guarantee, ...] = ()
+    ensures: tuple[Guarantee, ...] = ()
 
 
 def start(source: Source | Loaded, name: str, options: ReadOptions) -> Draft:
@@ -252,28 +252,25 @@ def _take_own_batch(draft: Draft) -> Draft:
     return draft.after(graph=graph, infos=infos, layout=replace(axes, batch_axes=batch_axes))
 
 
-_TYPED = frozenset((Guarantee.COMPLETE_INFOS,))
-_FOLDED = _TYPED | {Guarantee.FOLDED}
+_FLOATS = (Guarantee.FLOAT32, Guarantee.STANDARD_OPERATORS)
+_TYPED = (Guarantee.COMPLETE_INFOS,)
+_FOLDED = (*_TYPED, Guarantee.FOLDED)
+_CANONICAL = (*_FOLDED, Guarantee.CANONICAL)
 
 FILE_PASSES: tuple[Pass, ...] = (
-    Pass(name="use float32", run=_use_float32, ensures=frozenset((Guarantee.FLOAT32,))),
-    Pass(name="decompose", run=_decompose, ensures=frozenset((Guarantee.STANDARD_OPERATORS,))),
-    Pass(name="set values of inputs", run=_set_values),
-    Pass(name="replace embedding look-ups", run=_replace_lookups),
+    Pass("use float32", _use_float32, ensures=(Guarantee.FLOAT32,)),
+    Pass("decompose", _decompose, ensures=(Guarantee.STANDARD_OPERATORS,)),
+    Pass("set values of inputs", _set_values),
+    Pass("replace embedding look-ups", _replace_lookups),
 )
 """What only a file needs: a graph that was built here is of standard operators on float32."""
 
 GRAPH_PASSES: tuple[Pass, ...] = (
-    Pass(
-        name="find the batch",
-        run=_find_batch,
-        requires=frozenset((Guarantee.FLOAT32, Guarantee.STANDARD_OPERATORS)),
-        ensures=_TYPED,
-    ),
-    Pass(name="fold constants", run=_fold, requires=_TYPED, ensures=frozenset((Guarantee.FOLDED,))),
-    Pass(name="canonicalise", run=_canonicalise, requires=_FOLDED, ensures=frozenset((Guarantee.CANONICAL,))),
-    Pass(name="restore normalisation", run=_restore_normalisation, requires=_FOLDED | {Guarantee.CANONICAL}),
-    Pass(name="split shared constants", run=_split_shared_constants, requires=_FOLDED),
-    Pass(name="find the layout", run=_find_layout, requires=_FOLDED | {Guarantee.CANONICAL}),
-    Pass(name="take the file's batch size", run=_take_own_batch, requires=_TYPED),
+    Pass("find the batch", _find_batch, requires=_FLOATS, ensures=_TYPED),
+    Pass("fold constants", _fold, requires=_TYPED, ensures=_FOLDED),
+    Pass("canonicalise", _canonicalise, requires=_FOLDED, ensures=_CANONICAL),
+    Pass("restore normalisation", _restore_normalisation, requires=_CANONICAL),
+    Pass("split shared constants", _split_shared_constants, requires=_FOLDED),
+    Pass("find the layout", _find_layout, requires=_CANONICAL),
+    Pass("take the file's batch size", _take_own_batch, requires=_TYPED),
 )

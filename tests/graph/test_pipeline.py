@@ -78,8 +78,8 @@ def built() -> Graph:
 def test_every_pass_requires_what_an_earlier_one_ensures() -> None:
     ensured: set[Guarantee] = set()
     for one in PASSES:
-        assert one.requires <= ensured, one.name
-        ensured |= one.ensures
+        assert ensured.issuperset(one.requires), one.name
+        ensured.update(one.ensures)
     assert ensured == set(Guarantee) == set(HOLDS)
     assert len({one.name for one in PASSES}) == len(PASSES)
 
@@ -90,7 +90,7 @@ def test_what_a_pass_ensures_holds_after_it_and_after_every_later_one(*, keep_gr
     ensured: set[Guarantee] = set()
     for one in PASSES:
         draft = one.run(draft)
-        ensured |= one.ensures
+        ensured.update(one.ensures)
         assert [guarantee for guarantee in ensured if not HOLDS[guarantee](draft)] == [], one.name
     assert [node.op_type for node in draft.graph.nodes][:2] == ["Conv", "Swish"]
 
@@ -100,7 +100,7 @@ def test_a_built_network_holds_what_a_file_must_be_brought_to() -> None:
     ensured = {guarantee for one in FILE_PASSES for guarantee in one.ensures}
     for one in GRAPH_PASSES:
         draft = one.run(draft)
-        ensured |= one.ensures
+        ensured.update(one.ensures)
         assert [guarantee for guarantee in ensured if not HOLDS[guarantee](draft)] == [], one.name
 
 
