@@ -12,7 +12,7 @@ from aznas_onnx.graph.rewrite.rule import Declined, NearMiss, Rewrite
 
 __all__ = ["REWRITES"]
 
-_PATTERN = "pads of the window"
+_PATTERN = "merged Pad"
 
 
 def zero_pads(editor: Editor, node: Node) -> tuple[int, ...] | None:

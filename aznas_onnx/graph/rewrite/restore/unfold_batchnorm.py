@@ -42,11 +42,11 @@ _ASSUMED = "taken for folded like others; a factor multiplied into them took the
 
 # Why no normalisation was restored after a layer.
 _GENUINE = "its bias is named as frameworks name a layer's own, which folding does not leave"
-_LINEAR = "it is a linear layer, and no name of it has a mark of folding"
-_TRANSPOSED = "it is a transposed convolution, and no name of it has a mark of folding"
-_NO_BIAS = "it has no bias, which folding leaves, and no name of it has a mark of folding"
-_ON_VECTORS = "it works on pooled vectors, and no name of it has a mark of folding"
-_LAST = "no layer with weights follows it, and no name of it has a mark of folding"
+_LINEAR = "it is a linear layer, and none of its names shows folding"
+_TRANSPOSED = "it is a transposed convolution, and none of its names shows folding"
+_NO_BIAS = "it has no bias, which folding leaves, and none of its names shows folding"
+_ON_VECTORS = "its output has one position, and none of its names shows folding"
+_LAST = "no layer with weights follows it, and none of its names shows folding"
 _NOTHING_SAID = "nothing in the file says whether one was folded into it"
 _KEPT_ELSEWHERE = (
     "its names do not say, and an exporter that folds would not have kept the normalisation of other layers"
