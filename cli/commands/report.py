@@ -45,7 +45,7 @@ def report(
     resamples: int,
     no_plots: bool,
 ) -> int:
-    """Write a page in Markdown on the scores of `aznas bench`, beside the paper's numbers where it has any.
+    """Write a page in Markdown on the scores of `aznas bench`.
 
     The first file is reported in full; further files (of other batch sizes) are compared with it in time and agreement.
 

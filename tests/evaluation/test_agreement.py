@@ -9,11 +9,12 @@ import pytest
 
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.evaluation import Bootstrap, Record, evaluate, read_truth
-from aznas_onnx.evaluation.report.published import ABLATION, CORRELATION, PROXY_ORDER
 from aznas_onnx.evaluation.run_comparison import compare
 from aznas_onnx.ranking import Aggregation
 from aznas_onnx.results import ProxyValue
 from aznas_onnx.spaces import get
+from benchmarks.paper_page import page
+from benchmarks.published import ABLATION, CORRELATION, PROXY_ORDER
 from tests.evaluation.samples import record, truth_of
 
 NONE = Bootstrap(resamples=0)
@@ -135,4 +136,8 @@ def test_the_published_scores_give_the_published_agreement(shared: Path) -> None
     for row in ABLATION:
         ours = [tau.value for tau in by_key[row.proxies, row.aggregation].kendall.values()]
         assert ours == pytest.approx(row.kendall, abs=0.045), row.number
+    lines = list(page(found, "nb201", found.columns))
+    rows = [line for line in lines if line.startswith(("| AZ-NAS |", "| 13 | E+P+T+C | log-rank |"))]
+    assert [line.count("| 0.741 |") for line in rows] == [1, 1]
+    assert any(line.startswith("| macs |") and line.endswith("(1.00) |") for line in lines)
     np.testing.assert_allclose(np.array(found.proxy_correlation, dtype=float), CORRELATION, atol=0.05)

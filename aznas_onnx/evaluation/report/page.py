@@ -14,7 +14,6 @@ from aznas_onnx.evaluation.agreement import Agreement, Evaluation, evaluate, in_
 from aznas_onnx.evaluation.correlation import Bootstrap
 from aznas_onnx.evaluation.report import plots
 from aznas_onnx.evaluation.report.bench_command import bench_command, run_label
-from aznas_onnx.evaluation.report.published import ABLATION, PROXY_ORDER, paper_columns
 from aznas_onnx.evaluation.report.sections import ReportedRun, predictor_name, report_lines
 from aznas_onnx.evaluation.run_comparison import RunComparison, compare
 from aznas_onnx.evaluation.scorefile import read_scores
@@ -129,31 +128,23 @@ def _draw(runs: Sequence[ReportedRun], measured: Truth, comparison: RunCompariso
     scored = in_order_of(measured, (record for record in first.records if record.reason is None))
     values = measurements(scored, measured)
     _, _, table = proxy_table(scored, directions=first.scores.directions)
-    paper = paper_columns(first.space, measured.columns)
     names = ["rank-scatter", "ablation", *(["proxy-correlation"] if len(first.evaluation.proxies) > 1 else [])]
     paths = {name: folder / f"{name}.png" for name in names}
     columns = {name: np.asarray(values[:, at]) for at, name in enumerate(measured.columns)}
     plots.plot_ranks(paths["rank-scatter"], aggregate(table), columns, first.evaluation)
-    plots.plot_ablation(paths["ablation"], _ablation_bars(first.evaluation, with_paper=bool(paper)), paper)
+    plots.plot_ablation(paths["ablation"], _ablation_bars(first.evaluation))
     if "proxy-correlation" in paths:
-        is_comparable = bool(paper) and first.evaluation.proxies == PROXY_ORDER
-        plots.plot_correlation(paths["proxy-correlation"], first.evaluation, with_paper=is_comparable)
+        plots.plot_correlation(paths["proxy-correlation"], first.evaluation)
     if comparison is not None:
         paths["cost"] = folder / "cost.png"
         plots.plot_cost(paths["cost"], [run.label for run in runs], comparison)
     return list(paths.values())
 
 
-def _ablation_bars(found: Evaluation, *, with_paper: bool) -> list[tuple[str, Agreement]]:
-    """Return the rows of Table 4 where the paper has them, else everything by the aggregation of the score."""
-    everything = [*found.single, *found.combined]
-    if with_paper:
-        by_key = {(one.proxies, one.aggregation): one for one in everything}
-        rows = [by_key.get((row.proxies, row.aggregation)) for row in ABLATION]
-        chosen = [one for one in rows if one is not None]
-    else:
-        chosen = [one for one in everything if one.aggregation in (None, found.aggregation)]
-    return [(_bar_name(one), one) for one in chosen]
+def _ablation_bars(found: Evaluation) -> list[tuple[str, Agreement]]:
+    """Return each proxy, and each combination by the aggregation of the score."""
+    everything = (*found.single, *found.combined)
+    return [(_bar_name(one), one) for one in everything if one.aggregation in (None, found.aggregation)]
 
 
 def _bar_name(one: Agreement) -> str:

@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.evaluation.agreement import Agreement, Evaluation
-from aznas_onnx.evaluation.report.published import ABLATION, CORRELATION, PROXY_ORDER
 from aznas_onnx.evaluation.run_comparison import RunComparison
 
 __all__ = ["plot_ablation", "plot_correlation", "plot_cost", "plot_ranks", "require_matplotlib"]
@@ -22,7 +21,7 @@ Floats = npt.NDArray[np.float64]
 
 P = ParamSpec("P")
 
-_OURS, _PAPER, _GREY = "#2f6db3", "#d1495b", "#666666"
+_OURS, _GREY = "#2f6db3", "#666666"
 _STYLE: Any = {
     "text.parse_math": False,  # a dollar in a name is a dollar
     "font.size": 9,
@@ -93,38 +92,32 @@ def plot_ranks(path: Path, scores: Floats, measured: Mapping[str, Floats], evalu
 
 
 @_styled
-def plot_correlation(path: Path, evaluation: Evaluation, *, with_paper: bool) -> None:
-    """Plot Kendall's tau between the proxies as a heat map, beside the paper's where it has one."""
-    maps: list[tuple[str, Sequence[str], Sequence[Sequence[float | None]]]] = [
-        (f"{evaluation.n:,} architectures", evaluation.proxies, evaluation.proxy_correlation)
-    ]
-    if with_paper:
-        maps.append(("the paper, Figure 3", PROXY_ORDER, CORRELATION))
-    low = -1 if any(value is not None and value < 0 for _, _, rows in maps for row in rows for value in row) else 0
-    size = 0.62 * len(evaluation.proxies) + 1.3
-    figure, axes = _panels(len(maps), width=size, height=size - 0.2)
-    for axis, (title, names, rows) in zip(axes, maps, strict=True):
-        values = np.array([[np.nan if value is None else value for value in row] for row in rows])
-        image = axis.imshow(values, cmap="RdBu_r" if low < 0 else "Blues", vmin=low, vmax=1)
-        for (row, column), value in np.ndenumerate(values):
-            color = "white" if abs(value) > 0.65 else "black"
-            axis.text(column, row, _number(value, 2), ha="center", va="center", color=color)
-        axis.set_xticks(range(len(names)), names, rotation=35, ha="right")
-        axis.set_yticks(range(len(names)), names)
-        axis.set_title(title)
-        axis.tick_params(length=0)
-        axis.spines[:].set_visible(False)
-    figure.colorbar(image, ax=axes, shrink=0.75, label="Kendall's τ")
+def plot_correlation(path: Path, evaluation: Evaluation) -> None:
+    """Draw Kendall's tau between the proxies as a heat map."""
+    names = evaluation.proxies
+    values = np.array([[np.nan if value is None else value for value in row] for row in evaluation.proxy_correlation])
+    low = -1 if (values < 0).any() else 0
+    size = 0.62 * len(names) + 1.3
+    figure, (axis,) = _panels(1, width=size, height=size - 0.2)
+    image = axis.imshow(values, cmap="RdBu_r" if low < 0 else "Blues", vmin=low, vmax=1)
+    for (row, column), value in np.ndenumerate(values):
+        color = "white" if abs(value) > 0.65 else "black"
+        axis.text(column, row, _number(value, 2), ha="center", va="center", color=color)
+    axis.set_xticks(range(len(names)), names, rotation=35, ha="right")
+    axis.set_yticks(range(len(names)), names)
+    axis.set_title(f"{evaluation.n:,} architectures")
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)
+    figure.colorbar(image, ax=axis, shrink=0.75, label="Kendall's τ")
     _save(figure, path)
 
 
 @_styled
-def plot_ablation(path: Path, rows: Sequence[tuple[str, Agreement]], paper: Mapping[str, int]) -> None:
-    """Plot Kendall's tau of each combination of proxies, and the paper's where it has one."""
+def plot_ablation(path: Path, rows: Sequence[tuple[str, Agreement]]) -> None:
+    """Draw Kendall's tau of each way to combine proxies."""
     columns = list(rows[0][1].kendall)
     figure, axes = _panels(len(columns), width=2.7, height=0.24 * len(rows) + 1.2, sharey=True)
     places = np.arange(len(rows))[::-1]
-    published = {(row.proxies, row.aggregation): row.kendall for row in ABLATION}
     for axis, column in zip(axes, columns, strict=True):
         estimates = [one.kendall[column] for _, one in rows]
         values = np.array([math.nan if one.value is None else one.value for one in estimates])
@@ -132,25 +125,11 @@ def plot_ablation(path: Path, rows: Sequence[tuple[str, Agreement]], paper: Mapp
         if all(one.low is not None for one in estimates):
             ends = np.array([(one.low, one.high) for one in estimates], dtype=float)
             axis.hlines(places, ends[:, 0], ends[:, 1], color="#173a63", linewidth=1.2, label="95 % interval")
-        if column in paper:
-            found = [published.get((one.proxies, one.aggregation)) for _, one in rows]
-            marks = [(place, row[paper[column]]) for place, row in zip(places, found, strict=True) if row is not None]
-            axis.scatter(
-                [value for _, value in marks],
-                [place for place, _ in marks],
-                marker="D",
-                s=18,
-                color=_PAPER,
-                edgecolors="white",
-                linewidths=0.5,
-                zorder=3,
-                label="paper",
-            )
         low = min([0.0, *values[np.isfinite(values)]])
         axis.set(title=column, xlabel="Kendall's τ", ylim=(-0.6, len(rows) - 0.4), xlim=(low, None))
         axis.grid(axis="x")
     axes[0].set_yticks(places, [name for name, _ in rows])
-    _legend(figure, axes[-1] if paper else axes[0])
+    _legend(figure, axes[0])
     _save(figure, path)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -11,7 +11,6 @@ from aznas_onnx.escaping import markdown, markdown_block, markdown_code
 from aznas_onnx.evaluation.agreement import Agreement, Evaluation
 from aznas_onnx.evaluation.correlation import Bootstrap, Interval
 from aznas_onnx.evaluation.record import Record
-from aznas_onnx.evaluation.report.published import ABLATION, CORRELATION, PROXY_ORDER, TABLE_1, PaperRow, paper_columns
 from aznas_onnx.evaluation.run_comparison import RunComparison
 from aznas_onnx.evaluation.scorefile import Scores
 from aznas_onnx.evaluation.truth import Truth
@@ -19,7 +18,7 @@ from aznas_onnx.ranking import Aggregation
 
 __all__ = ["ReportedRun", "letters_of", "predictor_name", "report_lines"]
 
-_SHORT = dict(zip(PROXY_ORDER, "EPTC", strict=True))
+_SHORT = {"expressivity": "E", "progressivity": "P", "trainability": "T", "macs": "C"}
 _HOW = {None: "", Aggregation.LOG_RANK: "log-rank", Aggregation.LINEAR: "linear"}
 
 
@@ -63,7 +62,6 @@ def report_lines(
         The command that writes the report.
     """
     first = runs[0]
-    paper = paper_columns(first.space, measured.columns)
 
     def image(name: str, text: str) -> Iterator[str]:
         if name in images:
@@ -79,12 +77,10 @@ def report_lines(
             label = markdown(first.label)
             yield f"Lines through marks: intervals of the difference from “{label}”, whose τ is the dashed line."
             yield ""
-    if paper:
-        yield from _table_1_section(first, paper)
     yield from image("rank-scatter", "place by score against place by measurement")
-    yield from _ablation_section(first, measured, paper)
+    yield from _ablation_section(first, measured)
     yield from image("ablation", "Kendall's tau of proxies and their combinations")
-    yield from _correlation_section(first, with_paper=bool(paper))
+    yield from _correlation_section(first)
     yield from image("proxy-correlation", "Kendall's tau between the proxies")
     yield from _top_section(first, measured)
 
@@ -158,100 +154,42 @@ def _comparison_section(runs: Sequence[ReportedRun], measured: Truth, comparison
     yield from _table(header, rows)
 
 
-def _table_1_section(run: ReportedRun, paper: dict[str, int]) -> Iterator[str]:
+def _ablation_section(run: ReportedRun, measured: Truth) -> Iterator[str]:
     found = run.evaluation
-    yield "## Beside Table 1 of the paper"
+    yield "## Each proxy, and every combination"
     yield ""
-    baselines = {one.proxies[0]: one for one in found.baselines}
-    ours = {"AZ-NAS": found.overall, "macs": baselines["macs"], "params": baselines["params"]}
-    header = ["", *(title for name in paper for title in (f"τ {name}", "paper", f"ρ {name}", "paper"))]
-    rows = []
-    for name, agreement in ours.items():
-        cells = [{"macs": "MACs (FLOPs)", "params": "parameters"}.get(name, name)]
-        for column, place in paper.items():
-            tau, rho, _ = TABLE_1[name][place]
-            cells += [_interval(agreement.kendall[column]), f"{tau:.3f}"]
-            cells += [_interval(agreement.spearman[column]), f"{rho:.3f}"]
-        rows.append(cells)
-    layers = baselines["layers"]
-    cells = ["layers with weights"]
-    for column in paper:
-        cells += [_interval(layers.kendall[column]), "", _interval(layers.spearman[column]), ""]
-    yield from _table(header, [*rows, cells])
-    yield f"The paper's numbers are of all 15,625 cells, ours of {found.n:,}: {markdown_code(run.command)}"
-    yield ""
-    if any(column in found.selected for column in paper):
-        example = next(iter(found.selected.values()))
-        yield f"Accuracy of the best-scored of {example.subset:,} cells drawn at random, {example.runs} times:"
-        yield ""
-        picked = [(column, place) for column, place in paper.items() if column in found.selected]
-        here = [found.selected[column] for column, _ in picked]
-        yield from _table(
-            ["", *(column for column, _ in picked)],
-            [
-                ["here", *(f"{one.mean:.2f} ± {one.deviation:.2f}" for one in here)],
-                ["paper", *(TABLE_1["AZ-NAS"][place][2] for _, place in picked)],
-                ["best of the drawn", *(f"{one.optimum:.2f}" for one in here)],
-            ],
-        )
-
-
-def _ablation_section(run: ReportedRun, measured: Truth, paper: dict[str, int]) -> Iterator[str]:
-    yield "## Each proxy, and every combination" + (" (Table 4)" if paper else "")
-    yield ""
-    letters = letters_of(run.evaluation.proxies)
+    letters = letters_of(found.proxies)
     if letters:
         yield f"{letters}."
         yield ""
-    published = {(row.proxies, row.aggregation): row for row in ABLATION}
-    header = [*(["Row"] if paper else []), "Ranked by", "Ranks"]
-    header += [
-        title
-        for name in measured.columns
-        for title in (f"τ {name}", *(["paper"] if name in paper else []), f"ρ {name}")
-    ]
-    found = run.evaluation
-    rows = [_ablation_row(one, published.get((one.proxies, one.aggregation)), paper) for one in found.single]
-    rows += [_ablation_row(one, published.get((one.proxies, one.aggregation)), paper) for one in found.combined]
-    rows += [_ablation_row(one, None, paper, kind=" (count)") for one in found.baselines]
-    yield from _table(header, rows, texts=3 if paper else 2)
+    rows = [_ablation_row(one) for one in (*found.single, *found.combined)]
+    rows += [_ablation_row(one, " (count)") for one in found.baselines]
+    yield from _table(["Ranked by", "Ranks", *_both(measured.columns)], rows, texts=2)
     yield f"From {markdown_code(run.command)}"
     yield ""
 
 
-def _ablation_row(one: Agreement, row: PaperRow | None, paper: Mapping[str, int], kind: str = "") -> list[str]:
-    cells = [str(row.number) if row else ""] if paper else []
-    cells += [predictor_name(one.proxies) + kind, _HOW[one.aggregation]]
-    for name, tau in one.kendall.items():
-        cells.append(_interval(tau))
-        if name in paper:
-            cells.append(f"{row.kendall[paper[name]]:.3f}" if row else "")
-        cells.append(_number(one.spearman[name].value))
-    return cells
+def _ablation_row(one: Agreement, kind: str = "") -> list[str]:
+    sides = [cell for name, tau in one.kendall.items() for cell in (_interval(tau), _number(one.spearman[name].value))]
+    return [predictor_name(one.proxies) + kind, _HOW[one.aggregation], *sides]
 
 
-def _correlation_section(run: ReportedRun, *, with_paper: bool) -> Iterator[str]:
+def _correlation_section(run: ReportedRun) -> Iterator[str]:
     found = run.evaluation
     if len(found.proxies) < 2:
         return
-    yield "## Between the proxies" + (" (Figure 3)" if with_paper else "")
+    yield "## Between the proxies"
     yield ""
-    is_comparable = with_paper and found.proxies == PROXY_ORDER
-    yield "Kendall's tau." + (" In brackets: the paper's." if is_comparable else "")
+    yield "Kendall's tau."
     yield ""
-    rows = []
-    for i, (name, row) in enumerate(zip(found.proxies, found.proxy_correlation, strict=True)):
-        cells = [_number(value, 2) for value in row]
-        if is_comparable:
-            cells = [f"{cell} ({CORRELATION[i][j]:.2f})" for j, cell in enumerate(cells)]
-        rows.append([name, *cells])
-    yield from _table(["", *found.proxies], rows)
+    pairs = zip(found.proxies, found.proxy_correlation, strict=True)
+    yield from _table(["", *found.proxies], [[name, *(_number(value, 2) for value in row)] for name, row in pairs])
     yield f"From {markdown_code(run.command)}"
     yield ""
 
 
 def _top_section(run: ReportedRun, measured: Truth) -> Iterator[str]:
-    yield "## What the best-scored are worth"
+    yield "## The best-scored architectures"
     yield ""
     yield (
         "The k architectures with the best scores: the best of them, their mean, how far the best is from the best of "
@@ -265,6 +203,13 @@ def _top_section(run: ReportedRun, measured: Truth) -> Iterator[str]:
         for one in run.evaluation.top[name]
     ]
     yield from _table(header, rows)
+    selected = run.evaluation.selected
+    if selected:
+        example = next(iter(selected.values()))
+        yield f"The best-scored of {example.subset:,} architectures that are sampled at random, {example.runs} times:"
+        yield ""
+        rows = [[name, f"{one.mean:.2f} ± {one.deviation:.2f}", f"{one.optimum:.2f}"] for name, one in selected.items()]
+        yield from _table(["Column", "best-scored", "best of the sample"], rows)
     yield f"From {markdown_code(run.command)}"
 
 
