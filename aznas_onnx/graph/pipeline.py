@@ -32,10 +32,10 @@ from aznas_onnx.graph.rewrite.rule import NearMiss
 from aznas_onnx.graph.shapes.interpret import interpret
 from aznas_onnx.graph.shapes.make_batch_dynamic import USUAL_PROBE
 from aznas_onnx.limits import Limits
+from aznas_onnx.operators.sets import SHAPE_QUERIES
 
 __all__ = ["FILE_PASSES", "GRAPH_PASSES", "Draft", "Guarantee", "Pass", "ReadOptions", "apply_passes", "start"]
 
-_READ_SHAPES = frozenset("Shape Size".split())
 _NO_PLAN = InputPlan(
     primary="", declared_batch=0, sample_shapes={}, batch_axes={}, batch_is_free=True, sampled=frozenset()
 )
@@ -125,7 +125,7 @@ class Pass:
 def start(source: Source | Loaded, name: str, options: ReadOptions) -> Draft:
     """Read a file as a typed graph; a graph is taken as it is."""
     if isinstance(source, Graph):
-        is_built = not any(node.op_type in _READ_SHAPES for node in source.nodes)
+        is_built = not any(node in SHAPE_QUERIES for node in source.nodes)
         declared = declared_blocks(source.metadata)
         return Draft(options=options, graph=source, is_built=is_built, declared=declared)
     loaded = source if isinstance(source, Loaded) else load(source, options.limits, cut_at=options.cut_at)

@@ -20,10 +20,6 @@ from aznas_onnx.graph.ir.tensor_info import TensorInfo, TensorInfos
 __all__ = ["run_inplace"]
 
 
-# Operators with a new output tensor, whose values their derivative does not need.
-_LETS_GO = frozenset("Add BatchNormalization Conv Div Gemm MatMul Mul Sub".split())
-# Operators whose derivative by the first operand is a tensor without other references.
-_MAKES_GRADIENT = frozenset("Conv Gemm MatMul".split())
 _IN_PLACE: Mapping[str, Callable[..., torch.Tensor]] = {
     "Add": torch.Tensor.add_,
     "Div": torch.Tensor.div_,
@@ -60,7 +56,8 @@ def run_inplace(
     readers = Counter(name for step in program.steps for name in step.inputs if name)
     single = {name for name in made if readers[name] == 1 and name not in keep and name not in program.outputs}
     free = {name for name in single if _lets_go(made[name], nodes[made[name].node], infos)}
-    multiplied = {step.inputs[0] for step in program.steps if nodes[step.node].is_op(*_MAKES_GRADIENT)}
+    # The derivative of these by their first operand is a tensor without other references.
+    multiplied = {step.inputs[0] for step in program.steps if nodes[step.node].is_op("Conv", "Gemm", "MatMul")}
     own_gradient = single & multiplied
     steps = tuple(_overwriting(step, nodes[step.node], free, own_gradient, program, infos) for step in program.steps)
     return replace(program, steps=_sparing_large(steps, nodes, free, own_gradient, infos) if spares_large else steps)
@@ -70,7 +67,8 @@ def _lets_go(step: Step, node: Node, infos: TensorInfos) -> bool:
     """Whether a step has a new output tensor, whose values its derivative does not need."""
     if node.is_op("Gather"):  # one index alone gives a view
         return len(infos[node.inputs[1]].shape or ()) > 0
-    return node.is_op(*_LETS_GO) or isinstance(step.run, ScoresWithPositions)
+    makes_new = node.is_op("Add", "BatchNormalization", "Conv", "Div", "Gemm", "MatMul", "Mul", "Sub")
+    return makes_new or isinstance(step.run, ScoresWithPositions)
 
 
 def _overwriting(

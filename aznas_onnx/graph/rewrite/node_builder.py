@@ -22,11 +22,11 @@ VERSIONS: Mapping[str, int] = MappingProxyType(
         "Expand": 13, "Flatten": 13, "Gather": 13, "Gelu": 20, "Gemm": 13, "GlobalAveragePool": 1, "Greater": 13,
         "GroupNormalization": 21, "HardSigmoid": 6, "HardSwish": 14, "Identity": 16,
         "InstanceNormalization": 6, "LayerNormalization": 17,
-        "LeakyRelu": 16, "MatMul": 13, "Mish": 18, "Mul": 14, "Pow": 13,
+        "LeakyRelu": 16, "MatMul": 13, "Mish": 18, "Mul": 14, "Pad": 13, "Pow": 13,
         "QuantizeLinear": 21, "RMSNormalization": 23, "Range": 11,
         "Reciprocal": 13, "ReduceMean": 18, "ReduceSum": 13, "Relu": 14, "Reshape": 14, "Shape": 15, "Sigmoid": 13,
         "Slice": 13, "Softmax": 13, "Split": 13, "Sqrt": 13, "Squeeze": 13, "Sub": 14, "Swish": 24, "Tanh": 13,
-        "Transpose": 13, "Unsqueeze": 13, "Where": 16,
+        "Transpose": 13, "Trilu": 14, "Unsqueeze": 13, "Where": 16,
     }
 )  # fmt: skip
 """The opset version that new nodes are written at: each the oldest that can say what rewrites say."""

@@ -10,7 +10,7 @@ from typing import TypeAlias
 from aznas_onnx.graph.ir.graph import Node
 from aznas_onnx.graph.rewrite.editor import Editor
 
-__all__ = ["Attempt", "Declined", "NearMiss", "Rewrite", "apply", "counted", "plural"]
+__all__ = ["Attempt", "Declined", "NearMiss", "Rewrite", "apply", "counted", "ending_at", "expanding", "plural"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,36 @@ class Rewrite:
     operators: tuple[str, ...]
     attempt: Attempt
     result: str = ""
+
+    def __call__(self, editor: Editor, node: Node) -> Declined:
+        """Attempt the rewrite."""
+        return self.attempt(editor, node)
+
+
+def ending_at(*operators: str, result: str = "") -> Callable[[Attempt], Rewrite]:
+    """Make a rewrite of the decorated attempt, whose pattern ends at a node of these operators."""
+    return lambda attempt: Rewrite(operators=operators, attempt=attempt, result=result)
+
+
+def expanding(*operators: str) -> Callable[[Attempt], tuple[Rewrite, ...]]:
+    """Make rewrites of the decorated attempt, which writes each of these operators as others.
+
+    They decline nodes on which the attempt fails: ONNX's checker has no schema for most of these operators.
+    """
+
+    def rewrites(attempt: Attempt) -> tuple[Rewrite, ...]:
+        def checked(editor: Editor, node: Node) -> Declined:
+            try:
+                return attempt(editor, node)
+            except (IndexError, KeyError, TypeError, ValueError):
+                return "its inputs or attributes are not those of the operator"
+
+        return tuple(
+            Rewrite(operators=(operator,), attempt=checked, result=operator.rpartition("::")[2])
+            for operator in operators
+        )
+
+    return rewrites
 
 
 def apply(editor: Editor, rewrites: Sequence[Rewrite], misses: dict[NearMiss, None] | None = None) -> Counter[str]:

@@ -11,7 +11,7 @@ from aznas_onnx.graph.ir.graph import Node
 from aznas_onnx.graph.rewrite.canonical.algebra import Sum, climb, close, expand, inner_tensors
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.node_builder import NodeBuilder
-from aznas_onnx.graph.rewrite.rule import Declined, NearMiss, Rewrite
+from aznas_onnx.graph.rewrite.rule import Declined, NearMiss, Rewrite, ending_at
 
 __all__ = ["REWRITES"]
 
@@ -88,6 +88,7 @@ def _in_words(total: Sum, names: Mapping[str, str]) -> str:
     return " + ".join(parts)
 
 
+@ending_at("Erf", result="Gelu")
 def _erf_gelu(editor: Editor, node: Node) -> Declined:
     """x/2 (1 + erf(x / sqrt 2)), or with 1 - erf(-x / sqrt 2), as complementary error functions are lowered."""
     declined = _gated(editor, node, "Gelu", {1: _ROOT_HALF}, constant=0.5, product=0.5)
@@ -96,12 +97,14 @@ def _erf_gelu(editor: Editor, node: Node) -> Declined:
     return declined
 
 
+@ending_at("Tanh", result="Gelu")
 def _tanh_gelu(editor: Editor, node: Node) -> Declined:
     """x/2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))."""
     argument = {1: _ROOT_2_OVER_PI, 3: 0.044715 * _ROOT_2_OVER_PI}
     return _gated(editor, node, "Gelu", argument, constant=0.5, product=0.5, approximate="tanh")
 
 
+@ending_at("Sigmoid", result="Swish")
 def _swish(editor: Editor, node: Node) -> Declined:
     """x sigmoid(x): SiLU; x sigmoid(1.702 x): the quick GELU."""
     reason: Declined = _NO_ARGUMENT
@@ -114,6 +117,7 @@ def _swish(editor: Editor, node: Node) -> Declined:
     return reason
 
 
+@ending_at("Tanh", result="Mish")
 def _mish(editor: Editor, node: Node) -> Declined:
     """x tanh(softplus(x))."""
     inner = editor.producer(node.inputs[0])
@@ -123,6 +127,7 @@ def _mish(editor: Editor, node: Node) -> Declined:
     return _fuse(editor, node, x, {(x, node.outputs[0]): 1.0}, "Mish")
 
 
+@ending_at("Clip", result="HardSwish")
 def _hard_swish_of_clip(editor: Editor, node: Node) -> Declined:
     """x clip(x + 3, 0, 6) / 6."""
     if _clip_bounds(editor, node) != (0.0, 6.0):
@@ -130,6 +135,7 @@ def _hard_swish_of_clip(editor: Editor, node: Node) -> Declined:
     return _gated(editor, node, "HardSwish", {0: 3.0, 1: 1.0}, constant=0.0, product=1.0 / 6.0)
 
 
+@ending_at("Clip", result="HardSigmoid")
 def _hard_sigmoid(editor: Editor, node: Node) -> Declined:
     """clip(a x + b, 0, 1), or clip(x + 3, 0, 6) / 6."""
     bounds = _clip_bounds(editor, node)
@@ -150,6 +156,7 @@ def _hard_sigmoid(editor: Editor, node: Node) -> Declined:
     return _fuse(editor, node, x, {(node.outputs[0],): 1.0 / high}, "HardSigmoid", **parameters)
 
 
+@ending_at("HardSigmoid", result="HardSwish")
 def _hard_swish(editor: Editor, node: Node) -> Declined:
     """x hardsigmoid(x)."""
     alpha, beta = node.attributes.get("alpha", 0.2), node.attributes.get("beta", 0.5)
@@ -188,6 +195,7 @@ def _clip_bounds(editor: Editor, node: Node) -> tuple[float, float] | None:
     return (low if low > -_UNBOUNDED else -math.inf), (high if high < _UNBOUNDED else math.inf)
 
 
+@ending_at("Clip", "Relu", "Max", "Min")
 def _clip(editor: Editor, node: Node) -> Declined:
     """Clip, Relu, Max and Min by a number, alone or after another of them, as one Relu or Clip."""
     bounds = _clip_bounds(editor, node)
@@ -223,12 +231,12 @@ def _write_clip(editor: Editor, node: Node, x: str, low: float, high: float) -> 
 
 
 REWRITES: tuple[Rewrite, ...] = (
-    Rewrite(operators=("Clip", "Relu", "Max", "Min"), attempt=_clip),
-    Rewrite(operators=("Erf",), attempt=_erf_gelu, result="Gelu"),
-    Rewrite(operators=("Tanh",), attempt=_tanh_gelu, result="Gelu"),
-    Rewrite(operators=("Tanh",), attempt=_mish, result="Mish"),
-    Rewrite(operators=("Sigmoid",), attempt=_swish, result="Swish"),
-    Rewrite(operators=("Clip",), attempt=_hard_swish_of_clip, result="HardSwish"),
-    Rewrite(operators=("Clip",), attempt=_hard_sigmoid, result="HardSigmoid"),
-    Rewrite(operators=("HardSigmoid",), attempt=_hard_swish, result="HardSwish"),
+    _clip,
+    _erf_gelu,
+    _tanh_gelu,
+    _mish,
+    _swish,
+    _hard_swish_of_clip,
+    _hard_sigmoid,
+    _hard_swish,
 )

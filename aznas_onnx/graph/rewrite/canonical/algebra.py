@@ -21,9 +21,6 @@ __all__ = ["Sum", "climb", "close", "expand", "inner_tensors"]
 Sum: TypeAlias = "dict[tuple[str, ...], float]"
 """Coefficient by product; a product is the sorted tuple of its factors, the empty one is the constant term."""
 
-_LINEAR = ("Add", "Sub", "Neg", "Sum")
-_PRODUCTS = ("Mul", "Div", "Pow", "Reciprocal")
-_ARITHMETIC = (*_LINEAR, *_PRODUCTS)
 _MAX_TERMS = 8
 _MAX_FACTORS = 5
 _DEPTH = 10
@@ -32,6 +29,10 @@ _LOOKED_AT = 16
 
 class _TooLarge(Exception):  # noqa: N818  # control flow of this module, never seen outside
     """The expansion has more terms than any formula that is looked for."""
+
+
+def _is_arithmetic(node: Node) -> bool:
+    return node.is_op("Add", "Sub", "Neg", "Sum", "Mul", "Div", "Pow", "Reciprocal")
 
 
 def expand(editor: Editor, name: str, symbols: Collection[str], inverse: Mapping[str, str] | None = None) -> Sum | None:
@@ -65,7 +66,7 @@ def _expand(editor: Editor, name: str, symbols: Collection[str], inverse: Mappin
     if value is not None:
         return {(): value} if value else {}
     node = editor.producer(name)
-    if node is None or depth == 0 or not node.is_op(*_ARITHMETIC):
+    if node is None or depth == 0 or not _is_arithmetic(node):
         return {(name,): 1.0}
     if node.is_op("Add", "Sub", "Sum", "Neg"):
         total: Sum = {}
@@ -133,7 +134,7 @@ def inner_tensors(editor: Editor, name: str) -> Iterator[str]:
         current = pending.pop(0)
         yield current
         node = editor.producer(current)
-        if node is not None and node.is_op(*_ARITHMETIC):
+        if node is not None and _is_arithmetic(node):
             fresh = [operand for operand in node.inputs if operand not in seen and editor.constant(operand) is None]
             seen.update(fresh)
             pending.extend(fresh)
@@ -145,7 +146,7 @@ def climb(editor: Editor, name: str) -> Iterator[Node]:
     done: set[Node] = set()
     while pending and seen < _LOOKED_AT:
         for reader in editor.readers(pending.pop(0)):
-            if reader not in done and reader.is_op(*_ARITHMETIC):
+            if reader not in done and _is_arithmetic(reader):
                 done.add(reader)
                 seen += 1
                 yield reader

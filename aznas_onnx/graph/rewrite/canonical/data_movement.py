@@ -15,7 +15,7 @@ from aznas_onnx.graph.ir.graph import Node
 from aznas_onnx.graph.rewrite.canonical.splitting import permutation, slice_window
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.node_builder import NodeBuilder
-from aznas_onnx.graph.rewrite.rule import Declined, Rewrite
+from aznas_onnx.graph.rewrite.rule import Declined, Rewrite, ending_at
 from aznas_onnx.operators.sets import RESHAPES
 
 __all__ = ["REWRITES"]
@@ -40,6 +40,7 @@ def _starts_with_batch(editor: Editor, name: str) -> bool:
     return target is not None and (target[0] in (-1, 0) or -1 not in target)
 
 
+@ending_at(*RESHAPES)
 def _reshape_like(editor: Editor, node: Node) -> Declined:
     """A chain of reshapes that ends in its first shape is dropped; any other becomes one reshape."""
     ancestor: Node | None = node
@@ -82,6 +83,7 @@ def _flatten_as_reshape(editor: Editor, node: Node, after: tuple[int, ...]) -> D
     return patch.finish("Reshape", node.inputs[0], patch.integers(-1, after[1]), name=node.name)
 
 
+@ending_at("Reshape")
 def _reshape_of_reshape(editor: Editor, node: Node) -> Declined:
     """The second of two reshapes decides the shape alone, where it does not copy sizes from the first."""
     target = editor.value(node.inputs[1])
@@ -94,6 +96,7 @@ def _reshape_of_reshape(editor: Editor, node: Node) -> Declined:
     return None
 
 
+@ending_at("Transpose")
 def _transpose(editor: Editor, node: Node) -> Declined:
     """Two transposes become one; a transpose without effect is dropped."""
     order = permutation(editor, node)
@@ -112,6 +115,7 @@ def _transpose(editor: Editor, node: Node) -> Declined:
     return NodeBuilder(editor, node).finish("Transpose", inner.inputs[0], name=node.name, perm=both)
 
 
+@ending_at("Transpose")
 def _transpose_of_merged(editor: Editor, node: Node) -> Declined:
     """Turn the two last axes around directly, without merging those before them first and dividing them again after.
 
@@ -131,6 +135,7 @@ def _transpose_of_merged(editor: Editor, node: Node) -> Declined:
     return patch.finish("Transpose", before.inputs[0], name=node.name, perm=order)
 
 
+@ending_at("Gather")
 def _gather_of_all(editor: Editor, node: Node) -> Declined:
     """A Gather of all elements in their order from a flattened tensor, as strided views are exported."""
     flat = editor.producer(node.inputs[0])
@@ -144,6 +149,7 @@ def _gather_of_all(editor: Editor, node: Node) -> Declined:
     return None if editor.substitute(node, flat.inputs[0]) else "its output must keep its name"
 
 
+@ending_at("Add", "Mul", "Max", "Min")
 def _constant_last(editor: Editor, node: Node) -> Declined:
     """A constant is the second operand where the order does not matter."""
     if len(node.inputs) != 2 or editor.constant(node.inputs[0]) is None or editor.constant(node.inputs[1]) is not None:
@@ -152,6 +158,7 @@ def _constant_last(editor: Editor, node: Node) -> Declined:
     return None
 
 
+@ending_at("Einsum")
 def _einsum(editor: Editor, node: Node) -> Declined:
     """An Einsum of one operand that only reorders its axes."""
     equation = node.attributes.get("equation")
@@ -168,6 +175,7 @@ def _einsum(editor: Editor, node: Node) -> Declined:
     return patch.finish("Transpose", node.inputs[0], perm=tuple(left.index(letter) for letter in right))
 
 
+@ending_at("Identity", "Cast")
 def _identity(editor: Editor, node: Node) -> Declined:
     """An Identity before an output gives its name to its input; so does a Cast to the same type."""
     if node.is_op("Cast") and not (editor.is_float(node.inputs[0]) and editor.is_float(node.outputs[0])):
@@ -175,6 +183,7 @@ def _identity(editor: Editor, node: Node) -> Declined:
     return None if editor.substitute(node, node.inputs[0]) else "both of its tensors must keep their names"
 
 
+@ending_at("Pad", "Slice", "Expand")
 def _nothing_added(editor: Editor, node: Node) -> Declined:
     """A Pad by nothing, a Slice of everything, or an Expand to the shape that there is already."""
     if node.is_op("Pad"):
@@ -191,6 +200,7 @@ def _nothing_added(editor: Editor, node: Node) -> Declined:
     return None if editor.substitute(node, node.inputs[0]) else "its output must keep its name"
 
 
+@ending_at("Add", "Sub", "Mul", "Div")
 def _broadcast_anyway(editor: Editor, node: Node) -> Declined:
     """An operand that is expanded to the shape of the other one, which the operator does itself."""
     shape = editor.shape(node.outputs[0])
@@ -217,6 +227,7 @@ def _expanded(editor: Editor, name: str) -> str:
     return editor.add_constant(origin.inputs[0], origin.node.inputs[0])
 
 
+@ending_at("Mul")
 def _factor_of_one(editor: Editor, node: Node) -> Declined:
     """A Mul by the number one; by a one-element vector of one only where PyTorch writes addcmul.
 
@@ -231,6 +242,7 @@ def _factor_of_one(editor: Editor, node: Node) -> Declined:
     return None if editor.substitute(node, node.inputs[0]) else "its output must keep its name"
 
 
+@ending_at("Mul")
 def _square(editor: Editor, node: Node) -> Declined:
     """A product of a tensor with itself is a power: it joins no two paths."""
     if node.inputs[0] != node.inputs[1] or not editor.is_float(node.inputs[0]):
@@ -239,10 +251,11 @@ def _square(editor: Editor, node: Node) -> Declined:
     return patch.finish("Pow", node.inputs[0], patch.scalar(2.0))
 
 
+@ending_at("Sum")
 def _sum(editor: Editor, node: Node) -> Declined:
     """A Sum is a chain of Adds; of one operand, nothing."""
     if len(node.inputs) == 1:
-        return _identity(editor, node)
+        return None if editor.substitute(node, node.inputs[0]) else "both of its tensors must keep their names"
     patch = NodeBuilder(editor, node)
     total = node.inputs[0]
     for operand in node.inputs[1:-1]:
@@ -251,17 +264,17 @@ def _sum(editor: Editor, node: Node) -> Declined:
 
 
 REWRITES: tuple[Rewrite, ...] = (
-    Rewrite(operators=("Add", "Mul", "Max", "Min"), attempt=_constant_last),
-    Rewrite(operators=("Identity", "Cast"), attempt=_identity),
-    Rewrite(operators=("Einsum",), attempt=_einsum),
-    Rewrite(operators=("Sum",), attempt=_sum),
-    Rewrite(operators=("Add", "Sub", "Mul", "Div"), attempt=_broadcast_anyway),
-    Rewrite(operators=("Mul",), attempt=_factor_of_one),
-    Rewrite(operators=("Mul",), attempt=_square),
-    Rewrite(operators=("Pad", "Slice", "Expand"), attempt=_nothing_added),
-    Rewrite(operators=("Gather",), attempt=_gather_of_all),
-    Rewrite(operators=("Transpose",), attempt=_transpose_of_merged),
-    Rewrite(operators=("Transpose",), attempt=_transpose),
-    Rewrite(operators=tuple(RESHAPES), attempt=_reshape_like),
-    Rewrite(operators=("Reshape",), attempt=_reshape_of_reshape),
+    _constant_last,
+    _identity,
+    _einsum,
+    _sum,
+    _broadcast_anyway,
+    _factor_of_one,
+    _square,
+    _nothing_added,
+    _gather_of_all,
+    _transpose_of_merged,
+    _transpose,
+    _reshape_like,
+    _reshape_of_reshape,
 )

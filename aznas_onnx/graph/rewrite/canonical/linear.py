@@ -12,7 +12,7 @@ from dataclasses import replace
 from aznas_onnx.graph.ir.graph import Constant, Node
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.node_builder import NodeBuilder
-from aznas_onnx.graph.rewrite.rule import Declined, Rewrite
+from aznas_onnx.graph.rewrite.rule import Declined, Rewrite, ending_at
 from aznas_onnx.operators.sets import POINTWISE
 
 __all__ = ["REWRITES", "as_vector", "reshaped"]
@@ -48,6 +48,7 @@ def as_vector(editor: Editor, name: str, rank: int, axis: int, size: int) -> Con
     return reshaped(constant, (size,)) if place >= 0 and constant.shape == wanted else None
 
 
+@ending_at("Add")
 def _bias_of_convolution(editor: Editor, node: Node) -> Declined:
     """An Add of one constant per channel after a convolution without bias."""
     for x, addend in (node.inputs, node.inputs[::-1]):
@@ -70,6 +71,7 @@ def _bias_of_convolution(editor: Editor, node: Node) -> Declined:
     return "no convolution comes before it"
 
 
+@ending_at("MatMul")
 def _linear_on_vectors(editor: Editor, node: Node) -> Declined:
     """A MatMul of vectors with a constant matrix, and the Add of its bias."""
     weight = editor.constant(node.inputs[1])
@@ -88,6 +90,7 @@ def _linear_on_vectors(editor: Editor, node: Node) -> Declined:
     return NodeBuilder(editor, node).finish("Gemm", *node.inputs, name=node.name)
 
 
+@ending_at("Reshape")
 def _linear_on_tokens(editor: Editor, node: Node) -> Declined:
     """Linear layers between a reshape that joins all token axes and one that divides them again.
 
@@ -179,6 +182,7 @@ def _on_tokens(editor: Editor, node: Node, x: str) -> str:
     return made
 
 
+@ending_at("MatMul")
 def _scaled_product(editor: Editor, node: Node) -> Declined:
     """A product of two activations with numbers before or after it, as those of attention have: one number, before.
 
@@ -214,9 +218,4 @@ def _scaling(editor: Editor, node: Node | None) -> tuple[str, float] | None:
     return node.inputs[0], value if node.is_op("Mul") else 1.0 / value
 
 
-REWRITES: tuple[Rewrite, ...] = (
-    Rewrite(operators=("Add",), attempt=_bias_of_convolution),
-    Rewrite(operators=("MatMul",), attempt=_linear_on_vectors),
-    Rewrite(operators=("Reshape",), attempt=_linear_on_tokens),
-    Rewrite(operators=("MatMul",), attempt=_scaled_product),
-)
+REWRITES: tuple[Rewrite, ...] = (_bias_of_convolution, _linear_on_vectors, _linear_on_tokens, _scaled_product)

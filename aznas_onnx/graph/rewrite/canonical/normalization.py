@@ -14,10 +14,10 @@ their scale and shift can come after, on the joined channels.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -28,14 +28,13 @@ from aznas_onnx.graph.rewrite.canonical.per_channel import Affine, affine_after
 from aznas_onnx.graph.rewrite.canonical.pooling import reduced_axes
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.node_builder import NodeBuilder
-from aznas_onnx.graph.rewrite.rule import Declined, NearMiss, Rewrite
+from aznas_onnx.graph.rewrite.rule import Declined, NearMiss, Rewrite, ending_at
+from aznas_onnx.operators import Rules
+from aznas_onnx.operators.sets import ELEMENTWISE
 
 __all__ = ["REWRITES"]
 
 
-_MEANS = ("ReduceMean", "GlobalAveragePool")
-_GUARDS = ("Relu", "Abs")  # against rounding below zero
-_ON_MEANS = frozenset(("Add", "Sub", "Mul", "Div", "Pow", "Max", "Sqrt", "Reciprocal", *_GUARDS))
 _DEPTH = 8
 _NO_VARIANCE = "it is not the root of a variance"
 _OTHER_RESHAPES = "the reshapes around it do not undo each other"
@@ -66,6 +65,10 @@ class _Affine:
     root: Node
     scale: str
     shift: str
+
+
+_Writer: TypeAlias = Callable[[Editor, _Deviation, _Affine, tuple[int, ...]], Declined]
+_WRITERS: Rules[_Writer] = Rules()
 
 
 def _normalisation(operator: str, editor: Editor, node: Node) -> Declined:
@@ -103,7 +106,7 @@ def _deviation(editor: Editor, name: str) -> _Deviation | NearMiss | str:
     epsilon = total.pop((), 0.0)
     product, factor = next(iter(total.items()), ((), 0.0))
     variance = editor.producer(product[0]) if len(total) == len(product) == 1 else None
-    if variance is not None and variance.is_op(*_GUARDS):  # a guard against rounding below zero
+    if variance is not None and _is_guard(variance):
         variance = editor.producer(variance.inputs[0])
     if variance is None:
         return _NO_VARIANCE
@@ -123,7 +126,7 @@ def _unreadable_mean(editor: Editor, variance: Node, factor: float) -> NearMiss 
     """Return why a root of a mean of squares is not recognised."""
     is_sum = variance.is_op("ReduceSum") and factor != 1.0
     squared = editor.producer(variance.inputs[0])
-    base = _square_root(editor, squared) if is_sum or variance.is_op(*_MEANS) else ""
+    base = _square_root(editor, squared) if is_sum or _is_mean(variance) else ""
     if not base:
         return _NO_VARIANCE
     difference = editor.producer(base)
@@ -147,7 +150,20 @@ def _means(editor: Editor, name: str) -> set[str]:
     node = editor.producer(name)
     operands = () if node is None else node.inputs
     makers = {operand: editor.producer(operand) for operand in operands}
-    return {operand for operand, made in makers.items() if made is not None and made.is_op(*_MEANS, *_GUARDS, "Sub")}
+    return {
+        operand
+        for operand, made in makers.items()
+        if made is not None and (_is_mean(made) or _is_guard(made) or made.is_op("Sub"))
+    }
+
+
+def _is_mean(node: Node) -> bool:
+    return node.is_op("ReduceMean", "GlobalAveragePool")
+
+
+def _is_guard(node: Node) -> bool:
+    """Whether a node guards a variance against rounding below zero."""
+    return node.is_op("Relu", "Abs")
 
 
 def _two_pass(editor: Editor, variance: Node) -> tuple[str, str, tuple[int, ...]] | None:
@@ -239,6 +255,7 @@ def _parts(editor: Editor, total: Sum, deviation: _Deviation, reciprocal: str) -
     return None
 
 
+@_WRITERS.on("LayerNormalization", "RMSNormalization")
 def _write_layer(editor: Editor, deviation: _Deviation, affine: _Affine, shape: tuple[int, ...]) -> Declined:
     rank = len(shape)
     trailing = deviation.axes == tuple(range(rank - len(deviation.axes), rank))
@@ -269,6 +286,7 @@ def _channel_of_instances(editor: Editor, deviation: _Deviation, affine: _Affine
     return channel if fits else 0
 
 
+@_WRITERS.on("InstanceNormalization")
 def _write_instances(editor: Editor, deviation: _Deviation, affine: _Affine, shape: tuple[int, ...]) -> Declined:
     rank, channel = len(shape), _channel_of_instances(editor, deviation, affine, shape)
     size = shape[channel]
@@ -305,6 +323,7 @@ def _scale_and_shift(
     ]
 
 
+@_WRITERS.on("GroupNormalization")
 def _write_groups(editor: Editor, deviation: _Deviation, affine: _Affine, groups: tuple[int, ...]) -> Declined:
     """GroupNormalization of Keras and Flax: on (batch, *positions, groups, channels of a group), between Reshapes."""
     before, after = editor.producer(deviation.x), editor.sole_reader(affine.root.outputs[0])
@@ -365,6 +384,7 @@ def _operand(editor: Editor, name: str, shape: tuple[int, ...], axes: tuple[int,
     return reshaped(constant, (size,)) if fits else None
 
 
+@ending_at("InstanceNormalization", result="GroupNormalization")
 def _group_normalisation(editor: Editor, node: Node) -> Declined:
     """An instance normalisation between reshapes that divide the channels into groups and join them again."""
     before, after = editor.producer(node.inputs[0]), editor.sole_reader(node.outputs[0])
@@ -387,6 +407,7 @@ def _group_normalisation(editor: Editor, node: Node) -> Declined:
     )  # fmt: skip
 
 
+@ending_at("Unsqueeze", "Reshape")
 def _axes_given_back(editor: Editor, node: Node) -> Declined:
     """Statistics computed without the axes of their means, which are added last (jax.numpy), keep the axes."""
     kept = editor.shape(node.outputs[0])
@@ -397,7 +418,7 @@ def _axes_given_back(editor: Editor, node: Node) -> Declined:
         shape, axes = editor.shape(mean.inputs[0]), reduced_axes(editor, mean)
         if shape is None or not axes or kept != tuple(1 if a in axes else size for a, size in enumerate(shape)):
             return "it gives back other axes"
-    if not all(reader.is_op(*_ON_MEANS) for reader in editor.readers(node.outputs[0])):
+    if not all(reader in ELEMENTWISE for reader in editor.readers(node.outputs[0])):
         return "what follows is no arithmetic"
     patch = NodeBuilder(editor, node)
     _with_axes(editor, patch, node.inputs[0], node.outputs[0])
@@ -411,7 +432,7 @@ def _means_below(editor: Editor, name: str, depth: int) -> list[Node]:
         return []
     if node.is_op("ReduceMean"):
         return [] if node.attributes.get("keepdims", 1) else [node]
-    if not node.is_op(*_ON_MEANS):
+    if node not in ELEMENTWISE:
         return []
     found = [_means_below(editor, operand, depth - 1) for operand in node.inputs if editor.scalar(operand) is None]
     return [mean for means in found for mean in means] if all(found) else []
@@ -432,6 +453,7 @@ def _with_axes(editor: Editor, patch: NodeBuilder, name: str, output: str = "") 
     return patch.add(node.op_type, *inputs, output=output, version=node.version, attributes=attributes)
 
 
+@ending_at("LayerNormalization", "InstanceNormalization", "GroupNormalization")
 def _scaled_after(editor: Editor, node: Node) -> Declined:
     """A normalisation with a scale of ones and a shift of zeros, and scale and shift per channel behind it."""
     rank = editor.rank(node.inputs[0]) or 0
@@ -451,22 +473,9 @@ def _scaled_after(editor: Editor, node: Node) -> Declined:
     )  # fmt: skip
 
 
-_WRITERS: Mapping[str, Callable[[Editor, _Deviation, _Affine, tuple[int, ...]], Declined]] = {
-    "LayerNormalization": _write_layer,
-    "RMSNormalization": _write_layer,
-    "InstanceNormalization": _write_instances,
-    "GroupNormalization": _write_groups,
-}
+def _normalisations() -> Iterator[Rewrite]:
+    for operator in _WRITERS:
+        yield ending_at("Sqrt", "Pow", result=operator)(partial(_normalisation, operator))
 
-REWRITES: tuple[Rewrite, ...] = (
-    Rewrite(operators=("Unsqueeze", "Reshape"), attempt=_axes_given_back),
-    *(
-        Rewrite(operators=("Sqrt", "Pow"), attempt=partial(_normalisation, operator), result=operator)
-        for operator in _WRITERS
-    ),
-    Rewrite(operators=("InstanceNormalization",), attempt=_group_normalisation, result="GroupNormalization"),
-    Rewrite(
-        operators=("LayerNormalization", "InstanceNormalization", "GroupNormalization"),
-        attempt=_scaled_after,
-    ),
-)
+
+REWRITES: tuple[Rewrite, ...] = (_axes_given_back, *_normalisations(), _group_normalisation, _scaled_after)

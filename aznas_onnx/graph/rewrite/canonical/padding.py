@@ -8,7 +8,7 @@ from typing import Any
 from aznas_onnx.graph.ir.graph import Node
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.nonnegative import is_nonnegative
-from aznas_onnx.graph.rewrite.rule import Declined, NearMiss, Rewrite
+from aznas_onnx.graph.rewrite.rule import Declined, NearMiss, Rewrite, ending_at
 
 __all__ = ["REWRITES"]
 
@@ -29,6 +29,7 @@ def zero_pads(editor: Editor, node: Node) -> tuple[int, ...] | None:
     return tuple(given)
 
 
+@ending_at("Conv", "AveragePool", "MaxPool")
 def _merge_pad(editor: Editor, node: Node) -> Declined:
     """A Pad by zeros of the positions before a convolution, an average that counts them, or a maximum they cannot win.
 
@@ -76,4 +77,4 @@ def _fits(attributes: Any, outside: tuple[int, ...]) -> bool:
     return small and not dilated and not attributes.get("ceil_mode", 0)
 
 
-REWRITES: tuple[Rewrite, ...] = (Rewrite(operators=("Conv", "AveragePool", "MaxPool"), attempt=_merge_pad),)
+REWRITES: tuple[Rewrite, ...] = (_merge_pad,)

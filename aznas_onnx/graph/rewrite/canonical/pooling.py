@@ -8,7 +8,7 @@ from typing import Any
 from aznas_onnx.graph.ir.graph import Node
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.node_builder import NodeBuilder
-from aznas_onnx.graph.rewrite.rule import Declined, NearMiss, Rewrite
+from aznas_onnx.graph.rewrite.rule import Declined, NearMiss, Rewrite, ending_at
 
 __all__ = ["REWRITES", "reduced_axes"]
 
@@ -28,6 +28,7 @@ def reduced_axes(editor: Editor, node: Node) -> tuple[int, ...] | None:
     return tuple(sorted(axis % rank for axis in given))
 
 
+@ending_at("ReduceMean")
 def _mean(editor: Editor, node: Node) -> Declined:
     """A mean over all axes but the first two of a map."""
     rank = editor.rank(node.inputs[0])
@@ -38,6 +39,7 @@ def _mean(editor: Editor, node: Node) -> Declined:
     return patch.apply() if node.attributes.get("keepdims", 1) else patch.finish("Flatten", pooled, axis=1)
 
 
+@ending_at("AveragePool")
 def _full_window(editor: Editor, node: Node) -> Declined:
     """An average over one window that covers the map."""
     before, after = editor.shape(node.inputs[0]), editor.shape(node.outputs[0])
@@ -49,6 +51,7 @@ def _full_window(editor: Editor, node: Node) -> Declined:
     return NodeBuilder(editor, node).finish("GlobalAveragePool", node.inputs[0])
 
 
+@ending_at("Div", "Mul")
 def _sum_over_count(editor: Editor, node: Node) -> Declined:
     """A sum, or a sum of squares, divided by the number of its terms."""
     total = editor.producer(node.inputs[0])
@@ -77,8 +80,4 @@ def _sum_over_count(editor: Editor, node: Node) -> Declined:
     return patch.finish("ReduceMean", terms, patch.integers(*axes), keepdims=keepdims)
 
 
-REWRITES: tuple[Rewrite, ...] = (
-    Rewrite(operators=("Div", "Mul"), attempt=_sum_over_count),
-    Rewrite(operators=("ReduceMean",), attempt=_mean),
-    Rewrite(operators=("AveragePool",), attempt=_full_window),
-)
+REWRITES: tuple[Rewrite, ...] = (_sum_over_count, _mean, _full_window)

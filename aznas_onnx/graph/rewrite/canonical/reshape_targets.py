@@ -10,7 +10,7 @@ from __future__ import annotations
 from aznas_onnx.graph.ir.graph import Node
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.node_builder import NodeBuilder
-from aznas_onnx.graph.rewrite.rule import Declined, Rewrite
+from aznas_onnx.graph.rewrite.rule import Declined, Rewrite, ending_at
 
 __all__ = ["REWRITES"]
 
@@ -26,6 +26,7 @@ def _batch_axis(editor: Editor, node: Node) -> int | str:
     return multiples[0] if len(multiples) == 1 else "more than one of its sizes may follow the batch"
 
 
+@ending_at("Reshape")
 def _constant_target(editor: Editor, node: Node) -> Declined:
     """Write the computed target of a Reshape as a constant."""
     axis = _batch_axis(editor, node)
@@ -37,6 +38,7 @@ def _constant_target(editor: Editor, node: Node) -> Declined:
     return None
 
 
+@ending_at("Expand")
 def _expansion_of_batch(editor: Editor, node: Node) -> Declined:
     """Expand something without batch, such as a class token, to the batch of the graph's input in one way only."""
     axis = _batch_axis(editor, node)
@@ -65,7 +67,4 @@ def _is_batch_of(editor: Editor, name: str, like: str) -> bool:
     return node is not None and node.is_op("Shape") and node.inputs[0] == like and node.attributes.get("end") == 1
 
 
-REWRITES: tuple[Rewrite, ...] = (
-    Rewrite(operators=("Reshape",), attempt=_constant_target),
-    Rewrite(operators=("Expand",), attempt=_expansion_of_batch),
-)
+REWRITES: tuple[Rewrite, ...] = (_constant_target, _expansion_of_batch)

@@ -17,7 +17,7 @@ import numpy as np
 from aznas_onnx.graph.ir.graph import Node
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.node_builder import NodeBuilder
-from aznas_onnx.graph.rewrite.rule import Declined, Rewrite
+from aznas_onnx.graph.rewrite.rule import Declined, Rewrite, ending_at
 
 __all__ = ["REWRITES", "permutation", "slice_window"]
 
@@ -71,6 +71,7 @@ def _squeezed_axes(editor: Editor, node: Node) -> tuple[int, ...] | None:
     return None if given is None or rank is None else tuple(axis % rank for axis in given)
 
 
+@ending_at("Squeeze")
 def _select(editor: Editor, node: Node) -> Declined:
     """A Squeeze of the one element that a Slice or Split took along an axis."""
     before = editor.producer(node.inputs[0])
@@ -100,6 +101,7 @@ def _select(editor: Editor, node: Node) -> Declined:
     return patch.finish("Gather", before.inputs[0], place, axis=axes[0])
 
 
+@ending_at("Gather", "Squeeze")
 def _before_transpose(editor: Editor, node: Node) -> Declined:
     """Drop an axis before a Transpose of the others, not after, where the Transpose has no other reader.
 
@@ -134,6 +136,7 @@ def _drops_axis(editor: Editor, node: Node) -> tuple[int, ...]:
     return (axis % rank,)
 
 
+@ending_at("Slice")
 def _partition(editor: Editor, node: Node) -> Declined:
     """Slices of one tensor that partition an axis; the last of them in the graph is replaced."""
     window = slice_window(editor, node)
@@ -164,6 +167,7 @@ def _partition(editor: Editor, node: Node) -> Declined:
     return patch.apply()
 
 
+@ending_at("Slice")
 def _merge_slices(editor: Editor, node: Node) -> Declined:
     """Slices of several axes, one after another, as one."""
     inner = editor.producer(node.inputs[0])
@@ -177,6 +181,7 @@ def _merge_slices(editor: Editor, node: Node) -> Declined:
     return patch.finish("Slice", inner.inputs[0], *operands, name=node.name)
 
 
+@ending_at("Concat")
 def _flat(editor: Editor, node: Node) -> Declined:
     """A concatenation of another concatenation without other readers."""
     axis = node.attributes.get("axis")
@@ -193,6 +198,7 @@ def _flat(editor: Editor, node: Node) -> Declined:
     return None
 
 
+@ending_at("Concat")
 def _dense(editor: Editor, node: Node) -> Declined:
     """A concatenation that adds one tensor to what an earlier one joined, as in dense blocks."""
     if len(node.inputs) == 1:
@@ -223,11 +229,4 @@ def _extends(editor: Editor, other: Node, node: Node, joined: str, count: int) -
     )
 
 
-REWRITES: tuple[Rewrite, ...] = (
-    Rewrite(operators=("Gather", "Squeeze"), attempt=_before_transpose),
-    Rewrite(operators=("Squeeze",), attempt=_select),
-    Rewrite(operators=("Slice",), attempt=_partition),
-    Rewrite(operators=("Slice",), attempt=_merge_slices),
-    Rewrite(operators=("Concat",), attempt=_flat),
-    Rewrite(operators=("Concat",), attempt=_dense),
-)
+REWRITES: tuple[Rewrite, ...] = (_before_transpose, _select, _partition, _merge_slices, _flat, _dense)

@@ -12,7 +12,7 @@ from aznas_onnx.graph.ir.graph import Node
 from aznas_onnx.graph.rewrite.decompose.masks import add_causal, add_mask, mask_kind
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.node_builder import VERSIONS, NodeBuilder
-from aznas_onnx.graph.rewrite.rule import Attempt, Declined, Rewrite
+from aznas_onnx.graph.rewrite.rule import Declined, Rewrite, ending_at, expanding
 
 __all__ = ["REWRITES"]
 
@@ -46,6 +46,7 @@ def _unknown_activation(node: Node) -> str:
     return f"activation {node.attributes.get('activation', '')!r} is not one that is known"
 
 
+@expanding("com.microsoft::FusedConv")
 def _fused_conv(editor: Editor, node: Node) -> Declined:
     patch = NodeBuilder(editor, node)
     x = patch.add("Conv", *filter(None, node.inputs[:3]), name=node.name, version=11, attributes=_plain(node))
@@ -58,6 +59,7 @@ def _fused_conv(editor: Editor, node: Node) -> Declined:
     return patch.apply()
 
 
+@expanding("com.microsoft::NhwcConv", "com.microsoft::NhwcFusedConv")
 def _channels_last_conv(editor: Editor, node: Node) -> Declined:
     """NhwcConv and NhwcFusedConv: maps and filters with their channels last."""
     parameters: Any = node.attributes.get("activation_params", ())
@@ -73,6 +75,7 @@ def _channels_last_conv(editor: Editor, node: Node) -> Declined:
     return patch.finish("Transpose", x, perm=_TO_CHANNELS_LAST) if x else _unknown_activation(node)
 
 
+@expanding("com.microsoft::FusedGemm")
 def _fused_gemm(editor: Editor, node: Node) -> Declined:
     patch = NodeBuilder(editor, node)
     attributes: Mapping[str, Any] = node.attributes
@@ -81,6 +84,7 @@ def _fused_gemm(editor: Editor, node: Node) -> Declined:
     return patch.apply() if _activated(patch, node, x, parameters) else _unknown_activation(node)
 
 
+@expanding("com.microsoft::FusedMatMul", "com.microsoft::TransposeMatMul")
 def _fused_matmul(editor: Editor, node: Node) -> Declined:
     patch = NodeBuilder(editor, node)
     attributes: Mapping[str, Any] = node.attributes
@@ -113,6 +117,7 @@ def _matrix(editor: Editor, patch: NodeBuilder, name: str, transposed: bool, tra
     return patch.add("Transpose", name, perm=tuple(axes))
 
 
+@expanding("com.microsoft::Gelu", "com.microsoft::BiasGelu", "com.microsoft::FastGelu")
 def _gelu(editor: Editor, node: Node) -> Declined:
     """Gelu, BiasGelu and FastGelu: an optional bias and an activation."""
     patch = NodeBuilder(editor, node)
@@ -123,10 +128,12 @@ def _gelu(editor: Editor, node: Node) -> Declined:
     return patch.finish("Gelu", x, attributes=approximation)
 
 
+@expanding("com.microsoft::QuickGelu")
 def _quick_gelu(editor: Editor, node: Node) -> Declined:
     return NodeBuilder(editor, node).finish("Swish", node.inputs[0], alpha=node.attributes.get("alpha", 1.702))
 
 
+@expanding("com.microsoft::BiasDropout")
 def _bias_dropout(editor: Editor, node: Node) -> Declined:
     if len(node.outputs) > 1 and node.outputs[1] and editor.readers(node.outputs[1]):
         return "its mask is read"
@@ -135,6 +142,7 @@ def _bias_dropout(editor: Editor, node: Node) -> Declined:
     return patch.finish("Add", x, node.inputs[2]) if node.input(2) else patch.apply()
 
 
+@expanding("com.microsoft::BiasSoftmax")
 def _bias_softmax(editor: Editor, node: Node) -> Declined:
     patch = NodeBuilder(editor, node)
     axis: Any = node.attributes.get("axis", 1)
@@ -143,6 +151,7 @@ def _bias_softmax(editor: Editor, node: Node) -> Declined:
     return patch.finish("Softmax", x, version=13 if axis == -1 else 11, axis=axis)
 
 
+@expanding("com.microsoft::SkipLayerNormalization", "com.microsoft::SkipSimplifiedLayerNormalization")
 def _skip_normalisation(editor: Editor, node: Node) -> Declined:
     """SkipLayerNormalization and its root-mean-square sister: a residual sum and a normalisation in one node."""
     if any(name and editor.readers(name) for name in node.outputs[1:3]):
@@ -161,6 +170,7 @@ def _skip_normalisation(editor: Editor, node: Node) -> Declined:
     return patch.finish(operator, *operands, axis=-1, epsilon=epsilon)
 
 
+@expanding("com.microsoft::EmbedLayerNormalization")
 def _embed(editor: Editor, node: Node) -> Declined:
     """EmbedLayerNormalization: embeddings of words, positions and segments, added and normalised."""
     ids, segments, words, places, type_fingerprint, scale, shift = (node.input(index) for index in range(7))
@@ -186,30 +196,40 @@ def _embed(editor: Editor, node: Node) -> Declined:
     return patch.finish("LayerNormalization", x, scale, shift, axis=-1, epsilon=epsilon)
 
 
+@expanding("com.microsoft::SimplifiedLayerNormalization", "SimplifiedLayerNormalization")
 def _simplified_normalisation(editor: Editor, node: Node) -> Declined:
     if any(name and editor.readers(name) for name in node.outputs[1:]):
         return "its statistics are read"
     return NodeBuilder(editor, node).finish("RMSNormalization", *node.inputs, name=node.name, attributes=_plain(node))
 
 
+@ending_at("LayerNormalization")
 def _early_normalisation(editor: Editor, node: Node) -> Declined:
-    """LayerNormalization as ONNX Runtime wrote it before ONNX had it: same meaning, older opset or its own domain."""
-    if not node.domain and node.version >= VERSIONS["LayerNormalization"]:
+    """LayerNormalization as ONNX Runtime wrote it before ONNX had it: same meaning, older opset."""
+    if node.version >= VERSIONS["LayerNormalization"]:
         return "it is the standard operator"
-    editor.update(node, domain="", version=VERSIONS["LayerNormalization"])
+    _write_in_standard_domain(editor, node)
     return None
 
 
-def _as_standard(version: int) -> Any:
-    """Return an attempt for an operator that has the same meaning in the standard domain."""
-
-    def attempt(editor: Editor, node: Node) -> Declined:
-        editor.update(node, domain="", version=version)
-        return None
-
-    return attempt
+@expanding("com.microsoft::LayerNormalization", "com.microsoft::Trilu", "com.microsoft::Pad")
+def _same_operator(editor: Editor, node: Node) -> Declined:
+    _write_in_standard_domain(editor, node)
+    return None
 
 
+@ending_at("com.microsoft::QuantizeLinear", "com.microsoft::DequantizeLinear")
+def _same_quantisation(editor: Editor, node: Node) -> Declined:
+    """Integers of 16 bits, which ONNX has since version 21, are why ONNX Runtime has operators of its own."""
+    _write_in_standard_domain(editor, node)
+    return None
+
+
+def _write_in_standard_domain(editor: Editor, node: Node) -> None:
+    editor.update(node, domain="", version=VERSIONS[node.op_type])
+
+
+@expanding("com.microsoft::Attention")
 def _attention(editor: Editor, node: Node) -> Declined:
     """Self-attention with its projection: one weight matrix for queries, keys and values."""
     weights = editor.constant(node.inputs[1])
@@ -241,6 +261,7 @@ def _has_past(editor: Editor, node: Node, inputs: tuple[int, ...]) -> bool:
     return any(node.input(index) for index in inputs) or any(name and editor.readers(name) for name in node.outputs[1:])
 
 
+@expanding("com.microsoft::MultiHeadAttention")
 def _multi_head_attention(editor: Editor, node: Node) -> Declined:
     """Attention on separate queries, keys and values of shape (batch, positions, width)."""
     if not node.input(1) or not node.input(2):
@@ -295,41 +316,22 @@ def _head_scale(patch: NodeBuilder, divided: str) -> str:
     return patch.add("Reciprocal", patch.add("Sqrt", patch.add("Cast", width, to=1)))
 
 
-def _rule(attempt: Attempt, *op_types: str) -> list[Rewrite]:
-    def checked(editor: Editor, node: Node) -> Declined:
-        try:
-            return attempt(editor, node)
-        except (IndexError, KeyError, TypeError, ValueError):  # ONNX's checker has no schema for these operators
-            return "its inputs or attributes are not those of the operator"
-
-    return [Rewrite(operators=(f"com.microsoft::{name}",), attempt=checked, result=name) for name in op_types]
-
-
 REWRITES: tuple[Rewrite, ...] = (
-    *_rule(_fused_conv, "FusedConv"),
-    *_rule(_channels_last_conv, "NhwcConv", "NhwcFusedConv"),
-    *_rule(_fused_gemm, "FusedGemm"),
-    *_rule(_fused_matmul, "FusedMatMul", "TransposeMatMul"),
-    *_rule(_gelu, "Gelu", "BiasGelu", "FastGelu"),
-    *_rule(_quick_gelu, "QuickGelu"),
-    *_rule(_bias_dropout, "BiasDropout"),
-    *_rule(_bias_softmax, "BiasSoftmax"),
-    *_rule(_skip_normalisation, "SkipLayerNormalization", "SkipSimplifiedLayerNormalization"),
-    *_rule(_embed, "EmbedLayerNormalization"),
-    *_rule(_simplified_normalisation, "SimplifiedLayerNormalization"),
-    *_rule(_early_normalisation, "LayerNormalization"),
-    Rewrite(
-        operators=("SimplifiedLayerNormalization",),
-        attempt=_simplified_normalisation,
-        result="SimplifiedLayerNormalization",
-    ),
-    Rewrite(operators=("LayerNormalization",), attempt=_early_normalisation),
-    Rewrite(  # 21 is the first version with integers of 16 bits, for which ONNX Runtime has its own operators
-        operators=("com.microsoft::QuantizeLinear", "com.microsoft::DequantizeLinear"), attempt=_as_standard(21)
-    ),
-    *_rule(_as_standard(14), "Trilu"),
-    *_rule(_as_standard(13), "Pad"),
-    *_rule(_attention, "Attention"),
-    *_rule(_multi_head_attention, "MultiHeadAttention"),
+    *_fused_conv,
+    *_channels_last_conv,
+    *_fused_gemm,
+    *_fused_matmul,
+    *_gelu,
+    *_quick_gelu,
+    *_bias_dropout,
+    *_bias_softmax,
+    *_skip_normalisation,
+    *_embed,
+    *_simplified_normalisation,
+    *_same_operator,
+    _early_normalisation,
+    _same_quantisation,
+    *_attention,
+    *_multi_head_attention,
 )
 """One rewrite per operator; operators of ONNX Runtime that are not here stay, and conversion refuses them by name."""

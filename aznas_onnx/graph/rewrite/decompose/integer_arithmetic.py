@@ -25,7 +25,7 @@ from aznas_onnx.graph.ir.graph import Array, Constant, Node
 from aznas_onnx.graph.rewrite.decompose.packed_weights import PACKED, floats
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.node_builder import NodeBuilder
-from aznas_onnx.graph.rewrite.rule import Attempt, Declined, Rewrite
+from aznas_onnx.graph.rewrite.rule import Attempt, Declined, Rewrite, expanding
 from aznas_onnx.operators.sets import MOVES_INTEGERS
 
 __all__ = ["REWRITES"]
@@ -291,16 +291,6 @@ def _embedding(editor: Editor, node: Node) -> Declined:
     return patch.apply()
 
 
-def _rule(operator: str, attempt: Attempt) -> Rewrite:
-    def checked(editor: Editor, node: Node) -> Declined:
-        try:
-            return attempt(editor, node)
-        except (IndexError, KeyError, TypeError, ValueError):  # ONNX's checker has no schema for most of these
-            return "its inputs or attributes are not those of the operator"
-
-    return Rewrite(operators=(operator,), attempt=checked, result=operator.rpartition("::")[2])
-
-
 _MICROSOFT: dict[str, Attempt] = {
     "QLinearConv": _CONVOLUTION,
     "QLinearAdd": _of_two("Add"),
@@ -319,14 +309,12 @@ _MICROSOFT: dict[str, Attempt] = {
     "DynamicQuantizeMatMul": _dynamic_product,
     "QAttention": _attention,
     "QEmbedLayerNormalization": _embedding,
-    **PACKED,
 }
-
 REWRITES: tuple[Rewrite, ...] = (
-    _rule("QLinearConv", _CONVOLUTION),
-    _rule("QLinearMatMul", _PRODUCT),
-    _rule("ConvInteger", _sum_of_products),
-    _rule("MatMulInteger", _sum_of_products),
-    *(_rule(f"com.microsoft::{name}", attempt) for name, attempt in _MICROSOFT.items()),
+    *expanding("QLinearConv")(_CONVOLUTION),
+    *expanding("QLinearMatMul")(_PRODUCT),
+    *expanding("ConvInteger", "MatMulInteger")(_sum_of_products),
+    *(one for name, attempt in _MICROSOFT.items() for one in expanding(f"com.microsoft::{name}")(attempt)),
+    *PACKED,
 )
 """One rewrite per operator; one that declines says why its weights have no float form."""

@@ -6,7 +6,6 @@ Their floats are a separate constant, computed on request.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ import numpy as np
 from aznas_onnx.graph.ir.graph import Array, Constant, Node
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.node_builder import NodeBuilder
-from aznas_onnx.graph.rewrite.rule import Attempt, Declined
+from aznas_onnx.graph.rewrite.rule import Declined, Rewrite, expanding
 
 __all__ = ["PACKED", "floats"]
 
@@ -56,6 +55,7 @@ def _unpacked(packed: Array, bits: int) -> Array:
     return np.asarray(parts.reshape(*packed.shape[:-1], -1).astype(np.int32))
 
 
+@expanding("com.microsoft::MatMulNBits")
 def _matmul_of_bits(editor: Editor, node: Node) -> Declined:
     """MatMulNBits: each column of the weight in blocks, each with a scale and a zero point."""
     attributes: Mapping[str, Any] = node.attributes
@@ -84,6 +84,7 @@ def _matmul_of_bits(editor: Editor, node: Node) -> Declined:
     return patch.finish("Add", product, node.inputs[5]) if node.input(5) else patch.apply()
 
 
+@expanding("com.microsoft::GatherBlockQuantized")
 def _gather_of_blocks(editor: Editor, node: Node) -> Declined:
     """GatherBlockQuantized: a table in blocks along one axis."""
     attributes: Mapping[str, Any] = node.attributes
@@ -116,6 +117,7 @@ def _gather_of_blocks(editor: Editor, node: Node) -> Declined:
     return patch.finish("Gather", weight, node.inputs[1], name=node.name, axis=gather_axis)
 
 
+@expanding("com.microsoft::DynamicQuantizeLSTM")
 def _lstm(editor: Editor, node: Node) -> Declined:
     """DynamicQuantizeLSTM: both weights in 8 bits and transposed, a scale for each direction or each gate's unit."""
 
@@ -146,7 +148,5 @@ def _lstm(editor: Editor, node: Node) -> Declined:
     return patch.finish("LSTM", *inputs, name=node.name, version=14, outputs=node.outputs, attributes=node.attributes)
 
 
-PACKED: Mapping[str, Attempt] = MappingProxyType(
-    {"MatMulNBits": _matmul_of_bits, "GatherBlockQuantized": _gather_of_blocks, "DynamicQuantizeLSTM": _lstm}
-)
-"""Attempts by operator, all of domain com.microsoft."""
+PACKED: tuple[Rewrite, ...] = (*_matmul_of_bits, *_gather_of_blocks, *_lstm)
+"""Rewrites of ONNX Runtime's operators on packed weights."""

@@ -13,7 +13,7 @@ import numpy as np
 from aznas_onnx.graph.ir.graph import Constant, Node
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.node_builder import NodeBuilder
-from aznas_onnx.graph.rewrite.rule import Declined, Rewrite, plural
+from aznas_onnx.graph.rewrite.rule import Declined, Rewrite, ending_at, plural
 
 __all__ = ["REWRITES", "strip_preprocessing"]
 
@@ -30,6 +30,7 @@ def strip_preprocessing(editor: Editor) -> tuple[str, ...]:
     return (f"{plural(steps, 'step')} of preprocessing taken out: samples are drawn as standardised",) if steps else ()
 
 
+@ending_at(f"{_ML}Scaler", result="Scaler")
 def _scaler(editor: Editor, node: Node) -> Declined:
     patch = NodeBuilder(editor, node)
     offset, scale = (_row(editor, node, name) for name in ("offset", "scale"))
@@ -44,6 +45,7 @@ def _row(editor: Editor, node: Node, attribute: str) -> str:
     return editor.add_array(np.array(numbers, dtype=np.float32), f"{node.name}/{attribute}") if numbers else ""
 
 
+@ending_at(f"{_ML}Imputer", result="Imputer")
 def _imputer(editor: Editor, node: Node) -> Declined:
     """Replace missing numbers; NaN is missing unless another value is named."""
     numbers = _row(editor, node, "imputed_value_floats")
@@ -59,6 +61,7 @@ def _imputer(editor: Editor, node: Node) -> Declined:
     return patch.finish("Where", is_missing, numbers, x)
 
 
+@ending_at(f"{_ML}Normalizer", result="Normalizer")
 def _normalizer(editor: Editor, node: Node) -> Declined:
     norm = node.attributes.get("norm", "MAX")
     patch = NodeBuilder(editor, node)
@@ -69,6 +72,7 @@ def _normalizer(editor: Editor, node: Node) -> Declined:
     return patch.finish("LpNormalization", x, version=1, axis=-1, p=1 if norm == "L1" else 2)
 
 
+@ending_at(f"{_ML}Binarizer", result="Binarizer")
 def _binarizer(editor: Editor, node: Node) -> Declined:
     patch = NodeBuilder(editor, node)
     threshold: Any = node.attributes.get("threshold", 0.0)
@@ -76,6 +80,7 @@ def _binarizer(editor: Editor, node: Node) -> Declined:
     return patch.finish("Cast", above, to=1)
 
 
+@ending_at(f"{_ML}LinearRegressor", f"{_ML}LinearClassifier", result="linear layer")
 def _linear(editor: Editor, node: Node) -> Declined:
     """LinearRegressor and LinearClassifier: a layer whose weights are attributes; the classifier has labels, too."""
     attributes: Any = node.attributes
@@ -100,10 +105,12 @@ def _linear(editor: Editor, node: Node) -> Declined:
     return patch.apply()
 
 
+@ending_at(f"{_ML}FeatureVectorizer", result="FeatureVectorizer")
 def _feature_vectorizer(editor: Editor, node: Node) -> Declined:
     return NodeBuilder(editor, node).finish("Concat", *node.inputs, axis=-1)
 
 
+@ending_at(f"{_ML}ArrayFeatureExtractor")
 def _array_feature_extractor(editor: Editor, node: Node) -> Declined:
     """Columns of a table; looking up labels, which are a constant, is left alone."""
     if editor.constant(node.inputs[0]) is not None:
@@ -113,19 +120,20 @@ def _array_feature_extractor(editor: Editor, node: Node) -> Declined:
     return patch.finish("Gather", node.inputs[0], columns, axis=-1)
 
 
+@ending_at("Erfc", result="Erfc")
 def _erfc(editor: Editor, node: Node) -> Declined:
     """TensorFlow's own, which tf2onnx leaves as it is: Keras writes an exact GELU with it."""
     patch = NodeBuilder(editor, node)
     return patch.finish("Sub", patch.scalar(1.0), patch.add("Erf", node.inputs[0], version=13))
 
 
-REWRITES = (
-    Rewrite(operators=("Erfc",), attempt=_erfc, result="Erfc"),
-    Rewrite(operators=(f"{_ML}Scaler",), attempt=_scaler, result="Scaler"),
-    Rewrite(operators=(f"{_ML}Imputer",), attempt=_imputer, result="Imputer"),
-    Rewrite(operators=(f"{_ML}Normalizer",), attempt=_normalizer, result="Normalizer"),
-    Rewrite(operators=(f"{_ML}Binarizer",), attempt=_binarizer, result="Binarizer"),
-    Rewrite(operators=(f"{_ML}LinearRegressor", f"{_ML}LinearClassifier"), attempt=_linear, result="linear layer"),
-    Rewrite(operators=(f"{_ML}FeatureVectorizer",), attempt=_feature_vectorizer, result="FeatureVectorizer"),
-    Rewrite(operators=(f"{_ML}ArrayFeatureExtractor",), attempt=_array_feature_extractor),
+REWRITES: tuple[Rewrite, ...] = (
+    _erfc,
+    _scaler,
+    _imputer,
+    _normalizer,
+    _binarizer,
+    _linear,
+    _feature_vectorizer,
+    _array_feature_extractor,
 )

@@ -9,13 +9,12 @@ from types import MappingProxyType
 
 from aznas_onnx.graph.ir.graph import Node
 from aznas_onnx.graph.rewrite.editor import Editor
-from aznas_onnx.graph.rewrite.rule import Rewrite
+from aznas_onnx.graph.rewrite.rule import Rewrite, ending_at
 
 __all__ = ["REWRITES"]
 
-_SPARE_OUTPUTS = ("BatchNormalization", "Dropout", "GRU", "LSTM", "LayerNormalization", "MaxPool", "RNN")
 
-
+@ending_at("BatchNormalization", "Dropout", "GRU", "LSTM", "LayerNormalization", "MaxPool", "RNN")
 def _drop_unread_outputs(editor: Editor, node: Node) -> str | None:
     """Cut unread trailing outputs: running statistics, dropout masks, pooling indices, final states."""
     kept = len(node.outputs)
@@ -46,6 +45,7 @@ def _is_read(editor: Editor, name: str) -> bool:
     return bool(editor.readers(name)) or editor.is_protected(name)
 
 
+@ending_at("Mul")
 def _keep_branch(editor: Editor, node: Node) -> str | None:
     """Stochastic depth, and Dropout written out: x * (random < p) / p is x on average, and x when it is deployed."""
     for x, mask in (node.inputs, node.inputs[::-1]):
@@ -69,7 +69,4 @@ def _is_random_mask(editor: Editor, name: str) -> bool:
     return is_standard and editor.scalar(below.inputs[1]) == kept
 
 
-REWRITES: tuple[Rewrite, ...] = (
-    Rewrite(operators=("Mul",), attempt=_keep_branch),
-    Rewrite(operators=_SPARE_OUTPUTS, attempt=_drop_unread_outputs),
-)
+REWRITES: tuple[Rewrite, ...] = (_keep_branch, _drop_unread_outputs)

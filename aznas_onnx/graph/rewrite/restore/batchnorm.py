@@ -27,20 +27,14 @@ from aznas_onnx.graph.rewrite.canonical.per_channel import (
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.node_builder import NodeBuilder
 from aznas_onnx.graph.rewrite.restore.folded_bn_names import names_batch_normalisation
-from aznas_onnx.graph.rewrite.rule import Declined, NearMiss, Rewrite
+from aznas_onnx.graph.rewrite.rule import Declined, NearMiss, Rewrite, ending_at
 from aznas_onnx.graph.shapes.constant_evaluation import is_cheap
+from aznas_onnx.operators.sets import ACTIVATIONS, LAYER_NORMALIZATIONS, MATRIX_PRODUCTS, POOLS, RESHAPES
 
 __all__ = ["EPSILON", "REWRITES", "add_batch_normalisation"]
 
 EPSILON = 1e-5
 
-_LAYOUT = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten")
-_MAKES_MAPS = frozenset(
-    "Add Concat MaxPool AveragePool GlobalAveragePool Relu LeakyRelu PRelu Clip Swish HardSwish Elu Selu Celu Gelu "
-    "Mish Slice Split Pad Resize DepthToSpace SpaceToDepth Dropout".split()
-)
-_JOINS = ("Concat", "MatMul", "Gemm", "Einsum", "Expand")
-_NORMALISES = ("LayerNormalization", "RMSNormalization")
 _FACTOR_ALONE = "it is a factor alone, without mean and shift, like a layer scale"
 _READ_ELEMENTS = 4096
 _LOOKED_AT = 16
@@ -112,11 +106,12 @@ def _chain(editor: Editor, node: Node) -> list[PerChannelStep]:
 
 def _takes_bias(editor: Editor, node: Node | None) -> bool:
     """Whether a term added to a tensor is the bias of its layer, and not a mean."""
-    while node is not None and node.is_op(*_LAYOUT):
+    while node is not None and _is_layout(node):
         node = editor.producer(node.inputs[0])
     return node is not None and bool(_output_channels(editor, node)) and not node.input(2)
 
 
+@ending_at("Mul", "Div", result="BatchNormalization")
 def _written_out(editor: Editor, node: Node) -> Declined:
     """A factor per channel, mostly with a mean subtracted before it or a term added after it."""
     steps = _chain(editor, node)
@@ -187,10 +182,23 @@ def _speaks_against(editor: Editor, steps: Sequence[PerChannelStep]) -> str:
         return "it subtracts a mean and scales, without a shift"
     if channels:
         return f"it has {count} numbers, and {maker.operator} before it makes {channels} channels"
-    if not maker.is_op(*_MAKES_MAPS):
+    if not _makes_maps(maker):
         return f"it scales and shifts what {maker.operator} makes"
     is_map = factors[0].axis == 1 or (editor.rank(steps[0].x) or 0) > 3
     return "" if is_map else "it scales and shifts tokens that no layer made just before"
+
+
+def _is_layout(node: Node) -> bool:
+    """Whether a node gives a tensor other axes and leaves its channels."""
+    return node in RESHAPES or node.is_op("Transpose")
+
+
+def _makes_maps(node: Node) -> bool:
+    """Whether a node makes feature maps of feature maps; a bounded gate (Sigmoid, Tanh) does not."""
+    is_gate = node.is_op("Sigmoid", "HardSigmoid", "Tanh", "Softsign", "Softplus")
+    selects = node.is_op("Slice", "Split", "DepthToSpace", "SpaceToDepth", "Dropout")
+    joins = node.is_op("Add", "Concat", "Pad", "Resize")
+    return joins or selects or node in POOLS or node.is_op("GlobalAveragePool") or (node in ACTIVATIONS and not is_gate)
 
 
 def _trained_as_they_are(editor: Editor, steps: Sequence[PerChannelStep], maker: Node | None) -> str:
@@ -221,10 +229,11 @@ def _is_listed(editor: Editor, vector: Constant) -> bool:
 
 def _is_read_as_data(editor: Editor, vector: Constant) -> bool:
     """Whether the source of a vector is also joined to features, compared with them, copied or normalised."""
+    joins = ("Concat", "Expand", *MATRIX_PRODUCTS)
     return any(
         not vector.sources.isdisjoint(constant.sources)
-        for node in editor.nodes(*_JOINS, *_NORMALISES)
-        for name in (node.inputs if node.op_type in _JOINS else node.inputs[:1])
+        for node in editor.nodes(*joins, *LAYER_NORMALIZATIONS)
+        for name in (node.inputs if node.operator in joins else node.inputs[:1])
         if (constant := editor.constant(name)) is not None
     )
 
@@ -232,7 +241,7 @@ def _is_read_as_data(editor: Editor, vector: Constant) -> bool:
 def _has_bias(editor: Editor, layer: Node) -> bool:
     """Whether a layer with weights has a bias, its own or added to its output."""
     reader = editor.sole_reader(layer.outputs[0])
-    while reader is not None and reader.is_op(*_LAYOUT):
+    while reader is not None and _is_layout(reader):
         reader = editor.sole_reader(reader.outputs[0])
     return bool(layer.input(2)) or (
         reader is not None and reader.is_op("Add") and per_channel_step(editor, reader) is not None
@@ -250,7 +259,7 @@ def _maker(editor: Editor, name: str) -> Node | None:
     node = editor.producer(name)
     for _ in range(_LOOKED_AT):
         step = per_channel_step(editor, node)
-        if node is None or not (node.is_op(*_LAYOUT) or (step is not None and node.is_op("Add"))):
+        if node is None or not (_is_layout(node) or (step is not None and node.is_op("Add"))):
             break
         node = editor.producer(node.inputs[0] if step is None else step.x)
     return node
@@ -312,6 +321,7 @@ def _is_untrained(factor: Constant) -> bool:
     return 0.99 < _number(factor) < 1.0
 
 
+@ending_at("Mul", "Div")
 def _followed_by_scale(editor: Editor, node: Node) -> Declined:
     """A batch normalisation without parameters, as in Caffe, followed by scale and shift."""
     steps = _chain(editor, node)
@@ -338,6 +348,7 @@ def _followed_by_scale(editor: Editor, node: Node) -> Declined:
     )  # fmt: skip
 
 
+@ending_at("BatchNormalization")
 def _zero_bias_before(editor: Editor, node: Node) -> Declined:
     """A bias of zeros that the exporter itself made for the convolution before a batch normalisation."""
     convolution = editor.producer(node.inputs[0])
@@ -351,8 +362,4 @@ def _zero_bias_before(editor: Editor, node: Node) -> Declined:
     return None
 
 
-REWRITES: tuple[Rewrite, ...] = (
-    Rewrite(operators=("BatchNormalization",), attempt=_zero_bias_before),
-    Rewrite(operators=("Mul", "Div"), attempt=_followed_by_scale),
-    Rewrite(operators=("Mul", "Div"), attempt=_written_out, result="BatchNormalization"),
-)
+REWRITES: tuple[Rewrite, ...] = (_zero_bias_before, _followed_by_scale, _written_out)
