@@ -198,7 +198,7 @@ def _last(node: Node, attribute: str) -> int:
 def _layers(model: Model) -> Iterator[tuple[str, int]]:
     """Yield the name of each node that multiplies by weights, and its output channels."""
     axes: Mapping[str, int] = model.layout.channel_axes
-    for use in uses(model.graph, model.infos):
+    for use in uses(model.graph):
         if use.role.is_weight:
             output = next(name for name in use.node.outputs if name)
             shape = model.infos[output].shape or (1,)

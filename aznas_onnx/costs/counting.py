@@ -40,7 +40,7 @@ def count(model: Model) -> Costs:
     >>> costs.macs, costs.params                      # doctest: +SKIP
     (1814073344, 11689512)
     """
-    params = parameters(model.graph, model.infos, model.inputs.look_ups.values())
+    params = parameters(model.graph, model.inputs.look_ups.values())
     batched = _batched_tensors(model)
     replaced = tuple(_look_up_cost(model, name, look_up, params) for name, look_up in model.inputs.look_ups.items())
     return Costs(nodes=(*replaced, *(_node_cost(node, model.infos, batched, params) for node in model.graph.nodes)))

@@ -11,7 +11,6 @@ from aznas_onnx.costs.weight_sharing import Sharing
 from aznas_onnx.graph.constants.content import Content, content_of, is_table, is_uniform, read, varying
 from aznas_onnx.graph.constants.provenance import Provenance
 from aznas_onnx.graph.ir.graph import Constant, Graph, LookUp, Node
-from aznas_onnx.graph.ir.tensor_info import TensorInfos
 from aznas_onnx.graph.ir.uniform_constants import is_filled
 from aznas_onnx.graph.meaning.constant_roles import ConstantRole, Use, is_vector, uses
 from aznas_onnx.graph.shapes.constant_evaluation import Deferred
@@ -35,7 +34,7 @@ _VECTORS = (
 )
 
 
-def parameters(graph: Graph, infos: TensorInfos, look_ups: Iterable[LookUp] = ()) -> Mapping[str, int]:
+def parameters(graph: Graph, look_ups: Iterable[LookUp] = ()) -> Mapping[str, int]:
     """Return the number of trainable elements that each node is the first to read, by node name.
 
     `look_ups` are nodes that inputs replace; they precede those of the graph.
@@ -44,7 +43,7 @@ def parameters(graph: Graph, infos: TensorInfos, look_ups: Iterable[LookUp] = ()
     folded constant (a relative position table gathered into a bias, a transposed weight) counts as the constants that
     it was computed from.
     """
-    trainable = [use for use in uses(graph, infos) if use.role.is_trainable]
+    trainable = [use for use in uses(graph) if use.role.is_trainable]
     counting = _Counting(graph, trainable)
     for look_up in look_ups:
         counting.add_look_up(look_up)

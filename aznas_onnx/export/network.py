@@ -53,14 +53,14 @@ class TrainableNetwork(nn.Module):
         super().__init__()
         self._source = read_weight_graph(source)
         self._programs: dict[tuple[int, torch.device, torch.dtype], Program] = {}
-        graph, infos = self._source.at(self._source.inputs.declared_batch)
+        graph, _ = self._source.at(self._source.inputs.declared_batch)
         if len(graph.inputs) != 1 or len(graph.outputs) != 1:
             raise ModelError(
                 f"{graph.name}: the network has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs; "
                 "one of each is needed to train it here"
             )
         self._names: dict[str, str] = {}
-        for name, role in roles(graph, infos).items():
+        for name, role in roles(graph).items():
             if role.is_trainable or role in _STATISTICS:
                 self._names[name] = self._add(name, _read(graph, name), is_parameter=role.is_trainable)
         if not any(True for _ in self.parameters()):

@@ -236,7 +236,7 @@ def _restore_normalisation(draft: Draft) -> Draft:
 
 def _split_shared_constants(draft: Draft) -> Draft:
     graph, infos = split_shared_constants(draft.graph, draft.infos)
-    return draft.after(graph=graph, infos=infos, warnings=role_doubts(graph, infos))
+    return draft.after(graph=graph, infos=infos, warnings=role_doubts(graph))
 
 
 def _find_layout(draft: Draft) -> Draft:

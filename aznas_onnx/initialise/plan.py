@@ -108,7 +108,7 @@ def plan_weights(graph: Graph, infos: TensorInfos, *, is_transformer: bool) -> M
     planned: dict[str, Weight] = {}
     streams = 0
     states = recurrent_weights(graph, infos)
-    for use in uses(graph, infos):
+    for use in uses(graph):
         if use.role is ConstantRole.FIXED or use.name in planned:
             continue
         weight = _plan(use, graph, infos, is_transformer, streams, states.get(use.name, 0))

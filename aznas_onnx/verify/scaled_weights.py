@@ -95,7 +95,7 @@ def draw_weights(model: onnx.ModelProto, prepared: Model, rng: np.random.Generat
 def _roles_of_roots(prepared: Model) -> dict[str, tuple[ConstantRole, int]]:
     """Return role and fan-in of each constant of the file that reaches one use unchanged up to data movement."""
     found: dict[str, tuple[ConstantRole, int]] = {}
-    for use in uses(prepared.graph, prepared.infos):
+    for use in uses(prepared.graph):
         constant = prepared.graph.constants[use.name]
         root = _sole_root(prepared, constant)
         if root is not None and found.get(root, (ConstantRole.FIXED,))[0] is ConstantRole.FIXED:
@@ -181,7 +181,7 @@ class _Rescaling:
         self._places: dict[tuple[str, ConstantRole], int] = {}  # which operand of a node is the first of a role
         self._roots: dict[str, str] = {}
         readers = Counter[str]()
-        for use in uses(prepared.graph, prepared.infos):
+        for use in uses(prepared.graph):
             root = _sole_root(prepared, prepared.graph.constants[use.name])
             if root is not None and root in self._tensors:
                 self._places.setdefault((use.node.name, use.role), use.index)

@@ -28,7 +28,6 @@ from aznas_onnx.caches import register_cache
 from aznas_onnx.graph.constants.content import Content, content, content_of, is_mask, is_uniform, read
 from aznas_onnx.graph.constants.provenance import Provenance, Source
 from aznas_onnx.graph.ir.graph import Array, Constant, Graph, Node, Storage
-from aznas_onnx.graph.ir.tensor_info import TensorInfos
 from aznas_onnx.operators import OPERATORS, Family, InputRole, OperatorSet
 from aznas_onnx.operators.sets import CONVOLUTIONS, ELEMENTWISE, MATRIX_PRODUCTS, NORMALIZATIONS, PASSES_ON
 
@@ -104,33 +103,28 @@ _AFFINE = (ConstantRole.NORM_SCALE, ConstantRole.NORM_SHIFT)
 _FROZEN = (ConstantRole.POSITION, ConstantRole.EMBEDDING, ConstantRole.CONV_WEIGHT)
 
 
-def roles(graph: Graph, infos: TensorInfos) -> Mapping[str, ConstantRole]:
+def roles(graph: Graph) -> Mapping[str, ConstantRole]:
     """Return the role of every float constant that has one.
 
     A constant that several nodes read in different roles gets the first, in graph order, that is not
     :attr:`ConstantRole.FIXED`.
     """
     found: dict[str, ConstantRole] = {}
-    for use in uses(graph, infos):
+    for use in uses(graph):
         if found.get(use.name, ConstantRole.FIXED) is ConstantRole.FIXED:
             found[use.name] = use.role
     return MappingProxyType(found)
 
 
-def uses(graph: Graph, infos: TensorInfos) -> tuple[Use, ...]:
+def uses(graph: Graph) -> tuple[Use, ...]:
     """Return each use of a float constant, in graph order; numbers of one element only where they have a role.
 
-    Parameters
-    ----------
-    graph
-        In canonical form.
-    infos
-        Of that graph.
+    The graph is in canonical form.
     """
     return _judged(graph).uses
 
 
-def role_doubts(graph: Graph, infos: TensorInfos) -> tuple[str, ...]:
+def role_doubts(graph: Graph) -> tuple[str, ...]:
     """Return a warning for each group of constants whose role the file does not decide."""
     return _judged(graph).doubts
 

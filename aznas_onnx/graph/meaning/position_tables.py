@@ -43,7 +43,7 @@ def unfold_tables(graph: Graph, infos: TensorInfos) -> tuple[Graph, TensorInfos]
     infos
         Of the new graph.
     """
-    names = dict.fromkeys(use.name for use in uses(graph, infos) if use.role in _ROLES)
+    names = dict.fromkeys(use.name for use in uses(graph) if use.role in _ROLES)
     restored = _Restored(graph)
     wanted = {name for name in names if restored.add(name)}
     if not wanted:

@@ -38,7 +38,7 @@ def split_shared_constants(graph: Graph, infos: TensorInfos) -> tuple[Graph, Ten
     shared = {name for name, count in reads.items() if count > 1 and graph.constants[name].is_float}
     if not shared:
         return graph, infos
-    played = {(use.node.name, use.index): use.role for use in uses(graph, infos)}
+    played = {(use.node.name, use.index): use.role for use in uses(graph)}
     names: dict[str, dict[ConstantRole, str]] = {}
     taken = {*graph.constants, *infos}
     nodes = list(graph.nodes)

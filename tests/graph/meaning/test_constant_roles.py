@@ -14,7 +14,7 @@ from tests.graph.builders import network, weights
 
 def roles_of(model: onnx.ModelProto) -> dict[str, ConstantRole]:
     prepared = prepare(model, keep_graph=True)
-    return dict(roles(prepared.graph, prepared.infos))
+    return dict(roles(prepared.graph))
 
 
 def test_operands_by_position() -> None:

@@ -78,4 +78,4 @@ def test_a_weight_that_is_a_product_of_two_is_no_query() -> None:
     constants = {"a": weights(5, 2), "b": weights(2, WIDTH), "c": weights(WIDTH, 3)}
     model = prepare(network(body, {"x": ("n", TOKENS, 5)}, constants))
     assert not any(node.op_type == "Expand" for node in model.graph.nodes)
-    assert set(roles(model.graph, model.infos).values()) == {ConstantRole.LINEAR_WEIGHT}
+    assert set(roles(model.graph).values()) == {ConstantRole.LINEAR_WEIGHT}

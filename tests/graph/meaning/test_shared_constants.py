@@ -25,7 +25,7 @@ def test_a_scale_and_a_shift_that_are_stored_once_are_two_constants() -> None:
     constants = {"w": weights(4, 8), "v": weights(8, 4), "zeros": ZEROS}
     once = prepare(network(BODY.format("zeros"), {"x": (1, 5, 4)}, constants))
     twice = prepare(network(BODY.format("shift"), {"x": (1, 5, 4)}, {**constants, "shift": ZEROS}))
-    found = roles(once.graph, once.infos)
+    found = roles(once.graph)
     assert (found["zeros"], found["zeros/bias"]) == (ConstantRole.SCALE, ConstantRole.BIAS)
     assert [node.inputs for node in once.graph.nodes if node.op_type == "Add"] == [("e", "zeros/bias")]
     assert once.infos.shape("zeros/bias") == (1, 1, 8)
@@ -49,7 +49,7 @@ def test_a_number_that_is_trained_in_one_place_and_written_in_another() -> None:
         network(body, constants={"w": weights(192, 1), "v": weights(1, 4), "half": np.array([0.5], np.float32)}),
         keep_graph=True,
     )
-    assert roles(model.graph, model.infos)["half"] is ConstantRole.BIAS
+    assert roles(model.graph)["half"] is ConstantRole.BIAS
     assert [node.inputs[1] for node in model.graph.nodes if node.op_type == "Mul"] == ["half/fixed"]
 
 
