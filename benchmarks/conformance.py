@@ -425,9 +425,9 @@ _OWN_OPERATORS = """\
 aznas score net.onnx --operators examples/own_operator.py
 ```
 
-`score`, `inspect`, `gate`, `search`, `bench` and `reference` take `--operators FILE.py`, once for each file; no file is
-executed that is not named. The processes of `--workers` load it, too. A program calls
-`aznas_onnx.operators.CUSTOM_OPERATORS.load("own_operator.py")`, or `.add(OPERATOR)` for one record.
+`score`, `inspect`, `gate`, `search`, `export`, `bench` and `reference` take `--operators FILE.py`, once for each file;
+only named files are executed. The processes of `--workers` load it, too. A program calls
+`aznas_onnx.operators.CUSTOM_OPERATORS.load("own_operator.py")`, or `.add(OPERATOR)` for one operator.
 
 The file defines variables of type `aznas_onnx.operators.CustomOperator`, which holds two things:
 

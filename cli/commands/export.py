@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from aznas_onnx.cli.exit_codes import DONE
-from aznas_onnx.cli.options import whole_option
+from aznas_onnx.cli.options import operators_option, whole_option
 from aznas_onnx.cli.words import plural
 from aznas_onnx.counts import format_count
 from aznas_onnx.escaping import json_text, printable
@@ -39,6 +39,7 @@ __all__ = ["export"]
 @click.option(
     "-o", "--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write to."
 )
+@operators_option
 @whole_option("--seed", least=0, default=0, help="Seed of the initial weights.")
 @click.option(
     "--format",
