@@ -81,6 +81,17 @@ class Backbone:
 
     blocks: tuple[SuperBlock, ...]
 
+    def __post_init__(self) -> None:
+        _check_ends(self.blocks)
+        channels = 3
+        for block in self.blocks:
+            if block.in_channels != channels:
+                raise GenotypeError(
+                    f"{block} takes {block.in_channels} channels, but what is before it gives {channels}"
+                )
+            _check_block(block)
+            channels = block.out_channels
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Residual:
@@ -158,9 +169,7 @@ class MobileNetV2(Space[Backbone]):
                 )
             blocks.append(_parse_block(match))
             position = match.end()
-        genotype = Backbone(tuple(blocks))
-        self.validate(genotype)
-        return genotype
+        return Backbone(tuple(blocks))
 
     def format(self, genotype: Backbone) -> str:
         self.validate(genotype)
@@ -171,15 +180,6 @@ class MobileNetV2(Space[Backbone]):
             raise GenotypeError(
                 f"a genotype of mbv2 is a Backbone, not {type(genotype).__name__}; parse() reads its notation"
             )
-        _check_ends(genotype.blocks)
-        channels = 3
-        for block in genotype.blocks:
-            if block.in_channels != channels:
-                raise GenotypeError(
-                    f"{block} takes {block.in_channels} channels, but what is before it gives {channels}"
-                )
-            _check_block(block)
-            channels = block.out_channels
 
     def macs(self, genotype: Backbone) -> int:
         return sum(cost.macs for cost in self._costs(genotype)) + _HEAD_CHANNELS * self.num_classes

@@ -46,6 +46,10 @@ class Cell:
 
     operations: tuple[Operation, ...]
 
+    def __post_init__(self) -> None:
+        if len(self.operations) != len(_EDGES) or not all(isinstance(one, Operation) for one in self.operations):
+            raise GenotypeError(f"a cell of nb201 has {len(_EDGES)} operations, not {self.operations!r}")
+
 
 class NasBench201(Space[Cell]):
     """NAS-Bench-201: one cell of four nodes, repeated 15 times; 15,625 genotypes.
@@ -97,9 +101,6 @@ class NasBench201(Space[Cell]):
         if not isinstance(genotype, Cell):
             found = type(genotype).__name__
             raise GenotypeError(f"a genotype of nb201 is a Cell, not {found}; parse() reads its notation")
-        operations = genotype.operations
-        if len(operations) != len(_EDGES) or not all(isinstance(operation, Operation) for operation in operations):
-            raise GenotypeError(f"a cell of nb201 has {len(_EDGES)} operations, not {operations!r}")
 
     def macs(self, genotype: Cell) -> int:
         self.validate(genotype)
