@@ -178,7 +178,7 @@ DEVICE = Setting(
 )
 TIME_LIMIT = Setting(
     finite,
-    "Refuse a file that takes longer to read (processor time), and a scoring pass that is estimated to take longer.",
+    "Refuse a network that takes longer to read (processor time), and a scoring pass that is estimated to take longer.",
     "60",
     name="time_limit",
     metavar="SECONDS",

@@ -6,16 +6,27 @@ import contextlib
 import os
 import sys
 import traceback
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
 import click
 
+from aznas_onnx.cli.words import plural
 from aznas_onnx.escaping import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["diagnostics", "forget_stdout", "open_closed_streams", "results", "write_traceback"]
+__all__ = [
+    "diagnostics",
+    "forget_stdout",
+    "open_closed_streams",
+    "results",
+    "say",
+    "warn",
+    "warn_of_failures",
+    "write_traceback",
+]
 
 _UNWRAPPED = 10_000  # columns: a pipe or file gets every line whole
 
@@ -42,6 +53,22 @@ def _console(stream: TextIO) -> Console:
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = _UNWRAPPED
     return console
+
+
+def warn(sentence: str) -> None:
+    """Write a warning to stderr."""
+    click.echo(f"warning: {printable(sentence)}", err=True)
+
+
+def say(sentence: str) -> None:
+    """Write a failure, or an interruption, to stderr."""
+    click.echo(f"aznas: {printable(sentence)}", err=True)
+
+
+def warn_of_failures(reasons: Sequence[str], noun: str) -> None:
+    """Warn of how many could not be scored, and why the last one."""
+    if reasons:
+        warn(f"{plural(len(reasons), noun)} could not be scored; the last one: {reasons[-1]}")
 
 
 def forget_stdout() -> None:

@@ -19,33 +19,20 @@ from aznas_onnx.escaping import printable, shortened
 
 __all__ = ["aznas", "main", "run"]
 
-# Module and attribute of each command. A module is imported when its command is asked for, and imports the library
-# only once the command runs, so that `aznas --help` answers at once.
-_COMMANDS = {
-    "score": ("aznas_onnx.cli.commands.score", "score"),
-    "inspect": ("aznas_onnx.cli.commands.inspect", "inspect"),
-    "gate": ("aznas_onnx.cli.commands.gate", "gate"),
-    "spaces": ("aznas_onnx.cli.commands.spaces", "spaces"),
-    "proxies": ("aznas_onnx.cli.commands.proxies", "proxies"),
-    "search": ("aznas_onnx.cli.commands.search", "search"),
-    "bench": ("aznas_onnx.cli.commands.bench", "bench"),
-    "report": ("aznas_onnx.cli.commands.report", "report"),
-    "export": ("aznas_onnx.cli.commands.export", "export"),
-    "reference": ("aznas_onnx.cli.commands.reference", "reference"),
-}
+# A command is imported, by this name, when it runs, and imports the library only then: `aznas --help` stays fast.
+_COMMANDS = "score inspect gate spaces proxies search bench report export reference".split()
 
 
 class _LazyGroup(click.Group):
     """A group whose commands are imported by name."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
+        return _COMMANDS
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        module, attribute = _COMMANDS[cmd_name]
-        command = getattr(importlib.import_module(module), attribute)
+        command = getattr(importlib.import_module(f"aznas_onnx.cli.commands.{cmd_name}"), cmd_name)
         assert isinstance(command, click.Command)
         return command
 
@@ -76,8 +63,8 @@ def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 def aznas() -> None:
     """Score neural networks without training them.
 
-    Any network that can be written as ONNX gets the four AZ-NAS proxies from one forward and one backward pass with
-    random weights: expressivity, progressivity, trainability and complexity. Higher is better.
+    The input is any ONNX file. One forward and one backward pass with random weights give the four AZ-NAS proxies:
+    expressivity, progressivity, trainability and complexity. Higher is better.
 
     \b
     Examples:
@@ -86,8 +73,8 @@ def aznas() -> None:
       aznas gate new.onnx --baseline old.onnx      is it as good as the old one?
       aznas search --space mbv2 --flops 600M       the best networks in a budget
 
-    Exit status: 0 done or passed, 1 rejected by the gate, 2 bad usage or bad input, 3 some of many inputs failed, 130
-    interrupted.
+    Exit status: 0 done or passed, 1 rejected by the gate, 2 bad usage or bad input, 3 some of several inputs failed,
+    130 interrupted.
     """
 
 

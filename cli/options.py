@@ -38,6 +38,7 @@ __all__ = [
     "sampling_options",
     "setting_option",
     "space_options",
+    "time_limit_option",
     "whole_option",
 ]
 
@@ -266,7 +267,7 @@ operators_option = click.option(
     type=click.Path(),
     expose_value=False,
     callback=_load_operators,
-    help="Execute a Python file with custom operators. Repeatable.",
+    help="Execute a Python file with custom operators. May be given several times.",
 )
 
 
@@ -284,6 +285,9 @@ def sampling_options(effort: str) -> Callable[[_Command], _Command]:
         setting_option(declared.BATCH_SIZE, help_default=declared.BATCH_SIZE.default_text),
         setting_option(declared.DEVICE, default="auto"),
     )
+
+
+time_limit_option = setting_option(declared.TIME_LIMIT, help_default=declared.TIME_LIMIT.default_text)
 
 
 proxy_options = _all_of(

@@ -100,6 +100,7 @@ def prepare_run(
     scores: str | os.PathLike[str] | None = None,
     space_options: Mapping[str, object] | None = None,
     workers: int = 1,
+    time_limit: float | None = None,
     settings: ScoreSettings | None = None,
     scorer: Scorer | None = None,
 ) -> Run:
@@ -119,6 +120,8 @@ def prepare_run(
         Options of a space that is given by name or path.
     workers
         Processes that score.
+    time_limit
+        As for :func:`aznas_onnx.search`.
     settings
         How to score.
     scorer
@@ -133,7 +136,7 @@ def prepare_run(
     archs = choose_archs(truth.archs, made, sample=sample, seed=seed, unique=unique)
     description = describe_space(made, reference)
     if scorer is None:
-        scorer = ModelScorer(space_maker(made, description), settings or ScoreSettings())
+        scorer = ModelScorer(space_maker(made, description), settings or ScoreSettings(), time_limit)
     return Run(
         space=made,
         archs=archs,

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from aznas_onnx import scoring
+from aznas_onnx.limits import within
 from aznas_onnx.proxies import PROXIES, USER_PROXIES
 from aznas_onnx.results import ProxyScores
 from aznas_onnx.scoring import ScoreSettings
@@ -25,15 +26,20 @@ class ModelScorer:
         Makes the space, in each process once; can be pickled.
     settings
         How to score.
+    time_limit
+        Seconds that reading, and an estimated pass, may take; None for the usual limits.
     """
 
-    def __init__(self, make_space: Callable[[], Space[Any]], settings: ScoreSettings) -> None:
+    def __init__(
+        self, make_space: Callable[[], Space[Any]], settings: ScoreSettings, time_limit: float | None = None
+    ) -> None:
         self._make_space = make_space
         self._settings = settings
+        self._time_limit = time_limit
 
     def __reduce__(self) -> tuple[object, ...]:
         """Leave the space behind: the class of one that is a file exists in this process only."""
-        return ModelScorer, (self._make_space, self._settings)
+        return ModelScorer, (self._make_space, self._settings, self._time_limit)
 
     def describe(self) -> Mapping[str, object]:
         """Return the settings of scoring and the size of the images.
@@ -60,7 +66,8 @@ class ModelScorer:
     def score(self, genotype: str) -> ProxyScores:
         """Build the network and score it."""
         model = build_source(self._space, self._space.parse(genotype))
-        return replace(scoring.score(model, settings=self._settings), model=genotype)
+        scores = scoring.score(model, settings=self._settings, limits=within(self._time_limit))
+        return replace(scores, model=genotype)
 
     @cached_property
     def _space(self) -> Space[Any]:

@@ -55,6 +55,7 @@ def search(
     space_options: Mapping[str, object] | None = None,
     score_resolution: int | None = None,
     workers: int = 1,
+    time_limit: float | None = None,
     settings: ScoreSettings | None = None,
     aggregate: Aggregation | str = Aggregation.LOG_RANK,
     scorer: Scorer | None = None,
@@ -96,6 +97,8 @@ def search(
         Budgets, complexity and exports use the space's own. Needs a space that is given by name or path.
     workers
         Processes that score. With more than one, the order of results, and so the search, depends on their timing.
+    time_limit
+        Seconds that reading a candidate, and its scoring pass by estimate, may take; 6 and 3,600 by default.
     settings
         Settings of the scores; or give keywords of :func:`aznas_onnx.scoring.score`. The effort is ``"auto"`` by
         default. The seed is also that of every random choice of the search. A proxy can have a weight in the ranking
@@ -139,7 +142,7 @@ def search(
     searched, reference = find_space(space, space_options or {})
     description = describe_space(searched, reference)
     if scorer is None:
-        scorer = ModelScorer(space_maker(searched, description, score_resolution), settings)
+        scorer = ModelScorer(space_maker(searched, description, score_resolution), settings, time_limit)
     stored = stored_settings(path) if resume and path is not None else None
     if top_k is None:
         top_k = stored.top_k if stored is not None else default_top_k(iterations)

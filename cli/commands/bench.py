@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aznas_onnx.cli.commands.spaces import complete_space
+from aznas_onnx.cli.console import say, warn, warn_of_failures
 from aznas_onnx.cli.exit_codes import BAD_INPUT, DONE, INTERRUPTED, SOME_FAILED
 from aznas_onnx.cli.options import (
     OutputFormat,
@@ -20,6 +21,7 @@ from aznas_onnx.cli.options import (
     proxy_options,
     sampling_options,
     space_options,
+    time_limit_option,
     whole_option,
 )
 from aznas_onnx.cli.words import plural
@@ -71,6 +73,7 @@ def _read_sample(ctx: click.Context, param: click.Parameter, value: str) -> int 
 @sampling_options("paper")
 @whole_option("--score-seed", least=0, default=0, help="First seed of scoring.")
 @proxy_options
+@time_limit_option
 @operators_option
 @as_published_option
 @space_options
@@ -84,6 +87,7 @@ def bench(
     scores: Path | None,
     metrics: tuple[str, ...],
     workers: int,
+    time_limit: float | None,
     score_seed: int,
     aggregation: str,
     resamples: int,
@@ -106,7 +110,7 @@ def bench(
       aznas bench nb201 --truth accuracies.csv --sample 1000 -o nb201.jsonl --format json
       aznas bench ./my_space.py --truth measured.csv --metric top1 --device cuda
 
-    Exit status: 0 done, 2 bad usage or none was scored, 3 some were not scored, 130 interrupted.
+    Exit status: 0 done, 2 bad usage or fewer than two scored, 3 some failed, 130 interrupted.
     """
     from aznas_onnx.evaluation import prepare_run, read_truth
     from aznas_onnx.ranking import Ensemble
@@ -123,6 +127,7 @@ def bench(
         scores=_new_file(space) if scores is None else scores,
         space_options=space_options,
         workers=workers,
+        time_limit=time_limit,
         settings=settings,
     )
     interrupted = False
@@ -145,7 +150,7 @@ def bench(
     if interrupted:
         return INTERRUPTED
     if n_scored < 2:
-        click.echo(f"aznas: {plural(n_scored, 'architecture')} scored; 2 or more can be compared", err=True)
+        say(f"{plural(n_scored, 'architecture')} scored; 2 or more can be compared")
         return BAD_INPUT
     return SOME_FAILED if failed else DONE
 
@@ -190,7 +195,7 @@ def _evaluate(
             on_resample=show,
         )
     for warning in evaluation.warnings:
-        click.echo(f"warning: {printable(warning)}", err=True)
+        warn(warning)
     report = BenchReport(
         evaluation=evaluation,
         space=run.space.name,
@@ -206,17 +211,12 @@ def _evaluate(
 def _report_trouble(run: Run, interrupted: bool) -> int:
     """Print failures and how to continue to stderr; return the number of failures."""
     records = run.records()
-    failed = [record for record in records if record.reason is not None]
-    if failed:
-        reason = printable(failed[-1].reason or "")
-        click.echo(
-            f"warning: {plural(len(failed), 'architecture')} could not be scored; the last one: {reason}", err=True
-        )
+    reasons = [record.reason for record in records if record.reason is not None]
+    warn_of_failures(reasons, "architecture")
     if interrupted:
-        where = printable(str(run.scores))
-        click.echo(
-            f"aznas: interrupted after {len(records):,} of {plural(len(run.archs), 'architecture')}, all of them in "
-            f"{where}; the same command with --scores {where} goes on",
-            err=True,
+        total = plural(len(run.archs), "architecture")
+        say(
+            f"interrupted after {len(records):,} of {total}, all of them in {run.scores}; the same command with "
+            f"--scores {run.scores} goes on"
         )
-    return len(failed)
+    return len(reasons)

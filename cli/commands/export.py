@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from aznas_onnx.cli.console import warn
 from aznas_onnx.cli.exit_codes import DONE
 from aznas_onnx.cli.options import operators_option, whole_option
 from aznas_onnx.cli.words import plural
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["export"]
 
 
-@click.command(short_help="Write the networks that a search found.")
+@click.command(short_help="Write the best networks of a search.")
 @click.argument("study_file", metavar="RUN.db", type=click.Path(path_type=Path))
 @whole_option("--best", metavar="N", help="Export the N best candidates.  [default: 1]")
 @whole_option(
@@ -78,7 +79,7 @@ def export(
     chosen = _chosen(study, best, trials, pareto)
     if best is not None and len(study.best(best)) < best:
         there_are = plural(len(study.best(best)), "scored candidate")
-        click.echo(f"warning: --best {best}: the study has {there_are}", err=True)
+        warn(f"--best {best}: the study has {there_are}")
 
     from aznas_onnx.export import export_winners  # torch, once there is something to write
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aznas_onnx.cli.commands.reference import complete_reference
-from aznas_onnx.cli.console import write_traceback
+from aznas_onnx.cli.console import warn, write_traceback
 from aznas_onnx.cli.exit_codes import BAD_INPUT, DONE, REJECTED
 from aznas_onnx.cli.options import file_option, operators_option, setting_option
 from aznas_onnx.errors import AznasError, SettingsError
@@ -43,7 +43,7 @@ def _rule_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@click.command(short_help="Reject a candidate that is worse than what is shipped.")
+@click.command(short_help="Reject a candidate that is worse than a shipped model.")
 @click.argument("candidate", metavar="CANDIDATE.onnx", type=click.Path())
 @_rule_options
 @operators_option
@@ -89,7 +89,7 @@ def gate(
       aznas gate candidate.onnx --baseline shipped.onnx
       aznas gate candidate.onnx --baseline shipped.onnx --max-macs 600M --max-latency-ratio 1.1
       aznas gate candidate.onnx --reference mbv2-600M --min-percentile 50
-      aznas gate candidate.onnx                                  by the repository's aznas.toml
+      aznas gate candidate.onnx                              rules of the repository's aznas.toml
 
     Exit status: 0 passed, 1 rejected, 2 no decision (bad file, bad policy, crash), 130 interrupted.
     """
@@ -128,9 +128,9 @@ def _report(result: GateResult, output_format: str, origin: str, reports: dict[s
     from aznas_onnx.cli.render.gate import render_gate
 
     for warning in result.warnings:
-        click.echo(f"warning: {printable(warning)}", err=True)
+        warn(warning)
     if result.verdict.value == "inconclusive" and result.passed:
-        click.echo(f"warning: undecided, and passed by the policy: {printable(result.reasons[0])}", err=True)
+        warn(f"undecided, and passed by the policy: {result.reasons[0]}")
     write_reports(result, os.environ, **reports)
     try:
         render_gate(result, output_format, results(), origin=origin)

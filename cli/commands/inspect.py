@@ -25,10 +25,10 @@ _NOT_VERIFIED = {
 }
 
 
-@click.command(short_help="Show what a network is made of and what it costs.")
+@click.command(short_help="Show the blocks of a network and their cost.")
 @click.argument("model", metavar="MODEL.onnx", type=click.Path())
 @format_option
-@click.option("--nodes", "show_nodes", is_flag=True, help="Show every node of the graph as it is scored.")
+@click.option("--nodes", "show_nodes", is_flag=True, help="Show each node of the graph that is scored.")
 @click.option(
     "--why",
     "show_why",
@@ -40,14 +40,14 @@ _NOT_VERIFIED = {
     "--verify",
     "with_verification",
     is_flag=True,
-    help="Run the converted network and ONNX Runtime on the same random weights and input, and measure the difference "
-    "against that between two samples (loads PyTorch, which takes seconds).",
+    help="Run the converted network and ONNX Runtime on the same random weights and input, and compare their "
+    "difference with that between two samples. Loads PyTorch, which takes seconds.",
 )
 @click.option(
     "--latency",
     "with_latency",
     is_flag=True,
-    help="Measure one sample in ONNX Runtime on one thread of this machine's CPU.",
+    help="Measure the latency of one sample in ONNX Runtime on one thread of this machine's CPU.",
 )
 def inspect(
     model: str,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aznas_onnx.cli.console import say, warn
 from aznas_onnx.cli.exit_codes import DONE, INTERRUPTED, SOME_FAILED
 from aznas_onnx.cli.options import (
     OutputFormat,
@@ -43,9 +44,9 @@ def complete_reference(ctx: click.Context, param: click.Parameter, incomplete: s
     return [bundled.name for bundled in BUNDLED if bundled.name.startswith(incomplete)]
 
 
-@click.group(short_help="Build and show reference sets that scores are placed in.")
+@click.group(short_help="Build, extend and show reference sets.")
 def reference() -> None:
-    """Reference sets of scored networks: a single score becomes a percentile of one.
+    """Build, extend and show reference sets: scored networks that give a single score its percentile.
 
     \b
     Examples:
@@ -186,9 +187,7 @@ def show(name: str | None, output_format: OutputFormat) -> int:
 
 
 def _told_interrupted(tried: int, total: int) -> int:
-    click.echo(
-        f"aznas: interrupted after {tried} of {plural(total, 'network')}; those that were scored are kept", err=True
-    )
+    say(f"interrupted after {tried} of {plural(total, 'network')}; those that were scored are kept")
     return INTERRUPTED
 
 
@@ -213,9 +212,9 @@ def _progress(total: int) -> Iterator[Callable[[ProxyScores], None]]:
             nonlocal done
             done += 1
             for warning in scores.warnings:
-                click.echo(f"warning: {printable(scores.named(warning))}", err=True)
+                warn(scores.named(warning))
             if scores.status is Status.FAILED:
-                click.echo(f"aznas: {printable(scores.named(scores.reason or ''))}", err=True)
+                say(scores.named(scores.reason or ""))
             tell(done)
 
         yield count

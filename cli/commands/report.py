@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def report(
     from aznas_onnx.evaluation import Bootstrap, write_report
 
     console = diagnostics()
-    with console.status("reading") if console.is_terminal else _Silent() as status:
+    with console.status("reading") if console.is_terminal else contextlib.nullcontext() as status:
         written = write_report(
             [file for _, file in scores],
             truth,
@@ -71,21 +72,8 @@ def report(
             metrics=metrics,
             bootstrap=Bootstrap(resamples=resamples),
             with_plots=not no_plots,
-            on_step=lambda step: status.update(Text(printable(step))),
+            on_step=lambda step: None if status is None else status.update(Text(printable(step))),
         )
     for path in written:
         click.echo(f"wrote {printable(str(path))}", err=True)
     return DONE
-
-
-class _Silent:
-    """The spinner's replacement without a terminal."""
-
-    def __enter__(self) -> _Silent:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-    def update(self, step: object) -> None:
-        """Do nothing."""

@@ -9,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 from aznas_onnx.cli.commands.reference import complete_reference
+from aznas_onnx.cli.console import say, warn
 from aznas_onnx.cli.exit_codes import BAD_INPUT, DONE, INTERRUPTED, SOME_FAILED
 from aznas_onnx.cli.options import (
     OutputFormat,
@@ -61,7 +62,7 @@ def score(
     reference: str | None,
     **options: Any,
 ) -> int:
-    """Score networks without training them, and rank them where there are several.
+    """Score networks without training, and rank them.
 
     Each network gets four proxies from one forward and one backward pass with random weights: expressivity,
     progressivity, trainability, and complexity (MACs: the multiply-adds of one sample). Higher is better. The AZ score
@@ -76,7 +77,7 @@ def score(
       aznas score detector.onnx --cut-at boxes --cut-at scores
       aznas score net.onnx --reference mbv2-600M
 
-    Exit status: 0 done, 2 bad usage or none was scored, 3 some were not scored, 130 interrupted.
+    Exit status: 0 done, 2 bad usage or none scored, 3 some failed, 130 interrupted.
     """
     from aznas_onnx.cli.console import diagnostics, results
     from aznas_onnx.cli.render.score import render_profile, render_scores
@@ -112,7 +113,7 @@ def score(
     if profile and succeeded:
         render_profile(scored, diagnostics())
     if interrupted:
-        click.echo(f"aznas: interrupted after {len(scored)} of {plural(len(models), 'model')}", err=True)
+        say(f"interrupted after {len(scored)} of {plural(len(models), 'model')}")
         return INTERRUPTED
     if not succeeded:
         return BAD_INPUT
@@ -192,7 +193,7 @@ def _report_trouble(scored: Sequence[ProxyScores], report: ScoreReport | None, *
     """Write warnings and failures to stderr, one sentence each."""
     warnings = [f"{one.model}: {warning}" if of_many else warning for one in scored for warning in one.warnings]
     for warning in (*warnings, *(report.ranking.warnings if report else ())):
-        click.echo(f"warning: {printable(warning)}", err=True)
+        warn(warning)
     for one in scored:
         if one.status is Status.FAILED:
-            click.echo(f"aznas: {printable(one.named(one.reason or ''))}", err=True)
+            say(one.named(one.reason or ""))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aznas_onnx.cli.console import say, warn, warn_of_failures
 from aznas_onnx.cli.exit_codes import DONE, INTERRUPTED
 from aznas_onnx.cli.options import (
     OutputFormat,
@@ -20,6 +21,7 @@ from aznas_onnx.cli.options import (
     read_budget,
     sampling_options,
     space_options,
+    time_limit_option,
     whole_option,
 )
 from aznas_onnx.cli.words import plural
@@ -72,6 +74,7 @@ __all__ = ["search"]
 @whole_option("--seed", least=0, default=0, help="Seed of the search, and first seed of scoring.")
 @sampling_options("auto")
 @proxy_options
+@time_limit_option
 @operators_option
 @whole_option(
     "--score-resolution",
@@ -118,7 +121,7 @@ def search(
         scored = len(Study.open(db).trials)
         if scored > settings["iterations"]:
             already = f"the study has {plural(scored, 'candidate')} already"
-            click.echo(f"warning: {already}, so --iterations {settings['iterations']} adds none", err=True)
+            warn(f"{already}, so --iterations {settings['iterations']} adds none")
     interrupted = False
     try:
         study = _search(space, db, settings)
@@ -149,17 +152,14 @@ def _report_trouble(study: Study, iterations: int, interrupted: bool) -> None:
     """Print to stderr why there are fewer candidates than requested, and how many failed."""
     from aznas_onnx.results import Status
 
-    failed = [trial for trial in study.trials if trial.status is Status.FAILED]
-    if failed:
-        reason = printable(failed[-1].reason or "")
-        click.echo(f"warning: {plural(len(failed), 'candidate')} could not be scored; the last one: {reason}", err=True)
+    failed = [trial.reason or "" for trial in study.trials if trial.status is Status.FAILED]
+    warn_of_failures(failed, "candidate")
     if study.doubt is not None:
-        click.echo(f"warning: {study.doubt}", err=True)
+        warn(study.doubt)
     if study.stopped is not None:
-        click.echo(f"warning: the search ended early: {printable(study.stopped)}", err=True)
+        warn(f"the search ended early: {study.stopped}")
     if interrupted:
-        click.echo(
-            f"aznas: interrupted after {len(study.trials):,} of {plural(iterations, 'candidate')}, all of them in "
-            f"{printable(str(study.path))}; the same command with --resume goes on",
-            err=True,
+        say(
+            f"interrupted after {len(study.trials):,} of {plural(iterations, 'candidate')}, all of them in "
+            f"{study.path}; the same command with --resume goes on"
         )

@@ -28,7 +28,7 @@ def complete_space(ctx: click.Context, param: click.Parameter, incomplete: str) 
 space_argument = click.argument("name", shell_complete=complete_space)
 
 
-@click.group(invoke_without_command=True, short_help="List search spaces, draw and build networks.")
+@click.group(invoke_without_command=True, short_help="List search spaces; sample and build networks.")
 @click.pass_context
 def spaces(ctx: click.Context) -> int | None:
     """List the search spaces, sample networks from them, build one as ONNX.
@@ -89,7 +89,7 @@ def show(name: str, space_options: dict[str, int]) -> int:
     type=click.Choice(["text", "json", "csv"]),
     default="text",
     show_default=True,
-    help="text: one genotype a line; json and csv add multiply-adds, parameters and layers.",
+    help="text writes one genotype a line; json and csv add MACs, parameters and layers.",
 )
 @space_options
 def sample(name: str, count: int, seed: int, output_format: str, space_options: dict[str, int]) -> int:
