@@ -57,28 +57,17 @@ class ReadOptions:
 class Draft:
     """A model between two passes.
 
-    Attributes
-    ----------
-    options
-        How to read it.
-    graph, infos
-        The graph, and what is known of its tensors; empty before the batch is found.
-    walks
-        Infos at several batch sizes, which the graph is folded by.
-    plan, batch_size, fixed_batch
-        Shapes of the inputs, the batch size that the model ends at, and why it runs at no other.
-    folder
-        Of the file; None for a graph or a ModelProto.
-    is_built
-        Whether the graph was built in memory, and holds no batch size.
-    declared
-        Outputs of the declared blocks, which keep their names.
-    layout
-        What the axes of activations hold.
-    unknown
-        Gaps in what is known of the nodes, which only a partial reading accepts.
-    changes, warnings, near_misses
-        As in :class:`~aznas_onnx.graph.model.Model`, so far.
+    - `options`: How to read it.
+    - `graph`, `infos`: The graph, and what is known of its tensors; empty before the batch is found.
+    - `walks`: Infos at several batch sizes, which the graph is folded by.
+    - `plan`, `batch_size`, `fixed_batch`: Shapes of the inputs, the batch size that the model ends at, and why it runs
+      at no other.
+    - `folder`: Of the file; None for a graph or a ModelProto.
+    - `is_built`: Whether the graph was built in memory, and holds no batch size.
+    - `declared`: Outputs of the declared blocks, which keep their names.
+    - `layout`: What the axes of activations hold.
+    - `unknown`: Gaps in what is known of the nodes, which only a partial reading accepts.
+    - `changes`, `warnings`, `near_misses`: As in :class:`~aznas_onnx.graph.model.Model`, so far.
     """
 
     options: ReadOptions

@@ -45,18 +45,12 @@ class Distribution(str, enum.Enum):
 class Weight:
     """The initialisation of one constant.
 
-    Attributes
-    ----------
-    name, shape
-        The constant.
-    role
-        The role that decides its distribution.
-    law, parameter
-        Its distribution.
-    index
-        Number of its random stream: its place among the random weights in graph order; -1 for a fixed value.
-    is_shared_by_samples
-        True for a constant that was expanded along the batch (a class token): the numbers of one sample are random.
+    - `name`, `shape`: The constant.
+    - `role`: The role that decides its distribution.
+    - `law`, `parameter`: Its distribution.
+    - `index`: Number of its random stream: its place among the random weights in graph order; -1 for a fixed value.
+    - `is_shared_by_samples`: True for a constant that was expanded along the batch (a class token): the numbers of one
+      sample are random.
     """
 
     name: str
@@ -93,17 +87,11 @@ def plan_weights(graph: Graph, infos: TensorInfos, *, is_transformer: bool) -> M
     Arithmetic on the raw input (subtracting the colours' means, dividing by 255) is made neutral, so that the Gaussian
     samples reach the network unchanged: the published code feeds them after such preprocessing.
 
-    Parameters
-    ----------
-    graph
-        Canonical, at the batch size of `infos`. A weight that several nodes read is initialised once, for the first.
-    is_transformer
-        Which column of the table applies.
+    - `graph`: Canonical, at the batch size of `infos`. A weight that several nodes read is initialised once, for the
+      first.
+    - `is_transformer`: Which column of the table applies.
 
-    Returns
-    -------
-    mapping
-        Constants without an entry have the value of the file. No weight's data is read.
+    Returns: Constants without an entry have the value of the file. No weight's data is read.
     """
     planned: dict[str, Weight] = {}
     streams = 0
@@ -219,10 +207,7 @@ def _is_shared_by_samples(node: Node, shape: tuple[int, ...], infos: TensorInfos
 def neutral_inputs(graph: Graph, leaked: Collection[str]) -> Mapping[str, float]:
     """Return the value that makes each leaked constant neutral where the raw input is added to or scaled by it.
 
-    Parameters
-    ----------
-    leaked
-        Inputs of the graph without samples: constants that an exporter turned into inputs.
+    - `leaked`: Inputs of the graph without samples: constants that an exporter turned into inputs.
     """
     return {name: value for name, value in _preprocessing(graph, leaked) if name in leaked}
 

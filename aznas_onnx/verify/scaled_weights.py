@@ -70,12 +70,8 @@ def draw_weights(model: onnx.ModelProto, prepared: Model, rng: np.random.Generat
     activation would saturate. Untrained constants keep theirs, unless they are tables of zeros, and so do zeros from a
     node: they are not blank weights but the missing shift of a standardised weight.
 
-    Parameters
-    ----------
-    model
-        In float32.
-    prepared
-        The same model as converted, with the roles.
+    - `model`: In float32.
+    - `prepared`: The same model as converted, with the roles.
     """
     found = _roles_of_roots(prepared)
     weights = {tensor.name for tensor in model.graph.initializer}
@@ -159,12 +155,8 @@ def rescale_weights(
 ) -> None:
     """Rescale each layer and move each shift, in place, so that samples stay different.
 
-    Parameters
-    ----------
-    prepared
-        The model as converted, with the initialised weights, at the batch size of the samples.
-    feeds
-        The samples.
+    - `prepared`: The model as converted, with the initialised weights, at the batch size of the samples.
+    - `feeds`: The samples.
     """
     program = compile_program(prepared.graph, prepared.infos, {}, device=torch.device("cpu"))
     with torch.inference_mode():

@@ -34,22 +34,14 @@ def run_inplace(
 ) -> Program:
     """Return a program in which steps overwrite an input, or a gradient, that no other step needs.
 
-    Parameters
-    ----------
-    program
-        Compiled from `graph`.
-    infos
-        Shapes of the graph's tensors.
-    keep
-        Tensors needed after the run, besides the program's outputs.
-    spares_large
-        Whether to save fewer of the largest feature maps (:mod:`~aznas_onnx.convert.optimise.large_maps`); for a CPU.
+    - `program`: Compiled from `graph`.
+    - `infos`: Shapes of the graph's tensors.
+    - `keep`: Tensors needed after the run, besides the program's outputs.
+    - `spares_large`: Whether to save fewer of the largest feature maps
+      (:mod:`~aznas_onnx.convert.optimise.large_maps`); for a CPU.
 
-    Returns
-    -------
-    Program
-        With the same results and derivatives, up to the rounding of derivatives by large maps. Tensors between the
-        steps are not valid.
+    Returns: With the same results and derivatives, up to the rounding of derivatives by large maps. Tensors between the
+    steps are not valid.
     """
     nodes = {node.name: node for node in graph.nodes}
     made = {name: step for step in program.steps for name in step.outputs if name}

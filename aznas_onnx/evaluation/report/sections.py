@@ -48,18 +48,11 @@ def report_lines(
 ) -> Iterator[str]:
     """Yield the lines of a report.
 
-    Parameters
-    ----------
-    runs
-        The first is reported in full, the others are compared with it.
-    measured
-        The measurements.
-    comparison
-        Of all runs; None for one.
-    images
-        Plots by name; those that are missing are left out.
-    invocation
-        The command that writes the report.
+    - `runs`: The first is reported in full, the others are compared with it.
+    - `measured`: The measurements.
+    - `comparison`: Of all runs; None for one.
+    - `images`: Plots by name; those that are missing are left out.
+    - `invocation`: The command that writes the report.
     """
     first = runs[0]
 

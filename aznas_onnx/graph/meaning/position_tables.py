@@ -29,19 +29,11 @@ _INDEX_ELEMENTS = 2**22
 def unfold_tables(graph: Graph, infos: TensorInfos) -> tuple[Graph, TensorInfos]:
     """Restore the nodes that look up positions in tables, each before the first node that reads its output.
 
-    Parameters
-    ----------
-    graph
-        Canonical; its constants have the nodes that they were folded from.
-    infos
-        Of that graph.
+    - `graph`: Canonical; its constants have the nodes that they were folded from.
+    - `infos`: Of that graph.
 
-    Returns
-    -------
-    graph
-        Computes the same. It has nodes on constants alone, so it is for compiling only.
-    infos
-        Of the new graph.
+    - Returns `graph`: Computes the same. It has nodes on constants alone, so it is for compiling only.
+    - Returns `infos`: Of the new graph.
     """
     names = dict.fromkeys(use.name for use in uses(graph) if use.role in _ROLES)
     restored = _Restored(graph)

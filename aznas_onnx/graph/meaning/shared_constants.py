@@ -27,12 +27,8 @@ def split_shared_constants(graph: Graph, infos: TensorInfos) -> tuple[Graph, Ten
 
     A trained matrix stays one constant in all roles: a tied weight is embedding and output layer.
 
-    Returns
-    -------
-    graph
-        The given one where every constant has one role.
-    infos
-        Of that graph.
+    - Returns `graph`: The given one where every constant has one role.
+    - Returns `infos`: Of that graph.
     """
     reads = Counter(name for node in graph.nodes for name in node.inputs if name in graph.constants)
     shared = {name for name, count in reads.items() if count > 1 and graph.constants[name].is_float}

@@ -53,16 +53,9 @@ class NodeBuilder:
     ) -> str:
         """Add a node of the standard domain and return its (first) output.
 
-        Parameters
-        ----------
-        output, outputs
-            Name of its output, or names of all; a fresh name where both are empty.
-        name
-            Name of the node, where it continues a node of that name.
-        version
-            Opset version of the node; :data:`VERSIONS` has those of usual operators.
-        attributes, more
-            Its attributes.
+        - `output`, `outputs`: Name of its output, or names of all; a fresh name where both are empty.
+        - `name`: Name of the node, where it continues a node of that name.
+        - `version`: Opset version of the node; :data:`VERSIONS` has those of usual operators.
         """
         name = name or self._editor.unique(f"{self.node.name}/{op_type}")
         node = Node(

@@ -17,14 +17,9 @@ __all__ = ["Attempt", "Declined", "NearMiss", "Rewrite", "apply", "counted", "en
 class NearMiss:
     """A pattern that a graph has except for one point, with the reason why it was not recognised.
 
-    Attributes
-    ----------
-    reason
-        The point, as a sentence without its full stop.
-    pattern
-        What would have been made of it ("LayerNormalization").
-    node
-        Name of the node that a rewrite of the pattern starts from.
+    - `reason`: The point, as a sentence without its full stop.
+    - `pattern`: What would have been made of it ("LayerNormalization").
+    - `node`: Name of the node that a rewrite of the pattern starts from.
     """
 
     reason: str
@@ -46,14 +41,9 @@ Attempt: TypeAlias = Callable[[Editor, Node], Declined]
 class Rewrite:
     """One rewrite.
 
-    Attributes
-    ----------
-    operators
-        Operators of the last node of the pattern; other nodes are skipped.
-    attempt
-        Applies the rewrite to one such node, or returns why not.
-    result
-        Name of the recognised pattern for the user ("Gelu"); empty for tidying.
+    - `operators`: Operators of the last node of the pattern; other nodes are skipped.
+    - `attempt`: Applies the rewrite to one such node, or returns why not.
+    - `result`: Name of the recognised pattern for the user ("Gelu"); empty for tidying.
     """
 
     operators: tuple[str, ...]

@@ -38,20 +38,12 @@ def _is_arithmetic(node: Node) -> bool:
 def expand(editor: Editor, name: str, symbols: Collection[str], inverse: Mapping[str, str] | None = None) -> Sum | None:
     """Expand a tensor into a sum of products.
 
-    Parameters
-    ----------
-    name
-        The tensor.
-    symbols
-        Tensors that are not expanded.
-    inverse
-        Symbol for the reciprocal of a tensor: with ``{"std": "r"}`` a division by ``std`` is a factor ``r``.
+    - `name`: The tensor.
+    - `symbols`: Tensors that are not expanded.
+    - `inverse`: Symbol for the reciprocal of a tensor: with ``{"std": "r"}`` a division by ``std`` is a factor ``r``.
 
-    Returns
-    -------
-    mapping from product to coefficient, or None
-        Factors are symbols, constants of more than one value, and results of other operators. None where the expansion
-        would be larger than any known formula.
+    Returns: Factors are symbols, constants of more than one value, and results of other operators. None where the
+    expansion would be larger than any known formula.
     """
     try:
         return _expand(editor, name, symbols, inverse or {}, _DEPTH)

@@ -35,10 +35,8 @@ def reshaped(constant: Constant, shape: tuple[int, ...], order: tuple[int, ...] 
 def as_vector(editor: Editor, name: str, rank: int, axis: int, size: int) -> Constant | None:
     """Return a float constant as a vector along one axis of a tensor, or None where it is not one.
 
-    Parameters
-    ----------
-    rank, axis, size
-        Rank of the tensor that the constant is broadcast to, and the position and size of the axis.
+    - `rank`, `axis`, `size`: Rank of the tensor that the constant is broadcast to, and the position and size of the
+      axis.
     """
     constant = editor.constant(name)
     if constant is None or not constant.is_float or len(constant.shape) > rank:

@@ -82,18 +82,12 @@ def _float_operator(
 ) -> Attempt:
     """Return an attempt for an operator that is dequantised, applied to floats, and quantised.
 
-    Parameters
-    ----------
-    operands
-        Where the integers of each operand stand, before their scale and zero point, and the axis of several scales.
-    result
-        Where the scale and zero point of the result stand, which can be left out.
-    bias
-        Where a bias stands, whose scale is that of both operands; 0 where there is none.
-    condition
-        Whether the first input is a condition.
-    version
-        Opset version of the float operator, where it is not the usual one.
+    - `operands`: Where the integers of each operand stand, before their scale and zero point, and the axis of several
+      scales.
+    - `result`: Where the scale and zero point of the result stand, which can be left out.
+    - `bias`: Where a bias stands, whose scale is that of both operands; 0 where there is none.
+    - `condition`: Whether the first input is a condition.
+    - `version`: Opset version of the float operator, where it is not the usual one.
     """
 
     def attempt(editor: Editor, node: Node) -> Declined:

@@ -23,12 +23,8 @@ def floats(
 ) -> str | None:
     """Add the dequantised weight as one constant, and return its name; None where an operand is not constant.
 
-    Parameters
-    ----------
-    name
-        The stored weight. All operators that read it share the floats.
-    compute
-        Computes them from the data of the operands; an omitted operand is None.
+    - `name`: The stored weight. All operators that read it share the floats.
+    - `compute`: Computes them from the data of the operands; an omitted operand is None.
     """
     constants = [editor.constant(operand) if operand else None for operand in operands]
     stored = editor.constant(name)
