@@ -22,7 +22,7 @@ from aznas_onnx.operators.sets import POOLS, RECURRENT
 __all__ = ["Demand", "check_copies", "demand_of"]
 
 MOST_STEPS = 100_000
-"""Steps of a recurrent operator that are run without being asked for: each waits for the one before."""
+"""Steps of a recurrent operator that are always accepted: each waits for the one before."""
 USUAL_LIMIT_S = 3600.0
 
 _PASSES = 3  # forward, and the two products of backward

@@ -16,7 +16,7 @@ from aznas_onnx.errors import SettingsError
 __all__ = ["RAISED", "execute", "place", "summary"]
 
 RAISED = (Exception, SystemExit)
-"""What a user's own code may raise, which costs what it was asked for and no more: it does not end the command."""
+"""Exceptions of user code, which cost only its own result and do not end the command."""
 
 _OURS = str(Path(__file__).parent)
 

@@ -38,7 +38,7 @@ class Step:
 Schedule: TypeAlias = "Iterable[tuple[Step, Collection[str]]]"
 """Steps in an order in which they can run, each with the tensors that are not read after it."""
 Hook: TypeAlias = "Callable[[Step, Environment], None]"
-"""Called after each step, before tensors are dropped; it may exchange tensors of the environment."""
+"""Called after each step, before tensors are dropped; can replace tensors of the environment."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

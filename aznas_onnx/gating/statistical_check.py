@@ -15,7 +15,7 @@ Decide = Callable[[Estimate, float], Decision]
 
 
 def decider(confidence: float, *, n_looks: int, n_checks: int) -> Decide:
-    """Return the rule for an estimate and a limit, with the error shared out among checks and looks."""
+    """Return the rule for an estimate and a limit, with the error rate split over checks and interim looks."""
     each = 1 - (1 - confidence) / n_checks
     return lambda estimate, limit: decide(estimate, limit, confidence=each, n_looks=n_looks)
 

@@ -252,7 +252,7 @@ FILE_PASSES: tuple[Pass, ...] = (
     Pass("set values of inputs", _set_values),
     Pass("replace embedding look-ups", _replace_lookups),
 )
-"""What only a file needs: a graph that was built here is of standard operators on float32."""
+"""Passes for files only: a built graph has standard operators on float32."""
 
 GRAPH_PASSES: tuple[Pass, ...] = (
     Pass("find the batch", _find_batch, requires=_FLOATS, ensures=_TYPED),

@@ -54,4 +54,4 @@ PROXIES = ProxyRegistry(
         **GROUPS,
     },
 )
-"""All proxies, and groups of them: ``az`` stands for the four of AZ-NAS, ``best`` for them and what else helps."""
+"""All proxies, and groups of them: ``az`` is the four of AZ-NAS, ``best`` an ensemble of these and five more."""

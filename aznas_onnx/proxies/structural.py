@@ -98,4 +98,4 @@ STRUCTURAL = (
         "activation_elements",
     ),
 )
-"""All of them hold for any graph; none tells good from bad where a space does not vary it."""
+"""All are defined for any graph; a proxy that a space does not vary is constant there."""

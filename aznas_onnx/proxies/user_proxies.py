@@ -16,7 +16,7 @@ from aznas_onnx.user_modules import execute
 __all__ = ["USER_PROXIES", "digest", "directions_of", "load_proxy", "without_references"]
 
 USER_PROXIES = "own_proxies"
-"""The key of the scoring settings that holds them; absent where all proxies are built in."""
+"""Their key in the scoring settings; absent where all proxies are built in."""
 
 
 def load_proxy(reference: str) -> Proxy:

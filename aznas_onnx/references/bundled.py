@@ -66,7 +66,7 @@ BUNDLED = (
         arguments=f"--space autoformer-base --params 52M:56.5M --sample 40 {_FAST}",
     ),
 )
-"""What ships with the package. Fewer networks where one takes longer to score."""
+"""The reference sets of the package. Slow networks have smaller sets."""
 
 
 def find_reference(reference: str | os.PathLike[str]) -> ReferenceSet:

@@ -77,7 +77,7 @@ PROXY_SCALES: Mapping[str, ProxyScale] = MappingProxyType(
         "near": ProxyScale(_log, 0.7),
     }
 )
-"""Of each built-in proxy; one of a user's own needs a deviation from its user."""
+"""Deviation of each built-in proxy; the user gives that of a user proxy."""
 
 
 def scale_for(proxy: str, given: Mapping[str, float]) -> ProxyScale:

@@ -28,7 +28,7 @@ __all__ = ["attempt", "score", "score_many"]
 _log = logging.getLogger(__name__)
 
 Scorable: TypeAlias = "Source | Model"
-"""What can be scored: a path, a model in memory, or one that has been read already."""
+"""A model to score: a path, a model in memory, or a prepared model."""
 
 
 def score(

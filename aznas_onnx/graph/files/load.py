@@ -38,7 +38,7 @@ Document: TypeAlias = "str | os.PathLike[str] | onnx.ModelProto"
 """A file, or a model in memory."""
 
 Source: TypeAlias = "Document | Graph"
-"""A file, a model in memory, or the typed graph of a network that a :class:`GraphBuilder` drew."""
+"""A file, a model in memory, or the typed graph of a network that a :class:`GraphBuilder` built."""
 
 
 def source_name(source: Source | Loaded) -> str:

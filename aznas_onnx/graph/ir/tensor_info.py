@@ -57,7 +57,7 @@ class TensorInfos(Mapping[str, TensorInfo]):
     def __len__(self) -> int:
         return len(self._facts)
 
-    # What Mapping makes of the methods above, as fast as the dict has it.
+    # Override the mixin methods of Mapping: the dict's own are faster.
 
     def __contains__(self, name: object) -> bool:
         return name in self._facts

@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 MOST_AXES = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
-"""What numpy can compute with; torch computes with 64."""
+"""The largest number of axes in numpy; torch has 64."""
 
 # Types that pack several elements into a byte; numpy has one byte for each.
 _BITS = {

@@ -29,7 +29,7 @@ VERSIONS: Mapping[str, int] = MappingProxyType(
         "Transpose": 13, "Trilu": 14, "Unsqueeze": 13, "Where": 16,
     }
 )  # fmt: skip
-"""The opset version that new nodes are written at: each the oldest that can say what rewrites say."""
+"""The opset version of new nodes: the oldest in which each operator has the form that rewrites emit."""
 
 
 class NodeBuilder:

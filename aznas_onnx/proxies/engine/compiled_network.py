@@ -37,7 +37,7 @@ class StepRecord:
 
 
 StepHook = Callable[[StepRecord], "Tensor | None"]
-"""Called after each step; a tensor that it returns takes the place of the step's first output."""
+"""Called after each step; a returned tensor replaces the step's first output."""
 
 
 class InapplicableError(AznasError):

@@ -84,7 +84,7 @@ AGAIN = """CREATE TABLE IF NOT EXISTS latencies_again (
     genotype TEXT PRIMARY KEY,
     record TEXT NOT NULL                    -- JSON
 )"""
-"""What was measured again at the end of a search, with how; not in every study."""
+"""The latencies measured again at the end of a search; not in every study."""
 
 _TABLES = ("study", "writers", "claims", "trials", "latencies")
 

@@ -311,4 +311,4 @@ REWRITES: tuple[Rewrite, ...] = (
     *(one for name, attempt in _MICROSOFT.items() for one in expanding(f"com.microsoft::{name}")(attempt)),
     *PACKED,
 )
-"""One rewrite per operator; one that declines says why its weights have no float form."""
+"""One rewrite per operator; one that declines returns why its weights have no float form."""
