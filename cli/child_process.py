@@ -60,12 +60,7 @@ class Bug(Exception):  # noqa: N818 - it carries any exception
 
 
 class ChildProcess:
-    """A function that runs in a child process.
-
-    - `process`: Started.
-    - `connection`: Where its messages come from.
-    - `output`: Where what it writes to stdout and stderr comes from.
-    """
+    """A function that runs in a started process, which sends messages and output through two connections."""
 
     def __init__(self, process: BaseProcess, connection: Connection, output: Connection) -> None:
         self._process = process
@@ -95,7 +90,7 @@ class ChildProcess:
                     on_stage(*content)
                     continue
                 self._drain(on_line)
-                return _outcome(kind, content)
+                return _outcome(kind, *content)
             if self._is_closed or not (self._process.is_alive() or self._connection.poll()):
                 self._process.join(_FAREWELL_S)
                 self._drain(on_line)
@@ -262,12 +257,10 @@ def _called(
         return "bug", f"{type(error).__name__}: {error}", traceback.format_exc()
 
 
-def _outcome(kind: str, content: list[Any]) -> Any:
+def _outcome(kind: str, *content: Any) -> Any:
     if kind == "result":
         return content[0]
-    if kind == "error":
-        raise AznasError(content[0])
-    raise Bug(*content)
+    raise AznasError(*content) if kind == "error" else Bug(*content)
 
 
 def _ending(status: int | None) -> str:

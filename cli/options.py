@@ -65,11 +65,6 @@ def read_input_shapes(ctx: click.Context, param: click.Parameter, values: Sequen
     """Return the shapes given as ``NAME=1x3x224x224``, by name; ``""`` is the input with the samples.
 
     A letter in place of a size (``25xNx16``) marks the batch axis.
-
-    Raises
-    ------
-    click.BadParameter
-        If a text is no shape, or an input is given two.
     """
     shapes: dict[str, tuple[int, ...]] = {}
     for value in values:
@@ -92,13 +87,7 @@ def _batch_mark() -> int:
 
 
 def read_count(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
-    """Return a count such as ``600M``.
-
-    Raises
-    ------
-    click.BadParameter
-        If the text is no count.
-    """
+    """Return a count such as ``600M``."""
     try:
         return None if value is None else parse_count(value)
     except SettingsError as error:
@@ -106,13 +95,7 @@ def read_count(ctx: click.Context, param: click.Parameter, value: str | None) ->
 
 
 def _read_range(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int | None, int | None] | None:
-    """Return the ends of ``600M`` (at most), ``4M:6M``, ``4M:`` or ``:6M``; None where nothing is given.
-
-    Raises
-    ------
-    click.BadParameter
-        If the text is none of these.
-    """
+    """Return the ends of ``600M`` (at most), ``4M:6M``, ``4M:`` or ``:6M``; None where nothing is given."""
     if value is None:
         return None
     low, _, high = value.rpartition(":")
@@ -134,13 +117,7 @@ def _split_names(ctx: click.Context, param: click.Parameter, value: str | None) 
 
 
 def _read_numbers(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, float]:
-    """Return the numbers given as ``PROXY=NUMBER``, by name.
-
-    Raises
-    ------
-    click.BadParameter
-        If a text is none.
-    """
+    """Return the numbers given as ``PROXY=NUMBER``, by name."""
     numbers = {}
     for value in values:
         name, _, number = value.rpartition("=")
@@ -154,13 +131,7 @@ def _read_numbers(ctx: click.Context, param: click.Parameter, values: Sequence[s
 
 
 def read_values(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, Value]:
-    """Return the values given as ``NAME=50``, ``NAME=true`` or ``NAME=224,224``, by name.
-
-    Raises
-    ------
-    click.BadParameter
-        If a text is none of these, or an input is given two.
-    """
+    """Return the values given as ``NAME=50``, ``NAME=true`` or ``NAME=224,224``, by name."""
     found: dict[str, Value] = {}
     for value in values:
         name, _, text = value.rpartition("=")

@@ -24,14 +24,11 @@ class FloorCheck(StatisticalCheck):
         """Return the comparison with the floor."""
         name = self.proxy
         if not self.candidate.applies(name):
-            reason = (
-                f"{name} is not defined for this kind of network, so that its floor of {self.floor:g} decides nothing"
-            )
-            return [Check(rule="floor", verdict=Decision.INCONCLUSIVE, reason=reason, against=name, limit=self.floor)]
+            undefined = f"{name} is not defined for this kind of network, so that its floor of {self.floor:g}"
+            return [self._check(Decision.INCONCLUSIVE, f"{undefined} decides nothing")]
         lost = self.candidate.missing(name)
         if lost:
-            reason = f"no {name}, and at least {self.floor:g} is demanded: {lost}"
-            return [Check(rule="floor", verdict=Decision.REJECT, reason=reason, against=name, limit=self.floor)]
+            return [self._check(Decision.REJECT, f"no {name}, and at least {self.floor:g} is demanded: {lost}")]
         sign = -1.0 if PROXIES[name].direction is Direction.LOWER_IS_BETTER else 1.0
         estimate = jackknife(lambda means: sign * means[name], {name: self.candidate.values(name)})
         verdict = decide_on(estimate, sign * self.floor)
@@ -41,15 +38,17 @@ class FloorCheck(StatisticalCheck):
             Decision.REJECT: f"where at {allowed}",
             Decision.INCONCLUSIVE: f"too noisy to tell, where at {allowed}",
         }[verdict]
-        reason = f"{name} {sign * estimate.value:.4g} ±{estimate.stderr:.2g}, {word} {self.floor:g} is demanded"
-        return [
-            Check(
-                rule="floor",
-                verdict=verdict,
-                reason=reason,
-                against=name,
-                value=sign * estimate.value,
-                limit=self.floor,
-                stderr=estimate.stderr if math.isfinite(estimate.stderr) else None,
-            )
-        ]
+        value, stderr = sign * estimate.value, estimate.stderr
+        reason = f"{name} {value:.4g} ±{stderr:.2g}, {word} {self.floor:g} is demanded"
+        return [self._check(verdict, reason, value, stderr if math.isfinite(stderr) else None)]
+
+    def _check(self, verdict: Decision, reason: str, value: float | None = None, stderr: float | None = None) -> Check:
+        return Check(
+            rule="floor",
+            verdict=verdict,
+            reason=reason,
+            against=self.proxy,
+            value=value,
+            limit=self.floor,
+            stderr=stderr,
+        )

@@ -26,7 +26,7 @@ class ModelCounts:
     - `input_shape`: Shape of one sample of the input with the samples.
     - `run_shapes`: Shapes of all inputs for a latency measurement of `run_batch` samples.
     - `only_batch`: The only batch size that the file works at, if there is one.
-    - `changes`, `warnings`: Changes during reading, and warnings, in words for the user.
+    - `warnings`: In words for the user.
     """
 
     model: str
@@ -39,7 +39,6 @@ class ModelCounts:
     run_shapes: Mapping[str, tuple[int, ...]]
     run_batch: int = 1
     only_batch: int | None = None
-    changes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
     @property
@@ -82,7 +81,6 @@ class ReadModel(NamedTuple):
             run_shapes=plan.shapes(plan.run_batch),
             run_batch=plan.run_batch,
             only_batch=plan.declared_batch if model.fixed_batch else None,
-            changes=model.changes,
             warnings=(*model.warnings, *costs.warnings),
         )
         return cls(counts, model, costs)
