@@ -60,7 +60,12 @@ class Demand:
         """Raise SettingsError for a pass beyond the limit of time, or of the memory that there is."""
         remedy = "use a smaller --batch-size or --effort fast for all models that you compare"
         what = f"{name}: scoring it at batch size {batch_size}"
-        _check_time(what, self.seconds, self.slowest, limit_s, remedy)
+        most_s = USUAL_LIMIT_S if limit_s is None else limit_s
+        if self.seconds > most_s:
+            raise SettingsError(
+                f"{what} takes an estimated {_duration(self.seconds)}, above the limit of {_duration(most_s)}, most of "
+                f"it in {self.slowest}; {remedy}, or allow more with --time-limit SECONDS"
+            )
         if limit_s is None and self.steps > MOST_STEPS:
             raise SettingsError(
                 f"{what} runs {self.steps:,} steps one after the other, in {self.slowest}, and at most {MOST_STEPS:,} "
@@ -68,16 +73,6 @@ class Demand:
             )
         if on_cpu:
             check_memory(self.size_bytes, what, f"most of it for {self.largest}; {remedy}")
-
-
-def _check_time(what: str, seconds: float, slowest: str, limit_s: float | None, remedy: str) -> None:
-    """Raise SettingsError where the estimate is above the limit, an hour where none is given."""
-    most = USUAL_LIMIT_S if limit_s is None else limit_s
-    if seconds > most:
-        raise SettingsError(
-            f"{what} takes an estimated {_duration(seconds)}, above the limit of {_duration(most)}, most of it in "
-            f"{slowest}; {remedy}, or allow more with --time-limit SECONDS"
-        )
 
 
 def check_copies(graph: Graph, copies: int, what: str) -> None:

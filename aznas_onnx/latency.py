@@ -206,19 +206,14 @@ def _alone() -> Iterator[None]:
         return
     try:
         until_s = time.monotonic() + _PATIENCE_S
-        while not _locked(fcntl, descriptor) and time.monotonic() < until_s:
+        while time.monotonic() < until_s:
+            with contextlib.suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
             time.sleep(_LOOK_AGAIN_S)
         yield
     finally:
         os.close(descriptor)  # which ends the lock, as the end of the process does
-
-
-def _locked(fcntl: Any, descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def _feed(entry: Any, shape: Sequence[int] | None, value: Any) -> np.ndarray[Any, Any]:

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from aznas_onnx.errors import ModelError
 
-__all__ = ["Limits", "Named", "copy", "reading", "spend", "within"]
+__all__ = ["Limits", "copy", "reading", "spend", "within"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,18 +61,12 @@ class Limits:
     scoring_s: float | None = None
 
 
-class Named(Protocol):
-    """The place in a message: a node."""
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
 
     @property
-    def name(self) -> str:
-        """How the file calls it."""
-        ...
-
-    @property
-    def operator(self) -> str:
-        """The operator."""
-        ...
+    def operator(self) -> str: ...
 
 
 _WORK_BETWEEN_LOOKS = 1024
@@ -89,7 +83,7 @@ class _Budget:
         self._ends_s = time.thread_time() + limits.reading_s
         self._copied_bytes = 0
         self.left = _WORK_BETWEEN_LOOKS  # of work, until the next look at the clock
-        self.node: Named | None = None
+        self.node: _Named | None = None
         self.is_open = True
 
     def look(self) -> None:
@@ -97,7 +91,7 @@ class _Budget:
         if time.thread_time() > self._ends_s:
             self.refuse()
 
-    def copy(self, node: Named, size_bytes: int) -> None:
+    def copy(self, node: _Named, size_bytes: int) -> None:
         self._copied_bytes += size_bytes
         if self._copied_bytes > self._limits.copied_bytes:
             raise ModelError(
@@ -167,7 +161,7 @@ def _timer(budget: _Budget, seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGPROF, signal.SIG_DFL)
 
 
-def spend(node: Named | None, work: int = 1) -> None:
+def spend(node: _Named | None, work: int = 1) -> None:
     """Spend budget of the current reading.
 
     Parameters
@@ -191,7 +185,7 @@ def spend(node: Named | None, work: int = 1) -> None:
             budget.look()
 
 
-def copy(node: Named, size_bytes: int) -> None:
+def copy(node: _Named, size_bytes: int) -> None:
     """Spend bytes of the budget for copies of loop bodies and functions; raise ModelError beyond it."""
     budget = _open.get()
     if budget is not None:

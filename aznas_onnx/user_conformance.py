@@ -34,16 +34,7 @@ class ConformanceError(AssertionError):
 
 
 def check_proxy(proxy: Proxy) -> None:
-    """Run all checks on a proxy; it need not be registered.
-
-    - *a number or a status*: for each of a few very different networks (without ReLU, without classes, without weights
-      at all) it is finite or has a reason in words; it never raises and never fails the network.
-    - *deterministic*: equal seeds give equal bits, in any order of scoring.
-    - *names and order*: names of nodes and tensors have no effect, nor has the place of a node without weights.
-    - *batch of the file*: a network with a fixed batch size scores like the same network with an open one.
-    - *device*: it creates its tensors on the given device, never on torch's default device or a GPU by name.
-    - *no trace*: the proxies of AZ-NAS are the same bits before and after, and so are torch's global random state, its
-      gradient mode and its default precision.
+    """Run all checks on a proxy, which need not be registered; docs/proxies.md describes them.
 
     Raises
     ------
@@ -67,16 +58,11 @@ def sample_networks() -> Mapping[str, onnx.ModelProto]:
 
 def _number_or_status(proxy: Proxy) -> None:
     for name, model in sample_networks().items():
-        value = _value(proxy, model, f"a number or a status, {name}")
-        _require(
-            value.mean is None or math.isfinite(value.mean), proxy, f"a number or a status, {name}", f"{value.mean}"
-        )
-        _require(
-            value.mean is not None or bool((value.reason or "").strip()),
-            proxy,
-            f"a number or a status, {name}",
-            "there is neither a number nor a reason",
-        )
+        check = f"a number or a status, {name}"
+        value = _value(proxy, model, check)
+        _require(value.mean is None or math.isfinite(value.mean), proxy, check, f"{value.mean}")
+        has_reason = value.mean is not None or bool((value.reason or "").strip())
+        _require(has_reason, proxy, check, "there is neither a number nor a reason")
 
 
 def _deterministic(proxy: Proxy) -> None:
