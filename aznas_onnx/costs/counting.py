@@ -10,8 +10,9 @@ from aznas_onnx.errors import ModelError
 from aznas_onnx.graph.ir.graph import LookUp, Node
 from aznas_onnx.graph.ir.tensor_info import TensorInfos
 from aznas_onnx.graph.model import Model
-from aznas_onnx.operators import OPERATORS, zero
+from aznas_onnx.operators import CUSTOM_OPERATORS, OPERATORS, zero
 from aznas_onnx.operators.sets import RESHAPES, SHAPE_QUERIES
+from aznas_onnx.user_modules import RAISED, place, summary
 
 __all__ = ["count"]
 
@@ -92,6 +93,11 @@ def _macs(node: Node, infos: TensorInfos) -> tuple[CountStatus, int]:
         return CountStatus.COUNTED, record.macs(node, infos)
     except ModelError:  # a shape depends on data
         return CountStatus.UNSUPPORTED, 0
+    except RAISED as error:
+        if CUSTOM_OPERATORS.get(node) is None:
+            raise
+        rule = f"node {node.name!r}: the MAC rule of operator {node.operator}"
+        raise ModelError(f"{rule} fails: {summary(error)} ({place(error)})") from error
 
 
 def _output_bytes(node: Node, infos: TensorInfos) -> int:

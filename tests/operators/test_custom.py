@@ -89,9 +89,9 @@ def test_without_its_file_an_operator_is_refused_by_name() -> None:
 def test_the_example_scores_as_the_same_network_of_standard_operators() -> None:
     mixed, plain = score(network(act=("", "Relu"))), score(network(act=("", "Relu"), mix=("", "Conv")))
     assert mixed.status is Status.OK
-    assert (mixed.macs, mixed.params) == (plain.macs, plain.params)
-    assert mixed.proxies["synflow"].mean == pytest.approx(plain.proxies["synflow"].mean, rel=1e-3)
-    assert mixed.proxies["trainability"].mean is not None
+    assert (mixed.macs, mixed.params, mixed.blocks) == (plain.macs, plain.params, plain.blocks)
+    for name, value in plain.proxies.items():
+        assert mixed.proxies[name].mean == pytest.approx(value.mean, rel=1e-3), name
 
 
 @pytest.mark.usefixtures("loaded")
@@ -169,6 +169,17 @@ def test_a_converter_that_fails_is_named_with_its_node() -> None:
     CUSTOM_OPERATORS.add(failing)
     with pytest.raises(ModelError, match=r"'act0' .*test\.domain::Failing.* ZeroDivisionError: a bug"):
         score(network(act=("test.domain", "Failing")))
+
+
+def test_a_mac_rule_that_fails_is_named_with_its_node() -> None:
+    given = operator("Uncounted")
+
+    def macs(node: Any, shapes: Any) -> int:
+        raise IndexError("a bug")
+
+    CUSTOM_OPERATORS.add(replace(given, record=replace(given.record, macs=macs)))
+    with pytest.raises(ModelError, match=r"'act0': the MAC rule of operator test\.domain::Uncounted fails: IndexError"):
+        az.inspect(network(act=("test.domain", "Uncounted"), mix=("", "Conv")))
 
 
 # ---- onnx2torch ---------------------------------------------------------------------------------------------------
