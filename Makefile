@@ -1,7 +1,8 @@
 # Everything here needs Python 3.10 or newer and make; the rest is installed into .venv.
 #   make demo    score and rank real models, after installing what that needs
-#   make test    everything that must hold before a change lands
+#   make test    everything that must hold before a change lands; prints the coverage of each room
 #   make check   the same without the slow tests
+# AZNAS_SHARED=FOLDER names reference data that some tests compare with; without it they are skipped.
 
 PYTHON ?= python3
 VENV := .venv
