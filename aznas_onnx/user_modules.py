@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 import sys
@@ -41,6 +40,8 @@ def execute(path: Path, kind: str) -> ModuleType:
 @lru_cache(maxsize=64)
 def _execute(path: Path, kind: str, changed_ns: int) -> ModuleType:
     # dataclasses and pickle need a unique module name that is registered while the file runs.
+    import hashlib  # late: it loads OpenSSL
+
     name = f"aznas_{kind}_{path.stem}_{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:

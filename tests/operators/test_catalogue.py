@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -99,3 +100,15 @@ def test_an_operator_has_one_rule() -> None:
     assert rules == {"Conv": abs, "Gemm": abs}
     with pytest.raises(ValueError, match="'Gemm' has a rule already"):
         rules.on("Gemm")(abs)
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["meaning.channel_axes", "meaning.sample_mixing", "rewrite.canonical.normalization", "shapes.infos_at_batch",
+     "shapes.make_batch_dynamic", "shapes.operand_checks", "shapes.sequences"],
+)  # fmt: skip
+def test_every_rule_is_attached_to_an_operator_of_the_catalogue(module: str) -> None:
+    found = vars(importlib.import_module(f"aznas_onnx.graph.{module}")).values()
+    keys = [key for value in found if isinstance(value, Rules) for key in value]
+    assert keys
+    assert [key for key in keys if key not in OPERATORS] == []
