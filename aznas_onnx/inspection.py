@@ -80,7 +80,8 @@ class Inspection:
     changes, warnings
         Changes of the graph during reading, and warnings, in words for the user.
     near_misses
-        Patterns that were nearly recognised, and layers after which no normalisation was restored, with the reason.
+        Patterns that were nearly recognised, layers after which no normalisation was restored, and sums that end no
+        block, with the reason.
     """
 
     model: str
@@ -180,7 +181,7 @@ def _inspected(model: Model, found: Blocks, costs: Costs) -> Inspection:
         run_batch=model.inputs.run_batch,
         changes=model.changes,
         warnings=(*model.warnings, *found.warnings, *_by_onnx2torch(model.graph.nodes)),
-        near_misses=model.near_misses,
+        near_misses=(*model.near_misses, *found.near_misses),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from aznas_onnx.blocks.dataflow import data_graph, main_path
 from aznas_onnx.blocks.declared import Declared, declared, matched
@@ -10,9 +11,9 @@ from aznas_onnx.blocks.grouping import Part, group
 from aznas_onnx.blocks.naming import block_names
 from aznas_onnx.blocks.operator_roles import is_weighted
 from aznas_onnx.blocks.path_segments import MainPath, segments_of
-from aznas_onnx.blocks.reasons import reason_for
+from aznas_onnx.blocks.reasons import reason_for, reasons_for_no_block
 from aznas_onnx.blocks.region_analysis import RegionAnalysis
-from aznas_onnx.blocks.regions import divide
+from aznas_onnx.blocks.regions import Division, divide
 from aznas_onnx.blocks.traits import bits, survey
 from aznas_onnx.blocks.types import Block, BlockKind, Blocks
 from aznas_onnx.errors import ModelError
@@ -76,10 +77,10 @@ def _find(model: Model, patterns: Sequence[str]) -> Blocks:
     network = _network(model)
     if network is None:
         return _last_resort(model, "no output depends on the samples through floats")
-    parts = group(network, segments_of(network, divide(network.data, network.traits, list(network.path), network.stop)))
+    division, parts = _divided(network)
     if not parts:
         return _last_resort(model, "no weighted operator makes a feature map")
-    return _assemble(network, parts)
+    return replace(_assemble(network, parts), near_misses=reasons_for_no_block(network, division))
 
 
 def _network(model: Model) -> MainPath | None:
@@ -92,6 +93,11 @@ def _network(model: Model) -> MainPath | None:
     while stop > 2 and traits.collapsed >> path[stop - 1] & 1:
         stop -= 1
     return MainPath(data=data, traits=traits, path=tuple(path), stop=stop)
+
+
+def _divided(network: MainPath) -> tuple[Division, list[Part]]:
+    division = divide(network.data, network.traits, list(network.path), network.stop)
+    return division, group(network, segments_of(network, division))
 
 
 def _assemble(network: MainPath, parts: Sequence[Part]) -> Blocks:
@@ -157,7 +163,7 @@ def _assemble_declared(model: Model, found: Sequence[Declared]) -> Blocks:
     network = _network(model) if _may_be_transformer(model.graph) else None
     if network is None:
         return Blocks(blocks=blocks, is_transformer=False)
-    parts = group(network, segments_of(network, divide(network.data, network.traits, list(network.path), network.stop)))
+    _, parts = _divided(network)
     return Blocks(blocks=blocks, is_transformer=bool(parts) and _assemble(network, parts).is_transformer)
 
 

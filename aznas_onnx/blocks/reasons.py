@@ -6,10 +6,14 @@ from aznas_onnx.blocks.dataflow import INPUT, DataGraph
 from aznas_onnx.blocks.grouping import Part
 from aznas_onnx.blocks.path_segments import MainPath
 from aznas_onnx.blocks.region_analysis import RegionAnalysis
+from aznas_onnx.blocks.regions import Division, Merge, merge_of
 from aznas_onnx.blocks.traits import bits
 from aznas_onnx.blocks.types import BlockKind
+from aznas_onnx.graph.rewrite.rule import NearMiss
 
-__all__ = ["reason_for"]
+__all__ = ["reason_for", "reasons_for_no_block"]
+
+_LONG_SKIP = "a long skip: it spans several blocks, which are blocks of their own"
 
 
 def reason_for(network: MainPath, part: Part, kind: BlockKind) -> str:
@@ -25,6 +29,20 @@ def reason_for(network: MainPath, part: Part, kind: BlockKind) -> str:
     paths = {2: "two", 3: "three", 4: "four"}.get(count, str(count))
     meeting = f"{paths} paths from {_place(network.data, inside.entry)} meet in {exit_.op_type} {exit_.name!r}"
     return f"{meeting}; {_detail(network.data, inside, kind)}"
+
+
+def reasons_for_no_block(network: MainPath, division: Division) -> tuple[NearMiss, ...]:
+    """Return why paths that meet in a sum or a concatenation of channels make no block there."""
+    data, found = network.data, dict.fromkeys(division.long_merges, _LONG_SKIP)
+    for region in division.regions:
+        if not region.primary:
+            has_weights = region.nodes & network.traits.weighted
+            found[region.end] = "its positions are pooled" if has_weights else "no path that meets there has weights"
+    return tuple(
+        NearMiss(reason, "block", data.nodes[network.path[place]].name)
+        for place, reason in sorted(found.items())
+        if merge_of(data, network.path[place]) is not Merge.OTHER
+    )
 
 
 def _detail(data: DataGraph, inside: RegionAnalysis, kind: BlockKind) -> str:

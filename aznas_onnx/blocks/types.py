@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from aznas_onnx.graph.rewrite.rule import NearMiss
+
 __all__ = ["Block", "BlockKind", "Blocks"]
 
 
@@ -72,8 +74,11 @@ class Blocks:
         progressivity (paper, footnote 1).
     warnings
         Doubts about the division, in words for the user.
+    near_misses
+        Sums and concatenations that end no block of their own, with the reason.
     """
 
     blocks: tuple[Block, ...]
     is_transformer: bool
     warnings: tuple[str, ...] = ()
+    near_misses: tuple[NearMiss, ...] = ()
