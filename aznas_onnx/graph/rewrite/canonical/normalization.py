@@ -26,6 +26,7 @@ from aznas_onnx.graph.rewrite.canonical.algebra import Sum, climb, close, expand
 from aznas_onnx.graph.rewrite.canonical.linear import as_vector, reshaped
 from aznas_onnx.graph.rewrite.canonical.per_channel import Affine, affine_after
 from aznas_onnx.graph.rewrite.canonical.pooling import reduced_axes
+from aznas_onnx.graph.rewrite.canonical.splitting import inverse
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.node_builder import NodeBuilder
 from aznas_onnx.graph.rewrite.rule import Declined, NearMiss, Rewrite, ending_at
@@ -270,7 +271,7 @@ def _write_layer(editor: Editor, deviation: _Deviation, affine: _Affine, shape: 
     x = deviation.x if trailing else patch.add("Transpose", deviation.x, perm=order)
     inside = tuple(shape[axis] for axis in deviation.axes)
     made = _normalise(editor, patch, x, vectors, inside, deviation)
-    return patch.apply() if trailing else patch.finish("Transpose", made, perm=tuple(map(order.index, range(rank))))
+    return patch.apply() if trailing else patch.finish("Transpose", made, perm=inverse(order))
 
 
 def _channel_of_instances(editor: Editor, deviation: _Deviation, affine: _Affine, shape: tuple[int, ...]) -> int:

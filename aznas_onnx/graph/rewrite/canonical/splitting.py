@@ -19,7 +19,7 @@ from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.node_builder import NodeBuilder
 from aznas_onnx.graph.rewrite.rule import Declined, Rewrite, ending_at
 
-__all__ = ["REWRITES", "permutation", "slice_window"]
+__all__ = ["REWRITES", "inverse", "permutation", "slice_window"]
 
 _MOST_OPERANDS = 4096  # a tensor joined with itself, and that again with itself, is two to some power of them
 
@@ -31,6 +31,11 @@ def permutation(editor: Editor, node: Node) -> tuple[int, ...] | None:
         return tuple(given)
     rank = editor.rank(node.inputs[0])
     return None if rank is None else tuple(reversed(range(rank)))
+
+
+def inverse(order: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the permutation that undoes another."""
+    return tuple(map(order.index, range(len(order))))
 
 
 def _slice_operands(editor: Editor, node: Node) -> tuple[tuple[int, ...], ...] | None:

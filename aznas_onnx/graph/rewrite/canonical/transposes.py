@@ -19,7 +19,7 @@ from typing import Any
 from aznas_onnx.graph.ir.graph import Constant, Node
 from aznas_onnx.graph.rewrite.canonical.linear import reshaped
 from aznas_onnx.graph.rewrite.canonical.pooling import reduced_axes
-from aznas_onnx.graph.rewrite.canonical.splitting import permutation
+from aznas_onnx.graph.rewrite.canonical.splitting import inverse, permutation
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.node_builder import NodeBuilder
 from aznas_onnx.operators.sets import ELEMENTWISE, REDUCTIONS
@@ -99,7 +99,7 @@ def _ends_well(editor: Editor, region: _Region) -> bool:
     order = region.order
     assert order is not None
     inside = set(region.nodes)
-    back = tuple(order.index(axis) for axis in range(len(order)))
+    back = inverse(order)
     for node in region.nodes:
         output = node.outputs[0]
         if not _can_turn(editor, node, order):
@@ -132,7 +132,7 @@ def _can_turn(editor: Editor, node: Node, order: tuple[int, ...]) -> bool:
 
 
 def _turn(editor: Editor, region: _Region, order: tuple[int, ...]) -> None:
-    back = tuple(order.index(axis) for axis in range(len(order)))
+    back = inverse(order)
     names: dict[str, str] = {}
     for node in sorted(region.nodes, key=editor.position):
         patch = NodeBuilder(editor, node)
@@ -152,7 +152,7 @@ def _turn_node(editor: Editor, patch: NodeBuilder, node: Node, names: dict[str, 
     if node.is_op("Pad"):
         pads = editor.integers(node.inputs[1])
         assert pads is not None  # _can_turn asked
-        back = [order.index(axis) for axis in range(len(order))]
+        back = inverse(order)
         turned = patch.integers(*(pads[axis] for axis in back), *(pads[axis + len(order)] for axis in back))
         inputs: tuple[str, ...] = (_turned_input(editor, node.inputs[0], names, order), turned, *node.inputs[2:3])
     elif node in REDUCTIONS:
@@ -193,7 +193,7 @@ def _turned_constant(editor: Editor, name: str, constant: Constant, order: tuple
     if constant.elements == 1:
         return name
     full = (1,) * (len(order) - len(constant.shape)) + constant.shape
-    back = tuple(order.index(axis) for axis in range(len(order)))
+    back = inverse(order)
     padded = reshaped(constant, full)
     turned = reshaped(padded, tuple(full[axis] for axis in back), back)
     return editor.add_constant(turned, f"{name}/channels_first")

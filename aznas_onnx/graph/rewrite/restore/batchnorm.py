@@ -24,6 +24,7 @@ from aznas_onnx.graph.rewrite.canonical.per_channel import (
     scale_of,
     shift_of,
 )
+from aznas_onnx.graph.rewrite.canonical.splitting import inverse
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.node_builder import NodeBuilder
 from aznas_onnx.graph.rewrite.restore.folded_bn_names import names_batch_normalisation
@@ -81,7 +82,7 @@ def add_batch_normalisation(
         order = (0, axis, *(place for place in range(1, len(shape)) if place != axis))
         turned = patch.add("Transpose", x, perm=order)
         made = patch.add("BatchNormalization", turned, *names, epsilon=EPSILON)
-        patch.add("Transpose", made, perm=tuple(map(order.index, range(len(shape)))))
+        patch.add("Transpose", made, perm=inverse(order))
     patch.apply()
 
 
