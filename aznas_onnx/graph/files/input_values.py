@@ -38,9 +38,9 @@ def with_values(graph: Graph, given: Mapping[str, Value]) -> tuple[Graph, tuple[
         else value
         for value in graph.inputs
     )
-    told = tuple(f"input {name!r} is {_text(array)} throughout, as --value says" for name, array in arrays.items())
+    changes = tuple(f"input {name!r} is {_text(array)} throughout, as --value says" for name, array in arrays.items())
     doubts = tuple(f"--value names {name!r}, which this network does not have" for name in unknown)
-    return replace(graph, inputs=inputs), told, doubts
+    return replace(graph, inputs=inputs), changes, doubts
 
 
 def _fitted(value: GraphInput, given: Value) -> Array:

@@ -93,10 +93,10 @@ class InputPlan:
 
     def with_indices(self, indices: Mapping[str, int]) -> InputPlan:
         """Return the plan with random inputs that index rows, and the number of rows."""
-        drawn = {name: rows for name, rows in indices.items() if name not in self.values}
-        kept = [text for text in self.warnings if not any(text.startswith(f"input {name!r} ") for name in drawn)]
-        told = [f"input {name!r} names rows, and is filled with random ones of {rows}" for name, rows in drawn.items()]
-        return replace(self, indices=MappingProxyType(drawn), warnings=(*kept, *told))
+        rows_of = {name: rows for name, rows in indices.items() if name not in self.values}
+        others = [text for text in self.warnings if not any(text.startswith(f"input {name!r} ") for name in rows_of)]
+        added = [f"input {name!r} names rows, and is filled with random ones of {n}" for name, n in rows_of.items()]
+        return replace(self, indices=MappingProxyType(rows_of), warnings=(*others, *added))
 
     def written_for(self, batch_size: int) -> InputPlan:
         """Return the plan of a file with a fixed batch size, also where it declares an open one."""

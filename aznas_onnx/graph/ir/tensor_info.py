@@ -45,22 +45,22 @@ class TensorInfos(Mapping[str, TensorInfo]):
     """A read-only mapping from tensor name to :class:`TensorInfo`, at the batch size it was made for."""
 
     def __init__(self, infos: Mapping[str, TensorInfo], batch_size: int) -> None:
-        self._facts = dict(infos)
+        self._infos = dict(infos)
         self.batch_size = batch_size
 
     def __getitem__(self, name: str) -> TensorInfo:
-        return self._facts[name]
+        return self._infos[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._facts)
+        return iter(self._infos)
 
     def __len__(self) -> int:
-        return len(self._facts)
+        return len(self._infos)
 
     # Override the mixin methods of Mapping: the dict's own are faster.
 
     def __contains__(self, name: object) -> bool:
-        return name in self._facts
+        return name in self._infos
 
     @overload
     def get(self, name: str, /) -> TensorInfo | None: ...
@@ -70,28 +70,28 @@ class TensorInfos(Mapping[str, TensorInfo]):
 
     def get(self, name: str, default: object = None, /) -> object:
         """Return the info of a tensor, or `default`."""
-        return self._facts.get(name, default)
+        return self._infos.get(name, default)
 
     def keys(self) -> KeysView[str]:
         """Return the names of the tensors."""
-        return self._facts.keys()
+        return self._infos.keys()
 
     def values(self) -> ValuesView[TensorInfo]:
         """Return the info of each tensor."""
-        return self._facts.values()
+        return self._infos.values()
 
     def items(self) -> ItemsView[str, TensorInfo]:
         """Return the tensors and their infos."""
-        return self._facts.items()
+        return self._infos.items()
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a tensor; raise ModelError if the shape depends on data."""
-        shape = self._facts[name].shape
+        shape = self._infos[name].shape
         if shape is None:
             raise ModelError(f"the shape of tensor {name!r} depends on data and is not known before the model runs")
         return shape
 
     def value(self, name: str) -> npt.NDArray[Any] | None:
         """Return the value of a tensor where it is a small known constant, else None."""
-        info = self._facts.get(name)
+        info = self._infos.get(name)
         return None if info is None else info.value

@@ -70,7 +70,7 @@ def layout(graph: Graph, infos: TensorInfos, batch_axes: Mapping[str, int]) -> C
 class _AxisWalk:
     def __init__(self, graph: Graph, infos: TensorInfos, batch_axes: Mapping[str, int]) -> None:
         self._constants = graph.constants
-        self._facts = infos
+        self._infos = infos
         self._axes: dict[str, Axes] = {}
         self._answers: dict[str, str] = {}
         self._opened = 0
@@ -81,7 +81,7 @@ class _AxisWalk:
 
     def batch_of(self, shape: Sequence[int]) -> int | None:
         """Return the axis of a shape that has the size of the batch: the first, or else the only one."""
-        size = self._facts.batch_size
+        size = self._infos.batch_size
         if size in shape[:1]:
             return 0
         return shape.index(size) if shape.count(size) == 1 else None
@@ -97,20 +97,20 @@ class _AxisWalk:
     def visit(self, node: Node) -> None:
         rule = _RULES.get(node.op_type, _inherit) if node.is_standard else _inherit
         for index, name in enumerate(node.outputs):
-            info = self._facts[name] if name else None
+            info = self._infos[name] if name else None
             if info is not None and info.shape is not None and info.dtype.kind == "f":
                 axes = rule(self, node, info.shape, index)
                 self._axes[name] = axes if len(axes) == len(info.shape) else _unknown(info.shape)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        return self._facts[name].shape or ()
+        return self._infos[name].shape or ()
 
     def integers(self, node: Node, attribute: str, index: int) -> tuple[int, ...] | None:
         """Return a list of integers that is an attribute in old versions and input `index` in newer ones."""
         given = node.attributes.get(attribute)
         if given is not None:
             return tuple(given) if isinstance(given, tuple) else (int(given),)  # type: ignore[arg-type]
-        value = self._facts.value(node.input(index)) if node.input(index) else None
+        value = self._infos.value(node.input(index)) if node.input(index) else None
         return None if value is None else tuple(int(v) for v in value.reshape(-1))
 
     def axes(self, name: str) -> Axes | None:

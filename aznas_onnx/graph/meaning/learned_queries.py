@@ -127,7 +127,7 @@ class _Cone:
     def __init__(self, graph: Graph, made: Mapping[str, Node], infos: TensorInfos) -> None:
         self._graph = graph
         self._made = made
-        self._facts = infos
+        self._infos = infos
 
     def begins(self, name: str, *, is_left: bool) -> Iterator[tuple[str, tuple[int, ...]]]:
         """Yield where it begins, if layers of weights were applied to trained constants; a matrix on the left only."""
@@ -154,7 +154,7 @@ class _Cone:
             yield name, shape
 
     def _shape(self, name: str) -> tuple[int, ...]:
-        info = self._facts.get(name)
+        info = self._infos.get(name)
         return () if info is None or info.shape is None else info.shape
 
     def _only_moved(self, name: str) -> bool:

@@ -166,7 +166,7 @@ class Editor(GraphIndex):
 
     def infos(self, graph: Graph) -> TensorInfos:
         """Return the infos of the graph that :meth:`finish` returned."""
-        assert self._infos is not None, "the editor was made without facts"
+        assert self._infos is not None, "the editor was made without infos"
         names = [*graph.constants, *(value.name for value in graph.inputs)]
         names += [name for node in graph.nodes for name in node.outputs if name]
         return TensorInfos({name: self._infos[name] for name in names}, self._batch_size)

@@ -30,7 +30,7 @@ class BigConstants:
     """
 
     def __init__(self, infos: Mapping[str, TensorInfo], constants: Mapping[str, Constant]) -> None:
-        self._facts = infos
+        self._infos = infos
         self._constants = constants
         self._producers: dict[str, Node] = {}
         self._work = 0
@@ -45,7 +45,7 @@ class BigConstants:
 
         A Concat along that axis is read part by part and never stored as a whole.
         """
-        shape = self._facts[name].shape
+        shape = self._infos[name].shape
         producer = self._producers.get(name)
         parts: Sequence[str] = (name,)
         if shape and producer is not None and producer.is_op("Concat"):
@@ -60,7 +60,7 @@ class BigConstants:
         return found
 
     def _value(self, name: str, depth: int) -> Array | None:
-        info = self._facts.get(name)
+        info = self._infos.get(name)
         if info is None or info.value is not None:
             return None if info is None else info.value
         self._work += info.elements + _CALL

@@ -61,10 +61,10 @@ class _Tensors:
     def __init__(self, graph: Graph, infos: TensorInfos) -> None:
         self.batched: set[str] = set()
         self._constants = graph.constants
-        self._facts = infos
+        self._infos = infos
 
     def shape(self, name: str) -> tuple[int, ...]:
-        return (self._facts[name].shape or ()) if name else ()
+        return (self._infos[name].shape or ()) if name else ()
 
     def broadcasts(self, name: str, rank: int) -> bool:
         """Whether an operand gives its elements to samples one by one, or the same to all, in a result of a rank."""
@@ -75,7 +75,7 @@ class _Tensors:
 
     def target(self, name: str) -> list[int]:
         """Return the target of a Reshape; empty where it is not a known constant."""
-        value = self._facts.value(name) if name in self._constants else None
+        value = self._infos.value(name) if name in self._constants else None
         return [] if value is None else value.reshape(-1).tolist()
 
 

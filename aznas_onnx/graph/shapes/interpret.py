@@ -105,7 +105,7 @@ class _Walk:
         self._shared: dict[Callable[[], Array] | None, TensorInfo] = {}
         self._inferred: dict[tuple[object, ...], Sequence[TensorInfo]] = {}
         self._admitted: set[TensorInfo] = set()
-        self._add_facts(self.constants)
+        self._add_infos(self.constants)
 
     def follow(self, infos: Mapping[str, TensorInfo] | None) -> bool:
         """Take over the infos of all nodes' outputs; False, without effect, where one exceeds the limits."""
@@ -202,11 +202,11 @@ class _Walk:
 
     def _add_constants(self, constants: Mapping[str, Constant]) -> None:
         self.constants.update(constants)
-        self._add_facts(constants)
+        self._add_infos(constants)
 
-    def _add_facts(self, constants: Mapping[str, Constant]) -> None:
+    def _add_infos(self, constants: Mapping[str, Constant]) -> None:
         for name, constant in constants.items():
-            self.infos[name] = self._constant_fact(constant)
+            self.infos[name] = self._constant_info(constant)
 
     def _keep(self, node: Node) -> None:
         spend(node, 1 + len(node.inputs) + len(node.outputs))
@@ -287,17 +287,17 @@ class _Walk:
             self._remembered += elements * dtype.itemsize
         return elements <= _SCALARS or self._remembered <= _REMEMBERED_BYTES * self._limits.folded_elements
 
-    def _constant_fact(self, constant: Constant) -> TensorInfo:
+    def _constant_info(self, constant: Constant) -> TensorInfo:
         """Return the info of a constant; constants that share their data share their info."""
         known = self._shared.get(constant.read)
         if known is not None and (known.value is None or self._spend(constant.elements, constant.dtype)):
             return known
-        info = self._constant_fact_anew(constant)
+        info = self._constant_info_anew(constant)
         if constant.read is not None:
             self._shared[constant.read] = info
         return info
 
-    def _constant_fact_anew(self, constant: Constant) -> TensorInfo:
+    def _constant_info_anew(self, constant: Constant) -> TensorInfo:
         limit = _SMALL_FLOAT_ELEMENTS if constant.is_float else self._limits.folded_elements
         if constant.elements > limit or not is_cheap(constant) or not self._spend(constant.elements, constant.dtype):
             return TensorInfo(constant.shape, constant.dtype)

@@ -148,7 +148,7 @@ class BatchRepair:
         copies: dict[str, int],
     ) -> None:
         self._reference = reference
-        self._facts = infos
+        self._infos = infos
         self._lookup = BigConstants(infos, constants)
         self._from = reference_batch
         self._to = batch
@@ -203,14 +203,14 @@ class BatchRepair:
         return (moved[0], 1) if len(moved) == 1 and before[moved[0]] == after[moved[0]] * self._from else None
 
     def _shapes(self, name: str) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
-        before, after = self._reference.get(name), self._facts.get(name)
+        before, after = self._reference.get(name), self._infos.get(name)
         return (None if before is None else before.shape), (None if after is None else after.shape)
 
     def _fixed_vector(self, name: str) -> list[int] | None:
         """Return the value of a shape operand if it is known and does not follow the batch."""
-        if not name or name not in self._reference or name not in self._facts:
+        if not name or name not in self._reference or name not in self._infos:
             return None
-        before, after = self._reference[name].value, self._facts[name].value
+        before, after = self._reference[name].value, self._infos[name].value
         if before is None or after is None or not np.array_equal(before, after):
             return None
         return [int(size) for size in after.reshape(-1)]
@@ -246,7 +246,7 @@ class BatchRepair:
     @_RULES.on("Gather")
     def _gather(self, node: Node) -> Repair | None:
         """A gather of everything in order, which is how as_strided is exported, is a reshape."""
-        indices = self._facts[node.inputs[1]].value
+        indices = self._infos[node.inputs[1]].value
         before = self._reference[node.inputs[0]].shape
         if before is None or len(before) != 1 or self.batch_axis(node.inputs[0]) != 0 or indices is None:
             return None
@@ -269,7 +269,7 @@ class BatchRepair:
         PyTorch exports ``attention[:, :, 1:, 1:] += bias`` as a scatter to constant places, sample included.
         """
         axis = self.batch_axis(node.inputs[0])
-        indices = self._facts[node.inputs[1]]
+        indices = self._infos[node.inputs[1]]
         if axis is None or indices.shape is None or self.batch_axis(node.inputs[1]) is not None:
             return None
         if axis >= indices.shape[-1]:
@@ -295,7 +295,7 @@ class BatchRepair:
         )
 
     def _natural_reshape(self, node: Node, target: list[int]) -> list[int] | None:
-        shape = self._facts[node.inputs[0]].shape
+        shape = self._infos[node.inputs[0]].shape
         assert shape is not None  # the batch axis was found in it
         if not node.attributes.get("allowzero", 0):
             if any(size == 0 and i >= len(shape) for i, size in enumerate(target)):
@@ -337,7 +337,7 @@ class BatchRepair:
         axis = self.batch_axis(node.inputs[0])
         if axis is None or "axes" in node.attributes or node.input(1):
             return None
-        shape = self._facts[node.inputs[0]].shape
+        shape = self._infos[node.inputs[0]].shape
         assert shape is not None  # the batch axis was found in it
         axes = [i for i, size in enumerate(shape) if size == 1]
         repair = Repair()
@@ -383,7 +383,7 @@ class BatchRepair:
 
     def _expand_fixed(self, node: Node, shape: tuple[int, ...]) -> Repair | None:
         """An Expand of one batch (states of 32 rows) to a target that follows the batch repeats it."""
-        target = self._facts[node.inputs[1]].value
+        target = self._infos[node.inputs[1]].value
         if target is None or target.size != len(shape):
             return None
         pairs = list(zip(shape, target.tolist(), strict=True))
@@ -402,7 +402,7 @@ class BatchRepair:
         if batched is None:
             return None
         like, axis = batched
-        rank = len(self._facts[like].shape or ())
+        rank = len(self._infos[like].shape or ())
         if along % rank == axis:
             return None
         return self._expand_inputs(node, dict.fromkeys(range(len(node.inputs)), axis), like, axis)

@@ -31,7 +31,7 @@ class Sequences:
     """
 
     def __init__(self, infos: Mapping[str, TensorInfo]) -> None:
-        self._facts = infos
+        self._infos = infos
         self._elements: dict[str, tuple[str, ...]] = {}
         self._absent: set[str] = set()
         self._count = 0
@@ -82,7 +82,7 @@ class Sequences:
         """Return the position that input `index` names among `size`, counted from the end where it is negative."""
         if not node.input(index):
             return default
-        known = known_scalar(self._facts, node.input(index))
+        known = known_scalar(self._infos, node.input(index))
         if known is None:
             raise UnsupportedOperatorError(f"node {node.name!r} ({node.operator}): its position depends on data")
         position = int(known)
@@ -95,7 +95,7 @@ class Sequences:
         """Return the sizes of the pieces that SplitToSequence makes of an axis."""
         if not node.input(1):
             return self._pieces(node, length, 1)
-        given = self._facts[node.input(1)].value
+        given = self._infos[node.input(1)].value
         if given is None:
             raise UnsupportedOperatorError(f"node {node.name!r} ({node.operator}): the sizes depend on data")
         if given.ndim:
@@ -137,7 +137,7 @@ def _rename(node: Node, result: Resolution, name: str) -> None:
 @_RULES.on("SplitToSequence")
 def _split(sequences: Sequences, node: Node, result: Resolution) -> None:
     name = node.input(0)
-    shape = sequences._facts[name].shape
+    shape = sequences._infos[name].shape
     axis: Any = node.attributes.get("axis", 0)
     if shape is None:
         raise UnsupportedOperatorError(f"node {node.name!r} ({node.operator}): the size of {name!r} depends on data")

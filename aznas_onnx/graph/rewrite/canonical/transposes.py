@@ -151,13 +151,13 @@ def _turn_node(editor: Editor, patch: NodeBuilder, node: Node, names: dict[str, 
     name, version = editor.unique(node.name), node.version
     if node.is_op("Pad"):
         pads = editor.integers(node.inputs[1])
-        assert pads is not None  # _can_turn asked
+        assert pads is not None  # checked by _can_turn
         back = inverse(order)
         turned = patch.integers(*(pads[axis] for axis in back), *(pads[axis + len(order)] for axis in back))
         inputs: tuple[str, ...] = (_turned_input(editor, node.inputs[0], names, order), turned, *node.inputs[2:3])
     elif node in REDUCTIONS:
         axes = reduced_axes(editor, node)
-        assert axes is not None  # _can_turn asked
+        assert axes is not None  # checked by _can_turn
         attributes, version = {"keepdims": attributes.get("keepdims", 1)}, max(version, 18)
         turned = patch.integers(*sorted(order[axis] for axis in axes))
         inputs = (_turned_input(editor, node.inputs[0], names, order), turned)

@@ -62,10 +62,10 @@ def _is_random_mask(editor: Editor, name: str) -> bool:
     below = editor.producer(cast.inputs[0]) if cast is not None and cast.is_op("Cast") else None
     if below is None or not below.is_op("Less") or kept is None or not 0.0 < kept <= 1.0:
         return False
-    drawn = editor.producer(below.inputs[0])
-    if drawn is None or not drawn.is_op("RandomUniform", "RandomUniformLike"):
+    sampled = editor.producer(below.inputs[0])
+    if sampled is None or not sampled.is_op("RandomUniform", "RandomUniformLike"):
         return False
-    is_standard = (drawn.attributes.get("low", 0.0), drawn.attributes.get("high", 1.0)) == (0.0, 1.0)
+    is_standard = (sampled.attributes.get("low", 0.0), sampled.attributes.get("high", 1.0)) == (0.0, 1.0)
     return is_standard and editor.scalar(below.inputs[1]) == kept
 
 
