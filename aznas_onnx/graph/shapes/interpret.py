@@ -244,14 +244,13 @@ class _Walk:
         first = inputs[0] if inputs else None
         if node in SHAPE_QUERIES and first is not None and first.shape is not None:
             return [_known(_shape_value(node, first.shape))]
-        if node not in RANDOM:
-            for info in inputs:
-                if info is not None and info.value is None:
-                    break
-            else:
-                computed = self._compute(node, inputs)
-                if computed is not None:
-                    return computed
+        for info in inputs:
+            if info is not None and info.value is None:
+                break
+        else:
+            computed = None if node in RANDOM else self._compute(node, inputs)
+            if computed is not None:
+                return computed
         return self._infer(node, inputs)
 
     def _infer(self, node: Node, inputs: Sequence[TensorInfo | None]) -> Sequence[TensorInfo]:
