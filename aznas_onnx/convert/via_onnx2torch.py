@@ -59,7 +59,7 @@ def _adapted(registered: Callable[[Any, Any], Any]) -> Converter:
             raise unsupported(node, reason, "docs/operators.md says what is supported") from error
         module: torch.nn.Module = result.torch_module
         weights = _replaced_weights(node, module, initializers)
-        module.eval().requires_grad_(False).to(context.device)
+        module.eval().requires_grad_(False).to(context.device, context.dtype)
         operands = tuple(result.onnx_mapping.inputs)
         return Call(_Run(module, operands, tuple(weights)), (*operands, *weights.values()))
 

@@ -1,4 +1,4 @@
-"""Operators of a user's own: the record, the converter and the MAC rule of each, from one file."""
+"""Custom operators: a user's records with converters and MAC rules, from one file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aznas_onnx.user_modules import execute
 
 __all__ = ["CustomOperator", "CustomOperators"]
 
-_INFERENCE = "aznas_onnx.convert.shapes_by_running"  # by name: it needs torch, which this room does not
+_INFERENCE = "aznas_onnx.convert.shapes_by_running"  # by name: it imports torch
 _ONNX2TORCH = "onnx2torch.node_converters.registry"
 
 
@@ -27,12 +27,12 @@ class CustomOperator:
     Attributes
     ----------
     record
-        What every layer but conversion asks about the operator, its MAC rule included.
+        Properties of the operator for all layers but conversion, the MAC rule included.
     convert
         Called with a node and the :class:`~aznas_onnx.convert.context.Context` of its graph; returns a function of the
         tensors of the node's inputs (None where one is omitted) that returns its output, or a tuple of its outputs.
-        The function is differentiable and keeps no state: weights are among its inputs. Shapes are inferred by calling
-        it, on tensors without data if it can be (``device="meta"``), else on zeros.
+        The function is differentiable and has no state: weights are among its inputs. Shape inference calls it on
+        tensors without data (``device="meta"``) and, if that fails, on zeros.
 
     Examples
     --------
@@ -107,9 +107,9 @@ class CustomOperators:
             If a file cannot be executed, defines no operator, or one that is registered already.
         """
         for path in paths:
-            module = execute(Path(path), "operator")
-            found = [value for value in vars(module).values() if isinstance(value, CustomOperator)]
-            if not found and _ONNX2TORCH not in sys.modules:
+            values = vars(execute(Path(path), "operator")).values()
+            found = [value for value in values if isinstance(value, CustomOperator)]
+            if not found and not any(map(_is_of_onnx2torch, values)):
                 raise SettingsError(
                     f"operator file {path} defines no operator; an aznas_onnx.operators.CustomOperator is needed"
                 )
@@ -129,3 +129,9 @@ class CustomOperators:
             return None
         made: list[Any] | None = importlib.import_module(_INFERENCE).infer_by_running(node, inputs)
         return made
+
+
+def _is_of_onnx2torch(value: object) -> bool:
+    """Whether a global of a file was imported from onnx2torch, so that the file may register converters there."""
+    name = getattr(value, "__module__", None) or getattr(value, "__name__", "")
+    return str(name).startswith("onnx2torch")

@@ -159,6 +159,11 @@ def test_a_file_without_an_operator_is_refused(tmp_path: Path) -> None:
     path.write_text("", encoding="utf-8")
     with pytest.raises(SettingsError, match="defines no operator"):
         CustomOperators(OperatorCatalogue(OPERATORS)).load(path)
+    path = tmp_path / "converters.py"
+    path.write_text("from onnx2torch.node_converters.registry import add_converter", encoding="utf-8")
+    operators = CustomOperators(OperatorCatalogue(OPERATORS))
+    operators.load(path)
+    assert operators.files == (str(path),)
 
 
 def test_a_converter_that_fails_is_named_with_its_node() -> None:
