@@ -26,6 +26,7 @@ __all__ = [
     "as_published_option",
     "budget_options",
     "file_option",
+    "format_of",
     "format_option",
     "measurement_options",
     "operators_option",
@@ -213,14 +214,16 @@ def file_option(*names: str, **arguments: Any) -> Callable[[Any], Any]:
     return click.option(*names, type=click.Path(dir_okay=False, path_type=Path), **arguments)
 
 
-format_option = click.option(
-    "--format",
-    "output_format",
-    type=click.Choice([choice.value for choice in OutputFormat]),
-    default=OutputFormat.TABLE.value,
-    show_default=True,
-    callback=lambda ctx, param, value: OutputFormat(value),
-    help="Format of the result on stdout.",
+def format_of(*choices: str, text: str = "Format of the result on stdout.", **arguments: Any) -> Callable[[Any], Any]:
+    """Return the option of a format: one of `choices`, by default the first."""
+    kind = click.Choice(choices)
+    return click.option(
+        "--format", "output_format", type=kind, default=choices[0], show_default=True, help=text, **arguments
+    )
+
+
+format_option = format_of(
+    *(choice.value for choice in OutputFormat), callback=lambda ctx, param, value: OutputFormat(value)
 )
 
 

@@ -13,7 +13,6 @@ from aznas_onnx import declared_settings as declared
 from aznas_onnx.declared_settings import Setting, count, names, numbers, text, texts
 from aznas_onnx.documents import finite, whole
 from aznas_onnx.errors import SettingsError
-from aznas_onnx.proxies import PROXIES, is_reference
 
 if TYPE_CHECKING:
     from aznas_onnx.graph import Value
@@ -189,6 +188,8 @@ class Policy:
             )
         if self.max_latency_ratio is not None and not self.baseline:
             raise RuleError("max_latency_ratio", "compares with a baseline, and none is named")
+        from aznas_onnx.proxies import is_reference
+
         if not any(map(is_reference, self._named)):
             self._check_names()
 
@@ -201,10 +202,13 @@ class Policy:
 
         Raises SettingsError if a file cannot be loaded, or has no proxy that the policy can use.
         """
+        from aznas_onnx.proxies import PROXIES
+
         PROXIES.load_all(self._named)
         self._check_names()
 
     def _check_names(self) -> None:
+        from aznas_onnx.proxies import PROXIES
         from aznas_onnx.references.proxy_scales import PROXY_SCALES
 
         names = self.compared
@@ -238,6 +242,8 @@ class Policy:
     @property
     def compared(self) -> tuple[str, ...]:
         """The proxies that a baseline is compared by, in full: those that count."""
+        from aznas_onnx.proxies import PROXIES
+
         ensemble = self.ensemble
         return tuple(proxy.name for proxy in PROXIES.resolve(self.proxies) if ensemble.weight(proxy.name))
 

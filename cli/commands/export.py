@@ -9,7 +9,7 @@ import click
 
 from aznas_onnx.cli.console import warn
 from aznas_onnx.cli.exit_codes import DONE
-from aznas_onnx.cli.options import operators_option, whole_option
+from aznas_onnx.cli.options import format_of, operators_option, whole_option
 from aznas_onnx.cli.words import plural
 from aznas_onnx.counts import format_count
 from aznas_onnx.escaping import json_text, printable
@@ -42,14 +42,7 @@ __all__ = ["export"]
 )
 @operators_option
 @whole_option("--seed", least=0, default=0, help="Seed of the initial weights.")
-@click.option(
-    "--format",
-    "output_format",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="Format of the list of exports on stdout.",
-)
+@format_of("table", "json", text="Format of the list of exports on stdout.")
 def export(
     study_file: Path,
     best: int | None,

@@ -15,7 +15,7 @@ import click
 from aznas_onnx.cli.commands.reference import complete_reference
 from aznas_onnx.cli.console import warn, write_traceback
 from aznas_onnx.cli.exit_codes import BAD_INPUT, DONE, REJECTED
-from aznas_onnx.cli.options import file_option, operators_option, setting_option
+from aznas_onnx.cli.options import file_option, format_of, operators_option, setting_option
 from aznas_onnx.errors import AznasError, SettingsError
 from aznas_onnx.escaping import printable
 from aznas_onnx.gating.policy import RULES, Policy, RuleError, rule_default
@@ -55,14 +55,7 @@ def _rule_options(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option("--allow-python", is_flag=True, help="Execute the Python files of custom proxies that the policy names.")
 @click.option("--no-policy", is_flag=True, help="Take the rules from the options alone.")
-@click.option(
-    "--format",
-    "output_format",
-    type=click.Choice(["table", "json", "md"]),
-    default="table",
-    show_default=True,
-    help="Format of the result on stdout.",
-)
+@format_of("table", "json", "md")
 @file_option("--junit", metavar="FILE.xml", help="Also write the checks as JUnit XML.")
 @file_option("--code-quality", metavar="FILE.json", help="Also write the rejections as a GitLab code quality report.")
 def gate(

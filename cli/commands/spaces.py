@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from aznas_onnx.cli.exit_codes import DONE
-from aznas_onnx.cli.options import OutputFormat, file_option, format_option, space_options, whole_option
+from aznas_onnx.cli.options import OutputFormat, file_option, format_of, format_option, space_options, whole_option
 from aznas_onnx.cli.words import without_markup
 from aznas_onnx.counts import format_count
 from aznas_onnx.errors import SettingsError
@@ -83,14 +83,7 @@ def show(name: str, space_options: dict[str, int]) -> int:
 @space_argument
 @whole_option("--count", default=1, help="Number of networks.")
 @whole_option("--seed", least=0, default=0, help="Seed of the random generator.")
-@click.option(
-    "--format",
-    "output_format",
-    type=click.Choice(["text", "json", "csv"]),
-    default="text",
-    show_default=True,
-    help="text writes one genotype a line; json and csv add MACs, parameters and layers.",
-)
+@format_of("text", "json", "csv", text="text writes one genotype a line; json and csv add MACs, parameters and layers.")
 @space_options
 def sample(name: str, count: int, seed: int, output_format: str, space_options: dict[str, int]) -> int:
     """Sample networks at random and write their genotypes."""

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import zip_longest
 from string import ascii_lowercase
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from aznas_onnx.cli.options import OutputFormat
 from aznas_onnx.cli.render.tables import (
@@ -39,6 +39,15 @@ _NUMBER = re.compile(r"\b\d+\b")
 _NODES_OF_A_REASON = 4  # that are listed
 
 
+class _Shown(NamedTuple):
+    """What is shown besides blocks and operators."""
+
+    nodes: bool
+    why: bool
+    verification: Verification | None
+    latency: Latency | None
+
+
 def render_inspection(
     inspection: Inspection,
     output_format: OutputFormat,
@@ -50,28 +59,21 @@ def render_inspection(
     latency: Latency | None = None,
 ) -> None:
     """Write an inspection to a console."""
+    shown = _Shown(show_nodes, show_why, verification, latency)
     if output_format is OutputFormat.JSON:
-        write_json(console, _inspection_document(inspection, show_nodes, show_why, verification, latency))
+        write_json(console, _inspection_document(inspection, shown))
     elif output_format is OutputFormat.CSV:
-        _write_csv(inspection, console, show_nodes=show_nodes, show_why=show_why)
+        _write_csv(inspection, console, shown)
     elif output_format is OutputFormat.MARKDOWN:
-        summary = _summary(inspection, verification, latency)
-        _write_markdown(inspection, console, summary, show_nodes=show_nodes, show_why=show_why)
+        _write_markdown(inspection, console.file, shown)
     else:
-        summary = _summary(inspection, verification, latency)
-        _print_tables(inspection, console, summary, show_nodes=show_nodes, show_why=show_why)
+        _print_tables(inspection, console, shown)
 
 
 # --- JSON ---------------------------------------------------------------------------------------------------------
 
 
-def _inspection_document(
-    inspection: Inspection,
-    show_nodes: bool,
-    show_why: bool,
-    verification: Verification | None,
-    latency: Latency | None,
-) -> dict[str, object]:
+def _inspection_document(inspection: Inspection, shown: _Shown) -> dict[str, object]:
     """Return the inspection as plain values, in the layout ``aznas.inspect/1``. Counts are for one sample."""
     document: dict[str, Any] = {
         "schema": "aznas.inspect/1",
@@ -98,13 +100,14 @@ def _inspection_document(
         "changes": inspection.changes,
         "warnings": inspection.warnings,
     }
-    if show_nodes:
+    if shown.nodes:
         document["nodes"] = [_node_fields(row) for row in inspection.nodes]
-    if show_why:
+    if shown.why:
         document["why"] = [
             {"pattern": pattern, "reason": reason, "nodes": nodes}
             for (pattern, reason), nodes in _grouped_misses(inspection).items()
         ]
+    verification = shown.verification
     if verification is not None:
         document["verification"] = {
             "agrees": verification.agrees,
@@ -116,8 +119,8 @@ def _inspection_document(
             "inner": verification.inner,
             "outputs": [{"output": one.output, **_measured(one, one.difference)} for one in verification.outputs],
         }
-    if latency is not None:
-        document["latency"] = latency.as_json()
+    if shown.latency is not None:
+        document["latency"] = shown.latency.as_json()
     return document
 
 
@@ -175,13 +178,13 @@ _BLOCK_HEADER = ("index", "name", "kind", "output", "shape", "macs", "params", "
 _NODE_HEADER = ("node", "operator", "block", "status", "shape", "macs", "params", "activation_bytes")
 
 
-def _write_csv(inspection: Inspection, console: Console, *, show_nodes: bool, show_why: bool) -> None:
-    if show_why:
+def _write_csv(inspection: Inspection, console: Console, shown: _Shown) -> None:
+    if shown.why:
         misses = ((miss.node, miss.pattern, miss.reason) for miss in inspection.near_misses)
         write_csv(console.file, ("node", "pattern", "reason"), misses)
         return
-    fields = [_node_fields(row) for row in inspection.nodes] if show_nodes else map(_block_fields, inspection.blocks)
-    header = _NODE_HEADER if show_nodes else _BLOCK_HEADER
+    fields = [_node_fields(row) for row in inspection.nodes] if shown.nodes else map(_block_fields, inspection.blocks)
+    header = _NODE_HEADER if shown.nodes else _BLOCK_HEADER
     rows = (one | {"shape": _shape_text(one["shape"])} for one in fields)
     write_csv(console.file, header, ([row[name] for name in header] for row in rows))
 
@@ -189,47 +192,42 @@ def _write_csv(inspection: Inspection, console: Console, *, show_nodes: bool, sh
 # --- Tables -------------------------------------------------------------------------------------------------------
 
 
-def _macs(cost: NodeCost) -> str:
-    return "?" if cost.status is CountStatus.UNSUPPORTED else format_count(cost.macs)
+def _macs(status: CountStatus, macs: int) -> str:
+    return "?" if status is CountStatus.UNSUPPORTED else format_count(macs)
+
+
+def _doubt(costs: Costs) -> str:
+    return "MACs unknown" if _worst_status(costs) is CountStatus.UNSUPPORTED else ""
 
 
 _BLOCK_COLUMNS = (
     Column("#"),
     Column("Block", Cells.NAMES),
     Column("Kind", Cells.TEXTS),
-    Column("Output"),
-    Column("MACs"),
-    Column("Params"),
+    *map(Column, ("Output", "MACs", "Params")),
     Column("Why", Cells.TEXTS),
 )
-_OPERATOR_COLUMNS = (
-    Column("Operator", Cells.NAMES),
-    Column("Nodes"),
-    Column("MACs"),
-    Column("Params"),
-    Column("Activations"),
-    Column("", Cells.TEXTS),
+_OPERATOR_COLUMNS = (  # of operator and costs
+    Column("Operator", Cells.NAMES, lambda row: row[0]),
+    Column("Nodes", text=lambda row: str(len(row[1].nodes))),
+    Column("MACs", text=lambda row: _macs(_worst_status(row[1]), row[1].macs)),
+    Column("Params", text=lambda row: format_count(row[1].params)),
+    Column("Activations", text=lambda row: format_bytes(row[1].activation_bytes)),
+    Column("", Cells.TEXTS, lambda row: _doubt(row[1])),
 )
 _NODE_COLUMNS = (
     Column("Node", Cells.NAMES, lambda row: row.cost.node),
     Column("Operator", Cells.TEXTS, lambda row: row.cost.operator),
     Column("Block", Cells.NAMES, lambda row: row.block or ""),
     Column("Output", text=lambda row: _shape_text(row.shape)),
-    Column("MACs", text=lambda row: _macs(row.cost)),
+    Column("MACs", text=lambda row: _macs(row.cost.status, row.cost.macs)),
     Column("Params", text=lambda row: format_count(row.cost.params)),
 )
 _MISS_COLUMNS = tuple(Column(title, Cells.TEXTS) for title in ("Not recognised", "Why", "Nodes"))
 
 
-def _print_tables(
-    inspection: Inspection,
-    console: Console,
-    summary: Iterable[tuple[str, str, str]],
-    *,
-    show_nodes: bool,
-    show_why: bool,
-) -> None:
-    _print_pairs(console, summary)
+def _print_tables(inspection: Inspection, console: Console, shown: _Shown) -> None:
+    _print_pairs(console, _summary(inspection, shown))
     console.print()
     letters, legend = _shared_reasons(inspection)
     blocks = zip_longest(_block_rows(inspection), letters, fillvalue="")
@@ -237,11 +235,11 @@ def _print_tables(
     console.print()
     _print_pairs(console, ((letter, reason, "") for letter, reason in legend))
     console.print()
-    print_table(console, _OPERATOR_COLUMNS, _operator_rows(inspection))
-    if show_nodes:
+    print_table(console, _OPERATOR_COLUMNS, inspection.costs.by_operator().items())
+    if shown.nodes:
         console.print()
         print_table(console, _NODE_COLUMNS, inspection.nodes)
-    if show_why:
+    if shown.why:
         console.print()
         _print_pairs(console, _why_rows(inspection))
 
@@ -275,9 +273,7 @@ def _print_pairs(console: Console, rows: Iterable[tuple[str, str, str]]) -> None
     print_trimmed(console, grid)
 
 
-def _summary(
-    inspection: Inspection, verification: Verification | None, latency: Latency | None
-) -> Iterator[tuple[str, str, str]]:
+def _summary(inspection: Inspection, shown: _Shown) -> Iterator[tuple[str, str, str]]:
     """Yield the label, text and style of each line about the whole model."""
     costs = inspection.costs
     yield "model", inspection.model, ""
@@ -290,10 +286,11 @@ def _summary(
     yield "params", f"{format_count(costs.params)} trainable", ""
     yield "activations", f"{format_bytes(costs.activation_bytes)} for one sample in float32", ""
     yield "blocks", _block_summary(inspection), ""
-    if verification is not None:
-        yield "verified", _verification_text(verification), "green" if verification.agrees else "bold red"
-    if latency is not None:
-        yield "latency", f"{latency} for one sample in ONNX Runtime, on one thread of this machine's CPU", ""
+    if shown.verification is not None:
+        style = "green" if shown.verification.agrees else "bold red"
+        yield "verified", _verification_text(shown.verification), style
+    if shown.latency is not None:
+        yield "latency", f"{shown.latency} for one sample in ONNX Runtime, on one thread of this machine's CPU", ""
     for change in inspection.changes:
         yield "changed", change, ""
 
@@ -355,41 +352,19 @@ def _letter(index: int) -> str:
     return ascii_lowercase[place] + (str(turn + 1) if turn else "")
 
 
-def _operator_rows(inspection: Inspection) -> Iterator[tuple[str, ...]]:
-    for operator, costs in inspection.costs.by_operator().items():
-        is_known = _worst_status(costs) is not CountStatus.UNSUPPORTED
-        yield (
-            operator,
-            str(len(costs.nodes)),
-            format_count(costs.macs) if is_known else "?",
-            format_count(costs.params),
-            format_bytes(costs.activation_bytes),
-            "" if is_known else "MACs unknown",
-        )
-
-
 def _shape_text(shape: tuple[int, ...] | None) -> str:
     return "?" if shape is None else "x".join(map(str, shape))
 
 
-def _write_markdown(
-    inspection: Inspection,
-    console: Console,
-    summary: Iterable[tuple[str, str, str]],
-    *,
-    show_nodes: bool,
-    show_why: bool,
-) -> None:
-    stream = console.file
-    for label, text, _ in summary:
+def _write_markdown(inspection: Inspection, stream: IO[str], shown: _Shown) -> None:
+    for label, text, _ in _summary(inspection, shown):
         stream.write(f"- **{label}**: {markdown(text)}\n")
-    stream.write("\n")
-    write_markdown(stream, _BLOCK_COLUMNS, _block_rows(inspection))
-    stream.write("\n")
-    write_markdown(stream, _OPERATOR_COLUMNS, _operator_rows(inspection))
-    if show_nodes:
+    tables: list[tuple[Iterable[Column], Iterable[Any]]] = [
+        (_BLOCK_COLUMNS, _block_rows(inspection)),
+        (_OPERATOR_COLUMNS, inspection.costs.by_operator().items()),
+        *([(_NODE_COLUMNS, inspection.nodes)] if shown.nodes else []),
+        *([(_MISS_COLUMNS, _misses_in_words(inspection))] if shown.why else []),
+    ]
+    for columns, rows in tables:
         stream.write("\n")
-        write_markdown(stream, _NODE_COLUMNS, inspection.nodes)
-    if show_why:
-        stream.write("\n")
-        write_markdown(stream, _MISS_COLUMNS, _misses_in_words(inspection))
+        write_markdown(stream, columns, rows)
