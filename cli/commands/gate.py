@@ -5,8 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +20,6 @@ from aznas_onnx.escaping import printable
 from aznas_onnx.gating.policy import RULES, Policy, RuleError, rule_default
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from aznas_onnx.gating import GateResult
 
 __all__ = ["decide", "gate"]
@@ -212,22 +209,11 @@ def _from_here(path: Path) -> str:
 def _decide(candidate: str, rules: dict[str, Any], given: dict[str, Any], origin: str) -> GateResult:
     from aznas_onnx.cli.child_process import in_child_process
     from aznas_onnx.cli.console import diagnostics
+    from aznas_onnx.cli.render.progress import shown_stages
     from aznas_onnx.gating import GateResult, gate  # noqa: F401 - loaded before the process is copied
 
     console = diagnostics()
-    with in_child_process(decide, candidate, rules, given, origin) as child, _stages(console) as tell:
+    with in_child_process(decide, candidate, rules, given, origin) as child, shown_stages(console, "reading") as tell:
         result = child.result(on_stage=tell, on_line=lambda line: console.print(printable(line)))
     assert isinstance(result, GateResult)
     return result
-
-
-@contextmanager
-def _stages(console: Console) -> Iterator[Tell]:
-    """Show the current stage on a terminal."""
-    from rich.text import Text
-
-    if not console.is_terminal:
-        yield lambda stage: None
-        return
-    with console.status("reading") as status:
-        yield lambda stage: status.update(Text(printable(stage)))

@@ -199,14 +199,10 @@ def _progress(total: int) -> Iterator[Callable[[ProxyScores], None]]:
     from aznas_onnx.results import Status
 
     done = 0
-
-    def sentence(count: int) -> str:
-        return f"{count} of {total} scored"
-
-    def update(count: int) -> dict[str, object]:
-        return {"description": "scoring", "completed": count}
-
-    with shown(diagnostics(), total, sentence, update) as tell:
+    update = {"description": "scoring"}
+    with shown(
+        diagnostics(), total, lambda count: f"{count} of {total} scored", lambda count: {**update, "completed": count}
+    ) as tell:
 
         def count(scores: ProxyScores) -> None:
             nonlocal done

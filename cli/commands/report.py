@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -57,13 +56,11 @@ def report(
 
     Exit status: 0 done, 2 bad usage or bad input, 130 interrupted.
     """
-    from rich.text import Text
-
     from aznas_onnx.cli.console import diagnostics
+    from aznas_onnx.cli.render.progress import shown_stages
     from aznas_onnx.evaluation import Bootstrap, write_report
 
-    console = diagnostics()
-    with console.status("reading") if console.is_terminal else contextlib.nullcontext() as status:
+    with shown_stages(diagnostics(), "reading") as tell:
         written = write_report(
             [file for _, file in scores],
             truth,
@@ -72,7 +69,7 @@ def report(
             metrics=metrics,
             bootstrap=Bootstrap(resamples=resamples),
             with_plots=not no_plots,
-            on_step=lambda step: None if status is None else status.update(Text(printable(step))),
+            on_step=tell,
         )
     for path in written:
         click.echo(f"wrote {printable(str(path))}", err=True)

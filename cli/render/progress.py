@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from aznas_onnx.escaping import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
 
     from aznas_onnx.evaluation import Scored
     from aznas_onnx.searching import Progress
 
-__all__ = ["search_progress", "shown", "shown_resampling", "shown_scoring", "shown_search"]
+__all__ = ["search_progress", "shown", "shown_resampling", "shown_scoring", "shown_search", "shown_stages"]
 
 _LINE_EVERY_S = 30.0
 _BAR_WIDTH = 20
@@ -110,6 +112,18 @@ def _scoring_progress(state: Scored) -> str:
         return ""
     failed = f", {state.failed:,} failed" if state.failed else ""
     return f"{state.rate:.2g}/s, {_duration(state.remaining_s)} left{failed}"
+
+
+@contextlib.contextmanager
+def shown_stages(console: Console, first: str) -> Iterator[Callable[[str], None]]:
+    """Yield a function that shows the current stage of a job on a terminal."""
+    if not console.is_terminal:
+        yield lambda stage: None
+        return
+    from rich.text import Text
+
+    with console.status(first) as status:
+        yield lambda stage: status.update(Text(printable(stage)))
 
 
 @contextlib.contextmanager
