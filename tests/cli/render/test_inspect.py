@@ -226,7 +226,7 @@ def test_why_a_pattern_was_not_recognised() -> None:
 
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
 def test_no_line_is_wider_than_the_terminal_and_no_number_is_cut(width: int) -> None:
-    text = rendered(width=width, nodes=True)
+    text = rendered(width=width, nodes=True, why=True)
     assert max(map(len, text.splitlines())) <= width
     assert "…" not in text
     assert all(number in text for number in ("231.2M", "73.73K", "64x112x112"))
