@@ -72,10 +72,10 @@ class ChildProcess:
     def result(self, *, on_stage: Tell, on_line: Tell) -> Any:
         """Wait for the function and return its result.
 
-        - `on_stage`: Called with what the function tells.
+        - `on_stage`: Called with the messages of the function.
         - `on_line`: Called with each line that the process writes.
 
-        Raises AznasError: What the function raised; :class:`EndedError` if the process ended before.
+        Raises AznasError: The exception of the function; :class:`EndedError` if the process ended before.
         Raises Bug: What the function raised that is no such error.
         """
         sources: list[Any] = [self._connection, self._output]
@@ -116,7 +116,7 @@ class ChildProcess:
         return None
 
     def _forward(self, on_line: Tell) -> bool:
-        """Pass on the lines that are there; return whether more may come."""
+        """Pass on the available lines; return whether more can follow."""
         data = b""
         with contextlib.suppress(OSError):
             data = os.read(self._output.fileno(), 65536)
@@ -136,7 +136,7 @@ class ChildProcess:
 def in_child_process(work: Callable[..., Any], *arguments: Any) -> Iterator[ChildProcess]:
     """Start a function in a child process, which ends with the context.
 
-    - `work`: Called with the arguments, and with a function that tells, in words, what is being done. It can be
+    - `work`: Called with the arguments, and with a function that reports the current stage, in words. It can be
       pickled, as can the arguments and what it returns.
     """
     context: Any = multiprocessing.get_context("fork" if _can_fork() else "spawn")

@@ -81,7 +81,7 @@ def aznas() -> None:
 def main() -> None:
     """Run the command with the process's arguments and exit with its status.
 
-    A bug leaves its traceback and status 2: Python's own 1 would say that the gate rejects.
+    A bug leaves its traceback and status 2: Python's own 1 would mean that the gate rejects.
     """
     try:
         status = run(sys.argv[1:])

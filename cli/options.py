@@ -174,12 +174,8 @@ def setting_option(
 ) -> Callable[[_Command], _Command]:
     """Return the option of a declared setting.
 
-    Parameters
-    ----------
-    other_names
-        Further names of the option; the last one names the argument of the command.
-    help_default
-        The default that help names where the option has none; `arguments` are Click's.
+    - `other_names`: Further names of the option; the last one names the argument of the command.
+    - `help_default`: The default that help names where the option has none; `arguments` are Click's.
     """
     given: dict[str, Any] = {"metavar": setting.metavar, "callback": _FROM_TEXT.get(setting.read)}
     if setting.choices:

@@ -50,7 +50,7 @@ def checked(converter: Converter, by: str = "") -> Converter:
 
 
 def convert(converter: Converter, node: Node, context: Context) -> Call:
-    """Convert a node by a converter that is not ours, which may raise anything, and may return a plain function."""
+    """Convert a node by an external converter, which can raise any exception and can return a plain function."""
     try:
         made: Any = converter(node, context)
     except AznasError:

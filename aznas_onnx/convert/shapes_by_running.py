@@ -34,7 +34,7 @@ def infer_by_running(node: Node, inputs: Sequence[TensorInfo | None]) -> list[Te
     given = {name: info for name, info in zip(node.inputs, inputs, strict=True) if info is not None}
     if any(info.shape is None for info in given.values()):
         return [TensorInfo(None, _FLOAT)] * len(node.outputs)
-    # A converter of onnx2torch may read weights while it converts; which inputs are weights, nothing says here.
+    # A converter of onnx2torch can read weights while it converts, and it is unknown which inputs are weights.
     rest = [name for name in node.inputs[1:] if name in given and given[name].value is None]
     failure: BaseException = AssertionError("no attempt was made")
     for device, weights in itertools.product(("meta", "cpu"), ((), rest)):

@@ -94,9 +94,9 @@ def gate(
 
 
 def _scored_by(policy: Policy, settings: ScoreSettings) -> Policy:
-    """Return the policy with the rules that settings of scoring stand for.
+    """Return the policy with the rules of scoring settings.
 
-    Raises SettingsError if a rule of the policy says something else, or a gate has no such setting.
+    Raises SettingsError if a rule of the policy contradicts them, or a gate has no such setting.
     """
     if settings.as_published or settings.seeds != 1:
         raise SettingsError("a gate has max_seeds in place of seeds, and no as_published; leave them out")

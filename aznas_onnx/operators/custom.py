@@ -99,7 +99,7 @@ class CustomOperators:
     def load(self, *paths: str | Path) -> None:
         """Execute Python files, and register the operators that they define.
 
-        A file may also register converters in onnx2torch's registry, and define no operator of its own.
+        A file can also register converters in onnx2torch's registry without defining an operator.
 
         Raises
         ------
@@ -132,6 +132,6 @@ class CustomOperators:
 
 
 def _is_of_onnx2torch(value: object) -> bool:
-    """Whether a global of a file was imported from onnx2torch, so that the file may register converters there."""
+    """Whether a global of a file was imported from onnx2torch, so that the file can register converters there."""
     name = getattr(value, "__module__", None) or getattr(value, "__name__", "")
     return str(name).startswith("onnx2torch")

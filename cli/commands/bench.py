@@ -37,10 +37,7 @@ __all__ = ["bench"]
 def _read_sample(ctx: click.Context, param: click.Parameter, value: str) -> int | None:
     """Return a number of architectures, or None for ``all``.
 
-    Raises
-    ------
-    click.BadParameter
-        If the text is neither.
+    Raises click.BadParameter if the text is neither.
     """
     if value == "all":
         return None

@@ -134,7 +134,7 @@ def _rules(
 ) -> tuple[dict[str, Any], dict[str, Any], str]:
     """Return the rules of the file, those of options, which come first, and where they come from.
 
-    Raises SettingsError if the file cannot be read, or names Python files and may not.
+    Raises SettingsError if the file cannot be read, or names Python files without permission.
     """
     from aznas_onnx.gating import find_policy_file, python_files, read_policy
 

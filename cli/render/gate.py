@@ -35,7 +35,7 @@ _OTHER_COLUMNS = 60  # what names and counts take
 
 
 def render_gate(result: GateResult, output_format: str, console: Console, *, origin: str) -> None:
-    """Write a result to a console; `origin` says where its rules come from."""
+    """Write a result to a console; `origin` is the source of its rules."""
     if output_format == "json":
         write_json(console, _gate_document(result))
     elif output_format == "md":

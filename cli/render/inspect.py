@@ -335,7 +335,7 @@ def _block_rows(inspection: Inspection) -> Iterator[tuple[str, ...]]:
 
 
 def _shared_reasons(inspection: Inspection) -> tuple[list[str], list[tuple[str, str]]]:
-    """Return a letter for each block, and the reason that each letter stands for.
+    """Return a letter for each block, and the reason of each letter.
 
     Reasons that differ in names and numbers only are one, without them; a reason of one block is given in full.
     """

@@ -41,7 +41,7 @@ _WIDE = 118  # a console at least this wide has room for everything, and for nam
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreReport:
-    """Scores in the order the models were given, their ranking, the proxies asked for, and the settings.
+    """Scores in the order of the models, their ranking, the requested proxies, and the settings.
 
     Where there is a `reference`, the ranking is by it, and `places` are those of the models in it.
     """

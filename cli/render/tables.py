@@ -149,7 +149,7 @@ def print_table(console: Console, columns: Iterable[Column], rows: Iterable[Any]
 
 
 def _cell(text: str, column: Column) -> Text:
-    """Return a cell: a number of ours may stand on two lines, and a name, whatever it holds, on one."""
+    """Return a cell: our numbers can have two lines, external names have one."""
     from rich.text import Text
 
     return _lines(text) if column.holds is Cells.NUMBERS else Text(printable(shortened(text)))

@@ -119,7 +119,7 @@ def scatter_nd(node: Node, context: Context) -> Call:
 
 
 def tensor_scatter(node: Node, context: Context) -> Call:
-    """Write a block of positions into a cache, from a start that may differ by sample."""
+    """Write a block of positions into a cache, from a start that can differ by sample."""
     axis = integer(node, "axis", -2)
     circular = text(node, "mode", "linear") == "circular"
 

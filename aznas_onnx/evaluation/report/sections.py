@@ -235,5 +235,5 @@ def predictor_name(proxies: Sequence[str], separator: str = "+") -> str:
 
 
 def letters_of(proxies: Sequence[str]) -> str:
-    """Return each letter of the paper with the proxy that it stands for."""
+    """Return each letter of the paper with its proxy."""
     return ", ".join(f"{_SHORT[name]} {name}" for name in proxies if name in _SHORT)

@@ -33,7 +33,7 @@ class CachedNode:
 
     - `content`: The node as the file has it.
     - `op_type`, `domain`, `inputs`, `outputs`: As the file has them.
-    - `tensor_bytes`: What each of its tensors takes; they have been checked.
+    - `tensor_bytes`: Bytes of each of its tensors; they have been checked.
     """
 
     content: bytes

@@ -1,4 +1,4 @@
-"""What a graph holds while it is rewritten: nodes by operator, producers and readers of tensors, shapes and values."""
+"""The index of a graph during rewrites: nodes by operator, producers and readers of tensors, shapes and values."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class GraphIndex:
         return next(iter(readers)) if len(readers) == 1 and name not in self._protected else None
 
     def is_private(self, name: str) -> bool:
-        """Whether a tensor may disappear once its one reader does."""
+        """Whether a tensor can be removed with its one reader."""
         return self.sole_reader(name) is not None
 
     def is_protected(self, name: str) -> bool:

@@ -9,8 +9,8 @@ These rules decide, in this order, which convolutions were normalised:
 1. A convolution that is followed by a normalisation was not folded.
 2. Names: the marks that exporters leave on what they fold, then names that a framework gives genuine biases
    (:mod:`aznas_onnx.graph.rewrite.restore.folded_bn_names`).
-3. A layer that a factor was multiplied into (a layer scale) lost its names to that. It is taken for folded where other
-   layers bear the marks of folding and no bias is genuine.
+3. A layer that a factor was multiplied into (a layer scale) lost its names to that. It counts as folded where other
+   layers have marks of folding and no bias is genuine.
 
 All other convolutions with a bias stay unchanged: a folded network equals a network without normalisation. Without
 evidence in the graph, the user gets a warning. The reason is returned for every layer that is left without
