@@ -15,7 +15,6 @@ initial state of an LSTM) is expanded.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -24,75 +23,16 @@ import numpy as np
 from aznas_onnx.errors import ModelError
 from aznas_onnx.graph.ir.graph import Constant, Node
 from aznas_onnx.graph.ir.tensor_info import TensorInfo
+from aznas_onnx.graph.shapes.batch_repair import Repair
 from aznas_onnx.graph.shapes.big_constants import BigConstants
 from aznas_onnx.graph.shapes.repeated_rows import Rows
 from aznas_onnx.operators import Rules
 from aznas_onnx.operators.sets import BROADCASTING, RECURRENT, SHAPE_QUERIES
 
-__all__ = ["USUAL_PROBE", "BatchRepair", "Repair", "lost_batch", "probe_batch"]
+__all__ = ["USUAL_PROBE", "BatchRepair", "lost_batch", "probe_batch"]
 
 USUAL_PROBE = 13  # the second batch size that a graph is walked at; a size that no window or head count has
-_SLICE_OF_TENSORS = 10  # the version from which on Slice takes its bounds as operands
 _OTHER_PROBES = (17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97)
-
-
-@dataclass(slots=True)
-class Repair:
-    """Nodes that take the place of one node, and the constants that they need."""
-
-    nodes: list[Node] = field(default_factory=list)
-    constants: dict[str, Constant] = field(default_factory=dict)
-
-    def vector(self, name: str, values: Sequence[int]) -> str:
-        """Add an int64 vector and return its name."""
-        self.constants[name] = Constant.of(np.array(values, dtype=np.int64))
-        return name
-
-    def node(self, op_type: str, like: Node, inputs: Sequence[str], output: str, **attributes: Any) -> str:
-        """Add a node at the opset version of `like` and return its output."""
-        self.nodes.append(
-            Node(op_type=op_type, version=like.version, name=output, inputs=tuple(inputs), outputs=(output,),
-                 attributes=MappingProxyType(attributes))
-        )  # fmt: skip
-        return output
-
-    def tile(
-        self,
-        node: Node,
-        label: str,
-        name: str,
-        shape: Sequence[int],
-        target: str,
-        output: str,
-        *,
-        has_several_rows: bool = False,
-    ) -> str:
-        """Add a repetition of tensor `name` of a known shape up to a target shape, cut to it where it does not fit."""
-        prefix = f"{node.name}/{label}"
-        size = self.vector(f"{prefix}/divisor", shape)
-        if not has_several_rows or node.version < _SLICE_OF_TENSORS:
-            repeats = self.node("Div", node, [target, size], f"{prefix}/repeats")
-            return self.node("Tile", node, [name, repeats], output)
-        padding = self.vector(f"{prefix}/padding", [length - 1 for length in shape])
-        padded = self.node("Add", node, [target, padding], f"{prefix}/padded")
-        repeats = self.node("Div", node, [padded, size], f"{prefix}/repeats")
-        tiled = self.node("Tile", node, [name, repeats], f"{prefix}/tiled")
-        starts = self.vector(f"{prefix}/starts", [0] * len(shape))
-        return self.node("Slice", node, [tiled, starts, target], output)
-
-    def shape_with_batch(
-        self, node: Node, label: str, values: Sequence[int], axis: int, like: str, like_axis: int
-    ) -> str:
-        """Add a shape vector that has the size of axis `like_axis` of tensor `like` in place of `values[axis]`."""
-        prefix = f"{node.name}/{label}"
-        shape = self.node("Shape", node, [like], f"{prefix}/shape")
-        index = self.vector(f"{prefix}/axis", [like_axis])
-        parts = [self.node("Gather", node, [shape, index], f"{prefix}/size", axis=0)]
-        if axis > 0:
-            parts.insert(0, self.vector(f"{prefix}/before", values[:axis]))
-        if axis + 1 < len(values):
-            parts.append(self.vector(f"{prefix}/after", values[axis + 1 :]))
-        return self.node("Concat", node, parts, f"{prefix}/target", axis=0)
 
 
 def probe_batch(infos: Mapping[str, TensorInfo], baked: int = 1) -> int:
@@ -236,12 +176,9 @@ class BatchRepair:
         wanted = [size * size_now // self._from if i == place else size for i, size in enumerate(result.shape)]
         if self._natural_reshape(node, target) == wanted:
             return None
-        repair = Repair()
-        shape = repair.vector(
-            f"{node.name}/target", [-1 if i == place else size for i, size in enumerate(result.shape)]
-        )
-        repair.nodes.append(replace(node, inputs=(node.inputs[0], shape), attributes=MappingProxyType({})))
-        return repair
+        repair = Repair(node)
+        shape = repair.vector("target", [-1 if i == place else size for i, size in enumerate(result.shape)])
+        return repair.update(inputs=(node.inputs[0], shape), attributes=MappingProxyType({}))
 
     @_RULES.on("Gather")
     def _gather(self, node: Node) -> Repair | None:
@@ -255,11 +192,9 @@ class BatchRepair:
         place, _ = _batch_place(1, indices.shape, self._from, 1)
         if place is None:
             return None
-        repair = Repair()
-        target = repair.vector(
-            f"{node.name}/target", [-1 if i == place else size for i, size in enumerate(indices.shape)]
-        )
-        repair.node("Reshape", node, [node.inputs[0], target], node.outputs[0])
+        repair = Repair(node)
+        target = repair.vector("target", [-1 if i == place else size for i, size in enumerate(indices.shape)])
+        repair.add("Reshape", [node.inputs[0], target], node.outputs[0])
         return repair
 
     @_RULES.on("ScatterND")
@@ -279,8 +214,8 @@ class BatchRepair:
         is_whole = updates == before and node.attributes.get("reduction", "none") == "none"
         if not is_whole or before is None or not self._visits_all_in_order(node.inputs[1], before):
             raise ModelError(f"node {node.name!r} ({node.operator}) writes to samples that are named one by one")
-        repair = Repair()
-        repair.node("Identity", node, [node.inputs[2]], node.outputs[0])
+        repair = Repair(node)
+        repair.add("Identity", [node.inputs[2]], node.outputs[0])
         return repair
 
     def _visits_all_in_order(self, name: str, shape: tuple[int, ...]) -> bool:
@@ -326,10 +261,9 @@ class BatchRepair:
         ]
         if changed == ends:
             return None
-        repair = Repair()
-        new_ends = repair.vector(f"{node.name}/ends", changed)
-        repair.nodes.append(replace(node, inputs=(*node.inputs[:2], new_ends, *node.inputs[3:])))
-        return repair
+        repair = Repair(node)
+        new_ends = repair.vector("ends", changed)
+        return repair.update(inputs=(*node.inputs[:2], new_ends, *node.inputs[3:]))
 
     @_RULES.on("Squeeze")
     def _squeeze(self, node: Node) -> Repair | None:
@@ -340,12 +274,10 @@ class BatchRepair:
         shape = self._infos[node.inputs[0]].shape
         assert shape is not None  # the batch axis was found in it
         axes = [i for i, size in enumerate(shape) if size == 1]
-        repair = Repair()
+        repair = Repair(node)
         if node.version < 13:
-            repair.nodes.append(replace(node, attributes=MappingProxyType({"axes": tuple(axes)})))
-        else:
-            repair.nodes.append(replace(node, inputs=(node.inputs[0], repair.vector(f"{node.name}/axes", axes))))
-        return repair
+            return repair.update(attributes=MappingProxyType({"axes": tuple(axes)}))
+        return repair.update(inputs=(node.inputs[0], repair.vector("axes", axes)))
 
     @_RULES.on("Resize")
     def _resize(self, node: Node) -> Repair | None:
@@ -354,10 +286,9 @@ class BatchRepair:
         sizes = self._fixed_vector(node.input(3))
         if axis is None or sizes is None or "axes" in node.attributes or sizes[axis] != self._from:
             return None
-        repair = Repair()
-        target = repair.shape_with_batch(node, "sizes", sizes, axis, node.inputs[0], axis)
-        repair.nodes.append(replace(node, inputs=(*node.inputs[:3], target)))
-        return repair
+        repair = Repair(node)
+        target = repair.shape_with_batch("sizes", sizes, axis, node.inputs[0], axis)
+        return repair.update(inputs=(*node.inputs[:3], target))
 
     @_RULES.on("Expand")
     def _expand(self, node: Node) -> Repair | None:
@@ -376,10 +307,9 @@ class BatchRepair:
         aligned = axis + len(target) - len(shape)
         if aligned < 0 or target[aligned] == 1 or target[aligned] != shape[axis]:
             return None
-        repair = Repair()
-        changed = repair.vector(f"{node.name}/target", [1 if i == aligned else size for i, size in enumerate(target)])
-        repair.nodes.append(replace(node, inputs=(node.inputs[0], changed)))
-        return repair
+        repair = Repair(node)
+        changed = repair.vector("target", [1 if i == aligned else size for i, size in enumerate(target)])
+        return repair.update(inputs=(node.inputs[0], changed))
 
     def _expand_fixed(self, node: Node, shape: tuple[int, ...]) -> Repair | None:
         """An Expand of one batch (states of 32 rows) to a target that follows the batch repeats it."""
@@ -391,8 +321,8 @@ class BatchRepair:
             wanted % size for size, wanted in pairs
         ):
             return None
-        repair = Repair()
-        repair.tile(node, "repeats", node.inputs[0], shape, node.inputs[1], node.outputs[0])
+        repair = Repair(node)
+        repair.tile("repeats", node.inputs[0], shape, node.inputs[1], node.outputs[0])
         return repair
 
     @_RULES.on("Concat")
@@ -425,7 +355,7 @@ class BatchRepair:
     @_RULES.on(*BROADCASTING)
     def _broadcast(self, node: Node) -> Repair | None:
         """An operand without the batch that has a row for each sample of the file's own meets one that follows it."""
-        repair = Repair()
+        repair = Repair(node)
         inputs = list(node.inputs)
         followers = [(name, axis) for name in node.inputs if name and (axis := self.batch_axis(name)) is not None]
         for position, name in enumerate(node.inputs):
@@ -438,23 +368,20 @@ class BatchRepair:
                 label = f"input_{position}"
                 if whole[axis] == self._from:
                     if self._rows.are_copies(name, place):
-                        first = repair.vector(f"{node.name}/{label}/first", [0])
-                        inputs[position] = repair.node(
-                            "Gather", node, [name, first], f"{node.name}/{label}", axis=place
-                        )
+                        first = repair.vector(f"{label}/first", [0])
+                        inputs[position] = repair.add("Gather", [name, first], f"{node.name}/{label}", axis=place)
                 elif self._inner.get(like, 1) == 1:
                     # one for each window, and the windows of a sample stand together
-                    target = repair.shape_with_batch(node, label, before, place, like, axis)
-                    inputs[position] = repair.tile(node, label, name, before, target, f"{node.name}/{label}/expanded")
+                    target = repair.shape_with_batch(label, before, place, like, axis)
+                    inputs[position] = repair.tile(label, name, before, target, f"{node.name}/{label}/expanded")
                 break
         if not repair.nodes:
             return None
-        repair.nodes.append(replace(node, inputs=tuple(inputs)))
-        return repair
+        return repair.update(inputs=tuple(inputs))
 
     def _expand_inputs(self, node: Node, places: Mapping[int, int], like: str, like_axis: int) -> Repair | None:
         """Expand those inputs (by position: their batch axis) that have no batch to the batch of `like`."""
-        repair = Repair()
+        repair = Repair(node)
         inputs = list(node.inputs)
         whole = (self._reference[like].shape or (1,))[like_axis]
         for position, axis in places.items():
@@ -470,14 +397,13 @@ class BatchRepair:
             if after[axis] == self._from > 1:
                 self._rows.are_copies(name, axis)
             label = f"input_{position}"
-            target = repair.shape_with_batch(node, label, after, axis, like, like_axis)
+            target = repair.shape_with_batch(label, after, axis, like, like_axis)
             inputs[position] = repair.tile(
-                node, label, name, after, target, f"{node.name}/{label}/expanded", has_several_rows=after[axis] > 1
+                label, name, after, target, f"{node.name}/{label}/expanded", has_several_rows=after[axis] > 1
             )
         if not repair.nodes:
             return None
-        repair.nodes.append(replace(node, inputs=tuple(inputs)))
-        return repair
+        return repair.update(inputs=tuple(inputs))
 
 
 def _product(sizes: Sequence[int]) -> int:
