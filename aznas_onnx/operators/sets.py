@@ -19,7 +19,7 @@ def _moves(operator: Operator) -> bool:
 
 
 def _passes_on(operator: Operator) -> bool:
-    return _moves(operator) and operator.movement is not Movement.JOINS and operator.inputs[0] is InputRole.DATA
+    return _moves(operator) and operator.movement is not Movement.JOINS and operator.inputs[:1] == (InputRole.DATA,)
 
 
 _OPERANDS = frozenset((InputRole.DATA, InputRole.SLOPE, InputRole.CONDITION))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import ast
 import importlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import onnx.defs
 import pytest
 
+from aznas_onnx import graph, proxies  # noqa: F401 (their sets are queries, too)
 from aznas_onnx.convert.registry import Entry
 from aznas_onnx.convert.table import OPERATORS as CONVERTERS
 from aznas_onnx.errors import UnknownNameError
@@ -87,6 +89,13 @@ def test_a_registered_operator_joins_the_sets_of_its_properties() -> None:
             OPERATORS.register(SQUAREPLUS)
     assert node not in activations
     assert OPERATORS.record_of(node) is None
+
+
+@pytest.mark.parametrize("family", Family)
+@pytest.mark.parametrize("movement", Movement)
+def test_a_record_without_inputs_can_be_registered(family: Family, movement: Movement) -> None:
+    with OPERATORS.holding(replace(SQUAREPLUS, family=family, movement=movement, inputs=(), macs=None)):
+        pass
 
 
 def test_an_unknown_name_suggests_neighbours() -> None:

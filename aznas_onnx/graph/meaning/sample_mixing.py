@@ -34,7 +34,7 @@ __all__ = ["Mixing", "find_mixing", "named_rows"]
 
 # Operators whose second operand names places in the first.
 _INDEXED = OPERATORS.where(
-    lambda operator: operator.family is Family.INDEXING and operator.inputs[1] is InputRole.INDICES
+    lambda operator: operator.family is Family.INDEXING and operator.inputs[1:2] == (InputRole.INDICES,)
 )
 
 
