@@ -9,6 +9,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from aznas_onnx import scoring
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.gating.baseline_check import BaselineCheck
 from aznas_onnx.gating.budget_check import Latencies, budget_checks, latency_checks, measure_latencies, shortcut_checks
@@ -159,12 +160,8 @@ class _Gate:
         )
 
     def _opener(self, read: ReadModel, settings: ScoreSettings) -> Callable[[], Session]:
-        def opened() -> Session:
-            from aznas_onnx.scoring import Session
-
-            return Session(read.model, settings, costs=read.costs, limits=within(self._policy.time_limit))
-
-        return opened
+        limits = within(self._policy.time_limit)
+        return lambda: scoring.Session(read.model, settings, costs=read.costs, limits=limits)
 
     def _score(self, draws: Sequence[SeededScores], *, is_rejected: bool) -> list[Check]:
         """Add seeds until all is decided, or something is rejected, so that more can change nothing."""

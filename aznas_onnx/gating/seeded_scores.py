@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from aznas_onnx import scoring
 from aznas_onnx.errors import ModelError
 from aznas_onnx.graph.prepare import error_context
 from aznas_onnx.results import ProxyScores, ProxyValue, Status
@@ -46,11 +47,9 @@ class SeededScores:
         more = seeds - self.seeds
         if more <= 0:
             return
-        from aznas_onnx.scoring import attempt
-
         # An error inside must be a sentence, never a status that could mean "rejected".
         first = self._first_seed + self.seeds
-        scores = attempt(self.model, lambda: self._opened().scores(range(first, first + more)))
+        scores = scoring.attempt(self.model, lambda: self._opened().scores(range(first, first + more)))
         if scores.status is Status.FAILED:
             with error_context(self.model):  # a node's name can be of any length
                 raise ModelError(scores.named(scores.reason or "it cannot be scored"))
