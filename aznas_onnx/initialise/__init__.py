@@ -1,7 +1,6 @@
 """Initialise constants by their role with seeded random weights."""
 
 from aznas_onnx.initialise.plan import Distribution, Weight, neutral_inputs, plan_weights
-from aznas_onnx.initialise.prepare_for_batch import prepare_for_batch
 from aznas_onnx.initialise.random_weights import WeightSource, draw
 from aznas_onnx.initialise.streams import Stream, generator, rademacher
 
@@ -15,5 +14,4 @@ __all__ = [
     "neutral_inputs",
     "plan_weights",
     "rademacher",
-    "prepare_for_batch",
 ]

@@ -47,40 +47,15 @@ def score(
         Path of an ONNX file, a ModelProto, or a model from :func:`aznas_onnx.graph.prepare`, for which
         `input_shapes`, `cut_at`, `values` and `keep_graph` take no part. Weights are not used.
     settings
-        How to score; or give the keywords below.
+        How to score; or give keywords.
     limits
         Limits on a file.
     profile
         Measure the time of each phase. On a GPU that costs time, because each phase then waits for the one before.
-
-    Other Parameters
-    ----------------
-    effort
-        ``"paper"`` estimates as published; ``"balanced"`` and ``"fast"`` take smaller batches and correct for that;
-        ``"auto"`` is balanced on a CPU and paper elsewhere. Compare scores of one effort only.
-    batch_size
-        Samples in a batch; default 64, 16 or 4, by effort.
-    seeds
-        Number of seeds for weights, input and gradients; proxies are means over them.
-    seed
-        The first seed; the same seed gives the same scores on the same machine.
-    device
-        ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:INDEX"`` or ``"mps"``.
-    proxies
-        Names of proxies or groups; default ``["az"]``, the four of AZ-NAS.
-    blocks
-        Patterns that name the primary blocks, in place of those found in the graph.
-    input_shapes
-        Shapes of inputs with open dimensions; the name ``""`` is the input with the samples.
-    cut_at
-        Tensors or nodes that end the network, instead of the file's outputs.
-    values
-        Values of inputs that steer the network (a length, a sample rate, a flag), by name: one number for all elements,
-        or one for each along the last axis.
-    keep_graph
-        Keep normalisation folded where the exporter folded it.
-    as_published
-        Give features with a singular covariance no expressivity, as the published code does.
+    options
+        What the attributes of :class:`ScoreSettings` say: `effort` (also ``"auto"``: balanced on a CPU, paper
+        elsewhere), `batch_size`, `seeds`, `seed`, `device`, `proxies`, `blocks`, `cut_at`, `keep_graph`,
+        `as_published`, and `input_shapes` and `values` as mappings.
 
     Returns
     -------

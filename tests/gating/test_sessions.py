@@ -48,8 +48,8 @@ def counted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Counter[str]:
         monkeypatch.setattr(module, name, counting)
 
     count("graph.pipeline", "load", "read")
-    count("initialise.prepare_for_batch", "specialise", "specialised")
-    count("initialise.prepare_for_batch", "plan_weights", "planned")
+    count("proxies.engine.compiled_network", "specialise", "specialised")
+    count("proxies.engine.compiled_network", "plan_weights", "planned")
     count("proxies.engine.compiled_network", "compile_program", "compiled")
     return calls
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -11,9 +11,10 @@ import torch
 from aznas_onnx.convert import Program, compile_program
 from aznas_onnx.convert.program import Environment, Step
 from aznas_onnx.errors import AznasError
-from aznas_onnx.graph import Limits, Model
+from aznas_onnx.graph import Limits, Model, specialise
 from aznas_onnx.graph.ir.graph import Node
-from aznas_onnx.initialise import Weight, prepare_for_batch
+from aznas_onnx.graph.meaning.position_tables import unfold_tables
+from aznas_onnx.initialise import Weight, plan_weights
 from aznas_onnx.proxies.engine.feeds import FeedSource
 
 __all__ = ["CompiledNetwork", "InapplicableError", "RandomNetwork", "StepHook", "StepRecord"]
@@ -124,7 +125,12 @@ class RandomNetwork:
             own = self._model.inputs.declared_batch
             if self._model.fixed_batch and size != own:
                 raise InapplicableError(f"it needs a batch of {size}, and the file works at batch size {own} only")
-            self._sized[size] = prepare_for_batch(self._model, size, self._limits, is_transformer=self.is_transformer)
+            sized = specialise(self._model, size, self._limits)
+            if self.is_transformer:
+                graph, infos = unfold_tables(sized.graph, sized.infos)
+                sized = replace(sized, graph=graph, infos=infos)
+            plan = plan_weights(sized.graph, sized.infos, is_transformer=self.is_transformer)
+            self._sized[size] = sized, plan
         return self._sized[size]
 
 

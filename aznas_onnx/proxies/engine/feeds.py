@@ -37,27 +37,25 @@ class FeedSource:
         - `number`: Number of the batch: equal numbers give equal samples.
         - `ones`: Whether to feed ones instead of samples.
         """
-        feeds = {}
-        for index, (name, shape) in enumerate(self._shapes.items()):
-            if name in self._values:
-                given = torch.as_tensor(self._values[name], device=self._device)
-                feeds[name] = given.expand(shape).contiguous()
-                continue
-            if name in self._indices:
-                source = generator(seed, Stream.INPUT, index + number * len(self._shapes), self._device)
-                dtype = getattr(torch, self._dtypes[name].name)
-                feeds[name] = torch.randint(self._indices[name], shape, generator=source, device=self._device).to(dtype)
-                continue
-            is_sample = name in self._sampled
-            if is_sample and not ones:
-                stream = index + number * len(self._shapes)
-                source = generator(seed, Stream.INPUT, stream, self._device)
-                feeds[name] = self._gaussian(shape, self._batch_axes.get(name, 0), source)
-            else:
-                dtype = getattr(torch, self._dtypes[name].name)
-                value = 1.0 if is_sample else self._neutral.get(name, 1.0)
-                feeds[name] = torch.full(shape, value, dtype=dtype, device=self._device)
-        return feeds
+        first = number * len(self._shapes)
+        return {
+            name: self._feed(name, shape, (seed, Stream.INPUT, first + index, self._device), ones=ones)
+            for index, (name, shape) in enumerate(self._shapes.items())
+        }
+
+    def _feed(
+        self, name: str, shape: tuple[int, ...], stream: tuple[int, Stream, int, torch.device], *, ones: bool
+    ) -> Tensor:
+        if name in self._values:
+            return torch.as_tensor(self._values[name], device=self._device).expand(shape).contiguous()
+        is_sample, dtype = name in self._sampled, getattr(torch, self._dtypes[name].name)
+        if name in self._indices:
+            source = generator(*stream)
+            return torch.randint(self._indices[name], shape, generator=source, device=self._device).to(dtype)
+        if is_sample and not ones:
+            return self._gaussian(shape, self._batch_axes.get(name, 0), generator(*stream))
+        value = 1.0 if is_sample else self._neutral.get(name, 1.0)
+        return torch.full(shape, value, dtype=dtype, device=self._device)
 
     def _gaussian(self, shape: tuple[int, ...], batch_axis: int, source: torch.Generator) -> Tensor:
         """Sample one after the other, so that a network has equal inputs on every batch axis."""

@@ -83,6 +83,11 @@ class SeededNetwork:
         source = WeightSource(plan, self.seed, compiled.device)
         return {name: _as(source.draw(name), compiled.dtype) for name in plan}
 
+    def observe(self, compiled: CompiledNetwork, watch: StepHook) -> None:
+        """Run the network without gradients, and show each step to `watch`."""
+        with torch.no_grad():
+            compiled.run(self.feeds(compiled), self.weights(compiled), compiled.program.outputs, watch)
+
     def labels(self, classes: int, count: int, number: int = 0) -> Tensor:
         """Sample a class for each sample of batch `number`, uniformly."""
         device = self.network.device

@@ -68,8 +68,7 @@ def measure_patterns(instance: SeededNetwork) -> StatisticResult:
     """Measure, in one forward pass, the log-determinant of agreements, the distinct codes and the distinct patterns."""
     compiled = instance.network.at()
     patterns = _Patterns(compiled)
-    with torch.no_grad():
-        compiled.run(instance.feeds(compiled), instance.weights(compiled), compiled.program.outputs, patterns)
+    instance.observe(compiled, patterns)
     if not patterns.units:
         raise InapplicableError("it needs ReLU-like units, and the network has none")
     agreement = patterns.agreement.cpu()

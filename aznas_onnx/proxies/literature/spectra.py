@@ -42,8 +42,7 @@ def measure_correlations(instance: SeededNetwork) -> StatisticResult:
         if correlation.dim() == 2:
             found.append(torch.linalg.eigvalsh(correlation)[0])
 
-    with torch.no_grad():
-        compiled.run(instance.feeds(compiled), instance.weights(compiled), compiled.program.outputs, watch)
+    instance.observe(compiled, watch)
     if not found:
         raise InapplicableError(
             "it needs feature maps with channels and two axes of positions, and the network has none"
@@ -68,8 +67,7 @@ def measure_ranks(instance: SeededNetwork) -> StatisticResult:
             shares = spectrum / spectrum.sum().clamp_min(torch.finfo(spectrum.dtype).tiny)
             ranks.append(torch.special.entr(shares).sum().exp())
 
-    with torch.no_grad():
-        compiled.run(instance.feeds(compiled), instance.weights(compiled), compiled.program.outputs, watch)
+    instance.observe(compiled, watch)
     if not ranks:
         raise InapplicableError("it needs layers with weights, and the network has none")
     return StatisticResult(values={"near": torch.stack(ranks).sum().item()})
