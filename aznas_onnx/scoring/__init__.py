@@ -5,15 +5,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from aznas_onnx.scoring.settings import (
-    METHOD_VERSION,
-    Effort,
-    ScoreOptions,
-    ScoreSettings,
-    UnseededOptions,
-    method_of,
-    other_method,
-)
+from aznas_onnx.scoring.effort import Effort
+from aznas_onnx.scoring.method_version import METHOD_VERSION, method_of, other_method
+from aznas_onnx.scoring.settings import ScoreOptions, ScoreSettings, UnseededOptions
 
 if TYPE_CHECKING:
     from aznas_onnx.scoring.device import resolve_device

@@ -6,29 +6,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypedDict
 
-from aznas_onnx.documents import whole
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.graph import Limits, Model, Source, Value, prepare
 from aznas_onnx.proxies import PROXIES
 from aznas_onnx.scoring.effort import Effort
+from aznas_onnx.scoring.method_version import METHOD_VERSION, other_method
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 __all__ = [
-    "METHOD_VERSION",
     "Effort",
     "ScoreOptions",
     "ScoreSettings",
     "UnseededOptions",
-    "method_of",
-    "other_method",
 ]
 
-METHOD_VERSION = 1
-"""The version of the scoring method; docs/method.md has the rule for raising it and the table of versions."""
-
-_FIRST_METHOD = 1  # that of files without a version
 _LARGEST_SEED = 2**32
 
 
@@ -200,16 +193,6 @@ class ScoreSettings:
             **{name: value for name, value in given.items() if value},
             "method": self.method,
         }
-
-
-def method_of(stored: Mapping[str, object]) -> int:
-    """Return the version of the scoring method of stored settings; those without one are of version 1."""
-    return whole(stored.get("method", _FIRST_METHOD), 1)
-
-
-def other_method(version: int) -> str:
-    """Return the error for scores of another version of the scoring method."""
-    return f"of version {version} of the scoring method, and this release scores by version {METHOD_VERSION}"
 
 
 def _effort(name: str, device: str) -> Effort:

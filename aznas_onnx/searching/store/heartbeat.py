@@ -1,24 +1,26 @@
-"""Whether a process that wrote to a study still runs."""
+"""Heartbeats: whether a process that wrote to a study still runs."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import socket
+import sqlite3
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["HEARTBEAT_S", "Heartbeat"]
+__all__ = ["Heartbeat", "WriterProcess"]
 
-HEARTBEAT_S = 10.0
+_HEARTBEAT_S = 10.0
 # A process elsewhere (another container on the same volume) counts as dead after this long without a heartbeat.
 _SILENCE_S = 90.0
 _AHEAD_S = 600.0  # clocks can differ by this
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Heartbeat:
+class WriterProcess:
     """A process that adds to a study.
 
     - `host`: Host name.
@@ -32,7 +34,7 @@ class Heartbeat:
     seen: float
 
     @classmethod
-    def this(cls) -> Heartbeat:
+    def this(cls) -> WriterProcess:
         """Return the running process."""
         return cls(host=socket.gethostname(), process=_identity(os.getpid()) or str(os.getpid()), seen=time.time())
 
@@ -47,6 +49,31 @@ class Heartbeat:
             number = self.process.partition(":")[0]
             return number.isdecimal() and len(number) < 12 and _identity(int(number)) == self.process
         return time.time() - self.seen < _SILENCE_S
+
+
+class Heartbeat:
+    """A thread that writes to a study every ten seconds that this process runs."""
+
+    def __init__(self, path: Path, writer: int) -> None:
+        self._path = path
+        self._writer = writer
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="aznas-heartbeat", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stop.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        """Write heartbeats, on a separate connection, as SQLite requires per thread."""
+        while not self._stop.wait(_HEARTBEAT_S):
+            with (
+                contextlib.suppress(sqlite3.Error),  # a missed beat is made up for by the next
+                contextlib.closing(sqlite3.connect(self._path, isolation_level=None)) as connection,
+            ):
+                connection.execute("UPDATE writers SET seen_at = ? WHERE id = ?", (time.time(), self._writer))
 
 
 def _identity(pid: int) -> str | None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -31,7 +30,7 @@ from aznas_onnx.searching.store.database import (
     sqlite_errors,
     transaction,
 )
-from aznas_onnx.searching.store.heartbeat import HEARTBEAT_S, Heartbeat
+from aznas_onnx.searching.store.heartbeat import Heartbeat, WriterProcess
 from aznas_onnx.searching.trial import Proposal, Trial, TrialOrigin
 from aznas_onnx.software import software_versions
 
@@ -59,10 +58,7 @@ class History:
         self._last_arrival = 0
         with sqlite_errors(path):
             self._writer = self._sign_in()
-        self._stop = threading.Event()
-        self._heart = threading.Thread(target=self._beat, name="aznas-heartbeat", daemon=True)
-        if path is not None:
-            self._heart.start()
+        self._heartbeat = None if path is None else Heartbeat(path, self._writer)
 
     @classmethod
     def open(cls, path: Path | None, settings: StudySettings, *, resume: bool) -> History:
@@ -97,9 +93,8 @@ class History:
 
     def close(self) -> None:
         """Release open claims and close the file."""
-        self._stop.set()
-        if self._heart.is_alive():
-            self._heart.join()
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
         with (
             contextlib.suppress(sqlite3.Error),
             contextlib.closing(self._connection),
@@ -241,7 +236,7 @@ class History:
             return read_again(self._connection, self.path)
 
     def _sign_in(self) -> int:
-        this = Heartbeat.this()
+        this = WriterProcess.this()
         with transaction(self._connection):
             cursor = self._connection.execute(
                 "INSERT INTO writers (host, process, software, started_at, seen_at) VALUES (?, ?, ?, ?, ?)",
@@ -249,16 +244,6 @@ class History:
             )
         assert cursor.lastrowid is not None
         return cursor.lastrowid
-
-    def _beat(self) -> None:
-        """Write heartbeats, on a separate connection, as SQLite requires per thread."""
-        assert self.path is not None
-        while not self._stop.wait(HEARTBEAT_S):
-            with (
-                contextlib.suppress(sqlite3.Error),  # a missed beat is made up for by the next
-                contextlib.closing(sqlite3.connect(self.path, isolation_level=None)) as connection,
-            ):
-                connection.execute("UPDATE writers SET seen_at = ? WHERE id = ?", (time.time(), self._writer))
 
 
 Claim = tuple[int, str]
@@ -307,9 +292,9 @@ def _begins_anew(connection: sqlite3.Connection, path: Path | None, settings: St
         return True
 
 
-def _writer(path: Path | None, host: Any, process: Any, seen: Any) -> Heartbeat:
+def _writer(path: Path | None, host: Any, process: Any, seen: Any) -> WriterProcess:
     try:
-        return Heartbeat(host=text(host), process=text(process), seen=finite(seen))
+        return WriterProcess(host=text(host), process=text(process), seen=finite(seen))
     except (TypeError, ValueError) as error:
         raise StudyError(
             f"{path} is damaged: what wrote to it cannot be read ({error}); go back to a copy of it"
