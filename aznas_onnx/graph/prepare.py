@@ -1,4 +1,4 @@
-"""The pipeline from a path to a :class:`~aznas_onnx.graph.model.Model`."""
+"""Run the passes that lead from a path to a :class:`~aznas_onnx.graph.model.Model`."""
 
 from __future__ import annotations
 

@@ -18,10 +18,10 @@ from aznas_onnx.scoring import ScoreOptions, ScoreSettings
 from aznas_onnx.searching.budget import Budget, CountConvention
 from aznas_onnx.searching.executors import Executor, Scorer
 from aznas_onnx.searching.latency_cache import LatencyCache
+from aznas_onnx.searching.loop import SearchLoop
 from aznas_onnx.searching.proposing import Proposer
 from aznas_onnx.searching.scorer import ModelScorer
 from aznas_onnx.searching.search_progress import Progress
-from aznas_onnx.searching.session import SearchSession
 from aznas_onnx.searching.settings import Strategy, StudySettings
 from aznas_onnx.searching.space_reference import describe_space, find_space, space_maker
 from aznas_onnx.searching.store.database import stored_settings
@@ -164,7 +164,7 @@ def search(
     with contextlib.closing(executor), History.open(path, study_settings, resume=resume) as history:
         if gauge is not None:
             gauge.attach(history, executor)
-        stopped = SearchSession(history, proposer, executor, iterations, on_progress).run()
+        stopped = SearchLoop(history, proposer, executor, iterations, on_progress).run()
         study = Study(
             settings=study_settings, trials=history.trials(), path=path, stopped=stopped, software=history.software()
         )

@@ -23,7 +23,7 @@ from aznas_onnx.graph.files.load import Loaded, load, source_name
 from aznas_onnx.graph.files.precision import OTHER_FLOATS
 from aznas_onnx.graph.prepare import error_context
 from aznas_onnx.operators.sets import MOVES_DATA
-from aznas_onnx.verify.onnx_runtime import (
+from aznas_onnx.verify.reference_run import (
     compare_before_softmax,
     constant_tensors,
     end_at,

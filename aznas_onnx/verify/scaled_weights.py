@@ -24,7 +24,7 @@ from aznas_onnx.graph import Model
 from aznas_onnx.graph.ir.graph import Constant, FoldedFrom, Node
 from aznas_onnx.graph.meaning.constant_roles import ConstantRole, uses
 from aznas_onnx.operators.sets import CONVOLUTIONS
-from aznas_onnx.verify.onnx_runtime import constant_tensors
+from aznas_onnx.verify.reference_run import constant_tensors
 
 __all__ = ["draw_weights", "materialise_filled", "rescale_weights"]
 

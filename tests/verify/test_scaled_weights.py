@@ -7,7 +7,7 @@ import numpy.typing as npt
 from onnx import helper, numpy_helper
 
 from aznas_onnx.graph import prepare
-from aznas_onnx.verify.onnx_runtime import constant_tensors
+from aznas_onnx.verify.reference_run import constant_tensors
 from aznas_onnx.verify.scaled_weights import draw_weights, materialise_filled
 from tests.graph.builders import network, weights
 

@@ -1,5 +1,5 @@
 """Zero-cost proxies of other papers, over any network."""
 
-from aznas_onnx.proxies.literature.registrations import GROUPS, LITERATURE
+from aznas_onnx.proxies.literature.records import GROUPS, LITERATURE
 
 __all__ = ["GROUPS", "LITERATURE"]

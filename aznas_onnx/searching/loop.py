@@ -15,14 +15,14 @@ from aznas_onnx.searching.store.database import StudyError
 from aznas_onnx.searching.store.history import History
 from aznas_onnx.searching.trial import COMPLEXITY, Proposal, Trial
 
-__all__ = ["SearchSession"]
+__all__ = ["SearchLoop"]
 
 _HOPELESS = 10  # so many candidates that fail, and none that does not, end the search
 _REPORT_EVERY_S = 0.2
 _LOOK_AGAIN_S = 0.2
 
 
-class SearchSession:
+class SearchLoop:
     """One process's part in a study.
 
     - `history`: The study's file, open for writing.

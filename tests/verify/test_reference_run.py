@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aznas_onnx.verify.onnx_runtime import compare_before_softmax
+from aznas_onnx.verify.reference_run import compare_before_softmax
 from tests.graph.builders import network, weights
 
 
