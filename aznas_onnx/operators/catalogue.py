@@ -17,6 +17,10 @@ _FunctionT = TypeVar("_FunctionT", bound=Callable[..., object])
 
 class _HasOperator(Protocol):
     @property
+    def op_type(self) -> str: ...
+    @property
+    def domain(self) -> str: ...
+    @property
     def operator(self) -> str: ...
 
 
@@ -37,7 +41,8 @@ class OperatorSet:
         self._keys = {operator.operator: None for operator in operators if self._condition(operator)}
 
     def __contains__(self, node: _HasOperator) -> bool:
-        return node.operator in self._keys
+        domain = node.domain  # not node.operator: this runs thousands of times in each reading
+        return (f"{domain}::{node.op_type}" if domain else node.op_type) in self._keys
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._keys)

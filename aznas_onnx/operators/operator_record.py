@@ -171,6 +171,11 @@ class Operator:
     differentiable: bool
 
     @property
+    def op_type(self) -> str:
+        """The name, under the word that nodes have for it."""
+        return self.name
+
+    @property
     def operator(self) -> str:
         """Name with the domain, as :attr:`aznas_onnx.graph.Node.operator` spells it: the key of the catalogue."""
         return f"{self.domain}::{self.name}" if self.domain else self.name

@@ -36,6 +36,7 @@ SQUAREPLUS = Operator(
 class FakeNode:
     def __init__(self, operator: str) -> None:
         self.operator = operator
+        self.domain, _, self.op_type = operator.rpartition("::")
 
 
 def tables(folder: Path) -> Iterator[str]:
