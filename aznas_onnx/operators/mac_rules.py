@@ -41,9 +41,7 @@ def gemm(node: OperatorNode, shapes: Shapes) -> int:
 
 def matmul(node: OperatorNode, shapes: Shapes) -> int:
     """Each output element is a product over the last axis of the left operand."""
-    shape = shapes.shape(node.inputs[0])
-    inner = shape[-2] if node.attributes.get("transA", 0) and len(shape) > 1 else shape[-1]
-    return _elements(shapes, node.outputs[0]) * inner
+    return _elements(shapes, node.outputs[0]) * shapes.shape(node.inputs[0])[-1]
 
 
 def einsum(node: OperatorNode, shapes: Shapes) -> int:

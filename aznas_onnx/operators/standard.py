@@ -230,13 +230,6 @@ def _others() -> Iterator[Operator]:
     yield from _group(text, Family.TEXT_AND_MEDIA, _DATA, None, differentiable=False)
 
 
-def _contributed() -> Iterator[Operator]:
-    """ONNX Runtime's own, of which most are expanded before anything counts them."""
-    yield from _group("FusedConv", Family.CONVOLUTION, _WEIGHTED, convolution(weight=1), domain=_MICROSOFT, window=True)
-    yield from _group("FusedGemm", Family.LINEAR, _FACTORS, gemm, domain=_MICROSOFT)
-    yield from _group("FusedMatMul", Family.LINEAR, _FACTORS[:2], matmul, domain=_MICROSOFT)
-
-
 STANDARD: tuple[Operator, ...] = (
     *_layers(),
     *_normalizations(),
@@ -246,6 +239,5 @@ STANDARD: tuple[Operator, ...] = (
     *_generators(),
     *_quantization(),
     *_others(),
-    *_contributed(),
 )
 """All built-in records."""
