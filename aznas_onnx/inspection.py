@@ -11,8 +11,8 @@ from aznas_onnx.costs import Costs, NodeCost, count
 from aznas_onnx.graph import Limits, Model, Source, Value, prepare
 from aznas_onnx.graph.files.load import source_name
 from aznas_onnx.graph.ir.graph import Node
+from aznas_onnx.graph.ir.near_miss import NearMiss
 from aznas_onnx.graph.prepare import error_context
-from aznas_onnx.graph.rewrite.rule import NearMiss
 from aznas_onnx.graph.shapes.shape_inference import is_foreign
 from aznas_onnx.limits import reading
 from aznas_onnx.operators import CUSTOM_OPERATORS

@@ -9,7 +9,7 @@ from aznas_onnx.blocks.region_analysis import RegionAnalysis
 from aznas_onnx.blocks.regions import Division, Merge, merge_of
 from aznas_onnx.blocks.traits import bits
 from aznas_onnx.blocks.types import BlockKind
-from aznas_onnx.graph.rewrite.rule import NearMiss
+from aznas_onnx.graph.ir.near_miss import NearMiss
 
 __all__ = ["reason_for", "reasons_for_no_block"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from aznas_onnx.graph.rewrite.rule import NearMiss
+from aznas_onnx.graph.ir.near_miss import NearMiss
 
 __all__ = ["Block", "BlockKind", "Blocks"]
 

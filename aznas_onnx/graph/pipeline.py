@@ -15,7 +15,9 @@ from aznas_onnx.graph.files.input_values import Value, with_values
 from aznas_onnx.graph.files.inputs import InputPlan, plan_inputs, read_inputs
 from aznas_onnx.graph.files.load import Loaded, Source, load
 from aznas_onnx.graph.files.precision import to_float32
+from aznas_onnx.graph.ir.declared_blocks import declared_blocks
 from aznas_onnx.graph.ir.graph import Graph
+from aznas_onnx.graph.ir.near_miss import NearMiss
 from aznas_onnx.graph.ir.tensor_info import TensorInfos
 from aznas_onnx.graph.meaning.batch_axis import Reading, find_batch, grown_axes
 from aznas_onnx.graph.meaning.channel_axes import ChannelAxes, layout
@@ -25,10 +27,8 @@ from aznas_onnx.graph.meaning.float_outputs import gaps
 from aznas_onnx.graph.meaning.learned_queries import with_queries_for_each_sample
 from aznas_onnx.graph.meaning.sequence_lengths import with_lengths
 from aznas_onnx.graph.meaning.shared_constants import split_shared_constants
-from aznas_onnx.graph.model import declared_blocks
 from aznas_onnx.graph.rewrite.folding import fold
 from aznas_onnx.graph.rewrite.passes import canonicalise, decompose, restore_normalisation
-from aznas_onnx.graph.rewrite.rule import NearMiss
 from aznas_onnx.graph.shapes.interpret import interpret
 from aznas_onnx.graph.shapes.make_batch_dynamic import USUAL_PROBE
 from aznas_onnx.limits import Limits

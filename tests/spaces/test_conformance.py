@@ -14,7 +14,7 @@ import pytest
 from aznas_onnx.costs import count
 from aznas_onnx.graph import prepare
 from aznas_onnx.graph.building.builder import weight_shapes
-from aznas_onnx.graph.model import declared_blocks
+from aznas_onnx.graph.ir.declared_blocks import declared_blocks
 from aznas_onnx.spaces import GenotypeError, Space, get
 from aznas_onnx.spaces.registry import BUNDLED
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from aznas_onnx.graph.model import declared_blocks
+from aznas_onnx.graph.ir.declared_blocks import declared_blocks
 from aznas_onnx.spaces import GenotypeError
 from aznas_onnx.spaces.mbv2 import Backbone, ConvBlock, InvertedBlock, MobileNetV2
 from tests.spaces.torch_reference import Weights, largest_difference

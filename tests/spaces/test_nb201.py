@@ -119,7 +119,7 @@ def test_the_network_computes_what_the_benchmark_defines(text: str) -> None:
 
 
 def test_blocks_are_the_stem_and_all_seventeen_cells() -> None:
-    from aznas_onnx.graph.model import declared_blocks
+    from aznas_onnx.graph.ir.declared_blocks import declared_blocks
 
     model = NasBench201().build(cell(*["skip_connect"] * 6))
     blocks = declared_blocks({entry.key: entry.value for entry in model.metadata_props})

@@ -17,9 +17,9 @@ import onnx
 from onnx import helper, numpy_helper
 
 from aznas_onnx.caches import cached
+from aznas_onnx.graph.ir.declared_blocks import BLOCKS_KEY
 from aznas_onnx.graph.ir.graph import Array, AttributeValue, Constant, Graph, GraphInput, Node, type_fingerprint
 from aznas_onnx.graph.ir.uniform_constants import filled
-from aznas_onnx.graph.model import BLOCKS_KEY
 
 __all__ = ["SHAPE_SUFFIX", "BuiltNetwork", "WeightFill", "declared", "drawn_node"]
 

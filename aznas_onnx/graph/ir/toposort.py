@@ -6,10 +6,11 @@ ONNX demands that order; ONNX Runtime does not, and its own fp16 converter write
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import onnx
 
+from aznas_onnx.graph.ir.graph import Node
 from aznas_onnx.graph.ir.node_cache import CachedNode
 
 __all__ = ["toposort", "read_by", "subgraphs"]
@@ -78,3 +79,15 @@ def read_by(node: onnx.NodeProto) -> Iterator[str]:
             yield from (name for name in read_by(inner) if name not in own)
             own.update(inner.output)
         yield from (value.name for value in graph.output if value.name not in own)
+
+
+def live_nodes(nodes: Sequence[Node], wanted: Collection[str]) -> list[Node]:
+    """Return those of `nodes` (in topological order) that `wanted` tensors depend on."""
+    needed = set(wanted)
+    live = []
+    for node in reversed(nodes):
+        needed.discard("")  # an omitted operand has no maker
+        if not needed.isdisjoint(node.outputs):
+            needed.update(node.inputs)
+            live.append(node)
+    return live[::-1]

@@ -8,7 +8,7 @@ from shlex import quote
 
 from aznas_onnx.graph.ir.graph import Graph, Node
 from aznas_onnx.graph.ir.tensor_info import TensorInfos
-from aznas_onnx.graph.rewrite.folding import live_nodes
+from aznas_onnx.graph.ir.toposort import live_nodes
 from aznas_onnx.operators.sets import MOVES_DATA
 
 __all__ = ["float_outputs", "gaps"]

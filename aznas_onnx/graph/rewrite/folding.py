@@ -12,12 +12,13 @@ from aznas_onnx.errors import ModelError
 from aznas_onnx.graph.constants.provenance import Provenance
 from aznas_onnx.graph.ir.graph import Array, Constant, FoldedFrom, Graph, Node
 from aznas_onnx.graph.ir.tensor_info import TensorInfo, TensorInfos
+from aznas_onnx.graph.ir.toposort import live_nodes
 from aznas_onnx.graph.shapes.constant_evaluation import Deferred, is_cheap
 from aznas_onnx.limits import spend
 from aznas_onnx.operators import OPERATORS, Family, InputRole, Movement, Operator
 from aznas_onnx.operators.sets import KEEPS_VALUES
 
-__all__ = ["fold", "live_nodes"]
+__all__ = ["fold"]
 
 _BLANK_ELEMENTS = 2**20  # larger constants are not read
 _MATRIX_ELEMENTS = 2**26
@@ -83,18 +84,6 @@ def _computes_throughout(graph: Graph, infos: TensorInfos, wanted: Collection[st
         node not in KEEPS_VALUES and not fixed.issuperset(node.inputs) and computed.issuperset(node.outputs)
         for node in graph.nodes
     )
-
-
-def live_nodes(nodes: Sequence[Node], wanted: Collection[str]) -> list[Node]:
-    """Return those of `nodes` (in topological order) that `wanted` tensors depend on."""
-    needed = set(wanted)
-    live = []
-    for node in reversed(nodes):
-        needed.discard("")  # an omitted operand has no maker
-        if not needed.isdisjoint(node.outputs):
-            needed.update(node.inputs)
-            live.append(node)
-    return live[::-1]
 
 
 def _restrict(graph: Graph, infos: TensorInfos, *, keeps_layers: bool) -> TensorInfos:

@@ -16,6 +16,7 @@ from typing import Any
 from aznas_onnx.errors import UnsupportedOperatorError
 from aznas_onnx.graph.constants.provenance import Provenance
 from aznas_onnx.graph.ir.graph import AttributeValue, Graph
+from aznas_onnx.graph.ir.near_miss import NearMiss
 from aznas_onnx.graph.ir.tensor_info import TensorInfos
 from aznas_onnx.graph.rewrite.canonical import (
     activations,
@@ -35,7 +36,7 @@ from aznas_onnx.graph.rewrite.decompose.quantization import dequantise_tables, s
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.restore import batchnorm
 from aznas_onnx.graph.rewrite.restore.unfold_batchnorm import unfold_batch_normalisation
-from aznas_onnx.graph.rewrite.rule import NearMiss, Rewrite, apply, counted
+from aznas_onnx.graph.rewrite.rule import Rewrite, apply, counted
 from aznas_onnx.graph.shapes.control_flow import captured
 
 __all__ = [

@@ -8,26 +8,10 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from aznas_onnx.graph.ir.graph import Node
+from aznas_onnx.graph.ir.near_miss import NearMiss
 from aznas_onnx.graph.rewrite.editor import Editor
 
-__all__ = ["Attempt", "Declined", "NearMiss", "Rewrite", "apply", "counted", "ending_at", "expanding", "plural"]
-
-
-@dataclass(frozen=True, slots=True)
-class NearMiss:
-    """A pattern that a graph has except for one point, with the reason why it was not recognised.
-
-    - `reason`: The point, as a sentence without its full stop.
-    - `pattern`: What would have been made of it ("LayerNormalization").
-    - `node`: Name of the node that a rewrite of the pattern starts from.
-    """
-
-    reason: str
-    pattern: str = ""
-    node: str = ""
-
-    def __str__(self) -> str:
-        return self.reason
+__all__ = ["Attempt", "Declined", "Rewrite", "apply", "counted", "ending_at", "expanding", "plural"]
 
 
 Declined: TypeAlias = NearMiss | str | None

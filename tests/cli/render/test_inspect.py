@@ -11,7 +11,7 @@ from rich.console import Console
 
 from aznas_onnx.cli.options import OutputFormat
 from aznas_onnx.cli.render.inspect import render_inspection
-from aznas_onnx.graph.rewrite.rule import NearMiss
+from aznas_onnx.graph.ir.near_miss import NearMiss
 from tests.cli.samples import inspection, verification
 
 NEAR_MISSES = (

@@ -13,10 +13,11 @@ import onnxruntime
 from aznas_onnx.graph import Graph, Limits, TensorInfos
 from aznas_onnx.graph.files.deserialize import lower
 from aznas_onnx.graph.files.inputs import plan_inputs
+from aznas_onnx.graph.ir.near_miss import NearMiss
 from aznas_onnx.graph.pipeline import FILE_PASSES, GRAPH_PASSES, Draft, ReadOptions, apply_passes
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.passes import RewrittenGraph, canonicalise
-from aznas_onnx.graph.rewrite.rule import Attempt, NearMiss
+from aznas_onnx.graph.rewrite.rule import Attempt
 from aznas_onnx.graph.shapes.constant_evaluation import evaluate
 
 Array = npt.NDArray[Any]

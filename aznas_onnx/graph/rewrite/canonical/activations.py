@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from aznas_onnx.graph.ir.graph import Node
+from aznas_onnx.graph.ir.near_miss import NearMiss
 from aznas_onnx.graph.rewrite.canonical.algebra import Sum, climb, close, expand, inner_tensors
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.node_builder import NodeBuilder
-from aznas_onnx.graph.rewrite.rule import Declined, NearMiss, Rewrite, ending_at
+from aznas_onnx.graph.rewrite.rule import Declined, Rewrite, ending_at
 
 __all__ = ["REWRITES"]
 

@@ -22,6 +22,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from aznas_onnx.graph.ir.graph import Constant, Node
+from aznas_onnx.graph.ir.near_miss import NearMiss
 from aznas_onnx.graph.rewrite.canonical.algebra import Sum, climb, close, expand
 from aznas_onnx.graph.rewrite.canonical.linear import as_vector, reshaped
 from aznas_onnx.graph.rewrite.canonical.per_channel import Affine, affine_after
@@ -29,7 +30,7 @@ from aznas_onnx.graph.rewrite.canonical.pooling import reduced_axes
 from aznas_onnx.graph.rewrite.canonical.splitting import inverse
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.node_builder import NodeBuilder
-from aznas_onnx.graph.rewrite.rule import Declined, NearMiss, Rewrite, ending_at
+from aznas_onnx.graph.rewrite.rule import Declined, Rewrite, ending_at
 from aznas_onnx.operators import Rules
 from aznas_onnx.operators.sets import ELEMENTWISE
 

@@ -6,9 +6,10 @@ from types import MappingProxyType
 from typing import Any
 
 from aznas_onnx.graph.ir.graph import Node
+from aznas_onnx.graph.ir.near_miss import NearMiss
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.nonnegative import is_nonnegative
-from aznas_onnx.graph.rewrite.rule import Declined, NearMiss, Rewrite, ending_at
+from aznas_onnx.graph.rewrite.rule import Declined, Rewrite, ending_at
 
 __all__ = ["REWRITES"]
 

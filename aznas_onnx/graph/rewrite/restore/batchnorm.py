@@ -17,6 +17,7 @@ from dataclasses import replace
 import numpy as np
 
 from aznas_onnx.graph.ir.graph import Constant, Node
+from aznas_onnx.graph.ir.near_miss import NearMiss
 from aznas_onnx.graph.rewrite.canonical.per_channel import (
     PerChannelStep,
     combined,
@@ -28,7 +29,7 @@ from aznas_onnx.graph.rewrite.canonical.splitting import inverse
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.node_builder import NodeBuilder
 from aznas_onnx.graph.rewrite.restore.folded_bn_names import names_batch_normalisation
-from aznas_onnx.graph.rewrite.rule import Declined, NearMiss, Rewrite, ending_at
+from aznas_onnx.graph.rewrite.rule import Declined, Rewrite, ending_at
 from aznas_onnx.graph.shapes.constant_evaluation import is_cheap
 from aznas_onnx.operators.sets import ACTIVATIONS, LAYER_NORMALIZATIONS, MATRIX_PRODUCTS, POOLS, RESHAPES
 

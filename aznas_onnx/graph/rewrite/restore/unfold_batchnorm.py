@@ -28,11 +28,12 @@ import numpy as np
 
 from aznas_onnx.graph.constants.provenance import SIGNATURE_KEY, Provenance
 from aznas_onnx.graph.ir.graph import Constant, Node
+from aznas_onnx.graph.ir.near_miss import NearMiss
 from aznas_onnx.graph.rewrite.canonical.per_channel import combined
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.restore.batchnorm import EPSILON, add_batch_normalisation
 from aznas_onnx.graph.rewrite.restore.folded_bn_names import Names, folded_by, holds_factor, is_genuine, is_number, root
-from aznas_onnx.graph.rewrite.rule import NearMiss, plural
+from aznas_onnx.graph.rewrite.rule import plural
 from aznas_onnx.operators.sets import CONVOLUTIONS, MATRIX_PRODUCTS, MOVES_WHOLE, NORMALIZATIONS
 
 __all__ = ["unfold_batch_normalisation"]
