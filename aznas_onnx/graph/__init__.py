@@ -6,7 +6,7 @@ from aznas_onnx.graph.files.load import Document, Source
 from aznas_onnx.graph.ir.graph import Constant, Graph, GraphInput, LookUp, Node
 from aznas_onnx.graph.ir.tensor_info import TensorInfo, TensorInfos
 from aznas_onnx.graph.model import Model
-from aznas_onnx.graph.prepare import prepare, specialise
+from aznas_onnx.graph.prepare import prepare, rebatch, specialise
 from aznas_onnx.limits import Limits
 
 __all__ = [
@@ -24,5 +24,6 @@ __all__ = [
     "Source",
     "Value",
     "prepare",
+    "rebatch",
     "specialise",
 ]

@@ -12,14 +12,15 @@ from aznas_onnx.escaping import printable
 from aznas_onnx.graph.files.input_values import Value
 from aznas_onnx.graph.files.load import Loaded, Source, source_name
 from aznas_onnx.graph.ir.graph import Graph
-from aznas_onnx.graph.ir.tensor_info import TensorInfos
+from aznas_onnx.graph.ir.tensor_info import TensorInfo, TensorInfos
 from aznas_onnx.graph.model import Model
 from aznas_onnx.graph.pipeline import FILE_PASSES, GRAPH_PASSES, Draft, ReadOptions, apply_passes, start
 from aznas_onnx.graph.rewrite.folding import fold
+from aznas_onnx.graph.shapes.infos_at_batch import rebatched
 from aznas_onnx.graph.shapes.interpret import interpret
 from aznas_onnx.limits import Limits, reading
 
-__all__ = ["error_context", "prepare", "specialise"]
+__all__ = ["error_context", "prepare", "rebatch", "specialise"]
 
 _MESSAGE_LENGTH = 1000
 
@@ -139,6 +140,21 @@ def specialise(model: Model, batch_size: int, limits: Limits | None = None) -> M
         if not _is_folded(graph, infos):
             graph, infos = fold(graph, infos, protected=model.declared_blocks, keeps_layers=True)
     return replace(model, graph=graph, infos=infos)
+
+
+def rebatch(model: Model, batch_size: int) -> Model | None:
+    """Return a model at a smaller batch size, with the same graph; None where the graph must be walked for that.
+
+    - `model`: Its graph has no shape arithmetic that was folded at its batch size.
+    """
+    shapes = model.inputs.shapes(batch_size)
+    if batch_size > model.infos.batch_size or any(value.value is not None for value in model.graph.inputs):
+        return None
+    outputs = rebatched(model.graph, model.infos, batch_size, shapes)
+    if outputs is None:
+        return None
+    inputs = {value.name: TensorInfo(shapes[value.name], value.dtype) for value in model.graph.inputs}
+    return replace(model, infos=TensorInfos({**model.infos, **inputs, **outputs}, batch_size))
 
 
 def _is_folded(graph: Graph, infos: TensorInfos) -> bool:

@@ -64,6 +64,10 @@ class Session:
     ModelError
         If the model has no feature map, or its blocks are not there.
 
+    Notes
+    -----
+    The files of user proxies (``FILE.py:NAME``) are executed with the first scores.
+
     Examples
     --------
     >>> from aznas_onnx.graph import prepare
@@ -96,8 +100,6 @@ class Session:
                 self._blocks = find_blocks(model, settings.blocks)
             with self._clock.phase("count"):
                 self._costs = count(model) if costs is None else costs
-        self._proxies = PROXIES.load_all(settings.proxies)
-        self._defined = [one for one in self._proxies if one.for_transformers or not self._blocks.is_transformer]
         self._batch_size, self._substitution = _batch_size(model, settings.batch_size)
 
     def scores(self, seeds: Iterable[int] | None = None) -> ProxyScores:
@@ -155,6 +157,14 @@ class Session:
             warnings=tuple(dict.fromkeys(warnings)),
             profile_s=self._clock.elapsed_s,
         )
+
+    @cached_property
+    def _proxies(self) -> tuple[Proxy, ...]:
+        return PROXIES.load_all(self._settings.proxies)
+
+    @cached_property
+    def _defined(self) -> tuple[Proxy, ...]:
+        return tuple(one for one in self._proxies if one.for_transformers or not self._blocks.is_transformer)
 
     def _release_data(self) -> None:
         """Free objects as large as the file; only a user's own statistic can need another program of it."""

@@ -11,11 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
 
 import aznas_onnx as az
 from aznas_onnx.errors import ModelError
 from aznas_onnx.graph import prepare
+from aznas_onnx.references.build import build_from_models
 from aznas_onnx.scoring import ScoreSettings, Session
 from tests.gating.networks import residual
 from tests.graph.builders import network, weights
@@ -75,7 +78,45 @@ def test_seeds_in_several_calls_are_those_of_one(counted: Counter[str]) -> None:
     parts = [session.scores(range(3, 5)), session.scores((5,)), session.scores((6,))]
     for name, value in whole.proxies.items():
         assert value.per_seed == tuple(one for part in parts for one in part.proxies[name].per_seed), name
-    assert counted["compiled"] == 2 * 2  # synflow is of one sample in double precision
+    # synflow is of one sample in double precision: another program of the same graph and plan
+    assert counted == {"read": 2, "specialised": 2, "planned": 2, "compiled": 2 * 2}
+
+
+def test_a_gate_with_synflow_compiles_a_second_program_of_each_file(counted: Counter[str]) -> None:
+    result = az.gate(
+        "new.onnx", baseline="shipped.onnx", proxies=("az", "synflow"), effort="fast", device="cpu", **LOOKS
+    )
+    assert result.seeds > 2, result.reasons
+    assert counted == {"read": 2, "specialised": 2, "planned": 2, "compiled": 2 * 2}
+
+
+def test_a_graph_that_contains_the_batch_is_specialised_for_each_program(counted: Counter[str]) -> None:
+    body = """stem = Conv (x, w)  sizes = Shape (stem)  n = Slice (sizes, zero, one)
+        shape = Concat <axis = 0> (n, token_sizes)  tokens = Expand (token, shape)
+        joined = Concat <axis = 1> (stem, tokens)  flat = Flatten (joined)  y = Gemm (flat, u)"""
+    constants = {
+        "w": weights(4, 3, 1, 1),
+        "u": weights(20, 5),
+        "token": weights(1, 1, 2, 2),
+        "zero": np.array([0]),
+        "one": np.array([1]),
+        "token_sizes": np.array([1, 2, 2]),
+    }
+    declared = {"aznas.blocks": json.dumps(["stem"])}
+    onnx.save(network(body, {"x": ("n", 3, 2, 2)}, constants, metadata=declared), "tokens.onnx")
+    az.score("tokens.onnx", proxies=["az", "synflow"], effort="fast", device="cpu")
+    assert counted == {"read": 1, "specialised": 2, "planned": 2, "compiled": 2}
+
+
+def test_a_reference_set_reads_each_file_once(counted: Counter[str], tmp_path: Path) -> None:
+    files = ["new.onnx", "shipped.onnx", "other.onnx"]
+    proxies = ["az", "synflow"]
+    build_from_models(files[1:], name="ours", proxies=proxies, effort="fast", device="cpu").write("ours.json")
+    assert counted == {"read": 2, "specialised": 2, "planned": 2, "compiled": 2 * 2}
+    counted.clear()
+    result = az.gate("new.onnx", reference="ours.json", device="cpu", min_seeds=2, max_seeds=8, confidence=0.999)
+    assert "synflow" in result.settings["proxies"]
+    assert counted == {"read": 1, "specialised": 1, "planned": 1, "compiled": 2}
 
 
 def test_a_session_that_has_scored_holds_no_data_of_the_file() -> None:

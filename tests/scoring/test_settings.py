@@ -16,11 +16,13 @@ from aznas_onnx.errors import SettingsError
 from aznas_onnx.evaluation import Truth, prepare_run
 from aznas_onnx.evaluation.scorefile import read_scores
 from aznas_onnx.gating import Policy
+from aznas_onnx.graph import prepare
 from aznas_onnx.proxies import PROXIES
 from aznas_onnx.ranking import Ensemble
 from aznas_onnx.references import BUNDLED, ReferenceSet, find_reference
-from aznas_onnx.scoring import METHOD_VERSION, ScoreSettings, method_of
+from aznas_onnx.scoring import METHOD_VERSION, ScoreSettings, Session, method_of
 from aznas_onnx.searching import Study, StudyError
+from tests.scoring.test_score_models import residual
 
 MOST_UNTYPED = 60
 
@@ -56,6 +58,9 @@ def test_no_constructor_executes_a_file(bomb: str) -> None:
     assert ScoreSettings(proxies=names) == ScoreSettings.of(proxies=names)
     assert ScoreSettings(proxies=names).as_json()["proxies"] == [*names]
     assert Policy(baseline=("shipped.onnx",), proxies=names).proxies == names
+    session = Session(prepare(residual()), ScoreSettings(proxies=names, device="cpu"))
+    with pytest.raises(SettingsError, match="fails to load: SystemExit: executed"):
+        session.scores()
     with pytest.raises(SettingsError, match="is not loaded"):
         Ensemble.of(names)
     with pytest.raises(SettingsError, match="is not loaded"):

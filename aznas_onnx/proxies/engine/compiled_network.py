@@ -11,7 +11,7 @@ import torch
 from aznas_onnx.convert import Program, compile_program
 from aznas_onnx.convert.program import Environment, Step
 from aznas_onnx.errors import AznasError
-from aznas_onnx.graph import Limits, Model, specialise
+from aznas_onnx.graph import Limits, Model, rebatch, specialise
 from aznas_onnx.graph.ir.graph import Node
 from aznas_onnx.graph.meaning.position_tables import unfold_tables
 from aznas_onnx.initialise import Weight, plan_weights
@@ -125,13 +125,23 @@ class RandomNetwork:
             own = self._model.inputs.declared_batch
             if self._model.fixed_batch and size != own:
                 raise InapplicableError(f"it needs a batch of {size}, and the file works at batch size {own} only")
-            sized = specialise(self._model, size, self._limits)
-            if self.is_transformer:
-                graph, infos = unfold_tables(sized.graph, sized.infos)
-                sized = replace(sized, graph=graph, infos=infos)
-            plan = plan_weights(sized.graph, sized.infos, is_transformer=self.is_transformer)
-            self._sized[size] = sized, plan
+            self._sized[size] = self._derived(size) or self._specialised(size)
         return self._sized[size]
+
+    def _derived(self, size: int) -> tuple[Model, Mapping[str, Weight]] | None:
+        """Return graph and plan of the settings' batch size at a smaller one; None where a batch size changes them."""
+        model, plan = self._sized.get(self.batch_size, (None, {}))
+        if model is None or model.graph is not self._model.graph:
+            return None
+        derived = rebatch(model, size)
+        return None if derived is None else (derived, plan)
+
+    def _specialised(self, size: int) -> tuple[Model, Mapping[str, Weight]]:
+        sized = specialise(self._model, size, self._limits)
+        if self.is_transformer:
+            graph, infos = unfold_tables(sized.graph, sized.infos)
+            sized = replace(sized, graph=graph, infos=infos)
+        return sized, plan_weights(sized.graph, sized.infos, is_transformer=self.is_transformer)
 
 
 @dataclass(kw_only=True, eq=False)
