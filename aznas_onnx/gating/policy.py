@@ -64,7 +64,73 @@ def _rule(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """The rules of a gate."""
+    """The rules of a gate.
+
+    Attributes
+    ----------
+    baseline
+        A shipped model that the candidate must not score below.
+    reference
+        A reference set in which the candidate must reach the minimum percentile; `aznas reference show` lists those of
+        the package.
+    min_percentile
+        Least percentile of the AZ score in a reference set.
+    tolerance
+        Most by which the AZ score may be below a baseline's.
+    min_shortcuts
+        Least share to keep of the layers that a baseline's skip connections bypass; 0 accepts any candidate.
+    proxies
+        Proxies that a baseline is compared by, such as az,synflow:0.5 with a weight; `aznas proxies` lists all.
+    aggregate
+        How rank shares become the score: log-rank sums their logarithms (Eq. 12 of the paper), linear sums them.
+    spreads
+        Standard deviation of a custom proxy across comparable architectures; scales its differences.
+    max_macs
+        Budget: MACs (multiply-adds) of one sample, such as 600M.
+    max_params
+        Budget: trainable parameters, such as 5.9M.
+    max_activation_bytes
+        Budget: bytes of the activations of one sample in float32.
+    max_latency
+        Budget: milliseconds of one sample in ONNX Runtime on one thread of this machine's CPU.
+    max_latency_ratio
+        Budget: latency divided by that of each baseline, measured in alternation.
+    floors
+        Least value of a proxy; the greatest value, for a proxy of which lower values are better.
+    inconclusive
+        Verdict on a candidate that the noise leaves undecided after the last seed.
+    confidence
+        Probability that no decision over noise is wrong, all checks taken together.
+    min_seeds
+        Seeds before the first decision; two are the fewest that show the noise.
+    max_seeds
+        Seeds before the last decision.
+    seed
+        First seed of weights and input.
+    effort
+        Number of samples in each estimate: paper is as published, balanced and fast take fewer, auto is balanced on a
+        CPU and paper elsewhere.
+    batch_size
+        Samples in the batch of Gaussian input.
+    device
+        Device to compute on; auto takes CUDA, else MPS, else the CPU.
+    time_limit
+        Refuse a network that takes longer to read (processor time), and a scoring pass that is estimated to take
+        longer.
+    blocks
+        End the primary blocks at the tensors or nodes whose names match PATTERN (* and ? are wildcards), in place of
+        the blocks that are found.
+    input_shapes
+        Shape of an input whose dimensions the file leaves open, such as image=1x3x224x224. N in place of a size marks
+        the batch axis. A shape without a name is that of the input that carries the samples.
+    cut_at
+        End the network at this tensor or node, in place of the file's outputs: before the non-maximum suppression of a
+        detector, for example.
+    values
+        Value of an input that steers the network, such as lengths=50, sr=16000, use_cache=false or size=224,224.
+    keep_graph
+        Score the graph as it is: do not restore normalisation that the exporter folded into convolutions.
+    """
 
     baseline: tuple[str, ...] = _rule(
         (),
@@ -280,11 +346,6 @@ RULES: Mapping[str, Setting] = MappingProxyType(
     {one.name: replace(one.metadata["setting"], name=one.name) for one in fields(Policy)}
 )
 """The declaration of each rule, by the name of its attribute."""
-
-Policy.__doc__ = "The rules of a gate.\n\nAttributes\n----------\n" + "\n".join(
-    f"{name}\n    {setting.help}" for name, setting in RULES.items()
-)
-
 
 def rule_default(name: str) -> str:
     """Return the default of a rule in words; empty where the rule is off."""
