@@ -314,10 +314,10 @@ def main() -> None:
             if not outcome.is_clear:
                 unclear.append(outcome)
                 _show(outcome)
-    type_fingerprint = collections.Counter(outcome.result.partition(":")[0] for outcome in found.values())
+    kinds = collections.Counter(outcome.result.partition(":")[0] for outcome in found.values())
     slowest = max(found.values(), key=lambda outcome: outcome.seconds)
     largest = max(found.values(), key=lambda outcome: outcome.peak_bytes)
-    sys.stdout.write(", ".join(f"{count} {kind}" for kind, count in type_fingerprint.most_common()) + "\n")
+    sys.stdout.write(", ".join(f"{count} {kind}" for kind, count in kinds.most_common()) + "\n")
     sys.stdout.write(f"slowest {slowest.seconds:.1f} s ({slowest.case}), ")
     sys.stdout.write(f"largest {largest.peak_bytes / 1e6:.0f} MB ({largest.case}); {len(unclear)} not as they should\n")
     sys.exit(bool(unclear))

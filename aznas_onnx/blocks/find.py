@@ -102,7 +102,7 @@ def _divided(network: MainPath) -> tuple[Division, list[Part]]:
 
 def _assemble(network: MainPath, parts: Sequence[Part]) -> Blocks:
     graph = network.data.graph
-    type_fingerprint = [_kind(network, part) for part in parts]
+    kinds = [_kind(network, part) for part in parts]
     outputs = [network.data.tensor(network.path[part.end]) for part in parts]
     members = _members(graph, outputs)
     named = [
@@ -120,12 +120,12 @@ def _assemble(network: MainPath, parts: Sequence[Part]) -> Blocks:
             batch_axis=_batch_axis(network.data.model, output),
         )
         for index, (name, kind, output, nodes, part) in enumerate(
-            zip(block_names(named, type_fingerprint, graph), type_fingerprint, outputs, members, parts, strict=True)
+            zip(block_names(named, kinds, graph), kinds, outputs, members, parts, strict=True)
         )
     )
     return Blocks(
         blocks=blocks,
-        is_transformer=_is_transformer(network.data.model, outputs, type_fingerprint, members),
+        is_transformer=_is_transformer(network.data.model, outputs, kinds, members),
         warnings=_doubts(network, parts, blocks),
     )
 
@@ -211,7 +211,7 @@ def _may_be_transformer(graph: Graph) -> bool:
 
 
 def _is_transformer(
-    model: Model, outputs: Sequence[str], type_fingerprint: Sequence[BlockKind], members: Sequence[Sequence[Node]]
+    model: Model, outputs: Sequence[str], kinds: Sequence[BlockKind], members: Sequence[Sequence[Node]]
 ) -> bool:
     """Whether attention and MLP residuals make up the network and convolutions only embed patches.
 
@@ -219,7 +219,7 @@ def _is_transformer(
     one.
     """
     around = (BlockKind.STEM, BlockKind.TRANSITION, BlockKind.HEAD)
-    body = [(kind, nodes) for kind, nodes in zip(type_fingerprint, members, strict=True) if kind not in around]
+    body = [(kind, nodes) for kind, nodes in zip(kinds, members, strict=True) if kind not in around]
     tokens = sum(kind in (BlockKind.ATTENTION, BlockKind.MLP) for kind, _ in body)
     vectors = all(len(model.infos[output].shape or ()) < 3 for output in outputs)
     if 2 * tokens <= len(body) or vectors:

@@ -50,11 +50,11 @@ def group(network: MainPath, items: Sequence[PathSegment]) -> list[Part]:
     return _Grouping(network, items).run()
 
 
-def _next_of(type_fingerprint: Sequence[SegmentKind], items: Sequence[PathSegment]) -> list[int]:
+def _next_of(kinds: Sequence[SegmentKind], items: Sequence[PathSegment]) -> list[int]:
     """For each item, where the next one of these kinds is; the number of items where none follows."""
     found = [len(items)] * len(items)
     for at in range(len(items) - 1, 0, -1):
-        found[at - 1] = at if items[at].kind in type_fingerprint else found[at]
+        found[at - 1] = at if items[at].kind in kinds else found[at]
     return found
 
 

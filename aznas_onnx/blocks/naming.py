@@ -15,19 +15,19 @@ __all__ = ["block_names"]
 _MADE_UP = re.compile(r"^(onnx::|val_|const|node_|n\d)|^\d+$")  # from exporters, not from the architecture
 
 
-def block_names(members: Sequence[Sequence[Node]], type_fingerprint: Sequence[BlockKind], graph: Graph) -> list[str]:
+def block_names(members: Sequence[Sequence[Node]], kinds: Sequence[BlockKind], graph: Graph) -> list[str]:
     """Return a unique name for each block.
 
     - `members`: The nodes of each block.
-    - `type_fingerprint`: Their kinds; an unnamed block is called by its kind and a number.
+    - `kinds`: Their kinds; an unnamed block is called by its kind and a number.
     - `graph`: Graph of the nodes.
     """
     scopes = [_common_scope(nodes, graph) for nodes in members]
     uses = Counter(scopes)
-    paired = Counter(zip(scopes, type_fingerprint, strict=True))
+    paired = Counter(zip(scopes, kinds, strict=True))
     names: list[str] = []
     numbers: Counter[BlockKind] = Counter()
-    for scope, kind in zip(scopes, type_fingerprint, strict=True):
+    for scope, kind in zip(scopes, kinds, strict=True):
         numbers[kind] += 1
         if scope and uses[scope] == 1:
             names.append(scope)

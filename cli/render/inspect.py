@@ -304,8 +304,8 @@ def _input_text(shape: tuple[int, ...], batch_axis: int | None) -> str:
 
 
 def _block_summary(inspection: Inspection) -> str:
-    type_fingerprint = Counter(row.block.kind.value for row in inspection.blocks)
-    parts = ", ".join(f"{number} {kind}" for kind, number in type_fingerprint.items())
+    kinds = Counter(row.block.kind.value for row in inspection.blocks)
+    parts = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
     return f"{len(inspection.blocks)} primary ({parts})" + ("; a transformer" if inspection.is_transformer else "")
 
 

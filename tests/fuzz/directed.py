@@ -53,7 +53,7 @@ def _node(op_type: str, inputs: Sequence[str], outputs: Sequence[str] | str, **a
 def _graph(
     nodes: Sequence[onnx.NodeProto], inputs: Sequence[str], outputs: Sequence[str], constants: Mapping[str, Any] = {}
 ) -> onnx.GraphProto:
-    type_fingerprint = {
+    types = {
         "i": TensorProto.INT64,
         "j": TensorProto.INT64,
         **dict.fromkeys(("c", "c_", "d", "d_"), TensorProto.BOOL),
@@ -61,8 +61,8 @@ def _graph(
     return helper.make_graph(
         nodes,
         "body",
-        [helper.make_tensor_value_info(name, type_fingerprint.get(name, TensorProto.FLOAT), None) for name in inputs],
-        [helper.make_tensor_value_info(name, type_fingerprint.get(name, TensorProto.FLOAT), None) for name in outputs],
+        [helper.make_tensor_value_info(name, types.get(name, TensorProto.FLOAT), None) for name in inputs],
+        [helper.make_tensor_value_info(name, types.get(name, TensorProto.FLOAT), None) for name in outputs],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
     )
 

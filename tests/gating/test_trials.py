@@ -19,14 +19,12 @@ def test_no_re_export_is_rejected_and_every_damaged_network_is(
     trials: Any = importlib.import_module("gate_trials")
     paths = trials.write_networks(family, tmp_path)
     rows = [trials.run(trial, paths) for trial in trials.trials(family, paths, 0)]
-    type_fingerprint = {kind: [row for row in rows if row["kind"] == kind] for kind in ("same", "redrawn", "damaged")}
-    assert (len(type_fingerprint["same"]), len(type_fingerprint["redrawn"]), len(type_fingerprint["damaged"])) == (
+    by_kind = {kind: [row for row in rows if row["kind"] == kind] for kind in ("same", "redrawn", "damaged")}
+    assert (len(by_kind["same"]), len(by_kind["redrawn"]), len(by_kind["damaged"])) == (
         7,
         1,
         10,
     )
-    assert [
-        row for row in (*type_fingerprint["same"], *type_fingerprint["redrawn"]) if row["verdict"] == "reject"
-    ] == []
-    assert [row for row in type_fingerprint["same"] if row["verdict"] != "pass"] == []
-    assert [row for row in type_fingerprint["damaged"] if row["verdict"] != "reject"] == []
+    assert [row for row in (*by_kind["same"], *by_kind["redrawn"]) if row["verdict"] == "reject"] == []
+    assert [row for row in by_kind["same"] if row["verdict"] != "pass"] == []
+    assert [row for row in by_kind["damaged"] if row["verdict"] != "reject"] == []

@@ -135,8 +135,8 @@ class _AxisWalk:
         """Return the one kind of an axis's factors; unknown where it has none or several."""
         if len(axis) == 1:
             return self._answers.get(axis[0][0], axis[0][0])
-        type_fingerprint = {self._answers.get(kind, kind) for kind, _ in axis}
-        return type_fingerprint.pop() if len(type_fingerprint) == 1 else UNKNOWN
+        contents = {self._answers.get(kind, kind) for kind, _ in axis}
+        return contents.pop() if len(contents) == 1 else UNKNOWN
 
     def answer(self, axis: Axis, kind: str) -> None:
         """Decide the meaning of an axis of the graph's input, if it is still open."""
@@ -262,10 +262,10 @@ def _inherit(walk: _AxisWalk, node: Node, shape: Sequence[int], index: int) -> A
     result: list[Axis] = []
     for place, size in enumerate(shape, start=-len(shape)):
         found = [axes[place] for axes in inputs if len(axes) >= -place and _size(axes[place]) == size and axes[place]]
-        type_fingerprint = [walk.kind(axis) for axis in found]
-        settled = next((i for i, kind in enumerate(type_fingerprint) if kind != UNKNOWN and not is_open(kind)), 0)
+        contents = [walk.kind(axis) for axis in found]
+        settled = next((i for i, kind in enumerate(contents) if kind != UNKNOWN and not is_open(kind)), 0)
         for axis in found:
-            walk.answer(axis, type_fingerprint[settled])
+            walk.answer(axis, contents[settled])
         result.append(found[settled] if found else axis_of(UNKNOWN, size))
     return tuple(result)
 

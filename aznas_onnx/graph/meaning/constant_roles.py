@@ -324,8 +324,8 @@ class _Analysis:
     def _follows_a_formula(self, constant: Constant, *, repeats: bool = True) -> bool:
         """Whether all sources of a constant do; quantised numbers always repeat."""
         roots = [self._graph.constants[name] for name in constant.sources if name in self._graph.constants]
-        type_fingerprint = {content_of(root, repeats=repeats) for root in roots or [constant] if root.elements > 1}
-        return Content.FORMULA in type_fingerprint and type_fingerprint <= {Content.FORMULA, Content.UNIFORM}
+        contents = {content_of(root, repeats=repeats) for root in roots or [constant] if root.elements > 1}
+        return Content.FORMULA in contents and contents <= {Content.FORMULA, Content.UNIFORM}
 
     def _is_open(self, node: Node, index: int, constant: Constant, role: ConstantRole) -> bool:
         """Whether an operand of a node can also be a computed table."""

@@ -95,6 +95,6 @@ def _distinct(codes: Tensor) -> int:
     """Return how many different columns there are, by numbering them one row after the other."""
     _, numbers = torch.unique(codes[0], return_inverse=True)
     for row in codes[1:]:
-        type_fingerprint, others = torch.unique(row, return_inverse=True)
-        _, numbers = torch.unique(numbers * len(type_fingerprint) + others, return_inverse=True)
+        kinds, others = torch.unique(row, return_inverse=True)
+        _, numbers = torch.unique(numbers * len(kinds) + others, return_inverse=True)
     return int(numbers.max()) + 1

@@ -127,8 +127,8 @@ def result(program: Program) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def joined_in(program: Program) -> list[str]:
-    type_fingerprint = (ScoresWithPositions, MixWithPositions)
-    return [type(step.run).__name__ for step in program.steps if isinstance(step.run, type_fingerprint)]
+    fused = (ScoresWithPositions, MixWithPositions)
+    return [type(step.run).__name__ for step in program.steps if isinstance(step.run, fused)]
 
 
 BOTH = ["ScoresWithPositions", "MixWithPositions"]

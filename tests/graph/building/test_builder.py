@@ -135,12 +135,12 @@ def test_one_and_one_point_zero_stay_apart() -> None:
     x = net.conv(net.image_input(3, 8), "conv", 3, 4, kernel=3)
     for number, value in enumerate((1, 1.0, 1)):
         x = net.node("Elu", x, name=f"elu{number}", alpha=value)
-    type_fingerprint = [
+    types = [
         node.attribute[0].type
         for node in net.model(net.classifier(x, "head", 4, num_classes=2)).graph.node
         if node.op_type == "Elu"
     ]
-    assert type_fingerprint == [2, 1, 2]  # INT, FLOAT, INT
+    assert types == [2, 1, 2]  # INT, FLOAT, INT
 
 
 def noted(**attributes: object) -> GraphBuilder:

@@ -138,8 +138,8 @@ def test_preprocessing_is_fixed_but_the_same_operators_further_on_are_not() -> N
         },
     )  # fmt: skip
     found = roles_of(model)
-    type_fingerprint = [found[name] for name in ("mean", "deviation", "factor", "offset")]
-    assert type_fingerprint == [ConstantRole.FIXED, ConstantRole.FIXED, ConstantRole.SCALE, ConstantRole.BIAS]
+    roles = [found[name] for name in ("mean", "deviation", "factor", "offset")]
+    assert roles == [ConstantRole.FIXED, ConstantRole.FIXED, ConstantRole.SCALE, ConstantRole.BIAS]
 
 
 def test_a_mask_is_fixed_and_a_blank_table_is_not() -> None:

@@ -348,13 +348,11 @@ COPIES = {
 @pytest.mark.parametrize("batch", [2, 3, 8])
 @pytest.mark.parametrize("name", COPIES)
 def test_rows_that_are_copies_become_one(name: str, batch: int) -> None:
-    body, type_fingerprint = COPIES[name]
+    body, constants = COPIES[name]
 
     def at(size: int) -> onnx.ModelProto:
-        constants = {
-            key: value[:1].repeat(size, 0) if len(value) == 2 else value for key, value in type_fingerprint.items()
-        }
-        return network(body.replace("[2,", f"[{size},"), {"x": (size, 4, 6)}, constants)
+        rows = {key: value[:1].repeat(size, 0) if len(value) == 2 else value for key, value in constants.items()}
+        return network(body.replace("[2,", f"[{size},"), {"x": (size, 4, 6)}, rows)
 
     check(at(batch))
     found, expected = (count(prepare(at(size))) for size in (batch, 1))

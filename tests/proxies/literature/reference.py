@@ -208,12 +208,12 @@ def jacov(module: Reference, x: Tensor) -> float:
     return float(-np.sum(np.log(values) + 1.0 / values))
 
 
-def outputs_of(module: Reference, x: Tensor, type_fingerprint: tuple[type[nn.Module], ...]) -> list[Tensor]:
+def outputs_of(module: Reference, x: Tensor, kinds: tuple[type[nn.Module], ...]) -> list[Tensor]:
     found: list[Tensor] = []
     hooks = [
         one.register_forward_hook(lambda _, __, output: found.append(output))
         for one in module.modules()
-        if isinstance(one, type_fingerprint)
+        if isinstance(one, kinds)
     ]
     with torch.no_grad():
         module(x)
@@ -236,8 +236,8 @@ def near(module: Reference, x: Tensor, start: Callable[[int, int], int]) -> floa
     In order of the forward pass: what each layer, normalisation and switch hands on.
     """
     score = 0.0
-    type_fingerprint = (nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.Linear)
-    for number, output in enumerate(outputs_of(module, x, type_fingerprint)):
+    kinds = (nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.Linear)
+    for number, output in enumerate(outputs_of(module, x, kinds)):
         channels = output.shape[1]
         if output.dim() == 4:  # every position of every sample is one
             rows = np.array([output[n, :, i, j].numpy() for n, i, j in np.ndindex(len(output), *output.shape[2:])])

@@ -173,7 +173,7 @@ def _skip_normalisation(editor: Editor, node: Node) -> Declined:
 @expanding("com.microsoft::EmbedLayerNormalization")
 def _embed(editor: Editor, node: Node) -> Declined:
     """EmbedLayerNormalization: embeddings of words, positions and segments, added and normalised."""
-    ids, segments, words, places, type_fingerprint, scale, shift = (node.input(index) for index in range(7))
+    ids, segments, words, places, token_types, scale, shift = (node.input(index) for index in range(7))
     counted = len(node.outputs) > 1 and bool(node.outputs[1]) and bool(editor.readers(node.outputs[1]))
     mask = node.input(7)
     if counted and (not mask or node.attributes.get("mask_index_type", 1) != 1):
@@ -186,8 +186,8 @@ def _embed(editor: Editor, node: Node) -> Declined:
         count = patch.add("Gather", patch.add("Shape", ids), patch.integers(1), axis=0)
         x = patch.add("Add", x, patch.add("Slice", places, patch.integers(0), count, patch.integers(0)))
     total = node.outputs[2] if len(node.outputs) > 2 else ""
-    if segments and type_fingerprint:
-        x = patch.add("Add", x, patch.add("Gather", type_fingerprint, segments, axis=0), output=total)
+    if segments and token_types:
+        x = patch.add("Add", x, patch.add("Gather", token_types, segments, axis=0), output=total)
     elif total:
         x = patch.add("Identity", x, output=total)
     if counted:
