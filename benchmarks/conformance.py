@@ -36,7 +36,7 @@ from aznas_onnx.convert import OPERATORS, compile_program
 from aznas_onnx.convert.dtypes import carrier, is_float, to_tensor
 from aznas_onnx.convert.via_onnx2torch import via_onnx2torch
 from aznas_onnx.errors import AznasError, UnsupportedOperatorError
-from aznas_onnx.graph.files.deserialize import lower
+from aznas_onnx.graph.files.deserialize import deserialize
 from aznas_onnx.graph.shapes.interpret import interpret
 from aznas_onnx.limits import Limits
 
@@ -237,7 +237,7 @@ def _run(case: Case, inputs: list[Any], expected: list[Any]) -> str:
     model, feeds = _with_constants(case, inputs)
     precise = any(isinstance(a, np.ndarray) and a.dtype == np.float64 for a in (*inputs, *expected))
     dtype = torch.float64 if precise else torch.float32
-    graph = lower(model, None, case.name, Limits())
+    graph = deserialize(model, None, case.name, Limits())
     shapes = {name: tuple(array.shape) for name, array in feeds.items() if isinstance(array, np.ndarray)}
     for value in graph.inputs:
         shapes.setdefault(value.name, ())

@@ -74,7 +74,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     side.score(names[0])
     side.phases_s.clear()
     gc.collect()
-    gc.freeze()  # what torch and the imports hold is nobody's garbage: looking through it takes a tenth of a second
+    gc.freeze()  # the objects of torch and the imports are no garbage: a pass over them takes a tenth of a second
     started, before = time.perf_counter(), time.process_time()
     for name in names:
         side.score(name)

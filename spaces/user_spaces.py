@@ -56,7 +56,7 @@ def smoke_test(space: Space[Any]) -> None:
     with as_user_error(space, "give a start"):
         _check(space, space.start(rng), "start")
     for _ in range(_DRAWS):
-        with as_user_error(space, "draw a sample"):
+        with as_user_error(space, "give a sample"):
             genotype = space.sample(rng)
         text = _check(space, genotype, "sample")
         with as_user_error(space, f"mutate {quote(text)}"):

@@ -98,7 +98,7 @@ class _Steps:
         self._nodes = nodes
         self._weights = weights
         self._graph = graph
-        self._facts = infos
+        self._infos = infos
         self._made_by = {name: at for at, node in enumerate(nodes) for name in node.outputs if name in data}
         self._reads = [
             {name: self._made_by.get(name, _INPUT) for name in node.inputs if name in data} for node in nodes
@@ -113,7 +113,7 @@ class _Steps:
         uses = [at for at, weight in enumerate(self._weights) if weight == key]
         step = self._numbered(uses)
         last = step[uses[-1]]
-        if last < 2 or len({self._facts[self._nodes[at].outputs[0]].shape for at in uses}) > 1:
+        if last < 2 or len({self._infos[self._nodes[at].outputs[0]].shape for at in uses}) > 1:
             return set()
         layer = self._between({*uses}) | {*uses}
         tail = self._last_step(layer, uses, step)
@@ -137,7 +137,7 @@ class _Steps:
             if self._nodes[maker].is_op("Concat"):  # with the step's own data
                 states |= {part for part, above in self._reads[maker].items() if above in made}
                 states.discard(name)
-        return sum((self._facts[name].shape or (0,))[-1] for name in states)
+        return sum((self._infos[name].shape or (0,))[-1] for name in states)
 
     def _numbered(self, uses: Iterable[int]) -> list[int]:
         """Return for each node how many uses of a weight lie in a row on the way to it, itself included."""
@@ -181,7 +181,7 @@ class _Steps:
     def _floats(self, at: int) -> Iterator[str]:
         """Yield the non-constant tensors that a node reads, data of other inputs included."""
         for name in self._nodes[at].inputs:
-            info = self._facts.get(name) if name and name not in self._graph.constants else None
+            info = self._infos.get(name) if name and name not in self._graph.constants else None
             if info is not None and info.value is None and info.dtype.kind == "f":
                 yield name
 

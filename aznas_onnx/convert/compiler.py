@@ -41,8 +41,8 @@ def compile_program(
     Raises ModelError if a constant that is needed as a tensor has neither an initialised tensor nor data.
     """
     device = torch.device(device)
-    fixed, drawn = _trace_values(graph, infos, constants)
-    context = Context(graph, infos, drawn, device=device, dtype=dtype, training=training)
+    fixed, initialised = _trace_values(graph, infos, constants)
+    context = Context(graph, infos, initialised, device=device, dtype=dtype, training=training)
     context.read.update(also)
     _check_inputs(graph)
     steps: list[Step] = []
@@ -96,30 +96,30 @@ def _trace_values(
     file's weights and must not be used. Integers computed from a weight can only be its shape.
     """
     fixed: set[str] = set()
-    drawn = set(constants)
+    initialised = set(constants)
     for node in graph.nodes:
-        reads_drawn = not drawn.isdisjoint(node.inputs)
+        reads_initialised = not initialised.isdisjoint(node.inputs)
         for name in node.outputs:
             info = infos.get(name)
             if info is None:
                 continue
-            if reads_drawn and is_float(info.dtype):
-                drawn.add(name)
+            if reads_initialised and is_float(info.dtype):
+                initialised.add(name)
             elif info.value is not None:
                 fixed.add(name)
-    return frozenset(fixed), frozenset(drawn)
+    return frozenset(fixed), frozenset(initialised)
 
 
 def _constant_tensors(
-    graph: Graph, context: Context, drawn: Mapping[str, torch.Tensor], steps: Iterable[Step]
+    graph: Graph, context: Context, initialised: Mapping[str, torch.Tensor], steps: Iterable[Step]
 ) -> dict[str, torch.Tensor]:
     """Return a tensor for each name that is read and that neither a step nor the caller of the program gives."""
     given = {name for step in steps for name in step.outputs}
     given.update(graph_input.name for graph_input in graph.inputs)
     tensors: dict[str, torch.Tensor] = {}
     for name in context.read:
-        if name in drawn:
-            tensors[name] = drawn[name]
+        if name in initialised:
+            tensors[name] = initialised[name]
         elif name and name not in given:
             tensors[name] = _constant_tensor(name, context)
     return tensors
@@ -128,7 +128,7 @@ def _constant_tensors(
 def _constant_tensor(name: str, context: Context) -> torch.Tensor:
     array = context.known(name)
     if array is None:
-        raise ModelError(f"tensor {name!r} is read but has no data; weights without data must be drawn")
+        raise ModelError(f"tensor {name!r} is read but has no data; weights without data must be initialised")
     tensor = to_tensor(array, context.device, context.dtype)
     if tensor is None:
         raise ModelError(f"constant {name!r} is of type {array.dtype}; tensors of numbers and booleans are supported")

@@ -47,21 +47,32 @@ class Context:
         The windows read so far, by their attributes and sizes; nodes with equal attributes share them.
     """
 
-    __slots__ = ("_drawn", "_facts", "_graph", "_loaded", "device", "dtype", "notes", "read", "training", "windows")
+    __slots__ = (
+        "_graph",
+        "_infos",
+        "_initialised",
+        "_loaded",
+        "device",
+        "dtype",
+        "notes",
+        "read",
+        "training",
+        "windows",
+    )
 
     def __init__(
         self,
         graph: Graph,
         infos: TensorInfos,
-        drawn: frozenset[str],
+        initialised: frozenset[str],
         *,
         device: torch.device,
         dtype: torch.dtype,
         training: bool,
     ) -> None:
         self._graph = graph
-        self._facts = infos
-        self._drawn = drawn
+        self._infos = infos
+        self._initialised = initialised
         self._loaded: dict[str, npt.NDArray[Any] | None] = {}
         self.device = device
         self.dtype = dtype
@@ -74,8 +85,8 @@ class Context:
         """Return the same context for a program in single precision on the CPU."""
         return Context(
             self._graph,
-            self._facts,
-            self._drawn,
+            self._infos,
+            self._initialised,
             device=torch.device("cpu"),
             dtype=torch.float32,
             training=self.training,
@@ -88,7 +99,7 @@ class Context:
     # ---- shapes and types -------------------------------------------------------------------------------------
     def known_shape(self, name: str) -> tuple[int, ...] | None:
         """Return the shape of a tensor, or None where it depends on data."""
-        info = self._facts.get(name)
+        info = self._infos.get(name)
         if info is not None:
             return info.shape
         constant = self._graph.constants.get(name)
@@ -108,7 +119,7 @@ class Context:
 
     def numpy_dtype(self, name: str) -> np.dtype[Any]:
         """Return the dtype that the graph gives a tensor."""
-        info = self._facts.get(name)
+        info = self._infos.get(name)
         return self._graph.constants[name].dtype if info is None else info.dtype
 
     def is_float(self, name: str) -> bool:
@@ -128,14 +139,14 @@ class Context:
 
     def is_weight(self, name: str) -> bool:
         """Whether a tensor is a constant whose values are initialised anew for each seed."""
-        return name in self._drawn and name in self._graph.constants
+        return name in self._initialised and name in self._graph.constants
 
     # ---- values -----------------------------------------------------------------------------------------------
     def known(self, name: str) -> npt.NDArray[Any] | None:
         """Return the value of a tensor that is equal in every run, else None; initialised weights have none."""
-        if not name or name in self._drawn:
+        if not name or name in self._initialised:
             return None
-        value = self._facts.value(name)
+        value = self._infos.value(name)
         if value is not None:
             return value
         if name not in self._loaded:

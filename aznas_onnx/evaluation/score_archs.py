@@ -21,7 +21,7 @@ __all__ = ["Scored", "score_archs"]
 _HOPELESS = 10  # so many that fail, and none that does not, end the benchmark
 
 
-class _Keeper(Protocol):
+class _RecordStore(Protocol):
     """Stores records."""
 
     records: dict[str, Record]
@@ -55,14 +55,14 @@ def score_archs(
     archs: Sequence[str],
     space: Space[Any],
     make_executor: Callable[[], Executor],
-    keeper: _Keeper,
+    store: _RecordStore,
     on_progress: Callable[[Scored], None] | None = None,
 ) -> None:
     """Score the architectures without a record; failed ones are tried again.
 
     Raises SettingsError if the first architectures all fail.
     """
-    waiting = deque(arch for arch in archs if not _is_scored(keeper.records.get(arch)))
+    waiting = deque(arch for arch in archs if not _is_scored(store.records.get(arch)))
     known = len(archs) - len(waiting)
     began, finished, failed = time.monotonic(), 0, 0
 
@@ -85,7 +85,7 @@ def score_archs(
                 number += 1
             outcome = executor.collect()
             arch = out.pop(outcome.number)
-            keeper.add(make_record(outcome.scores, _layers(space, arch, outcome.scores)))
+            store.add(make_record(outcome.scores, _layers(space, arch, outcome.scores)))
             finished += 1
             failed += outcome.scores.status is Status.FAILED
             if failed == finished == _HOPELESS and not known:

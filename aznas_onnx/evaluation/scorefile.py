@@ -183,11 +183,11 @@ def _check_settings(path: Path, found: Mapping[str, Any], wanted: Mapping[str, A
             f"{path} cannot be continued: its scores are {other_method(method)}; name another --scores, or use the "
             "release that made it"
         )
-    told = [
+    changed = [
         f"{name} is {plain(there)} there and {plain(here)} here" for name, there, here in differences(found, wanted)
     ]
-    if told:
+    if changed:
         raise SettingsError(
-            f"{path} holds scores with other settings ({'; '.join(told)}); "
+            f"{path} holds scores with other settings ({'; '.join(changed)}); "
             "name another --scores, or use the settings of the file"
         )

@@ -103,20 +103,20 @@ def _proxies(one: Candidate) -> Iterator[tuple[str, str]]:
 
 def _provenance(study: Study) -> Iterator[tuple[str, str]]:
     settings = study.settings
-    yield "space", f"{settings.space['name']} ({_told(settings.space['options'])})"
+    yield "space", f"{settings.space['name']} ({_settings_line(settings.space['options'])})"
     yield "budget", str(settings.budget)
     counted = "the graph" if settings.count is CountConvention.GRAPH else "the paper's code"
     yield "counted by", counted
     yield "strategy", f"{settings.strategy.value}, top-k {settings.top_k:,}, seed {settings.seed}"
-    yield "scoring", _told(settings.scoring)
+    yield "scoring", _settings_line(settings.scoring)
     for versions in study.software:
-        yield "software", _told(versions)
+        yield "software", _settings_line(versions)
 
 
-def _told(values: Mapping[str, object]) -> str:
+def _settings_line(values: Mapping[str, object]) -> str:
     """Write settings in one line; those that are off are left out."""
-    told = [pair for pair in values.items() if pair[1] is not False and pair[1] not in ([], {}, None)]
-    return ", ".join(f"{name} {_plain(value)}" for name, value in told)
+    pairs = [pair for pair in values.items() if pair[1] is not False and pair[1] not in ([], {}, None)]
+    return ", ".join(f"{name} {_plain(value)}" for name, value in pairs)
 
 
 def _plain(value: object) -> str:

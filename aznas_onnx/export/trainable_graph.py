@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from aznas_onnx.demand import check_copies
 from aznas_onnx.graph import Graph, InputPlan, Limits, TensorInfos
-from aznas_onnx.graph.files.deserialize import lower
+from aznas_onnx.graph.files.deserialize import deserialize
 from aznas_onnx.graph.files.inputs import plan_inputs
 from aznas_onnx.graph.files.load import Document, load, source_name
 from aznas_onnx.graph.files.precision import to_float32
@@ -45,7 +45,7 @@ def read_weight_graph(source: Document) -> WeightGraph:
     """Read a model; raise ModelError if it cannot be read."""
     limits = Limits()
     proto, folder, nodes, *_ = load(source, limits)
-    graph, _ = to_float32(lower(proto, folder, source_name(source), limits, nodes))
+    graph, _ = to_float32(deserialize(proto, folder, source_name(source), limits, nodes))
     graph, _ = decompose(graph)
     check_copies(graph, _COPIES, f"{source_name(source)}: reading its weights")
     return WeightGraph(graph=graph, inputs=plan_inputs(graph, {}))

@@ -19,8 +19,8 @@ from aznas_onnx.references.rank_scores import difference, terms
 
 __all__ = ["BaselineCheck"]
 
-_TOLD = 3  # of the proxies that made a difference, so many
-_WORTH_TELLING = -0.05
+_MOST_CAUSES = 3  # of the proxies that made a difference, so many
+_WORTH_NAMING = -0.05
 _SAME = 0.005
 _MANY_SEEDS = 6
 
@@ -43,17 +43,17 @@ class BaselineCheck(StatisticalCheck):
         if not names:
             reason = f"nothing can be compared with {self.baseline.model}: no proxy applies to both"
             return [self._check(Decision.INCONCLUSIVE, reason)]
-        draws: dict[str, Floats] = {}
+        per_seed: dict[str, Floats] = {}
         for name in names:
-            draws[f"c:{name}"], draws[f"b:{name}"] = self.candidate.values(name), self.baseline.values(name)
+            per_seed[f"c:{name}"], per_seed[f"b:{name}"] = self.candidate.values(name), self.baseline.values(name)
 
         def score(means: Mapping[str, float]) -> float:
             mine, theirs = ({name: means[f"{which}:{name}"] for name in names} for which in "cb")
             return difference(mine, theirs, self.policy.ensemble, self.policy.spreads)
 
-        estimate = jackknife(score, draws)
+        estimate = jackknife(score, per_seed)
         verdict = decide_on(estimate, -self.policy.tolerance)
-        return [self._check(verdict, self._told(estimate, verdict, names), estimate)]
+        return [self._check(verdict, self._comparison(estimate, verdict, names), estimate)]
 
     def _broken(self) -> list[Check]:
         """Return a rejection if the candidate has a missing proxy or idle blocks that the baseline does not have."""
@@ -65,10 +65,12 @@ class BaselineCheck(StatisticalCheck):
             f"{reason}: no {' and no '.join(names)}, which {self.baseline.model} has"
             for reason, names in by_reason.items()
         ]
-        idle, usual = (float(np.nanmedian(draws.values(IDLE_BLOCKS.name))) for draws in (self.candidate, self.baseline))
+        idle, usual = (
+            float(np.nanmedian(scored.values(IDLE_BLOCKS.name))) for scored in (self.candidate, self.baseline)
+        )
         if idle > usual and not reasons:
-            named = [warning for warning in self.candidate.warnings if IDLE_SENTENCE in warning]
-            reasons.append(f"{named[0]} ({self.baseline.model} has {usual:g} such blocks)")
+            idle_warnings = [warning for warning in self.candidate.warnings if IDLE_SENTENCE in warning]
+            reasons.append(f"{idle_warnings[0]} ({self.baseline.model} has {usual:g} such blocks)")
         return [self._check(Decision.REJECT, reason, rule="defined") for reason in reasons]
 
     def _is_lost(self, name: str) -> bool:
@@ -82,11 +84,11 @@ class BaselineCheck(StatisticalCheck):
         names = []
         for name in self.policy.compared:
             ones = (self.candidate, self.baseline)
-            applying = [draws.applies(name) for draws in ones]
+            applying = [scored.applies(name) for scored in ones]
             lacking = [
-                draws.model
-                for draws, applies in zip(ones, applying, strict=True)
-                if applies and draws.n_missing(name) == draws.seeds
+                scored.model
+                for scored, applies in zip(ones, applying, strict=True)
+                if applies and scored.n_missing(name) == scored.seeds
             ]
             if all(applying) and not lacking:
                 names.append(name)
@@ -99,7 +101,7 @@ class BaselineCheck(StatisticalCheck):
     def _score(self) -> str:
         return "AZ score" if set(self.policy.compared) <= set(COMPARED) else "score"
 
-    def _told(self, estimate: Estimate, verdict: Decision, names: Sequence[str]) -> str:
+    def _comparison(self, estimate: Estimate, verdict: Decision, names: Sequence[str]) -> str:
         value = estimate.value
         amount = f"{abs(value):.2f} {'above' if value >= 0 else 'below'} {self.baseline.model}"
         noise = f"±{estimate.stderr:.2g} over {estimate.seeds} seeds"
@@ -108,16 +110,17 @@ class BaselineCheck(StatisticalCheck):
             same = abs(value) < _SAME
             return f"{self._score} {f'equal to {self.baseline.model}' if same else amount} ({noise}; {tolerated})"
         mine, theirs = (
-            {name: float(np.nanmean(draws.values(name))) for name in names} for draws in (self.candidate, self.baseline)
+            {name: float(np.nanmean(scored.values(name))) for name in names}
+            for scored in (self.candidate, self.baseline)
         )
         changes = terms(mine, theirs, self.policy.ensemble, self.policy.spreads)
-        parts = sorted((part, name) for name, part in changes.items() if part < _WORTH_TELLING)
-        drivers = ", ".join(_change(name, mine[name], theirs[name]) for _, name in parts[:_TOLD])
-        told = drivers or "no one proxy"
+        parts = sorted((part, name) for name, part in changes.items() if part < _WORTH_NAMING)
+        drivers = ", ".join(_change(name, mine[name], theirs[name]) for _, name in parts[:_MOST_CAUSES])
+        causes = drivers or "no one proxy"
         if verdict is Decision.REJECT:
-            return f"{self._score} {amount} ({noise}; {tolerated}): {told}"
+            return f"{self._score} {amount} ({noise}; {tolerated}): {causes}"
         doubt = "not certain yet whether that is within the tolerance"
-        return f"{self._score} {amount}, {doubt} ({noise}; {tolerated}): {told}"
+        return f"{self._score} {amount}, {doubt} ({noise}; {tolerated}): {causes}"
 
     def _check(
         self, verdict: Decision, reason: str, estimate: Estimate | None = None, rule: str = "baseline_score"

@@ -30,12 +30,12 @@ def budget_checks(counts: ModelCounts, policy: Policy) -> list[Check]:
     checks = []
     for rule, noun, value, limit, show in budgets:
         if limit is not None:
-            told, allowed = show(value), show(limit)
-            if told == allowed and value != limit:
-                told, allowed = f"{value:,}", f"{limit:,}"
+            actual, allowed = show(value), show(limit)
+            if actual == allowed and value != limit:
+                actual, allowed = f"{value:,}", f"{limit:,}"
             verdict = Decision.PASS if value <= limit else Decision.REJECT
             word = "within" if verdict is Decision.PASS else "over"
-            reason = f"{told} {noun}, {word} the budget of {allowed}"
+            reason = f"{actual} {noun}, {word} the budget of {allowed}"
             checks.append(Check(rule=rule, verdict=verdict, reason=reason, value=value, limit=limit))
     return checks
 

@@ -36,9 +36,9 @@ class ReferenceCheck(StatisticalCheck):
             )
         if not names:
             raise SettingsError(
-                f"reference {reference_set.name!r} cannot judge {self.candidate.model}: it holds "
+                f"reference set {reference_set.name!r} cannot judge {self.candidate.model}: it holds "
                 f"{', '.join(reference_set.proxies)} only, and none of these is there for the network; "
-                "build a reference with the proxies that the gate compares"
+                "build a reference set with the proxies that the gate compares"
             )
         missing = {name: self.candidate.missing(name) for name in names}
         lost = [name for name, reason in missing.items() if reason]
@@ -47,8 +47,8 @@ class ReferenceCheck(StatisticalCheck):
             return [Check(rule="defined", verdict=Decision.REJECT, reason=reason, against=reference_set.name)]
         members = log_rank_scores(reference_set, tuple(names))
         limit = float(np.percentile(members, self.min_percentile))
-        draws = {name: self.candidate.values(name) for name in names}
-        estimate = jackknife(lambda means: reference_score(means, reference_set), draws)
+        per_seed = {name: self.candidate.values(name) for name in names}
+        estimate = jackknife(lambda means: reference_score(means, reference_set), per_seed)
         verdict = decide_on(estimate, limit)
         place = percentile(estimate.value, members)
         word = {

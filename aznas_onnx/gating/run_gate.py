@@ -89,7 +89,7 @@ def gate(
     policy.load_proxies()
     if policy.demands_nothing:
         raise SettingsError(
-            "the gate has no rule; give a baseline, a reference, a budget such as max_macs, or the floor of a proxy"
+            "the gate has no rule; give a baseline, a reference set, a budget such as max_macs, or the floor of a proxy"
         )
     return _Gate(os.fspath(candidate), policy, on_stage or (lambda stage: None)).run()
 
@@ -126,7 +126,7 @@ class _Gate:
         self._policy, self._tell = policy, tell
         tell("reading")
         read = [ReadModel.of(path, policy) for path in (candidate, *policy.baseline)]
-        self._facts = [one.counts for one in read]
+        self._counts = [one.counts for one in read]
         self._reference_sets = [find_reference(reference) for reference in policy.reference]
         self._settings = self._score_settings() if policy.needs_scores else None
         self._read = read if policy.needs_scores else []
@@ -134,28 +134,28 @@ class _Gate:
 
     def run(self) -> GateResult:
         began = time.perf_counter()
-        candidate, *baselines = self._facts
+        candidate, *baselines = self._counts
         policy = self._policy
         checks = [*budget_checks(candidate, policy), *shortcut_checks(candidate, baselines, policy)]
         latencies = self._latencies()
         if latencies:
             checks += latency_checks(latencies[0], latencies[1:], policy)
-        draws: list[SeededScores] = []
+        scored: list[SeededScores] = []
         if self._settings is not None:
-            draws = [
+            scored = [
                 SeededScores(one.counts.model, self._opener(one, self._settings), policy.seed) for one in self._read
             ]
             self._read.clear()  # the files' data is for the sessions alone
-            checks += self._score(draws, is_rejected=any(check.verdict is Decision.REJECT for check in checks))
+            checks += self._score(scored, is_rejected=any(check.verdict is Decision.REJECT for check in checks))
         return GateResult(
             candidate=candidate.model,
             checks=tuple(checks),
-            models=tuple(self._compared(latencies, draws)),
+            models=tuple(self._compared(latencies, scored)),
             policy=policy,
             compared=policy.compared,
-            seeds=draws[0].seeds if draws else 0,
+            seeds=scored[0].seeds if scored else 0,
             settings=MappingProxyType({} if self._settings is None else _described(self._settings)),
-            warnings=tuple(dict.fromkeys((*self._doubts(draws, latencies), *self._warnings))),
+            warnings=tuple(dict.fromkeys((*self._doubts(scored, latencies), *self._warnings))),
             elapsed_s=time.perf_counter() - began,
         )
 
@@ -163,10 +163,10 @@ class _Gate:
         limits = within(self._policy.time_limit)
         return lambda: scoring.Session(read.model, settings, costs=read.costs, limits=limits)
 
-    def _score(self, draws: Sequence[SeededScores], *, is_rejected: bool) -> list[Check]:
+    def _score(self, scored: Sequence[SeededScores], *, is_rejected: bool) -> list[Check]:
         """Add seeds until all is decided, or something is rejected, so that more can change nothing."""
         policy = self._policy
-        candidate, *baselines = draws
+        candidate, *baselines = scored
         noisy: list[StatisticalCheck] = [
             *(BaselineCheck(candidate=candidate, baseline=baseline, policy=policy) for baseline in baselines),
             *(
@@ -179,7 +179,7 @@ class _Gate:
         decide = decider(policy.confidence, n_looks=len(numbers), n_checks=len(noisy))
         found: list[list[Check]] = []
         for seeds in numbers:
-            for one in draws:
+            for one in scored:
                 self._tell(f"scoring {one.model}, {seeds} seeds")
                 one.extend(seeds)
             found = [check.run(decide) for check in noisy]
@@ -187,10 +187,10 @@ class _Gate:
             if is_rejected or Decision.REJECT in verdicts or Decision.INCONCLUSIVE not in verdicts:
                 break
         self._warnings += [warning for check in noisy for warning in check.warnings]
-        told = [check for checks in found for check in checks]
+        checks = [check for group in found for check in group]
         if candidate.seeds < numbers[-1]:
-            told = [_left_open(check) if check.verdict is Decision.INCONCLUSIVE else check for check in told]
-        return told
+            checks = [_left_open(check) if check.verdict is Decision.INCONCLUSIVE else check for check in checks]
+        return checks
 
     def _score_settings(self) -> ScoreSettings:
         """Return the settings of scoring: those of the references where there are any."""
@@ -200,7 +200,7 @@ class _Gate:
             first = self._reference_sets[0].settings
             effort = first.effort if effort is None else effort
             batch_size = first.batch_size if batch_size is None else batch_size
-        only = {one.only_batch for one in self._facts if one.only_batch is not None}
+        only = {one.only_batch for one in self._counts if one.only_batch is not None}
         if batch_size is None and len(only) == 1:
             (batch_size,) = only  # the others accept it, so all are scored with it
         placed = [name for reference_set in self._reference_sets for name in reference_set.proxies]
@@ -217,7 +217,7 @@ class _Gate:
             values=policy.values,
             keep_graph=policy.keep_graph,
         )
-        for one in self._facts:
+        for one in self._counts:
             if one.only_batch not in (None, settings.batch_size):
                 raise SettingsError(
                     f"{one.model} works at batch size {one.only_batch} only, and {settings.batch_size} is asked for; "
@@ -227,7 +227,7 @@ class _Gate:
         return settings.loaded()
 
     def _refuse_other_settings(self, settings: ScoreSettings) -> None:
-        candidate = self._facts[0]
+        candidate = self._counts[0]
         given = ReferenceSettings.of(settings, candidate.input_shape)
         for reference_set in self._reference_sets:
             reference_set.settings.refuse_others(given, name=reference_set.name, of=candidate.model)
@@ -237,24 +237,24 @@ class _Gate:
         if policy.max_latency is None and policy.max_latency_ratio is None:
             return []
         self._tell("measuring latency")
-        counts = self._facts if policy.max_latency_ratio is not None else self._facts[:1]
+        counts = self._counts if policy.max_latency_ratio is not None else self._counts[:1]
         return measure_latencies(counts, policy.values)
 
-    def _doubts(self, draws: Sequence[SeededScores], latencies: Sequence[Latencies]) -> list[str]:
+    def _doubts(self, scored: Sequence[SeededScores], latencies: Sequence[Latencies]) -> list[str]:
         """Return what to doubt about each model, and about comparing them."""
-        candidate, *baselines = self._facts
+        candidate, *baselines = self._counts
         found = [
             f"{candidate.model} takes {_size(candidate)} and {one.model} {_size(one)}: each is judged at its own input"
             for one in baselines
             if one.input_shape != candidate.input_shape
         ]
-        for index, one in enumerate(self._facts):
-            warnings = dict.fromkeys((*one.warnings, *(draws[index].warnings if draws else ())))
+        for index, one in enumerate(self._counts):
+            warnings = dict.fromkeys((*one.warnings, *(scored[index].warnings if scored else ())))
             found += [warning if one.model in warning else f"{one.model}: {warning}" for warning in warnings]
         found += [f"{one.model}: {one.doubt}" for one in latencies if one.doubt is not None]
         return found
 
-    def _compared(self, latencies: Sequence[Latencies], draws: Sequence[SeededScores]) -> list[Compared]:
+    def _compared(self, latencies: Sequence[Latencies], scored: Sequence[SeededScores]) -> list[Compared]:
         taken: Mapping[str, float] = {one.model: one.median_ms for one in latencies}
         return [
             Compared(
@@ -262,10 +262,10 @@ class _Gate:
                 macs=one.macs,
                 params=one.params,
                 activation_bytes=one.activation_bytes,
-                proxies=MappingProxyType(draws[index].means() if draws else {}),
+                proxies=MappingProxyType(scored[index].means() if scored else {}),
                 latency_ms=taken.get(one.model),
             )
-            for index, one in enumerate(self._facts)
+            for index, one in enumerate(self._counts)
         ]
 
 

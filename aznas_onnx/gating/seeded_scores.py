@@ -55,8 +55,8 @@ class SeededScores:
                 raise ModelError(scores.named(scores.reason or "it cannot be scored"))
         for name, value in scores.proxies.items():
             # An exact proxy has the same value for every seed.
-            drawn = value.per_seed if len(value.per_seed) == more else (_exact(value),) * more
-            self._values.setdefault(name, []).extend(drawn)
+            new = value.per_seed if len(value.per_seed) == more else (_exact(value),) * more
+            self._values.setdefault(name, []).extend(new)
             if value.reason is not None:
                 self._reasons[name] = value.reason
         self._last = scores
@@ -85,8 +85,8 @@ class SeededScores:
 
     def values(self, proxy: str) -> Floats:
         """Return a proxy's values, (n_seeds,), NaN where a seed gave none."""
-        drawn = np.asarray(self._values[proxy], dtype=np.float64)
-        return np.where(np.isfinite(drawn), drawn, np.nan)
+        values = np.asarray(self._values[proxy], dtype=np.float64)
+        return np.where(np.isfinite(values), values, np.nan)
 
     def n_missing(self, proxy: str) -> int:
         """Return under how many seeds a proxy has no finite value."""

@@ -46,22 +46,22 @@ def interim_looks(fewest: int, most: int) -> tuple[int, ...]:
     return tuple(found)
 
 
-def jackknife(statistic: Callable[[Mapping[str, float]], float], draws: Mapping[str, Floats]) -> Estimate:
+def jackknife(statistic: Callable[[Mapping[str, float]], float], per_seed: Mapping[str, Floats]) -> Estimate:
     """Estimate a function of means over seeds.
 
     - `statistic`: From the mean of each column, by name, to a number.
-    - `draws`: Columns of one value per seed, all (n_seeds,) with two or more; NaN where a seed has none. Row i of every
-      column belongs to seed i, so that the common noise of two networks under a seed cancels.
+    - `per_seed`: Columns of one value per seed, all (n_seeds,) with two or more; NaN where a seed has none. Row i of
+      every column belongs to seed i, so that the common noise of two networks under a seed cancels.
 
     Returns: The function of the means, and its jackknife standard error, leaving out one seed at a time. For a plain
     mean that is the usual standard error.
     """
-    seeds = len(next(iter(draws.values())))
-    whole = statistic({name: float(np.nanmean(values)) for name, values in draws.items()})
-    kept = ~np.eye(seeds, dtype=bool)
+    seeds = len(next(iter(per_seed.values())))
+    whole = statistic({name: float(np.nanmean(values)) for name, values in per_seed.items()})
+    rows = ~np.eye(seeds, dtype=bool)
     without = []
-    for row in kept:
-        columns = {name: values[row] for name, values in draws.items()}
+    for row in rows:
+        columns = {name: values[row] for name, values in per_seed.items()}
         if all(np.isfinite(column).any() for column in columns.values()):
             without.append(statistic({name: float(np.nanmean(column)) for name, column in columns.items()}))
     if len(without) < 2:

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from aznas_onnx.errors import ModelError, UnsupportedOperatorError
-from aznas_onnx.graph.files.deserialize import lower, with_filled_weights
+from aznas_onnx.graph.files.deserialize import deserialize, with_filled_weights
 from aznas_onnx.graph.files.input_values import Value, with_values
 from aznas_onnx.graph.files.inputs import InputPlan, plan_inputs, read_inputs
 from aznas_onnx.graph.files.load import Loaded, Source, load
@@ -119,12 +119,12 @@ def start(source: Source | Loaded, name: str, options: ReadOptions) -> Draft:
         return Draft(options=options, graph=source, is_built=is_built, declared=declared)
     loaded = source if isinstance(source, Loaded) else load(source, options.limits, cut_at=options.cut_at)
     absent = [value.name for value in loaded.model.graph.input if value.type.HasField("optional_type")]
-    lowered = lower(loaded.model, loaded.folder, name, options.limits, loaded.nodes)
+    graph = deserialize(loaded.model, loaded.folder, name, options.limits, loaded.nodes)
     return Draft(
         options=options,
-        graph=with_filled_weights(lowered, options.limits),
+        graph=with_filled_weights(graph, options.limits),
         folder=loaded.folder,
-        declared=declared_blocks(lowered.metadata),
+        declared=declared_blocks(graph.metadata),
         warnings=(*loaded.warnings, *(f"input {name!r} is optional, and is left out" for name in absent)),
     )
 

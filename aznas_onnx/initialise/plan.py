@@ -47,7 +47,7 @@ class Weight:
 
     - `name`, `shape`: The constant.
     - `role`: The role that decides its distribution.
-    - `law`, `parameter`: Its distribution.
+    - `distribution`, `parameter`: Its distribution.
     - `index`: Number of its random stream: its place among the random weights in graph order; -1 for a fixed value.
     - `is_shared_by_samples`: True for a constant that was expanded along the batch (a class token): the numbers of one
       sample are random.
@@ -56,7 +56,7 @@ class Weight:
     name: str
     shape: tuple[int, ...]
     role: ConstantRole
-    law: Distribution
+    distribution: Distribution
     parameter: float
     index: int = -1
     is_shared_by_samples: bool = False
@@ -105,7 +105,10 @@ def plan_weights(graph: Graph, infos: TensorInfos, *, is_transformer: bool) -> M
     for name, value in _preprocessing(graph):
         shape = graph.constants[name].shape
         planned.setdefault(
-            name, Weight(name=name, shape=shape, role=ConstantRole.FIXED, law=Distribution.CONSTANT, parameter=value)
+            name,
+            Weight(
+                name=name, shape=shape, role=ConstantRole.FIXED, distribution=Distribution.CONSTANT, parameter=value
+            ),
         )
     return MappingProxyType(planned)
 
@@ -114,19 +117,21 @@ def _plan(use: Use, graph: Graph, infos: TensorInfos, is_transformer: bool, inde
     """Plan one weight; `state` is the width of the state of the written-out recurrent layer that it is of, or 0."""
     shape = graph.constants[use.name].shape
     is_of_cell = state > 0 and use.role is ConstantRole.LINEAR_WEIGHT
-    law, parameter = (Distribution.UNIFORM, _inverse_root(state)) if is_of_cell else _law(use, graph, is_transformer)
+    distribution, parameter = (
+        (Distribution.UNIFORM, _inverse_root(state)) if is_of_cell else _distribution(use, graph, is_transformer)
+    )
     return Weight(
         name=use.name,
         shape=shape,
         role=ConstantRole.RECURRENT_WEIGHT if is_of_cell else use.role,
-        law=law,
+        distribution=distribution,
         parameter=parameter,
-        index=-1 if law is Distribution.CONSTANT else index,
+        index=-1 if distribution is Distribution.CONSTANT else index,
         is_shared_by_samples=_is_shared_by_samples(use.node, shape, infos),
     )
 
 
-def _law(use: Use, graph: Graph, is_transformer: bool) -> tuple[Distribution, float]:
+def _distribution(use: Use, graph: Graph, is_transformer: bool) -> tuple[Distribution, float]:
     role = use.role
     shape = graph.constants[use.name].shape
     if is_transformer and role is ConstantRole.BIAS and use.node.is_op("Conv"):

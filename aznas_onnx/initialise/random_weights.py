@@ -40,15 +40,15 @@ class WeightSource:
         return self._draw(weight, (1, *weight.shape[1:])).expand(weight.shape)
 
     def _draw(self, weight: Weight, shape: tuple[int, ...]) -> torch.Tensor:
-        if weight.law is Distribution.CONSTANT:
+        if weight.distribution is Distribution.CONSTANT:
             return torch.full(shape, weight.parameter, device=self._device)
         source = generator(self._seed, Stream.WEIGHT, weight.index, self._device)
         tensor = torch.empty(shape, device=self._device)
-        if weight.law is Distribution.NORMAL or (
-            weight.law is Distribution.TRUNCATED_NORMAL and weight.parameter * _UNREACHED <= TRUNCATED_AT
+        if weight.distribution is Distribution.NORMAL or (
+            weight.distribution is Distribution.TRUNCATED_NORMAL and weight.parameter * _UNREACHED <= TRUNCATED_AT
         ):
             return tensor.normal_(0.0, weight.parameter, generator=source)
-        if weight.law is Distribution.UNIFORM:
+        if weight.distribution is Distribution.UNIFORM:
             return tensor.uniform_(-weight.parameter, weight.parameter, generator=source)
         return torch.nn.init.trunc_normal_(
             tensor, std=weight.parameter, a=-TRUNCATED_AT, b=TRUNCATED_AT, generator=source

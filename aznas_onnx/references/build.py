@@ -132,10 +132,10 @@ def check_comparable(
     SettingsError
         With the difference and the remedy.
     """
-    asked = settings.loaded().proxies
-    if not set(asked) & set(reference_set.proxies):
+    requested = settings.loaded().proxies
+    if not set(requested) & set(reference_set.proxies):
         raise SettingsError(
-            f"{', '.join(asked)} cannot be placed in reference {reference_set.name!r}, which holds "
+            f"{', '.join(requested)} cannot be placed in reference set {reference_set.name!r}, which holds "
             f"{', '.join(reference_set.proxies)}; ask for one or more of these"
         )
     networks = NetworksToScore(sources, settings, limits)
@@ -267,7 +267,7 @@ def _reference_set(
     if len(members) < 2:
         reason = next((one.reason for one in scores if one.reason), "none was given")
         raise SettingsError(
-            f"a reference needs two networks that can be scored, and there are {len(members)}: {reason}"
+            f"a reference set needs two networks that can be scored, and there are {len(members)}: {reason}"
         )
     return ReferenceSet(
         name=name,

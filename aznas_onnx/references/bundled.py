@@ -93,4 +93,6 @@ def find_reference(reference: str | os.PathLike[str]) -> ReferenceSet:
     names = [bundled.name for bundled in BUNDLED]
     close = difflib.get_close_matches(text, names, n=2, cutoff=0.4)
     meant = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(names)}"
-    raise UnknownNameError(f"there is no reference {text!r}; {meant} (a file of your own is a path that ends in .json)")
+    raise UnknownNameError(
+        f"there is no reference set {text!r}; {meant} (a file of your own is a path ending in .json)"
+    )

@@ -71,7 +71,7 @@ def difference(
     ensemble: Ensemble | None = None,
     deviations: Mapping[str, float] | None = None,
 ) -> float:
-    """Return by how much a network scores above another, in a cohort around the other: the sum of :func:`terms`."""
+    """Return by how much a network scores above another: the sum of :func:`terms`."""
     return math.fsum(terms(candidate, baseline, ensemble, deviations).values())
 
 

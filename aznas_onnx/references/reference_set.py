@@ -90,21 +90,21 @@ class ReferenceSettings:
         """
         if self.method != other.method:
             raise SettingsError(
-                f"{of} does not compare with reference {name!r}, whose scores are {other_method(self.method)}; "
-                "build the reference again with `aznas reference build`"
+                f"{of} does not compare with reference set {name!r}, whose scores are {other_method(self.method)}; "
+                "build the reference set again with `aznas reference build`"
             )
         mine, theirs = self.as_json(), other.as_json()
         differing = [key for key in mine if mine[key] != theirs[key]]
         if not differing:
             return
-        told = ", ".join(
-            f"{_told(key)} {_shown(key, theirs[key])} and not {_shown(key, mine[key])}" for key in differing
+        described = ", ".join(
+            f"{_key_text(key)} {_shown(key, theirs[key])} and not {_shown(key, mine[key])}" for key in differing
         )
         if differing == ["input_shape"]:
-            remedy = "export the network for that input, or build a reference at its own with `aznas reference build`"
+            remedy = "export the network for that input, or build a reference set at it with `aznas reference build`"
         else:
-            remedy = "leave these options out to score as the reference was, or build another reference with them"
-        raise SettingsError(f"{of} does not compare with reference {name!r}: it has {told}; {remedy}")
+            remedy = "leave these options out to score as the reference set was, or build another one with them"
+        raise SettingsError(f"{of} does not compare with reference set {name!r}: it has {described}; {remedy}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,11 +173,11 @@ class ReferenceSet:
     def __post_init__(self) -> None:
         if len(self.members) < _FEWEST:
             raise SettingsError(
-                f"reference {self.name!r} has {len(self.members)} networks; {_FEWEST} or more are needed"
+                f"reference set {self.name!r} has {len(self.members)} networks; {_FEWEST} or more are needed"
             )
         if not self.proxies:
             raise SettingsError(
-                f"the networks of reference {self.name!r} have no proxy in common; score all of them by the same ones"
+                f"the networks of reference set {self.name!r} have no proxy in common; score all by the same ones"
             )
 
     @property
@@ -238,12 +238,12 @@ class ReferenceSet:
             part.write_text(f'{head},\n  "members": [\n{members}\n  ]\n}}\n', encoding="utf-8")
             part.replace(target)  # an interruption leaves the old file or the new one
         except OSError as error:
-            raise SettingsError(f"reference {path} cannot be written: {error.strerror or error}") from error
+            raise SettingsError(f"reference set {path} cannot be written: {error.strerror or error}") from error
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> ReferenceSet:
         """Read a file that :meth:`write` wrote; raise SettingsError if it cannot be read, or is no reference."""
-        text = read_text(path, f"reference {os.fspath(path)}")
+        text = read_text(path, f"reference set {os.fspath(path)}")
         return cls.parse(text, os.fspath(path))
 
     @classmethod
@@ -282,7 +282,7 @@ def _member(fields: Mapping[str, Any]) -> Member:
     return Member(model=as_text(fields["model"]), values=MappingProxyType(values), params=whole(fields["params"]))
 
 
-def _told(key: str) -> str:
+def _key_text(key: str) -> str:
     return key.replace("_", " ")
 
 

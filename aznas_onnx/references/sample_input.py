@@ -42,7 +42,7 @@ class SampleInput:
         if self.only_batch not in (None, batch_size):
             raise SettingsError(
                 f"{of} works at batch size {self.only_batch} only, and the reference is scored at {batch_size}; "
-                f"export it with an open batch, or build a reference at batch size {self.only_batch}"
+                f"export it with an open batch, or build a reference set at batch size {self.only_batch}"
             )
 
 
@@ -86,8 +86,8 @@ class NetworksToScore:
             found.refuse_other_batch(self._settings.batch_size, of=name)
             kinds.setdefault(found.shape, name)
         if len(kinds) > 1:
-            told = " and ".join(f"{'x'.join(map(str, shape))} ({name})" for shape, name in list(kinds.items())[:2])
-            raise SettingsError(f"the networks of a reference must have one input size, and these have {told}")
+            sizes = " and ".join(f"{'x'.join(map(str, shape))} ({name})" for shape, name in list(kinds.items())[:2])
+            raise SettingsError(f"the networks of a reference set must have one input size, and these have {sizes}")
         return next(iter(kinds), ())
 
     def __iter__(self) -> Iterator[Path | Model]:

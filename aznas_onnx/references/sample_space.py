@@ -30,10 +30,10 @@ def sample_networks(space: Space[G], budget: Budget, sample: int, seed: int) -> 
         tries += 1
         if tries > _TRIES_EACH * sample:
             raise SettingsError(
-                f"only {len(found)} different networks of {space.name} were found within {budget} in {tries:,} draws; "
-                f"ask for fewer than {sample}, or widen the budget"
+                f"only {len(found)} different networks of {space.name} were found within {budget} in {tries:,} "
+                f"samples; ask for fewer than {sample}, or widen the budget"
             )
-        with as_user_error(space, "draw a sample"):
+        with as_user_error(space, "give a sample"):
             genotype = space.sample(rng)
             text = space.format(genotype)
         with as_user_error(space, f"count {quote(text)}"):

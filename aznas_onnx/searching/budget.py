@@ -157,9 +157,9 @@ class Budget:
         return cls(**counts, latency_ms=data.get("latency_ms"))
 
     def __str__(self) -> str:
-        told = [f"{LABELS[name]} {limit}" for name, limit in self.limits() if not limit.is_open]
-        told += [] if self.latency_ms is None else [f"latency at most {self.latency_ms:g} ms"]
-        return ", ".join(told) or "no limits"
+        parts = [f"{LABELS[name]} {limit}" for name, limit in self.limits() if not limit.is_open]
+        parts += [] if self.latency_ms is None else [f"latency at most {self.latency_ms:g} ms"]
+        return ", ".join(parts) or "no limits"
 
 
 LABELS: Mapping[str, str] = {"macs": "MACs", "params": "parameters", "layers": "layers"}

@@ -28,7 +28,7 @@ class Population:
 
     def __init__(self, ensemble: Ensemble | None = None, directions: Mapping[str, Direction] | None = None) -> None:
         self._directions = directions or {}
-        self._assembly = ensemble or Ensemble()
+        self._ensemble = ensemble or Ensemble()
         self.numbers: set[int] = set()
         self.genotypes: set[str] = set()
         self.tries = 0
@@ -82,9 +82,9 @@ class Population:
     def _agree_on_proxies(self, scored: Sequence[Mapping[str, ProxyValue]]) -> None:
         """Leave out, for good, a proxy that a candidate lacks or that does not apply to it."""
         if not self._ranked:
-            self._names = [name for name in scored[0] if self._assembly.weight(name) > 0.0]
-            weights = [self._assembly.weight(name) for name in self._names]
-            self._board = Leaderboard(len(self._names), weights, self._assembly.aggregation)
+            self._names = [name for name in scored[0] if self._ensemble.weight(name) > 0.0]
+            weights = [self._ensemble.weight(name) for name in self._names]
+            self._board = Leaderboard(len(self._names), weights, self._ensemble.aggregation)
         for name in list(self._names):
             if not all(name in proxies and proxies[name].applies for proxies in scored):
                 self._board.leave_out(self._names.index(name))

@@ -96,7 +96,7 @@ class Proposer(Generic[G]):
             if 2 * tries > self._max_tries + 1:
                 origin = TrialOrigin.SAMPLE
             with as_user_error(self._space, "give a candidate"):
-                parent, genotype = self._draw(origin, population, parents, rng)
+                parent, genotype = self._sample_or_mutate(origin, population, parents, rng)
                 broken = self._broken_limit(genotype, refused)
                 text = "" if broken else self._space.format(genotype)
             if broken or text in population.genotypes or text in taken:
@@ -110,10 +110,10 @@ class Proposer(Generic[G]):
             with as_user_error(self._space, f"count {quote(text)}"):
                 cost = replace(Cost.of(self._space, genotype), latency_ms=latency_ms)
             return Proposal(number=number, genotype=text, origin=origin, parent=parent, cost=cost, tries=tries)
-        told = refused.told(self._settings.budget)
+        reasons = refused.describe(self._settings.budget)
         if self._is_slow and tries == _FEW_TRIES:
-            told += "; the space builds every network to count it, so more were not tried"
-        return Exhausted(reason=f"no new candidate of {self._space.name} in {tries:,} tries: {told}")
+            reasons += "; the space builds every network to count it, so more were not tried"
+        return Exhausted(reason=f"no new candidate of {self._space.name} in {tries:,} tries: {reasons}")
 
     def _latency_ms(self, text: str) -> float | None:
         """Return the latency if the budget limits it, else None: measuring is the slowest step."""
@@ -136,7 +136,7 @@ class Proposer(Generic[G]):
             return TrialOrigin.START
         return TrialOrigin.HISTORY if number < self._settings.top_k else TrialOrigin.TOP
 
-    def _draw(
+    def _sample_or_mutate(
         self, origin: TrialOrigin, population: Population, parents: list[tuple[int, str]], rng: np.random.Generator
     ) -> tuple[int | None, G]:
         """Return a genotype and the number of its parent."""
@@ -152,8 +152,8 @@ class Proposer(Generic[G]):
     def _choose_start(self) -> G:
         rng = _generator(self._settings.seed, _START_STREAM)
         first = self._space.start(rng)
-        draws = itertools.chain([first], (self._space.start(rng) for _ in range(_STARTS - 1)))
-        return next((genotype for genotype in draws if not self._broken_limit(genotype, _Refusals())), first)
+        starts = itertools.chain([first], (self._space.start(rng) for _ in range(_STARTS - 1)))
+        return next((genotype for genotype in starts if not self._broken_limit(genotype, _Refusals())), first)
 
     def _broken_limit(self, genotype: G, refused: _Refusals) -> str | None:
         """Return the name of the first limit that a genotype breaks, or None where it is within budget."""
@@ -188,7 +188,7 @@ class _Refusals:
     nearest: dict[str, int] = field(default_factory=dict)
     latencies_ms: list[float] = field(default_factory=list)
 
-    def told(self, budget: Budget) -> str:
+    def describe(self, budget: Budget) -> str:
         parts = []
         for name, limit in budget.limits():
             if self.reasons[name]:

@@ -158,22 +158,22 @@ def search(
         ensemble=Ensemble.of(settings.proxies, aggregate),
     )
     # Everything that can be refused is refused before there is a file.
-    gauge = None if budget.latency_ms is None else LatencyCache(searched)
-    proposer = Proposer(searched, study_settings, max_tries, gauge)
+    latencies = None if budget.latency_ms is None else LatencyCache(searched)
+    proposer = Proposer(searched, study_settings, max_tries, latencies)
     executor = make_executor(scorer) if make_executor else local_executor(scorer, workers)
     with contextlib.closing(executor), History.open(path, study_settings, resume=resume) as history:
-        if gauge is not None:
-            gauge.attach(history, executor)
+        if latencies is not None:
+            latencies.attach(history, executor)
         stopped = SearchLoop(history, proposer, executor, iterations, on_progress).run()
         study = Study(
             settings=study_settings, trials=history.trials(), path=path, stopped=stopped, software=history.software()
         )
-        if gauge is None:
+        if latencies is None:
             return study
         executor.close()  # no worker runs during the last measurements
         for one in study.best(_MEASURED_AGAIN):
-            history.keep_again(one.trial.genotype, gauge.again(one.trial.genotype))
-        return replace(study, again=MappingProxyType(history.again()), doubt=gauge.doubt)
+            history.keep_again(one.trial.genotype, latencies.again(one.trial.genotype))
+        return replace(study, again=MappingProxyType(history.again()), doubt=latencies.doubt)
 
 
 def default_top_k(iterations: int) -> int:

@@ -79,7 +79,7 @@ def draw_weights(model: onnx.ModelProto, prepared: Model, rng: np.random.Generat
         array = numpy_helper.to_array(tensor)
         fresh = None
         if array.dtype == np.float32 and (name in weights or array.any()):
-            fresh = _drawn(array, found[name], rng) if name in found else _drawn_by_shape(array, rng)
+            fresh = _sampled(array, found[name], rng) if name in found else _sampled_by_shape(array, rng)
         elif array.dtype in (np.int8, np.uint8) and array.size >= _FILL_ELEMENTS and not array.any():
             bounds = np.iinfo(array.dtype)
             centre = 0 if bounds.min else 128
@@ -119,10 +119,10 @@ def _fan_in(node: Node, index: int, constant: Constant) -> int:
     return shape[-1] if index == 0 or node.attributes.get("transB") or len(shape) == 1 else shape[-2]
 
 
-def _drawn(array: Array, found: tuple[ConstantRole, int], rng: np.random.Generator) -> Array | None:
+def _sampled(array: Array, found: tuple[ConstantRole, int], rng: np.random.Generator) -> Array | None:
     role, fan_in = found
     if role is ConstantRole.FIXED:
-        return None if array.any() else _drawn_by_shape(array, rng)
+        return None if array.any() else _sampled_by_shape(array, rng)
     if role in _AROUND_ZERO:
         return _DRAWN_SHIFT * rng.standard_normal(array.shape)
     if role in _AROUND_ONE:
@@ -136,7 +136,7 @@ def _drawn(array: Array, found: tuple[ConstantRole, int], rng: np.random.Generat
     return rng.standard_normal(array.shape) * math.sqrt(2.0 / fan_in)
 
 
-def _drawn_by_shape(array: Array, rng: np.random.Generator) -> Array | None:
+def _sampled_by_shape(array: Array, rng: np.random.Generator) -> Array | None:
     """Sample constants without a role: vectors of their former size, matrices with a gain below one.
 
     A vector can have axes of size one around it, like a scale or a gain per channel.

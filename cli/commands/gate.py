@@ -101,9 +101,9 @@ def gate(
     except Exception as error:  # a bug: Python would exit with 1, which means "rejected"
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise
-        told = str(error) if isinstance(error, Bug) else f"{type(error).__name__}: {error}"
+        reason = str(error) if isinstance(error, Bug) else f"{type(error).__name__}: {error}"
         write_traceback(error.trace if isinstance(error, Bug) else None)
-        write_failure(candidate, f"internal error ({told}); please report it", output_format, os.environ, **reports)
+        write_failure(candidate, f"internal error ({reason}); please report it", output_format, os.environ, **reports)
         return BAD_INPUT
     return DONE if result.passed else REJECTED
 

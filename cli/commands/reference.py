@@ -96,7 +96,7 @@ def build(
     """
     budget = read_budget(settings)
     if bool(models) == bool(space):
-        raise SettingsError("a reference is built from networks or from a --space; give one of the two")
+        raise SettingsError("a reference set is built from networks or from a --space; give one of the two")
     from aznas_onnx.limits import within
     from aznas_onnx.references.build import BuildInterrupted, build_from_models, build_from_space
 
@@ -131,7 +131,7 @@ def build(
     scored = len(reference_set.members)
     click.echo(f"{printable(str(output))}: {plural(scored, 'network')} of {reference_set.description}")
     if tried is not None:
-        return _told_interrupted(tried, total)
+        return _say_interrupted(tried, total)
     return DONE if scored == total else SOME_FAILED
 
 
@@ -161,10 +161,10 @@ def add(name: str, models: tuple[str, ...], time_limit: float | None, **settings
     except BuildInterrupted as interruption:
         interruption.reference_set.write(name)
         click.echo(f"{printable(name)}: {plural(len(interruption.reference_set.members), 'network')}")
-        return _told_interrupted(interruption.scored, len(models))
+        return _say_interrupted(interruption.scored, len(models))
     added = sum(one.status is Status.OK for one in scores)
     if not added:
-        raise SettingsError("none of the networks could be scored; the reference stays as it was")
+        raise SettingsError("none of the networks could be scored; the reference set stays as it was")
     joined.write(name)
     click.echo(f"{printable(name)}: {plural(len(joined.members), 'network')}, {added} of them scored now")
     return DONE if added == len(models) else SOME_FAILED
@@ -186,7 +186,7 @@ def show(name: str | None, output_format: OutputFormat) -> int:
     return DONE
 
 
-def _told_interrupted(tried: int, total: int) -> int:
+def _say_interrupted(tried: int, total: int) -> int:
     say(f"interrupted after {tried} of {plural(total, 'network')}; those that were scored are kept")
     return INTERRUPTED
 

@@ -75,7 +75,7 @@ def show(name: str, space_options: dict[str, int]) -> int:
     genotype = space.sample(np.random.default_rng(0))
     click.echo(f"{space.name}: {space.resolution}x{space.resolution} images, {space.num_classes} classes\n")
     click.echo(f"{without_markup(inspect.getdoc(type(space)) or '')}\n")
-    click.echo(f"A network drawn from it:\n  {space.format(genotype)}\n  {_counts_text(space, genotype)}")
+    click.echo(f"A network sampled from it:\n  {space.format(genotype)}\n  {_counts_text(space, genotype)}")
     return DONE
 
 
@@ -93,7 +93,7 @@ def sample(name: str, count: int, seed: int, output_format: str, space_options: 
 
     space = get(name, **space_options)
     rng = np.random.default_rng(seed)
-    with as_user_error(space, "draw a sample"):
+    with as_user_error(space, "give a sample"):
         genotypes = [space.sample(rng) for _ in range(count)]
     if output_format == "text":
         for genotype in genotypes:

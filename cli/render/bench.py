@@ -197,6 +197,6 @@ def _notes(report: BenchReport) -> Iterator[str]:
         )
     for column, one in found.selected.items():
         yield (
-            f"Best-scored of {one.subset:,} drawn at random, {one.runs} times: {column} {one.mean:.2f} ± "
+            f"Best-scored of {one.subset:,} sampled at random, {one.runs} times: {column} {one.mean:.2f} ± "
             f"{one.deviation:.2f} (best there: {one.optimum:.2f})."
         )

@@ -33,7 +33,7 @@ def shown(
 
     - `total`: Steps of the job; None if not known yet.
     - `sentence`: Text of a line about a state.
-    - `update`: New values of the bar: `description`, `completed`, `total`, and `told`, the text behind the bar.
+    - `update`: New values of the bar: `description`, `completed`, `total`, and `status`, the text behind the bar.
     """
     if not console.is_terminal:
         yield _lines(console, sentence)
@@ -46,10 +46,10 @@ def shown(
         bars.TextColumn("{task.description}", markup=False),
         bars.BarColumn(bar_width=None, table_column=Column(max_width=_BAR_WIDTH)),
         bars.MofNCompleteColumn(table_column=Column(no_wrap=True)),
-        bars.TextColumn("{task.fields[told]}", markup=False),
+        bars.TextColumn("{task.fields[status]}", markup=False),
     )
     with bars.Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("loading PyTorch", total=total, told="")
+        task = bar.add_task("loading PyTorch", total=total, status="")
         yield lambda state: bar.update(task, **update(state))
 
 
@@ -72,7 +72,7 @@ def shown_search(console: Console, iterations: int) -> AbstractContextManager[Ca
         console,
         iterations,
         lambda state: f"{state.done:,} of {state.iterations:,}, {search_progress(state)}",
-        lambda state: {"description": "searching", "completed": state.done, "told": search_progress(state)},
+        lambda state: {"description": "searching", "completed": state.done, "status": search_progress(state)},
     )
 
 
@@ -85,7 +85,7 @@ def search_progress(state: Progress) -> str:
     if state.failed:
         parts.append(f"{state.failed:,} failed")
     if state.sampled >= _MANY_SAMPLES:  # it may take long, so that the other numbers stand still
-        parts.append(f"{state.sampled:,} draws for the next")
+        parts.append(f"{state.sampled:,} samples for the next")
     elif state.best is not None:
         parts.append(f"best: trial {state.best[0]:,}")
     return ", ".join(parts)
@@ -101,7 +101,7 @@ def shown_scoring(console: Console) -> AbstractContextManager[Callable[[Scored],
             "description": "scoring" if state.rate else "loading PyTorch",
             "completed": state.done,
             "total": state.total,
-            "told": _scoring_progress(state),
+            "status": _scoring_progress(state),
         },
     )
 

@@ -236,8 +236,8 @@ def _notes(report: ScoreReport) -> Iterator[str]:
     for index in report.best_first if report.places else ():
         place = report.places[index]
         if place is not None:
-            told = ", ".join(f"{name} {value:.0f}" for name, value in place.percentiles.items())
-            yield f"{report.scores[index].model}: percentiles in {report.reference}: {told}"
+            percentiles = ", ".join(f"{name} {value:.0f}" for name, value in place.percentiles.items())
+            yield f"{report.scores[index].model}: percentiles in {report.reference}: {percentiles}"
     models: dict[str, list[str]] = {}
     for scores in (report.scores[index] for index in report.best_first):
         for text in (*_missing(scores), *scores.changes):

@@ -147,7 +147,7 @@ def _notes(
     if _counts_by_paper(study):
         counted += " The budget and the ranking count the FLOPs of the paper's code."
     found = f"{plural(len(study.trials), 'candidate')} of {study.settings.space['name']}"
-    accepted = f"{study.acceptance_rate:.0%} of the draws were new"
+    accepted = f"{study.acceptance_rate:.0%} of the samples were new"
     budget = study.settings.budget
     if budget == Budget():
         yield text(f"{found}, without a budget; {accepted}. {counted}")

@@ -12,7 +12,7 @@ import torch
 from onnx import helper, numpy_helper
 
 from aznas_onnx.convert import compile_program
-from aznas_onnx.graph.files.deserialize import lower
+from aznas_onnx.graph.files.deserialize import deserialize
 from aznas_onnx.graph.shapes.interpret import interpret
 from aznas_onnx.limits import Limits
 
@@ -54,7 +54,7 @@ def node_model(
 
 def run_here(model: onnx.ModelProto, feeds: Mapping[str, Array], *, training: bool = False) -> list[Array]:
     """Run a model through lowering, interpretation and compilation."""
-    graph = lower(model, None, "test", Limits())
+    graph = deserialize(model, None, "test", Limits())
     graph, infos = interpret(graph, 1, {name: value.shape for name, value in feeds.items()}, Limits())
     program = compile_program(graph, infos, {}, device="cpu", training=training)
     with torch.inference_mode():

@@ -12,7 +12,7 @@ from onnx import helper, numpy_helper, parser
 
 from aznas_onnx.convert import Program, compile_program
 from aznas_onnx.errors import ModelError, UnsupportedOperatorError
-from aznas_onnx.graph.files.deserialize import lower
+from aznas_onnx.graph.files.deserialize import deserialize
 from aznas_onnx.graph.ir.graph import Constant, Graph, GraphInput, Node
 from aznas_onnx.graph.ir.tensor_info import TensorInfo, TensorInfos
 from aznas_onnx.graph.shapes.interpret import interpret
@@ -30,7 +30,7 @@ def model(text: str, **constants: Any) -> onnx.ModelProto:
 
 def read(text: str, **constants: Any) -> tuple[Graph, TensorInfos]:
     """Lower and interpret a model."""
-    graph = lower(model(text, **constants), None, "test", Limits())
+    graph = deserialize(model(text, **constants), None, "test", Limits())
     shapes = {value.name: tuple(int(size or 0) for size in value.shape or ()) for value in graph.inputs}
     return interpret(graph, 2, shapes, Limits())
 
@@ -161,7 +161,7 @@ def batch_normalization(**attributes: Any) -> onnx.ModelProto:
 
 @pytest.mark.parametrize("training", [False, True])
 def test_batch_normalization_uses_the_batch_in_training_and_running_statistics_otherwise(training: bool) -> None:
-    graph, infos = interpret(lower(batch_normalization(), None, "t", Limits()), 4, {"x": (4, 3, 2)}, Limits())
+    graph, infos = interpret(deserialize(batch_normalization(), None, "t", Limits()), 4, {"x": (4, 3, 2)}, Limits())
     program = compile_program(graph, infos, {}, device="cpu", training=training)
     x = torch.randn(4, 3, 2)
     mean, var = (x.mean((0, 2)), x.var((0, 2), correction=0)) if training else (torch.tensor(100.0), torch.tensor(9.0))

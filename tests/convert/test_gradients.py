@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from aznas_onnx.convert import Program, compile_program
-from aznas_onnx.graph.files.deserialize import lower
+from aznas_onnx.graph.files.deserialize import deserialize
 from aznas_onnx.graph.shapes.interpret import interpret
 from aznas_onnx.limits import Limits
 from tests.convert.runner import Array, node_model
@@ -61,7 +61,7 @@ def double_program(
     op_type: str, opset: int, inputs: list[Array], attributes: dict[str, Any], fixed: tuple[int, ...]
 ) -> tuple[Program, dict[str, Array]]:
     model, feeds = node_model(op_type, inputs, attributes, opset, constants=fixed)
-    graph = lower(model, None, "test", Limits())
+    graph = deserialize(model, None, "test", Limits())
     graph, infos = interpret(graph, 1, {name: value.shape for name, value in feeds.items()}, Limits())
     return compile_program(graph, infos, {}, device="cpu", dtype=torch.float64), feeds
 
@@ -83,7 +83,7 @@ def test_queries_that_see_nothing_have_zero_gradients() -> None:
     mask = np.array([[True, False], [False, False]])
     inputs = [noise(1, 1, 2, 2), noise(1, 1, 2, 2), noise(1, 1, 2, 2), mask]
     model, feeds = node_model("Attention", inputs, {}, 24)
-    graph = lower(model, None, "test", Limits())
+    graph = deserialize(model, None, "test", Limits())
     graph, infos = interpret(graph, 1, {name: value.shape for name, value in feeds.items()}, Limits())
     program = compile_program(graph, infos, {}, device="cpu")
     tensors = {name: torch.from_numpy(value) for name, value in feeds.items()}

@@ -13,7 +13,7 @@ from torch import nn
 from aznas_onnx.convert import compile_program
 from aznas_onnx.convert.program import Program
 from aznas_onnx.errors import UnsupportedOperatorError
-from aznas_onnx.graph.files.deserialize import lower
+from aznas_onnx.graph.files.deserialize import deserialize
 from aznas_onnx.graph.shapes.interpret import interpret
 from aznas_onnx.limits import Limits
 from tests.convert.runner import Array, assert_same, node_model, run_onnxruntime
@@ -46,7 +46,7 @@ def compiled(
 ) -> tuple[Program, list[Array], list[Array]]:
     """Return the program of one node, its outputs, and those of ONNX Runtime."""
     model, feeds = node_model(op_type, inputs, attributes, version, constants=constants)
-    graph = lower(model, None, "test", Limits())
+    graph = deserialize(model, None, "test", Limits())
     graph, infos = interpret(graph, 1, {name: value.shape for name, value in feeds.items()}, Limits())
     program = compile_program(graph, infos, {}, device="cpu")
     results = program.run({name: torch.from_numpy(value) for name, value in feeds.items()})
@@ -61,7 +61,7 @@ def test_onnx2torch_is_imported_only_where_an_operator_needs_it() -> None:
 
 def test_a_version_that_only_its_registry_has_is_converted_and_named() -> None:
     model, _ = node_model("Sigmoid", [X], {}, 1)
-    graph = lower(model, None, "test", Limits())
+    graph = deserialize(model, None, "test", Limits())
     graph, infos = interpret(graph, 1, {"x0": X.shape}, Limits())
     program = compile_program(graph, infos, {}, device="cpu")
     assert len(program.notes) == 1

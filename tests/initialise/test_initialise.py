@@ -30,7 +30,7 @@ def plan_of(body: str, constants=None, *, batch_size: int = 4, is_transformer: b
 
 def law_of(body: str, name: str, constants, **kwargs) -> tuple[Distribution, float]:
     weight = plan_of(body, constants, **kwargs)[name]
-    return weight.law, weight.parameter
+    return weight.distribution, weight.parameter
 
 
 INPUTS = {"x": ("n", 3, 8, 8), "mean": (3, 1, 1), "std": (3, 1, 1)}
@@ -55,8 +55,8 @@ TOKENS = {"x": ("n", 6, 12)}
     ],
 )
 def test_fan_in_is_what_the_operator_sums_over(body, shape, inputs, fan_in):
-    law, std = law_of(body, "w", {"w": weights(*shape)}, inputs=inputs)
-    assert law is Distribution.NORMAL
+    distribution, std = law_of(body, "w", {"w": weights(*shape)}, inputs=inputs)
+    assert distribution is Distribution.NORMAL
     assert std == pytest.approx(math.sqrt(2 / fan_in))
 
 
@@ -71,7 +71,7 @@ def test_transformers_draw_linear_weights_from_a_truncated_normal():
 def test_a_transformers_patch_embedding_keeps_what_pytorch_gives_it():
     constants = {"w": weights(8, 3, 4, 4), "b": weights(8)}
     plan = plan_of("y = Conv <strides = [4, 4]> (x, w, b)", constants, is_transformer=True)
-    assert [(w.law, w.parameter) for w in plan.values()] == [
+    assert [(w.distribution, w.parameter) for w in plan.values()] == [
         (Distribution.UNIFORM, pytest.approx(1 / math.sqrt(48)))
     ] * 2
     torch.manual_seed(0)
@@ -105,8 +105,8 @@ def test_vectors_get_fixed_values(body, constants, expected):
 def test_recurrent_weights_are_uniform_by_the_hidden_size():
     constants = {"w": weights(1, 16, 12), "r": weights(1, 16, 4)}
     plan = plan_of("y = LSTM <hidden_size = 4> (x, w, r)", constants, inputs={"x": (6, 1, 12)}, batch_size=6)
-    assert (plan["w"].law, plan["w"].parameter) == (Distribution.UNIFORM, 0.5)
-    assert (plan["r"].law, plan["r"].parameter) == (Distribution.UNIFORM, 0.5)
+    assert (plan["w"].distribution, plan["w"].parameter) == (Distribution.UNIFORM, 0.5)
+    assert (plan["r"].distribution, plan["r"].parameter) == (Distribution.UNIFORM, 0.5)
 
 
 def test_scalars_and_masks_keep_the_value_of_the_file():
@@ -120,7 +120,7 @@ def test_scalars_and_masks_keep_the_value_of_the_file():
 # ---- position embeddings and class tokens -------------------------------------------------------------------------
 def test_position_embeddings_are_truncated_normal():
     plan = plan_of("h = MatMul (x, w) y = Add (h, p)", {"w": weights(12, 8), "p": weights(1, 6, 8)}, inputs=TOKENS)
-    assert (plan["p"].role, plan["p"].law, plan["p"].parameter) == (
+    assert (plan["p"].role, plan["p"].distribution, plan["p"].parameter) == (
         ConstantRole.POSITION,
         Distribution.TRUNCATED_NORMAL,
         0.02,
@@ -293,6 +293,6 @@ def test_cells_that_are_written_out_are_drawn_as_the_operators_are(body: str, sh
     plan = plan_of(f"{body} y = MatMul (h4, out)", constants, inputs={"x": ("n", 5, 12)}, is_transformer=is_transformer)
     for name in shapes:
         found = plan[name]
-        assert (found.role, found.law) == (ConstantRole.RECURRENT_WEIGHT, Distribution.UNIFORM)
+        assert (found.role, found.distribution) == (ConstantRole.RECURRENT_WEIGHT, Distribution.UNIFORM)
         assert found.parameter == pytest.approx(8**-0.5)
     assert plan["out"].role is ConstantRole.LINEAR_WEIGHT

@@ -76,7 +76,7 @@ def write_space(folder: Path, old: str = "", new: str = "") -> None:
         (
             "self.draws += 1",
             "self.draws += 1; assert self.draws < 8",  # after the rehearsal
-            "space 'tiny' fails to draw a sample: AssertionError: (",
+            "space 'tiny' fails to give a sample: AssertionError: (",
         ),
         (
             "    def build(",
@@ -246,7 +246,10 @@ def test_a_reference_of_other_proxies_is_added_to_and_placed_in_by_these(
     assert set(model["percentiles"]) == {"layers", "macs"}
 
     for arguments, said in {
-        ("--proxies", "trainability"): "trainability cannot be placed in reference 'ours', which holds layers, macs",
+        (
+            "--proxies",
+            "trainability",
+        ): "trainability cannot be placed in reference set 'ours', which holds layers",
         ("--blocks", "stem.relu"): "it has blocks stem.relu and not blocks.*.relu; leave these options out",
     }.items():
         assert run(["score", "c.onnx", "--reference", "ours.json", *arguments]) == 2

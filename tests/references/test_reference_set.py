@@ -70,7 +70,7 @@ def test_what_was_scored_in_another_way_is_refused_with_the_remedy(changes: dict
     SETTINGS.refuse_others(SETTINGS, name="ours", of="net.onnx")
     with pytest.raises(SettingsError, match=re.escape(message)) as caught:
         SETTINGS.refuse_others(replace(SETTINGS, **changes), name="ours", of="net.onnx")
-    assert str(caught.value).startswith("net.onnx does not compare with reference 'ours'")
+    assert str(caught.value).startswith("net.onnx does not compare with reference set 'ours'")
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_networks_without_a_common_proxy_are_no_reference() -> None:
 
 
 def test_an_unknown_name_suggests_one() -> None:
-    with pytest.raises(UnknownNameError, match=r"there is no reference 'mbv2-600'; did you mean mbv2-600M"):
+    with pytest.raises(UnknownNameError, match=r"there is no reference set 'mbv2-600'; did you mean mbv2-600M"):
         find_reference("mbv2-600")
 
 

@@ -21,10 +21,10 @@ def batch_normalization(node: Node, context: Context) -> Call:
         raise unsupported(node, "has spatial=0", "normalisation per channel (spatial=1) is supported")
     epsilon, momentum = number(node, "epsilon", 1e-5), number(node, "momentum", 0.9)
     if node.version < 7:
-        asked = not integer(node, "is_test", 0)
+        requested = not integer(node, "is_test", 0)
     else:
-        asked = bool(integer(node, "training_mode", 0)) if node.version >= 14 else any(node.outputs[1:])
-    if not (context.training or asked):
+        requested = bool(integer(node, "training_mode", 0)) if node.version >= 14 else any(node.outputs[1:])
+    if not (context.training or requested):
         return Call(
             lambda x, scale, bias, mean, var: torch.batch_norm(x, scale, bias, mean, var, False, 0.0, epsilon, True),
             node.inputs,

@@ -26,4 +26,4 @@ def optimised(
       valid.
     """
     program = with_grouped_positions(program, graph, infos, keep, device)
-    return run_inplace(program, graph, infos, keep, spares_large=device.type == "cpu")
+    return run_inplace(program, graph, infos, keep, fewer_large_maps=device.type == "cpu")

@@ -30,14 +30,14 @@ _HUGE_BYTES = 2**25  # what going through a map in pieces is worth
 
 
 def run_inplace(
-    program: Program, graph: Graph, infos: TensorInfos, keep: Collection[str], *, spares_large: bool = True
+    program: Program, graph: Graph, infos: TensorInfos, keep: Collection[str], *, fewer_large_maps: bool = True
 ) -> Program:
     """Return a program in which steps overwrite an input, or a gradient, that no other step needs.
 
     - `program`: Compiled from `graph`.
     - `infos`: Shapes of the graph's tensors.
     - `keep`: Tensors needed after the run, besides the program's outputs.
-    - `spares_large`: Whether to save fewer of the largest feature maps
+    - `fewer_large_maps`: Whether to save fewer of the largest feature maps
       (:mod:`~aznas_onnx.convert.optimise.large_maps`); for a CPU.
 
     Returns: With the same results and derivatives, up to the rounding of derivatives by large maps. Tensors between the
@@ -47,15 +47,17 @@ def run_inplace(
     made = {name: step for step in program.steps for name in step.outputs if name}
     readers = Counter(name for step in program.steps for name in step.inputs if name)
     single = {name for name in made if readers[name] == 1 and name not in keep and name not in program.outputs}
-    free = {name for name in single if _lets_go(made[name], nodes[made[name].node], infos)}
+    free = {name for name in single if _output_is_free(made[name], nodes[made[name].node], infos)}
     # The derivative of these by their first operand is a tensor without other references.
     multiplied = {step.inputs[0] for step in program.steps if nodes[step.node].is_op("Conv", "Gemm", "MatMul")}
     own_gradient = single & multiplied
-    steps = tuple(_overwriting(step, nodes[step.node], free, own_gradient, program, infos) for step in program.steps)
-    return replace(program, steps=_sparing_large(steps, nodes, free, own_gradient, infos) if spares_large else steps)
+    steps = tuple(_inplace_step(step, nodes[step.node], free, own_gradient, program, infos) for step in program.steps)
+    return replace(
+        program, steps=_with_fewer_large_maps(steps, nodes, free, own_gradient, infos) if fewer_large_maps else steps
+    )
 
 
-def _lets_go(step: Step, node: Node, infos: TensorInfos) -> bool:
+def _output_is_free(step: Step, node: Node, infos: TensorInfos) -> bool:
     """Whether a step has a new output tensor, whose values its derivative does not need."""
     if node.is_op("Gather"):  # one index alone gives a view
         return len(infos[node.inputs[1]].shape or ()) > 0
@@ -63,7 +65,7 @@ def _lets_go(step: Step, node: Node, infos: TensorInfos) -> bool:
     return makes_new or isinstance(step.run, ScoresWithPositions)
 
 
-def _overwriting(
+def _inplace_step(
     step: Step, node: Node, free: Collection[str], own_gradient: Collection[str], program: Program, infos: TensorInfos
 ) -> Step:
     if node.is_op("Relu") and step.inputs[0] in free:
@@ -85,7 +87,7 @@ def _are_alike(made: TensorInfo, read: TensorInfo) -> bool:
     return made.shape is not None and made.shape == read.shape and made.dtype.kind == "f"
 
 
-def _sparing_large(
+def _with_fewer_large_maps(
     steps: Sequence[Step],
     nodes: Mapping[str, Node],
     free: Collection[str],

@@ -75,11 +75,11 @@ class FusedBatchNormRelu:
 
     def __call__(self, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
         """Return the rectified, normalised input: (batch, channels, ...)."""
-        is_drawn = not (scale.requires_grad or bias.requires_grad)  # and not computed from the block's input
-        if is_drawn and x.requires_grad:
+        are_constants = not (scale.requires_grad or bias.requires_grad)  # and not computed from the block's input
+        if are_constants and x.requires_grad:
             result: Tensor = _LargeMapFunction.apply(x, scale, bias, self._epsilon)
             return result
-        if is_drawn and self._overwrites and _as_matrix(x) is not None:
+        if are_constants and self._overwrites and _as_matrix(x) is not None:
             statistics = x.new_empty(x.shape[1]), x.new_empty(x.shape[1])
             torch.native_batch_norm(x, scale, bias, None, None, True, 0.0, self._epsilon, out=(x, *statistics))
             return x.relu_()

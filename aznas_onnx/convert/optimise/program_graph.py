@@ -42,7 +42,7 @@ class ProgramGraph:
     def __init__(self, program: Program, graph: Graph, infos: TensorInfos, keep: Collection[str]) -> None:
         by_name = {node.name: node for node in graph.nodes}
         self.nodes = tuple(by_name[step.node] for step in program.steps)
-        self._facts = infos
+        self._infos = infos
         self._constants = program.constants
         self._place = {node.name: place for place, node in enumerate(self.nodes)}
         self._made = {name: node for node in self.nodes for name in node.outputs if name}
@@ -54,7 +54,7 @@ class ProgramGraph:
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return a tensor's shape; none at all where it depends on data."""
-        info = self._facts.get(name)
+        info = self._infos.get(name)
         return () if info is None or info.shape is None else info.shape
 
     def maker(self, name: str, *op_types: str) -> Node | None:

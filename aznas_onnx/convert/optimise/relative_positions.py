@@ -86,16 +86,16 @@ class _TableSearch:
     def __init__(
         self, program: Program, graph: Graph, infos: TensorInfos, keep: Collection[str], device: torch.device
     ) -> None:
-        self._wiring = ProgramGraph(program, graph, infos, keep)
+        self._program = ProgramGraph(program, graph, infos, keep)
         self._graph_constants: Mapping[str, Constant] = graph.constants
         self._device = device
         self._look_ups: dict[tuple[tuple[str, int], ...], GroupedLookUp | None] = {}
 
     def found(self) -> Iterable[Step]:
         """Yield the steps that take the place of others, each named as the last of those."""
-        products = [node for node in self._wiring.nodes if node.is_op("MatMul")]
+        products = [node for node in self._program.nodes if node.is_op("MatMul")]
         by_head = [node for node in products if self._ranks(node) == {4}]
-        mixes = {self._wiring.view(node.inputs[0]): node for node in by_head}
+        mixes = {self._program.view(node.inputs[0]): node for node in by_head}
         for product in products:
             by_query = self._by_query(product.inputs[0]) if self._ranks(product) == {3} else None
             table = self._table(product.inputs[1]) if by_query is not None else None
@@ -112,23 +112,23 @@ class _TableSearch:
     # ---- the two products ---------------------------------------------------------------------------------------
     def _scores(self, product: Node, table: _Table, by_query: _ByQuery, look_up: GroupedLookUp) -> Step | None:
         """Join the product of queries and keys, that of queries and the table, and their sum."""
-        wiring = self._wiring
+        program = self._program
         bias, behind = self._by_head(product, by_query)
-        position = wiring.scaled_on(bias)
-        addition = wiring.only_reader(position.name, "Add")
+        position = program.scaled_on(bias)
+        addition = program.only_reader(position.name, "Add")
         if addition is None:
             return None
-        plain = wiring.scaled_from(next((name for name in addition.inputs if name != position.name), ""))
-        scores = wiring.maker(plain.name, "MatMul")
-        if scores is None or len({wiring.shape(name) for name in (plain.name, bias, addition.outputs[0])}) > 1:
+        plain = program.scaled_from(next((name for name in addition.inputs if name != position.name), ""))
+        scores = program.maker(plain.name, "MatMul")
+        if scores is None or len({program.shape(name) for name in (plain.name, bias, addition.outputs[0])}) > 1:
             return None
         if not self._are_by_head(scores):
             return None
-        operands = (Scaled(name=scores.inputs[0]), wiring.scaled_from(scores.inputs[0]))
-        queries = next((operand for operand in operands if wiring.view(operand.name) == by_query.view), None)
+        operands = (Scaled(name=scores.inputs[0]), program.scaled_from(scores.inputs[0]))
+        queries = next((operand for operand in operands if program.view(operand.name) == by_query.view), None)
         if queries is None:
             return None
-        total = wiring.scaled_on(addition.outputs[0])
+        total = program.scaled_on(addition.outputs[0])
         last = total.nodes[0] if total.nodes else addition.name
         nodes = {*table.nodes, *by_query.nodes, *behind, product.name, scores.name, addition.name}
         nodes.update(*(scaled.nodes for scaled in (position, plain, queries, total)))
@@ -138,7 +138,7 @@ class _TableSearch:
             run=ScoresWithPositions(look_up, scale=factor * total.factor, position_scale=position.factor / factor),
             inputs=(queries.name, scores.inputs[1], *table.names),
             outputs=(total.name,),
-            absorbed=wiring.in_order(nodes - {last}),
+            absorbed=program.in_order(nodes - {last}),
         )
 
     def _mix(
@@ -147,22 +147,22 @@ class _TableSearch:
         """Join the product of weights and values and that of weights and the table."""
         if mix is None or not self._are_by_head(mix) or not self._are_added(mix.outputs[0], product.outputs[0]):
             return None
-        if self._wiring.shape(mix.outputs[0])[-1] != self._wiring.shape(product.outputs[0])[-1]:
+        if self._program.shape(mix.outputs[0])[-1] != self._program.shape(product.outputs[0])[-1]:
             return None
         inputs, outputs = (*mix.inputs, *table.names), (mix.outputs[0], product.outputs[0])
-        if not self._wiring.could_run_at(mix, inputs, outputs):
+        if not self._program.could_run_at(mix, inputs, outputs):
             return None
         return Step(
             node=mix.name,
             run=MixWithPositions(look_up),
             inputs=inputs,
             outputs=outputs,
-            absorbed=self._wiring.in_order({*table.nodes, *by_query.nodes, product.name}),
+            absorbed=self._program.in_order({*table.nodes, *by_query.nodes, product.name}),
         )
 
     def _are_by_head(self, product: Node) -> bool:
         """Whether both operands have the same samples and heads: none is shared by several."""
-        left, right = map(self._wiring.shape, product.inputs)
+        left, right = map(self._program.shape, product.inputs)
         return len(left) == len(right) == 4 and left[:2] == right[:2]
 
     def _are_added(self, *names: str) -> bool:
@@ -172,15 +172,15 @@ class _TableSearch:
         """
         sums = []
         for name in names:
-            while (reader := self._wiring.only_reader(name, "Transpose", "Reshape")) is not None:
+            while (reader := self._program.only_reader(name, "Transpose", "Reshape")) is not None:
                 name = reader.outputs[0]
-            sums.append(self._wiring.only_reader(name, "Add"))
+            sums.append(self._program.only_reader(name, "Add"))
         return sums[0] is not None and sums[0] is sums[1]
 
     # ---- their operands -----------------------------------------------------------------------------------------
     def _table(self, name: str, nested: int = 0) -> _Table | None:
         """Find the look-ups that a tensor of three axes is the sum of."""
-        node = self._wiring.maker(name, "Gather", "Transpose", "Add")
+        node = self._program.maker(name, "Gather", "Transpose", "Add")
         if node is None or nested > _MOST_NESTED:
             return None
         if node.is_op("Gather"):
@@ -197,7 +197,7 @@ class _TableSearch:
         left, right = (self._table(part, nested + 1) for part in node.inputs)
         if left is None or right is None or left.is_transposed != right.is_transposed:
             return None
-        if self._wiring.shape(node.inputs[0]) != self._wiring.shape(node.inputs[1]):
+        if self._program.shape(node.inputs[0]) != self._program.shape(node.inputs[1]):
             return None
         return _Table(
             names=left.names + right.names,
@@ -208,7 +208,7 @@ class _TableSearch:
 
     def _look_up(self, table: _Table) -> GroupedLookUp | None:
         """Find the groups of keys; None where they are not known, or too many."""
-        rows = [self._wiring.shape(name)[0] for name in table.names]
+        rows = [self._program.shape(name)[0] for name in table.names]
         key = tuple(zip(table.indices, rows, strict=True))
         if key not in self._look_ups:
             indices = [index for index in map(self._index, table.indices) if index is not None]
@@ -223,14 +223,14 @@ class _TableSearch:
 
     def _by_query(self, name: str) -> _ByQuery | None:
         """Recognise (queries, samples times heads, ...), made by a Transpose and a Reshape."""
-        reshape = self._wiring.maker(name, "Reshape")
-        transpose = None if reshape is None else self._wiring.maker(reshape.inputs[0], "Transpose")
+        reshape = self._program.maker(name, "Reshape")
+        transpose = None if reshape is None else self._program.maker(reshape.inputs[0], "Transpose")
         if reshape is None or transpose is None:
             return None
-        before, after = self._wiring.shape(reshape.inputs[0]), self._wiring.shape(name)
+        before, after = self._program.shape(reshape.inputs[0]), self._program.shape(name)
         if len(before) != 4 or after != (before[0], before[1] * before[2], before[3]):
             return None
-        view = self._wiring.view(reshape.inputs[0])
+        view = self._program.view(reshape.inputs[0])
         queries, samples, heads, last = view.axes
         return _ByQuery(
             view=View(root=view.root, axes=(samples, heads, queries, last)), nodes=(transpose.name, reshape.name)
@@ -241,17 +241,17 @@ class _TableSearch:
 
         Returns: The name, "" if the product has other readers, and the nodes on the way.
         """
-        transpose = self._wiring.only_reader(product.outputs[0], "Transpose")
+        transpose = self._program.only_reader(product.outputs[0], "Transpose")
         if transpose is None or transpose.attributes.get("perm") != (1, 0, 2):
             return "", ()
-        reshape = self._wiring.only_reader(transpose.outputs[0], "Reshape")
+        reshape = self._program.only_reader(transpose.outputs[0], "Reshape")
         if reshape is None:
             return "", ()
-        root = self._wiring.shape(by_query.view.root)
-        if self._wiring.shape(reshape.outputs[0])[:3] != tuple(root[axis] for axis in by_query.view.axes[:3]):
+        root = self._program.shape(by_query.view.root)
+        if self._program.shape(reshape.outputs[0])[:3] != tuple(root[axis] for axis in by_query.view.axes[:3]):
             return "", ()
         return reshape.outputs[0], (transpose.name, reshape.name)
 
     def _ranks(self, node: Node) -> set[int]:
         """Return the numbers of axes of a node's operands."""
-        return {len(self._wiring.shape(name)) for name in node.inputs}
+        return {len(self._program.shape(name)) for name in node.inputs}

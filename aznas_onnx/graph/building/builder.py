@@ -18,7 +18,7 @@ import onnx
 from onnx import numpy_helper
 
 from aznas_onnx.errors import SettingsError
-from aznas_onnx.graph.building.built_network import SHAPE_SUFFIX, BuiltNetwork, WeightFill, declared, drawn_node
+from aznas_onnx.graph.building.built_network import SHAPE_SUFFIX, BuiltNetwork, WeightFill, declared, make_node
 from aznas_onnx.graph.ir.graph import Array, Node
 
 __all__ = ["GraphBuilder", "fill_weights", "weight_shapes"]
@@ -232,7 +232,7 @@ class GraphBuilder:
     def _add_node(
         self, op_type: str, inputs: Sequence[str], outputs: tuple[str, ...], name: str, attributes: Mapping[str, Any]
     ) -> None:
-        self._steps.append(drawn_node(op_type, self._opset, tuple(inputs), outputs, name, attributes))
+        self._steps.append(make_node(op_type, self._opset, tuple(inputs), outputs, name, attributes))
 
     def _claim(self, name: str) -> None:
         if name in self._names:

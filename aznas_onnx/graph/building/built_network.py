@@ -21,7 +21,7 @@ from aznas_onnx.graph.ir.declared_blocks import BLOCKS_KEY
 from aznas_onnx.graph.ir.graph import Array, AttributeValue, Constant, Graph, GraphInput, Node, type_fingerprint
 from aznas_onnx.graph.ir.uniform_constants import filled
 
-__all__ = ["SHAPE_SUFFIX", "BuiltNetwork", "WeightFill", "declared", "drawn_node"]
+__all__ = ["SHAPE_SUFFIX", "BuiltNetwork", "WeightFill", "declared", "make_node"]
 
 SHAPE_SUFFIX = ".weight_shape"  # of the initialisers with the shapes of weights
 _IR_VERSION = 9  # of ONNX 1.15, the first with opset 20: old enough for every ONNX Runtime that this package accepts
@@ -150,8 +150,8 @@ def _attribute(name: str, value: AttributeValue) -> onnx.AttributeProto:
 
 
 @cached(1024, "nodes share attributes that are equal")
-def _written(name: str, told_apart: object, value: Hashable) -> onnx.AttributeProto:
-    """Write an attribute, once for all nodes that have it; `told_apart` distinguishes 1 from 1.0."""
+def _written(name: str, fingerprint: object, value: Hashable) -> onnx.AttributeProto:
+    """Write an attribute, once for all nodes that have it; `fingerprint` distinguishes 1 from 1.0."""
     return helper.make_attribute(name, value)
 
 
@@ -160,7 +160,7 @@ def declared(blocks: Sequence[str], metadata: Mapping[str, str] | None) -> dict[
     return {**(metadata or {}), **({BLOCKS_KEY: json.dumps(list(blocks))} if blocks else {})}
 
 
-def drawn_node(
+def make_node(
     op_type: str,
     version: int,
     inputs: tuple[str, ...],

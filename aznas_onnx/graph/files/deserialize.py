@@ -1,4 +1,4 @@
-"""Lower a checked ModelProto to the typed :class:`~aznas_onnx.graph.ir.graph.Graph`."""
+"""Deserialize a checked ModelProto to the typed :class:`~aznas_onnx.graph.ir.graph.Graph`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from aznas_onnx.graph.ir.tensors import MOST_AXES, read_tensor
 from aznas_onnx.graph.ir.uniform_constants import filled
 from aznas_onnx.limits import Limits
 
-__all__ = ["lower", "with_filled_weights"]
+__all__ = ["deserialize", "with_filled_weights"]
 
 _ZERO = np.zeros(1, dtype=np.float32)
 _MAX_AXES = 16
@@ -31,7 +31,7 @@ _FLOATS = frozenset(
 )
 
 
-def lower(
+def deserialize(
     model: onnx.ModelProto,
     folder: Path | None,
     name: str,
@@ -52,12 +52,12 @@ def lower(
     versions = {domain_of(entry.domain): entry.version for entry in model.opset_import}
     metadata = {entry.key: entry.value for entry in (*model.graph.metadata_props, *model.metadata_props)}
     plain = decode_nodes(model.graph.node) if nodes is None else nodes
-    return _GraphLowering(versions, folder, limits, tells_apart=_tells_apart(model.graph)).lower(
+    return _Deserializer(versions, folder, limits, separates_weights=_separates_weights(model.graph)).deserialize(
         model.graph, plain, metadata
     )
 
 
-def _tells_apart(graph: onnx.GraphProto) -> bool:
+def _separates_weights(graph: onnx.GraphProto) -> bool:
     """Whether a graph stores weights as initialisers, and other constants as nodes."""
     has_nodes = any(node.op_type == "Constant" for node in graph.node)
     return has_nodes and any(len(tensor.dims) > 1 and tensor.data_type in _FLOATS for tensor in graph.initializer)
@@ -170,15 +170,17 @@ def _filled(node: Node, shape: tuple[int, ...] | None) -> Constant | None:
     return None if shape is None or fill.size != 1 else filled(node.outputs[0], shape, fill)
 
 
-class _GraphLowering:
-    def __init__(self, versions: dict[str, int], folder: Path | None, limits: Limits, *, tells_apart: bool) -> None:
+class _Deserializer:
+    def __init__(
+        self, versions: dict[str, int], folder: Path | None, limits: Limits, *, separates_weights: bool
+    ) -> None:
         self._versions = versions
         self._folder = folder
         self._limits = limits
-        self._of_node = Storage.NODE if tells_apart else Storage.FILE
-        self._of_initialiser = Storage.INITIALISER if tells_apart else Storage.FILE
+        self._of_node = Storage.NODE if separates_weights else Storage.FILE
+        self._of_initialiser = Storage.INITIALISER if separates_weights else Storage.FILE
 
-    def lower(
+    def deserialize(
         self,
         proto: onnx.GraphProto,
         plain_ones: Sequence[CachedNode | None],
@@ -241,9 +243,9 @@ class _GraphLowering:
                 f"attribute {proto.name!r} refers to {proto.ref_attr_name!r}, which only the body of a function may do"
             )
         if found == kind.GRAPH:
-            return self.lower(proto.g, decode_nodes(proto.g.node), in_body=True)
+            return self.deserialize(proto.g, decode_nodes(proto.g.node), in_body=True)
         if found == kind.GRAPHS:
-            return tuple(self.lower(graph, decode_nodes(graph.node), in_body=True) for graph in proto.graphs)
+            return tuple(self.deserialize(graph, decode_nodes(graph.node), in_body=True) for graph in proto.graphs)
         if found == kind.TYPE_PROTO:  # of an optional value, which takes its type from its content
             return bytes(proto.tp.SerializeToString())
         return read_tensor(proto.t, self._folder) if found == kind.TENSOR else plain_value(proto)

@@ -68,12 +68,12 @@ def gaps(graph: Graph, infos: TensorInfos, primary: str, own: Collection[str]) -
     """
     unknown = _unknown_nodes(graph, infos)
     first = {node.operator: node for node in reversed(unknown)}
-    told = [node for node in unknown if first[node.operator] is node]
-    sentences = [_reason(node) + _remedy(graph, infos, node, unknown, primary, own) for node in told[:_MOST_NAMED]]
-    more = len(told) - len(sentences)
+    kinds = [node for node in unknown if first[node.operator] is node]
+    sentences = [_reason(node) + _remedy(graph, infos, node, unknown, primary, own) for node in kinds[:_MOST_NAMED]]
+    more = len(kinds) - len(sentences)
     return (
         *sentences,
-        *([f"the same holds for {more} further operators, such as {told[-1].operator}"] if more else []),
+        *([f"the same holds for {more} further operators, such as {kinds[-1].operator}"] if more else []),
     )
 
 

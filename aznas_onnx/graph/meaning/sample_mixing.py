@@ -120,9 +120,9 @@ class _MixingSearch:
         if node in SHAPE_QUERIES or not any(map(self.follows, node.inputs)):
             return None
         rule = _RULES.get(node.op_type) if node.is_standard else None
-        told = None if rule is None else rule(self, node)
-        if told is not None:
-            what, is_certain = told
+        effect = None if rule is None else rule(self, node)
+        if effect is not None:
+            what, is_certain = effect
             return Mixing(text=f"node {node.name!r} ({node.operator}) {what}", is_certain=is_certain)
         return self._by_growth(node)
 

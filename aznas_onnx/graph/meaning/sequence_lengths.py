@@ -33,9 +33,16 @@ def with_lengths(plan: InputPlan, graph: Graph, infos: TensorInfos) -> InputPlan
     found = dict(_lengths(graph, infos, {name: name for name in inputs}))
     if not found:
         return plan
-    told = {f"input {name!r} ({inputs[name].dtype.name}) ": length for name, length in found.items()}
+    by_prefix = {f"input {name!r} ({inputs[name].dtype.name}) ": length for name, length in found.items()}
     warnings = [
-        next((f"{start}is a length and is filled with {told[start]}" for start in told if text.startswith(start)), text)
+        next(
+            (
+                f"{start}is a length and is filled with {by_prefix[start]}"
+                for start in by_prefix
+                if text.startswith(start)
+            ),
+            text,
+        )
         for text in plan.warnings
     ]
     return replace(plan, fills=MappingProxyType({**plan.fills, **found}), warnings=tuple(warnings))

@@ -285,7 +285,7 @@ def _infer_by_schema(node: Node, inputs: Sequence[TensorInfo | None]) -> list[Te
         raise ModelError(
             f"node {node.name!r} ({node.operator}) does not fit its inputs of shapes {shapes}: {first_line(error)}"
         ) from error
-    return [_fact(node, outputs.get(name)) for name in node.outputs]
+    return [_info(node, outputs.get(name)) for name in node.outputs]
 
 
 def _origin(node: Node) -> str:
@@ -303,7 +303,7 @@ def _remedy(node: Node) -> str:
     return "export the model again with standard ONNX operators"
 
 
-def _fact(node: Node, proto: onnx.TypeProto | None) -> TensorInfo:
+def _info(node: Node, proto: onnx.TypeProto | None) -> TensorInfo:
     if proto is None or proto.WhichOneof("value") is None:
         return TensorInfo(None, np.dtype(np.float32))
     if proto.WhichOneof("value") != "tensor_type" and node.domain == "ai.onnx.ml":

@@ -46,12 +46,12 @@ Signs = Callable[[int, Tensor], Tensor]
 class BlockPass:
     """A program divided into blocks, ready to be measured under any number of seeds.
 
-    - `program`: Its constants in `drawn` need no data.
+    - `program`: Its constants in `sampled` need no data.
     - `blocks`: In dataflow order.
-    - `drawn`: Names of the constants that are sampled for each seed.
+    - `sampled`: Names of the constants that are sampled for each seed.
     - `debias`: Whether to remove the noise of few samples from spectral norms; False is as published.
-    - `find_stand_ins`: Finds the blocks that share another's Jacobian (`representatives`); None to measure each, as
-      published.
+    - `find_representatives`: Finds the blocks that share another's Jacobian (`representatives`); None to measure
+      each, as published.
     - `clock`: Measures the phases.
     """
 
@@ -59,18 +59,18 @@ class BlockPass:
         self,
         program: Program,
         blocks: Sequence[Block],
-        drawn: Collection[str] = (),
+        sampled: Collection[str] = (),
         *,
         debias: bool = False,
-        find_stand_ins: Callable[[Sequence[Stage]], Mapping[int, int]] | None = None,
+        find_representatives: Callable[[Sequence[Stage]], Mapping[int, int]] | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._clock = clock or Clock(is_running=False)
         self._debias = debias
         self._blocks = tuple(blocks)
-        self._constants = {name: tensor for name, tensor in program.constants.items() if name not in drawn}
-        self._stages = stages_of(program, blocks, frozenset(drawn))
-        self.representatives = {} if find_stand_ins is None else find_stand_ins(self._stages)
+        self._constants = {name: tensor for name, tensor in program.constants.items() if name not in sampled}
+        self._stages = stages_of(program, blocks, frozenset(sampled))
+        self.representatives = {} if find_representatives is None else find_representatives(self._stages)
 
     @classmethod
     def of(
@@ -91,9 +91,9 @@ class BlockPass:
         return cls(
             optimised(network.program, graph, infos, wanted, network.device),
             blocks,
-            drawn=network.plan,
+            sampled=network.plan,
             debias=debias,
-            find_stand_ins=partial(representatives, graph=graph, infos=infos, weights=network.plan)
+            find_representatives=partial(representatives, graph=graph, infos=infos, weights=network.plan)
             if share_repeats
             else None,
             clock=clock,
@@ -105,7 +105,7 @@ class BlockPass:
         """Run the pass.
 
         - `feeds`: The graph's inputs, on the device.
-        - `weights`: Samples the constants of `drawn`; None where there are none.
+        - `weights`: Samples the constants of `sampled`; None where there are none.
         - `signs`: Makes the output gradients; None for a forward pass only.
 
         Returns: One per block; equal seeds give equal numbers on one machine.

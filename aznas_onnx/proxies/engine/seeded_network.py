@@ -66,7 +66,11 @@ class SeededNetwork:
         return {name: _as(tensor, compiled.dtype) for name, tensor in drawn.items()}
 
     def weights(
-        self, compiled: CompiledNetwork, law: Callable[[Weight], Weight] | None = None, *, without: Collection[str] = ()
+        self,
+        compiled: CompiledNetwork,
+        distribution: Callable[[Weight], Weight] | None = None,
+        *,
+        without: Collection[str] = (),
     ) -> dict[str, Tensor]:
         """Sample all weights.
 
@@ -79,7 +83,11 @@ class SeededNetwork:
         without
             Names of weights to leave out.
         """
-        plan = {name: law(weight) if law else weight for name, weight in compiled.plan.items() if name not in without}
+        plan = {
+            name: distribution(weight) if distribution else weight
+            for name, weight in compiled.plan.items()
+            if name not in without
+        }
         source = WeightSource(plan, self.seed, compiled.device)
         return {name: _as(source.draw(name), compiled.dtype) for name in plan}
 

@@ -85,7 +85,7 @@ def _signature(
             return ("inside", numbers[name])
         weight = weights.get(name)
         if weight is not None:
-            return ("weight", weight.law, weight.parameter, weight.shape)
+            return ("weight", weight.distribution, weight.parameter, weight.shape)
         if not name:
             return ("omitted",)
         if name not in graph.constants:

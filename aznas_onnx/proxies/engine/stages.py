@@ -36,11 +36,11 @@ class Stage:
     is_constant: bool
 
 
-def stages_of(program: Program, blocks: Sequence[Block], drawn: frozenset[str]) -> tuple[Stage, ...]:
+def stages_of(program: Program, blocks: Sequence[Block], sampled: frozenset[str]) -> tuple[Stage, ...]:
     """Divide the steps that the blocks' outputs need, each to the first block that needs it.
 
     - `blocks`: In dataflow order. A step that no block's output depends on belongs to no stage.
-    - `drawn`: Names of constants that are sampled when they are first read.
+    - `sampled`: Names of constants that are sampled when they are first read.
     """
     divided = _divide(program, blocks)
     last_read = _last_reads(divided, blocks)
@@ -54,7 +54,7 @@ def stages_of(program: Program, blocks: Sequence[Block], drawn: frozenset[str]) 
     for position, (block, steps) in enumerate(zip(blocks, divided, strict=True)):
         previous = blocks[position - 1].output if position else ""
         touched = dict.fromkeys([previous, *(name for step in steps for name in step.outputs)])
-        weights = [name for step in steps for name in step.inputs if name in drawn and name not in seen]
+        weights = [name for step in steps for name in step.inputs if name in sampled and name not in seen]
         seen.update(weights)
         stages.append(
             Stage(

@@ -37,11 +37,11 @@ def as_pytorch_makes_them(weight: Weight) -> Weight:
     Published code without its own initialisation measures these weights. Transformers, and all other constants, keep
     the project's initialisation.
     """
-    if is_layer_weight(weight) and weight.law is Distribution.NORMAL:
-        return replace(weight, law=Distribution.UNIFORM, parameter=weight.parameter / 2.0**0.5)
+    if is_layer_weight(weight) and weight.distribution is Distribution.NORMAL:
+        return replace(weight, distribution=Distribution.UNIFORM, parameter=weight.parameter / 2.0**0.5)
     return weight
 
 
 def standard_normal(weight: Weight) -> Weight:
     """Sample a convolution's or linear layer's weight from the standard normal distribution."""
-    return replace(weight, law=Distribution.NORMAL, parameter=1.0) if is_layer_weight(weight) else weight
+    return replace(weight, distribution=Distribution.NORMAL, parameter=1.0) if is_layer_weight(weight) else weight

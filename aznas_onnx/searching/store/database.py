@@ -206,8 +206,8 @@ def _refuse_other_files(path: Path) -> None:
 
 def _for_reading(path: Path) -> sqlite3.Connection:
     # A file in WAL mode needs its two side files even to be read, and a connection that may write is the one that takes
-    # them away again. Where they are missing and cannot be made (a medium that is read-only), nobody can be writing,
-    # which is what `immutable` promises.
+    # them away again. Where they are missing and cannot be made (a read-only medium), no process can be writing, as
+    # `immutable` promises.
     uri = path.absolute().as_uri()
     connection = sqlite3.connect(f"{uri}?mode=rw", uri=True, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
     try:

@@ -301,15 +301,15 @@ def _writer(path: Path | None, host: Any, process: Any, seen: Any) -> WriterProc
         ) from error
 
 
-def _check_resumable(path: Path | None, stored: StudySettings, asked: StudySettings, resume: bool) -> None:
+def _check_resumable(path: Path | None, stored: StudySettings, requested: StudySettings, resume: bool) -> None:
     if not resume:
         raise StudyError(f"{path} already holds a study; add --resume to continue it, or name another file")
-    if stored.method != asked.method:
+    if stored.method != requested.method:
         raise StudyError(
             f"{path} cannot be resumed: its scores are {other_method(stored.method)}; search anew into another file, "
             "or resume it with the release that made it"
         )
-    differences = stored.differences(asked)
+    differences = stored.differences(requested)
     if differences:
         raise StudyError(
             f"{path} cannot be resumed with other settings: in the file {'; '.join(differences)}; "

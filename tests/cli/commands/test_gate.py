@@ -261,7 +261,7 @@ def test_a_bad_candidate_is_status_2_and_everybody_is_told_so(
         (["new.onnx"], "the gate has no rule"),
         (["gone.onnx", "--max-macs", "5"], "gone.onnx"),
         (["new.onnx", "--baseline", "gone.onnx"], "gone.onnx"),
-        (["new.onnx", "--reference", "mbv3"], "there is no reference 'mbv3'"),
+        (["new.onnx", "--reference", "mbv3"], "there is no reference set 'mbv3'"),
         (["new.onnx", "--floor", "trainability"], "'trainability' is not PROXY=NUMBER"),
         (["new.onnx", "--max-macs", "5", "--proxies", ","], "no proxy is named"),
         (["new.onnx", "--max-macs", "many"], "'many' is not a count"),

@@ -74,7 +74,7 @@ def test_the_table_names_the_best_and_what_to_do_next(scoring: Scoring, capsys: 
     assert f"Best: {best[0].trial.genotype}" in lines
     assert "To get it as ONNX with weights: aznas export run.db -o winners/" in lines
     assert "30 candidates of nb201 within the budget (MACs at most 150M); " in lines[5]
-    assert "of the draws were new and within it. MACs: multiply-adds of one sample." in lines[5]
+    assert "of the samples were new and within it. MACs: multiply-adds of one sample." in lines[5]
     search("--db", "free.db")
     assert "30 candidates of nb201, without a budget; " in capsys.readouterr().out
 
@@ -260,8 +260,8 @@ def test_progress_in_words() -> None:
     assert search_progress(state) == "1.5/s, 0:01:00 left, 50% accepted, 2 failed, best: trial 7"
     first = Progress(done=0, iterations=120, failed=0, tries=0, best=None, rate=0.0)
     assert search_progress(first) == "0/s, 0% accepted"
-    drawing = replace(state, sampled=12_345)
-    assert search_progress(drawing) == "1.5/s, 0:01:00 left, 50% accepted, 2 failed, 12,345 draws for the next"
+    sampling = replace(state, sampled=12_345)
+    assert search_progress(sampling) == "1.5/s, 0:01:00 left, 50% accepted, 2 failed, 12,345 samples for the next"
 
 
 def test_progress_fits_80_columns() -> None:

@@ -12,7 +12,7 @@ from onnx.reference import ReferenceEvaluator
 
 from aznas_onnx.convert.context import Context
 from aznas_onnx.convert.operators.resize import resize
-from aznas_onnx.graph.files.deserialize import lower
+from aznas_onnx.graph.files.deserialize import deserialize
 from aznas_onnx.graph.shapes.interpret import interpret
 from aznas_onnx.limits import Limits
 from tests.convert.runner import Array, assert_same, node_model, run_here
@@ -86,7 +86,7 @@ def test_torch_s_own_interpolation_runs_where_it_means_the_same(
     interpolate = torch.nn.functional.interpolate
     monkeypatch.setattr(torch.nn.functional, "interpolate", lambda *a, **k: calls.append(1) or interpolate(*a, **k))
     model, feeds = scaled(2, 2, **attributes)
-    graph = lower(model, None, "test", Limits())
+    graph = deserialize(model, None, "test", Limits())
     graph, infos = interpret(graph, 1, {"x0": X.shape}, Limits())
     context = Context(graph, infos, frozenset(), device=torch.device("cpu"), dtype=torch.float32, training=False)
     result = resize(graph.nodes[0], context).run(torch.from_numpy(X))

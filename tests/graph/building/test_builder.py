@@ -158,9 +158,9 @@ def test_equal_steps_of_two_networks_are_one() -> None:
 @pytest.mark.parametrize("values", [(1, 1.0, True), ((1, 2), (1.0, 2.0)), ([1, 2], [1.0, 2.0]), ("1", 1)])
 def test_attributes_that_differ_in_type_are_told_apart(values: tuple[object, ...]) -> None:
     for value in (*values, *values):
-        drawing_of = noted(value=value).finish("y")
-        (found,) = (node.attributes["value"] for node in drawing_of.graph().nodes)
-        (written,) = drawing_of.model().graph.node[0].attribute
+        network_of = noted(value=value).finish("y")
+        (found,) = (node.attributes["value"] for node in network_of.graph().nodes)
+        (written,) = network_of.model().graph.node[0].attribute
         wanted = tuple(value) if isinstance(value, list) else value
         assert found == wanted
         assert type(found) is type(wanted)
@@ -189,5 +189,5 @@ def test_what_is_remembered_of_drawings_is_bounded() -> None:
 
 
 def test_zeros_of_both_signs_are_kept_apart() -> None:
-    nodes = [built_network.drawn_node("Elu", 6, ("x",), ("y",), "n", {"alpha": alpha}) for alpha in (0.0, -0.0)]
+    nodes = [built_network.make_node("Elu", 6, ("x",), ("y",), "n", {"alpha": alpha}) for alpha in (0.0, -0.0)]
     assert [math.copysign(1.0, float(str(node.attributes["alpha"]))) for node in nodes] == [1.0, -1.0]

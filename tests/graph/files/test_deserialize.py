@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from aznas_onnx.errors import ModelError
 from aznas_onnx.graph import Limits, prepare
-from aznas_onnx.graph.files.deserialize import lower, with_filled_weights
+from aznas_onnx.graph.files.deserialize import deserialize, with_filled_weights
 from aznas_onnx.graph.ir.graph import Array
 from tests.graph.builders import network, weights
 
@@ -46,7 +46,7 @@ def test_constant_nodes_become_constants() -> None:
         """
     )
     model.graph.node.insert(0, helper.make_node("Constant", [], ["t"], value=tensor))
-    graph = lower(model, None, "net", Limits())
+    graph = deserialize(model, None, "net", Limits())
     values = {name: constant.read() for name, constant in graph.constants.items() if constant.read is not None}
     assert [node.op_type for node in graph.nodes] == ["Relu"]
     assert (values["i"], values["f"]) == (7, 0.5)
@@ -61,7 +61,7 @@ def test_a_sparse_initialiser_is_a_constant() -> None:
     values = numpy_helper.from_array(np.array([5.0, 6.0], np.float32), "w")
     indices = numpy_helper.from_array(np.array([3, 100]), "i")
     model.graph.sparse_initializer.add(values=values, indices=indices, dims=[4, 3, 3, 3])
-    constant = lower(model, None, "net", Limits()).constants["w"]
+    constant = deserialize(model, None, "net", Limits()).constants["w"]
     assert constant.read is not None
     dense = constant.read()
     assert dense.shape == (4, 3, 3, 3)
@@ -82,7 +82,7 @@ def test_a_weight_that_a_node_fills_is_a_constant() -> None:
         "w = ConstantOfShape <value = float[1] {0.5}> (s)  z = ConstantOfShape (e)  y = MatMul (x, w)",
         constants={"s": np.array([8, 4]), "e": np.array([0])},
     )
-    graph = with_filled_weights(lower(model, None, "m", Limits()), Limits())
+    graph = with_filled_weights(deserialize(model, None, "m", Limits()), Limits())
     assert [node.op_type for node in graph.nodes] == ["MatMul"]
     weight = graph.constants["w"]
     assert (weight.shape, weight.dtype, weight.sources) == ((8, 4), np.float32, {"w"})
@@ -110,7 +110,7 @@ def test_nodes_get_unique_names() -> None:
     model = network("a = Relu (x)  b = Relu (a)  c = Relu (b)  y = Relu (c)")
     for node, name in zip(model.graph.node, ["n", "n", "n#1", ""], strict=True):
         node.name = name
-    names = [node.name for node in lower(model, None, "net", Limits()).nodes]
+    names = [node.name for node in deserialize(model, None, "net", Limits()).nodes]
     assert len(set(names)) == 4
     assert names[0] == "n"
 
@@ -118,32 +118,32 @@ def test_nodes_get_unique_names() -> None:
 def test_attributes_that_are_no_text_stay_bytes() -> None:
     model = network("y = Relu (x)")
     model.graph.node[0].attribute.append(helper.make_attribute("junk", b"\xff\xfe"))
-    assert lower(model, None, "net", Limits()).nodes[0].attributes["junk"] == b"\xff\xfe"
+    assert deserialize(model, None, "net", Limits()).nodes[0].attributes["junk"] == b"\xff\xfe"
 
 
 def test_metadata_of_graph_and_model() -> None:
     model = network("y = Relu (x)", metadata={"a": "1"})
     model.graph.metadata_props.add(key="b", value="2")
-    assert dict(lower(model, None, "net", Limits()).metadata) == {"a": "1", "b": "2"}
+    assert dict(deserialize(model, None, "net", Limits()).metadata) == {"a": "1", "b": "2"}
 
 
 def test_inputs_that_are_initialisers_too_are_constants() -> None:
     model = network("y = Conv (x, w)", {"x": (1, 3, 8, 8), "w": (4, 3, 3, 3)}, {"w": weights(4, 3, 3, 3)})
-    assert [value.name for value in lower(model, None, "net", Limits()).inputs] == ["x"]
+    assert [value.name for value in deserialize(model, None, "net", Limits()).inputs] == ["x"]
 
 
 def test_functions_are_inlined() -> None:
     model = with_functions(
         "y = f.Twice (x)", function("Once", relu()), function("Twice", call("Once", "a", "t"), call("Once", "t", "b"))
     )
-    assert [node.op_type for node in lower(model, None, "net", Limits()).nodes] == ["Relu", "Relu"]
+    assert [node.op_type for node in deserialize(model, None, "net", Limits()).nodes] == ["Relu", "Relu"]
 
 
 def test_an_attribute_of_a_function_reaches_its_body() -> None:
     softmax = helper.make_node("Softmax", ["a"], ["b"])
     softmax.attribute.add(name="axis", ref_attr_name="k", type=onnx.AttributeProto.INT)
     model = with_functions("y = f.S <k = 2> (x)", function("S", softmax, attributes=("k",)))
-    assert lower(model, None, "net", Limits()).nodes[0].attributes["axis"] == 2
+    assert deserialize(model, None, "net", Limits()).nodes[0].attributes["axis"] == 2
 
 
 def test_a_function_bomb_is_refused_before_it_goes_off() -> None:
@@ -204,7 +204,7 @@ def test_inputs_that_are_no_tensors() -> None:
     model = network("y = Relu (x)")
     model.graph.input.append(onnx.ValueInfoProto(name="q"))
     with pytest.raises(ModelError, match="input 'q' has no type"):
-        lower(model, None, "m", Limits())
+        deserialize(model, None, "m", Limits())
     model = network("y = Relu (x)")
     model.graph.input[0].type.tensor_type.elem_type = 99
     with pytest.raises(ModelError, match="unknown data type 99"):

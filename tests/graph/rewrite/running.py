@@ -11,7 +11,7 @@ import onnx
 import onnxruntime
 
 from aznas_onnx.graph import Graph, Limits, TensorInfos
-from aznas_onnx.graph.files.deserialize import lower
+from aznas_onnx.graph.files.deserialize import deserialize
 from aznas_onnx.graph.files.inputs import plan_inputs
 from aznas_onnx.graph.ir.near_miss import NearMiss
 from aznas_onnx.graph.pipeline import FILE_PASSES, GRAPH_PASSES, Draft, ReadOptions, apply_passes
@@ -25,7 +25,7 @@ Array = npt.NDArray[Any]
 
 def drafted(model: onnx.ModelProto, last: str, protected: Collection[str] = ()) -> Draft:
     """Lower a model, which may be one that no file could hold, and apply all passes up to the last one."""
-    draft = Draft(options=ReadOptions(), graph=lower(model, None, "test", Limits()), declared=tuple(protected))
+    draft = Draft(options=ReadOptions(), graph=deserialize(model, None, "test", Limits()), declared=tuple(protected))
     passes = (*FILE_PASSES, *GRAPH_PASSES)
     return apply_passes(draft, passes[: [one.name for one in passes].index(last) + 1])
 

@@ -12,7 +12,7 @@ from onnx.reference import ReferenceEvaluator
 
 from aznas_onnx.errors import ModelError
 from aznas_onnx.graph import Constant, Limits, Node
-from aznas_onnx.graph.files.deserialize import lower
+from aznas_onnx.graph.files.deserialize import deserialize
 from aznas_onnx.graph.shapes.constant_evaluation import Deferred, evaluate, is_cheap
 from tests.graph.builders import network, weights
 
@@ -89,7 +89,7 @@ CASES: list[tuple[str, list[Array | None], int]] = [
 def test_short_cuts_agree_with_the_reference(body: str, operands: list[Array | None], opset: int) -> None:
     values = {name: value for name, value in zip("abcde", operands, strict=False) if value is not None}
     model = network(body, {}, values, opset=opset)
-    node = lower(model, None, "net", Limits()).nodes[0]
+    node = deserialize(model, None, "net", Limits()).nodes[0]
     (found,) = evaluate(node, operands)
     if node.op_type == "DequantizeLinear":  # the reference starts at opset 19, with the same meaning
         model.opset_import[0].version = 19
@@ -159,5 +159,5 @@ def test_single_elements_of_a_table_with_many_rows(index: Array, axis: int, expe
 def test_a_backward_slice_starts_at_the_axis(start: int, end: int, expected: list[int]) -> None:
     """Both ends are clamped to the axis (ONNX Runtime does so; the reference implementation does not)."""
     inputs: dict[str, Array] = {"a": ints(0, 1, 2), "b": ints(start), "c": ints(end), "d": ints(0), "e": ints(-1)}
-    node = lower(network("y = Slice (a, b, c, d, e)", {}, inputs), None, "m", Limits()).nodes[0]
+    node = deserialize(network("y = Slice (a, b, c, d, e)", {}, inputs), None, "m", Limits()).nodes[0]
     assert evaluate(node, list(inputs.values()))[0].tolist() == expected

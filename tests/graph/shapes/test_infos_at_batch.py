@@ -9,7 +9,7 @@ import pytest
 from aznas_onnx import spaces
 from aznas_onnx.errors import ModelError
 from aznas_onnx.graph import Graph, Limits, prepare
-from aznas_onnx.graph.files.deserialize import lower
+from aznas_onnx.graph.files.deserialize import deserialize
 from aznas_onnx.graph.ir.tensor_info import TensorInfos
 from aznas_onnx.graph.shapes.infos_at_batch import rebatched
 from aznas_onnx.graph.shapes.interpret import interpret
@@ -70,7 +70,7 @@ IS_WALKED = (
 
 def walked(body: str, batch: int, shape: tuple[int, ...] = (3, 8, 8)) -> tuple[Graph, TensorInfos]:
     model = network(body, {"x": ("N", *shape)}, CONSTANTS)
-    return interpret(lower(model, None, "t", Limits()), batch, {"x": (batch, *shape)}, Limits())
+    return interpret(deserialize(model, None, "t", Limits()), batch, {"x": (batch, *shape)}, Limits())
 
 
 def known(infos: TensorInfos) -> dict[str, tuple[object, ...]]:

@@ -12,7 +12,7 @@ import pytest
 
 from aznas_onnx.errors import ModelError, UnsupportedOperatorError
 from aznas_onnx.graph import Limits, prepare, specialise
-from aznas_onnx.graph.files.deserialize import lower
+from aznas_onnx.graph.files.deserialize import deserialize
 from aznas_onnx.graph.shapes.constant_evaluation import Deferred, is_cheap
 from aznas_onnx.graph.shapes.interpret import interpret
 from tests.graph.builders import network, weights
@@ -305,7 +305,7 @@ def test_large_tables_of_floats_stay_symbolic_and_index_tables_do_not() -> None:
         "eight": np.array([8]),
         "one": np.array([0]),
     }
-    graph = lower(network(body, {"x": (1, 8)}, constants), None, "m", Limits())
+    graph = deserialize(network(body, {"x": (1, 8)}, constants), None, "m", Limits())
     _, infos = interpret(graph, 1, {"x": (1, 8)}, Limits())
     assert infos.shape("a") == (2**17, 8)
     assert infos.value("a") is None

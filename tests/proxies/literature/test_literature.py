@@ -50,8 +50,8 @@ def instance() -> SeededNetwork:
     return SeededNetwork(network_of(textbook.model()), SEED)
 
 
-def module(instance: SeededNetwork, law=None) -> textbook.Reference:
-    return textbook.Reference(instance.weights(instance.network.at(), law))
+def module(instance: SeededNetwork, distribution=None) -> textbook.Reference:
+    return textbook.Reference(instance.weights(instance.network.at(), distribution))
 
 
 def batch(instance: SeededNetwork, number: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

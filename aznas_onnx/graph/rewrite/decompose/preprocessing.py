@@ -27,7 +27,7 @@ def strip_preprocessing(editor: Editor) -> tuple[str, ...]:
     for node in editor.nodes(*_STANDARDISING):
         editor.substitute(node, node.inputs[0])
         steps += 1
-    return (f"{plural(steps, 'step')} of preprocessing taken out: samples are drawn as standardised",) if steps else ()
+    return (f"{plural(steps, 'step')} of preprocessing taken out: samples are standardised",) if steps else ()
 
 
 @ending_at(f"{_ML}Scaler", result="Scaler")

@@ -107,7 +107,7 @@ def _restore_all(
 ) -> Counter[tuple[str, str]]:
     """Put normalisation back after layers; return after how many of which kind, and on what evidence."""
     restored: Counter[tuple[str, str]] = Counter()
-    is_own = SIGNATURE_KEY not in editor.metadata and _are_as_drawn(editor, [layer for layer, _ in found])
+    is_own = SIGNATURE_KEY not in editor.metadata and _are_as_initialised(editor, [layer for layer, _ in found])
     for layer, by in found:
         weight = editor.constant(layer.node.inputs[1])
         if provenance.declares_scale(weight):
@@ -218,7 +218,7 @@ def _has_bias(editor: Editor, layer: _Layer) -> bool:
     return bias is not None and bool(bias.any())
 
 
-def _are_as_drawn(editor: Editor, layers: list[_Layer]) -> bool:
+def _are_as_initialised(editor: Editor, layers: list[_Layer]) -> bool:
     """Whether the biases are initialised as in PyTorch: uniform between -1 and 1 over the root of the fan-in.
 
     Then the network is untrained, its normalisation has no shift, and the biases are the layers' own.

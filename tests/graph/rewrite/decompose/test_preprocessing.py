@@ -40,7 +40,7 @@ def test_norms(norm: str) -> None:
 @pytest.mark.parametrize("operator", ["Scaler", "Imputer"])
 def test_what_standardises_is_taken_out_for_scoring(operator: str) -> None:
     read = prepare(pipeline(f"{operator} {BEFORE[operator]}"))
-    assert read.changes[0] == "1 step of preprocessing taken out: samples are drawn as standardised"
+    assert read.changes[0] == "1 step of preprocessing taken out: samples are standardised"
     assert [node.op_type for node in read.graph.nodes] == ["Gemm", "Relu", "Gemm"]
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from aznas_onnx.costs import count
 from aznas_onnx.graph import Limits, prepare
-from aznas_onnx.graph.files.deserialize import lower
+from aznas_onnx.graph.files.deserialize import deserialize
 from aznas_onnx.graph.rewrite.passes import decompose
 from aznas_onnx.verify import verify
 from tests.graph.builders import network, weights
@@ -80,7 +80,7 @@ def test_contributed_operators_of_more_bits() -> None:
     graph, _ = decomposed(model)
     assert operators(graph) == ["Conv"]
     assert operators(canonical(model).graph) == ["Conv"]
-    kept, _ = decompose(lower(model, None, "test", Limits()), keep_quantisation=True)
+    kept, _ = decompose(deserialize(model, None, "test", Limits()), keep_quantisation=True)
     assert {(node.domain, node.version) for node in kept.nodes[:3]} == {("", 21)}
 
 
