@@ -15,7 +15,7 @@ Row = dict[str, Any]
 
 
 def digest(path: Path) -> str:
-    """Return what tells the content of a file from that of another."""
+    """Return a digest of the content of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 

@@ -207,7 +207,7 @@ def test_policies_of_the_documentation_are_accepted(
         assert not Policy(**read_policy(tmp_path / name)).demands_nothing
 
 
-def test_the_documentation_says_how_each_population_was_made(repository: Path) -> None:
+def test_the_documentation_says_how_each_reference_set_was_made(repository: Path) -> None:
     from aznas_onnx.references import BUNDLED
 
     text = (repository / "docs" / "ci.md").read_text(encoding="utf-8")

@@ -39,7 +39,7 @@ def test_a_large_file_is_read_up_to_its_bound(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "told"),
+    ("source", "message"),
     [
         ("[" * 100_000, "nested too deeply"),
         ('{"a":' * 100_000, "nested too deeply"),
@@ -51,13 +51,13 @@ def test_a_large_file_is_read_up_to_its_bound(tmp_path: Path) -> None:
         ("{", "not JSON"),
     ],
 )
-def test_json_that_no_program_of_ours_writes_is_refused(source: str, told: str) -> None:
-    with pytest.raises(SettingsError, match=told):
+def test_json_that_no_program_of_ours_writes_is_refused(source: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
         parse_json(source, "the file")
 
 
 @pytest.mark.parametrize(
-    ("source", "told"),
+    ("source", "message"),
     [
         ("a = " + "[" * 50_000, "nested too deeply"),
         ("a = " + "{b=" * 50_000, "nested too deeply"),
@@ -67,8 +67,8 @@ def test_json_that_no_program_of_ours_writes_is_refused(source: str, told: str) 
         ("a = 1\na = 2", "not TOML"),
     ],
 )
-def test_toml_that_takes_a_parser_too_far_is_refused(source: str, told: str) -> None:
-    with pytest.raises(SettingsError, match=told):
+def test_toml_that_takes_a_parser_too_far_is_refused(source: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
         parse_toml(source, "the file")
 
 
@@ -80,7 +80,7 @@ def test_what_is_no_number_is_none(value: Any) -> None:
         whole(value)
 
 
-def test_kinds_are_told_apart() -> None:
+def test_kinds_are_distinguished() -> None:
     assert (finite(1), whole(3), text("a"), flag(False), table({})) == (1.0, 3, "a", False, {})
     for read, value in ((text, 1), (flag, 1), (flag, "true"), (table, [])):
         with pytest.raises(TypeError):

@@ -105,16 +105,16 @@ def test_numbers_in_csv_are_exact() -> None:
 def test_xml_and_annotations_can_be_written(text: str) -> None:
     written = ElementTree.tostring(ElementTree.Element("a", name=xml(text)), encoding="unicode")
     assert ElementTree.fromstring(written.encode()).get("name") == printable(text)
-    told = f"::error file={annotation(text, is_property=True)}::{annotation(text)}"
-    assert told.isprintable()
-    assert told[2:].partition("::")[0].count(",") == 0
+    line = f"::error file={annotation(text, is_property=True)}::{annotation(text)}"
+    assert line.isprintable()
+    assert line[2:].partition("::")[0].count(",") == 0
 
 
 def test_json_keeps_text_but_bytes_that_are_none() -> None:
-    told = json_text({"a": "é😀##[error]\n\\udce9", "b": "x\udce9y"})
-    assert told.isascii()
-    assert "##[" not in told
-    assert json.loads(told) == {"a": "é😀##[error]\n\\udce9", "b": "x\\udce9y"}
+    written = json_text({"a": "é😀##[error]\n\\udce9", "b": "x\udce9y"})
+    assert written.isascii()
+    assert "##[" not in written
+    assert json.loads(written) == {"a": "é😀##[error]\n\\udce9", "b": "x\\udce9y"}
 
 
 def test_a_very_long_name_loses_its_middle() -> None:

@@ -23,7 +23,7 @@ def test_a_reading_that_takes_its_time_names_the_node_where_it_is() -> None:
     assert len(inspect(model).nodes) == 1
 
 
-def test_a_pass_that_draws_on_nothing_is_interrupted_in_the_main_thread() -> None:
+def test_a_pass_without_a_budget_is_interrupted_in_the_main_thread() -> None:
     before = signal.getsignal(signal.SIGPROF)
     with pytest.raises(ModelError, match=r"reading it takes more than 0.05 s"), reading(Limits(reading_s=0.05)):
         _work_for_ever()
@@ -36,7 +36,7 @@ def test_a_refusal_that_a_pass_takes_for_the_models_own_comes_again() -> None:
         _swallow_and_go_on()
 
 
-def test_what_other_threads_do_is_not_held_against_a_reading() -> None:
+def test_work_of_other_threads_does_not_count_for_a_reading() -> None:
     with reading(Limits(reading_s=0.05)):
         other = threading.Thread(target=_work, args=(0.3,))
         other.start()
@@ -83,7 +83,7 @@ def test_other_threads_have_budgets_of_their_own() -> None:
     assert len(found) == 1
 
 
-def test_what_is_read_inside_of_a_reading_draws_on_its_budget() -> None:
+def test_a_reading_inside_of_another_uses_its_budget() -> None:
     with pytest.raises(ModelError, match="more than 0 s"), reading(Limits(reading_s=0.0)):
         prepare(directed.chain(1000), limits=Limits(reading_s=60.0))
 

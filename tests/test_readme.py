@@ -1,4 +1,4 @@
-"""What the README tells people to type exists."""
+"""Every command and option in the README exists."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def test_a_phase_that_fails_is_counted(ticks: list[float]) -> None:
     assert clock.elapsed_s == {"broken": 3.0}
 
 
-def test_a_clock_that_does_not_run_counts_nothing_and_waits_for_nobody() -> None:
+def test_a_clock_that_does_not_run_counts_nothing_and_does_not_wait() -> None:
     clock = Clock(is_running=False)
     clock.synchronise = lambda: pytest.fail("it waited")
     with clock.phase("any"):

@@ -72,7 +72,7 @@ OPERATORS = Registry(
         Entry("RoiAlign", 10, 10, detection.roi_align(half_pixel=False), "mode avg, by torchvision"),
         Entry("RoiAlign", 16, 22, detection.roi_align(half_pixel=True), "mode avg, by torchvision"),
         # Normalisations
-        Entry("BatchNormalization", 6, 15, normalization.batch_normalization, "batch statistics where asked for"),
+        Entry("BatchNormalization", 6, 15, normalization.batch_normalization, "batch statistics where requested"),
         Entry("InstanceNormalization", 6, 22, normalization.instance_normalization),
         Entry("GroupNormalization", 18, 21, normalization.group_normalization),
         Entry("LayerNormalization", 17, 17, normalization.layer_normalization),

@@ -37,7 +37,7 @@ def choose_archs(
     size = len(kept) if sample is None else sample
     if not 1 <= size <= len(kept):
         kind = "different architectures" if unique else "architectures"
-        raise SettingsError(f"a sample of {size} is asked for, and there are {len(kept)} {kind}; 1 to that is accepted")
+        raise SettingsError(f"a sample of {size} is requested, and there are {len(kept)} {kind}; 1 to that is accepted")
     order = np.random.default_rng(seed).permutation(len(kept))[:size]
     return tuple(kept[index] for index in order)
 

@@ -220,7 +220,7 @@ class _Gate:
         for one in self._counts:
             if one.only_batch not in (None, settings.batch_size):
                 raise SettingsError(
-                    f"{one.model} works at batch size {one.only_batch} only, and {settings.batch_size} is asked for; "
+                    f"{one.model} works at batch size {one.only_batch} only, and {settings.batch_size} is requested; "
                     f"export it with an open batch, or set the batch size to {one.only_batch} for all"
                 )
         self._refuse_other_settings(settings)

@@ -115,7 +115,7 @@ class ScoreSettings:
         if self.as_published and self.effort is not Effort.PAPER:
             raise SettingsError(f"as_published goes with effort paper only, not with {self.effort.value}")
         if not self.proxies:
-            raise SettingsError("no proxy is asked for; name one or more")
+            raise SettingsError("no proxy is requested; name one or more")
         if self.method != METHOD_VERSION:
             raise SettingsError(f"the settings are {other_method(self.method)}")
 

@@ -68,7 +68,7 @@ def test_a_cell_with_sums_inside_is_one_block() -> None:
     assert [block.output for block in blocks[1:]] == ends
 
 
-def test_cells_that_read_two_predecessors_are_told_apart() -> None:
+def test_cells_that_read_two_predecessors_are_distinguished() -> None:
     net = Sketch()
     before = x = net.conv(net.input, 8)
     ends = []

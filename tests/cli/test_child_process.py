@@ -73,7 +73,7 @@ def outcome(work: Callable[..., Any], *arguments: Any) -> tuple[Any, list[str], 
 
 
 @pytest.mark.parametrize("is_alone", [True, False], ids=["a copy", "a new process"])
-def test_a_result_comes_back_with_what_was_told(is_alone: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_result_comes_back_with_the_reported_stages(is_alone: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aznas_onnx.cli.child_process._can_fork", lambda: is_alone)
     value = MappingProxyType({"a": (1, 2.5)})
     assert outcome(answer, value) == (value, ["at work"], ["on stdout", "on stderr, without an end"])
@@ -88,7 +88,7 @@ def test_errors_come_back_as_sentences_and_bugs_with_their_traceback() -> None:
 
 
 @pytest.mark.parametrize(
-    ("work", "arguments", "told"),
+    ("work", "arguments", "message"),
     [
         (leave, (), "SystemExit: 0"),
         (vanish, (0,), "ended with status 0 and no decision"),
@@ -100,8 +100,8 @@ def test_errors_come_back_as_sentences_and_bugs_with_their_traceback() -> None:
         (allocate, (), "not enough memory"),
     ],
 )
-def test_a_process_that_ends_gives_no_result(work: Callable[..., Any], arguments: tuple[int, ...], told: str) -> None:
-    with pytest.raises(AznasError, match=told):
+def test_a_process_that_ends_has_no_result(work: Callable[..., Any], arguments: tuple[int, ...], message: str) -> None:
+    with pytest.raises(AznasError, match=message):
         outcome(work, *arguments)
 
 

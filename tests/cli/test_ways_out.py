@@ -62,7 +62,7 @@ class TestDetector:
         (folder / "aznas.toml").write_text('[gate]\nmax-macs = "1G"\ncut-at = ["boxes", "scores"]\n')
         assert document(["gate", "detector.onnx"], capsys)["policy"]["cut_at"] == ["boxes", "scores"]
 
-    def test_a_population_is_built_of_such(self, folder: Path) -> None:
+    def test_a_reference_set_is_built_of_such(self, folder: Path) -> None:
         wide = detector()
         wide.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(weights(8, 3, 3, 3, seed=1), "w"))
         save(wide, folder / "other.onnx")

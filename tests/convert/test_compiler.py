@@ -69,7 +69,7 @@ def test_nodes_with_equal_attributes_have_windows_of_their_own() -> None:
 
 
 # ---- constants ----------------------------------------------------------------------------------------------------
-def test_a_drawn_weight_takes_the_place_of_the_file_s() -> None:
+def test_an_initialised_weight_takes_the_place_of_the_file_s() -> None:
     text = "g (float[2, 3] x) => (float[2, 4] y) { y = MatMul (x, w) }"
     drawn = torch.full((3, 4), 2.0)
     program = compiled(text, {"w": drawn}, w=np.ones((3, 4), np.float32))
@@ -77,13 +77,13 @@ def test_a_drawn_weight_takes_the_place_of_the_file_s() -> None:
     assert program.run({"x": torch.ones(2, 3)})["y"].tolist() == [[6.0] * 4] * 2
 
 
-def test_what_is_computed_from_a_drawn_weight_is_computed_anew() -> None:
+def test_values_from_an_initialised_weight_are_computed_anew() -> None:
     text = "g (float[2, 3] x) => (float[2, 3] y) { d = Add (w, w)  y = Mul (x, d) }"
     program = compiled(text, {"w": torch.tensor([5.0])}, w=np.ones(1, np.float32))
     assert program.run({"x": torch.ones(2, 3)})["y"][0, 0].item() == 10.0
 
 
-def test_a_tensor_that_no_output_depends_on_is_there_for_whoever_asks() -> None:
+def test_a_tensor_that_no_output_depends_on_is_computed_on_request() -> None:
     text = "g (float[2, 3] x) => (float[2, 3] y) { aside = Neg (x)  c = Add (w, w)  y = Relu (x) }"
     graph, infos = read(text, w=np.ones((2, 3), np.float32))
     assert len(compile_program(graph, infos, {}, device="cpu").steps) == 1
@@ -93,7 +93,7 @@ def test_a_tensor_that_no_output_depends_on_is_there_for_whoever_asks() -> None:
     assert kept["c"][0, 0].item() == 2.0
 
 
-def test_the_shape_of_a_drawn_weight_is_known() -> None:
+def test_the_shape_of_an_initialised_weight_is_known() -> None:
     text = "g (float[2, 3] x) => (float[3, 2] y) { s = Shape (w)  y = Reshape (x, s) }"
     program = compiled(text, {"w": torch.zeros(3, 2)}, w=np.ones((3, 2), np.float32))
     assert [step.inputs for step in program.steps] == [("x",)]
@@ -109,7 +109,7 @@ def test_floats_take_the_program_s_dtype_and_integers_keep_theirs() -> None:
     assert result["y"][0].tolist() == [3.0, 2.0, 1.0]
 
 
-def test_a_weight_without_data_must_be_drawn() -> None:
+def test_a_weight_without_data_must_be_initialised() -> None:
     node = Node(op_type="Mul", inputs=("x", "w"), outputs=("y",), version=14, name="n")
     graph, infos = one_node(node, (X,), w=Constant(shape=(3,), dtype=FLOAT))
     with pytest.raises(ModelError, match="'w' is read but has no data"):
@@ -126,12 +126,12 @@ def test_known_shape_operands_are_no_inputs_of_a_step() -> None:
     assert "s" not in program.constants
 
 
-def test_nodes_that_nobody_reads_are_left_out_even_where_they_cannot_be_converted() -> None:
+def test_unread_nodes_are_left_out_even_where_they_cannot_be_converted() -> None:
     text = "g (float[2, 3] x) => (float[2, 3] y) { y = Relu (x)  z = RandomNormalLike (x) }"
     assert [step.outputs for step in compiled(text).steps] == [("y",)]
 
 
-def test_outputs_that_nobody_reads_have_no_name() -> None:
+def test_unread_outputs_have_no_name() -> None:
     text = "g (float[2, 3] x) => (float[2, 2] v) { v, i = TopK (x, k) }"
     program = compiled(text, k=np.array([2], np.int64))
     assert program.steps[0].outputs == ("v", "")

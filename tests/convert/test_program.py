@@ -24,7 +24,7 @@ def test_it_returns_the_outputs() -> None:
     assert {name: value.item() for name, value in CHAIN.run({"x": torch.tensor(1.0)}).items()} == {"c": 8.0}
 
 
-def test_it_keeps_what_it_is_asked_to_keep_and_no_more() -> None:
+def test_it_keeps_the_requested_tensors_and_no_more() -> None:
     kept = CHAIN.run({"x": torch.tensor(1.0)}, keep=["x", "b"])
     assert {name: value.item() for name, value in kept.items()} == {"x": 1.0, "b": 4.0}
 

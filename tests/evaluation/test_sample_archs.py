@@ -36,7 +36,7 @@ def test_a_space_that_defines_no_sameness_says_so() -> None:
 
 @pytest.mark.parametrize("size", [0, 101])
 def test_a_sample_is_no_larger_than_what_there_is(size: int) -> None:
-    with pytest.raises(SettingsError, match=f"a sample of {size} is asked for, and there are 100 architectures"):
+    with pytest.raises(SettingsError, match=f"a sample of {size} is requested, and there are 100 architectures"):
         choose_archs(ARCHS, SPACE, sample=size)
 
 

@@ -91,7 +91,7 @@ def test_scores_are_complete(study: Study, tmp_path: Path) -> None:
     assert document["settings"] == study.settings.as_json()
 
 
-def test_the_card_says_what_a_stranger_must_know(study: Study) -> None:
+def test_the_card_describes_the_network_completely(study: Study) -> None:
     card = model_card(study, study.best()[0], seed=0, relative_difference=2e-7)
     for line in (
         "It is not trained",

@@ -37,7 +37,7 @@ def drawn(**values: float) -> SeededScores:
     return candidate
 
 
-def test_proxies_that_take_no_part_are_told_in_the_order_of_the_reference_set() -> None:
+def test_proxies_that_take_no_part_are_reported_in_the_order_of_the_reference_set() -> None:
     names = ("zeta", "alpha", "macs", "mid", "beta", "omega")
     check = ReferenceCheck(candidate=drawn(macs=9.0), reference_set=reference_set(*names), min_percentile=10)
     (decided,) = check.run(lambda estimate, limit: Decision.PASS)
@@ -45,7 +45,7 @@ def test_proxies_that_take_no_part_are_told_in_the_order_of_the_reference_set() 
     assert [warning.partition(" ")[0] for warning in check.warnings] == ["zeta", "alpha", "mid", "beta", "omega"]
 
 
-def test_a_population_of_other_proxies_than_were_scored_is_refused() -> None:
+def test_a_reference_set_of_other_proxies_than_were_scored_is_refused() -> None:
     check = ReferenceCheck(candidate=drawn(macs=9.0), reference_set=reference_set("naswot"), min_percentile=10)
     with pytest.raises(SettingsError, match=r"'ours' cannot judge new.onnx: it holds naswot only, and none of these"):
         check.run(lambda estimate, limit: Decision.PASS)

@@ -60,7 +60,7 @@ def test_fan_in_is_what_the_operator_sums_over(body, shape, inputs, fan_in):
     assert std == pytest.approx(math.sqrt(2 / fan_in))
 
 
-# ---- laws ---------------------------------------------------------------------------------------------------------
+# ---- distributions -------------------------------------------------------------------------------------------
 def test_transformers_draw_linear_weights_from_a_truncated_normal():
     assert law_of("y = MatMul (x, w)", "w", {"w": weights(12, 5)}, inputs=ROWS, is_transformer=True) == (
         Distribution.TRUNCATED_NORMAL,
@@ -183,7 +183,7 @@ CHAIN = "a = Conv (x, w1) b = Relu (a) y = Conv (b, w2)"
 CHAIN_WEIGHTS = {"w1": weights(64, 3, 3, 3), "w2": weights(64, 64, 3, 3)}
 
 
-def test_a_seed_gives_the_same_weights_whatever_is_drawn_first():
+def test_a_seed_gives_the_same_weights_whichever_is_sampled_first():
     plan = plan_of(CHAIN, CHAIN_WEIGHTS)
     together = draw(plan, seed=3, device=CPU)
     source = WeightSource(plan, 3, CPU)
@@ -200,7 +200,7 @@ def test_names_of_tensors_do_not_matter():
     assert torch.equal(draw(renamed, seed=0, device=CPU)["aa"], draw(original, seed=0, device=CPU)["w2"])
 
 
-def test_drawn_weights_have_the_deviation_of_their_law():
+def test_weights_have_the_deviation_of_their_distribution():
     drawn = draw(plan_of(CHAIN, CHAIN_WEIGHTS), seed=0, device=CPU)
     assert float(drawn["w2"].std()) == pytest.approx(math.sqrt(2 / (64 * 9)), rel=0.02)
     assert float(drawn["w2"].mean()) == pytest.approx(0.0, abs=2e-3)
@@ -287,7 +287,7 @@ def written_out(step: str) -> str:
         (LOOP, {"win": (12, 8), "wr": (8, 8)}),
     ],
 )
-def test_cells_that_are_written_out_are_drawn_as_the_operators_are(body: str, shapes, is_transformer: bool) -> None:
+def test_cells_that_are_written_out_are_initialised_as_operators(body: str, shapes, is_transformer: bool) -> None:
     constants = {name: weights(*shape) for name, shape in shapes.items()}
     constants |= {"bias": weights(32), "out": weights(8, 5), "start": weights(12, 8), "axis": np.array([1])}
     plan = plan_of(f"{body} y = MatMul (h4, out)", constants, inputs={"x": ("n", 5, 12)}, is_transformer=is_transformer)

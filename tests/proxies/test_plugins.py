@@ -98,7 +98,7 @@ def test_a_missing_file_is_a_sentence(registry):
         registry.load_all(["absent.py:SIZE"])
 
 
-def test_a_proxy_is_held_for_a_while_only(registry, file):
+def test_a_proxy_is_cached_for_a_while_only(registry, file):
     from aznas_onnx.proxies.user_proxies import load_proxy
 
     with registry.holding(load_proxy(f"{file}:SIZE")):

@@ -175,7 +175,7 @@ def test_features_without_an_entropy_have_a_reason(name, fields, reason):
 
 
 @pytest.mark.parametrize("name", ["expressivity", "progressivity"])
-def test_a_singular_covariance_has_a_value_unless_the_published_one_is_asked_for(name):
+def test_a_singular_covariance_has_a_value_unless_the_published_one_is_requested(name):
     blocks = (block(entropy=1.0, variance=1.0), block(1, entropy=1.5, variance=1.0, is_singular=True))
     assert math.isfinite(PROXIES[name].evaluate(evidence(*blocks)).value)
     outcome = PROXIES[name].evaluate(Evidence(blocks=blocks, macs=1, params=1, as_published=True))

@@ -209,7 +209,7 @@ def test_networks_that_work_at_one_batch_size_make_a_reference_of_that_size(fold
     assert ReferenceSet.read("ours.json").settings.batch_size == 2
 
 
-def test_what_is_to_be_doubted_is_told_for_each_network(
+def test_doubts_are_reported_for_each_network(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     real = aznas_onnx.scoring.score_models.attempt

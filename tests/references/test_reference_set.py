@@ -117,7 +117,7 @@ def test_what_ships_is_there_and_says_how_it_was_made(bundled: Any, repository: 
     assert json.loads(stored.read_text())["schema"] == "aznas.reference/1"
 
 
-def test_no_population_lies_about_that_is_not_listed(repository: Path) -> None:
+def test_every_bundled_file_is_listed(repository: Path) -> None:
     stored = {path.stem for path in (repository / "aznas_onnx" / "references" / "data").iterdir()}
     assert stored == {bundled.name for bundled in BUNDLED}
 
@@ -125,7 +125,7 @@ def test_no_population_lies_about_that_is_not_listed(repository: Path) -> None:
 @pytest.mark.parametrize(
     "name", [pytest.param(one.name, marks=[pytest.mark.slow] * (one.name in _SLOW)) for one in BUNDLED]
 )
-def test_the_first_network_of_a_shipped_population_still_has_its_score(name: str) -> None:
+def test_the_first_network_of_a_bundled_reference_set_still_has_its_score(name: str) -> None:
     from aznas_onnx.scoring import score
     from aznas_onnx.spaces import get
 

@@ -1,4 +1,4 @@
-"""What the C library is told about freed memory."""
+"""The settings of the C library for freed memory."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def test_the_same_seed_gives_the_same_scores_and_another_does_not():
     assert means(score(residual(), batch_size=8, seed=4, device="cpu")) != means(first)
 
 
-def test_the_effort_says_how_many_samples_where_nobody_else_does():
+def test_the_effort_is_the_default_number_of_samples():
     assert [ScoreSettings.of(effort=effort).batch_size for effort in ("paper", "balanced", "fast")] == [64, 16, 4]
     assert ScoreSettings.of(effort="fast", batch_size=7).batch_size == 7
     assert ScoreSettings.of().effort == "paper"
@@ -144,7 +144,7 @@ def test_a_path_and_a_model_in_memory_score_alike(tmp_path):
     assert from_file.model == str(path)
 
 
-def test_only_the_proxies_that_are_asked_for_are_computed():
+def test_only_the_requested_proxies_are_computed():
     scores = score(residual(), batch_size=8, proxies=["expressivity", "complexity"], device="cpu")
     assert list(scores.proxies) == ["expressivity", "macs"]
     assert means(scores)["expressivity"] == means(score(residual(), batch_size=8, device="cpu"))["expressivity"]

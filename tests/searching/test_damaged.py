@@ -90,7 +90,7 @@ def test_a_name_that_is_no_file_is_one_sentence(name: str, tmp_path: Path, monke
 
 
 @pytest.mark.parametrize(
-    ("seen", "process", "told"),
+    ("seen", "process", "message"),
     [
         (4_000_000_000, "1:2", "set the clock right"),
         (1e300, "1:2", "set the clock right"),
@@ -98,13 +98,13 @@ def test_a_name_that_is_no_file_is_one_sentence(name: str, tmp_path: Path, monke
         ("9e999", "1:2", "damaged"),
     ],
 )
-def test_a_claim_that_would_last_is_one_sentence(seen: object, process: str, told: str, path: Path) -> None:
+def test_a_claim_that_would_last_is_one_sentence(seen: object, process: str, message: str, path: Path) -> None:
     change(
         path,
         f"INSERT INTO writers VALUES (9, 'elsewhere', '{process}', '{{}}', 0, {seen})",
         "INSERT INTO claims VALUES (5, 'g5', 9)",
     )
-    with opened(path, resume=True) as history, pytest.raises(StudyError, match=told):
+    with opened(path, resume=True) as history, pytest.raises(StudyError, match=message):
         history.claims()
 
 

@@ -40,7 +40,7 @@ class Elsewhere:
 
 
 @pytest.mark.parametrize("slots", [1, 5])
-def test_a_search_scores_wherever_it_is_told_to(slots: int) -> None:
+def test_a_search_scores_on_the_given_executor(slots: int) -> None:
     made: list[Elsewhere] = []
 
     def make(scorer: Scorer) -> Executor:

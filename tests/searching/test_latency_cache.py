@@ -58,7 +58,7 @@ def test_every_candidate_is_within_the_limit_and_measured_once(clock: Clock) -> 
     assert study.doubt is None
 
 
-def test_other_work_on_the_machine_is_told(clock: Clock) -> None:
+def test_other_work_on_the_machine_is_reported(clock: Clock) -> None:
     clock.is_loaded = True
     study = searched(None, 5)
     assert study.doubt is not None
@@ -97,7 +97,7 @@ def test_another_limit_is_refused(clock: Clock, tmp_path: Path) -> None:
         searched(tmp_path / "run.db", 6, latency_ms=41.0, resume=True)
 
 
-def test_a_limit_that_nothing_keeps_is_told_soon(clock: Clock) -> None:
+def test_a_limit_that_no_network_meets_is_reported_soon(clock: Clock) -> None:
     with pytest.raises(StudyError, match=r"latency at most 0.5 ms refused 500 \(the fastest takes \d+ ms\)"):
         searched(None, 5, latency_ms=0.5)
     assert len(clock.measured) <= 500

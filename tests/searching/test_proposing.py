@@ -69,7 +69,7 @@ def test_parents_are_among_the_best() -> None:
     assert parents == best  # each of them, at random
 
 
-def test_random_strategy_draws_from_the_space() -> None:
+def test_random_strategy_samples_from_the_space() -> None:
     _, proposals = grown(proposer(strategy=Strategy.RANDOM), 30)
     assert {(proposal.origin, proposal.parent) for proposal in proposals} == {(TrialOrigin.SAMPLE, None)}
 
@@ -164,7 +164,7 @@ def test_a_space_that_builds_networks_to_count_them_is_given_up_sooner(
     assert ("builds every network to count it" in found.reason) is (tries == "2,000")
 
 
-def test_the_draws_for_one_candidate_can_be_watched() -> None:
+def test_the_samples_for_one_candidate_can_be_watched() -> None:
     seen: list[int] = []
     found = proposer(budget=Budget(macs=Limit(73_000)), max_tries=30).propose(0, Population(), (), seen.append)
     assert isinstance(found, Exhausted)

@@ -19,7 +19,7 @@ def searched(**changes: Any) -> Study:
     return search(**{**arguments, **changes})
 
 
-def test_it_scores_as_many_as_asked_each_once() -> None:
+def test_it_scores_the_given_number_each_once() -> None:
     study = searched()
     assert [trial.number for trial in study.trials] == list(range(120))
     assert len({trial.genotype for trial in study.trials}) == 120
@@ -96,7 +96,7 @@ def test_a_space_that_is_used_up_ends_the_search_with_what_there_is() -> None:
     assert study.stopped == "no new candidate of digits in 500 tries: 500 were known already"
 
 
-def test_progress_is_told() -> None:
+def test_progress_is_reported() -> None:
     seen: list[Progress] = []
     study = searched(on_progress=seen.append)
     last = seen[-1]

@@ -16,7 +16,7 @@ def test_json_is_read_back() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "expected"),
     [
         ({"seed": 1}, "seed is 0, not 1"),
         ({"strategy": Strategy.RANDOM}, "strategy is 'evolution', not 'random'"),
@@ -31,8 +31,8 @@ def test_json_is_read_back() -> None:
         ),
     ],
 )
-def test_every_difference_is_told(change: dict[str, Any], told: str) -> None:
-    assert settings().differences(settings(**change)) == (told,)
+def test_every_difference_is_reported(change: dict[str, Any], expected: str) -> None:
+    assert settings().differences(settings(**change)) == (expected,)
 
 
 def test_where_the_space_was_found_is_no_difference() -> None:

@@ -84,5 +84,5 @@ def test_less_than_one_is_nothing_to_ask_for() -> None:
         study(*ROWS).best(0)
 
 
-def test_the_acceptance_rate_counts_every_genotype_drawn() -> None:
+def test_the_acceptance_rate_counts_every_sampled_genotype() -> None:
     assert study(*ROWS).acceptance_rate == 0.5

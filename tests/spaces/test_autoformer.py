@@ -88,14 +88,14 @@ def test_whole_ratios_are_equal_however_written() -> None:
     assert space.format(space.parse(TINY.replace("4,4", "4.0,4"))) == TINY
 
 
-def test_base_accepts_eight_heads_and_never_draws_them() -> None:
+def test_base_accepts_eight_heads_and_never_samples_them() -> None:
     space, rng = AutoFormerBase(), np.random.default_rng(0)
     space.validate(VisionTransformer(embed_dim=528, num_heads=(8,) * 14, mlp_ratio=(3.0,) * 14))
     drawn = {heads for _ in range(50) for heads in space.sample(rng).num_heads}
     assert drawn == {9, 10}
 
 
-def test_a_mutation_redraws_few_layers_and_sometimes_depth_and_width() -> None:
+def test_a_mutation_samples_few_layers_again_and_sometimes_depth_and_width() -> None:
     space, rng = AutoFormerTiny(), np.random.default_rng(0)
     genotype = space.parse(TINY)
     children = [space.mutate(genotype, rng) for _ in range(1000)]

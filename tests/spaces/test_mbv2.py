@@ -97,7 +97,7 @@ def mutations(text: str, changes: int, number: int = 4000) -> list[Backbone]:
     return [space.mutate(genotype, rng, changes) for _ in range(number)]
 
 
-def test_a_mutation_draws_what_zennas_draws() -> None:
+def test_a_mutation_samples_as_zennas_does() -> None:
     start = MobileNetV2().start(np.random.default_rng(0))
     children = mutations(MobileNetV2().format(start), changes=1)
     drawn = [child.blocks[4] for child in children if len(child.blocks) == 6 and child.blocks[4] != start.blocks[4]]
@@ -115,7 +115,7 @@ def test_a_mutation_draws_what_zennas_draws() -> None:
     assert {str(child.blocks[-1])[-10:] for child in children} == {",2048,1,1)"}
 
 
-def test_up_to_as_many_blocks_as_asked_change() -> None:
+def test_at_most_the_given_number_of_blocks_changes() -> None:
     start = MobileNetV2().start(np.random.default_rng(0))
     for changes in (1, 2):
         differ = set()

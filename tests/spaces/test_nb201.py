@@ -97,7 +97,7 @@ def test_bad_notation(text: str, message: str) -> None:
     assert message in str(caught.value)
 
 
-def test_a_mutation_changes_as_many_edges_as_asked() -> None:
+def test_a_mutation_changes_the_given_number_of_edges() -> None:
     space, rng = NasBench201(), np.random.default_rng(0)
     genotype = space.parse(BEST)
     for changes in (1, 2, 6, 9):

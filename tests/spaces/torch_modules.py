@@ -27,7 +27,7 @@ def counted_operations(network: nn.Module, resolution: int) -> tuple[int, int]:
     """
     macs = paper = 0
 
-    def told(shortcut_stride: int) -> Callable[[nn.Module, tuple[torch.Tensor], torch.Tensor], None]:
+    def hook_for(shortcut_stride: int) -> Callable[[nn.Module, tuple[torch.Tensor], torch.Tensor], None]:
         def hook(module: nn.Module, _: tuple[torch.Tensor], output: torch.Tensor) -> None:
             nonlocal macs, paper
             own = output.numel()
@@ -46,7 +46,7 @@ def counted_operations(network: nn.Module, resolution: int) -> tuple[int, int]:
         if isinstance(module, (nn.Conv2d, nn.Linear, nn.BatchNorm2d)):
             shortcut = network.get_submodule(name.rpartition(".")[0]) if ".shortcut." in f".{name}" else None
             stride = next((m.stride[0] for m in shortcut.modules() if isinstance(m, nn.Conv2d)), 1) if shortcut else 1
-            handles.append(module.register_forward_hook(told(stride)))
+            handles.append(module.register_forward_hook(hook_for(stride)))
     network(torch.empty(1, 3, resolution, resolution, device="meta"))
     for handle in handles:
         handle.remove()

@@ -1,4 +1,4 @@
-"""Weights for a comparison: drawn by their roles, with what has a meaning spared."""
+"""Weights for a comparison: drawn by their roles, constants with a meaning excepted."""
 
 from __future__ import annotations
 

@@ -267,7 +267,7 @@ class BatchRepair:
 
     @_RULES.on("Squeeze")
     def _squeeze(self, node: Node) -> Repair | None:
-        """A squeeze of all axes of size one spares the batch axis."""
+        """A squeeze of all axes of size one leaves out the batch axis."""
         axis = self.batch_axis(node.inputs[0])
         if axis is None or "axes" in node.attributes or node.input(1):
             return None

@@ -78,7 +78,7 @@ class SeededNetwork:
         ----------
         compiled
             The network, which has the weights and the precision.
-        law
+        distribution
             Replaces the distribution of a weight; by default it is this project's initialisation.
         without
             Names of weights to leave out.

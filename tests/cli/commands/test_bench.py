@@ -183,7 +183,7 @@ def test_an_interruption_reports_what_there_is_and_how_to_go_on(
     assert len(scoring.scored) == len(set(scoring.scored)) == N_CELLS
 
 
-def test_failures_are_told_and_counted(scoring: Scoring, capsys: pytest.CaptureFixture[str]) -> None:
+def test_failures_are_reported_and_counted(scoring: Scoring, capsys: pytest.CaptureFixture[str]) -> None:
     scoring.failing = "skip_connect~2"
     bench("-o", "scores.jsonl", "--resamples", "0", "--format", "json", status=3)
     captured = capsys.readouterr()

@@ -32,7 +32,7 @@ def numbers(candidates: tuple[object, ...]) -> list[int]:
     return [one.trial.number for one in candidates]  # type: ignore[attr-defined]
 
 
-def test_the_best_one_unless_told_otherwise(run_db: Study, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_best_one_by_default(run_db: Study, capsys: pytest.CaptureFixture[str]) -> None:
     assert exported([], capsys) == numbers(run_db.best())
 
 

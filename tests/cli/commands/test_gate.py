@@ -1,4 +1,4 @@
-"""`aznas gate`: statuses, overrides, and what the systems that run it are told. Deciding itself is replaced."""
+"""`aznas gate`: statuses, overrides, and the reports for CI systems. Deciding itself is replaced."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Rules = dict[str, Any]
 
 def result(*verdicts: Decision, **rules: Any) -> GateResult:
     """A result whose checks have these verdicts."""
-    told = {
+    texts = {
         Decision.PASS: "AZ score equal to shipped.onnx (±0 over 2 seeds; 0.5 below is tolerated)",
         Decision.REJECT: "39.45M MACs, over the budget of 30M",
         Decision.INCONCLUSIVE: "12 ms a sample, too noisy to tell from 10 ms",
@@ -36,7 +36,10 @@ def result(*verdicts: Decision, **rules: Any) -> GateResult:
         candidate="models/new.onnx",
         checks=tuple(
             Check(
-                rule=f"rule_{index}", verdict=verdict, reason=told[verdict], against="shipped.onnx" if index else None
+                rule=f"rule_{index}",
+                verdict=verdict,
+                reason=texts[verdict],
+                against="shipped.onnx" if index else None,
             )
             for index, verdict in enumerate(verdicts)
         ),
@@ -231,7 +234,7 @@ def test_names_cannot_write_commands_of_their_own(
     assert len(lines) == 1
 
 
-def test_a_bad_candidate_is_status_2_and_everybody_is_told_so(
+def test_a_bad_candidate_is_status_2_in_every_report(
     decided: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.undo()  # the real gate

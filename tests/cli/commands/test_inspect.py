@@ -81,7 +81,7 @@ def test_blocks_can_be_named(chain: Path, capsys: pytest.CaptureFixture[str]) ->
     assert document["outside_blocks"]["macs"] == 64 * 9 * 8 * 4
 
 
-def test_nodes_are_listed_when_asked_for(chain: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nodes_are_listed_on_request(chain: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["inspect", str(chain), "--input", "1x3x8x8", "--nodes", "--format", "csv"]) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [row["operator"] for row in rows if row["macs"] != "0"] == ["Conv", "Conv"]

@@ -33,7 +33,7 @@ def test_json_holds_everything(capsys: pytest.CaptureFixture[str]) -> None:
     assert by_name["shortest_path"]["direction"] == "lower is better"
 
 
-def test_some_are_told_in_full(capsys: pytest.CaptureFixture[str]) -> None:
+def test_some_are_described_in_full(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["proxies", "te_nas", "depth"]) == 0
     blocks = capsys.readouterr().out.split("\n\n")
     assert [block.splitlines()[0] for block in blocks] == ["te_nas_ntk", "te_nas_regions", "depth"]

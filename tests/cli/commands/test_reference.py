@@ -23,7 +23,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 BUILD = ["reference", "build", "-o", "ours.json", "--effort", "fast"]
 
 
-def test_a_population_is_built_shown_added_to_and_placed_in(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_reference_set_is_built_shown_extended_and_placed_in(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run([*BUILD, "net4.onnx", "net6.onnx"]) == 0
     assert capsys.readouterr().out == "ours.json: 2 networks of networks of one's own\n"
     assert run(["reference", "add", "ours.json", "net8.onnx", "net4.onnx"]) == 0
@@ -75,7 +77,7 @@ def test_other_settings_are_refused_with_the_remedy(
     assert Path("ours.json").read_bytes() == before
 
 
-def test_networks_that_fail_are_told_and_the_rest_kept(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_networks_that_fail_are_reported_and_the_rest_stored(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "bad.onnx").write_bytes(b"nothing")
     assert run([*BUILD, "net4.onnx", "bad.onnx", "net6.onnx"]) == 3
     captured = capsys.readouterr()

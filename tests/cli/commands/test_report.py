@@ -49,7 +49,7 @@ def test_a_page_has_a_table_of_every_combination(two_files: None, capsys: pytest
     assert "![" not in text
 
 
-def test_a_file_made_by_several_commands_is_told_apart(two_files: None) -> None:
+def test_a_file_made_by_several_commands_is_recognised(two_files: None) -> None:
     comment = "# the file holds other architectures"
     assert comment not in report("a.jsonl", "--no-plots")
     bench("-o", "a.jsonl", "--sample", "5", "--seed", "1", "--resamples", "0", "--batch-size", "64")

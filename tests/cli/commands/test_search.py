@@ -190,7 +190,7 @@ def test_the_papers_flops(scoring: Scoring, capsys: pytest.CaptureFixture[str]) 
         assert trial.cost.paper_flops == trial.cost.macs + 10
 
 
-def test_failures_are_told_and_kept(scoring: Scoring, capsys: pytest.CaptureFixture[str]) -> None:
+def test_failures_are_reported_and_stored(scoring: Scoring, capsys: pytest.CaptureFixture[str]) -> None:
     scoring.failing = True
     search("--db", "run.db", status=2)
     assert (

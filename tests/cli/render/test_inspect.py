@@ -193,7 +193,7 @@ def test_json_of_a_block() -> None:
     }
 
 
-def test_json_leaves_out_what_was_not_asked_for() -> None:
+def test_json_leaves_out_unrequested_parts() -> None:
     document = json.loads(rendered(OutputFormat.JSON))
     assert document.keys().isdisjoint({"nodes", "verification", "why"})
 

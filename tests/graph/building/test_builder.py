@@ -156,7 +156,7 @@ def test_equal_steps_of_two_networks_are_one() -> None:
 
 
 @pytest.mark.parametrize("values", [(1, 1.0, True), ((1, 2), (1.0, 2.0)), ([1, 2], [1.0, 2.0]), ("1", 1)])
-def test_attributes_that_differ_in_type_are_told_apart(values: tuple[object, ...]) -> None:
+def test_attributes_that_differ_in_type_are_distinguished(values: tuple[object, ...]) -> None:
     for value in (*values, *values):
         network_of = noted(value=value).finish("y")
         (found,) = (node.attributes["value"] for node in network_of.graph().nodes)

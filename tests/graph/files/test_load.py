@@ -142,7 +142,7 @@ def test_an_unknown_operator_is_named() -> None:
 
 
 @pytest.mark.parametrize("version", [0, -1, 999, 2**40])
-def test_an_opset_that_nobody_knows(version: int) -> None:
+def test_an_unknown_opset(version: int) -> None:
     model = conv()
     model.opset_import[0].version = version
     with pytest.raises(ModelError, match=rf"opset {version}, but .* knows 1 to"):

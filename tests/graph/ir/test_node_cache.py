@@ -32,7 +32,7 @@ def test_a_node_means_what_its_own_opset_says() -> None:
     assert [typed(plain, version).version for version in (6, 1, 6)] == [6, 1, 6]
 
 
-def test_types_of_attributes_are_told_apart() -> None:
+def test_types_of_attributes_are_distinguished() -> None:
     values = (1, 1.0, "1", [1], [1.0], ["1"])
     plain = decode_nodes([helper.make_node("Any", ["x"], ["y"], domain="d", value=value) for value in values])
     found = [typed(node, 1).attributes["value"] for node in plain if node is not None]

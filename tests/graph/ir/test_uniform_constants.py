@@ -42,7 +42,7 @@ def test_equal_constants_are_one_and_small_ones_share_their_data() -> None:
         (scalar(1, np.bool_), scalar(1, np.uint8)),
     ],
 )
-def test_values_and_types_are_told_apart(shape: tuple[int, ...], left: Array, right: Array) -> None:
+def test_values_and_types_are_distinguished(shape: tuple[int, ...], left: Array, right: Array) -> None:
     for value in (left, right, left):
         constant = filled("w", shape, value)
         assert constant.dtype == value.dtype

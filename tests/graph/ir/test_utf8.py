@@ -75,7 +75,7 @@ def test_names_in_other_alphabets_are_text() -> None:
     assert [node.name for node in prepare(named).graph.nodes] == ["größe/层", "Neg_1"]
 
 
-def test_descriptions_are_read_by_nobody() -> None:
+def test_descriptions_are_not_read() -> None:
     described = network("y = Relu (x)")
     described.doc_string = "DESCRIPTION"
     content = described.SerializeToString().replace(b"DESCRIPTION", b"\xff\xfeSCRIPTION")

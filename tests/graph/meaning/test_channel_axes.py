@@ -30,7 +30,7 @@ def ints(*values: int) -> npt.NDArray[np.int64]:
 CONV = {"w": weights(4, 3, 1, 1)}
 
 
-def test_a_convolution_tells_the_channels_of_its_input_and_output() -> None:
+def test_a_convolution_determines_the_channels_of_its_input_and_output() -> None:
     found = axes("a = Sigmoid (x)  y = Conv (a, w)", CONV)
     assert found == {"x": 1, "a": 1, "y": 1}
 
@@ -49,7 +49,7 @@ def test_tokens_have_their_channels_last() -> None:
     assert found == {"x": 1, "c": 1, "r": 1, "t": 2, "n": 2, "y": 2}
 
 
-def test_the_first_linear_layer_tells_where_no_convolution_does() -> None:
+def test_the_first_linear_layer_decides_where_no_convolution_does() -> None:
     assert axes("a = Relu (x)  y = MatMul (a, v)", {"v": weights(5, 7)}, ("n", 9, 5)) == {"x": 2, "a": 2, "y": 2}
 
 

@@ -190,7 +190,7 @@ def with_images(axes: tuple[int, ...]) -> Model:
     return prepare(model)
 
 
-def test_the_larger_input_carries_the_samples_and_tokens_are_drawn_in_any_case() -> None:
+def test_the_larger_input_carries_the_samples_and_tokens_are_random_in_any_case() -> None:
     assert with_images((1, 3, 8, 8)).inputs.primary == "x"
     assert "input 'e' is fed Gaussian samples too" not in with_images((1, 3, 8, 8)).inputs.warnings
     assert with_images((1, 3)).inputs.primary == "e"
@@ -205,7 +205,7 @@ def test_it_is_verified_scored_and_has_blocks() -> None:
     assert result.proxies["expressivity"].mean is not None
 
 
-def test_verification_draws_ids() -> None:
+def test_verification_samples_ids() -> None:
     from aznas_onnx.verify import compare as module
 
     drawn = module._feeds(reader(), prepare(reader()).inputs, 4, 1.0, np.random.default_rng(0))

@@ -112,9 +112,9 @@ class TestGaps:
     def test_the_refusal_names_where_to_cut(self) -> None:
         with pytest.raises(UnsupportedOperatorError) as raised:
             prepare(detector())
-        told = str(raised.value)
-        assert "(NonMaxSuppression) makes a tensor whose shape depends on data" in told
-        names = re.findall(r"--cut-at (\S+)", told)
+        message = str(raised.value)
+        assert "(NonMaxSuppression) makes a tensor whose shape depends on data" in message
+        names = re.findall(r"--cut-at (\S+)", message)
         assert sorted(names) == ["boxes", "scores"]
         assert count(prepare(detector(), cut_at=names)).unsupported == {}
 

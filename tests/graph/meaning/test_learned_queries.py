@@ -63,7 +63,7 @@ def test_queries_cost_the_same_and_are_one_block_however_they_are_written(name: 
     ]
 
 
-def test_layers_of_queries_are_drawn_and_run_like_any_others() -> None:
+def test_layers_of_queries_are_initialised_and_run_like_any_others() -> None:
     model = specialise(prepare(asking("q0 = Identity (latents)", weights(1, QUERIES, WIDTH))), 3)
     assert [node.op_type for node in model.graph.nodes].count("MatMul") == 6
     planned = plan_weights(model.graph, model.infos, is_transformer=True)

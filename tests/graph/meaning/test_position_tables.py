@@ -33,7 +33,7 @@ def with_tables(*, moves: bool = False, size: int = 3) -> Model:
 
 
 @pytest.mark.parametrize("moves", [False, True])
-def test_a_look_up_is_made_of_the_drawn_tables(moves: bool) -> None:
+def test_a_look_up_is_made_of_the_initialised_tables(moves: bool) -> None:
     model = with_tables(moves=moves)
     graph, infos = unfold_tables(model.graph, model.infos)
     assert [node.op_type for node in graph.nodes].count("Gather") == 2
@@ -63,7 +63,7 @@ def test_a_constant_that_does_not_know_its_origin_stays_as_it_is() -> None:
     assert unfold_tables(graph, model.infos)[0] is graph
 
 
-def test_a_measurement_of_the_whole_network_draws_the_same_tables() -> None:
+def test_a_measurement_of_the_whole_network_initialises_the_same_tables() -> None:
     network = RandomNetwork(with_tables(), is_transformer=True, batch_size=2, device=torch.device("cpu"))
     compiled = network.at()
     tables = {name: weight.shape for name, weight in compiled.plan.items() if name.startswith("table")}

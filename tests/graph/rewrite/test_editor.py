@@ -20,7 +20,7 @@ def editing(body: str = CHAIN, outputs: tuple[str, ...] = ("y",), protected: tup
 
 
 def finished(editor: Editor) -> Graph:
-    """Return the graph, after a check that its order is topological and its facts are complete."""
+    """Return the graph, after a check that its order is topological and its infos are complete."""
     graph = editor.finish()
     made = {value.name for value in graph.inputs} | set(graph.constants)
     for node in graph.nodes:

@@ -42,7 +42,7 @@ def test_weights_that_come_from_nodes_are_constants() -> None:
     assert {"w", "w1", "w3"} <= set(model.graph.constants)  # the roots stay, for the sake of their sizes
 
 
-def test_a_folded_constant_is_computed_only_when_asked() -> None:
+def test_a_folded_constant_is_computed_only_when_read() -> None:
     model = prepared("wt = Transpose <perm = [1, 0]> (w)  y = MatMul (x, wt)", w=weights(6000, 8))
     read = model.graph.constants["wt"].read
     assert isinstance(read, Deferred)
@@ -146,7 +146,7 @@ def test_a_graph_without_anything_to_fold_is_left_as_it_is() -> None:
     assert infos is model.infos
 
 
-def test_a_constant_that_nobody_reads_is_dropped() -> None:
+def test_an_unread_constant_is_dropped() -> None:
     model = prepared("a = Conv (x, w)  y = Relu (a)", w=weights(4, 3, 1, 1))
     constants = {**model.graph.constants, "idle": model.graph.constants["w"]}
     infos = TensorInfos({**model.infos, "idle": model.infos["w"]}, model.infos.batch_size)

@@ -113,7 +113,7 @@ def test_whatever_the_reference_raises_is_one_error() -> None:
         evaluate(node("ConstantOfShape", "a"), [ints(2**40, 2**10)])
 
 
-def test_a_deferred_constant_is_computed_when_asked_and_knows_its_work() -> None:
+def test_a_deferred_constant_is_computed_when_read_and_knows_its_work() -> None:
     a, b = Constant.of(weights(100)), Constant.of(weights(100, seed=1))
     first = Deferred.of(node("Add", "a", "b"), (a, b), 0, 100)
     second = Deferred.of(node("Exp", "c"), (Constant(shape=(100,), dtype=np.dtype(np.float32), read=first),), 0, 100)

@@ -82,7 +82,7 @@ def known(infos: TensorInfos) -> dict[str, tuple[object, ...]]:
 
 @pytest.mark.parametrize("body", FOLLOWS)
 @pytest.mark.parametrize("batch", [1, 2, 3, 8])
-def test_facts_follow_the_batch(body: str, batch: int) -> None:
+def test_infos_follow_the_batch(body: str, batch: int) -> None:
     graph, infos = walked(body, batch)
     for other in (1, 2, 13):
         shapes = {"x": (other, 3, 8, 8)}

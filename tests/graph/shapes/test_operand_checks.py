@@ -110,7 +110,7 @@ def test_operands_that_fit(body: str, shapes: Shapes) -> None:
 
 
 def test_many_indices_are_looked_at_each_time() -> None:
-    """Whatever was read before: facts are remembered by shapes, and of so many indices not by their values."""
+    """Whatever was read before: infos are cached by shapes, and of so many indices not by their values."""
     for highest in (7, 8, 7, 8):
         model = network("y = Gather <axis = 3> (x, i)", constants={"i": np.array([0] * 99 + [highest])})
         if highest == 7:

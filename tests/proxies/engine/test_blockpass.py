@@ -125,7 +125,7 @@ def test_wide_features_use_the_products_by_halves():
     assert_as_whole_graph(program, ["f0", "f1"], torch.randn(4, 600, 13, 13))
 
 
-def test_drawn_signs_are_plus_and_minus_one_in_the_outputs_memory_order():
+def test_random_signs_are_plus_and_minus_one_in_the_outputs_memory_order():
     output = torch.empty(3, 5, 7, 7).contiguous(memory_format=torch.channels_last)
     signs = signs_of(seed=1)(2, output)
     assert signs.shape == output.shape

@@ -34,7 +34,7 @@ def test_entropy_is_that_of_the_eigenvalues_shares():
     assert float(entropy(values)[0]) == pytest.approx(-sum(p * math.log(p) for p in shares), rel=1e-4)
 
 
-def test_negative_eigenvalues_count_as_zero_and_are_told():
+def test_negative_eigenvalues_count_as_zero_and_are_reported():
     value, is_singular = entropy(torch.tensor([-1e-5, 1.0, 1.0]))
     assert float(value) == pytest.approx(math.log(2), rel=1e-4)
     assert is_singular

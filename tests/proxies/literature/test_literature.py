@@ -306,7 +306,7 @@ def test_what_fails_on_numbers_ranks_lowest_and_what_torch_lacks_does_not_apply(
 
 
 @pytest.mark.parametrize(("device", "where"), [("cpu", "cpu"), ("mps", "cpu"), ("cuda", "cuda")])
-def test_double_precision_is_asked_of_a_device_that_has_it(device, where):
+def test_double_precision_runs_on_a_device_that_has_it(device, where):
     """A stand-in for a tensor on a device that is not here: what is called on it, in which order."""
 
     class Tensor:

@@ -36,7 +36,7 @@ def test_a_new_process_with_the_same_id_is_another() -> None:
     assert not replace(WriterProcess.this(), process=f"{os.getpid()}:1").is_alive()
 
 
-def test_elsewhere_the_heartbeat_tells() -> None:
+def test_elsewhere_the_heartbeat_decides() -> None:
     away = replace(WriterProcess.this(), host="another-host")
     assert away.is_alive()
     assert not replace(away, seen=time.time() - 1000).is_alive()

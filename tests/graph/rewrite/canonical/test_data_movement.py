@@ -117,7 +117,7 @@ def test_an_output_of_the_graph_keeps_its_name() -> None:
     assert {name for node in result.graph.nodes for name in node.outputs} == {"y", "z"}
 
 
-def test_shapes_that_agree_at_batch_one_only_are_told_apart() -> None:
+def test_shapes_that_agree_at_batch_one_only_are_distinguished() -> None:
     """At batch 1 this reshape looks like nothing, but it moves the batch."""
     model = network("s = Reshape (x, target)  y = Neg (s)", {"x": ("N", 1, 6)}, {"target": np.array([1, -1, 6])})
     assert operators(canonical(model).graph) == ["Reshape", "Neg"]

@@ -166,8 +166,8 @@ def test_layer_normalisation_before_onnx_had_it() -> None:
 )  # fmt: skip
 def test_what_cannot_be_written_out_is_refused_with_the_reason(body: str, reason: str) -> None:
     graph, _ = decomposed(fused(body, TOKENS))
-    (told,) = (node.unknown for node in graph.nodes if node.unknown)
-    assert re.search(rf"node '.*': operator com.microsoft::\w+ .*{reason}.*; give", told)
+    (unknown,) = (node.unknown for node in graph.nodes if node.unknown)
+    assert re.search(rf"node '.*': operator com.microsoft::\w+ .*{reason}.*; give", unknown)
 
 
 def test_operators_without_a_decomposition_stay() -> None:

@@ -62,7 +62,7 @@ def test_an_activation_that_the_range_had_absorbed_comes_back(made: str, zero_po
 
 
 @pytest.mark.parametrize(("name", "expected"), [("relu_3", 1), ("conv2d_3", 0), ("add_7", 0), ("t_7", 1)])
-def test_a_range_that_is_positive_by_chance_is_told_by_the_name(name: str, expected: int) -> None:
+def test_a_range_that_is_positive_by_chance_is_recognised_by_its_name(name: str, expected: int) -> None:
     model = network(f"{name} = Conv (x, w)  {pair(name, 'a', 'z0')}  y = Neg (a)", SHAPE, CONSTANTS)
     assert operators(decomposed(model)[0]).count("Relu") == expected
 

@@ -16,7 +16,7 @@ CONSTANTS = {
 }  # fmt: skip
 
 
-def test_statistics_of_a_training_step_that_nobody_reads() -> None:
+def test_unread_statistics_of_a_training_step() -> None:
     """Their places stay in training mode, which is part of what the file computes."""
     model = network("y, rm, rv = BatchNormalization <training_mode = 1> (x, g, b, m, v)", MAP, CONSTANTS)
     graph, _ = decomposed(model)
@@ -30,13 +30,13 @@ def test_before_version_14_the_outputs_ask_for_training_mode() -> None:
     assert (node.version, node.outputs, node.attributes["training_mode"]) == (15, ("y", "", ""), 1)
 
 
-def test_a_mask_that_nobody_reads() -> None:
+def test_an_unread_mask() -> None:
     model = network("d, mask = Dropout (x, ratio, yes)  y = Relu (d)", MAP, CONSTANTS)
     assert operators(canonical(model).graph) == ["Relu"]
 
 
 @pytest.mark.parametrize(("operator", "gates"), [("LSTM", 4), ("GRU", 3), ("RNN", 1)])
-def test_final_states_that_nobody_reads(operator: str, gates: int) -> None:
+def test_unread_final_states(operator: str, gates: int) -> None:
     """TorchScript names them, dynamo does not; the last output before them is the feature map."""
     constants = {"w": weights(1, 5 * gates, 6), "r": weights(1, 5 * gates, 5)}
     states = ", h, c" if operator == "LSTM" else ", h"

@@ -275,7 +275,7 @@ def test_a_factor_alone_is_one_if_its_name_says_so() -> None:
     declines(nameless, LAYER_SCALE)
 
 
-def test_before_a_convolution_only_the_name_tells() -> None:
+def test_before_a_convolution_only_the_name_decides() -> None:
     body = "r = Relu (x)  {0} = Mul (r, of_input)  a = Add ({0}, of_input)  y = Conv (a, w)"
     named = network(body.format("BatchNorm"), SHAPE, CONSTANTS)
     assert operators(canonical(named).graph) == ["Relu", "BatchNormalization", "Conv"]

@@ -364,7 +364,7 @@ def test_a_bias_that_others_read_has_any_of_their_names() -> None:
     assert not is_genuine(names("497", shares_bias=True))
 
 
-def test_a_shared_bias_is_told_by_the_weight() -> None:
+def test_a_shared_bias_is_recognised_by_the_weight() -> None:
     body = "c = Conv (x, w, b)  d = Conv (c, w2, b)  y = Conv (d, w2)"
     marked = two_convolutions({"w": "onnx::Conv_1", "w2": "onnx::Conv_2", "b": "norm1.bias"}, body=body)
     assert operators(restored(marked).graph).count("BatchNormalization") == 2
@@ -388,7 +388,7 @@ def test_names_of_biases(weight: str, bias: str, *, genuine: bool) -> None:
 
 
 @pytest.mark.parametrize("drawn", [True, False])
-def test_biases_as_pytorch_draws_them_are_the_convolutions_own(drawn: bool) -> None:
+def test_biases_as_pytorch_initialises_them_are_the_convolutions_own(drawn: bool) -> None:
     """Before training, normalisation shifts nothing, so that what is folded into the bias was there before."""
     values = np.random.default_rng(0).uniform(-1, 1, 64) if drawn else weights(64)
     more = {
