@@ -347,6 +347,7 @@ RULES: Mapping[str, Setting] = MappingProxyType(
 )
 """The declaration of each rule, by the name of its attribute."""
 
+
 def rule_default(name: str) -> str:
     """Return the default of a rule in words; empty where the rule is off."""
     default = Policy.__dataclass_fields__[name].default
