@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from aznas_onnx.costs import Costs, count
 from aznas_onnx.gating.policy import Policy
-from aznas_onnx.graph import Model, prepare
+from aznas_onnx.graph import Model
 from aznas_onnx.limits import reading, within
 from aznas_onnx.structure import measure_structure
 
@@ -58,15 +58,9 @@ class ReadModel(NamedTuple):
     def of(cls, source: str | os.PathLike[str], policy: Policy) -> ReadModel:
         """Read a model; raise ModelError if it cannot be read."""
         limits = within(policy.time_limit)
+        reading_settings = replace(policy, effort=None).score_settings()  # effort "auto" would import torch
         with reading(limits):
-            model = prepare(
-                source,
-                input_shapes=policy.input_shapes,
-                cut_at=policy.cut_at,
-                values=policy.values,
-                keep_graph=policy.keep_graph,
-                limits=limits,
-            )
+            model = reading_settings.read(source, limits)
             costs = count(model)
             structure = measure_structure(model, costs)
         plan = model.inputs

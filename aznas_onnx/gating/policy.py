@@ -15,8 +15,11 @@ from aznas_onnx.documents import finite, whole
 from aznas_onnx.errors import SettingsError
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from aznas_onnx.graph import Value
     from aznas_onnx.ranking import Ensemble
+    from aznas_onnx.scoring import ScoreOptions, ScoreSettings
 
 __all__ = ["COMPARED", "RULES", "Inconclusive", "Policy", "RuleError", "rule_default"]
 
@@ -324,6 +327,34 @@ class Policy:
             if needed and one.name in rules and not rules.get(needed):
                 raise RuleError(one.name, f"compares with a {needed}, and none is named; name one, or drop the rule")
         return cls(**rules)
+
+    def score_settings(self, **others: Unpack[ScoreOptions]) -> ScoreSettings:
+        """Return how the policy reads and scores networks; `others` are for what its rules leave open."""
+        from aznas_onnx.scoring import ScoreOptions, ScoreSettings
+
+        # The proxies of a policy are those that a baseline is compared by; more are scored.
+        shared = RULES.keys() & ScoreOptions.__optional_keys__ - {"proxies"}
+        rules = {name: getattr(self, name) for name in shared if getattr(self, name) is not None}
+        return ScoreSettings.of(**cast("ScoreOptions", {**others, **rules}))
+
+    def scored_by(self, settings: ScoreSettings) -> Policy:
+        """Return the policy with the rules of scoring settings.
+
+        Raises SettingsError if a rule of the policy contradicts them, or a gate has no such setting.
+        """
+        from aznas_onnx.scoring import ScoreSettings
+
+        if settings.as_published or settings.seeds != 1:
+            raise SettingsError("a gate has max_seeds in place of seeds, and no as_published; leave them out")
+        rules: dict[str, Any] = {name: one for name, one in settings.options().items() if name in RULES}
+        if settings.proxies == ScoreSettings().proxies:
+            rules["proxies"] = COMPARED
+        usual = Policy()
+        for name, there in rules.items():
+            here = getattr(self, name)
+            if here not in (getattr(usual, name), there):
+                raise SettingsError(f"{name} is given twice: {there!r} in settings and {here!r} as a rule; give one")
+        return replace(self, **rules)
 
     @property
     def demands_nothing(self) -> bool:

@@ -85,40 +85,13 @@ def gate(
         raise SettingsError("the rules of the gate are given twice; give a policy or keyword arguments")
     policy = Policy.of(rules) if policy is None else policy
     if settings is not None:
-        policy = _scored_by(policy, settings)
+        policy = policy.scored_by(settings)
     policy.load_proxies()
     if policy.demands_nothing:
         raise SettingsError(
             "the gate has no rule; give a baseline, a reference set, a budget such as max_macs, or the floor of a proxy"
         )
     return _Gate(os.fspath(candidate), policy, on_stage or (lambda stage: None)).run()
-
-
-def _scored_by(policy: Policy, settings: ScoreSettings) -> Policy:
-    """Return the policy with the rules of scoring settings.
-
-    Raises SettingsError if a rule of the policy contradicts them, or a gate has no such setting.
-    """
-    if settings.as_published or settings.seeds != 1:
-        raise SettingsError("a gate has max_seeds in place of seeds, and no as_published; leave them out")
-    rules: dict[str, Any] = {
-        "effort": settings.effort.value,
-        "batch_size": settings.batch_size,
-        "device": settings.device,
-        "seed": settings.seed,
-        "blocks": settings.blocks,
-        "input_shapes": dict(settings.input_shapes),
-        "cut_at": settings.cut_at,
-        "values": dict(settings.values),
-        "keep_graph": settings.keep_graph,
-        "proxies": COMPARED if settings.proxies == ScoreSettings().proxies else settings.proxies,
-    }
-    usual = Policy()
-    for name, there in rules.items():
-        here = getattr(policy, name)
-        if here not in (getattr(usual, name), there):
-            raise SettingsError(f"{name} is given twice: {there!r} in settings and {here!r} as a rule; give one")
-    return replace(policy, **rules)
 
 
 class _Gate:
@@ -195,27 +168,15 @@ class _Gate:
     def _score_settings(self) -> ScoreSettings:
         """Return the settings of scoring: those of the references where there are any."""
         policy = self._policy
-        effort, batch_size = policy.effort, policy.batch_size
-        if self._reference_sets:
-            first = self._reference_sets[0].settings
-            effort = first.effort if effort is None else effort
-            batch_size = first.batch_size if batch_size is None else batch_size
+        first = self._reference_sets[0].settings if self._reference_sets else None
         only = {one.only_batch for one in self._counts if one.only_batch is not None}
-        if batch_size is None and len(only) == 1:
-            (batch_size,) = only  # the others accept it, so all are scored with it
+        shared = only.pop() if len(only) == 1 else None  # the others accept it, so all are scored with it
         placed = [name for reference_set in self._reference_sets for name in reference_set.proxies]
-        settings = ScoreSettings.of(
-            effort=effort or _DEFAULT_EFFORT,
-            batch_size=batch_size,
-            device=policy.device,
+        settings = policy.score_settings(
+            effort=_DEFAULT_EFFORT if first is None else first.effort,
+            batch_size=shared if first is None else first.batch_size,
             seeds=policy.max_seeds,
-            seed=policy.seed,
             proxies=tuple(dict.fromkeys((*COMPARED, *policy.compared, *placed, IDLE_BLOCKS.name, *policy.floors))),
-            blocks=policy.blocks,
-            input_shapes=policy.input_shapes,
-            cut_at=policy.cut_at,
-            values=policy.values,
-            keep_graph=policy.keep_graph,
         )
         for one in self._counts:
             if one.only_batch not in (None, settings.batch_size):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.graph import Limits, Model, Source, Value, prepare
@@ -23,6 +23,7 @@ __all__ = [
 ]
 
 _LARGEST_SEED = 2**32
+_NEWER = ("cut_at", "values")  # stored only where given, so that studies from before these settings are resumed
 
 
 class UnseededOptions(TypedDict, total=False):
@@ -137,27 +138,19 @@ class ScoreSettings:
             accepted = ", ".join(sorted(ScoreOptions.__optional_keys__))
             raise TypeError(f"{unknown[0]!r} is no keyword of scoring; accepted are {accepted}")
         level = _effort(options.get("effort", Effort.PAPER.value), options.get("device", "auto"))
-        batch_size = options.get("batch_size")
-        made = cls(
-            effort=level,
-            batch_size=level.batch_size if batch_size is None else batch_size,
-            seeds=options.get("seeds", 1),
-            seed=options.get("seed", 0),
-            device=options.get("device", "auto"),
-            proxies=tuple(options.get("proxies") or ("az",)),
-            blocks=tuple(options.get("blocks", ())),
-            input_shapes=tuple((name, tuple(shape)) for name, shape in (options.get("input_shapes") or {}).items()),
-            cut_at=tuple(options.get("cut_at", ())),
-            values=tuple((options.get("values") or {}).items()),
-            keep_graph=options.get("keep_graph", False),
-            as_published=options.get("as_published", False),
+        given: dict[str, Any] = {"batch_size": level.batch_size}
+        given.update(
+            (name, _FROM_KEYWORD.get(name, _unchanged)(value)) for name, value in options.items() if value is not None
         )
+        made = cls(**{**given, "effort": level})
         if settings is None:
             return made
-        for name, given in options.items():
+        for name, keyword in options.items():
             here, there = getattr(made, name), getattr(settings, name)
-            if given is not None and here != there:
-                raise SettingsError(f"{name} is given twice: {there!r} in settings and {given!r} by keyword; give one")
+            if keyword is not None and here != there:
+                raise SettingsError(
+                    f"{name} is given twice: {there!r} in settings and {keyword!r} by keyword; give one"
+                )
         return settings
 
     def loaded(self) -> ScoreSettings:
@@ -175,24 +168,31 @@ class ScoreSettings:
             limits=limits,
         )
 
+    def options(self) -> ScoreOptions:
+        """Return the keywords that :meth:`of` makes equal settings of."""
+        found = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "method"}
+        found |= {"effort": self.effort.value, "input_shapes": dict(self.input_shapes), "values": dict(self.values)}
+        return cast("ScoreOptions", found)
+
     def as_json(self) -> dict[str, object]:
         """Return the settings as JSON writes them."""
-        given = {"cut_at": list(self.cut_at), "values": dict(self.values)}
-        return {
-            "effort": self.effort.value,
-            "batch_size": self.batch_size,
-            "seeds": self.seeds,
-            "seed": self.seed,
-            "device": self.device,
-            "proxies": list(self.proxies),
-            "blocks": list(self.blocks),
-            "input_shapes": {name: list(shape) for name, shape in self.input_shapes},
-            "keep_graph": self.keep_graph,
-            "as_published": self.as_published,
-            # Only then, so that studies from before there was such a setting are resumed.
-            **{name: value for name, value in given.items() if value},
-            "method": self.method,
-        }
+        stored = {name: list(one) if isinstance(one, tuple) else one for name, one in self.options().items()}
+        stored["input_shapes"] = {name: list(shape) for name, shape in self.input_shapes}
+        empty = {name for name in _NEWER if not stored[name]}
+        return {**{name: one for name, one in stored.items() if name not in empty}, "method": self.method}
+
+
+def _unchanged(value: Any) -> Any:
+    return value
+
+
+_FROM_KEYWORD: Mapping[str, Callable[[Any], Any]] = {  # of keywords that are no plain values
+    "proxies": lambda names: tuple(names) or ("az",),
+    "blocks": tuple,
+    "input_shapes": lambda shapes: tuple((name, tuple(shape)) for name, shape in shapes.items()),
+    "cut_at": tuple,
+    "values": lambda values: tuple(values.items()),
+}
 
 
 def _effort(name: str, device: str) -> Effort:

@@ -15,6 +15,7 @@ from aznas_onnx.cli.commands.gate import gate
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.gating import Policy, read_policy
 from aznas_onnx.gating.policy import RULES, RuleError
+from aznas_onnx.scoring import ScoreOptions, ScoreSettings
 from benchmarks import gate_rules
 
 
@@ -64,3 +65,24 @@ def test_the_docstring_of_the_policy_is_that_of_its_rules() -> None:
     assert {name: " ".join(text.split()) for name, text in described} == {
         name: rule.help for name, rule in RULES.items()
     }, "copy the help of the rule into the docstring"
+
+
+def test_every_setting_of_scoring_is_a_rule_that_scores() -> None:
+    own = {"seeds", "as_published"}  # a gate has max_seeds, and scores as the method says
+    assert ScoreOptions.__optional_keys__ - RULES.keys() == own
+    given: dict[str, Any] = {
+        "effort": "fast",
+        "batch_size": 3,
+        "seed": 5,
+        "device": "cpu",
+        "blocks": ("a",),
+        "input_shapes": {"x": (1, 3)},
+        "cut_at": ("b",),
+        "values": {"n": 2},
+        "keep_graph": True,
+    }
+    assert given.keys() == ScoreOptions.__optional_keys__ - own - {"proxies"}
+    settings = Policy(**given).score_settings(proxies=("macs",), effort="paper", batch_size=64)
+    assert settings == ScoreSettings.of(**given, proxies=("macs",))
+    assert Policy(max_macs=1).scored_by(settings) == Policy(max_macs=1, **given, proxies=("macs",))
+    assert Policy().score_settings(effort="balanced") == ScoreSettings.of(effort="balanced")

@@ -20,7 +20,7 @@ from aznas_onnx.graph import prepare
 from aznas_onnx.proxies import PROXIES
 from aznas_onnx.ranking import Ensemble
 from aznas_onnx.references import BUNDLED, ReferenceSet, find_reference
-from aznas_onnx.scoring import METHOD_VERSION, ScoreSettings, Session, method_of
+from aznas_onnx.scoring import METHOD_VERSION, ScoreOptions, ScoreSettings, Session, method_of
 from aznas_onnx.searching import Study, StudyError
 from tests.scoring.test_score_models import residual
 
@@ -90,6 +90,15 @@ def test_settings_and_a_keyword_must_agree() -> None:
         az.score("none.onnx", settings=settings, seeds=1)
     with pytest.raises(SettingsError, match="effort is given twice"):
         az.search("nb201", settings=settings, effort="fast")
+
+
+def test_every_field_is_a_keyword() -> None:
+    names = {one.name for one in dataclasses.fields(ScoreSettings)} - {"method"}
+    assert names == ScoreOptions.__optional_keys__
+    settings = ScoreSettings.of(effort="fast", seeds=3, proxies=["macs"], input_shapes={"x": [1, 3]}, values={"n": 2})
+    assert settings.options().keys() == names
+    assert ScoreSettings.of(**settings.options()) == settings
+    assert settings.as_json().keys() == {*names, "method"} - {"cut_at"}
 
 
 def test_an_unknown_keyword_is_refused() -> None:
