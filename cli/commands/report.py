@@ -56,10 +56,11 @@ def report(
 
     Exit status: 0 done, 2 bad usage or bad input, 130 interrupted.
     """
-    from aznas_onnx.cli.console import diagnostics
+    from aznas_onnx.cli.console import diagnostics, warn
     from aznas_onnx.cli.render.progress import shown_stages
     from aznas_onnx.evaluation import Bootstrap, write_report
 
+    warnings: list[str] = []
     with shown_stages(diagnostics(), "reading") as tell:
         written = write_report(
             [file for _, file in scores],
@@ -70,7 +71,10 @@ def report(
             bootstrap=Bootstrap(resamples=resamples),
             with_plots=not no_plots,
             on_step=tell,
+            on_warning=warnings.append,
         )
+    for warning in warnings:
+        warn(warning)
     for path in written:
         click.echo(f"wrote {printable(str(path))}", err=True)
     return DONE

@@ -47,19 +47,24 @@ def bench_command(scores: Scores, *, truth: Path, measured: Truth, path: Path, a
     return command
 
 
-def run_label(scores: Scores) -> str:
-    """Return what distinguishes a way to score, in a few words."""
-    scoring = scores.settings["scoring"]
-    parts = [str(scoring["effort"])] if scoring.get("effort") else []
-    if scoring.get("batch_size"):
-        parts.append(f"batch {scoring['batch_size']}")
-    if scoring.get("seeds", 1) > 1:
-        parts.append(f"{scoring['seeds']} seeds")
-    if scores.selection.get("unique"):
-        parts.append("unique cells")
+def run_label(scores: Scores, given: str | None = None) -> str:
+    """Return the given label, or the settings in a few words; with the version of the method where it is another."""
+    parts = [given] if given else list(_distinguishing_settings(scores))
     if scores.method != METHOD_VERSION:
         parts.append(f"scoring method {scores.method}")
     return ", ".join(parts) or "scores"
+
+
+def _distinguishing_settings(scores: Scores) -> Iterator[str]:
+    scoring = scores.settings["scoring"]
+    if scoring.get("effort"):
+        yield str(scoring["effort"])
+    if scoring.get("batch_size"):
+        yield f"batch {scoring['batch_size']}"
+    if scoring.get("seeds", 1) > 1:
+        yield f"{scoring['seeds']} seeds"
+    if scores.selection.get("unique"):
+        yield "unique cells"
 
 
 def _space(scores: Scores) -> str:

@@ -14,7 +14,7 @@ from aznas_onnx.evaluation.agreement import Agreement, Evaluation, evaluate, in_
 from aznas_onnx.evaluation.correlation import Bootstrap
 from aznas_onnx.evaluation.report import plots
 from aznas_onnx.evaluation.report.bench_command import bench_command, run_label
-from aznas_onnx.evaluation.report.sections import ReportedRun, predictor_name, report_lines
+from aznas_onnx.evaluation.report.sections import ReportedRun, method_doubt, predictor_name, report_lines
 from aznas_onnx.evaluation.run_comparison import RunComparison, compare
 from aznas_onnx.evaluation.scorefile import read_scores
 from aznas_onnx.evaluation.truth import Truth, read_truth
@@ -33,6 +33,7 @@ def write_report(
     bootstrap: Bootstrap | None = None,
     with_plots: bool = True,
     on_step: Callable[[str], None] | None = None,
+    on_warning: Callable[[str], None] | None = None,
 ) -> tuple[Path, ...]:
     """Write a report on scores files, and its plots into a folder beside it.
 
@@ -40,11 +41,13 @@ def write_report(
       are compared with it.
     - `truth`: The CSV with the measurements.
     - `output`: The Markdown file. Plots go to the folder of the same name without its ending.
-    - `labels`: Names of the files; by default from their settings.
+    - `labels`: Names of the files; by default from their settings. The version of the scoring method follows where it
+      is not that of this release.
     - `metrics`: Columns of the CSV; all by default.
     - `bootstrap`: Settings of the confidence intervals; 200 resamples by default.
     - `with_plots`: Whether to plot; needs matplotlib.
-    - `on_step`: Called with what is done next, in words.
+    - `on_step`: Called with the next step, in words.
+    - `on_warning`: Called with a warning, which the page has, too.
 
     Returns: The files that were written, the report first.
 
@@ -61,6 +64,9 @@ def write_report(
         say(f"evaluating {Path(file).name}")
         runs.append(_read(Path(file), label, Path(truth), measured, bootstrap, is_first=not runs))
     _check_runs(runs)
+    doubt = method_doubt(runs)
+    if doubt and on_warning is not None:
+        on_warning(doubt)
     say("comparing")
     comparison = (
         compare([run.records for run in runs], measured, bootstrap, [run.scores.directions for run in runs])
@@ -92,7 +98,7 @@ def _read(
     archs = {record.arch for record in records}
     command = bench_command(scores, truth=truth, measured=measured, path=path, archs=archs)
     return ReportedRun(
-        label=label or run_label(scores),
+        label=run_label(scores, label),
         path=path,
         scores=scores,
         records=records,

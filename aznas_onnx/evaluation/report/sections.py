@@ -16,7 +16,7 @@ from aznas_onnx.evaluation.scorefile import Scores
 from aznas_onnx.evaluation.truth import Truth
 from aznas_onnx.ranking import Aggregation
 
-__all__ = ["ReportedRun", "letters_of", "predictor_name", "report_lines"]
+__all__ = ["ReportedRun", "letters_of", "method_doubt", "predictor_name", "report_lines"]
 
 _SHORT = {"expressivity": "E", "progressivity": "P", "trainability": "T", "macs": "C"}
 _HOW = {None: "", Aggregation.LOG_RANK: "log-rank", Aggregation.LINEAR: "linear"}
@@ -37,6 +37,15 @@ class ReportedRun:
     def space(self) -> str:
         """Name of the space."""
         return str(self.scores.settings["space"]["name"])
+
+
+def method_doubt(runs: Sequence[ReportedRun]) -> str:
+    """Return a warning where the scores are of several versions of the scoring method; else an empty text."""
+    versions = sorted({run.scores.method for run in runs})
+    if len(versions) < 2:
+        return ""
+    listed = " and ".join(map(str, versions))
+    return f"the files hold scores of versions {listed} of the scoring method; a difference can be that of the methods"
 
 
 def report_lines(
@@ -131,6 +140,10 @@ def _comparison_section(runs: Sequence[ReportedRun], measured: Truth, comparison
         "an architecture, wall-clock, on the machine that scored."
     )
     yield ""
+    doubt = method_doubt(runs)
+    if doubt:
+        yield f"Warning: {doubt}."
+        yield ""
     header = ["Scored", "Seconds each", "Times as fast"]
     header += [title for name in measured.columns for title in (f"τ {name}", "difference")]
     rows = []

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from aznas_onnx.cli.main import run
+from aznas_onnx.scoring import METHOD_VERSION
 from tests.cli.commands.test_bench import Scoring, bench, scoring
 
 __all__ = ["scoring"]  # a fixture
@@ -62,6 +63,19 @@ def test_labels_name_the_files(two_files: None, capsys: pytest.CaptureFixture[st
     assert "aznas report quick=b.jsonl slow=a.jsonl --truth truth.csv --metric latency -o page.md" in text
     report("a.jsonl", "a.jsonl", "--no-plots", status=2)
     assert "a.jsonl and a.jsonl are both called" in capsys.readouterr().err
+
+
+def test_scores_of_another_method_are_labelled_and_warned_of(
+    two_files: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored = Path("b.jsonl").read_text()
+    assert f'"method": {METHOD_VERSION}' in stored
+    Path("b.jsonl").write_text(stored.replace(f'"method": {METHOD_VERSION}', '"method": 99'))
+    text = report("now=a.jsonl", "then=b.jsonl", "--no-plots")
+    assert [row[0] for row in tables(text)[0][2:]] == ["now", "then, scoring method 99"]
+    sentence = f"the files hold scores of versions {METHOD_VERSION} and 99 of the scoring method"
+    assert f"Warning: {sentence}" in text
+    assert f"warning: {sentence}" in capsys.readouterr().err
 
 
 def test_plots_lie_in_a_folder_beside_the_page(two_files: None) -> None:
