@@ -101,8 +101,8 @@ def texts(value: Any) -> tuple[str, ...]:
 
 
 def names(value: Any) -> tuple[str, ...]:
-    """Read a text, or a list of texts, which one option lists with commas between them."""
-    return texts(value)
+    """Read a list of texts, or one text that has commas between them, as the option takes it."""
+    return texts([one.strip() for one in value.split(",") if one.strip()] if isinstance(value, str) else value)
 
 
 def count(value: Any) -> int:

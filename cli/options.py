@@ -117,6 +117,13 @@ def _split_names(ctx: click.Context, param: click.Parameter, value: str | None) 
     return names
 
 
+def _refuse_empty(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> Sequence[str]:
+    """Return the texts; an empty one, of an unset variable perhaps, names nothing."""
+    if "" in values:
+        raise click.UsageError(f"{param.opts[0]} is empty")
+    return values
+
+
 def _read_numbers(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, float]:
     """Return the numbers given as ``PROXY=NUMBER``, by name."""
     numbers = {}
@@ -165,6 +172,7 @@ _FROM_TEXT: Mapping[Callable[[Any], Any], Callable[..., Any]] = {
     declared.names: _split_names,
     declared.numbers: _read_numbers,
     declared.shapes: read_input_shapes,
+    declared.texts: _refuse_empty,
     declared.values: read_values,
 }
 

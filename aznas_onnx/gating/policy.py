@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import enum
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from aznas_onnx import declared_settings as declared
 from aznas_onnx.declared_settings import Setting, count, names, numbers, text, texts
 from aznas_onnx.documents import finite, whole
-from aznas_onnx.errors import SettingsError
+from aznas_onnx.errors import SettingsError, UnknownNameError
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -252,9 +253,7 @@ class Policy:
                 raise RuleError(name, objection)
         object.__setattr__(self, "inconclusive", Inconclusive(self.inconclusive))
         if self.min_seeds > self.max_seeds:
-            raise SettingsError(
-                f"the seeds go from {self.min_seeds} to {self.max_seeds}; the most must not be less than the fewest"
-            )
+            raise RuleError("min_seeds", f"is {self.min_seeds}, above max-seeds, which is {self.max_seeds}")
         if self.max_latency_ratio is not None and not self.baseline:
             raise RuleError("max_latency_ratio", "compares with a baseline, and none is named")
         from aznas_onnx.proxies import is_reference
@@ -280,14 +279,21 @@ class Policy:
         from aznas_onnx.proxies import PROXIES
         from aznas_onnx.references.proxy_scales import PROXY_SCALES
 
-        names = self.compared
+        with _named_by("proxies"):
+            names = self.compared
         if not names:
             raise SettingsError("no proxy is named to compare with a baseline; name one or more, such as az")
         for name in self.spreads:
-            PROXIES.resolve([name])
+            try:
+                PROXIES.resolve([name])
+            except UnknownNameError as error:
+                remedy = "name its file under proxies (`./mine.py:NAME`)"
+                message = f"spreads names {name!r}, which is none of the proxies of this gate; {remedy}"
+                raise UnknownNameError(message) from error
         for name in self.floors:
             if name not in PROXIES:
-                named = ", ".join(proxy.name for proxy in PROXIES.resolve([name]))
+                with _named_by("floors"):
+                    named = ", ".join(proxy.name for proxy in PROXIES.resolve([name]))
                 raise SettingsError(f"a floor is for a single proxy by its name, and {name!r} stands for {named}")
         for table, noun in ((self.spreads, "spread"), (self.floors, "floor")):
             for name, number in table.items():
@@ -387,6 +393,15 @@ def rule_default(name: str) -> str:
     if isinstance(default, str):
         return str(default.value if isinstance(default, enum.Enum) else default)
     return f"{default:g}" if isinstance(default, int | float) and not isinstance(default, bool) else ""
+
+
+@contextmanager
+def _named_by(rule: str) -> Iterator[None]:
+    """Begin the message on an unknown name with the rule that has it."""
+    try:
+        yield
+    except UnknownNameError as error:
+        raise UnknownNameError(f"{rule}: {error}") from error
 
 
 def _names(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> tuple[str, ...]:

@@ -55,10 +55,10 @@ def read_policy(path: Path) -> dict[str, Any]:
     for key, value in table.items():
         name = key.replace("-", "_")
         if name not in RULES:
-            known = [rule.key for rule in RULES.values()]
-            close = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
-            raise SettingsError(f"{path} has a rule {shown(key)}, which does not exist; {hint}")
+            raise SettingsError(f"{path}: {shown(key)} is no rule; {_hint(key)}")
+        if name in rules:
+            first = next(one for one in table if one.replace("-", "_") == name)
+            raise SettingsError(f"{path} gives {key} twice, also as {first}; keep one")
         try:
             rules[name] = RULES[name].read(value)
         except (TypeError, ValueError) as error:
@@ -70,6 +70,14 @@ def read_policy(path: Path) -> dict[str, Any]:
         if name in rules:
             rules[name] = tuple(str(path.parent / one) if is_path(one) else one for one in rules[name])
     return rules
+
+
+def _hint(key: str) -> str:
+    """Return the rule that a wrong name may stand for: one spelled alike, or the one of that option."""
+    known = [rule.key for rule in RULES.values()]
+    options = [rule.key for rule in RULES.values() if rule.option == f"--{key}"]
+    close = options or difflib.get_close_matches(key, known, n=1)
+    return f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
 
 
 def python_files(rules: Mapping[str, Any]) -> tuple[str, ...]:

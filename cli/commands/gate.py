@@ -165,9 +165,11 @@ def decide(candidate: str, rules: dict[str, Any], given: dict[str, Any], origin:
 
     if rules:
         try:
-            Policy(**rules)
-        except SettingsError as error:  # an error in the file; other errors are in the options
-            raise SettingsError(f"policy {origin}: {_in_words_of_files(error)}") from error
+            # The baseline of an option counts here: a ratio to it may be the file's.
+            Policy(**{**rules, "baseline": given.get("baseline", rules.get("baseline", ()))})
+            _find_files({name: value for name, value in rules.items() if name not in given})
+        except AznasError as error:  # an error in the file; other errors are in the options
+            raise SettingsError(f"{origin}: {_in_words_of_files(error)}") from error
     merged = {**rules, **given}
     for table in ("floors", "spreads"):
         if table in given:
@@ -175,7 +177,8 @@ def decide(candidate: str, rules: dict[str, Any], given: dict[str, Any], origin:
     try:
         policy = Policy.of(merged)
     except RuleError as error:
-        raise SettingsError(_in_words_of_files(error)) from error
+        place = f"{origin}: " if error.rule in rules and error.rule not in given else ""
+        raise SettingsError(f"{place}{error.in_file}") from error
     files = 1 + len(policy.baseline)
 
     def watched(stage: str) -> None:
@@ -188,7 +191,21 @@ def decide(candidate: str, rules: dict[str, Any], given: dict[str, Any], origin:
     return decide_by(candidate, policy, on_stage=watched)
 
 
-def _in_words_of_files(error: SettingsError) -> str:
+def _find_files(rules: dict[str, Any]) -> None:
+    """Raise SettingsError if a baseline or reference set that a policy names cannot be found."""
+    from aznas_onnx.references import find_reference
+
+    for path in rules.get("baseline", ()):
+        if not os.path.lexists(path):
+            raise RuleError("baseline", f"{path} does not exist")
+    for name in rules.get("reference", ()):
+        try:
+            find_reference(name)
+        except AznasError as error:
+            raise SettingsError(f"reference: {error}") from error
+
+
+def _in_words_of_files(error: AznasError) -> str:
     return error.in_file if isinstance(error, RuleError) else str(error)
 
 

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 import click
 
-from aznas_onnx.cli.render.gate import failure_document, headline, write_summary
+from aznas_onnx.cli.render.gate import failure_document, headline, undecided, write_summary
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.escaping import annotation, json_text, markdown, markdown_code, printable, shortened, xml
 from aznas_onnx.gating import Check, Decision, GateResult
@@ -33,7 +33,9 @@ def write_reports(
         for check in result.checks:
             if check.verdict is not Decision.PASS:
                 level = "error" if result.fails(check) else "warning"
-                _annotate(level, f"aznas gate: {check.rule}", f"{result.candidate}: {check.reason}", result.candidate)
+                told = f" {undecided(result)}" if result.verdict is Decision.INCONCLUSIVE else ""
+                message = f"{result.candidate}{told}: {check.reason}"
+                _annotate(level, f"aznas gate: {check.rule}", message, result.candidate)
         if result.verdict is Decision.PASS:
             _annotate("notice", "aznas gate", headline(result), result.candidate)
     with _appending(environment, "GITHUB_STEP_SUMMARY") as stream:
@@ -87,9 +89,13 @@ def junit_document(result: GateResult) -> str:
 
 def code_quality_document(result: GateResult) -> list[dict[str, object]]:
     """Return what did not pass as issues of GitLab's code quality report; an empty list where all did."""
-    severities = {Decision.REJECT: "blocker", Decision.INCONCLUSIVE: "minor"}
     return [
-        _issue(result.candidate, f"{check.rule}:{check.against or ''}", check.reason, severities[check.verdict])
+        _issue(
+            result.candidate,
+            f"{check.rule}:{check.against or ''}",
+            check.reason,
+            "blocker" if result.fails(check) else "minor",
+        )
         for check in result.checks
         if check.verdict is not Decision.PASS
     ]

@@ -25,7 +25,7 @@ from aznas_onnx.gating.policy import RULES
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["failure_document", "headline", "render_gate", "write_summary"]
+__all__ = ["failure_document", "headline", "render_gate", "undecided", "write_summary"]
 
 _MARKS = {Decision.PASS: "pass", Decision.REJECT: "REJECT", Decision.INCONCLUSIVE: "unclear"}
 _STYLES = {Decision.PASS: "green", Decision.REJECT: "bold red", Decision.INCONCLUSIVE: "yellow"}
@@ -51,8 +51,12 @@ def headline(result: GateResult) -> str:
         return f"{name} passes ({plural(len(result.checks), 'check')})"
     if result.verdict is Decision.REJECT:
         return f"{name} is rejected: {result.reasons[0]}"
-    meaning = "and passes by the policy" if result.passed else "and is rejected by the policy"
-    return f"{name} is undecided {meaning}: {result.reasons[0]}"
+    return f"{name} {undecided(result)}: {result.reasons[0]}"
+
+
+def undecided(result: GateResult) -> str:
+    """Return the decision on an undecided candidate, to follow its name."""
+    return f"is undecided and {'passes' if result.passed else 'is rejected'} by the policy"
 
 
 def _gate_document(result: GateResult) -> dict[str, object]:
@@ -85,7 +89,11 @@ def failure_document(candidate: str, *reasons: str) -> dict[str, object]:
 
 def write_summary(result: GateResult, stream: Any) -> None:
     """Write a result as Markdown: the decision, each check with its reason, and the numbers."""
-    stream.write(f"### {_MARKS[result.verdict]}: {markdown_code(result.candidate)}\n\n")
+    name = markdown_code(result.candidate)
+    if result.verdict is Decision.INCONCLUSIVE:
+        stream.write(f"### {name} {undecided(result)}: {markdown(result.reasons[0])}\n\n")
+    else:
+        stream.write(f"### {_MARKS[result.verdict]}: {name}\n\n")
     rows = [(check.rule, _MARKS[check.verdict], check.reason) for check in result.checks]
     write_markdown(stream, [Column(title, Cells.TEXTS) for title in ("Check", "Verdict", "Reason")], rows)
     stream.write("\n")

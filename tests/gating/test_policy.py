@@ -39,7 +39,12 @@ def test_rules_are_read_and_paths_are_the_files_own(name: str, table: str, tmp_p
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[gate]\nmax-mac = 5", "has a rule 'max-mac', which does not exist; did you mean max-macs?"),
+        ("[gate]\nmax-mac = 5", "'max-mac' is no rule; did you mean max-macs?"),
+        ("[gate]\ninput = { x = [1, 3, 8, 8] }", r"aznas\.toml: 'input' is no rule; did you mean input-shapes\?"),
+        ("[gate]\nvalue = { x = 1 }", "'value' is no rule; did you mean values"),
+        ("[gate]\nfloor = { macs = 1 }", "'floor' is no rule; did you mean floors"),
+        ("[gate]\nspread = { zen = 1 }", "'spread' is no rule; did you mean spreads"),
+        ("[gate]\nmax_macs = '2G'\nmax-macs = '1G'", r"aznas\.toml gives max-macs twice, also as max_macs; keep one"),
         ("[gate]\nmax-macs = '5 apples'", "max-macs is '5 apples'; '5 apples' is not a count"),
         ("[gate]\nbaseline = 3", "baseline is 3; a text in quotes, or a list of them, is accepted"),
         ("[gate]\ninconclusive = 'maybe'", "inconclusive is 'maybe'; 'pass' or 'reject' is accepted"),
@@ -92,7 +97,7 @@ def test_the_nearest_policy_inside_the_repository_holds(tmp_path: Path) -> None:
         ({"max_latency": 0.0}, "max_latency is 0; a number above 0 is accepted"),
         ({"max_macs": -5}, "max_macs is -5; a count of 0 or more is accepted"),
         ({"min_seeds": 1}, "min_seeds is 1; 2 or more is accepted"),
-        ({"min_seeds": 4, "max_seeds": 3}, "the most must not be less than the fewest"),
+        ({"min_seeds": 4, "max_seeds": 3}, "min_seeds is 4, above max-seeds, which is 3"),
         ({"proxies": ()}, "no proxy is named to compare with a baseline"),
         ({"proxies": ("zen:0",)}, "no proxy is named to compare with a baseline"),
         ({"aggregate": "mean"}, "aggregate is 'mean'; 'log-rank' or 'linear' is accepted"),
@@ -123,8 +128,19 @@ def test_a_rule_that_would_do_nothing_is_refused(rules: dict[str, Any], needed: 
 
 
 def test_a_floor_needs_a_proxy_that_exists() -> None:
-    with pytest.raises(UnknownNameError, match="did you mean 'trainability'"):
+    with pytest.raises(UnknownNameError, match=r"floors: there is no proxy .* did you mean 'trainability'"):
         Policy(floors={"trainabilty": 0.0})
+
+
+def test_a_spread_of_an_unknown_proxy_names_the_remedy() -> None:
+    with pytest.raises(UnknownNameError, match="spreads names 'my_proxy', which is none of the proxies of this gate"):
+        Policy(spreads={"my_proxy": 0.3})
+
+
+def test_proxies_are_split_at_commas_as_the_option_does(tmp_path: Path) -> None:
+    path = tmp_path / "aznas.toml"
+    path.write_text('[gate]\nproxies = "az, synflow:0.5"\n')
+    assert read_policy(path) == {"proxies": ("az", "synflow:0.5")}
 
 
 def test_lists_paths_and_words_are_taken_as_they_come() -> None:

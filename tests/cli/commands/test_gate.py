@@ -117,6 +117,7 @@ def test_a_policy_on_another_drive_is_named_by_its_whole_path(
 
 
 def test_options_override_the_policy_file(decided: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "a.onnx").touch()
     (tmp_path / "aznas.toml").write_text(
         "[gate]\nbaseline = 'a.onnx'\nmax-macs = '1G'\nmax-params = '5M'\n[gate.floors]\nmacs = 1\ntrainability = -1\n"
     )
@@ -225,6 +226,21 @@ def test_github_gets_annotations_a_summary_and_the_verdict(
     assert "| rule_0 | REJECT | 39.45M MACs, over the budget of 30M |" in summary.read_text()
 
 
+def test_undecided_and_rejected_by_the_policy_says_so_in_every_report(
+    decided: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summary, _ = in_github(monkeypatch, tmp_path)
+    decided["result"] = result(Decision.INCONCLUSIVE, inconclusive=Inconclusive.REJECT)
+    assert run(["gate", "models/new.onnx", "--baseline", "shipped.onnx", "--code-quality", "quality.json"]) == 1
+    told = "is undecided and is rejected by the policy: 12 ms a sample, too noisy to tell from 10 ms"
+    captured = capsys.readouterr()
+    assert captured.out.startswith(f"models/new.onnx {told}\n")
+    assert f"::error file=models/new.onnx,title=aznas gate%3A rule_0::models/new.onnx {told}\n" in captured.err
+    assert summary.read_text().startswith(f"### `models/new.onnx` {told}\n")
+    assert json.loads((tmp_path / "quality.json").read_text())[0]["severity"] == "blocker"
+    assert code_quality_document(result(Decision.INCONCLUSIVE))[0]["severity"] == "minor"
+
+
 def test_names_cannot_write_commands_of_their_own(
     decided: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -271,6 +287,7 @@ def test_a_bad_candidate_is_status_2_in_every_report(
         (["new.onnx", "--max-macs", "5", "--policy", "gone.toml"], "policy gone.toml cannot be read"),
         (["new.onnx", "--max-macs", "5", "--policy", "a.toml", "--no-policy"], "give one of the two"),
         (["new.onnx", "--max-macs", "5", "--junit", "no/such/folder.xml"], "cannot be written"),
+        (["new.onnx", "--baseline", ""], "--baseline is empty"),
         ([], "Missing argument"),
     ],
 )
@@ -286,6 +303,36 @@ def test_bad_usage_is_status_2_with_a_sentence(
     residual(tmp_path / "new.onnx")
     assert run(["gate", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        ("baseline = 'shiped.onnx'", "aznas: aznas.toml: baseline shiped.onnx does not exist"),
+        ("reference = 'mbv3'", "aznas: aznas.toml: reference: there is no reference set 'mbv3'"),
+        ("max-macs = 5\ntolerance = 1", "aznas: aznas.toml: tolerance compares with a baseline"),
+        ("max-macs = 5\nmin-percentile = 1", "aznas: aznas.toml: min-percentile compares with a reference"),
+        ("max-macs = 5\nmin-seeds = 9", "aznas: aznas.toml: min-seeds is 9, above max-seeds, which is 8"),
+        ("floors = { my_proxy = 1 }", "aznas: aznas.toml: floors: there is no proxy 'my_proxy'"),
+        ("max-macs = 5\nproxies = 'my_proxy'", "aznas: aznas.toml: proxies: there is no proxy 'my_proxy'"),
+        ("max-macs = 5\nspreads = { my_proxy = 1 }", "aznas: aznas.toml: spreads names 'my_proxy'"),
+        ("max-macs = 5\nmax_latency_ratio = 1", "aznas: aznas.toml: max-latency-ratio compares with a baseline"),
+    ],
+)
+def test_a_mistake_in_a_policy_names_file_and_rule(
+    policy: str, message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    residual(tmp_path / "new.onnx")
+    policy_with(tmp_path, f"[gate]\n{policy}\n")
+    assert run(["gate", "new.onnx"]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_ratio_of_the_policy_takes_the_baseline_of_the_option(decided: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "aznas.toml").write_text("[gate]\nmax-latency-ratio = 1.1\n")
+    assert run(["gate", "new.onnx", "--baseline", "shipped.onnx"]) == 0
+    assert decided["policy"].max_latency_ratio == 1.1
 
 
 def test_a_bug_is_status_2_because_1_would_say_rejected(
@@ -366,6 +413,7 @@ def test_a_proxy_that_ends_the_process_while_scoring_is_no_decision(
 
 
 def test_what_an_option_overrides_in_a_policy_is_not_executed(decided: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "net.onnx").touch()
     policy_with(tmp_path, "[gate]\nbaseline = 'net.onnx'\nproxies = ['./mine.py:X']\n")
     assert run(["gate", "net.onnx", "--proxies", "az"]) == 0
     assert not Path("was_run").exists()
