@@ -23,7 +23,7 @@ def test_a_normalisation_of_a_tensor_of_unknown_shape() -> None:
         node.name = f"{node.op_type}_{node.output[0]}"
     (miss,) = inspect(model).near_misses
     assert (miss.pattern, miss.node) == ("LayerNormalization", "Sqrt_s")
-    assert miss.reason == "the shape of what its mean goes over is not known"
+    assert miss.reason == "the shape of its input is not known"
 
 
 def test_what_a_later_rewrite_recognises_is_no_near_miss() -> None:

@@ -52,7 +52,9 @@ def _fuse(editor: Editor, gate: Node, x: str, wanted: Sum, op_type: str, **attri
         if found is not None and found.keys() == {tuple(sorted(product)) for product in wanted}:
             similar = found
     formula = _in_words(wanted, names)
-    return NearMiss(f"it is {_in_words(similar, names)}, not {formula}" if similar else f"{formula} does not follow")
+    return NearMiss(
+        f"the result is {_in_words(similar, names)}, not {formula}" if similar else f"no node after it makes {formula}"
+    )
 
 
 def _gated(

@@ -82,13 +82,28 @@ def _normalisation(operator: str, editor: Editor, node: Node) -> Declined:
         return deviation
     affine = _affine(editor, node, deviation)
     if affine is None:
-        numerator = "x - mean(x)" if deviation.mean else "x"
-        return NearMiss(f"what follows this root is not {numerator} divided by it", deviation.pattern)
+        return _other_mean(editor, deviation) or NearMiss(
+            f"nothing after this root divides {'x - mean(x)' if deviation.mean else 'x'} by it", deviation.pattern
+        )
     shape = editor.shape(deviation.x)
     assert shape is not None  # its reduction has axes
     if operator != _operator(editor, deviation, affine, shape):
         return f"it is no {operator}"
-    return _WRITERS[operator](editor, deviation, affine, shape)
+    declined = _WRITERS[operator](editor, deviation, affine, shape)
+    return declined and (_other_mean(editor, deviation) or declined)
+
+
+def _other_mean(editor: Editor, deviation: _Deviation) -> NearMiss | None:
+    """Return that a mean over other axes than those of the root is subtracted; None where that is not so."""
+    difference = None if deviation.mean else editor.producer(deviation.x)
+    mean = editor.producer(difference.inputs[1]) if difference is not None and difference.is_op("Sub") else None
+    axes = () if mean is None or difference is None else _mean_axes(editor, mean)
+    if mean is None or difference is None or mean.inputs[0] != difference.inputs[0] or axes in ((), deviation.axes):
+        return None
+    return NearMiss(
+        f"it subtracts a mean over axes {list(axes)}, and its variance is over axes {list(deviation.axes)}",
+        "LayerNormalization",
+    )
 
 
 def _operator(editor: Editor, deviation: _Deviation, affine: _Affine, shape: tuple[int, ...]) -> str:
@@ -117,7 +132,10 @@ def _deviation(editor: Editor, name: str) -> _Deviation | NearMiss | str:
         return _unreadable_mean(editor, variance, factor)
     deviation = _Deviation(x=found[0], mean=found[1], axes=found[2], epsilon=epsilon)
     if factor != 1.0:
-        return NearMiss(f"its mean of squares is multiplied by {factor:.5g} (divided by n - 1?)", deviation.pattern)
+        count = _count(editor, deviation.x, deviation.axes)
+        return NearMiss(
+            f"its mean of {count} squares is multiplied by {factor:.5g}{_bessel(factor, count)}", deviation.pattern
+        )
     if not 0.0 < epsilon < 0.1:
         added = f"{epsilon:g}" if epsilon else "nothing"
         return NearMiss(f"{added} is added under its root, where an epsilon below 0.1 was expected", deviation.pattern)
@@ -134,17 +152,33 @@ def _unreadable_mean(editor: Editor, variance: Node, factor: float) -> NearMiss 
     difference = editor.producer(base)
     is_centred = difference is not None and difference.is_op("Sub")
     axes = reduced_axes(editor, variance)
+    total = "sum" if is_sum else "mean"
+    count = _count(editor, base, axes or ())
     if editor.shape(base) is None:
-        reason = "the shape of what its mean goes over is not known"
-    elif is_sum:
-        reason = f"its sum of squares is multiplied by {factor:.5g}, which is not one over the number of terms"
+        reason = "the shape of its input is not known"
     elif not axes:
-        reason = "the axes of its mean of squares are not known"
+        reason = f"the axes of its {total} of squares are not known"
     elif 0 in axes:
-        reason = "its mean of squares goes over the batch too"
+        reason = f"its {total} of squares is over the batch too"
+    elif is_sum and not math.isclose(count * factor, 1.0, rel_tol=1e-4):
+        reason = f"its sum of {count} squares is multiplied by {factor:.5g}{_bessel(count * factor, count)}"
+    elif is_sum:
+        reason = "its sum of squares is read by other nodes too"
     else:
-        reason = "its mean of squares loses the axes that it goes over"
+        reason = "its mean of squares does not keep the axes that it is over (keepdims)"
     return NearMiss(reason, "LayerNormalization" if is_centred else "RMSNormalization")
+
+
+def _count(editor: Editor, name: str, axes: tuple[int, ...]) -> int:
+    """Return the number of elements of a tensor along axes."""
+    shape = editor.shape(name) or ()
+    return math.prod(shape[axis] for axis in axes) if shape else 0
+
+
+def _bessel(factor: float, count: int) -> str:
+    """Return in words that a factor on a mean of `count` terms divides their sum by one less; empty for another."""
+    is_unbiased = count > 1 and math.isclose(factor, count / (count - 1), rel_tol=1e-4)
+    return f": it divides by {count - 1}, as an unbiased variance does" if is_unbiased else ""
 
 
 def _means(editor: Editor, name: str) -> set[str]:
@@ -262,7 +296,9 @@ def _write_layer(editor: Editor, deviation: _Deviation, affine: _Affine, shape: 
     rank = len(shape)
     trailing = deviation.axes == tuple(range(rank - len(deviation.axes), rank))
     if not trailing and deviation.axes != (1,):
-        return NearMiss(f"it normalises over axes {deviation.axes}, which are neither the last nor the channels")
+        return NearMiss(
+            f"it normalises over axes {list(deviation.axes)}, which are neither the last ones nor the channels alone"
+        )
     size = math.prod(shape[axis] for axis in deviation.axes)
     vectors = [_operand(editor, name, shape, deviation.axes, size) for name in (affine.scale, affine.shift)]
     if any(name and vector is None for name, vector in zip((affine.scale, affine.shift), vectors, strict=True)):
@@ -330,7 +366,7 @@ def _write_groups(editor: Editor, deviation: _Deviation, affine: _Affine, groups
     """GroupNormalization of Keras and Flax: on (batch, *positions, groups, channels of a group), between Reshapes."""
     before, after = editor.producer(deviation.x), editor.sole_reader(affine.root.outputs[0])
     if before is None or not before.is_op("Reshape") or after is None or not after.is_op("Reshape"):
-        return NearMiss("its groups are not made and joined by reshapes")
+        return NearMiss("no Reshape directly before and after it divides the channels into groups and joins them again")
     shape = editor.shape(before.inputs[0])
     if shape != (*groups[:-2], groups[-2] * groups[-1]) or shape != editor.shape(after.outputs[0]):
         return NearMiss(_OTHER_RESHAPES)
@@ -393,13 +429,15 @@ def _group_normalisation(editor: Editor, node: Node) -> Declined:
     if before is None or not before.is_op("Reshape") or after is None or not after.is_op("Reshape"):
         return "it does not work on groups"
     shape, groups = editor.shape(before.inputs[0]), editor.shape(node.inputs[0])
-    if shape is None or groups is None or shape != editor.shape(after.outputs[0]) or len(groups) != 3 or len(shape) < 3:
+    if shape is None or groups is None or len(groups) != 3 or len(shape) < 3:
+        return "it does not work on groups of channels"
+    if shape != editor.shape(after.outputs[0]):
         return NearMiss(_OTHER_RESHAPES)
     if groups[0] != shape[0] or shape[1] % groups[1] or math.prod(shape[1:]) != groups[1] * groups[2]:
-        return NearMiss("it does not divide the channels")
+        return NearMiss("the Reshape before it does not divide the channels into groups")
     ones, zeros = (editor.array(name) for name in node.inputs[1:3])
     if ones is None or zeros is None or (ones != 1.0).any() or zeros.any():
-        return NearMiss("it scales or shifts the groups, not the channels")
+        return NearMiss("it scales or shifts each group, not each channel")
     affine = affine_after(editor, after, 1)
     output = affine.root.outputs[0]
     names = _scale_and_shift(editor, affine.scale, affine.shift, shape[1], output)

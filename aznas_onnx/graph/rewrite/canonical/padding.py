@@ -13,8 +13,6 @@ from aznas_onnx.graph.rewrite.rule import Declined, Rewrite, ending_at
 
 __all__ = ["REWRITES"]
 
-_PATTERN = "merged Pad"
-
 
 def zero_pads(editor: Editor, node: Node) -> tuple[int, ...] | None:
     """Return the sizes of a Pad with zeros of all axes, begins before ends; None where it pads with anything else."""
@@ -40,19 +38,22 @@ def _merge_pad(editor: Editor, node: Node) -> Declined:
     sizes = None if before is None or not before.is_op("Pad") else zero_pads(editor, before)
     if before is None or sizes is None:
         return "no padding with zeros comes before it"
+    pattern = f"padded {node.op_type}"
     attributes: Any = node.attributes
     rank = len(sizes) // 2
     spatial = rank - 2
     if any(sizes[:2]) or any(sizes[rank : rank + 2]):
-        return NearMiss("the Pad before it pads samples or channels", _PATTERN)
+        return NearMiss("the Pad before it pads samples or channels too", pattern)
     if attributes.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
-        return NearMiss("its window pads by auto_pad too", _PATTERN)
+        return NearMiss("it has padding of its own by auto_pad", pattern)
     inside = tuple(attributes.get("pads") or (0,) * (2 * spatial))
     outside = (*sizes[2:rank], *sizes[rank + 2 :])
-    if node.is_op("AveragePool") and not _can_count(attributes, inside, outside):
-        return NearMiss("its average does not count the zeros of the Pad before it", _PATTERN)
-    if node.is_op("MaxPool") and not (_fits(attributes, outside) and is_nonnegative(editor, before.inputs[0])):
-        return NearMiss("a zero of the Pad before it may be the maximum", _PATTERN)
+    if not node.is_op("Conv") and not _fits(attributes, outside):
+        return NearMiss("a window may lie in the padding alone", pattern)
+    if node.is_op("AveragePool") and not (attributes.get("count_include_pad", 0) or not any(inside)):
+        return NearMiss("its average counts the zeros of the Pad before it, and not its own padding", pattern)
+    if node.is_op("MaxPool") and not is_nonnegative(editor, before.inputs[0]):
+        return NearMiss("a zero of the Pad before it may be the maximum", pattern)
     pads = tuple(a + b for a, b in zip(inside, outside, strict=True))
     changed = {key: value for key, value in attributes.items() if key != "auto_pad"}
     if node.is_op("AveragePool"):
@@ -63,11 +64,6 @@ def _merge_pad(editor: Editor, node: Node) -> Declined:
         node, inputs=(before.inputs[0], *node.inputs[1:]), attributes=MappingProxyType(changed), version=version
     )
     return None
-
-
-def _can_count(attributes: Any, inside: tuple[int, ...], outside: tuple[int, ...]) -> bool:
-    counts = attributes.get("count_include_pad", 0) or not any(inside)
-    return bool(counts) and _fits(attributes, outside)
 
 
 def _fits(attributes: Any, outside: tuple[int, ...]) -> bool:

@@ -73,7 +73,10 @@ def _sum_over_count(editor: Editor, node: Node) -> Declined:
         return "it broadcasts"
     count = math.prod(shape[axis] for axis in axes)
     if not math.isclose(count, divisor, rel_tol=1e-4):
-        return NearMiss(f"it divides a sum of {count} terms by {divisor:.6g}", "ReduceMean")
+        reason = f"it divides a sum of {count} terms by {divisor:.6g}"
+        summed = editor.producer(total.inputs[0])
+        is_variance = total.is_op("ReduceSum") and summed is not None and summed.inputs[0] == summed.input(1)
+        return reason if is_variance else NearMiss(reason, "ReduceMean")  # the normalisation around it gives the reason
     patch = NodeBuilder(editor, node)
     keepdims = total.attributes.get("keepdims", 1)
     is_squared = total.is_op("ReduceSumSquare")

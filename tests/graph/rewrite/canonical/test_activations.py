@@ -142,7 +142,7 @@ def test_reasons_to_decline(body: str, attempt: Attempt, operator: str, reason: 
         ),
         (
             "s = Div (x, root_2)  t = Erf (s)  y = Mul (x, t)",
-            activations._erf_gelu, "Erf", "0.5 x + 0.5 x Erf does not follow",
+            activations._erf_gelu, "Erf", "no node after it makes 0.5 x + 0.5 x Erf",
         ),
         (
             "q = Mul (x, x)  c = Mul (q, x)  u = Add (x, c)  t = Tanh (u)  v = Add (t, one)  y = Mul (x, v)",
@@ -150,16 +150,16 @@ def test_reasons_to_decline(body: str, attempt: Attempt, operator: str, reason: 
         ),
         (
             "s = Sigmoid (x)  z = Neg (x)  y = Mul (z, s)",
-            activations._swish, "Sigmoid", "it is -1 x Sigmoid, not x Sigmoid",
+            activations._swish, "Sigmoid", "the result is -1 x Sigmoid, not x Sigmoid",
         ),
-        ("s = Softplus (x)  t = Tanh (s)  y = Add (x, t)", activations._mish, "Tanh", "x Tanh does not follow"),
+        ("s = Softplus (x)  t = Tanh (s)  y = Add (x, t)", activations._mish, "Tanh", "no node after it makes x Tanh"),
         (
             "p = Add (x, two)  c = Clip (p, zero, six)  y = Mul (x, c)",
             activations._hard_swish_of_clip, "Clip", "its argument is 2 + x, not 3 + x",
         ),
         (
             "p = Add (x, three)  c = Clip (p, zero, six)  y = Add (x, c)",
-            activations._hard_swish_of_clip, "Clip", "0.1667 x Clip does not follow",
+            activations._hard_swish_of_clip, "Clip", "no node after it makes 0.1667 x Clip",
         ),
         (
             "s = HardSigmoid (x)  y = Mul (x, s)",

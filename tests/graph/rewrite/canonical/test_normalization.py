@@ -337,9 +337,9 @@ TWO_PASS_WITHOUT_EPSILON = TWO_PASS.partition("  e = Add")[0]
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        (f"{TWO_PASS}  y = Sqrt (e)", "what follows this root is not x - mean(x) divided by it"),
-        (f"{TWO_PASS}  s = Sqrt (e)  y = Div (x, s)", "what follows this root is not x - mean(x) divided by it"),
-        (f"{SQUARES}  y = Mul (x, s)", "what follows this root is not x divided by it"),
+        (f"{TWO_PASS}  y = Sqrt (e)", "nothing after this root divides x - mean(x) by it"),
+        (f"{TWO_PASS}  s = Sqrt (e)  y = Div (x, s)", "nothing after this root divides x - mean(x) by it"),
+        (f"{SQUARES}  y = Mul (x, s)", "nothing after this root divides x by it"),
         (
             f"{TWO_PASS_WITHOUT_EPSILON}  s = Sqrt (v)  t = Add (s, epsilon)  y = Div (d, t)",
             "nothing is added under its root, where an epsilon below 0.1 was expected",
@@ -350,17 +350,21 @@ TWO_PASS_WITHOUT_EPSILON = TWO_PASS.partition("  e = Add")[0]
         ),
         (
             f"{TWO_PASS_WITHOUT_EPSILON}  u = Mul (v, unbiased)  e = Add (u, epsilon)  s = Sqrt (e)  y = Div (d, s)",
-            "its mean of squares is multiplied by 1.1429 (divided by n - 1?)",
+            "its mean of 8 squares is multiplied by 1.1429: it divides by 7, as an unbiased variance does",
+        ),
+        (
+            f"{TWO_PASS_WITHOUT_EPSILON}  u = Mul (v, half)  e = Add (u, epsilon)  s = Sqrt (e)  y = Div (d, s)",
+            "its mean of 8 squares is multiplied by 0.5",
         ),
         (
             f"{MEAN}  d = Sub (x, m)  q = Mul (d, d)  u = ReduceSum <keepdims = 1> (q, last)  v = Div (u, seven)"
             "  e = Add (v, epsilon)  s = Sqrt (e)  y = Div (d, s)",
-            "its sum of squares is multiplied by 0.14286, which is not one over the number of terms",
+            "its sum of 8 squares is multiplied by 0.14286: it divides by 7, as an unbiased variance does",
         ),
         (
             "q = Mul (x, x)  v = ReduceMean <keepdims = 0> (q, last)  e = Add (v, epsilon)  s = Sqrt (e)"
             "  r = Unsqueeze (s, last)  y = Div (x, r)",
-            "its mean of squares loses the axes that it goes over",
+            "its mean of squares does not keep the axes that it is over (keepdims)",
         ),
     ],
 )
@@ -369,26 +373,35 @@ def test_what_is_nearly_a_normalisation(body: str, reason: str) -> None:
     assert near_miss(network(body, TOKENS, constants), LAYER, "Sqrt") == reason
 
 
+@pytest.mark.parametrize("after", ["n = Div (d, s)  y = Mul (n, scale)", "y = Div (x, s)"])
+def test_a_mean_over_other_axes_than_the_variance(after: str) -> None:
+    body = f"{MEAN}  d = Sub (x, m)  q = Mul (d, d)  v = ReduceMean <keepdims = 1> (q, both)  e = Add (v, epsilon)"
+    model = network(f"{body}  s = Sqrt (e)  {after}", TOKENS, CONSTANTS | {"both": np.array([1, 2])})
+    (miss,) = canonical(model).near_misses
+    assert miss.pattern == "LayerNormalization"
+    assert miss.reason == "it subtracts a mean over axes [2], and its variance is over axes [1, 2]"
+
+
 def test_it_declines_a_mean_over_the_batch() -> None:
     constants = {**CONSTANTS, "last": np.array([0])}
     model = network(f"{TWO_PASS}  s = Sqrt (e)  y = Div (d, s)", TOKENS, constants)
-    assert near_miss(model, LAYER, "Sqrt") == "its mean of squares goes over the batch too"
+    assert near_miss(model, LAYER, "Sqrt") == "its mean of squares is over the batch too"
 
 
 def test_it_declines_a_middle_axis() -> None:
     constants = {**CONSTANTS, "last": np.array([2])}
     model = network(f"{TWO_PASS}  s = Sqrt (e)  y = Div (d, s)", {"x": ("N", 3, 4, 6)}, constants)
     declined = near_miss(model, LAYER, "Sqrt")
-    assert declined == "it normalises over axes (2,), which are neither the last nor the channels"
+    assert declined == "it normalises over axes [2], which are neither the last ones nor the channels alone"
 
 
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({"ones": np.array([1.0, 2.0], np.float32)}, "it scales or shifts the groups, not the channels"),
+        ({"ones": np.array([1.0, 2.0], np.float32)}, "it scales or shifts each group, not each channel"),
         (
             {"groups": np.array([0, 4, -1]), "ones": np.ones(4, np.float32), "zeros": np.zeros(4, np.float32)},
-            "it does not divide the channels",
+            "the Reshape before it does not divide the channels into groups",
         ),
     ],
 )

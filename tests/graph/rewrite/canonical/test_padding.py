@@ -57,17 +57,18 @@ def test_a_pad_that_two_windows_read_is_merged_into_both() -> None:
         ("p = Pad (x, pads, one)  y = Conv (p, w)", "Conv", "no padding with zeros comes before it"),
         ('p = Pad <mode = "reflect"> (x, pads)  y = Conv (p, w)', "Conv", "no padding with zeros comes before it"),
         ("p = Pad (x, crop)  y = Conv (p, w)", "Conv", "no padding with zeros comes before it"),
-        ("p = Pad (x, channels)  y = Conv (p, wide)", "Conv", "the Pad before it pads samples or channels"),
+        ("p = Pad (x, channels)  y = Conv (p, wide)", "Conv", "the Pad before it pads samples or channels too"),
         (
-            'p = Pad (x, pads)  y = Conv <auto_pad = "SAME_UPPER"> (p, w)', "Conv", "its window pads by auto_pad too"
+            'p = Pad (x, pads)  y = Conv <auto_pad = "SAME_UPPER"> (p, w)', "Conv",
+            "it has padding of its own by auto_pad",
         ),
         (
             "p = Pad (x, pads)  y = AveragePool <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (p)", "AveragePool",
-            "its average does not count the zeros of the Pad before it",
+            "its average counts the zeros of the Pad before it, and not its own padding",
         ),
         (
             "p = Pad (x, pads)  y = AveragePool <kernel_shape = [2, 2]> (p)", "AveragePool",
-            "its average does not count the zeros of the Pad before it",
+            "a window may lie in the padding alone",
         ),
         (
             "p = Pad (x, pads)  y = MaxPool <kernel_shape = [3, 3]> (p)", "MaxPool",

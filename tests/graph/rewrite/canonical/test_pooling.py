@@ -6,7 +6,7 @@ import pytest
 from aznas_onnx.graph.rewrite.canonical import pooling
 from aznas_onnx.graph.rewrite.rule import Attempt
 from tests.graph.builders import network
-from tests.graph.rewrite.running import canonical, computes_the_same, operators, outcome
+from tests.graph.rewrite.running import canonical, computes_the_same, near_miss, operators, outcome
 
 SHAPE = {"x": ("N", 3, 4, 6)}
 CONSTANTS = {
@@ -59,3 +59,10 @@ def test_reasons_to_decline(body: str, attempt: Attempt, operator: str, reason: 
     declined = outcome(network(body, SHAPE, CONSTANTS), attempt, operator)
     assert declined is not None
     assert reason in declined
+
+
+@pytest.mark.parametrize(("terms", "is_near"), [("q = Neg (x)", True), ("q = Mul (x, x)", False)])
+def test_the_sum_of_squares_of_a_variance_is_no_mean_of_its_own(terms: str, *, is_near: bool) -> None:
+    """The normalisation around it gives the reason."""
+    model = network(f"{terms}  s = ReduceSum (q, spatial)  y = Div (s, other)", SHAPE, CONSTANTS)
+    assert (near_miss(model, pooling._sum_over_count, "Div") is not None) is is_near
