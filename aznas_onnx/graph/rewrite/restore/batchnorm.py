@@ -37,7 +37,7 @@ __all__ = ["EPSILON", "REWRITES", "add_batch_normalisation"]
 
 EPSILON = 1e-5
 
-_FACTOR_ALONE = "it is a factor alone, without mean and shift, like a layer scale"
+_PREPARATION = "no layer with weights was found before it, as where an input is prepared"
 _READ_ELEMENTS = 4096
 _LOOKED_AT = 16
 _SEARCHED = 64
@@ -119,9 +119,10 @@ def _written_out(editor: Editor, node: Node) -> Declined:
     steps = _chain(editor, node)
     if not steps:
         return "it does not multiply by a constant per channel"
-    reason = _speaks_against(editor, steps)
-    if reason:
-        return NearMiss(reason)
+    declined = _speaks_against(editor, steps)
+    if declined is not None:
+        repeats = isinstance(declined, NearMiss) and _divides_by_root(editor, _maker(editor, steps[0].x))
+        return "it scales and shifts another normalisation" if repeats else declined
     mean = None if steps[0].is_factor else _mean(steps[0])
     scale, shift = scale_of(steps), shift_of(steps if mean is None else steps[1:])
     variance = _variance(editor, steps)
@@ -149,8 +150,8 @@ def _variance(editor: Editor, steps: Sequence[PerChannelStep]) -> Constant | Non
     return replace(combined(lambda f: (1.0 / f**2 - EPSILON).astype(f.dtype), scale, scale), sources=frozenset())
 
 
-def _speaks_against(editor: Editor, steps: Sequence[PerChannelStep]) -> str:
-    """Return why a chain is not a batch normalisation; empty where it is one, by the first of these that applies.
+def _speaks_against(editor: Editor, steps: Sequence[PerChannelStep]) -> Declined:
+    """Return why a chain is not a batch normalisation; None where it is one, by the first of these that applies.
 
     - The name of its factor contains batch normalisation.
     - It has a mean, a factor and a shift: nothing else needs all three.
@@ -166,28 +167,58 @@ def _speaks_against(editor: Editor, steps: Sequence[PerChannelStep]) -> str:
     is_centred = not steps[0].is_factor and (is_shifted or steps[0].node.is_op("Sub"))
     factors = [step for step in steps if step.is_factor]
     if any(names_batch_normalisation(step.node.name, step.node.outputs[0]) for step in factors):
-        return ""
+        return None
     if (is_centred and is_shifted) or any(_is_of_variance(step.vector) for step in steps):
-        return ""
+        return None
     maker = _maker(editor, steps[0].x)
     trained = _trained_as_they_are(editor, steps, maker) if is_shifted and not is_centred else ""
     if trained:
-        return trained
+        return NearMiss(trained)
     count, channels = factors[0].vector.elements, _output_channels(editor, maker) if maker is not None else 0
-    if channels == count:
-        return "" if is_centred or is_shifted or _is_untrained(factors[0].vector) else _FACTOR_ALONE
+    if channels == count and (is_centred or is_shifted or _is_untrained(factors[0].vector)):
+        return None
     if maker is not None and not (is_centred or is_shifted):
-        return _FACTOR_ALONE
+        return _scales_alone(editor, steps, maker, follows_layer=channels == count)
     if maker is None or not _has_layers(editor, maker):
-        return "no layer with weights comes before it, so it prepares the input"
+        return NearMiss(_PREPARATION)
     if not is_shifted:
-        return "it subtracts a mean and scales, without a shift"
+        return NearMiss("it subtracts a mean and scales, without a shift")
     if channels:
-        return f"it has {count} numbers, and {maker.operator} before it makes {channels} channels"
+        return NearMiss(f"it has {count} numbers, and {maker.operator} before it makes {channels} channels")
     if not _makes_maps(maker):
-        return f"it scales and shifts what {maker.operator} makes"
+        return NearMiss(
+            f"it scales and shifts the output of {maker.operator}, after which no batch normalisation is expected"
+        )
     is_map = factors[0].axis == 1 or (editor.rank(steps[0].x) or 0) > 3
-    return "" if is_map else "it scales and shifts tokens that no layer made just before"
+    return None if is_map else NearMiss("it scales and shifts tokens that do not come directly from a layer")
+
+
+def _scales_alone(
+    editor: Editor, steps: Sequence[PerChannelStep], maker: Node, *, follows_layer: bool
+) -> NearMiss | str:
+    """Return why factors with neither a mean nor a shift are no batch normalisation."""
+    before = editor.producer(steps[0].x)
+    subtracts = before is not None and before.is_op("Sub") and steps[0].is_factor
+    if before is not None and subtracts and editor.shape(before.inputs[1]) != editor.shape(before.outputs[0]):
+        return NearMiss("the Sub before it subtracts a tensor that is not constant")
+    if not steps[0].is_factor:
+        has_layers = follows_layer or _has_layers(editor, maker)
+        return NearMiss("it adds a term before its factor and no shift after it" if has_layers else _PREPARATION)
+    if follows_layer:
+        return NearMiss("it multiplies the channels of a layer, like a layer scale, without a mean or a shift")
+    return "it multiplies channels that do not come directly from a layer, without a mean or a shift"
+
+
+def _divides_by_root(editor: Editor, node: Node | None) -> bool:
+    """Whether a product or quotient is by a root: the quotient of a normalisation that was not recognised."""
+    pending = list(node.inputs) if node is not None and node.is_op("Mul", "Div") else []
+    for name in pending:
+        maker = editor.producer(name)
+        if maker is not None and maker.is_op("Sqrt", "Pow"):
+            return True
+        if maker is not None and maker.is_op("Reciprocal", "Add", "Div", "Mul") and len(pending) < _LOOKED_AT:
+            pending.extend(maker.inputs)
+    return False
 
 
 def _is_layout(node: Node) -> bool:
@@ -220,8 +251,10 @@ def _trained_as_they_are(editor: Editor, steps: Sequence[PerChannelStep], maker:
     if shape is None or len(shape) != 3 or maker is None or not _makes_tokens(editor, maker):
         return ""
     if _has_bias(editor, maker):
-        return "it follows tokens of a layer that has a bias of its own"
-    return "it follows one token of a linear layer" if maker.is_op("Gemm", "MatMul") and 1 in shape[1:] else ""
+        return "it scales and shifts tokens of a layer that has a bias of its own"
+    return (
+        "it scales and shifts one token of a linear layer" if maker.is_op("Gemm", "MatMul") and 1 in shape[1:] else ""
+    )
 
 
 def _is_listed(editor: Editor, vector: Constant) -> bool:
@@ -332,8 +365,10 @@ def _followed_by_scale(editor: Editor, node: Node) -> Declined:
     inner = editor.producer(steps[0].x)
     if inner is None or not inner.is_op("BatchNormalization") or not editor.is_private(steps[0].x):
         return "it does not scale a batch normalisation"
-    if len(steps) != 2 or steps[1].is_factor or len(inner.outputs) > 1:
+    if len(steps) == 1:
         return NearMiss("it scales a batch normalisation and adds no shift", "BatchNormalization")
+    if len(steps) != 2 or steps[1].is_factor or len(inner.outputs) > 1:
+        return "it is not one scale and one shift of a batch normalisation in evaluation mode"
     weight, bias = (editor.constant(name) for name in inner.inputs[1:3])
     if weight is None or bias is None:
         return "its parameters are computed"

@@ -159,24 +159,33 @@ def test_normalisation_before_the_activation_and_behind_it(before: str) -> None:
     assert computes_the_same(result.graph, model)
 
 
-INPUT = "no layer with weights comes before it, so it prepares the input"
-LAYER_SCALE = "it is a factor alone, without mean and shift, like a layer scale"
+INPUT = "no layer with weights was found before it, as where an input is prepared"
+LAYER_SCALE = "it multiplies the channels of a layer, like a layer scale, without a mean or a shift"
 
 
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
         ("d = Sub (x, of_input)  m = Mul (d, of_input)  y = Conv (m, w)", INPUT),
+        ("d = Add (x, of_input)  m = Mul (d, of_input)  y = Conv (m, w)", INPUT),
+        (
+            "g = GlobalAveragePool (x)  d = Sub (x, g)  m = Mul (d, of_input)  y = Conv (m, w)",
+            "the Sub before it subtracts a tensor that is not constant",
+        ),
+        (
+            "c = Conv (x, w)  r = Relu (c)  a = Add (r, shift)  y = Mul (a, scale)",
+            "it adds a term before its factor and no shift after it",
+        ),
         ("m = Mul (x, of_input)  a = Add (m, of_input)  y = Conv (a, w)", INPUT),
         ("c = Conv (x, w)  m = Mul (c, scale)  y = Add (m, c)", LAYER_SCALE),
         ("c = Conv (x, w)  a = Add (c, shift)  y = Mul (a, scale)", LAYER_SCALE),
         (
             "c = Conv (x, w)  n = LpNormalization <axis = 1> (c)  m = Mul (n, scale)  y = Add (m, shift)",
-            "it scales and shifts what LpNormalization makes",
+            "it scales and shifts the output of LpNormalization, after which no batch normalisation is expected",
         ),
         (
             "c = Conv (x, w)  t = Tanh (c)  m = Mul (t, scale)  y = Add (m, shift)",
-            "it scales and shifts what Tanh makes",
+            "it scales and shifts the output of Tanh, after which no batch normalisation is expected",
         ),
         (
             "c = Conv (x, w)  r = Relu (c)  d = Sub (r, shift)  y = Mul (d, scale)",
@@ -200,10 +209,39 @@ def declines(model: onnx.ModelProto, reason: str) -> None:
     assert misses == [reason]
 
 
+@pytest.mark.parametrize(
+    "after", ["s = Sigmoid (c)  m = Mul (s, scale)  y = Add (m, c)", "s = Sub (c, x4)  y = Mul (s, scale)"]
+)
+def test_a_factor_that_follows_no_layer_is_not_nearly_one(after: str) -> None:
+    """The state of a recurrent cell, and the layer scale of PoolFormer, which follows a difference of maps."""
+    model = network(f"c = Conv (x, w)  x4 = Relu (c)  {after}", SHAPE, CONSTANTS)
+    assert "BatchNormalization" not in {miss.pattern for miss in canonical(model).near_misses}
+
+
+@pytest.mark.parametrize(
+    ("under_root", "after_root"), [("one", ""), ("zero", "p = Add (s, one)")], ids=["other-epsilon", "added-after"]
+)
+@pytest.mark.parametrize("listed", ["", "PARAMETER target='scale', PARAMETER target='shift'"])
+def test_the_scale_and_shift_of_another_normalisation_repeat_no_reason(
+    under_root: str, after_root: str, listed: str
+) -> None:
+    body = f"""
+        c = Conv (x, w)  q = Mul (c, c)  v = ReduceMean <keepdims = 1> (q, axes)  e = Add (v, {under_root})
+        s = Sqrt (e)  {after_root}  n = Div (c, {"p" if after_root else "s"})  m = Mul (n, scale)  y = Add (m, shift)
+    """
+    constants = CONSTANTS | {"axes": np.array([2, 3]), "one": np.float32(1.0), "zero": np.float32(0.0)}
+    metadata = {SIGNATURE_KEY: listed} if listed else {}
+    (miss,) = canonical(network(body, SHAPE, constants, metadata=metadata)).near_misses
+    assert miss.pattern == "RMSNormalization"
+
+
 def test_the_affine_layer_of_a_network_of_tokens_without_normalisation() -> None:
     body = "h = MatMul (x, w)  s = Add (x, h)  m = Mul (s, scale)  a = Add (m, shift)  y = MatMul (a, w)"
     constants = {"w": weights(4, 4), "scale": weights(4), "shift": weights(4, seed=1)}
-    declines(network(body, {"x": ("N", 5, 4)}, constants), "it scales and shifts tokens that no layer made just before")
+    declines(
+        network(body, {"x": ("N", 5, 4)}, constants),
+        "it scales and shifts tokens that do not come directly from a layer",
+    )
 
 
 ATTENTION = """
@@ -212,7 +250,7 @@ ATTENTION = """
 """
 WITH_BIAS, WITHOUT = "Add (l, bias)", "Identity (l)"
 DATA = "its term is a token or a query, which other nodes read as data"
-OWN_BIAS = "it follows tokens of a layer that has a bias of its own"
+OWN_BIAS = "it scales and shifts tokens of a layer that has a bias of its own"
 
 
 @pytest.mark.parametrize(
@@ -222,7 +260,7 @@ OWN_BIAS = "it follows tokens of a layer that has a bias of its own"
         ("l0 = LayerNormalization (e, scale, bias)  q = MatMul (l0, w)", "q", WITHOUT, DATA),
         ("q = MatMul (token, w)", "q", WITHOUT, DATA),
         ("", "folded", WITH_BIAS, OWN_BIAS),
-        ("", "folded", WITHOUT, "it follows one token of a linear layer"),
+        ("", "folded", WITHOUT, "it scales and shifts one token of a linear layer"),
     ],
 )
 def test_a_layer_scale_and_the_residual_sum_of_a_learned_token(
@@ -324,11 +362,8 @@ def test_a_bias_of_zeros_that_the_exporter_computed_is_dropped() -> None:
     ("body", "reason"),
     [
         ("y = Mul (x, x)", "it does not multiply by a constant per channel"),
-        ("y = Mul (x, of_input)", "no layer with weights comes before it, so it prepares the input"),
-        (
-            "c = Conv (x, w)  y = Mul (c, scale)  z = Neg (c)",
-            "it is a factor alone, without mean and shift, like a layer scale",
-        ),
+        ("y = Mul (x, of_input)", INPUT),
+        ("c = Conv (x, w)  y = Mul (c, scale)  z = Neg (c)", LAYER_SCALE),
     ],
 )
 def test_reasons_to_decline_a_factor(body: str, reason: str) -> None:
