@@ -29,8 +29,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from enum import Enum
 
-__all__ = ["Names", "folded_by", "holds_factor", "is_genuine", "is_number", "names_batch_normalisation", "root"]
+__all__ = [
+    "Names",
+    "Sign",
+    "folded_by",
+    "holds_factor",
+    "is_number",
+    "names_batch_normalisation",
+    "own_bias_by",
+    "root",
+]
 
 _BATCH_NORM = re.compile(r"batch_?norm", re.IGNORECASE)
 _TORCHSCRIPT = re.compile(r"^onnx::Conv(Transpose)?_\d+$")
@@ -84,6 +94,14 @@ class Names:
     is_linear: bool = False
 
 
+class Sign(Enum):
+    """The name that shows that a bias is the layer's own."""
+
+    BIAS = "bias"
+    WEIGHT = "weight"
+    OUTPUT = "output"
+
+
 def holds_factor(names: Names) -> bool:
     """Whether a tool multiplied a factor per channel into the weights of a layer."""
     if _FACTOR.match(names.weight):
@@ -122,17 +140,20 @@ def folded_by(names: Names, *, numbers_are_computed: bool = False) -> str:
     return ""
 
 
-def is_genuine(names: Names) -> bool:
-    """Whether a bias has a genuine name of a framework, alone or beside the weight of its layer.
+def own_bias_by(names: Names) -> Sign | None:
+    """Return which name shows that a bias is the layer's own, alone or beside that of the weight; None where none does.
 
     Call it after :func:`folded_by`: some tools give the folded bias the name of the earlier bias.
     """
     weight_words, bias_words = _WORD.findall(names.weight.lower()), _WORD.findall(names.bias.lower())
     if names.shares_bias:
-        return not _WEIGHT_WORDS.isdisjoint(weight_words)
-    if _GENUINE_BIAS.search(names.bias) or _TENSORFLOW_BIAS_OUTPUT.search(names.output):
-        return True
+        return None if _WEIGHT_WORDS.isdisjoint(weight_words) else Sign.WEIGHT
+    if _GENUINE_BIAS.search(names.bias):
+        return Sign.BIAS
+    if _TENSORFLOW_BIAS_OUTPUT.search(names.output):
+        return Sign.OUTPUT
     if len(weight_words) != len(bias_words):
-        return False
+        return None
     different = [(w, b) for w, b in zip(weight_words, bias_words, strict=True) if w != b]
-    return bool(different) and all(w in _WEIGHT_WORDS and b in _BIAS_WORDS for w, b in different)
+    is_pair = bool(different) and all(w in _WEIGHT_WORDS and b in _BIAS_WORDS for w, b in different)
+    return Sign.BIAS if is_pair else None

@@ -32,9 +32,17 @@ from aznas_onnx.graph.ir.near_miss import NearMiss
 from aznas_onnx.graph.rewrite.canonical.per_channel import combined
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.restore.batchnorm import EPSILON, add_batch_normalisation
-from aznas_onnx.graph.rewrite.restore.folded_bn_names import Names, folded_by, holds_factor, is_genuine, is_number, root
+from aznas_onnx.graph.rewrite.restore.folded_bn_names import (
+    Names,
+    Sign,
+    folded_by,
+    holds_factor,
+    is_number,
+    own_bias_by,
+    root,
+)
 from aznas_onnx.graph.rewrite.rule import plural
-from aznas_onnx.operators.sets import CONVOLUTIONS, MATRIX_PRODUCTS, MOVES_WHOLE, NORMALIZATIONS
+from aznas_onnx.operators.sets import LAYERS, MOVES_WHOLE, NORMALIZATIONS
 
 __all__ = ["unfold_batch_normalisation"]
 
@@ -42,17 +50,24 @@ _FEW_BIASES = 32  # needed to test for a uniform distribution
 _ASSUMED = "taken for folded like others; a factor multiplied into them took their names"
 
 # Why no normalisation was restored after a layer.
-_GENUINE = "its bias is named as frameworks name a layer's own, which folding does not leave"
+_GENUINE = {
+    Sign.BIAS: "its bias is named as a layer's own bias, and none of its names shows folding",
+    Sign.OUTPUT: "its output is named as that of a layer's own bias, and none of its names shows folding",
+    Sign.WEIGHT: "its bias is shared, its weight is named as a layer's own, and none of its names shows folding",
+}
+_CLASSIFIER = "no layer with weights follows it, and its output has no positions"
 _LINEAR = "it is a linear layer, and none of its names shows folding"
 _TRANSPOSED = "it is a transposed convolution, and none of its names shows folding"
-_NO_BIAS = "it has no bias, which folding leaves, and none of its names shows folding"
+_NO_BIAS = "it has no bias, while folding adds one, and none of its names shows folding"
 _ON_VECTORS = "its output has one position, and none of its names shows folding"
+_UNKNOWN_SHAPE = "the shape of its output is not known, and none of its names shows folding"
 _LAST = "no layer with weights follows it, and none of its names shows folding"
 _NOTHING_SAID = "nothing in the file says whether one was folded into it"
 _KEPT_ELSEWHERE = (
-    "its names do not say, and an exporter that folds would not have kept the normalisation of other layers"
+    "its names are no evidence; the file still has BatchNormalization after other convolutions, so it was not folded"
 )
-_GENUINE_ELSEWHERE = "its names do not say, and other layers of the file have biases of their own"
+_NORMALISED_OTHERWISE = "its names are no evidence; the network has {} elsewhere, so no BatchNormalization is expected"
+_GENUINE_ELSEWHERE = "its names are no evidence; other layers of the file have biases of their own"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +85,7 @@ def unfold_batch_normalisation(
     """Put batch normalisation back.
 
     - Returns `changes`, `doubts`: What was done, and what remains in doubt, in words for the user.
-    - Returns `near_misses`: The reason why none was restored, for each layer without normalisation.
+    - Returns `near_misses`: The reason why none was restored, for each layer without normalisation but the classifier.
     """
     layers = list(_layers(editor))
     numbers_are_computed = any(not is_number(layer.names.weight) for layer in layers)
@@ -78,7 +93,7 @@ def unfold_batch_normalisation(
     unmarked = [layer for layer, by in zip(layers, by_name, strict=True) if not by]
     reasons = {layer.node.name: _why_not_folded(editor, layer) for layer in unmarked}
     silent = [layer for layer in unmarked if not reasons[layer.node.name]]
-    has_genuine = _GENUINE in reasons.values()
+    has_genuine = not set(_GENUINE.values()).isdisjoint(reasons.values())
     keeps_normalisation = _keeps_normalisation(editor)
     found = [(layer, by) for layer, by in zip(layers, by_name, strict=True) if by]
     if found and not has_genuine and not keeps_normalisation:
@@ -88,14 +103,14 @@ def unfold_batch_normalisation(
     silent = [layer for layer in silent if not _is_normalised(editor, layer.node)]
     unsaid = _NOTHING_SAID
     if keeps_normalisation:
-        unsaid = _KEPT_ELSEWHERE
+        unsaid = keeps_normalisation
     elif has_genuine and not any(by_name):
         unsaid = _GENUINE_ELSEWHERE
     reasons.update((layer.node.name, unsaid) for layer in silent)
     near_misses = tuple(
         NearMiss(reason, "folded BatchNormalization", layer.node.name)
         for layer in unmarked
-        if (reason := reasons[layer.node.name]) and not _is_normalised(editor, layer.node)
+        if (reason := reasons[layer.node.name]) not in ("", _CLASSIFIER) and not _is_normalised(editor, layer.node)
     )
     restored = _restore_all(editor, provenance, found)
     in_doubt = len(silent) if unsaid == _NOTHING_SAID else 0
@@ -162,15 +177,17 @@ def _channels(node: Node, weight: Constant) -> int:
     return weight.shape[0] if node.attributes.get("transB") else weight.shape[1]
 
 
-def _keeps_normalisation(editor: Editor) -> bool:
-    """Whether the graph has normalisation operators in places where an exporter that folds leaves none."""
+def _keeps_normalisation(editor: Editor) -> str:
+    """Return that the graph has normalisation where an exporter that folds leaves none, as a reason; else empty."""
+    reason = ""
     for node in editor.nodes(*NORMALIZATIONS):
         if not node.is_op("BatchNormalization"):
-            return True
+            reason = reason or _NORMALISED_OTHERWISE.format(node.op_type)
+            continue
         before = editor.producer(node.inputs[0])
         if before is not None and before.is_op("Conv") and editor.is_private(node.inputs[0]):
-            return True
-    return False
+            return _KEPT_ELSEWHERE
+    return reason
 
 
 def _is_normalised(editor: Editor, node: Node) -> bool:
@@ -183,16 +200,20 @@ def _is_normalised(editor: Editor, node: Node) -> bool:
 
 def _why_not_folded(editor: Editor, layer: _Layer) -> str:
     """Return why nothing was folded into a layer without marks; empty for a convolution without evidence."""
+    shape = editor.shape(layer.node.outputs[0])
+    is_vector = layer.names.is_linear or (shape is not None and all(size == 1 for size in shape[2:]))
+    if is_vector and not _feeds_a_layer(editor, layer.node):
+        return _CLASSIFIER
     if not layer.node.is_op("Conv"):
         return _LINEAR if layer.names.is_linear else _TRANSPOSED
     if not layer.node.input(2):
         return _NO_BIAS
-    shape = editor.shape(layer.node.outputs[0])
-    if shape is None or all(size == 1 for size in shape[2:]):  # squeeze-and-excite
-        return _ON_VECTORS
-    if not _feeds_a_layer(editor, layer.node):  # the classifier is never normalised
+    if shape is None or is_vector:  # squeeze-and-excite
+        return _UNKNOWN_SHAPE if shape is None else _ON_VECTORS
+    if not _feeds_a_layer(editor, layer.node):
         return _LAST
-    return _GENUINE if is_genuine(layer.names) else ""
+    sign = own_bias_by(layer.names)
+    return "" if sign is None else _GENUINE[sign]
 
 
 def _feeds_a_layer(editor: Editor, node: Node) -> bool:
@@ -202,9 +223,7 @@ def _feeds_a_layer(editor: Editor, node: Node) -> bool:
     while pending:
         for name in pending.pop().outputs:
             for reader in editor.readers(name):
-                if (reader in CONVOLUTIONS or reader in MATRIX_PRODUCTS) and editor.constant(
-                    reader.input(1)
-                ) is not None:
+                if reader in LAYERS and any(editor.constant(operand) is not None for operand in reader.inputs[:2]):
                     return True
                 if reader not in seen:
                     seen.add(reader)

@@ -13,7 +13,7 @@ from aznas_onnx.graph.constants.provenance import SIGNATURE_KEY
 from aznas_onnx.graph.ir.graph import Storage
 from aznas_onnx.graph.rewrite.passes import RewrittenGraph, canonicalise, restore_normalisation
 from aznas_onnx.graph.rewrite.restore import unfold_batchnorm
-from aznas_onnx.graph.rewrite.restore.folded_bn_names import Names, folded_by, is_genuine, root
+from aznas_onnx.graph.rewrite.restore.folded_bn_names import Names, Sign, folded_by, own_bias_by, root
 from tests.graph.builders import network, weights
 from tests.graph.rewrite.running import check_infos, computes_the_same, folded, operators
 
@@ -170,7 +170,8 @@ def test_names_of_genuine_biases(names: dict[str, str]) -> None:
     result = restored(two_convolutions(names))
     assert operators(result.graph) == AS_IT_WAS
     assert result.changes == ()
-    assert reasons(result) == [unfold_batchnorm._GENUINE] * 2 + [unfold_batchnorm._LINEAR]
+    sign = Sign.OUTPUT if "c" in names else Sign.BIAS
+    assert reasons(result) == [unfold_batchnorm._GENUINE[sign]] * 2
 
 
 @pytest.mark.parametrize(
@@ -189,7 +190,7 @@ def test_without_word_from_names_nothing_is_put_back(names: dict[str, str]) -> N
     assert result.changes == ()
     (doubt,) = doubts(model)
     assert "into 2 convolutions with biases, so none was put back" in doubt
-    assert reasons(result) == [unfold_batchnorm._NOTHING_SAID] * 2 + [unfold_batchnorm._LINEAR]
+    assert reasons(result) == [unfold_batchnorm._NOTHING_SAID] * 2
 
 
 @pytest.mark.parametrize("is_shared", [False, True])
@@ -211,7 +212,7 @@ def test_a_mark_elsewhere_says_nothing_of_a_silent_bias() -> None:
     model = two_convolutions({"w": "onnx::Conv_10", "b": "onnx::Conv_11", "w2": "v2", "b2": "v3"})
     result = restored(model)
     assert operators(result.graph) == [*RESTORED[:4], *AS_IT_WAS[3:]]
-    assert reasons(result) == [unfold_batchnorm._NOTHING_SAID, unfold_batchnorm._LINEAR]
+    assert reasons(result) == [unfold_batchnorm._NOTHING_SAID]
     assert "into 1 convolution with biases" in doubts(model)[0]
 
 
@@ -275,7 +276,7 @@ def test_the_output_keeps_its_name() -> None:
         ),
         (
             "c = Conv (x, w, b)  d = Conv (c, w2)  n = InstanceNormalization (d, g, g)  e = Conv (n, w2)  y = Relu (e)",
-            0, unfold_batchnorm._KEPT_ELSEWHERE,
+            0, unfold_batchnorm._NORMALISED_OTHERWISE.format("InstanceNormalization"),
         ),
         # a genuine bias beside it, and no mark of folding
         (
@@ -360,8 +361,8 @@ def test_a_bias_that_others_read_has_any_of_their_names() -> None:
     assert folded_by(names("onnx::Conv_10", shares_bias=True)) == TORCHSCRIPT
     assert folded_by(names("ConvBnFusion_W_conv1.weight", shares_bias=True)) == "ONNX Runtime"
     assert folded_by(names("conv1.weight", shares_bias=True)) == ""
-    assert is_genuine(names("conv1.weight", shares_bias=True))
-    assert not is_genuine(names("497", shares_bias=True))
+    assert own_bias_by(names("conv1.weight", shares_bias=True)) is Sign.WEIGHT
+    assert own_bias_by(names("497", shares_bias=True)) is None
 
 
 def test_a_shared_bias_is_recognised_by_the_weight() -> None:
@@ -384,7 +385,8 @@ def test_a_shared_bias_is_recognised_by_the_weight() -> None:
     ],
 )
 def test_names_of_biases(weight: str, bias: str, *, genuine: bool) -> None:
-    assert is_genuine(names(weight, bias)) is genuine
+    assert own_bias_by(names(weight, bias)) is (Sign.BIAS if genuine else None)
+    assert own_bias_by(names(weight, bias, "conv/BiasAdd:0")) is not None
 
 
 @pytest.mark.parametrize("drawn", [True, False])
