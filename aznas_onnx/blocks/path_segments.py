@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from aznas_onnx.blocks.dataflow import INPUT, DataGraph
@@ -110,7 +110,7 @@ def segments_of(network: MainPath, division: Division) -> list[PathSegment]:
     return items
 
 
-def _node_kind(network: MainPath, place: int, long_merges: frozenset[int]) -> SegmentKind:
+def _node_kind(network: MainPath, place: int, long_merges: Mapping[int, str]) -> SegmentKind:
     index = network.path[place]
     if place in long_merges:
         return {Merge.SUM: SegmentKind.SUM, Merge.CONCAT: SegmentKind.CONCAT, Merge.OTHER: SegmentKind.OTHER}[

@@ -10,10 +10,12 @@ from aznas_onnx.blocks.regions import Division, Merge, merge_of
 from aznas_onnx.blocks.traits import bits
 from aznas_onnx.blocks.types import BlockKind
 from aznas_onnx.graph.ir.near_miss import NearMiss
+from aznas_onnx.operators.sets import NORMALIZATIONS
 
 __all__ = ["reason_for", "reasons_for_no_block"]
 
-_LONG_SKIP = "a long skip: it spans several blocks, which are blocks of their own"
+_NO_LAYER = "no convolution, linear or recurrent layer is on the paths that meet there (gates aside)"
+_NO_POSITIONS = "no positions are left there: they are pooled, flattened, or one of them is chosen"
 
 
 def reason_for(network: MainPath, part: Part, kind: BlockKind) -> str:
@@ -33,11 +35,15 @@ def reason_for(network: MainPath, part: Part, kind: BlockKind) -> str:
 
 def reasons_for_no_block(network: MainPath, division: Division) -> tuple[NearMiss, ...]:
     """Return why paths that meet in a sum or a concatenation of channels make no block there."""
-    data, found = network.data, dict.fromkeys(division.long_merges, _LONG_SKIP)
+    data = network.data
+    found = {place: f"a long skip: {reason}" for place, reason in division.long_merges.items()}
+    normalisations = {*NORMALIZATIONS} - {"BatchNormalization"}
+    missed = {miss.node for miss in data.model.near_misses if miss.pattern in normalisations}
     for region in division.regions:
-        if not region.primary:
-            has_weights = region.nodes & network.traits.weighted
-            found[region.end] = "its positions are pooled" if has_weights else "no path that meets there has weights"
+        is_missed = any(data.nodes[at].name in missed for at in bits(region.nodes))  # its own reason is given
+        if not region.primary and not is_missed:
+            is_collapsed = network.traits.collapsed >> network.path[region.end] & 1
+            found[region.end] = _NO_POSITIONS if is_collapsed else _NO_LAYER
     return tuple(
         NearMiss(reason, "block", data.nodes[network.path[place]].name)
         for place, reason in sorted(found.items())

@@ -10,6 +10,7 @@ node of the chain.
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from aznas_onnx.blocks.dataflow import DataGraph
@@ -26,6 +27,7 @@ _LOWER_RESOLUTION = 4
 # A lattice of paths has an interval for every two of its nodes. Published networks have hundreds at most; beyond this
 # many, only the shortest are processed, and the others are long skips.
 _MOST_INTERVALS = 4096
+_TOO_MANY = f"more than {_MOST_INTERVALS} paths leave and join, and only the shortest are examined"
 
 
 class Merge(enum.Enum):
@@ -54,10 +56,10 @@ class Region:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Division:
-    """The regions of a main path, in order and disjoint, and the places where long skips join it."""
+    """The regions of a main path, in order and disjoint, and the places where long skips join it, with the reason."""
 
     regions: tuple[Region, ...]
-    long_merges: frozenset[int]
+    long_merges: Mapping[int, str]
 
 
 def merge_of(data: DataGraph, index: int) -> Merge:
@@ -91,25 +93,28 @@ class _Divider:
         found |= entered_streams(data, path, stop, found)
         spans = sorted(found, key=lambda span: (span[1] - span[0], span[0]))
         self._intervals = [self._region(start, end, found[start, end]) for start, end in spans[:_MOST_INTERVALS]]
-        self._left_out = frozenset(end for _, end in spans[_MOST_INTERVALS:])
+        self._left_out = [end for _, end in spans[_MOST_INTERVALS:]]
 
     def divide(self) -> Division:
         regions: list[Region] = []
-        dropped: list[Region] = []
+        dropped: dict[Region, str] = {}
         for interval in self._intervals:
             touched = [region for region in regions if region.start < interval.end and region.end > interval.start]
-            if self._is_long(interval, touched):
-                dropped.append(interval)
+            reason = self._why_long(interval, touched)
+            if reason:
+                dropped[interval] = reason
             else:
                 kept = [region for region in regions if region not in touched]
                 regions = [*kept, self._join(interval, touched)]
         regions.sort(key=lambda region: region.start)
         regions = [self._with_side_inputs(region, dropped) for region in regions]
         inside = {place for region in regions for place in range(region.start + 1, region.end + 1)}
-        long_merges = {interval.end for interval in dropped} | self._left_out
-        return Division(regions=tuple(regions), long_merges=frozenset(long_merges - inside))
+        long_merges = dict.fromkeys(self._left_out, _TOO_MANY)
+        long_merges |= {interval.end: reason for interval, reason in reversed(dropped.items())}  # of the shortest
+        outside = {place: reason for place, reason in long_merges.items() if place not in inside}
+        return Division(regions=tuple(regions), long_merges=outside)
 
-    def _with_side_inputs(self, region: Region, dropped: list[Region]) -> Region:
+    def _with_side_inputs(self, region: Region, dropped: Iterable[Region]) -> Region:
         """Add the nodes of a long skip that joins inside a region, as in a cell with two inputs."""
         nodes = region.nodes
         for interval in dropped:
@@ -152,19 +157,24 @@ class _Divider:
         dense = weighted & ~self._traits.depthwise
         return bool(region.nodes & self._traits.products) or (dense.bit_count() >= 1 and weighted.bit_count() >= 2)
 
-    def _is_long(self, interval: Region, touched: list[Region]) -> bool:
+    def _why_long(self, interval: Region, touched: list[Region]) -> str:
+        """Return why an interval is a long skip; empty where it is not."""
         blocks = [region for region in touched if self._counts(region, interval)]
         if any(region.start <= interval.start and interval.end <= region.end for region in blocks):
-            return False
+            return ""
         if len(blocks) >= 2:
-            return not self._is_parallel(interval, blocks)
+            return "" if self._is_parallel(interval, blocks) else "it spans several blocks in a row"
         if blocks and self._leads_on(blocks[0], interval):
-            return True
+            return "it spans a block from which another path leads on beyond its end"
         if interval.nodes & self._traits.products:
-            return False
+            return ""
         along = self._along(interval.start, interval.end) & self._traits.weighted
         dense = (along & ~self._traits.depthwise).bit_count()
-        return (dense >= _LONG_CHAIN and 2 * along.bit_count() > self._total) or self._is_hourglass(interval, along)
+        if dense >= _LONG_CHAIN and 2 * along.bit_count() > self._total:
+            return f"it spans {dense} layers in a row, and over half of the network's"
+        return (
+            "the path that it spans goes down in resolution and up again" if self._is_hourglass(interval, along) else ""
+        )
 
     def _counts(self, region: Region, interval: Region) -> bool:
         """Whether a region would remain a block if `interval` were a long skip over it.
