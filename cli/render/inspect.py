@@ -223,7 +223,7 @@ _NODE_COLUMNS = (
     Column("MACs", text=lambda row: _macs(row.cost.status, row.cost.macs)),
     Column("Params", text=lambda row: format_count(row.cost.params)),
 )
-_MISS_COLUMNS = tuple(Column(title, Cells.TEXTS) for title in ("Not recognised", "Why", "Nodes"))
+_MISS_COLUMNS = tuple(Column(title, Cells.TEXTS) for title in ("Not recognised as", "Why", "Nodes"))
 
 
 def _print_tables(inspection: Inspection, console: Console, shown: _Shown) -> None:
@@ -241,7 +241,7 @@ def _print_tables(inspection: Inspection, console: Console, shown: _Shown) -> No
         print_table(console, _NODE_COLUMNS, inspection.nodes)
     if shown.why:
         console.print()
-        _print_pairs(console, _why_rows(inspection))
+        _print_misses(console, inspection)
 
 
 def _misses_in_words(inspection: Inspection) -> Iterator[tuple[str, str, str]]:
@@ -252,12 +252,23 @@ def _misses_in_words(inspection: Inspection) -> Iterator[tuple[str, str, str]]:
         yield pattern, reason, f"{plural(len(nodes), 'node')}: {shown}{more}"
 
 
-def _why_rows(inspection: Inspection) -> Iterator[tuple[str, str, str]]:
+def _print_misses(console: Console, inspection: Inspection) -> None:
+    """Print near misses below the name of their pattern."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    def line(text: str, indent: int, style: str = "") -> None:
+        print_trimmed(console, Padding(Text(printable(text), style, overflow="fold"), (0, 0, 0, indent)))
+
     if not inspection.near_misses:
-        yield "why", "no pattern was nearly recognised, and no convolution or linear layer lacks a normalisation", ""
-    for pattern, reason, nodes in _misses_in_words(inspection):
-        yield f"no {pattern}", reason, ""
-        yield "", nodes, "dim"
+        line("why: no pattern was nearly recognised, and no layer was found that may lack a folded normalisation", 0)
+    heading, order = "", list(dict.fromkeys(miss.pattern for miss in inspection.near_misses))
+    for pattern, reason, nodes in sorted(_misses_in_words(inspection), key=lambda miss: order.index(miss[0])):
+        if pattern != heading:
+            line(f"not recognised as {pattern}", 0, "bold")
+        heading = pattern
+        line(reason, 2)
+        line(nodes, 4, "dim")
 
 
 def _print_pairs(console: Console, rows: Iterable[tuple[str, str, str]]) -> None:

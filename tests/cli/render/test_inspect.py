@@ -17,6 +17,7 @@ from tests.cli.samples import inspection, verification
 NEAR_MISSES = (
     NearMiss("it is a factor alone, without mean and shift: a layer scale", "BatchNormalization", "layer1.0/scale"),
     *(NearMiss("it has no bias", "folded BatchNormalization", f"layer2.0/conv{index}") for index in range(6)),
+    NearMiss("it has one position", "folded BatchNormalization", "fc1"),
 )
 
 
@@ -199,10 +200,14 @@ def test_json_leaves_out_unrequested_parts() -> None:
 
 
 WHY = """\
-no BatchNormalization         it is a factor alone, without mean and shift: a layer scale
-                              1 node: layer1.0/scale
-no folded BatchNormalization  it has no bias
-                              6 nodes: layer2.0/conv0, layer2.0/conv1, layer2.0/conv2, layer2.0/conv3 and 2 more
+not recognised as BatchNormalization
+  it is a factor alone, without mean and shift: a layer scale
+    1 node: layer1.0/scale
+not recognised as folded BatchNormalization
+  it has no bias
+    6 nodes: layer2.0/conv0, layer2.0/conv1, layer2.0/conv2, layer2.0/conv3 and 2 more
+  it has one position
+    1 node: fc1
 """
 
 
@@ -215,13 +220,15 @@ def test_why_a_pattern_was_not_recognised() -> None:
             "reason": "it has no bias",
             "nodes": [f"layer2.0/conv{index}" for index in range(6)],
         },
+        {"pattern": "folded BatchNormalization", "reason": "it has one position", "nodes": ["fc1"]},
     ]
     assert rendered(OutputFormat.CSV, why=True).splitlines()[:2] == [
         "node,pattern,reason",
         'layer1.0/scale,BatchNormalization,"it is a factor alone, without mean and shift: a layer scale"',
     ]
-    last = rendered(OutputFormat.MARKDOWN, why=True).splitlines()[-1]
-    assert last.startswith("| folded BatchNormalization | it has no bias | 6 nodes: layer2.0/conv0,")
+    markdown = rendered(OutputFormat.MARKDOWN, why=True).splitlines()
+    assert markdown[-5].startswith("| Not recognised as | Why | Nodes |")
+    assert markdown[-2].startswith("| folded BatchNormalization | it has no bias | 6 nodes: layer2.0/conv0,")
 
 
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
