@@ -36,6 +36,9 @@ SQUAREPLUS = CustomOperator(
         inputs=(InputRole.DATA,),
         macs=zero,
         differentiable=True,
+        bounds=(0.0, math.inf),  # the least and the greatest result
+        keeps_sign=True,  # results of nonnegative operands are nonnegative
+        switch=False,  # it has no branch for each sign, as ReLU has
     ),
     convert=_squareplus,
 )
@@ -63,6 +66,9 @@ CHANNEL_MIX = CustomOperator(
         inputs=(InputRole.DATA, InputRole.WEIGHT),
         macs=_mix_macs,
         differentiable=True,
+        bounds=(-math.inf, math.inf),
+        keeps_sign=False,
+        switch=False,
     ),
     convert=_mix,
 )

@@ -36,6 +36,7 @@ class CustomOperator:
 
     Examples
     --------
+    >>> import math
     >>> from aznas_onnx.operators import CustomOperator, Family, InputRole, Movement, Operator, zero
     >>> def convert(node, context):
     ...     beta = node.attributes.get("beta", 4.0)
@@ -52,6 +53,9 @@ class CustomOperator:
     ...         inputs=(InputRole.DATA,),
     ...         macs=zero,
     ...         differentiable=True,
+    ...         bounds=(0.0, math.inf),
+    ...         keeps_sign=True,
+    ...         switch=False,
     ...     ),
     ...     convert=convert,
     ... )

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from aznas_onnx.operators.einsum_macs import einsum_macs
 from aznas_onnx.operators.operator_record import MacRule, OperatorNode, Shapes
 
-__all__ = ["affine_grid", "attention", "conv_transpose", "convolution", "einsum", "gemm", "matmul", "recurrent", "zero"]
+__all__ = [
+    "GATES",
+    "affine_grid",
+    "attention",
+    "conv_transpose",
+    "convolution",
+    "einsum",
+    "gemm",
+    "matmul",
+    "recurrent",
+    "zero",
+]
 
 
 def zero(node: OperatorNode, shapes: Shapes) -> int:
@@ -47,6 +59,10 @@ def matmul(node: OperatorNode, shapes: Shapes) -> int:
 def einsum(node: OperatorNode, shapes: Shapes) -> int:
     """Each pair of operands is a product, from the left."""
     return einsum_macs(node.attributes["equation"], [shapes.shape(name) for name in node.inputs])
+
+
+GATES: Mapping[str, int] = {"LSTM": 4, "GRU": 3, "RNN": 1}
+"""Blocks of rows in the weights of a recurrent layer."""
 
 
 def recurrent(gates: int) -> MacRule:

@@ -140,9 +140,17 @@ class Operator:
         literature; with None they are unknown, and counts list the operator as unsupported.
     differentiable
         Whether gradients pass it.
+    bounds
+        The least and the greatest result for any operands and attributes; infinite where there is none.
+    keeps_sign
+        Whether the first result has no negative number where no operand with data has one.
+    switch
+        Whether its units are on where the operand is positive and off elsewhere, as those of ReLU; activation patterns
+        (naswot, swap, te_nas) count them.
 
     Examples
     --------
+    >>> import math
     >>> from aznas_onnx.operators import Family, InputRole, Movement, Operator, zero
     >>> Operator(
     ...     name="Squareplus",
@@ -155,6 +163,9 @@ class Operator:
     ...     inputs=(InputRole.DATA,),
     ...     macs=zero,
     ...     differentiable=True,
+    ...     bounds=(0.0, math.inf),
+    ...     keeps_sign=True,
+    ...     switch=False,
     ... ).operator
     'my.domain::Squareplus'
     """
@@ -169,6 +180,9 @@ class Operator:
     inputs: tuple[InputRole, ...]
     macs: MacRule | None
     differentiable: bool
+    bounds: tuple[float, float]
+    keeps_sign: bool
+    switch: bool
 
     @property
     def op_type(self) -> str:

@@ -1,14 +1,16 @@
 """The operators of ONNX and those of other domains that rewrites expand, by family.
 
-Each group gives every property of its operators. A group of one exists where an operator has inputs or a count of its
-own.
+Each group gives every property of its operators but the range of their results, which the tables give by name. A group
+of one exists where an operator has inputs or a count of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 
 from aznas_onnx.operators.mac_rules import (
+    GATES,
     affine_grid,
     attention,
     conv_transpose,
@@ -39,6 +41,40 @@ _CELLS = (
 _INTEGERS = (InputRole.DATA, InputRole.STEP, InputRole.ZERO_POINT)
 _MICROSOFT = "com.microsoft"
 
+_INTERVALS = (
+    (
+        0.0,
+        math.inf,
+        "Relu Softplus Abs Sqrt Exp Acosh ReduceL1 ReduceL2 ReduceSumSquare LpPool GlobalLpPool Shape Size",
+    ),
+    (0.0, math.inf, "NonZero ArgMax ArgMin"),
+    (0.0, 1.0, "Sigmoid HardSigmoid Softmax Hardmax EyeLike And Or Xor Not IsNaN IsInf"),
+    (0.0, 1.0, "Equal Greater GreaterOrEqual Less LessOrEqual"),
+    (-1.0, 1.0, "Tanh Softsign Erf Sin Cos Sign"),
+    (1.0, math.inf, "Cosh"),
+    (0.0, math.pi, "Acos"),
+    (-math.pi / 2, math.pi / 2, "Asin Atan"),
+    (-math.inf, 0.0, "LogSoftmax"),
+)
+_BOUNDS: Mapping[str, tuple[float, float]] = {
+    name: (low, high) for low, high, names in _INTERVALS for name in names.split()
+}
+_SWITCHES = frozenset("Relu LeakyRelu PRelu ThresholdedRelu Celu Elu Selu".split())
+_KEEPS_SIGN = frozenset(  # beside those without negative results
+    (
+        *_SWITCHES,
+        *"Tanh Softsign Mish HardSwish Gelu Swish".split(),
+        *"Reciprocal Erf Asin Atan Sinh Asinh Atanh Sign Ceil Floor Round".split(),
+        *"Add Mul Div Mod Pow Sum Mean Max Min Where LRN LpNormalization".split(),
+        *"AveragePool MaxPool MaxUnpool RoiAlign MaxRoiPool GlobalAveragePool GlobalMaxPool".split(),
+        *"ReduceSum ReduceMean ReduceMax ReduceMin ReduceProd CumSum CumProd TopK".split(),
+        *"Identity Cast CastLike Dropout Reshape Squeeze Unsqueeze Flatten Transpose DepthToSpace".split(),
+        *"SpaceToDepth ReverseSequence Slice Split CenterCropPad Expand Tile Concat Pad Trilu".split(),
+        *"Gather GatherND GatherElements Compress Scatter ScatterElements ScatterND TensorScatter".split(),
+        *"QuantizeLinear DequantizeLinear".split(),
+    )
+)
+
 
 def _group(
     names: str,
@@ -54,6 +90,7 @@ def _group(
     window: bool = False,
 ) -> Iterator[Operator]:
     for name in names.split():
+        low, high = _BOUNDS.get(name, (-math.inf, math.inf))
         yield Operator(
             name=name,
             domain=domain,
@@ -65,6 +102,9 @@ def _group(
             inputs=inputs,
             macs=macs,
             differentiable=differentiable,
+            bounds=(low, high),
+            keeps_sign=low >= 0.0 or name in _KEEPS_SIGN,
+            switch=name in _SWITCHES,
         )
 
 
@@ -79,9 +119,9 @@ def _layers() -> Iterator[Operator]:
     yield from _group("Gemm", Family.LINEAR, _FACTORS, gemm)
     yield from _group("MatMul", Family.LINEAR, (InputRole.FACTOR,), matmul)
     yield from _group("Einsum", Family.LINEAR, (InputRole.FACTOR,), einsum)
-    yield from _group("LSTM", Family.RECURRENT, _CELLS, recurrent(gates=4))
-    yield from _group("GRU", Family.RECURRENT, _CELLS[:6], recurrent(gates=3))
-    yield from _group("RNN", Family.RECURRENT, _CELLS[:6], recurrent(gates=1))
+    yield from _group("LSTM", Family.RECURRENT, _CELLS, recurrent(GATES["LSTM"]))
+    yield from _group("GRU", Family.RECURRENT, _CELLS[:6], recurrent(GATES["GRU"]))
+    yield from _group("RNN", Family.RECURRENT, _CELLS[:6], recurrent(GATES["RNN"]))
     masked = (*_DATA * 3, InputRole.MASK, InputRole.STATE, InputRole.STATE, InputRole.LENGTHS)
     yield from _group("Attention", Family.ATTENTION, masked, attention)
     linear = (*_DATA * 3, InputRole.STATE, InputRole.DATA, InputRole.DATA)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -138,6 +139,9 @@ def operator(name: str = "Mine", convert: Any = None) -> CustomOperator:
         inputs=(InputRole.DATA,),
         macs=zero,
         differentiable=True,
+        bounds=(0.0, math.inf),
+        keeps_sign=True,
+        switch=True,
     )
     return CustomOperator(record=record, convert=convert or (lambda node, context: torch.relu))
 
@@ -185,6 +189,14 @@ def test_a_mac_rule_that_fails_is_named_with_its_node() -> None:
     CUSTOM_OPERATORS.add(replace(given, record=replace(given.record, macs=macs)))
     with pytest.raises(ModelError, match=r"'act0': the MAC rule of operator test\.domain::Uncounted fails: IndexError"):
         az.inspect(network(act=("test.domain", "Uncounted"), mix=("", "Conv")))
+
+
+def test_the_units_of_a_switch_have_activation_patterns() -> None:
+    CUSTOM_OPERATORS.add(operator("Switch"))
+    model = network(act=("test.domain", "Switch"), mix=("", "Conv"))
+    plain = network(act=("", "Relu"), mix=("", "Conv"))
+    found, wanted = (az.score(one, effort="fast", proxies=["naswot"]).proxies["naswot"] for one in (model, plain))
+    assert found.mean == wanted.mean
 
 
 # ---- onnx2torch ---------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from aznas_onnx.graph.ir.graph import Node
+from aznas_onnx.operators.sets import SWITCHES
 from aznas_onnx.proxies.engine.evidence import StatisticResult
 from aznas_onnx.proxies.engine.seeded_network import CompiledNetwork, InapplicableError, SeededNetwork, StepRecord, wide
 
@@ -17,7 +18,7 @@ _WORD = 24  # samples in one number: sums of powers of two that are exact in flo
 
 def _is_switch(node: Node, compiled: CompiledNetwork) -> bool:
     """Whether a node is ReLU-like: its sign splits its inputs in two, as ReLU, ReLU6, leaky and exponential ones do."""
-    if node.is_op("Relu", "LeakyRelu", "PRelu", "ThresholdedRelu", "Celu", "Elu", "Selu"):
+    if node in SWITCHES:
         return True
     if not node.is_op("Clip"):
         return False

@@ -23,6 +23,12 @@ CONSTANTS = {"zero": np.float32(0.0), "minus": np.float32(-1.0), "six": np.float
         ("a = Relu (x)  p = MaxPool <kernel_shape = [2, 2]> (a)  y = Transpose (p)", True),
         ("a = Relu (x)  y = Neg (a)", False),
         ("y = Identity (x)", False),
+        ("y = Softplus (x)", True),
+        ("y = ReduceSumSquare (x)", True),
+        ("y = Tanh (x)", False),
+        ("a = Relu (x)  y = Tanh (a)", True),
+        ("a = Relu (x)  y = LogSoftmax (a)", False),
+        ("a = Relu (x)  y = Concat <axis = 1> (a, x)", False),
     ],
 )
 def test_what_cannot_be_negative(body: str, *, expected: bool) -> None:
