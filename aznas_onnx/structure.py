@@ -159,13 +159,13 @@ def _joined(paths: Sequence[_Paths]) -> _Paths:
     if len(paths) == 1:
         return paths[0]
     return _Paths(
-        max(one.depth for one in paths),
-        min(one.shortest for one in paths),
-        max(one.spatial for one in paths),
-        sum(one.count for one in paths),
-        sum(one.layers for one in paths),
-        max(one.reach for one in paths),
-        max(one.step for one in paths),
+        max(path.depth for path in paths),
+        min(path.shortest for path in paths),
+        max(path.spatial for path in paths),
+        sum(path.count for path in paths),
+        sum(path.layers for path in paths),
+        max(path.reach for path in paths),
+        max(path.step for path in paths),
     )
 
 

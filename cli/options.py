@@ -252,7 +252,9 @@ operators_option = click.option(
 def reading_options(*further: Setting) -> Callable[[_Command], _Command]:
     """Return the options of how a file is read, and further ones."""
     settings = (declared.INPUT_SHAPES, declared.VALUES, declared.CUT_AT, *further, declared.TIME_LIMIT)
-    return _all_of(*(setting_option(one, help_default=one.default_text) for one in settings), operators_option)
+    return _all_of(
+        *(setting_option(setting, help_default=setting.default_text) for setting in settings), operators_option
+    )
 
 
 def sampling_options(effort: str) -> Callable[[_Command], _Command]:

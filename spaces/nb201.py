@@ -47,7 +47,9 @@ class Cell:
     operations: tuple[Operation, ...]
 
     def __post_init__(self) -> None:
-        if len(self.operations) != len(_EDGES) or not all(isinstance(one, Operation) for one in self.operations):
+        if len(self.operations) != len(_EDGES) or not all(
+            isinstance(operation, Operation) for operation in self.operations
+        ):
             raise GenotypeError(f"a cell of nb201 has {len(_EDGES)} operations, not {self.operations!r}")
 
 

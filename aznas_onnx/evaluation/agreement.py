@@ -156,7 +156,7 @@ def evaluate(
     values = np.column_stack([table, *(_counts(scored, name) for name in _BASELINES)])
 
     def predict(drawn: Floats) -> Floats:
-        return np.column_stack([_predict(drawn[:, one.places], one) for one in predictors])
+        return np.column_stack([_predict(drawn[:, predictor.places], predictor) for predictor in predictors])
 
     resampled = resample(values, measured, predict, bootstrap, on_resample)
     agreements = _agreements(predictors, truth.columns, resampled, bootstrap.level)

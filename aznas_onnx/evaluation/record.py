@@ -116,7 +116,7 @@ def _value(name: str, fields: Mapping[str, Any]) -> ProxyValue:
     return ProxyValue(
         mean=None if mean is None else finite(mean),
         stderr=None if stderr is None else finite(stderr),
-        per_seed=tuple(-math.inf if one is None else finite(one) for one in per_seed),
+        per_seed=tuple(-math.inf if value is None else finite(value) for value in per_seed),
         reason=text(fields["missing"][name]) if mean is None else None,
         applies=name not in fields.get("inapplicable", ()),
     )

@@ -169,7 +169,7 @@ class _Gate:
         """Return the settings of scoring: those of the references where there are any."""
         policy = self._policy
         first = self._reference_sets[0].settings if self._reference_sets else None
-        only = {one.only_batch for one in self._counts if one.only_batch is not None}
+        only = {counts.only_batch for counts in self._counts if counts.only_batch is not None}
         shared = only.pop() if len(only) == 1 else None  # the others accept it, so all are scored with it
         placed = [name for reference_set in self._reference_sets for name in reference_set.proxies]
         settings = policy.score_settings(
@@ -178,11 +178,12 @@ class _Gate:
             seeds=policy.max_seeds,
             proxies=tuple(dict.fromkeys((*COMPARED, *policy.compared, *placed, IDLE_BLOCKS.name, *policy.floors))),
         )
-        for one in self._counts:
-            if one.only_batch not in (None, settings.batch_size):
+        for counts in self._counts:
+            if counts.only_batch not in (None, settings.batch_size):
                 raise SettingsError(
-                    f"{one.model} works at batch size {one.only_batch} only, and {settings.batch_size} is requested; "
-                    f"export it with an open batch, or set the batch size to {one.only_batch} for all"
+                    f"{counts.model} works at batch size {counts.only_batch} only, "
+                    f"and {settings.batch_size} is requested; export it with an open batch, "
+                    f"or set the batch size to {counts.only_batch} for all"
                 )
         self._refuse_other_settings(settings)
         return settings.loaded()
@@ -205,18 +206,19 @@ class _Gate:
         """Return what to doubt about each model, and about comparing them."""
         candidate, *baselines = self._counts
         found = [
-            f"{candidate.model} takes {_size(candidate)} and {one.model} {_size(one)}: each is judged at its own input"
-            for one in baselines
-            if one.input_shape != candidate.input_shape
+            f"{candidate.model} takes {_size(candidate)} and {baseline.model} {_size(baseline)}: "
+            "each is judged at its own input"
+            for baseline in baselines
+            if baseline.input_shape != candidate.input_shape
         ]
         for index, one in enumerate(self._counts):
             warnings = dict.fromkeys((*one.warnings, *(scored[index].warnings if scored else ())))
             found += [warning if one.model in warning else f"{one.model}: {warning}" for warning in warnings]
-        found += [f"{one.model}: {one.doubt}" for one in latencies if one.doubt is not None]
+        found += [f"{latency.model}: {latency.doubt}" for latency in latencies if latency.doubt is not None]
         return found
 
     def _compared(self, latencies: Sequence[Latencies], scored: Sequence[SeededScores]) -> list[Compared]:
-        taken: Mapping[str, float] = {one.model: one.median_ms for one in latencies}
+        taken: Mapping[str, float] = {latency.model: latency.median_ms for latency in latencies}
         return [
             Compared(
                 model=one.model,

@@ -63,7 +63,10 @@ class Model:
 
     def without_data(self) -> Model:
         """Return the model without the data of its constants, which keeps the whole file in memory."""
-        inputs = tuple(replace(one, replaces=one.replaces and _bare_look_up(one.replaces)) for one in self.graph.inputs)
+        inputs = tuple(
+            replace(graph_input, replaces=graph_input.replaces and _bare_look_up(graph_input.replaces))
+            for graph_input in self.graph.inputs
+        )
         constants = {name: _bare(constant) for name, constant in self.graph.constants.items()}
         look_ups = {name: _bare_look_up(one) for name, one in self.inputs.look_ups.items()}
         return replace(

@@ -131,8 +131,8 @@ def start(source: Source | Loaded, name: str, options: ReadOptions) -> Draft:
 
 def apply_passes(draft: Draft, passes: Iterable[Pass]) -> Draft:
     """Apply passes, one after another."""
-    for one in passes:
-        draft = one.run(draft)
+    for graph_pass in passes:
+        draft = graph_pass.run(draft)
     return draft
 
 

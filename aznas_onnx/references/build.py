@@ -223,7 +223,7 @@ def _kept(scores: Sequence[ProxyScores], make: Callable[[Sequence[ProxyScores]],
     try:
         yield
     except KeyboardInterrupt as interruption:
-        if not any(one.status is Status.OK for one in scores):
+        if not any(result.status is Status.OK for result in scores):
             raise
         try:
             reference_set = make(scores)
@@ -263,9 +263,9 @@ def _reference_set(
     command: str,
     description: str,
 ) -> ReferenceSet:
-    members = [Member.of(one) for one in scores if one.status is Status.OK]
+    members = [Member.of(result) for result in scores if result.status is Status.OK]
     if len(members) < 2:
-        reason = next((one.reason for one in scores if one.reason), "none was given")
+        reason = next((result.reason for result in scores if result.reason), "none was given")
         raise SettingsError(
             f"a reference set needs two networks that can be scored, and there are {len(members)}: {reason}"
         )

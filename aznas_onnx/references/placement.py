@@ -61,15 +61,15 @@ def rank_in(scores: Sequence[ProxyScores], reference_set: ReferenceSet) -> tuple
 
     Unlike those of :func:`aznas_onnx.ranking.rank`, the scores do not depend on which other networks are given.
     """
-    places = tuple(place(one, reference_set) for one in scores)
+    places = tuple(place(result, reference_set) for result in scores)
     found = [(one.az_score, index) for index, one in enumerate(places) if one is not None]
     order = tuple(index for _, index in sorted(found, key=lambda pair: (-pair[0], pair[1])))
     left_out = dict.fromkeys(
-        f"{name} takes no part in the place in {reference_set.name}: it is not there for {one.model}"
-        for one in scores
-        if one.status is Status.OK
+        f"{name} takes no part in the place in {reference_set.name}: it is not there for {result.model}"
+        for result in scores
+        if result.status is Status.OK
         for name in reference_set.proxies
-        if name not in one.proxies or not one.proxies[name].applies
+        if name not in result.proxies or not result.proxies[name].applies
     )
     ranking = Ranking(
         az_score=tuple(None if one is None else one.az_score for one in places),

@@ -206,7 +206,7 @@ class ReferenceSet:
     def joined(self, scores: Iterable[ProxyScores]) -> ReferenceSet:
         """Return the reference set with further networks; one that has the name of a member takes its place."""
         members = {member.model: member for member in self.members}
-        members.update((one.model, Member.of(one)) for one in scores if one.status is Status.OK)
+        members.update((result.model, Member.of(result)) for result in scores if result.status is Status.OK)
         return replace(self, members=tuple(members.values()))
 
     def as_json(self) -> dict[str, object]:

@@ -164,7 +164,7 @@ class Session:
 
     @cached_property
     def _defined(self) -> tuple[Proxy, ...]:
-        return tuple(one for one in self._proxies if one.for_transformers or not self._blocks.is_transformer)
+        return tuple(proxy for proxy in self._proxies if proxy.for_transformers or not self._blocks.is_transformer)
 
     def _release_data(self) -> None:
         """Free objects as large as the file; only a user's own statistic can need another program of it."""

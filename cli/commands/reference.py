@@ -162,7 +162,7 @@ def add(name: str, models: tuple[str, ...], time_limit: float | None, **settings
         interruption.reference_set.write(name)
         click.echo(f"{printable(name)}: {plural(len(interruption.reference_set.members), 'network')}")
         return _say_interrupted(interruption.scored, len(models))
-    added = sum(one.status is Status.OK for one in scores)
+    added = sum(result.status is Status.OK for result in scores)
     if not added:
         raise SettingsError("none of the networks could be scored; the reference set stays as it was")
     joined.write(name)

@@ -84,7 +84,7 @@ def _bench_document(report: BenchReport) -> dict[str, object]:
         },
         "single": [_agreement_document(one) for one in found.single],
         "combined": [_agreement_document(one) for one in found.combined],
-        "baselines": [_agreement_document(one) for one in found.baselines],
+        "baselines": [_agreement_document(baseline) for baseline in found.baselines],
         "proxy_correlation": [list(row) for row in found.proxy_correlation],
         "top": {column: [asdict(one) for one in tops] for column, tops in found.top.items()},
         "selected": {column: asdict(one) for column, one in found.selected.items()},
@@ -156,9 +156,9 @@ def _correlations(evaluation: Evaluation) -> _Table:
 def _top(evaluation: Evaluation) -> _Table:
     titles = ("Best-scored", "Best of them", "Their mean", "Regret", "nDCG")
     rows = [
-        [column, str(one.k), f"{one.best:.2f}", f"{one.mean:.2f}", f"{one.regret:.2f}", f"{one.ndcg:.3f}"]
+        [column, str(top.k), f"{top.best:.2f}", f"{top.mean:.2f}", f"{top.regret:.2f}", f"{top.ndcg:.3f}"]
         for column, tops in evaluation.top.items()
-        for one in tops
+        for top in tops
     ]
     return (Column("Column", Cells.TEXTS), *map(Column, titles)), rows
 

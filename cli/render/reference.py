@@ -34,7 +34,14 @@ def render_bundled(output_format: OutputFormat, console: Console) -> None:
     """Write a table of the reference sets that come with the package."""
     reference_sets = [find_reference(bundled.name) for bundled in BUNDLED]
     rows = [
-        (one.name, str(len(one.members)), one.description, one.settings.effort, one.command) for one in reference_sets
+        (
+            reference_set.name,
+            str(len(reference_set.members)),
+            reference_set.description,
+            reference_set.settings.effort,
+            reference_set.command,
+        )
+        for reference_set in reference_sets
     ]
     columns = (
         Column("Reference", Cells.NAMES),

@@ -123,8 +123,8 @@ def _place_fields(place: Placement | None) -> dict[str, object]:
 def render_profile(scores: Sequence[ProxyScores], console: Console) -> None:
     """Write the time of each phase over all models, the slowest first."""
     total_s: dict[str, float] = {}
-    for one in scores:
-        for phase, elapsed_s in one.profile_s.items():
+    for result in scores:
+        for phase, elapsed_s in result.profile_s.items():
             total_s[phase] = total_s.get(phase, 0.0) + elapsed_s
     whole_s = sum(total_s.values())
     rows = [

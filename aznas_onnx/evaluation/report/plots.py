@@ -120,10 +120,10 @@ def plot_ablation(path: Path, rows: Sequence[tuple[str, Agreement]]) -> None:
     places = np.arange(len(rows))[::-1]
     for axis, column in zip(axes, columns, strict=True):
         estimates = [one.kendall[column] for _, one in rows]
-        values = np.array([math.nan if one.value is None else one.value for one in estimates])
+        values = np.array([math.nan if estimate.value is None else estimate.value for estimate in estimates])
         axis.barh(places, values, height=0.66, color=_OURS, alpha=0.85, label="here")
-        if all(one.low is not None for one in estimates):
-            ends = np.array([(one.low, one.high) for one in estimates], dtype=float)
+        if all(estimate.low is not None for estimate in estimates):
+            ends = np.array([(estimate.low, estimate.high) for estimate in estimates], dtype=float)
             axis.hlines(places, ends[:, 0], ends[:, 1], color="#173a63", linewidth=1.2, label="95 % interval")
         low = min([0.0, *values[np.isfinite(values)]])
         axis.set(title=column, xlabel="Kendall's τ", ylim=(-0.6, len(rows) - 0.4), xlim=(low, None))
@@ -141,7 +141,7 @@ def plot_cost(path: Path, labels: Sequence[str], comparison: RunComparison) -> N
     """
     columns = list(comparison.contenders[0].kendall)
     figure, axes = _panels(len(columns), width=3.1, height=3.1)
-    seconds = [max(one.seconds, _SHORTEST_S) for one in comparison.contenders]
+    seconds = [max(contender.seconds, _SHORTEST_S) for contender in comparison.contenders]
     for axis, column in zip(axes, columns, strict=True):
         first = comparison.contenders[0].kendall[column].value
         for number, (label, one) in enumerate(zip(labels, comparison.contenders, strict=True)):

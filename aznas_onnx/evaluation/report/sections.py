@@ -169,7 +169,7 @@ def _ablation_section(run: ReportedRun, measured: Truth) -> Iterator[str]:
         yield f"{letters}."
         yield ""
     rows = [_ablation_row(one) for one in (*found.single, *found.combined)]
-    rows += [_ablation_row(one, " (count)") for one in found.baselines]
+    rows += [_ablation_row(baseline, " (count)") for baseline in found.baselines]
     yield from _table(["Ranked by", "Ranks", *_both(measured.columns)], rows, texts=2)
     yield f"From {markdown_code(run.command)}"
     yield ""

@@ -62,7 +62,9 @@ class _Patterns:
         """
         readers = self._compiled.model.graph.consumers.get(node.outputs[0], ())
         plan = self._compiled.plan
-        return max(1, sum(any(name in plan and plan[name].role.is_weight for name in one.inputs) for one in readers))
+        return max(
+            1, sum(any(name in plan and plan[name].role.is_weight for name in reader.inputs) for reader in readers)
+        )
 
 
 def measure_patterns(instance: SeededNetwork) -> StatisticResult:
