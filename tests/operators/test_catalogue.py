@@ -190,8 +190,9 @@ def test_results_are_within_the_bounds_of_the_record(record: Operator) -> None:
     for sign in (np.positive, np.abs):
         feeds = {name: sign(weights(1000, seed=index) * 4) for index, name in enumerate(names)}
         with np.errstate(all="ignore"):
-            (found,) = ReferenceEvaluator(model).run(None, feeds)
-        known = found[np.isfinite(found)].astype(np.float64)
+            (result,) = ReferenceEvaluator(model).run(None, feeds)
+        found = np.asarray(result, dtype=np.float64)
+        known = found[np.isfinite(found)]
         least = 0.0 if record.keeps_sign and sign is np.abs else record.bounds[0]
         assert known.min() >= least - 1e-6
         assert known.max() <= record.bounds[1] + 1e-6
