@@ -17,7 +17,7 @@ from aznas_onnx.errors import SettingsError
 from aznas_onnx.graph import Model
 from aznas_onnx.graph.ir.graph import Graph, Node
 from aznas_onnx.memory import check_memory
-from aznas_onnx.operators.sets import POOLS, RECURRENT
+from aznas_onnx.operators.sets import PLAIN_CONVOLUTIONS, POOLS, RECURRENT
 
 __all__ = ["Demand", "check_copies", "demand_of"]
 
@@ -134,7 +134,7 @@ class _Estimate:
         """Return the time of a node's forward pass on one core."""
         cost = self._costs[node.name]
         elements = cost.activation_bytes / _FLOAT_BYTES * self._batch_size
-        grouped = node.is_op("Conv", "ConvTranspose") and node.attributes.get("group", 1) != 1
+        grouped = node in PLAIN_CONVOLUTIONS and node.attributes.get("group", 1) != 1
         window = elements * self._window(node) / _WINDOW_ELEMENTS_PER_S if node in POOLS or node.is_op("LRN") else 0.0
         products = cost.macs * self._batch_size / (_GROUPED_MACS_PER_S if grouped else _MACS_PER_S)
         return products + elements / _ELEMENTS_PER_S + window + self.steps(node) * _STEP_S

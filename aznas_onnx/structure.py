@@ -18,7 +18,7 @@ from aznas_onnx.graph import Model
 from aznas_onnx.graph.ir.graph import Graph, Node
 from aznas_onnx.graph.ir.tensor_info import TensorInfos
 from aznas_onnx.graph.meaning.constant_roles import uses
-from aznas_onnx.operators.sets import CONVOLUTIONS, PASSES_ON, SHAPE_QUERIES, WINDOWED
+from aznas_onnx.operators.sets import CONVOLUTIONS, PASSES_ON, PLAIN_CONVOLUTIONS, SHAPE_QUERIES, WINDOWED
 
 __all__ = ["Structure", "measure_structure"]
 
@@ -202,7 +202,7 @@ def _layers(model: Model) -> Iterator[tuple[str, int]]:
         if use.role.is_weight:
             output = next(name for name in use.node.outputs if name)
             shape = model.infos[output].shape or (1,)
-            axis = axes.get(output, 1 if use.node.is_op("Conv", "ConvTranspose") else len(shape) - 1)
+            axis = axes.get(output, 1 if use.node in PLAIN_CONVOLUTIONS else len(shape) - 1)
             yield use.node.name, max(shape[axis] if axis < len(shape) else 1, 1)
 
 

@@ -19,7 +19,7 @@ from aznas_onnx.blocks.types import Block, BlockKind, Blocks
 from aznas_onnx.errors import ModelError
 from aznas_onnx.graph.ir.graph import Graph, Node
 from aznas_onnx.graph.model import Model
-from aznas_onnx.operators.sets import NORMALIZATIONS
+from aznas_onnx.operators.sets import NORMALIZATIONS, PLAIN_CONVOLUTIONS, TENSOR_PRODUCTS
 
 __all__ = ["find_blocks"]
 
@@ -204,9 +204,9 @@ def _batch_axis(model: Model, tensor: str) -> int:
 
 def _may_be_transformer(graph: Graph) -> bool:
     """Whether there is any evidence of a transformer; a quick test that excludes most networks."""
-    operators = {node.op_type for node in graph.nodes}
-    return "BatchNormalization" not in operators or not operators.isdisjoint(
-        ("MatMul", "Einsum", "Softmax", "Attention")
+    nodes = graph.nodes
+    return not any(node.is_op("BatchNormalization") for node in nodes) or any(
+        node in TENSOR_PRODUCTS or node.is_op("Softmax", "Attention") for node in nodes
     )
 
 
@@ -236,7 +236,7 @@ def _is_transformer(
 def _mixes_positions(node: Node, graph: Graph) -> bool:
     """Whether a node is a convolution of neighbouring positions, except of patches without overlap."""
     weight = graph.constants.get(node.input(1))
-    if not node.is_op("Conv", "ConvTranspose") or weight is None:
+    if node not in PLAIN_CONVOLUTIONS or weight is None:
         return False
     kernel = weight.shape[2:]
     return max(kernel) > 1 and kernel != node.attributes.get("strides")

@@ -8,7 +8,17 @@ from math import prod
 from aznas_onnx.graph.ir.graph import Graph, Node
 from aznas_onnx.graph.ir.tensor_info import TensorInfos
 from aznas_onnx.operators import OPERATORS, Movement
-from aznas_onnx.operators.sets import ACTIVATIONS, CONVOLUTIONS, NORMALIZATIONS, POINTWISE, POOLS, RECURRENT
+from aznas_onnx.operators.sets import (
+    ACTIVATIONS,
+    ARITHMETIC,
+    CONVOLUTIONS,
+    MATRIX_PRODUCTS,
+    NORMALIZATIONS,
+    POINTWISE,
+    POOLS,
+    RECURRENT,
+    TENSOR_PRODUCTS,
+)
 
 __all__ = [
     "OperatorRole",
@@ -40,7 +50,7 @@ def is_weighted(node: Node, graph: Graph) -> bool:
         return True
     if node.is_op("Gemm"):
         return node.input(1) in graph.constants
-    if node.is_op("MatMul", "Einsum"):
+    if node in TENSOR_PRODUCTS:
         return any(name in graph.constants and len(graph.constants[name].shape) > 1 for name in node.inputs)
     return False
 
@@ -54,7 +64,7 @@ def is_product(node: Node, graph: Graph) -> bool:
     """Whether a node multiplies two activations as matrices, as attention does."""
     if node.is_op("Attention", "MultiHeadAttention"):
         return True
-    if not node.is_op("MatMul", "Gemm", "Einsum") or is_weighted(node, graph):
+    if node not in MATRIX_PRODUCTS or is_weighted(node, graph):
         return False
     return len(list(graph.activations(node))) > 1
 
@@ -72,7 +82,7 @@ def is_depthwise(node: Node, infos: TensorInfos) -> bool:
 
 def is_linear(node: Node) -> bool:
     """Whether a weighted node is a matrix product: a layer on tokens or vectors."""
-    return node.is_op("MatMul", "Gemm", "Einsum")
+    return node in MATRIX_PRODUCTS
 
 
 def is_pointwise(node: Node, infos: TensorInfos) -> bool:
@@ -87,7 +97,7 @@ def role_of(node: Node, graph: Graph) -> OperatorRole:
     """Return the role of a node with one activation input."""
     if is_weighted(node, graph):
         return OperatorRole.WEIGHT
-    if node.is_op("Add", "Sub", "Mul", "Div"):
+    if node in ARITHMETIC:
         return OperatorRole.AFFINE if len(list(graph.activations(node))) == 1 else OperatorRole.OTHER
     return next((role for role, operators in _ROLES if node in operators), OperatorRole.OTHER)
 

@@ -10,6 +10,7 @@ from aznas_onnx.blocks.dataflow import INPUT, DataGraph
 from aznas_onnx.blocks.operator_roles import OperatorRole, role_of
 from aznas_onnx.blocks.regions import Division, Merge, Region, merge_of
 from aznas_onnx.blocks.traits import Traits, bits
+from aznas_onnx.operators.sets import ARITHMETIC, MATRIX_PRODUCTS, POOLS, REDUCTIONS, SELECTS
 
 __all__ = ["PathSegment", "SegmentKind", "MainPath", "segments_of"]
 
@@ -132,7 +133,7 @@ def _region_kind(network: MainPath, region: Region) -> SegmentKind:
             return SegmentKind.REGION
         if _renews_token(network, region):
             return SegmentKind.OTHER
-        gates = data.nodes[network.path[region.end]].is_op("Mul", "Div", "Add", "Sub")
+        gates = data.nodes[network.path[region.end]] in ARITHMETIC
         dense = (weighted & ~traits.depthwise).bit_count()
         return SegmentKind.GATE if gates and dense <= 1 and not region.nodes & traits.products else SegmentKind.WEIGHT
     if region.nodes & traits.products:
@@ -140,12 +141,13 @@ def _region_kind(network: MainPath, region: Region) -> SegmentKind:
     members = [data.nodes[at] for at in bits(region.nodes)]
     if any(role_of(node, data.graph) is OperatorRole.WEIGHT for node in members):
         return SegmentKind.GATE
-    operators = {node.op_type for node in members}
-    if any(name.startswith("Reduce") for name in operators):
-        return SegmentKind.NORM if operators & {"Sqrt", "Pow", "Reciprocal", "Div"} else SegmentKind.OTHER
-    if merge_of(data, network.path[region.end]) is Merge.CONCAT or operators & {"Concat", "Pad", "Slice", "Split"}:
+    if any(node in REDUCTIONS for node in members):
+        scales = any(node.is_op("Sqrt", "Pow", "Reciprocal", "Div") for node in members)
+        return SegmentKind.NORM if scales else SegmentKind.OTHER
+    joins = merge_of(data, network.path[region.end]) is Merge.CONCAT
+    if joins or any(node in SELECTS or node.is_op("Concat", "Pad") for node in members):
         return SegmentKind.SHAPE
-    if operators & {"MaxPool", "AveragePool", "MatMul", "Gemm", "Einsum"}:
+    if any(node in POOLS or node in MATRIX_PRODUCTS for node in members):
         return SegmentKind.OTHER
     return SegmentKind.ACTIVATION
 
@@ -183,7 +185,7 @@ def _is_one_group(network: MainPath, region: Region, at: int) -> bool:
         if len(parents) != 1:
             return False
         if parents[0] == entry:
-            first = data.nodes[at].is_op("Slice", "Split", "Gather")
+            first = data.nodes[at] in SELECTS
             return weights == 1 and (first or (entry != INPUT and data.nodes[entry].is_op("Split")))
         at = parents[0]
     return False

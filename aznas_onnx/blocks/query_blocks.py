@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from aznas_onnx.blocks.dataflow import DataGraph
 from aznas_onnx.blocks.operator_roles import OperatorRole, is_linear, role_of
 from aznas_onnx.graph.ir.graph import Graph
+from aznas_onnx.operators.sets import MATRIX_PRODUCTS, SELECTS
 
 __all__ = ["entered_streams"]
 
@@ -55,7 +56,7 @@ def _unpacked(data: DataGraph, path: Sequence[int], start: int) -> int:
     """Return the place before the layer that makes keys and values at once, if one does."""
     readers = {at for at, parents in enumerate(data.parents) if path[start] in parents}
     parted = data.nodes[path[start]].is_op("Split") if start else False
-    if not parted and not all(data.nodes[at].is_op("Split", "Slice", "Gather") for at in readers):
+    if not parted and not all(data.nodes[at] in SELECTS for at in readers):
         return start
     for place in range(start, 0, -1):
         role = role_of(data.nodes[path[place]], data.graph)
@@ -81,9 +82,7 @@ def _added(data: DataGraph, at: int) -> Iterator[str]:
 def _queries(data: DataGraph, at: int) -> Iterator[str]:
     """Yield the operand of a matrix product that does not depend on the samples."""
     node = data.nodes[at]
-    if node.is_op("Attention", "MultiHeadAttention") or (
-        node.is_op("MatMul", "Gemm", "Einsum") and len(data.parents[at]) == 1
-    ):
+    if node.is_op("Attention", "MultiHeadAttention") or (node in MATRIX_PRODUCTS and len(data.parents[at]) == 1):
         yield from _others(data, at)
 
 

@@ -10,6 +10,7 @@ from aznas_onnx.blocks.path_segments import MainPath, PathSegment
 from aznas_onnx.blocks.regions import Merge, merge_of
 from aznas_onnx.blocks.traits import bits
 from aznas_onnx.blocks.types import BlockKind
+from aznas_onnx.operators.sets import POOLS
 
 __all__ = ["RegionAnalysis"]
 
@@ -51,8 +52,7 @@ class RegionAnalysis:
         skipped = self._traits.weighted | self._traits.products | self._traits.collapsed
         passed = {self.entry}
         for at in bits(self._nodes & ~skipped):
-            pools = self._data.nodes[at].is_op("MaxPool", "AveragePool", "LpPool")
-            if not pools and all(parent in passed for parent in self._data.parents[at]):
+            if self._data.nodes[at] not in POOLS and all(parent in passed for parent in self._data.parents[at]):
                 passed.add(at)
         return passed
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from aznas_onnx.blocks.dataflow import INPUT, DataGraph
 from aznas_onnx.blocks.operator_roles import is_depthwise, is_pointwise, is_product, is_recurrent, is_weighted
 from aznas_onnx.graph.ir.graph import Node
+from aznas_onnx.operators.sets import GLOBAL_POOLS, REDUCTIONS, SELECTS
 
 __all__ = ["Traits", "bits", "survey"]
 
@@ -112,14 +113,14 @@ def _collapses(data: DataGraph, node: Node, output: str, inputs: list[str]) -> b
     shape = data.infos[output].shape or ()
     if is_recurrent(node):
         return False  # its last state summarises all steps
-    if node.op_type.startswith("Global"):
+    if node in GLOBAL_POOLS:
         return True
     if len(shape) <= 2:  # a Flatten; tokens joined with the batch still have their positions
         return bool(shape) and data.model.keeps_batch(output)
     if data.positions_of(output) != 1 or is_weighted(node, data.graph):
         return False
-    if node.op_type.startswith("Reduce"):
+    if node in REDUCTIONS:
         return data.channels_of(output) == data.channels_of(inputs[0])
-    if node.op_type in ("Slice", "Gather", "Split", "Concat") and len(shape) > 3:
+    if (node in SELECTS or node.is_op("Concat")) and len(shape) > 3:
         return False  # the corners that patch merging takes from a small map
     return max(data.positions_of(name) or 1 for name in inputs) > 1

@@ -12,7 +12,7 @@ from aznas_onnx.blocks import recurrent_weights
 from aznas_onnx.graph.ir.graph import Graph, Node
 from aznas_onnx.graph.ir.tensor_info import TensorInfos
 from aznas_onnx.graph.meaning.constant_roles import ConstantRole, Use, uses
-from aznas_onnx.operators.sets import BROADCASTING, PASSES_ON
+from aznas_onnx.operators.sets import ARITHMETIC, BROADCASTING, PASSES_ON
 
 __all__ = ["TRUNCATED_AT", "Distribution", "Weight", "neutral_inputs", "plan_weights"]
 
@@ -225,7 +225,7 @@ def _preprocessing(graph: Graph, leaked: Collection[str] = ()) -> Iterator[tuple
             continue
         if node.is_op("Transpose", "Identity"):
             raw.update(node.outputs)
-        elif node.is_op("Add", "Sub", "Mul", "Div"):
+        elif node in ARITHMETIC:
             name = next((name for name in node.inputs if name in graph.constants or name in leaked), None)
             inverts = node.is_op("Sub", "Div") and node.inputs[0] == name
             if name is not None and not inverts and _is_plain_operand(name, graph):

@@ -23,7 +23,7 @@ from aznas_onnx.convert.program import Step, run_step
 from aznas_onnx.graph import Model
 from aznas_onnx.graph.ir.graph import Constant, FoldedFrom, Node
 from aznas_onnx.graph.meaning.constant_roles import ConstantRole, uses
-from aznas_onnx.operators.sets import CONVOLUTIONS
+from aznas_onnx.operators.sets import CONVOLUTIONS, RECURRENT
 from aznas_onnx.verify.reference_run import constant_tensors
 
 __all__ = ["draw_weights", "materialise_filled", "rescale_weights"]
@@ -190,7 +190,7 @@ class _Rescaling:
         node = self._nodes[step.node]
         if node.is_op("BatchNormalization"):
             self._normalise(node, step, environment)
-        elif node.is_op("LSTM", "GRU", "RNN"):
+        elif node in RECURRENT:
             pass  # their gates bound the output, and their bias is added inside
         elif len(step.outputs) == 1 and environment[step.outputs[0]].is_floating_point():
             weight = self._own(node, ConstantRole.CONV_WEIGHT) or self._own(node, ConstantRole.LINEAR_WEIGHT)

@@ -12,7 +12,7 @@ import numpy as np
 
 from aznas_onnx.errors import ModelError, SettingsError
 from aznas_onnx.graph.ir.graph import Array, Graph, GraphInput, LookUp
-from aznas_onnx.operators.sets import KEEPS_ORDER
+from aznas_onnx.operators.sets import KEEPS_ORDER, KEEPS_VALUES, RECURRENT, SELECTS
 
 __all__ = ["BATCH_MARK", "InputPlan", "InputTable", "plan_inputs", "read_inputs"]
 
@@ -356,9 +356,9 @@ def _state_axes(graph: Graph) -> dict[str, int]:
     roots = {value.name: value.name for value in graph.inputs}
     found: dict[str, int] = {}
     for node in graph.nodes:
-        if node.is_op("Cast", "Identity", "Slice", "Split") and node.inputs[0] in roots:
+        if (node in KEEPS_VALUES or node in SELECTS) and node.inputs[0] in roots:
             roots.update(dict.fromkeys(node.outputs, roots[node.inputs[0]]))
-        elif node.is_op("LSTM", "GRU", "RNN"):
+        elif node in RECURRENT:
             states = [roots[name] for name in node.inputs[5:7] if name in roots]
             found.update(dict.fromkeys(states, 0 if node.attributes.get("layout", 0) else 1))
     return found

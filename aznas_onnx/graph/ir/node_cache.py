@@ -18,6 +18,7 @@ from aznas_onnx.errors import ModelError
 from aznas_onnx.graph.ir.graph import Array, AttributeValue, Node
 from aznas_onnx.graph.ir.tensors import check_tensor, is_external, read_tensor, size_bytes
 from aznas_onnx.graph.ir.utf8 import node_is_text
+from aznas_onnx.operators.sets import CONTROL_FLOW
 
 __all__ = ["CachedNode", "domain_of", "decode_nodes", "plain_value", "typed"]
 
@@ -44,13 +45,14 @@ class CachedNode:
     tensor_bytes: tuple[int, ...]
 
 
+# These operators can embed large tensors: serialising them for a key would be slow.
+_EMBEDDING = frozenset(("Constant", *CONTROL_FLOW))
+
+
 def decode_nodes(nodes: Iterable[onnx.NodeProto]) -> list[CachedNode | None]:
     """Return the decoded nodes of a graph; None for constants, large nodes, and nodes that are not plain."""
-    # These operators can embed large tensors: serialising them for a key would be slow.
     return [
-        None
-        if node.op_type in ("Constant", "If", "Loop", "Scan") or node.ByteSize() > _MOST_BYTES
-        else _plain(node.SerializeToString())
+        None if node.op_type in _EMBEDDING or node.ByteSize() > _MOST_BYTES else _plain(node.SerializeToString())
         for node in nodes
     ]
 

@@ -29,7 +29,7 @@ from aznas_onnx.graph.meaning.axis_factors import (
     regroup,
 )
 from aznas_onnx.operators import OPERATORS, Family, Rules
-from aznas_onnx.operators.sets import CONVOLUTIONS, LAYER_NORMALIZATIONS, POOLS, RECURRENT, REDUCTIONS
+from aznas_onnx.operators.sets import CONVOLUTIONS, LAYER_NORMALIZATIONS, POOLS, RECURRENT, REDUCTIONS, TENSOR_PRODUCTS
 
 __all__ = ["ChannelAxes", "layout"]
 
@@ -181,7 +181,7 @@ class _AxisWalk:
         both operands share.
         """
         operands = [self.axes(name) for name in node.inputs[:2]]
-        if not node.is_op("MatMul", "Einsum") or len(operands) != 2 or None in operands:
+        if node not in TENSOR_PRODUCTS or len(operands) != 2 or None in operands:
             return False
         own = list(_own_axes(node, [axes for axes in operands if axes is not None]))
         shared_positions = any(self._holds_positions(axis) for axes in operands if axes for axis in axes)

@@ -29,7 +29,15 @@ from aznas_onnx.graph.constants.content import Content, content, content_of, is_
 from aznas_onnx.graph.constants.provenance import Provenance, Source
 from aznas_onnx.graph.ir.graph import Array, Constant, Graph, Node, Storage
 from aznas_onnx.operators import OPERATORS, Family, InputRole, OperatorSet
-from aznas_onnx.operators.sets import CONVOLUTIONS, ELEMENTWISE, MATRIX_PRODUCTS, NORMALIZATIONS, PASSES_ON
+from aznas_onnx.operators.sets import (
+    ARITHMETIC,
+    CONVOLUTIONS,
+    ELEMENTWISE,
+    LINEAR,
+    MATRIX_PRODUCTS,
+    NORMALIZATIONS,
+    PASSES_ON,
+)
 
 __all__ = ["ConstantRole", "Use", "is_vector", "role_doubts", "roles", "uses"]
 
@@ -203,7 +211,7 @@ class _Analysis:
             return ConstantRole.BIAS if is_vector(constant) else ConstantRole.LINEAR_WEIGHT
         if node in PASSES_ON and index == 0:
             return self._of_reader(node, constant, depth)
-        if node.is_op("MatMul", "Gemm") and index == 0 and node.input(1) in self._graph.constants:
+        if node in LINEAR and index == 0 and node.input(1) in self._graph.constants:
             # Of two constants one is a layer's input: queries or a state behind their copies.
             return ConstantRole.POSITION
         if node.is_op("Concat"):
@@ -370,7 +378,7 @@ class _Analysis:
 
 
 def _is_arithmetic(node: Node) -> bool:
-    return node.is_op("Add", "Sub", "Mul", "Div", "Pow")
+    return node in ARITHMETIC or node.is_op("Pow")
 
 
 def _by_input(node: Node, index: int, constant: Constant) -> ConstantRole:
@@ -413,7 +421,7 @@ def _raw_tensors(graph: Graph) -> frozenset[str]:
     """Return the tensors that are the graph's input up to elementwise arithmetic with constants."""
     raw = {value.name for value in graph.inputs}
     for node in graph.nodes:
-        keeps = node.is_op("Add", "Sub", "Mul", "Div") or node in PASSES_ON
+        keeps = node in ARITHMETIC or node in PASSES_ON
         activations = list(graph.activations(node))
         if keeps and activations and all(name in raw for name in activations):
             raw.update(node.outputs)

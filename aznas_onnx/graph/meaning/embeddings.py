@@ -15,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 
 from aznas_onnx.graph.ir.graph import Constant, Graph, GraphInput, LookUp, Node
-from aznas_onnx.operators.sets import BROADCASTING
+from aznas_onnx.operators.sets import BROADCASTING, KEEPS_VALUES
 
 __all__ = ["replace_lookups"]
 
@@ -53,7 +53,7 @@ def _look_ups(graph: Graph) -> Iterator[tuple[str, GraphInput, Constant]]:
     }
     tables = {name: (name, constant) for name, constant in graph.constants.items()}
     for node in graph.nodes:
-        if node.is_op("Cast", "Identity"):
+        if node in KEEPS_VALUES:
             if node.inputs[0] in ids:
                 ids[node.outputs[0]] = ids[node.inputs[0]]
             if node.inputs[0] in tables:
@@ -99,7 +99,7 @@ def _is_only_looked_up(name: str, graph: Graph) -> bool:
                 if node.inputs[1] != one or node.inputs[0] not in graph.constants:
                     return False
                 found = True
-            elif _computes_ids(node) or node.is_op("Cast", "Identity"):
+            elif _computes_ids(node) or node in KEEPS_VALUES:
                 waiting += [output for output in node.outputs if output not in seen]
                 seen.update(node.outputs)
             else:

@@ -9,7 +9,7 @@ from shlex import quote
 from aznas_onnx.graph.ir.graph import Graph, Node
 from aznas_onnx.graph.ir.tensor_info import TensorInfos
 from aznas_onnx.graph.ir.toposort import live_nodes
-from aznas_onnx.operators.sets import MOVES_DATA
+from aznas_onnx.operators.sets import KEEPS_VALUES, MOVES_DATA, SHAPE_QUERIES
 
 __all__ = ["float_outputs", "gaps"]
 
@@ -52,7 +52,7 @@ def _labels(graph: Graph, infos: TensorInfos) -> set[str]:
     """Return the tensors that are not floats, or that were cast to floats."""
     found = {name for name, info in infos.items() if info.dtype.kind != "f"}
     for node in graph.nodes:
-        if node.is_op("Cast", "Identity") and node.inputs[0] in found:
+        if node in KEEPS_VALUES and node.inputs[0] in found:
             found.update(node.outputs)
     return found
 
@@ -186,7 +186,7 @@ def _computed(graph: Graph) -> set[str]:
     reached = {value.name for value in graph.inputs if value.dtype.kind == "f"}
     made: set[str] = set()
     for node in graph.nodes:
-        if not node.is_op("Shape", "Size") and not reached.isdisjoint(node.inputs):
+        if node not in SHAPE_QUERIES and not reached.isdisjoint(node.inputs):
             reached.update(node.outputs)
             made.update(node.outputs)
     return made

@@ -26,7 +26,17 @@ from aznas_onnx.graph.ir.tensor_info import TensorInfos
 from aznas_onnx.graph.meaning.batch_axis import Reading
 from aznas_onnx.graph.shapes.constant_evaluation import is_cheap
 from aznas_onnx.operators import OPERATORS, Family
-from aznas_onnx.operators.sets import BROADCASTING, CONVOLUTIONS, MATRIX_PRODUCTS, PASSES_ON, POINTWISE
+from aznas_onnx.operators.sets import (
+    BROADCASTING,
+    CONVOLUTIONS,
+    LINEAR,
+    MATRIX_PRODUCTS,
+    PASSES_ON,
+    POINTWISE,
+    REPEATS,
+    SOFTMAXES,
+    TENSOR_PRODUCTS,
+)
 
 __all__ = ["with_queries_for_each_sample"]
 
@@ -34,7 +44,8 @@ _ONE_OPERAND = OPERATORS.where(
     lambda operator: (
         operator in POINTWISE
         or operator in PASSES_ON
-        or operator.family in (Family.LAYER_NORMALIZATION, Family.REDUCTION, Family.SOFTMAX)
+        or operator in SOFTMAXES
+        or operator.family in (Family.LAYER_NORMALIZATION, Family.REDUCTION)
     )
 )
 _VERSION = 17
@@ -77,7 +88,8 @@ def _queries(graph: Graph, infos: TensorInfos) -> Iterator[tuple[str, tuple[int,
     made = _constant_nodes(graph)
     for node in graph.nodes:
         fixed = [name for name in node.inputs if name in made]
-        if not node.is_op("MatMul", "Einsum", "Attention") or node.outputs[0] in made or not fixed:
+        attends = node in TENSOR_PRODUCTS or node.is_op("Attention")
+        if not attends or node.outputs[0] in made or not fixed:
             continue
         if all(name in made or name in graph.constants for name in node.inputs if name):
             continue
@@ -89,7 +101,7 @@ def _first_states(graph: Graph, infos: TensorInfos) -> Iterator[tuple[str, tuple
     """Yield the constants that are multiplied by a weight with which data are multiplied, too, with their shapes."""
     made = _constant_nodes(graph)
     fixed = made.keys() | graph.constants.keys()
-    products = [node for node in graph.nodes if node.op_type in ("MatMul", "Gemm", "Conv") and not node.domain]
+    products = [node for node in graph.nodes if node in LINEAR or node.is_op("Conv")]
     weights = {node.inputs[1] for node in products if node.inputs[0] not in fixed and node.inputs[1] in fixed}
     for node in products:
         if node.inputs[0] in fixed and node.inputs[1] in weights:
@@ -100,7 +112,7 @@ def _repeats(graph: Graph, name: str, shape: tuple[int, ...], axis: int, batch: 
     """Whether a tensor is a constant copied along an axis for the batch that the file is written for."""
     node = graph.producers.get(name)
     while node is not None and node in PASSES_ON and shape[axis] == batch:
-        if node.op_type in ("Expand", "Tile"):
+        if node in REPEATS:
             return True
         node = graph.producers.get(node.inputs[0])
     constant = graph.constants.get(name)

@@ -18,7 +18,7 @@ import numpy as np
 from aznas_onnx.graph.files.inputs import InputPlan
 from aznas_onnx.graph.ir.graph import Array, Graph, Node
 from aznas_onnx.graph.ir.tensor_info import TensorInfos
-from aznas_onnx.operators.sets import COMPARISONS, KEEPS_ORDER, RECURRENT
+from aznas_onnx.operators.sets import COMPARISONS, KEEPS_ORDER, RECURRENT, REPEATS
 
 __all__ = ["with_lengths"]
 
@@ -51,7 +51,7 @@ def with_lengths(plan: InputPlan, graph: Graph, infos: TensorInfos) -> InputPlan
 def _lengths(graph: Graph, infos: TensorInfos, roots: dict[str, str]) -> Iterator[tuple[str, int]]:
     """Yield inputs and the whole lengths that they measure; `roots` has the input that each tensor repeats."""
     for node in (node for node in graph.nodes if not node.unknown):
-        if (node in KEEPS_ORDER or node.is_op("Expand", "Tile")) and node.input(0) in roots:
+        if (node in KEEPS_ORDER or node in REPEATS) and node.input(0) in roots:
             roots[node.outputs[0]] = roots[node.inputs[0]]
         elif node in COMPARISONS and not node.is_op("Equal"):
             for name, other in (node.inputs, node.inputs[::-1]):

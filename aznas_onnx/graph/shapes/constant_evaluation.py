@@ -17,6 +17,7 @@ from aznas_onnx.graph.ir.graph import Array, Constant, Node
 from aznas_onnx.graph.ir.tensor_info import TensorInfo
 from aznas_onnx.graph.shapes.shape_inference import infer
 from aznas_onnx.operators import OPERATORS, Family, Movement, Operator, zero
+from aznas_onnx.operators.sets import REPEATS
 
 __all__ = ["Deferred", "evaluate", "is_affordable", "is_cheap", "is_simple"]
 
@@ -98,8 +99,7 @@ def is_affordable(node: Node, inputs: Sequence[TensorInfo | None], limit: int) -
         return False
     given = sum(info.elements for info in inputs if info is not None)
     is_simple = node.op_type in _SIMPLE
-    may_grow = node.is_op("ConstantOfShape", "Expand", "Range")
-    if is_simple and given <= _FEW and not may_grow:
+    if is_simple and given <= _FEW and node not in _GROWS:
         return True
     results = infer(node, inputs)
     if any(info.shape is None for info in results):
@@ -320,13 +320,13 @@ _SIMPLE: Mapping[str, Callable[[Node, _Inputs], Any]] = {
 def _is_proportional(operator: Operator) -> bool:
     """Whether the work of an operator is in proportion to its operands and results."""
     if operator.random or operator.macs is not zero:
-        return operator.name in ("MatMul", "Unique")  # the inner axis of MatMul is taken into account
+        return operator.operator in ("MatMul", "Unique")  # the inner axis of MatMul is taken into account
     return operator.elementwise or operator.movement is not Movement.NONE or operator.family in _PROPORTIONAL_FAMILIES
 
 
 def _is_slow(operator: Operator) -> bool:
     """Whether a folded constant can come from an operator whose work is a multiple of the size of its tensors."""
-    return operator.window or operator.family in _SLOW_FAMILIES or operator.name in ("Gemm", "RotaryEmbedding")
+    return operator.window or operator.family in _SLOW_FAMILIES or operator.operator in ("Gemm", "RotaryEmbedding")
 
 
 _PROPORTIONAL_FAMILIES = (
@@ -336,3 +336,4 @@ _PROPORTIONAL_FAMILIES = (
 _SLOW_FAMILIES = (Family.AXIS_NORMALIZATION, Family.GLOBAL_POOLING, Family.NORMALIZATION, Family.RESAMPLING)
 _PROPORTIONAL = OPERATORS.where(_is_proportional)
 _SLOW = OPERATORS.where(_is_slow)
+_GROWS = OPERATORS.where(lambda operator: operator in REPEATS or operator.family is Family.GENERATION)

@@ -14,6 +14,7 @@ from aznas_onnx.errors import ModelError, UnsupportedOperatorError
 from aznas_onnx.graph.ir.graph import Constant, Graph, Node
 from aznas_onnx.graph.ir.tensor_info import TensorInfo
 from aznas_onnx.limits import copy
+from aznas_onnx.operators.sets import KEEPS_VALUES
 
 __all__ = ["Resolution", "captured", "known_scalar", "resolve", "stack"]
 
@@ -156,7 +157,7 @@ def _condition_is_constant(body: Graph) -> bool:
     """Whether a loop's body passes its condition on unchanged or sets it to true."""
     name = body.outputs[0]
     producers = body.producers
-    while name in producers and producers[name].op_type in ("Identity", "Cast"):
+    while name in producers and producers[name] in KEEPS_VALUES:
         name = producers[name].inputs[0]
     if name == body.inputs[1].name:
         return True

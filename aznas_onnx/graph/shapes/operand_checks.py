@@ -16,7 +16,8 @@ from aznas_onnx.errors import ModelError
 from aznas_onnx.graph.ir.graph import Node
 from aznas_onnx.graph.ir.tensor_info import TensorInfo
 from aznas_onnx.operators.catalogue import Rules
-from aznas_onnx.operators.sets import WINDOWED
+from aznas_onnx.operators.mac_rules import GATES
+from aznas_onnx.operators.sets import RECURRENT, WINDOWED
 
 __all__ = ["check_operands", "check_text_attributes"]
 
@@ -167,7 +168,7 @@ def _prelu(node: Node, shapes: _Shapes) -> str:
     return "" if fits else "the slope does not broadcast to the input"
 
 
-@_RULES.on("LSTM", "GRU", "RNN")
+@_RULES.on(*RECURRENT)
 def _recurrent(node: Node, shapes: _Shapes) -> str:
     data, weight, recurrence, bias = (_at(shapes, index) for index in range(4))
     if data is None or weight is None or recurrence is None or len(data) != 3:
@@ -176,7 +177,7 @@ def _recurrent(node: Node, shapes: _Shapes) -> str:
         return "the recurrent weight needs three axes"
     hidden = recurrence[2]
     directions = 2 if node.attributes.get("direction") == "bidirectional" else 1
-    rows = {"LSTM": 4, "GRU": 3, "RNN": 1}[node.op_type] * hidden
+    rows = GATES[node.op_type] * hidden
     if weight != (directions, rows, data[2]) or recurrence != (directions, rows, hidden):
         return f"{directions} x {rows} x {data[2]} and {directions} x {rows} x {hidden} weights are needed"
     declared = _integer(node, "hidden_size", hidden)

@@ -20,8 +20,16 @@ from typing import Any
 from aznas_onnx.graph.ir.graph import Constant, Graph, Node
 from aznas_onnx.graph.ir.tensor_info import TensorInfo
 from aznas_onnx.graph.shapes.constant_evaluation import is_cheap
-from aznas_onnx.operators import OPERATORS, Family, InputRole, Movement
-from aznas_onnx.operators.sets import BROADCASTING, KEEPS_VALUES, LAYER_NORMALIZATIONS, POINTWISE
+from aznas_onnx.operators import OPERATORS, Family, InputRole
+from aznas_onnx.operators.sets import (
+    BROADCASTING,
+    KEEPS_VALUES,
+    LAYER_NORMALIZATIONS,
+    LINEAR,
+    POINTWISE,
+    REPEATS,
+    RESHAPES,
+)
 
 __all__ = ["Rows", "with_one_row"]
 
@@ -29,7 +37,7 @@ _MOST_COMPARED = 2**22  # elements of a constant whose rows are compared
 _MOST_TRACED = 500  # limit on tensors that are traced in one walk
 _DEEPEST = 200  # nodes from what repeats a row to where it meets the samples; each takes two calls
 
-_KEEPS_AXES = OPERATORS.where(lambda operator: operator in KEEPS_VALUES or operator.movement is Movement.REPEATS)
+_KEEPS_AXES = OPERATORS.where(lambda operator: operator in KEEPS_VALUES or operator in REPEATS)
 # The offsets of DeformConv belong to one sample.
 _WINDOWED = OPERATORS.where(lambda operator: operator.window and InputRole.INDICES not in operator.inputs)
 _SAMPLE_BY_SAMPLE = OPERATORS.family(Family.GLOBAL_POOLING, Family.NORMALIZATION)
@@ -112,7 +120,7 @@ class Rows:
         if node.is_op("Transpose"):
             order: Any = node.attributes.get("perm", tuple(range(len(shape)))[::-1])
             return [(first, order[axis])]
-        if node.is_op("Reshape", "Flatten", "Squeeze", "Unsqueeze"):
+        if node in RESHAPES:
             outer = math.prod(shape[:axis])
             places = [at for at, size in enumerate(given) if size == shape[axis] and math.prod(given[:at]) == outer]
             return [(first, places[0])] if places else []
@@ -120,7 +128,7 @@ class Rows:
             return [_looked_up(node, axis, len(shape), len(given))]
         if node.is_op("Concat"):
             return [(name, axis) for name in node.inputs]
-        if node.is_op("MatMul", "Gemm"):
+        if node in LINEAR:
             operands = [(node.inputs[0], 1), (node.inputs[1], 2)] if node.is_op("MatMul") else [(first, 1)]
             operands += [(name, 0) for name in node.inputs[2:] if name]
         elif node in BROADCASTING:
@@ -153,7 +161,7 @@ def _is_along_the_last(node: Node, rank: int) -> bool:
 
 def _repeats(node: Node) -> bool:
     """Whether the last operand of a node has the number of rows."""
-    return node.is_op("Expand", "Tile", "ConstantOfShape")
+    return node in REPEATS or node.is_op("ConstantOfShape")
 
 
 def _looked_up(node: Node, axis: int, rank: int, table_rank: int) -> tuple[str, int]:

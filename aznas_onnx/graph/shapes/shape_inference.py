@@ -21,7 +21,7 @@ from aznas_onnx.graph.ir.tensor_info import TensorInfo
 from aznas_onnx.graph.shapes.operand_checks import check_operands, check_text_attributes
 from aznas_onnx.graph.shapes.pool_sizes import pooled_sizes, transposed_sizes
 from aznas_onnx.operators import CUSTOM_OPERATORS, OPERATORS, Family, InputRole, Operator
-from aznas_onnx.operators.sets import NORMALIZATIONS, WINDOWED
+from aznas_onnx.operators.sets import ARITHMETIC, NORMALIZATIONS, WINDOWED
 
 __all__ = ["infer", "is_foreign", "node_proto", "schema", "signature"]
 
@@ -70,7 +70,7 @@ def infer(node: Node, inputs: Sequence[TensorInfo | None]) -> list[TensorInfo]:
         if node in _SAME_SHAPE and first is not None and len(node.outputs) == 1:
             check_operands(node, inputs)
             return [TensorInfo(first.shape, first.dtype)]
-        if node.op_type in ("Add", "Sub", "Mul", "Div"):
+        if node in ARITHMETIC:
             if node.attributes:  # of old versions
                 check_operands(node, inputs)
             return [_broadcast(node, inputs)]

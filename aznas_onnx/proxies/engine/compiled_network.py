@@ -15,6 +15,7 @@ from aznas_onnx.graph import Limits, Model, rebatch, specialise
 from aznas_onnx.graph.ir.graph import Node
 from aznas_onnx.graph.meaning.position_tables import unfold_tables
 from aznas_onnx.initialise import Weight, plan_weights
+from aznas_onnx.operators.sets import SOFTMAXES
 from aznas_onnx.proxies.engine.feeds import FeedSource
 
 __all__ = ["CompiledNetwork", "InapplicableError", "RandomNetwork", "StepHook", "StepRecord"]
@@ -174,7 +175,7 @@ class CompiledNetwork:
                 producer = self.model.graph.producers.get(name)
                 return (
                     producer.inputs[0]
-                    if producer is not None and producer.is_op("Softmax", "LogSoftmax", "Sigmoid")
+                    if producer is not None and (producer in SOFTMAXES or producer.is_op("Sigmoid"))
                     else name
                 )
         raise InapplicableError("it needs an output of shape (batch, classes), and the network has none")

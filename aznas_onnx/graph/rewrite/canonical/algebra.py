@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 from aznas_onnx.graph.ir.graph import Node
 from aznas_onnx.graph.rewrite.editor import Editor
+from aznas_onnx.operators.sets import ARITHMETIC
 
 __all__ = ["Sum", "climb", "close", "expand", "inner_tensors"]
 
@@ -32,7 +33,7 @@ class _TooLarge(Exception):  # noqa: N818  # control flow of this module, never 
 
 
 def _is_arithmetic(node: Node) -> bool:
-    return node.is_op("Add", "Sub", "Neg", "Sum", "Mul", "Div", "Pow", "Reciprocal")
+    return node in ARITHMETIC or node.is_op("Neg", "Sum", "Pow", "Reciprocal")
 
 
 def expand(editor: Editor, name: str, symbols: Collection[str], inverse: Mapping[str, str] | None = None) -> Sum | None:

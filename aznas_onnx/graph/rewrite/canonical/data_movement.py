@@ -16,7 +16,7 @@ from aznas_onnx.graph.rewrite.canonical.splitting import permutation, slice_wind
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.node_builder import NodeBuilder
 from aznas_onnx.graph.rewrite.rule import Declined, Rewrite, ending_at
-from aznas_onnx.operators.sets import RESHAPES
+from aznas_onnx.operators.sets import ARITHMETIC, RESHAPES
 
 __all__ = ["REWRITES"]
 
@@ -200,7 +200,7 @@ def _nothing_added(editor: Editor, node: Node) -> Declined:
     return None if editor.substitute(node, node.inputs[0]) else "its output must keep its name"
 
 
-@ending_at("Add", "Sub", "Mul", "Div")
+@ending_at(*ARITHMETIC)
 def _broadcast_anyway(editor: Editor, node: Node) -> Declined:
     """An operand that is expanded to the shape of the other one, which the operator does itself."""
     shape = editor.shape(node.outputs[0])

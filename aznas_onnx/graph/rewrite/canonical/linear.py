@@ -13,7 +13,7 @@ from aznas_onnx.graph.ir.graph import Constant, Node
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.node_builder import NodeBuilder
 from aznas_onnx.graph.rewrite.rule import Declined, Rewrite, ending_at
-from aznas_onnx.operators.sets import POINTWISE
+from aznas_onnx.operators.sets import PLAIN_CONVOLUTIONS, POINTWISE
 
 __all__ = ["REWRITES", "as_vector", "reshaped"]
 
@@ -52,7 +52,7 @@ def _bias_of_convolution(editor: Editor, node: Node) -> Declined:
     for x, addend in (node.inputs, node.inputs[::-1]):
         before = editor.producer(x)
         shape = editor.shape(x)
-        if before is None or shape is None or not before.is_op("Conv", "ConvTranspose") or not editor.is_private(x):
+        if before is None or shape is None or before not in PLAIN_CONVOLUTIONS or not editor.is_private(x):
             continue
         if before.input(2) or shape != editor.shape(node.outputs[0]):
             return "the convolution has a bias already"

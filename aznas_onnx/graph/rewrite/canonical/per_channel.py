@@ -14,6 +14,7 @@ import numpy.typing as npt
 from aznas_onnx.graph.ir.graph import Constant, Node
 from aznas_onnx.graph.rewrite.canonical.linear import as_vector
 from aznas_onnx.graph.rewrite.editor import Editor
+from aznas_onnx.operators.sets import ARITHMETIC
 
 __all__ = ["Affine", "PerChannelStep", "affine_after", "combined", "scale_of", "shift_of", "per_channel_step"]
 
@@ -41,7 +42,7 @@ class PerChannelStep:
 
 def per_channel_step(editor: Editor, node: Node | None) -> PerChannelStep | None:
     """Return the step of a node on each channel; None for other nodes."""
-    if node is None or not node.is_op("Mul", "Div", "Add", "Sub", "Sum") or len(node.inputs) != 2:
+    if node is None or not (node in ARITHMETIC or node.is_op("Sum")) or len(node.inputs) != 2:
         return None
     for x, name in (node.inputs, node.inputs[::-1])[: 1 if node.is_op("Div") else 2]:
         shape, constant = editor.shape(x), editor.constant(name)
@@ -139,7 +140,7 @@ def affine_after(editor: Editor, node: Node, axis: int) -> Affine:
 
 def _changes_nothing(editor: Editor, node: Node, x: str) -> bool:
     """Whether a node multiplies by the number one or adds the number zero."""
-    if not node.is_op("Mul", "Div", "Add", "Sub") or editor.shape(x) != editor.shape(node.outputs[0]):
+    if node not in ARITHMETIC or editor.shape(x) != editor.shape(node.outputs[0]):
         return False
     other = node.inputs[1] if node.inputs[0] == x else node.inputs[0] if node.is_op("Mul", "Add") else ""
     return editor.scalar(other) == (1.0 if node.is_op("Mul", "Div") else 0.0)

@@ -22,7 +22,7 @@ from aznas_onnx.graph.rewrite.canonical.pooling import reduced_axes
 from aznas_onnx.graph.rewrite.canonical.splitting import inverse, permutation
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.node_builder import NodeBuilder
-from aznas_onnx.operators.sets import ELEMENTWISE, REDUCTIONS
+from aznas_onnx.operators.sets import ELEMENTWISE, REDUCTIONS, UNCHANGED
 
 __all__ = ["turn_regions"]
 
@@ -53,7 +53,7 @@ def _regions(editor: Editor) -> Iterable[_Region]:
     region_of: dict[str, _Region] = {}
     for node in editor.nodes():
         along_axes = node in REDUCTIONS or node.is_op("Pad")
-        if not (node in ELEMENTWISE or along_axes or node.is_op("Identity", "Dropout", "Concat")):
+        if not (node in ELEMENTWISE or along_axes or node in UNCHANGED or node.is_op("Concat")):
             continue
         region = _Region(nodes=[node])
         for name in dict.fromkeys(node.inputs[:1] if along_axes else node.inputs):

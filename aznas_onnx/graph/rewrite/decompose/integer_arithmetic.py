@@ -26,7 +26,7 @@ from aznas_onnx.graph.rewrite.decompose.packed_weights import PACKED, floats
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.node_builder import NodeBuilder
 from aznas_onnx.graph.rewrite.rule import Attempt, Declined, Rewrite, expanding
-from aznas_onnx.operators.sets import MOVES_INTEGERS
+from aznas_onnx.operators.sets import MOVES_INTEGERS, RESHAPES
 
 __all__ = ["REWRITES"]
 
@@ -201,7 +201,7 @@ def _factors(editor: Editor, name: str) -> Iterator[str]:
     if producer is not None and producer.is_op("Mul"):
         for operand in producer.inputs:
             yield from _factors(editor, operand)
-    elif producer is not None and producer.is_op("Reshape", "Unsqueeze", "Identity"):
+    elif producer is not None and (producer in RESHAPES or producer.is_op("Identity")):
         yield from _factors(editor, producer.inputs[0])
     else:
         yield name

@@ -24,7 +24,7 @@ from aznas_onnx.graph.rewrite.nonnegative import is_nonnegative
 from aznas_onnx.graph.rewrite.rule import plural
 from aznas_onnx.graph.shapes.constant_evaluation import evaluate
 from aznas_onnx.operators import OPERATORS
-from aznas_onnx.operators.sets import LAYERS, MOVES_INTEGERS
+from aznas_onnx.operators.sets import LAYERS, MOVES_INTEGERS, SHAPE_QUERIES
 
 __all__ = ["dequantise_tables", "strip_fake_quantisation"]
 
@@ -116,7 +116,7 @@ def _ends(editor: Editor, name: str) -> list[Node] | None:
             if behind is None:
                 return None
             found += behind
-        elif not reader.is_op("Shape", "Size"):
+        elif reader not in SHAPE_QUERIES:
             return None
     return found
 

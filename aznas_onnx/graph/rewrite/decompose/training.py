@@ -10,11 +10,12 @@ from types import MappingProxyType
 from aznas_onnx.graph.ir.graph import Node
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.rule import Rewrite, ending_at
+from aznas_onnx.operators.sets import RECURRENT
 
 __all__ = ["REWRITES"]
 
 
-@ending_at("BatchNormalization", "Dropout", "GRU", "LSTM", "LayerNormalization", "MaxPool", "RNN")
+@ending_at("BatchNormalization", "Dropout", "LayerNormalization", "MaxPool", *RECURRENT)
 def _drop_unread_outputs(editor: Editor, node: Node) -> str | None:
     """Cut unread trailing outputs: running statistics, dropout masks, pooling indices, final states."""
     kept = len(node.outputs)

@@ -31,7 +31,18 @@ from aznas_onnx.graph.rewrite.node_builder import NodeBuilder
 from aznas_onnx.graph.rewrite.restore.folded_bn_names import names_batch_normalisation
 from aznas_onnx.graph.rewrite.rule import Declined, Rewrite, ending_at
 from aznas_onnx.graph.shapes.constant_evaluation import is_cheap
-from aznas_onnx.operators.sets import ACTIVATIONS, LAYER_NORMALIZATIONS, MATRIX_PRODUCTS, POOLS, RESHAPES
+from aznas_onnx.operators import OPERATORS, InputRole, Movement
+from aznas_onnx.operators.sets import (
+    ACTIVATIONS,
+    BOUNDED,
+    GLOBAL_POOLS,
+    LAYER_NORMALIZATIONS,
+    LINEAR,
+    MATRIX_PRODUCTS,
+    PLAIN_CONVOLUTIONS,
+    POOLS,
+    RESHAPES,
+)
 
 __all__ = ["EPSILON", "REWRITES", "add_batch_normalisation"]
 
@@ -226,12 +237,19 @@ def _is_layout(node: Node) -> bool:
     return node in RESHAPES or node.is_op("Transpose")
 
 
+_HANDS_ON_MAPS = OPERATORS.where(
+    lambda operator: (
+        operator.movement in (Movement.SAME, Movement.SELECTS, Movement.PERMUTES, Movement.JOINS, Movement.FILLS)
+        and operator.role(0) is InputRole.DATA
+    )
+)
+
+
 def _makes_maps(node: Node) -> bool:
     """Whether a node makes feature maps of feature maps; a bounded gate (Sigmoid, Tanh) does not."""
-    is_gate = node.is_op("Sigmoid", "HardSigmoid", "Tanh", "Softsign", "Softplus")
-    selects = node.is_op("Slice", "Split", "DepthToSpace", "SpaceToDepth", "Dropout")
-    joins = node.is_op("Add", "Concat", "Pad", "Resize")
-    return joins or selects or node in POOLS or node.is_op("GlobalAveragePool") or (node in ACTIVATIONS and not is_gate)
+    is_gate = node in BOUNDED or node.is_op("Softplus")
+    passes = node in _HANDS_ON_MAPS or node in POOLS or node in GLOBAL_POOLS
+    return passes or node.is_op("Add", "Resize") or (node in ACTIVATIONS and not is_gate)
 
 
 def _trained_as_they_are(editor: Editor, steps: Sequence[PerChannelStep], maker: Node | None) -> str:
@@ -252,9 +270,7 @@ def _trained_as_they_are(editor: Editor, steps: Sequence[PerChannelStep], maker:
         return ""
     if _has_bias(editor, maker):
         return "it scales and shifts tokens of a layer that has a bias of its own"
-    return (
-        "it scales and shifts one token of a linear layer" if maker.is_op("Gemm", "MatMul") and 1 in shape[1:] else ""
-    )
+    return "it scales and shifts one token of a linear layer" if maker in LINEAR and 1 in shape[1:] else ""
 
 
 def _is_listed(editor: Editor, vector: Constant) -> bool:
@@ -286,7 +302,7 @@ def _has_bias(editor: Editor, layer: Node) -> bool:
 def _makes_tokens(editor: Editor, layer: Node) -> bool:
     """Whether a layer is linear, or a convolution whose positions along several axes became one row of tokens."""
     shape = editor.shape(layer.outputs[0])
-    return layer.is_op("Gemm", "MatMul") or (shape is not None and sum(size > 1 for size in shape[2:]) > 1)
+    return layer in LINEAR or (shape is not None and sum(size > 1 for size in shape[2:]) > 1)
 
 
 def _maker(editor: Editor, name: str) -> Node | None:
@@ -306,9 +322,9 @@ def _output_channels(editor: Editor, node: Node) -> int:
     shape = editor.shape(node.outputs[0])
     if weight is None or len(weight.shape) < 2 or shape is None:
         return 0
-    if node.is_op("Conv", "ConvTranspose"):
+    if node in PLAIN_CONVOLUTIONS:
         return shape[1]
-    return shape[-1] if node.is_op("Gemm", "MatMul") else 0
+    return shape[-1] if node in LINEAR else 0
 
 
 def _has_layers(editor: Editor, node: Node) -> bool:
@@ -389,7 +405,7 @@ def _followed_by_scale(editor: Editor, node: Node) -> Declined:
 def _zero_bias_before(editor: Editor, node: Node) -> Declined:
     """A bias of zeros that the exporter itself made for the convolution before a batch normalisation."""
     convolution = editor.producer(node.inputs[0])
-    if convolution is None or not convolution.is_op("Conv", "ConvTranspose") or not convolution.input(2):
+    if convolution is None or convolution not in PLAIN_CONVOLUTIONS or not convolution.input(2):
         return "no convolution with a bias comes before it"
     bias = editor.constant(convolution.inputs[2])
     value = editor.array(convolution.inputs[2])

@@ -42,7 +42,7 @@ from aznas_onnx.graph.rewrite.restore.folded_bn_names import (
     root,
 )
 from aznas_onnx.graph.rewrite.rule import plural
-from aznas_onnx.operators.sets import LAYERS, MOVES_WHOLE, NORMALIZATIONS
+from aznas_onnx.operators.sets import LAYERS, MOVES_WHOLE, NORMALIZATIONS, PLAIN_CONVOLUTIONS
 
 __all__ = ["unfold_batch_normalisation"]
 
@@ -150,7 +150,7 @@ def _doubt_in_words(count: int) -> tuple[str, ...]:
 
 
 def _layers(editor: Editor) -> Iterator[_Layer]:
-    for node in editor.nodes("Conv", "ConvTranspose", "Gemm"):
+    for node in editor.nodes(*PLAIN_CONVOLUTIONS, "Gemm"):
         weight = editor.constant(node.inputs[1])
         bias = editor.constant(node.input(2))
         if weight is None or (node.input(2) and bias is None):
