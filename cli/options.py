@@ -320,7 +320,12 @@ def read_budget(settings: dict[str, Any], **further: Any) -> Budget:
     """Take the values of :func:`budget_options` out of `settings`, and return the budget."""
     from aznas_onnx.searching import Budget, Limit
 
-    limits: dict[str, Any] = {name: Limit(*(settings.pop(name) or ())) for name in _LIMITED.values()}
+    limits: dict[str, Any] = {}
+    for option, name in _LIMITED.items():
+        try:
+            limits[name] = Limit(*(settings.pop(name) or ()))
+        except SettingsError as error:
+            raise SettingsError(f"{option}: {error}") from error
     return Budget(**limits, **further)
 
 

@@ -66,7 +66,7 @@ def read_scores(path: str | os.PathLike[str]) -> Scores:
     records = {}
     for number, line in enumerate(lines, 1):
         try:
-            fields = table(parse_json(line, "it is no JSON"))
+            fields = table(parse_json(line, "the line"))
             first = first or dict(fields)
             record = decode(fields)
         except (ValueError, KeyError, TypeError, AttributeError) as error:

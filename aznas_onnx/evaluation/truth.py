@@ -82,7 +82,12 @@ def read_truth(path: str | os.PathLike[str], columns: Sequence[str] | None = Non
     archs = tuple(row[header.index(_ARCH_COLUMN)].strip() for _, row in body)
     _check_distinct(name, archs)
     found_columns = dict(_number_columns(name, header, body))
-    chosen = _chosen(name, header, found_columns, columns)
+    for title in columns or ():
+        if title in header and title not in found_columns:
+            raise SettingsError(
+                f"{name}: column {title!r} does not hold numbers only{_first_word(header, body, title)}"
+            )
+    chosen = _chosen(name, found_columns, columns)
     values = np.array([found_columns[title] for title in chosen]).T.reshape(len(archs), len(chosen))
     return Truth(archs=archs, columns=chosen, values=values)
 
@@ -113,6 +118,12 @@ def _number_columns(
             yield title, [math.nan if number is None else number for number in numbers]
 
 
+def _first_word(header: Sequence[str], body: Sequence[tuple[int, Sequence[str]]], title: str) -> str:
+    """Return the first field of a column that is no number, and its line, to follow a message."""
+    words = ((line, row[header.index(title)]) for line, row in body)
+    return next((f": line {line} has {word!r}" for line, word in words if _number(word) is None), "")
+
+
 def _number(text: str) -> float | None:
     """Return the number in a field, NaN where it is empty; None where it is a word, or no finite number."""
     text = text.strip()
@@ -125,13 +136,11 @@ def _number(text: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _chosen(
-    name: Path, header: Sequence[str], found: dict[str, list[float]], wanted: Sequence[str] | None
-) -> tuple[str, ...]:
+def _chosen(name: Path, found: dict[str, list[float]], wanted: Sequence[str] | None) -> tuple[str, ...]:
     for title in wanted or ():
         if title not in found:
-            what = "does not hold numbers only" if title in header else "is not there"
-            raise SettingsError(f"{name}: column {title!r} {what}; there are {', '.join(found) or 'none with numbers'}")
+            there = ", ".join(found) or "none with numbers"
+            raise SettingsError(f"{name}: column {title!r} is not there; there are {there}")
     if not found:
         raise SettingsError(f"{name} has no column of numbers beside {_ARCH_COLUMN!r}")
     return tuple(dict.fromkeys(wanted)) if wanted else tuple(found)

@@ -213,6 +213,9 @@ class ProxyRegistry(Mapping[str, Proxy]):
 
     def _unknown(self, name: str) -> UnknownNameError:
         known = [*self._proxies, *self.groups]
+        proxy, _, weight = name.rpartition(":")
+        if proxy in known:
+            return UnknownNameError(f"the weight {weight!r} of {proxy} is no number")
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
         return UnknownNameError(f"there is no proxy {name!r}; {hint}")
@@ -232,11 +235,11 @@ def _lasting(reference: str) -> str:
 def _split_weight(text: str) -> tuple[str, float | None]:
     """Split ``NAME:WEIGHT``; the part after the last colon is a weight only if it is a number."""
     name, _, tail = text.rpartition(":")
-    try:
-        weight = float(tail) if name else math.nan
-    except ValueError:
+    if not name or name.endswith(".py"):  # a proxy of a file may have a name that reads as a number: NAN
         return text, None
-    if not name:
+    try:
+        weight = float(tail)
+    except ValueError:
         return text, None
     if not 0.0 <= weight < math.inf:
         raise SettingsError(f"the weight of proxy {name!r} is {tail}; 0 or a positive number is accepted")

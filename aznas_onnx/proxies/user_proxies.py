@@ -33,10 +33,11 @@ def load_proxy(reference: str) -> Proxy:
     module = execute(Path(path), "proxy")
     found = getattr(module, attribute, None)
     if not isinstance(found, Proxy):
-        kind = "nothing" if found is None else f"a {type(found).__name__}"
         there = [name for name, value in vars(module).items() if isinstance(value, Proxy)]
-        remedy = f"the file has {', '.join(there)}" if there else "an aznas_onnx.proxies.Proxy is needed"
-        raise SettingsError(f"{attribute} in proxy file {path} is {kind}; {remedy}")
+        remedy = f"it has {', '.join(there)}" if there else "an aznas_onnx.proxies.Proxy is needed"
+        if found is None:
+            raise SettingsError(f"proxy file {path} has no {attribute}; {remedy}")
+        raise SettingsError(f"{attribute} in proxy file {path} is a {type(found).__name__}; {remedy}")
     return found
 
 

@@ -84,9 +84,7 @@ def build_from_models(
     shape = networks.common_input_shape()
 
     def make(scores: Sequence[ProxyScores]) -> ReferenceSet:
-        return _reference_set(
-            scores, scoring_settings, shape, name=name, command=command, description="networks of one's own"
-        )
+        return _reference_set(scores, scoring_settings, shape, name=name, command=command, description="")
 
     return make(_score(networks, scoring_settings, limits, on_result, make))
 
@@ -265,10 +263,9 @@ def _reference_set(
 ) -> ReferenceSet:
     members = [Member.of(result) for result in scores if result.status is Status.OK]
     if len(members) < 2:
-        reason = next((result.reason for result in scores if result.reason), "none was given")
-        raise SettingsError(
-            f"a reference set needs two networks that can be scored, and there are {len(members)}: {reason}"
-        )
+        reason = next((result.reason for result in scores if result.reason), None)
+        found = f"there are {len(members)}: {reason}" if reason else f"{len(members) or 'none'} was given"
+        raise SettingsError(f"a reference set needs two networks that can be scored, and {found}")
     return ReferenceSet(
         name=name,
         description=description,

@@ -115,18 +115,21 @@ def bench(
 
     settings = ScoreSettings.of(**scoring, seed=score_seed)
     measured = read_truth(truth, metrics)
+    path = Path(f"bench-{Path(space).stem}-{time.strftime('%Y%m%d-%H%M%S')}.jsonl") if scores is None else scores
     run = prepare_run(
         space,
         measured,
         sample=sample,
         seed=seed,
         unique=unique,
-        scores=_new_file(space) if scores is None else scores,
+        scores=path,
         space_options=space_options,
         workers=workers,
         time_limit=time_limit,
         settings=settings,
     )
+    if scores is None:
+        click.echo(f"scores: {printable(str(path))}", err=True)
     interrupted = False
     try:
         _score(run)
@@ -150,12 +153,6 @@ def bench(
         say(f"{plural(n_scored, 'architecture')} scored; 2 or more can be compared")
         return BAD_INPUT
     return SOME_FAILED if failed else DONE
-
-
-def _new_file(space: str) -> Path:
-    path = Path(f"bench-{Path(space).stem}-{time.strftime('%Y%m%d-%H%M%S')}.jsonl")
-    click.echo(f"scores: {printable(str(path))}", err=True)
-    return path
 
 
 def _score(run: Run) -> None:

@@ -67,7 +67,9 @@ def reference() -> None:
     help="The reference set to write; an existing file is replaced.",
 )
 @click.option("--name", help="Name of the reference set.  [default: the name of the file]")
-@click.option("--description", help="Description of the networks, one line.  [default: the space and its budget]")
+@click.option(
+    "--description", help="Description of the networks, one line.  [default: the space and its budget; none for files]"
+)
 @click.option("--space", metavar="NAME|FILE.py", help="Sample the networks from a space, in place of files.")
 @budget_options("With --space, budget: ")
 @whole_option("--sample", least=2, default=256, help="With --space: number of networks.")
@@ -129,7 +131,8 @@ def build(
         reference_set = replace(reference_set, description=description)
     reference_set.write(output)
     scored = len(reference_set.members)
-    click.echo(f"{printable(str(output))}: {plural(scored, 'network')} of {reference_set.description}")
+    described = f" of {reference_set.description}" if reference_set.description else ""
+    click.echo(f"{printable(str(output))}: {plural(scored, 'network')}{described}")
     if tried is not None:
         return _say_interrupted(tried, total)
     return DONE if scored == total else SOME_FAILED

@@ -29,12 +29,12 @@ from aznas_onnx.errors import SettingsError
 from aznas_onnx.escaping import printable
 
 if TYPE_CHECKING:
-    from aznas_onnx.searching import Study
+    from aznas_onnx.searching import Progress, Study
 
 __all__ = ["search"]
 
 
-@click.command()
+@click.command(short_help="Find the best networks of a space within a budget.")
 @click.option(
     "--space",
     required=True,
@@ -116,7 +116,7 @@ def search(
         raise SettingsError("--resume needs the file of a study; name it with --db")
     if db is None:
         db = Path(f"{get(space, **settings['space_options']).name}-{time.strftime('%Y%m%d-%H%M%S')}.db")
-        click.echo(f"study: {printable(str(db))}", err=True)
+        settings["is_new"] = True
     if settings["resume"] and os.path.exists(db):  # noqa: PTH110 - which never raises
         scored = len(Study.open(db).trials)
         if scored > settings["iterations"]:
@@ -144,8 +144,19 @@ def _search(space: str, db: Path, settings: dict[str, Any]) -> Study:
 
     budget = read_budget(settings, latency_ms=settings.pop("latency_ms"))
     settings["aggregate"] = settings.pop("aggregation")
-    with shown_search(diagnostics(), settings["iterations"]) as show:
-        return search(space, budget, db=db, on_progress=show, **settings)
+    is_named = not settings.pop("is_new", False)
+    console = diagnostics()
+
+    with shown_search(console, settings["iterations"]) as show:
+
+        def shown(progress: Progress) -> None:
+            nonlocal is_named
+            if not is_named:  # only once there is a file
+                console.print(f"study: {printable(str(db))}", markup=False, highlight=False, soft_wrap=True)
+                is_named = True
+            show(progress)
+
+        return search(space, budget, db=db, on_progress=shown, **settings)
 
 
 def _report_trouble(study: Study, iterations: int, interrupted: bool) -> None:

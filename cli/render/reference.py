@@ -78,7 +78,7 @@ def _print_settings(reference_set: ReferenceSet, console: Console) -> None:
     shape = "x".join(map(str, settings.input_shape))
     networks, seeds = plural(len(reference_set.members), "network"), plural(reference_set.seeds, "seed")
     lines = (
-        f"{reference_set.name}: {networks}, {reference_set.description}",
+        ", ".join(filter(None, (f"{reference_set.name}: {networks}", reference_set.description))),
         f"scored at {shape}, effort {settings.effort}, batch {settings.batch_size}, {seeds}",
     )
     for line in lines:

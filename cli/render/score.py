@@ -215,7 +215,8 @@ def _legend(report: ScoreReport) -> str:
         if report.ranking.aggregation is Aggregation.LOG_RANK:
             parts.append(f"AZ score: sum of ln(rank/m) over {names}{among}; 0 is the best in all of them.")
         else:
-            parts.append(f"AZ score: sum of rank/m over {names}; 1 each is the best in all of them.")
+            best = sum(report.ranking.weights.get(name, 1.0) for name in report.ranking.proxies)
+            parts.append(f"AZ score: sum of rank/m over {names}; {best:g} is the best in all of them.")
     parts.append("MACs: multiply-adds of one sample.")
     spread = " ±: standard error over seeds." if settings["seeds"] > 1 else ""
     effort = "" if settings["effort"] == "paper" else f"Effort {settings['effort']}, batch"

@@ -41,6 +41,11 @@ def test_every_command_explains_itself_with_examples(name: str, capsys: pytest.C
     assert f"  aznas {name}" in capsys.readouterr().out.split("Examples:")[1]
 
 
+def test_a_mistyped_command_gets_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["gat", "x"]) == 2
+    assert "No such command 'gat'. Did you mean 'gate'?" in capsys.readouterr().err
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--version"]) == 0
     assert capsys.readouterr().out.startswith("aznas-onnx ")

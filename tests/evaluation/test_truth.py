@@ -48,7 +48,7 @@ def test_columns_can_be_chosen(tmp_path: Path) -> None:
         ("arch,x\na,good\n", None, "no column of numbers"),
         ("arch,x\na,nan\n", None, "no column of numbers"),
         ("arch,x\na,1\n", ["y"], "column 'y' is not there; there are x"),
-        ("arch,x,y\na,1,good\n", ["y"], "column 'y' does not hold numbers only"),
+        ("arch,x,y\na,1,good\n", ["y"], "column 'y' does not hold numbers only: line 2 has 'good'"),
     ],
 )
 def test_what_cannot_be_used_is_refused_in_one_sentence(

@@ -59,6 +59,20 @@ def test_a_study_has_the_same_winner_in_a_process_that_knows_nothing_of_the_prox
     assert elsewhere(f"{code}; print(json.dumps([one.trial.genotype for one in s.best(6)]))") == best
 
 
+def test_a_proxy_of_a_file_may_have_a_name_that_reads_as_a_number(tmp_path: Path) -> None:
+    file = tmp_path / "numbers.py"
+    file.write_text(SOURCE.format(name="nan_test").replace("LIGHT", "NAN"))
+    PROXIES.load_all([f"{file}:NAN"])
+    assert PROXIES.weights([f"{file}:NAN:0.5"]) == {"nan_test": 0.5}
+    with pytest.raises(SettingsError, match=r"numbers\.py has no INF; it has NAN"):
+        PROXIES.load_all([f"{file}:INF"])
+
+
+def test_a_weight_that_is_no_number_is_a_sentence() -> None:
+    with pytest.raises(UnknownNameError, match="the weight 'x' of synflow is no number"):
+        PROXIES.resolve(["synflow:x"])
+
+
 def test_a_study_is_not_resumed_with_other_code(tmp_path: Path, proxy: str) -> None:
     path = tmp_path / "run.db"
     search("nb201", iterations=2, db=path, proxies=[proxy], **SMALL)

@@ -148,7 +148,7 @@ def test_an_interruption_keeps_what_was_scored(
     interrupted[0] = 2
     assert run([*BUILD, *arguments]) == 130
     captured = capsys.readouterr()
-    assert captured.out.startswith("ours.json: 2 networks of ")
+    assert captured.out.startswith("ours.json: 2 networks")
     assert captured.err == "aznas: interrupted after 2 of 3 networks; those that were scored are kept\n"
     kept = ReferenceSet.read("ours.json")
     assert len(kept.members) == 2

@@ -56,6 +56,8 @@ def write_report(
     if with_plots:
         plots.require_matplotlib()
     target, measured = Path(output), read_truth(truth, metrics)
+    if not target.parent.is_dir():
+        raise SettingsError(f"{target} cannot be written: there is no folder {target.parent}")
     bootstrap = bootstrap or Bootstrap()
     say = on_step or (lambda step: None)
     names = labels or [None] * len(scores)
@@ -128,7 +130,7 @@ def _check_runs(runs: Sequence[ReportedRun]) -> None:
 def _draw(runs: Sequence[ReportedRun], measured: Truth, comparison: RunComparison | None, folder: Path) -> list[Path]:
     first = runs[0]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=True)
     except OSError as error:
         raise SettingsError(f"{folder} cannot be written: {error.strerror or error}") from error
     scored = in_order_of(measured, (record for record in first.records if record.reason is None))

@@ -219,6 +219,14 @@ def test_bad_usage_is_one_sentence(
     assert not Path("scores.jsonl").exists()
 
 
+def test_a_new_file_is_named_once_the_job_starts(scoring: Scoring, capsys: pytest.CaptureFixture[str]) -> None:
+    bench("--resolution", "30", status=2)
+    assert "scores: " not in capsys.readouterr().err
+    bench("--sample", "3", "--resamples", "0")
+    (file,) = Path().glob("bench-*.jsonl")
+    assert capsys.readouterr().err.count(f"scores: {file}\n") == 1
+
+
 def test_other_settings_are_refused(scoring: Scoring, capsys: pytest.CaptureFixture[str]) -> None:
     bench("--sample", "3", "-o", "scores.jsonl", "--resamples", "0", "--batch-size", "8")
     bench("--sample", "3", "-o", "scores.jsonl", "--resamples", "0", "--batch-size", "9", status=2)

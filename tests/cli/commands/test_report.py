@@ -102,6 +102,13 @@ def test_plots_of_a_column_without_numbers(two_files: None) -> None:
     assert "undefined" in text
 
 
+def test_a_page_in_a_folder_that_does_not_exist_is_refused(two_files: None, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["a.jsonl", "--truth", "truth.csv", "--no-plots", "-o", "nowhere/page.md"]
+    assert run(["report", *arguments]) == 2
+    assert "nowhere/page.md cannot be written: there is no folder nowhere" in capsys.readouterr().err
+    assert not Path("nowhere").exists()
+
+
 def test_without_matplotlib_plots_are_refused_in_one_sentence(
     two_files: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

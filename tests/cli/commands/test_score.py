@@ -208,7 +208,7 @@ def test_weights_and_aggregation_make_the_score(capsys: pytest.CaptureFixture[st
     assert document["settings"]["aggregation"] == "linear"
     assert [model["az_score"] for model in document["models"]] == [0.5 + 2 * 0.5, 1 + 2 * 1.0]
     assert run(["score", "net1", "net3", *options]) == 0
-    assert "sum of rank/m over expressivity, 2 trainability" in capsys.readouterr().out
+    assert "sum of rank/m over expressivity, 2 trainability; 3 is the best in all of them" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("proxies", ["macs:-2", "macs:nan"])

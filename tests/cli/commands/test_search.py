@@ -130,7 +130,7 @@ def test_fewer_than_there_are_adds_none_and_says_so(scoring: Scoring, capsys: py
         (["--resume"], "--resume needs the file of a study"),
         (["--db", "nowhere/run.db"], "nowhere/run.db cannot be made: there is no folder"),
         (["--flops", "10"], "the search finds nothing to score: no new candidate of nb201"),
-        (["--layers", "9:3"], "a budget from 9 to 3 admits nothing"),
+        (["--layers", "9:3"], "--layers: a budget from 9 to 3 admits nothing"),
         (["--device", "tpu"], "there is no device 'tpu'"),
         (["--proxies", "magic"], "there is no proxy 'magic'"),
     ],
@@ -145,6 +145,14 @@ def test_what_cannot_be_done_is_one_sentence(
     assert captured.out == ""
     (line,) = (line for line in captured.err.splitlines() if line.startswith("aznas: "))
     assert message in line
+
+
+def test_a_new_file_is_named_once_there_is_one(scoring: Scoring, capsys: pytest.CaptureFixture[str]) -> None:
+    search("--proxies", "magic", status=2)
+    assert "study: " not in capsys.readouterr().err
+    search()
+    (file,) = Path().glob("*.db")
+    assert capsys.readouterr().err.count(f"study: {file}\n") == 1
 
 
 @pytest.mark.parametrize(
