@@ -233,9 +233,14 @@ class _Gate:
 
 
 def _described(settings: ScoreSettings) -> dict[str, object]:
-    """Return the settings of the scores without the seeds, which the result has separately."""
-    described = settings.as_json()
-    return {key: value for key, value in described.items() if key not in ("seeds", "seed", "as_published")}
+    """Return the settings of the scores without the number of seeds, which the result has separately."""
+    described = {
+        "cut_at": [],
+        "values": {},
+        **settings.as_json(),
+        "device": scoring.resolve_device(settings.device).type,
+    }
+    return {key: value for key, value in described.items() if key not in ("seeds", "as_published")}
 
 
 def _left_open(check: Check) -> Check:

@@ -116,6 +116,12 @@ def test_a_reference_set_reads_each_file_once(counted: Counter[str], tmp_path: P
     counted.clear()
     result = az.gate("new.onnx", reference="ours.json", device="cpu", min_seeds=2, max_seeds=8, confidence=0.999)
     assert "synflow" in result.settings["proxies"]
+    assert {key: result.settings[key] for key in ("seed", "cut_at", "values", "device")} == {
+        "seed": 0,
+        "cut_at": [],
+        "values": {},
+        "device": "cpu",
+    }
     assert counted == {"read": 1, "specialised": 1, "planned": 1, "compiled": 2}
 
 

@@ -303,7 +303,9 @@ def _writer(path: Path | None, host: Any, process: Any, seen: Any) -> WriterProc
 
 def _check_resumable(path: Path | None, stored: StudySettings, requested: StudySettings, resume: bool) -> None:
     if not resume:
-        raise StudyError(f"{path} already holds a study; add --resume to continue it, or name another file")
+        raise StudyError(
+            f"{path} already holds a study; add --resume (in Python resume=True) to continue it, or name another file"
+        )
     if stored.method != requested.method:
         raise StudyError(
             f"{path} cannot be resumed: its scores are {other_method(stored.method)}; search anew into another file, "
