@@ -124,7 +124,7 @@ def shapes(value: Any) -> dict[str, tuple[int, ...]]:
     return {name: tuple(whole(size) for size in shape) for name, shape in value.items()}
 
 
-def values(value: Any) -> dict[str, Any]:
+def values(value: Any) -> dict[str, bool | float | list[bool | float]]:
     """Read a table of numbers, truth values, or lists of either, by input."""
     expected = "a table of inputs and numbers, true or false is accepted"
     if not isinstance(value, dict):

@@ -12,9 +12,9 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from aznas_onnx.errors import SettingsError
 
@@ -24,6 +24,7 @@ else:
     import tomli as tomllib
 
 __all__ = [
+    "JsonObject",
     "finite",
     "flag",
     "parse_json",
@@ -35,6 +36,9 @@ __all__ = [
     "text",
     "whole",
 ]
+
+JsonObject: TypeAlias = dict[str, Any]
+"""A JSON document, or an object in one: parsed and to be checked, or about to be written."""
 
 _MOST_COUNTED = 2**63 - 1  # the range of SQLite and of arrays
 _MOST_BYTES = 2**30
@@ -90,12 +94,12 @@ def parse_json(source: str | bytes, what: str) -> Any:
         raise SettingsError(f"{what}: it is not JSON ({error})") from error
 
 
-def parse_toml(source: str, what: str) -> dict[str, Any]:
+def parse_toml(source: str, what: str) -> JsonObject:
     """Return the tables of a TOML text; raise SettingsError if it is not TOML; the message begins with `what`."""
     try:
         if _DEEP.search(source):
             raise RecursionError
-        found: dict[str, Any] = tomllib.loads(source)
+        found: JsonObject = tomllib.loads(source)
     except RecursionError as error:
         raise SettingsError(f"{what} is nested too deeply") from error
     except ValueError as error:
@@ -133,9 +137,9 @@ def text(value: Any) -> str:
     return found
 
 
-def table(value: Any) -> Mapping[str, Any]:
+def table(value: Any) -> JsonObject:
     """Return a table, an object in JSON; raise TypeError for anything else."""
-    found: Mapping[str, Any] = _of_type(value, Mapping, "a table")
+    found: JsonObject = _of_type(value, dict, "a table")
     return found
 
 
@@ -152,7 +156,7 @@ def shown(value: Any) -> str:
     return reprlib.repr(value)
 
 
-def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+def _once(pairs: Sequence[tuple[str, Any]]) -> JsonObject:
     found = dict(pairs)
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]

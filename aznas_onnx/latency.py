@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 
-from aznas_onnx.documents import finite, whole
+from aznas_onnx.documents import JsonObject, finite, whole
 from aznas_onnx.errors import ModelError, first_line
 from aznas_onnx.runtime import onnxruntime
 
@@ -78,7 +79,7 @@ class Latency:
         """Return the time per sample of a run."""
         return replace(self, ms=self.ms / samples)
 
-    def as_json(self) -> dict[str, object]:
+    def as_json(self) -> JsonObject:
         """Return it as plain values."""
         return {
             "ms": round(self.ms, 4),
@@ -90,7 +91,7 @@ class Latency:
         }
 
     @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> Latency:
+    def from_json(cls, fields: JsonObject) -> Latency:
         """Read back what :meth:`as_json` wrote; raise KeyError, TypeError or ValueError if it is something else."""
         numbers = {name: finite(fields[name]) for name in ("ms", "quantile", "spread", "waited")}
         return cls(**numbers, rounds=whole(fields["rounds"]))
@@ -131,7 +132,7 @@ class Stopwatch:
         self,
         model: onnx.ModelProto | str | os.PathLike[str],
         shapes: Mapping[str, Sequence[int]] | None = None,
-        values: Mapping[str, Any] | None = None,
+        values: Mapping[str, npt.ArrayLike] | None = None,
     ) -> None:
         runtime = onnxruntime()
         options = runtime.SessionOptions()

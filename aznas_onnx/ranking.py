@@ -7,11 +7,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from aznas_onnx.documents import JsonObject
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.proxies import PROXIES, Direction
 from aznas_onnx.results import ProxyScores, ProxyValue, Status
@@ -62,12 +62,12 @@ class Ensemble:
         """Whether it is that of the paper: Eq. 12."""
         return self == Ensemble()
 
-    def as_json(self) -> dict[str, object]:
+    def as_json(self) -> JsonObject:
         """Return it as JSON values."""
         return {"aggregation": self.aggregation.value, "weights": dict(self.weights)}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Ensemble:
+    def from_json(cls, data: JsonObject) -> Ensemble:
         """Read back what :meth:`as_json` wrote."""
         return cls(aggregation=_aggregation(data["aggregation"]), weights=MappingProxyType(dict(data["weights"])))
 

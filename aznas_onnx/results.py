@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any
 
+from aznas_onnx.documents import JsonObject
 from aznas_onnx.escaping import printable
 
 __all__ = ["ProxyScores", "ProxyValue", "Status"]
@@ -99,6 +100,6 @@ class ProxyScores:
         return _restored, ({**values, "proxies": dict(self.proxies), "profile_s": dict(self.profile_s)},)
 
 
-def _restored(values: Mapping[str, Any]) -> ProxyScores:
+def _restored(values: JsonObject) -> ProxyScores:
     mappings = {name: MappingProxyType(values[name]) for name in ("proxies", "profile_s")}
     return ProxyScores(**{**values, **mappings})

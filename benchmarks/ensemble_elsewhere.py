@@ -54,7 +54,7 @@ def main() -> int:
         for text in known
         if text.strip()
     ]
-    print(f"{arguments.space}: {len(drawn)} networks drawn at random, {study.settings.scoring['resolution']} pixels")
+    print(f"{arguments.space}: {len(drawn)} networks drawn at random, {study.settings.scoring.resolution} pixels")
     plain, best = scores(drawn, "az"), scores(drawn, "best")
     print(f"tau between az and best: {kendalltau(plain, best).statistic:.3f}")
     for proxy in PROXIES.resolve(["best"]):

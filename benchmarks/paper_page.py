@@ -103,7 +103,7 @@ def main() -> None:
     measured = set(truth.archs)
     records = [record for record in scores.records.values() if record.arch in measured]
     found = evaluate(records, truth, directions=scores.directions, bootstrap=Bootstrap(resamples=options.resamples))
-    print("\n".join(page(found, str(scores.settings["space"]["name"]), truth.columns)))
+    print("\n".join(page(found, scores.settings.space.name, truth.columns)))
 
 
 if __name__ == "__main__":

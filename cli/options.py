@@ -7,7 +7,7 @@ import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import click
 
@@ -46,6 +46,8 @@ __all__ = [
 _DIGITS = 19  # of a whole number that int64 can hold
 _BATCH_LETTERS = ("n", "b")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+LimitRange: TypeAlias = tuple[int | None, int | None] | None
+"""The ends of a limit that an option sets; None for an open end, or for an option that is not given."""
 
 
 class OutputFormat(str, enum.Enum):
@@ -95,7 +97,7 @@ def read_count(ctx: click.Context, param: click.Parameter, value: str | None) ->
         raise click.BadParameter(str(error)) from error
 
 
-def _read_range(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int | None, int | None] | None:
+def _read_range(ctx: click.Context, param: click.Parameter, value: str | None) -> LimitRange:
     """Return the ends of ``600M`` (at most), ``4M:6M``, ``4M:`` or ``:6M``; None where nothing is given."""
     if value is None:
         return None
@@ -316,17 +318,17 @@ def budget_options(of_space: str = "Budget: ") -> Callable[[_Command], _Command]
 _LIMITED = {"--flops": "macs", "--params": "params", "--layers": "layers"}
 
 
-def read_budget(settings: dict[str, Any], **further: Any) -> Budget:
-    """Take the values of :func:`budget_options` out of `settings`, and return the budget."""
+def read_budget(*, macs: LimitRange, params: LimitRange, layers: LimitRange, latency_ms: float | None = None) -> Budget:
+    """Return the budget of the values of :func:`budget_options`."""
     from aznas_onnx.searching import Budget, Limit
 
-    limits: dict[str, Any] = {}
-    for option, name in _LIMITED.items():
+    limits = {}
+    for (option, name), given in zip(_LIMITED.items(), (macs, params, layers), strict=True):
         try:
-            limits[name] = Limit(*(settings.pop(name) or ()))
+            limits[name] = Limit(*(given or ()))
         except SettingsError as error:
             raise SettingsError(f"{option}: {error}") from error
-    return Budget(**limits, **further)
+    return Budget(**limits, latency_ms=latency_ms)
 
 
 def measurement_options(command: _Command) -> _Command:

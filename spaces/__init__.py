@@ -1,12 +1,14 @@
 """The bundled search spaces and their registry."""
 
-from aznas_onnx.spaces.base import GenotypeError, Space, choose, quote
+from aznas_onnx.spaces.base import GenotypeError, Space, SpaceOptions, choose
+from aznas_onnx.spaces.building import as_user_error, build_source, quote
 from aznas_onnx.spaces.registry import SpaceRecord, get, records
-from aznas_onnx.spaces.user_spaces import as_user_error, build_source, smoke_test
+from aznas_onnx.spaces.user_spaces import smoke_test
 
 __all__ = [
     "GenotypeError",
     "Space",
+    "SpaceOptions",
     "SpaceRecord",
     "as_user_error",
     "choose",

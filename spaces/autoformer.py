@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 
 from aznas_onnx.caches import cached
+from aznas_onnx.documents import JsonObject
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.graph import Graph
 from aznas_onnx.graph.building.builder import GraphBuilder
 from aznas_onnx.graph.building.built_network import BuiltNetwork
-from aznas_onnx.spaces.base import GenotypeError, Space, choose, quote
+from aznas_onnx.spaces.base import GenotypeError, Space, choose
+from aznas_onnx.spaces.building import quote
 
 __all__ = ["AutoFormer", "AutoFormerBase", "AutoFormerSmall", "AutoFormerTiny", "VisionTransformer"]
 
@@ -251,7 +253,7 @@ def _redraw(genes: Sequence[T], depth: int, values: Sequence[T], rng: np.random.
     return (*kept, *(choose(values, rng) for _ in range(depth - len(kept))))
 
 
-def _fields(space: str, text: str) -> dict[str, Any]:
+def _fields(space: str, text: str) -> JsonObject:
     try:
         fields = json.loads(text)
     except (ValueError, RecursionError) as error:

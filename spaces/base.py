@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Sequence
-from typing import Any, ClassVar, Generic, TypeVar
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 
 import numpy as np
 import onnx
@@ -12,13 +12,16 @@ import onnx
 from aznas_onnx.caches import cached
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.graph import Source
+from aznas_onnx.spaces.building import build_source
 
-__all__ = ["GenotypeError", "Space", "choose", "quote"]
-
-_QUOTED_CHARACTERS = 80
+__all__ = ["GenotypeError", "Space", "SpaceOptions", "choose"]
 
 G = TypeVar("G", bound=Hashable)
 T = TypeVar("T")
+
+
+SpaceOptions: TypeAlias = Mapping[str, Any]
+"""Keyword arguments of a space's class; those of a user space are its own."""
 
 
 class GenotypeError(SettingsError):
@@ -152,11 +155,6 @@ class Space(ABC, Generic[G]):
         return _count_built(self, genotype)
 
 
-def quote(text: str) -> str:
-    """Return external text for messages: quoted, on one line, and not longer than a line."""
-    return repr(text if len(text) <= _QUOTED_CHARACTERS else f"{text[:_QUOTED_CHARACTERS]}...")
-
-
 def choose(values: Sequence[T], rng: np.random.Generator) -> T:
     """Return one of `values` with equal probability; for :meth:`Space.sample` and :meth:`Space.mutate`."""
     return values[int(rng.integers(len(values)))]
@@ -166,7 +164,6 @@ def choose(values: Sequence[T], rng: np.random.Generator) -> T:
 def _count_built(space: Space[Any], genotype: Any) -> tuple[int, int, int]:
     from aznas_onnx.costs import count
     from aznas_onnx.graph import prepare
-    from aznas_onnx.spaces.user_spaces import build_source
 
     model = prepare(build_source(space, genotype))
     costs = count(model)

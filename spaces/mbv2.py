@@ -14,7 +14,8 @@ from aznas_onnx.caches import cached
 from aznas_onnx.graph import Graph
 from aznas_onnx.graph.building.builder import GraphBuilder
 from aznas_onnx.graph.building.built_network import BuiltNetwork
-from aznas_onnx.spaces.base import GenotypeError, Space, choose, quote
+from aznas_onnx.spaces.base import GenotypeError, Space, choose
+from aznas_onnx.spaces.building import quote
 
 __all__ = ["Backbone", "ConvBlock", "InvertedBlock", "MobileNetV2"]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from aznas_onnx.errors import AznasError, SettingsError, UnknownNameError
-from aznas_onnx.spaces.base import Space
+from aznas_onnx.spaces.base import Space, SpaceOptions
 from aznas_onnx.spaces.user_spaces import smoke_test
 from aznas_onnx.user_modules import RAISED, execute, summary
 
@@ -163,7 +163,7 @@ def _check_factory(name: str, factory: Factory) -> None:
         raise SettingsError(f"space {name!r}: class {factory.__name__} has no name; let it define one as a string")
 
 
-def _check_options(name: str, factory: Factory, options: dict[str, object]) -> None:
+def _check_options(name: str, factory: Factory, options: SpaceOptions) -> None:
     try:
         signature = inspect.signature(factory)
     except ValueError:  # of a class written in C

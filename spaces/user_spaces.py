@@ -1,46 +1,20 @@
-"""User spaces: errors with file and line, and a smoke test."""
+"""A smoke test of user spaces."""
 
 from __future__ import annotations
 
-import contextlib
-import inspect
-import traceback
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import onnx
 
-from aznas_onnx.errors import AznasError, SettingsError
-from aznas_onnx.graph import Graph, Source
-from aznas_onnx.spaces.base import GenotypeError, Space, quote
-from aznas_onnx.user_modules import RAISED, summary
+from aznas_onnx.errors import SettingsError
+from aznas_onnx.spaces.base import GenotypeError, Space
+from aznas_onnx.spaces.building import as_user_error, is_bundled, quote
 
-__all__ = ["as_user_error", "build_source", "smoke_test"]
+__all__ = ["smoke_test"]
 
 _DRAWS = 5
 _CHANGES = 2
 _SHOWN_CHARACTERS = 80
-
-
-@contextlib.contextmanager
-def as_user_error(space: Space[Any], doing: str) -> Iterator[None]:
-    """Turn exceptions of a user space's code into a sentence; those of bundled spaces propagate.
-
-    - `space`: The space whose methods, and nothing else, are called in the body.
-    - `doing`: Description of the call, such as ``mutate 16x2``.
-
-    Raises SettingsError for any exception but an error of this package.
-    """
-    try:
-        yield
-    except AznasError:
-        raise
-    except RAISED as error:
-        if _is_bundled(space):
-            raise
-        where = _place(space, error)
-        raise SettingsError(f"space {space.name!r} fails to {doing}: {summary(error)} ({where})") from error
 
 
 def smoke_test(space: Space[Any]) -> None:
@@ -50,7 +24,7 @@ def smoke_test(space: Space[Any]) -> None:
 
     Raises SettingsError if a method raises or violates its contract.
     """
-    if _is_bundled(space):
+    if is_bundled(space):
         return
     rng = np.random.default_rng(0)
     with as_user_error(space, "give a start"):
@@ -62,17 +36,6 @@ def smoke_test(space: Space[Any]) -> None:
         with as_user_error(space, f"mutate {quote(text)}"):
             child = space.mutate(genotype, rng, _CHANGES)
         _check(space, child, "mutate")
-
-
-def build_source(space: Space[Any], genotype: Any) -> Source:
-    """Build a network to be read or scored; raise SettingsError if the space fails to, or gives something else."""
-    with as_user_error(space, f"build {quote(space.format(genotype))}"):
-        model = space.source(genotype)
-    if not isinstance(model, (onnx.ModelProto, Graph)):
-        raise SettingsError(
-            f"space {space.name!r}: build() gives a {type(model).__name__}; an onnx.ModelProto is needed"
-        )
-    return model
 
 
 def _check(space: Space[Any], genotype: Any, method: str) -> str:
@@ -103,20 +66,3 @@ def _check(space: Space[Any], genotype: Any, method: str) -> str:
 def _shown(value: object) -> str:
     text = " ".join(repr(value).split())
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
-
-
-def _is_bundled(space: Space[Any]) -> bool:
-    return type(space).__module__.startswith(__name__.rpartition(".")[0] + ".")
-
-
-def _place(space: Space[Any], error: BaseException) -> str:
-    """Return where an error arose: the innermost line in the file of the space, as far as there is one."""
-    frames = traceback.extract_tb(error.__traceback__)
-    file = None
-    with contextlib.suppress(OSError, TypeError):  # a class typed into a notebook has none
-        file = inspect.getsourcefile(type(space))
-    inside = [frame for frame in frames if frame.filename == file]
-    if file is not None and not inside:
-        return file  # Python itself refused the call: the method takes other arguments
-    last = (inside or frames)[-1]
-    return f"{last.filename}, line {last.lineno}"

@@ -125,7 +125,7 @@ def test_a_rule_that_is_no_rule_is_one_sentence(rule: str, tmp_path: Path) -> No
 
     def apply() -> None:
         rules = {"baseline": ("x.onnx",), "reference": ("nb201",), **read_policy(path)}
-        ScoreSettings.of(batch_size=Policy.of(rules).batch_size)
+        ScoreSettings.of(batch_size=Policy.of(**rules).batch_size)
 
     with pytest.raises(SettingsError) as caught:
         apply()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from aznas_onnx.documents import finite, text, whole
+from aznas_onnx.documents import JsonObject, finite, text, whole
 from aznas_onnx.results import ProxyScores, ProxyValue, Status
 
 __all__ = ["Record", "decode", "encode", "make_record"]
@@ -51,7 +51,7 @@ def make_record(scores: ProxyScores, layers: int | None) -> Record:
     )
 
 
-def encode(record: Record) -> dict[str, object]:
+def encode(record: Record) -> JsonObject:
     """Return a record as JSON values: one key a proxy, null where it has no value, with the reason in ``missing``."""
     if record.reason is not None:
         return {"arch": record.arch, "failed": record.reason, "seconds": round(record.elapsed_s, 4)}
@@ -76,7 +76,7 @@ def encode(record: Record) -> dict[str, object]:
     return fields
 
 
-def decode(fields: Mapping[str, Any]) -> Record:
+def decode(fields: JsonObject) -> Record:
     """Read back what :func:`encode` wrote; raise KeyError, TypeError or ValueError if it is something else."""
     if not isinstance(fields["arch"], str):
         raise TypeError("arch is not a text")
@@ -108,7 +108,7 @@ def _plain(value: ProxyValue) -> list[float | None]:
     return [one if math.isfinite(one) else None for one in value.per_seed]
 
 
-def _value(name: str, fields: Mapping[str, Any]) -> ProxyValue:
+def _value(name: str, fields: JsonObject) -> ProxyValue:
     clashing = fields.get("values", {})
     mean = clashing[name] if name in clashing else fields[name]
     per_seed = fields.get("per_seed", {}).get(name, ())

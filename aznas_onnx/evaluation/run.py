@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,17 +13,18 @@ from aznas_onnx.evaluation.correlation import Bootstrap
 from aznas_onnx.evaluation.record import Record
 from aznas_onnx.evaluation.sample_archs import choose_archs
 from aznas_onnx.evaluation.score_archs import Scored, score_archs
-from aznas_onnx.evaluation.scorefile import ScoreFile
+from aznas_onnx.evaluation.scorefile import ScoreFile, Selection
 from aznas_onnx.evaluation.truth import Truth, read_truth
-from aznas_onnx.proxies import PROXIES, directions_of
-from aznas_onnx.ranking import Aggregation
+from aznas_onnx.proxies import PROXIES
+from aznas_onnx.ranking import Aggregation, Ensemble
 from aznas_onnx.scoring import ScoreSettings, UnseededOptions
 from aznas_onnx.searching.executors import Executor, Scorer
 from aznas_onnx.searching.scorer import ModelScorer
-from aznas_onnx.searching.space_reference import describe_space, find_space, space_maker
+from aznas_onnx.searching.space_reference import StoredSpace, find_space
+from aznas_onnx.searching.stored_settings import StoredScoring, StoredSettings
 from aznas_onnx.searching.workers import local_executor
 from aznas_onnx.software import software_versions
-from aznas_onnx.spaces import Space
+from aznas_onnx.spaces import Space, SpaceOptions
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -52,17 +53,20 @@ class Run:
     archs
         The architectures, in the order in which they are scored.
     settings
-        Settings of the scores, as JSON values.
+        Settings of the scores.
     selection
         How the architectures were chosen.
     scores
         File of the scores; None for memory.
+    truth
+        The measurements.
     """
 
     space: Space[Any]
+    truth: Truth
     archs: tuple[str, ...]
-    settings: Mapping[str, Any]
-    selection: Mapping[str, Any]
+    settings: StoredSettings
+    selection: Selection
     scores: str | os.PathLike[str] | None
     make_executor: Callable[[], Executor]
     memory: _Memory = field(default_factory=_Memory)
@@ -89,6 +93,23 @@ class Run:
         found = self.memory.records
         return [found[arch] for arch in self.archs if arch in found]
 
+    def evaluate(
+        self,
+        ensemble: Ensemble,
+        bootstrap: Bootstrap | None = None,
+        on_resample: Callable[[int], None] | None = None,
+    ) -> Evaluation:
+        """Compare the finished scores with the measurements."""
+        return evaluate(
+            self.records(),
+            self.truth,
+            aggregation=ensemble.aggregation,
+            weights=ensemble.weights,
+            directions=self.settings.scoring.directions,
+            bootstrap=bootstrap,
+            on_resample=on_resample,
+        )
+
 
 def prepare_run(
     space: str | os.PathLike[str] | Space[Any],
@@ -98,7 +119,7 @@ def prepare_run(
     seed: int = 0,
     unique: bool = False,
     scores: str | os.PathLike[str] | None = None,
-    space_options: Mapping[str, object] | None = None,
+    space_options: SpaceOptions | None = None,
     workers: int = 1,
     time_limit: float | None = None,
     settings: ScoreSettings | None = None,
@@ -134,14 +155,15 @@ def prepare_run(
     """
     made, reference = find_space(space, space_options or {})
     archs = choose_archs(truth.archs, made, sample=sample, seed=seed, unique=unique)
-    description = describe_space(made, reference)
+    description = StoredSpace.of(made, reference)
     if scorer is None:
-        scorer = ModelScorer(space_maker(made, description), settings or ScoreSettings(), time_limit)
+        scorer = ModelScorer(description.maker(made), settings or ScoreSettings(), time_limit)
     return Run(
         space=made,
+        truth=truth,
         archs=archs,
-        settings={"space": description, "scoring": dict(scorer.describe())},
-        selection={"seed": seed, "unique": unique},
+        settings=StoredSettings(space=description, scoring=StoredScoring.from_json(dict(scorer.describe()))),
+        selection=Selection(seed=seed, unique=unique),
         scores=scores,
         make_executor=partial(local_executor, scorer, workers),
     )
@@ -156,7 +178,7 @@ def bench(
     unique: bool = False,
     metrics: Sequence[str] | None = None,
     scores: str | os.PathLike[str] | None = None,
-    space_options: Mapping[str, object] | None = None,
+    space_options: SpaceOptions | None = None,
     workers: int = 1,
     settings: ScoreSettings | None = None,
     aggregation: Aggregation | str = Aggregation.LOG_RANK,
@@ -221,11 +243,4 @@ def bench(
         scorer=scorer,
     )
     run.score(on_progress)
-    return evaluate(
-        run.records(),
-        measured,
-        aggregation=aggregation,
-        weights=PROXIES.weights(settings.proxies),
-        directions=directions_of(run.settings["scoring"]),
-        bootstrap=bootstrap,
-    )
+    return run.evaluate(Ensemble.of(settings.proxies, aggregation), bootstrap)

@@ -9,20 +9,41 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO
 
-from aznas_onnx.documents import parse_json, read_bytes, shown, table
+from aznas_onnx.documents import JsonObject, parse_json, read_bytes, shown, table, whole
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.evaluation.record import Record, decode, encode
-from aznas_onnx.proxies import Direction, directions_of
-from aznas_onnx.scoring import method_of, other_method
-from aznas_onnx.searching.settings import differences, plain
+from aznas_onnx.proxies import Direction
+from aznas_onnx.scoring import other_method
+from aznas_onnx.searching.stored_settings import StoredSettings, differences, plain
 
-__all__ = ["ScoreFile", "Scores", "read_scores"]
+__all__ = ["ScoreFile", "Scores", "Selection", "read_scores"]
 
 SCHEMA = "aznas.scores/1"
 
 _MOST_BYTES = 2**34
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """How architectures were chosen.
+
+    - `seed`: Of the sample.
+    - `unique`: Whether one architecture was taken of those that are the same network.
+    """
+
+    seed: int = 0
+    unique: bool = False
+
+    @classmethod
+    def from_json(cls, data: JsonObject) -> Selection:
+        """Read back what :meth:`as_json` wrote."""
+        return cls(seed=whole(data.get("seed", 0)), unique=bool(data.get("unique")))
+
+    def as_json(self) -> JsonObject:
+        """Return the selection as JSON values."""
+        return {"seed": self.seed, "unique": self.unique}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,20 +56,20 @@ class Scores:
     - `records`: By architecture; the latest where one was scored again.
     """
 
-    settings: Mapping[str, Any]
-    selection: Mapping[str, Any]
+    settings: StoredSettings
+    selection: Selection
     software: Mapping[str, str]
     records: Mapping[str, Record]
 
     @property
     def method(self) -> int:
         """The version of the scoring method that the scores are of."""
-        return method_of(self.settings["scoring"])
+        return self.settings.scoring.method
 
     @property
     def directions(self) -> Mapping[str, Direction]:
         """Which way the proxies that are not built in point."""
-        return directions_of(self.settings["scoring"])
+        return self.settings.scoring.directions
 
 
 def read_scores(path: str | os.PathLike[str]) -> Scores:
@@ -62,7 +83,7 @@ def read_scores(path: str | os.PathLike[str]) -> Scores:
     lines = read_bytes(name, str(name), most_bytes=_MOST_BYTES).split(b"\n")[:-1]
     if not lines:
         raise SettingsError(f"{name} holds no scores yet")
-    first: dict[str, Any] = {}
+    first: JsonObject = {}
     records = {}
     for number, line in enumerate(lines, 1):
         try:
@@ -77,16 +98,14 @@ def read_scores(path: str | os.PathLike[str]) -> Scores:
     if first.get("schema") != SCHEMA:
         raise SettingsError(f"{name} has schema {shown(first.get('schema'))}; {SCHEMA!r} is needed")
     try:
-        found = Scores(
-            settings=table(first["settings"]),
-            selection=table(first.get("selection", {})),
+        return Scores(
+            settings=StoredSettings.from_json(table(first["settings"])),
+            selection=Selection.from_json(table(first.get("selection", {}))),
             software=table(first.get("software", {})),
             records=records,
         )
-        table(found.settings["space"]), table(found.settings["scoring"]), found.directions, found.method
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SettingsError(f"{name} is damaged: the settings in its first line cannot be read ({error})") from error
-    return found
 
 
 class ScoreFile:
@@ -103,19 +122,24 @@ class ScoreFile:
         self,
         path: str | os.PathLike[str],
         *,
-        settings: Mapping[str, object],
-        selection: Mapping[str, object],
+        settings: StoredSettings,
+        selection: Selection,
         software: Mapping[str, str],
     ) -> None:
         self.path = Path(path)
-        self._header = {"schema": SCHEMA, "settings": settings, "selection": selection, "software": software}
+        self._header = {
+            "schema": SCHEMA,
+            "settings": settings.as_json(),
+            "selection": selection.as_json(),
+            "software": software,
+        }
         self._stream = _open(self.path)
         try:
             _drop_torn_line(self._stream)
             self.records: dict[str, Record] = {}
             if self._stream.tell():
                 found = read_scores(self.path)
-                _check_settings(self.path, found.settings, json.loads(json.dumps(settings)))
+                _check_settings(self.path, found.settings, settings)
                 self.records.update(found.records)
         except BaseException:
             self._stream.close()
@@ -176,18 +200,20 @@ def _drop_torn_line(stream: IO[bytes]) -> None:
     stream.seek(0, os.SEEK_END)
 
 
-def _check_settings(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    method = method_of(found["scoring"])
-    if method != method_of(wanted["scoring"]):
+def _check_settings(path: Path, found: StoredSettings, wanted: StoredSettings) -> None:
+    method = found.scoring.method
+    if method != wanted.scoring.method:
         raise SettingsError(
             f"{path} cannot be continued: its scores are {other_method(method)}; name another --scores, or use the "
             "release that made it"
         )
-    changed = [
-        f"{name} is {plain(there)} there and {plain(here)} here" for name, there, here in differences(found, wanted)
+    as_stored = json.loads(json.dumps(wanted.compared()))
+    differing = [
+        f"{name} is {plain(there)} there and {plain(here)} here"
+        for name, there, here in differences(found.compared(), as_stored)
     ]
-    if changed:
+    if differing:
         raise SettingsError(
-            f"{path} holds scores with other settings ({'; '.join(changed)}); "
+            f"{path} holds scores with other settings ({'; '.join(differing)}); "
             "name another --scores, or use the settings of the file"
         )

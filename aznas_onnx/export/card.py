@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from aznas_onnx.counts import format_count
+from aznas_onnx.documents import JsonObject
 from aznas_onnx.escaping import markdown, markdown_block
 from aznas_onnx.latency import Latency
 from aznas_onnx.searching import COMPLEXITY, Candidate, CountConvention, Study
+from aznas_onnx.spaces import SpaceOptions
 
 __all__ = ["model_card"]
 
@@ -36,7 +38,7 @@ def _lines(
     study: Study, one: Candidate, seed: int, relative_difference: float, latency: Latency | None
 ) -> Iterator[str]:
     settings, trial = study.settings, one.trial
-    space = settings.space["name"]
+    space = settings.space.name
     yield f"# Trial {trial.number} of a search in {markdown(str(space))}"
     yield ""
     yield (
@@ -44,7 +46,7 @@ def _lines(
         "are random, to start training from, and the score says how it compares with those candidates and no more."
     )
     yield from ("", markdown_block(trial.genotype), "")
-    yield from _table(("What it is", "Value"), (*_shapes(settings.space["options"]), *_counts(study, one, latency)))
+    yield from _table(("What it is", "Value"), (*_shapes(settings.space.options), *_counts(study, one, latency)))
     yield ""
     yield from _table(("Proxy (higher is better)", "Value"), _proxies(one))
     yield from ("", "## Files", "")
@@ -63,7 +65,7 @@ def _lines(
     yield ""
 
 
-def _shapes(options: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+def _shapes(options: SpaceOptions) -> Iterator[tuple[str, str]]:
     """Describe input and output, as far as the space has the options of the bundled spaces."""
     if "resolution" in options:
         yield "Input", f"float32, batch x 3 x {options['resolution']} x {options['resolution']}"
@@ -103,17 +105,17 @@ def _proxies(one: Candidate) -> Iterator[tuple[str, str]]:
 
 def _provenance(study: Study) -> Iterator[tuple[str, str]]:
     settings = study.settings
-    yield "space", f"{settings.space['name']} ({_settings_line(settings.space['options'])})"
+    yield "space", f"{settings.space.name} ({_settings_line(settings.space.options)})"
     yield "budget", str(settings.budget)
     counted = "the graph" if settings.count is CountConvention.GRAPH else "the paper's code"
     yield "counted by", counted
     yield "strategy", f"{settings.strategy.value}, top-k {settings.top_k:,}, seed {settings.seed}"
-    yield "scoring", _settings_line(settings.scoring)
+    yield "scoring", _settings_line(settings.scoring.document)
     for versions in study.software:
         yield "software", _settings_line(versions)
 
 
-def _settings_line(values: Mapping[str, object]) -> str:
+def _settings_line(values: SpaceOptions | JsonObject | Mapping[str, str]) -> str:
     """Write settings in one line; those that are off are left out."""
     pairs = [pair for pair in values.items() if pair[1] is not False and pair[1] not in ([], {}, None)]
     return ", ".join(f"{name} {_plain(value)}" for name, value in pairs)

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import torch
 
+from aznas_onnx.documents import JsonObject
 from aznas_onnx.errors import ModelError, SettingsError
 from aznas_onnx.escaping import json_text
 from aznas_onnx.export.card import model_card
@@ -128,11 +129,11 @@ def _checked(model: onnx.ModelProto, network: TrainableNetwork, name: str, seed:
     return difference
 
 
-def _judged(study: Study, latency: Latency) -> dict[str, object]:
+def _judged(study: Study, latency: Latency) -> JsonObject:
     return latency.as_json() | {"budget_kept": study.settings.budget.keeps_latency(latency)}
 
 
-def _scores(study: Study, one: Candidate, seed: int, latency: Latency | None) -> dict[str, object]:
+def _scores(study: Study, one: Candidate, seed: int, latency: Latency | None) -> JsonObject:
     """Return everything that is known about a candidate, in the layout ``aznas.winner/1``."""
     trial = one.trial
     return {

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aznas_onnx.gating.policy import COMPARED, Inconclusive, Policy
-    from aznas_onnx.gating.policyfile import find_policy_file, python_files, read_policy
+    from aznas_onnx.gating.policyfile import PolicySources, find_policy_file, read_policy
     from aznas_onnx.gating.result import Check, Compared, GateResult
     from aznas_onnx.gating.run_gate import gate
     from aznas_onnx.gating.sequential_test import Decision
 
 __all__ = [
+    "PolicySources",
     "COMPARED",
     "Check",
     "Compared",
@@ -22,13 +23,12 @@ __all__ = [
     "Decision",
     "find_policy_file",
     "gate",
-    "python_files",
     "read_policy",
 ]
 
 _NAMES = {
     "policy": ("COMPARED", "Inconclusive", "Policy"),
-    "policyfile": ("find_policy_file", "python_files", "read_policy"),
+    "policyfile": ("PolicySources", "find_policy_file", "read_policy"),
     "result": ("Check", "Compared", "GateResult"),
     "run_gate": ("gate",),
     "sequential_test": ("Decision",),

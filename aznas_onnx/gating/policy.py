@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from aznas_onnx.graph import Value
+    from aznas_onnx.proxies import ProxyRegistry
     from aznas_onnx.ranking import Ensemble
     from aznas_onnx.scoring import ScoreOptions, ScoreSettings
 
@@ -270,30 +271,28 @@ class Policy:
 
         Raises SettingsError if a file cannot be loaded, or has no proxy that the policy can use.
         """
-        from aznas_onnx.proxies import PROXIES
-
-        PROXIES.load_all(self._named)
+        _registry().load_all(self._named)
         self._check_names()
 
     def _check_names(self) -> None:
-        from aznas_onnx.proxies import PROXIES
         from aznas_onnx.references.proxy_scales import PROXY_SCALES
 
+        proxies = _registry()
         with _named_by("proxies"):
             names = self.compared
         if not names:
             raise SettingsError("no proxy is named to compare with a baseline; name one or more, such as az")
         for name in self.spreads:
             try:
-                PROXIES.resolve([name])
+                proxies.resolve([name])
             except UnknownNameError as error:
                 remedy = "name its file under proxies (`./mine.py:NAME`)"
                 message = f"spreads names {name!r}, which is none of the proxies of this gate; {remedy}"
                 raise UnknownNameError(message) from error
         for name in self.floors:
-            if name not in PROXIES:
+            if name not in proxies:
                 with _named_by("floors"):
-                    named = ", ".join(proxy.name for proxy in PROXIES.resolve([name]))
+                    named = ", ".join(proxy.name for proxy in proxies.resolve([name]))
                 raise SettingsError(f"a floor is for a single proxy by its name, and {name!r} stands for {named}")
         for table, noun in ((self.spreads, "spread"), (self.floors, "floor")):
             for name, number in table.items():
@@ -317,13 +316,11 @@ class Policy:
     @property
     def compared(self) -> tuple[str, ...]:
         """The proxies that a baseline is compared by, in full: those that count."""
-        from aznas_onnx.proxies import PROXIES
-
         ensemble = self.ensemble
-        return tuple(proxy.name for proxy in PROXIES.resolve(self.proxies) if ensemble.weight(proxy.name))
+        return tuple(proxy.name for proxy in _registry().resolve(self.proxies) if ensemble.weight(proxy.name))
 
     @classmethod
-    def of(cls, rules: Mapping[str, Any]) -> Policy:
+    def of(cls, **rules: Any) -> Policy:
         """Make a policy of rules by name, and refuse those that would do nothing.
 
         Raises SettingsError if a rule is not accepted, or compares with something that no other rule names.
@@ -402,6 +399,12 @@ def _named_by(rule: str) -> Iterator[None]:
         yield
     except UnknownNameError as error:
         raise UnknownNameError(f"{rule}: {error}") from error
+
+
+def _registry() -> ProxyRegistry:
+    from aznas_onnx.proxies import PROXIES  # loads numpy, which `--help` does not need
+
+    return PROXIES
 
 
 def _names(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> tuple[str, ...]:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aznas_onnx.documents import parse_toml, read_text, shown
-from aznas_onnx.errors import SettingsError
-from aznas_onnx.gating.policy import RULES
+from aznas_onnx.documents import JsonObject, parse_toml, read_text, shown
+from aznas_onnx.errors import AznasError, SettingsError
+from aznas_onnx.gating.policy import RULES, Policy, RuleError
 from aznas_onnx.proxies import is_reference
 
-__all__ = ["find_policy_file", "python_files", "read_policy"]
+__all__ = ["PolicySources", "find_policy_file", "read_policy"]
 
 _OWN, _SHARED = "aznas.toml", "pyproject.toml"
 _MOST_BYTES = 2**20
@@ -22,6 +23,62 @@ _PATHS: Mapping[str, Callable[[str], bool]] = {  # which of a rule's texts are p
     "reference": lambda text: text.endswith(".json"),
     "proxies": lambda text: ".py:" in text,
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicySources:
+    """The rules of a policy file and those of options, which come first.
+
+    - `in_file`, `by_option`: Arguments of :class:`Policy`.
+    - `origin`: The file, for messages.
+    """
+
+    in_file: Mapping[str, Any] = field(default_factory=dict)
+    by_option: Mapping[str, Any] = field(default_factory=dict)
+    origin: str = "options"
+
+    @property
+    def python_files(self) -> tuple[str, ...]:
+        """The Python files that the policy file would have executed: those of proxies, wherever a rule names one."""
+        names = (name for rule in ("proxies", "floors", "spreads") for name in self.in_file.get(rule, ()))
+        return tuple(name for name in names if is_reference(name))
+
+    def policy(self) -> Policy:
+        """Return the policy; raise SettingsError if a rule is not accepted, naming the file if the rule is its."""
+        rules = {**self.in_file, **self.by_option}
+        if self.in_file:
+            try:
+                # The baseline of an option counts here: a ratio to it may be the file's.
+                Policy(**{**self.in_file, "baseline": rules.get("baseline", ())})
+                _find_files({name: value for name, value in self.in_file.items() if name not in self.by_option})
+            except AznasError as error:  # an error in the file; other errors are in the options
+                raise SettingsError(f"{self.origin}: {_in_words_of_files(error)}") from error
+        for table in ("floors", "spreads"):
+            if table in self.by_option:
+                rules[table] = {**self.in_file.get(table, {}), **self.by_option[table]}
+        try:
+            return Policy.of(**rules)
+        except RuleError as error:
+            place = f"{self.origin}: " if error.rule in self.in_file and error.rule not in self.by_option else ""
+            raise SettingsError(f"{place}{error.in_file}") from error
+
+
+def _find_files(rules: Mapping[str, Any]) -> None:
+    """Raise SettingsError if a baseline or reference set that a policy names cannot be found."""
+    from aznas_onnx.references import find_reference
+
+    for path in rules.get("baseline", ()):
+        if not os.path.lexists(path):
+            raise RuleError("baseline", f"{path} does not exist")
+    for name in rules.get("reference", ()):
+        try:
+            find_reference(name)
+        except AznasError as error:
+            raise SettingsError(f"reference: {error}") from error
+
+
+def _in_words_of_files(error: AznasError) -> str:
+    return error.in_file if isinstance(error, RuleError) else str(error)
 
 
 def find_policy_file(folder: Path) -> Path | None:
@@ -80,13 +137,7 @@ def _hint(key: str) -> str:
     return f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
 
 
-def python_files(rules: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the Python files that rules would have executed: those of proxies, wherever a rule names one."""
-    names = (*rules.get("proxies", ()), *rules.get("floors", ()), *rules.get("spreads", ()))
-    return tuple(name for name in names if is_reference(name))
-
-
-def _table(path: Path) -> Mapping[str, Any] | None:
+def _table(path: Path) -> JsonObject | None:
     document = parse_toml(read_text(path, f"policy {path}", most_bytes=_MOST_BYTES), f"policy {path}")
     found: Any = document
     for key in ("tool", "aznas", "gate") if path.name == _SHARED else ("gate",):

@@ -83,7 +83,7 @@ def gate(
     """
     if policy is not None and rules:
         raise SettingsError("the rules of the gate are given twice; give a policy or keyword arguments")
-    policy = Policy.of(rules) if policy is None else policy
+    policy = Policy.of(**rules) if policy is None else policy
     if settings is not None:
         policy = policy.scored_by(settings)
     policy.load_proxies()

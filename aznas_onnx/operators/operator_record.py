@@ -7,7 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
-__all__ = ["Family", "InputRole", "MacRule", "Movement", "Operator", "OperatorNode", "Shapes"]
+__all__ = ["Attributes", "Family", "InputRole", "MacRule", "Movement", "Operator", "OperatorNode", "Shapes"]
+
+
+Attributes: TypeAlias = Mapping[str, Any]
+"""ONNX attributes of a node, by name; the operator decides their types."""
 
 
 class OperatorNode(Protocol):
@@ -22,7 +26,7 @@ class OperatorNode(Protocol):
         """Tensor names."""
 
     @property
-    def attributes(self) -> Mapping[str, Any]:
+    def attributes(self) -> Attributes:
         """Plain Python values."""
 
     def input(self, index: int) -> str:

@@ -9,7 +9,7 @@ from aznas_onnx.proxies.engine.evidence import BlockEvidence, Evidence, Outcome,
 from aznas_onnx.proxies.engine.statistic import NetworkStatistic, value
 from aznas_onnx.proxies.proxy import Direction, Need, Proxy
 from aznas_onnx.proxies.registry import ProxyRegistry, is_reference
-from aznas_onnx.proxies.user_proxies import USER_PROXIES, directions_of, without_references
+from aznas_onnx.proxies.user_proxies import USER_PROXIES, StoredProxy
 
 __all__ = [
     "AZ",
@@ -19,13 +19,12 @@ __all__ = [
     "Direction",
     "Evidence",
     "StatisticResult",
+    "StoredProxy",
     "NetworkStatistic",
     "Need",
     "Outcome",
     "Proxy",
     "ProxyRegistry",
-    "directions_of",
     "is_reference",
     "value",
-    "without_references",
 ]

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from aznas_onnx.errors import SettingsError, UnknownNameError
 from aznas_onnx.proxies.proxy import Direction, Proxy
-from aznas_onnx.proxies.user_proxies import digest, load_proxy
+from aznas_onnx.proxies.user_proxies import StoredProxy, digest, load_proxy
 
 __all__ = ["ProxyRegistry", "is_reference"]
 
@@ -96,17 +96,14 @@ class ProxyRegistry(Mapping[str, Proxy]):
         """Return ``FILE.py:NAME`` of a proxy that was loaded, with the whole path; None for any other."""
         return self._loaded.get(name)
 
-    def describe_user_proxies(self, proxies: Iterable[Proxy]) -> dict[str, dict[str, object]]:
-        """Return reference, direction and a digest of the code of each user proxy, as JSON values.
-
-        The reference is its file and name, or None for a proxy that a program registered.
-        """
+    def describe_user_proxies(self, proxies: Iterable[Proxy]) -> dict[str, StoredProxy]:
+        """Return what is stored of each user proxy among `proxies`."""
         return {
-            proxy.name: {
-                "reference": self.reference(proxy.name),
-                "direction": proxy.direction.value,
-                "code": digest(proxy, self.reference(proxy.name)),
-            }
+            proxy.name: StoredProxy(
+                direction=proxy.direction,
+                reference=self.reference(proxy.name),
+                code=digest(proxy, self.reference(proxy.name)),
+            )
             for proxy in proxies
             if not self.is_built_in(proxy.name)
         }

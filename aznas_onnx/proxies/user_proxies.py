@@ -5,18 +5,40 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import inspect
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from aznas_onnx.documents import table
+from aznas_onnx.documents import JsonObject
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.proxies.proxy import Direction, Proxy
 from aznas_onnx.user_modules import execute
 
-__all__ = ["USER_PROXIES", "digest", "directions_of", "load_proxy", "without_references"]
+__all__ = ["USER_PROXIES", "StoredProxy", "digest", "load_proxy"]
 
 USER_PROXIES = "own_proxies"
 """Their key in the scoring settings; absent where all proxies are built in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredProxy:
+    """A user proxy in the settings of stored scores.
+
+    - `reference`: ``FILE.py:NAME``; None for a proxy that a program registered.
+    - `code`: A digest of its file.
+    """
+
+    direction: Direction
+    reference: str | None = None
+    code: str | None = None
+
+    @classmethod
+    def from_json(cls, data: JsonObject) -> StoredProxy:
+        """Read what :meth:`as_json` wrote; a custom scorer stores the direction alone."""
+        return cls(direction=Direction(data["direction"]), reference=data.get("reference"), code=data.get("code"))
+
+    def as_json(self) -> JsonObject:
+        """Return the proxy as JSON values."""
+        return {"reference": self.reference, "direction": self.direction.value, "code": self.code}
 
 
 def load_proxy(reference: str) -> Proxy:
@@ -39,22 +61,6 @@ def load_proxy(reference: str) -> Proxy:
             raise SettingsError(f"proxy file {path} has no {attribute}; {remedy}")
         raise SettingsError(f"{attribute} in proxy file {path} is a {type(found).__name__}; {remedy}")
     return found
-
-
-def directions_of(scoring: Mapping[str, object]) -> dict[str, Direction]:
-    """Return which way the proxies that are not built in point, from the scoring settings of a file."""
-    return {name: Direction(own["direction"]) for name, own in table(scoring.get(USER_PROXIES, {})).items()}
-
-
-def without_references(scoring: Mapping[str, object]) -> dict[str, object]:
-    """Leave out the paths of proxies: a file can be continued from another folder."""
-    if USER_PROXIES not in scoring:
-        return dict(scoring)
-    kept = {
-        name: {key: value for key, value in own.items() if key != "reference"}
-        for name, own in table(scoring[USER_PROXIES]).items()
-    }
-    return {**scoring, USER_PROXIES: kept}
 
 
 def digest(proxy: Proxy, reference: str | None) -> str | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from aznas_onnx.documents import finite, flag, parse_json, read_text, shown, table, whole
+from aznas_onnx.documents import JsonObject, finite, flag, parse_json, read_text, shown, table, whole
 from aznas_onnx.documents import text as as_text
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.results import ProxyScores, Status
@@ -57,7 +57,7 @@ class ReferenceSettings:
             method=settings.method,
         )
 
-    def as_json(self) -> dict[str, object]:
+    def as_json(self) -> JsonObject:
         """Return the settings for JSON, without the method, which has its own key."""
         return {
             "effort": self.effort,
@@ -69,16 +69,17 @@ class ReferenceSettings:
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any], method: int) -> ReferenceSettings:
+    def from_json(cls, data: JsonObject, method: int) -> ReferenceSettings:
         """Read what :meth:`as_json` gave."""
-        read = {
+        read: JsonObject = {
             "effort": as_text(data["effort"]),
             "batch_size": whole(data["batch_size"], 1),
             "input_shape": tuple(whole(size, 1) for size in data["input_shape"]),
             "blocks": tuple(as_text(pattern) for pattern in data.get("blocks", ())),
         }
-        flags = {name: flag(data[name]) for name in ("keep_graph", "as_published") if name in data}
-        return cls(**{**data, **read, **flags}, method=method)
+        flags: JsonObject = {name: flag(data[name]) for name in ("keep_graph", "as_published") if name in data}
+        fields: JsonObject = {**data, **read, **flags}
+        return cls(**fields, method=method)
 
     def refuse_others(self, other: ReferenceSettings, *, name: str, of: str) -> None:
         """Refuse what was scored, or is to be scored, in another way.
@@ -135,7 +136,7 @@ class Member:
         }
         return cls(model=scores.model, values=MappingProxyType(values), params=scores.params or 0)
 
-    def as_json(self) -> dict[str, object]:
+    def as_json(self) -> JsonObject:
         """Return the member as one flat table."""
         return {"model": self.model, **self.values, "params": self.params}
 
@@ -209,7 +210,7 @@ class ReferenceSet:
         members.update((result.model, Member.of(result)) for result in scores if result.status is Status.OK)
         return replace(self, members=tuple(members.values()))
 
-    def as_json(self) -> dict[str, object]:
+    def as_json(self) -> JsonObject:
         """Return the reference set as plain values, in the layout ``aznas.reference/1``."""
         return {
             "schema": SCHEMA,
@@ -273,7 +274,7 @@ class ReferenceSet:
             raise SettingsError(f"{origin} is a damaged reference ({type(error).__name__}: {error})") from error
 
 
-def _member(fields: Mapping[str, Any]) -> Member:
+def _member(fields: JsonObject) -> Member:
     values = {
         name: None if value is None else finite(value)
         for name, value in fields.items()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from aznas_onnx.documents import whole
+from aznas_onnx.documents import JsonObject, whole
 
 __all__ = ["METHOD_VERSION", "method_of", "other_method"]
 
@@ -14,7 +12,7 @@ METHOD_VERSION = 1
 _FIRST_METHOD = 1  # that of files without a version
 
 
-def method_of(stored: Mapping[str, object]) -> int:
+def method_of(stored: JsonObject) -> int:
     """Return the version of the scoring method of stored settings; those without one are of version 1."""
     return whole(stored.get("method", _FIRST_METHOD), 1)
 

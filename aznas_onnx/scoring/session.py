@@ -9,7 +9,6 @@ from contextlib import nullcontext
 from functools import cached_property
 from numbers import Real
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -29,11 +28,9 @@ from aznas_onnx.scoring.aggregate_seeds import impossible_values, inapplicable, 
 from aznas_onnx.scoring.allocator import freed_memory_kept
 from aznas_onnx.scoring.device import resolve_device
 from aznas_onnx.scoring.settings import ScoreSettings
+from aznas_onnx.structure import Structure, measure_structure
 from aznas_onnx.timing import Clock
 from aznas_onnx.user_modules import place, summary
-
-if TYPE_CHECKING:
-    from aznas_onnx.structure import Structure
 
 __all__ = ["Session"]
 
@@ -273,8 +270,6 @@ class Session:
     def _structure(self) -> Structure | None:
         if not any(proxy.uses_structure for proxy in self._defined):
             return None
-        from aznas_onnx.structure import measure_structure
-
         with self._clock.phase("structure"):
             return measure_structure(self._model, self._costs)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
+from aznas_onnx.documents import JsonObject
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.graph import Limits, Model, Source, Value, prepare
 from aznas_onnx.proxies import PROXIES
@@ -174,7 +175,7 @@ class ScoreSettings:
         found |= {"effort": self.effort.value, "input_shapes": dict(self.input_shapes), "values": dict(self.values)}
         return cast("ScoreOptions", found)
 
-    def as_json(self) -> dict[str, object]:
+    def as_json(self) -> JsonObject:
         """Return the settings as JSON writes them."""
         stored = {name: list(one) if isinstance(one, tuple) else one for name, one in self.options().items()}
         stored["input_shapes"] = {name: list(shape) for name, shape in self.input_shapes}

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from aznas_onnx.counts import format_count
+from aznas_onnx.documents import JsonObject
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.latency import Latency
 from aznas_onnx.spaces import Space
@@ -145,13 +146,13 @@ class Budget:
         yield "params", self.params
         yield "layers", self.layers
 
-    def as_json(self) -> dict[str, object]:
+    def as_json(self) -> JsonObject:
         """Return the limits of counts as lists of [minimum, maximum], and that of latency, if any, as a number."""
         ends: dict[str, Any] = {name: [limit.minimum, limit.maximum] for name, limit in self.limits()}
         return ends if self.latency_ms is None else {**ends, "latency_ms": self.latency_ms}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Budget:
+    def from_json(cls, data: JsonObject) -> Budget:
         """Read back what :meth:`as_json` wrote."""
         counts = {name: Limit(*ends) for name, ends in data.items() if name != "latency_ms"}
         return cls(**counts, latency_ms=data.get("latency_ms"))

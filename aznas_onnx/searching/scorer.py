@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 from aznas_onnx import scoring
+from aznas_onnx.documents import JsonObject
 from aznas_onnx.limits import within
 from aznas_onnx.proxies import PROXIES, USER_PROXIES
 from aznas_onnx.results import ProxyScores
@@ -41,7 +42,7 @@ class ModelScorer:
         """Leave the space behind: the class of one that is a file exists in this process only."""
         return ModelScorer, (self._make_space, self._settings, self._time_limit)
 
-    def describe(self) -> Mapping[str, object]:
+    def describe(self) -> JsonObject:
         """Return the settings of scoring and the size of the images.
 
         User proxies have their file, direction and a digest of their code. Of the device only the kind counts: two
@@ -51,7 +52,9 @@ class ModelScorer:
         own = PROXIES.describe_user_proxies(PROXIES.resolve(settings.proxies))
         return {
             **settings.as_json(),
-            **({USER_PROXIES: own} if own else {}),  # only then, so that studies from before are resumed
+            **(
+                {USER_PROXIES: {name: one.as_json() for name, one in own.items()}} if own else {}
+            ),  # only then, so that studies from before are resumed
             "device": scoring.resolve_device(settings.device).type,
             "resolution": self._space.resolution,
         }

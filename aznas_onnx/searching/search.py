@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -23,12 +23,13 @@ from aznas_onnx.searching.proposing import Proposer
 from aznas_onnx.searching.scorer import ModelScorer
 from aznas_onnx.searching.search_progress import Progress
 from aznas_onnx.searching.settings import Strategy, StudySettings
-from aznas_onnx.searching.space_reference import describe_space, find_space, space_maker
+from aznas_onnx.searching.space_reference import StoredSpace, find_space
 from aznas_onnx.searching.store.database import stored_settings
 from aznas_onnx.searching.store.history import History
+from aznas_onnx.searching.stored_settings import StoredScoring
 from aznas_onnx.searching.study import Study
 from aznas_onnx.searching.workers import local_executor
-from aznas_onnx.spaces import Space
+from aznas_onnx.spaces import Space, SpaceOptions
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -52,7 +53,7 @@ def search(
     count: CountConvention | str = CountConvention.GRAPH,
     db: str | os.PathLike[str] | None = None,
     resume: bool = False,
-    space_options: Mapping[str, object] | None = None,
+    space_options: SpaceOptions | None = None,
     score_resolution: int | None = None,
     workers: int = 1,
     time_limit: float | None = None,
@@ -140,9 +141,9 @@ def search(
     settings = ScoreSettings.of(settings, **options)
     PROXIES.load_all(settings.proxies)
     searched, reference = find_space(space, space_options or {})
-    description = describe_space(searched, reference)
+    description = StoredSpace.of(searched, reference)
     if scorer is None:
-        scorer = ModelScorer(space_maker(searched, description, score_resolution), settings, time_limit)
+        scorer = ModelScorer(description.maker(searched, score_resolution), settings, time_limit)
     stored = stored_settings(path) if resume and path is not None else None
     if top_k is None:
         top_k = stored.top_k if stored is not None else default_top_k(iterations)
@@ -154,7 +155,7 @@ def search(
         strategy=_choice(Strategy, strategy, "strategy"),
         top_k=top_k,
         seed=settings.seed,
-        scoring=scorer.describe(),
+        scoring=StoredScoring.from_json(dict(scorer.describe())),
         ensemble=Ensemble.of(settings.proxies, aggregate),
     )
     # Everything that can be refused is refused before there is a file.

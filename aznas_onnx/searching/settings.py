@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from aznas_onnx.documents import table, text, whole
+from aznas_onnx.documents import JsonObject, table, whole
 from aznas_onnx.errors import SettingsError
-from aznas_onnx.proxies import Direction, directions_of, without_references
+from aznas_onnx.proxies import Direction
 from aznas_onnx.ranking import Ensemble
-from aznas_onnx.scoring import method_of
 from aznas_onnx.searching.budget import Budget, CountConvention
+from aznas_onnx.searching.space_reference import StoredSpace
+from aznas_onnx.searching.stored_settings import StoredScoring, StoredSettings, differences, plain
 
-__all__ = ["Strategy", "StudySettings", "differences", "plain"]
+__all__ = ["Strategy", "StudySettings"]
 
 
 class Strategy(str, enum.Enum):
@@ -28,23 +28,22 @@ class Strategy(str, enum.Enum):
 class StudySettings:
     """The settings of a study.
 
-    - `space`: ``name``, ``options`` and ``code`` (a digest of the file, for a space that is a file) identify the space;
-      ``reference`` is its file or name and can change.
+    - `space`: The space; its file or name can change.
     - `budget`: Limits on every candidate.
     - `count`: The counting convention of the budget and the complexity proxy.
     - `top_k`: Number of the best candidates that are mutated; unused by the random strategy.
     - `seed`: Of all random choices of the search; the scorer has its own in `scoring`.
-    - `scoring`: The scorer's description, as JSON values.
+    - `scoring`: The scorer's description.
     - `ensemble`: The combination of a candidate's ranks to its score.
     """
 
-    space: Mapping[str, Any]
+    space: StoredSpace
     budget: Budget
     count: CountConvention
     strategy: Strategy
     top_k: int
     seed: int
-    scoring: Mapping[str, Any]
+    scoring: StoredScoring
     ensemble: Ensemble = field(default_factory=Ensemble)
 
     def __post_init__(self) -> None:
@@ -56,76 +55,49 @@ class StudySettings:
     @property
     def directions(self) -> Mapping[str, Direction]:
         """Which way the proxies that are not built in point."""
-        return directions_of(self.scoring)
+        return self.scoring.directions
 
-    def as_json(self) -> dict[str, object]:
+    def as_json(self) -> JsonObject:
         """Return the settings as JSON values."""
         return {
-            "space": dict(self.space),
+            "space": self.space.as_json(),
             "budget": self.budget.as_json(),
             "count": self.count.value,
             "strategy": self.strategy.value,
             "top_k": self.top_k,
             "seed": self.seed,
-            "scoring": dict(self.scoring),
+            "scoring": dict(self.scoring.document),
             # Only where it is not the paper's: studies from before there was a choice are resumed.
             **({} if self.ensemble.is_default else {"assembly": self.ensemble.as_json()}),
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> StudySettings:
+    def from_json(cls, data: JsonObject) -> StudySettings:
         """Read back what :meth:`as_json` wrote."""
-        space, scoring = table(data["space"]), table(data["scoring"])
-        text(space["name"]), table(space["options"]), directions_of(scoring), method_of(scoring)
         return cls(
-            space=space,
+            space=StoredSpace.from_json(table(data["space"])),
             budget=Budget.from_json(table(data["budget"])),
             count=CountConvention(data["count"]),
             strategy=Strategy(data["strategy"]),
             top_k=whole(data["top_k"]),
             seed=whole(data["seed"]),
-            scoring=scoring,
+            scoring=StoredScoring.from_json(table(data["scoring"])),
             ensemble=Ensemble.from_json(data["assembly"]) if "assembly" in data else Ensemble(),
         )
 
     @property
     def method(self) -> int:
         """The version of the scoring method that the scores are of."""
-        return method_of(self.scoring)
+        return self.scoring.method
 
     def differences(self, other: StudySettings) -> tuple[str, ...]:
         """Return what differs from `other`, in words: the values here, then those of `other`."""
-        default = {"assembly": Ensemble().as_json()}
-        found = differences(default | self.as_json(), default | other.as_json())
+        found = differences(self._compared(), other._compared())
         return tuple(f"{path} is {_shown(path, here)}, not {_shown(path, there)}" for path, here, there in found)
 
-
-def differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> Iterator[tuple[str, object, object]]:
-    """Yield path and values of the differing settings of two files that make their scores incomparable.
-
-    The paths of space and proxies are ignored: a file can be continued from another folder.
-    """
-    yield from _differences("", _compared(here), _compared(there))
-
-
-def _compared(data: Mapping[str, Any]) -> dict[str, object]:
-    space = {key: value for key, value in data["space"].items() if key != "reference"}
-    scoring = {**without_references(data["scoring"]), "method": method_of(data["scoring"])}
-    return {**data, "space": space, "scoring": scoring}
-
-
-def _differences(path: str, here: Any, there: Any) -> Iterator[tuple[str, object, object]]:
-    if here != there and all(value is None or isinstance(value, Mapping) for value in (here, there)):
-        here, there = here or {}, there or {}
-        for key in dict.fromkeys([*here, *there]):
-            yield from _differences(f"{path}.{key}" if path else str(key), here.get(key), there.get(key))
-    elif here != there:
-        yield path, here, there
-
-
-def plain(value: object) -> str:
-    """Return a value of the settings for a message."""
-    return "unset" if value is None else repr(value)
+    def _compared(self) -> JsonObject:
+        stored = StoredSettings(space=self.space, scoring=self.scoring)
+        return {"assembly": Ensemble().as_json(), **self.as_json(), **stored.compared()}
 
 
 def _shown(path: str, value: object) -> str:

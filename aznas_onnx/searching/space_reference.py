@@ -6,20 +6,22 @@ import contextlib
 import hashlib
 import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from aznas_onnx import spaces
+from aznas_onnx.documents import JsonObject, table, text
 from aznas_onnx.errors import SettingsError
-from aznas_onnx.spaces import Space, smoke_test
+from aznas_onnx.spaces import Space, SpaceOptions, smoke_test
 
-__all__ = ["describe_space", "find_space", "space_again", "space_maker"]
+__all__ = ["StoredSpace", "find_space"]
 
 
 def find_space(
-    space: str | os.PathLike[str] | Space[Any], options: Mapping[str, object]
+    space: str | os.PathLike[str] | Space[Any], options: SpaceOptions
 ) -> tuple[Space[Any], str | os.PathLike[str] | None]:
     """Return the space and its reference for :func:`aznas_onnx.spaces.get`, if it has one.
 
@@ -34,51 +36,76 @@ def find_space(
     return space, space.name if is_bundled else None
 
 
-def describe_space(space: Space[Any], reference: str | os.PathLike[str] | None) -> dict[str, object]:
-    """Return name, options, code and reference of a space, as JSON values.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredSpace:
+    """The space of stored scores.
 
-    - `reference`: What :func:`aznas_onnx.spaces.get` was given; None for a space that was made otherwise.
+    - `name`, `options`, `code` (a digest of the file, for a space that is a file): Identify the space.
+    - `reference`: Its file or name, which can change; None for a space that was made in a program.
     """
-    parameters = inspect.signature(type(space)).parameters
-    return {
-        "name": space.name,
-        "options": {name: getattr(space, name) for name in parameters if hasattr(space, name)},
-        "code": _digest(space, reference),
-        "reference": None if reference is None else _lasting(os.fspath(reference)),
-    }
 
+    name: str
+    options: SpaceOptions
+    code: str | None
+    reference: str | None
 
-def space_maker(
-    space: Space[Any], description: Mapping[str, Any], resolution: int | None = None
-) -> Callable[[], Space[Any]]:
-    """Return a function that makes the space in another process; one without a reference must itself be picklable.
-
-    - `resolution`: Replaces the space's.
-
-    Raises SettingsError if the resolution shall be replaced and the space cannot be made anew.
-    """
-    if description["reference"] is not None:
-        options = {**description["options"], **({} if resolution is None else {"resolution": resolution})}
-        return partial(spaces.get, description["reference"], **options)
-    if resolution is not None:
-        raise SettingsError(f"space {space.name!r} was made in a program; make it at the resolution that you want")
-    return partial(_itself, space)
-
-
-def space_again(description: Mapping[str, Any]) -> Space[Any]:
-    """Make the space of a study once more.
-
-    Raises SettingsError if the study was made with a space that has no name or file, or the file has changed since.
-    """
-    reference = description["reference"]
-    if reference is None:
-        raise SettingsError(f"the study's space {description['name']!r} was made in a program; pass that space")
-    space = spaces.get(reference, **description["options"])
-    if _digest(space, reference) != description["code"]:
-        raise SettingsError(
-            f"{reference} has changed since the study was made, so its genotypes may mean other networks"
+    @classmethod
+    def of(cls, space: Space[Any], reference: str | os.PathLike[str] | None) -> StoredSpace:
+        """Return the record of a space; `reference` is what :func:`aznas_onnx.spaces.get` was given, if anything."""
+        parameters = inspect.signature(type(space)).parameters
+        return cls(
+            name=space.name,
+            options={name: getattr(space, name) for name in parameters if hasattr(space, name)},
+            code=_digest(space, reference),
+            reference=None if reference is None else _lasting(os.fspath(reference)),
         )
-    return space
+
+    @classmethod
+    def from_json(cls, data: JsonObject) -> StoredSpace:
+        """Read back what :meth:`as_json` wrote; raise TypeError or KeyError if it is damaged."""
+        code, reference = data.get("code"), data.get("reference")
+        return cls(
+            name=text(data["name"]),
+            options=table(data.get("options", {})),
+            code=None if code is None else text(code),
+            reference=None if reference is None else text(reference),
+        )
+
+    def as_json(self) -> JsonObject:
+        """Return the record as JSON values."""
+        return {**self.compared(), "reference": self.reference}
+
+    def compared(self) -> JsonObject:
+        """Return what must be equal: all but the reference, as a file can be continued from another folder."""
+        return {"name": self.name, "options": dict(self.options), "code": self.code}
+
+    def maker(self, space: Space[Any], resolution: int | None = None) -> Callable[[], Space[Any]]:
+        """Return a function that makes the space in another process; one without a reference must be picklable itself.
+
+        - `resolution`: Replaces the space's.
+
+        Raises SettingsError if the resolution shall be replaced and the space cannot be made anew.
+        """
+        if self.reference is not None:
+            options = {**self.options, **({} if resolution is None else {"resolution": resolution})}
+            return partial(spaces.get, self.reference, **options)
+        if resolution is not None:
+            raise SettingsError(f"space {space.name!r} was made in a program; make it at the resolution that you want")
+        return partial(_itself, space)
+
+    def make(self) -> Space[Any]:
+        """Make the space once more.
+
+        Raises SettingsError if it was made in a program, so that it has no name or file, or the file has changed since.
+        """
+        if self.reference is None:
+            raise SettingsError(f"the study's space {self.name!r} was made in a program; pass that space")
+        space = spaces.get(self.reference, **self.options)
+        if _digest(space, self.reference) != self.code:
+            raise SettingsError(
+                f"{self.reference} has changed since the study was made, so its genotypes may mean other networks"
+            )
+        return space
 
 
 def _itself(space: Space[Any]) -> Space[Any]:

@@ -15,7 +15,6 @@ from aznas_onnx.latency import Latency
 from aznas_onnx.ranking import rank
 from aznas_onnx.results import ProxyScores, Status
 from aznas_onnx.searching.settings import StudySettings
-from aznas_onnx.searching.space_reference import space_again
 from aznas_onnx.searching.store.database import open_reader, read_settings
 from aznas_onnx.searching.store.history import read_again, read_software, read_trials
 from aznas_onnx.searching.trial import Candidate, Trial
@@ -117,7 +116,7 @@ class Study:
             raise SettingsError(f"there is no count {measure!r}; accepted are {', '.join(_MEASURES)}")
         costs = {one.trial.number: getattr(one.trial.cost, measure) for one in self._ranked}
         if None in costs.values():
-            raise SettingsError(f"space {self.settings.space['name']!r} has no {measure}; use macs, params or layers")
+            raise SettingsError(f"space {self.settings.space.name!r} has no {measure}; use macs, params or layers")
         front: list[Candidate] = []
         for one in sorted(self._ranked, key=lambda one: (costs[one.trial.number], one.rank)):
             if not front or one.rank < front[-1].rank:  # equal scores share a rank
@@ -129,7 +128,7 @@ class Study:
 
         Raises SettingsError if it was made in a program and has no name, or its file has changed.
         """
-        return space_again(self.settings.space)
+        return self.settings.space.make()
 
     @property
     def acceptance_rate(self) -> float:

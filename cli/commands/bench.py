@@ -28,7 +28,7 @@ from aznas_onnx.cli.words import plural
 from aznas_onnx.escaping import printable
 
 if TYPE_CHECKING:
-    from aznas_onnx.evaluation import Run, Truth
+    from aznas_onnx.evaluation import Run
     from aznas_onnx.ranking import Ensemble
 
 __all__ = ["bench"]
@@ -114,11 +114,10 @@ def bench(
     from aznas_onnx.scoring import ScoreSettings
 
     settings = ScoreSettings.of(**scoring, seed=score_seed)
-    measured = read_truth(truth, metrics)
     path = Path(f"bench-{Path(space).stem}-{time.strftime('%Y%m%d-%H%M%S')}.jsonl") if scores is None else scores
     run = prepare_run(
         space,
-        measured,
+        read_truth(truth, metrics),
         sample=sample,
         seed=seed,
         unique=unique,
@@ -140,7 +139,6 @@ def bench(
     if n_scored >= 2:
         _evaluate(
             run,
-            measured,
             truth,
             Ensemble.of(settings.proxies, aggregation),
             0 if interrupted else resamples,
@@ -165,7 +163,6 @@ def _score(run: Run) -> None:
 
 def _evaluate(
     run: Run,
-    measured: Truth,
     truth: Path,
     ensemble: Ensemble,
     resamples: int,
@@ -175,19 +172,10 @@ def _evaluate(
     from aznas_onnx.cli.console import diagnostics, results
     from aznas_onnx.cli.render.bench import BenchReport, render_bench
     from aznas_onnx.cli.render.progress import shown_resampling
-    from aznas_onnx.evaluation import Bootstrap, evaluate
-    from aznas_onnx.proxies import directions_of
+    from aznas_onnx.evaluation import Bootstrap
 
     with shown_resampling(diagnostics(), resamples) as show:
-        evaluation = evaluate(
-            run.records(),
-            measured,
-            aggregation=ensemble.aggregation,
-            weights=ensemble.weights,
-            directions=directions_of(run.settings["scoring"]),
-            bootstrap=Bootstrap(resamples=resamples),
-            on_resample=show,
-        )
+        evaluation = run.evaluate(ensemble, Bootstrap(resamples=resamples), show)
     for warning in evaluation.warnings:
         warn(warning)
     report = BenchReport(

@@ -17,10 +17,10 @@ from aznas_onnx.cli.exit_codes import BAD_INPUT, DONE, REJECTED
 from aznas_onnx.cli.options import file_option, format_of, operators_option, setting_option
 from aznas_onnx.errors import AznasError, SettingsError
 from aznas_onnx.escaping import printable
-from aznas_onnx.gating.policy import RULES, Policy, RuleError, rule_default
+from aznas_onnx.gating.policy import RULES, rule_default
 
 if TYPE_CHECKING:
-    from aznas_onnx.gating import GateResult
+    from aznas_onnx.gating import GateResult, PolicySources
 
 __all__ = ["decide", "gate"]
 
@@ -89,9 +89,9 @@ def gate(
 
     try:
         with ended_by_signals():
-            rules, given, origin = _rules(options, policy_file, no_policy=no_policy, allow_python=allow_python)
-            result = _decide(candidate, rules, given, origin)
-            _report(result, output_format, origin, reports)
+            sources = _sources(policy_file, no_policy=no_policy, allow_python=allow_python, **options)
+            result = _decide(candidate, sources)
+            _report(result, output_format, sources.origin, reports)
     except KeyboardInterrupt:
         write_failure(candidate, "it was interrupted", output_format, os.environ, **reports)
         raise
@@ -129,56 +129,40 @@ def _report(result: GateResult, output_format: str, origin: str, reports: dict[s
         forget_stdout()
 
 
-def _rules(
-    options: dict[str, Any], policy_file: Path | None, *, no_policy: bool, allow_python: bool
-) -> tuple[dict[str, Any], dict[str, Any], str]:
-    """Return the rules of the file, those of options, which come first, and where they come from.
+def _sources(policy_file: Path | None, *, no_policy: bool, allow_python: bool, **options: Any) -> PolicySources:
+    """Read the policy file, and take the options that are given.
 
     Raises SettingsError if the file cannot be read, or names Python files without permission.
     """
-    from aznas_onnx.gating import find_policy_file, python_files, read_policy
+    from aznas_onnx.gating import PolicySources, find_policy_file, read_policy
 
     if no_policy and policy_file is not None:
         raise click.UsageError("--policy names a file and --no-policy wants none; give one of the two")
     path = policy_file or (None if no_policy else find_policy_file(Path.cwd()))
     given = {name: value for name, value in options.items() if value not in (None, (), {})}
     if path is None:
-        return {}, given, "options"
+        return PolicySources(by_option=given)
     rules = read_policy(_relative(path))
     origin = printable(_from_here(path))
     if not allow_python and "proxies" in given:
         rules.pop("proxies", None)  # an option overrides them, so that none need be executed
-    files = () if allow_python else python_files(rules)
-    if files:
+    sources = PolicySources(in_file=rules, by_option=given, origin=origin)
+    files = sources.python_files
+    if files and not allow_python:
         raise SettingsError(
             f"policy {origin} names the Python file {files[0].rpartition(':')[0]!r}, which would be executed, and a "
             "policy may come with the change that it judges; give --allow-python if you trust both"
         )
-    return rules, given, origin
+    return sources
 
 
-def decide(candidate: str, rules: dict[str, Any], given: dict[str, Any], origin: str, tell: Tell) -> GateResult:
+def decide(candidate: str, sources: PolicySources, tell: Tell) -> GateResult:
     """Decide by the rules of a file and of options; user proxies are executed here."""
     from aznas_onnx.cli.child_process import limit_processor_time
     from aznas_onnx.gating import gate as decide_by
     from aznas_onnx.limits import within
 
-    if rules:
-        try:
-            # The baseline of an option counts here: a ratio to it may be the file's.
-            Policy(**{**rules, "baseline": given.get("baseline", rules.get("baseline", ()))})
-            _find_files({name: value for name, value in rules.items() if name not in given})
-        except AznasError as error:  # an error in the file; other errors are in the options
-            raise SettingsError(f"{origin}: {_in_words_of_files(error)}") from error
-    merged = {**rules, **given}
-    for table in ("floors", "spreads"):
-        if table in given:
-            merged[table] = {**rules.get(table, {}), **given[table]}
-    try:
-        policy = Policy.of(merged)
-    except RuleError as error:
-        place = f"{origin}: " if error.rule in rules and error.rule not in given else ""
-        raise SettingsError(f"{place}{error.in_file}") from error
+    policy = sources.policy()
     files = 1 + len(policy.baseline)
 
     def watched(stage: str) -> None:
@@ -189,24 +173,6 @@ def decide(candidate: str, rules: dict[str, Any], given: dict[str, Any], origin:
         tell(stage)
 
     return decide_by(candidate, policy, on_stage=watched)
-
-
-def _find_files(rules: dict[str, Any]) -> None:
-    """Raise SettingsError if a baseline or reference set that a policy names cannot be found."""
-    from aznas_onnx.references import find_reference
-
-    for path in rules.get("baseline", ()):
-        if not os.path.lexists(path):
-            raise RuleError("baseline", f"{path} does not exist")
-    for name in rules.get("reference", ()):
-        try:
-            find_reference(name)
-        except AznasError as error:
-            raise SettingsError(f"reference: {error}") from error
-
-
-def _in_words_of_files(error: AznasError) -> str:
-    return error.in_file if isinstance(error, RuleError) else str(error)
 
 
 def _relative(path: Path) -> Path:
@@ -223,14 +189,14 @@ def _from_here(path: Path) -> str:
         return os.fspath(path)
 
 
-def _decide(candidate: str, rules: dict[str, Any], given: dict[str, Any], origin: str) -> GateResult:
+def _decide(candidate: str, sources: PolicySources) -> GateResult:
     from aznas_onnx.cli.child_process import in_child_process
     from aznas_onnx.cli.console import diagnostics
     from aznas_onnx.cli.render.progress import shown_stages
     from aznas_onnx.gating import GateResult, gate  # noqa: F401 - loaded before the process is copied
 
     console = diagnostics()
-    with in_child_process(decide, candidate, rules, given, origin) as child, shown_stages(console, "reading") as tell:
+    with in_child_process(decide, candidate, sources) as child, shown_stages(console, "reading") as tell:
         result = child.result(on_stage=tell, on_line=lambda line: console.print(printable(line)))
     assert isinstance(result, GateResult)
     return result

@@ -9,6 +9,7 @@ import click
 
 from aznas_onnx.cli.exit_codes import DONE
 from aznas_onnx.cli.options import OutputFormat, format_option
+from aznas_onnx.documents import JsonObject
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,7 +57,7 @@ def proxies(names: tuple[str, ...], output_format: OutputFormat) -> int:
     return DONE
 
 
-def _fields(proxy: Proxy) -> dict[str, object]:
+def _fields(proxy: Proxy) -> JsonObject:
     found = {name: getattr(proxy, name) for name in _FIELDS}
     return found | {"direction": proxy.direction.value}
 

@@ -15,6 +15,7 @@ import click
 from aznas_onnx.cli.console import say, warn
 from aznas_onnx.cli.exit_codes import DONE, INTERRUPTED, SOME_FAILED
 from aznas_onnx.cli.options import (
+    LimitRange,
     OutputFormat,
     budget_options,
     file_option,
@@ -84,6 +85,9 @@ def build(
     description: str | None,
     space: str | None,
     space_options: dict[str, int],
+    macs: LimitRange,
+    params: LimitRange,
+    layers: LimitRange,
     sample: int,
     sample_seed: int,
     time_limit: float | None,
@@ -96,7 +100,7 @@ def build(
     Exit status: 0 done, 2 bad usage or nothing scored, 3 some were not scored, 130 interrupted (finished
     scores are stored).
     """
-    budget = read_budget(settings)
+    budget = read_budget(macs=macs, params=params, layers=layers)
     if bool(models) == bool(space):
         raise SettingsError("a reference set is built from networks or from a --space; give one of the two")
     from aznas_onnx.limits import within

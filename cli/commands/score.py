@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -28,7 +29,7 @@ from aznas_onnx.results import ProxyScores, Status
 if TYPE_CHECKING:
     from aznas_onnx.cli.render.score import ScoreReport
     from aznas_onnx.references import Placement, ReferenceSet
-    from aznas_onnx.scoring import ScoreSettings
+    from aznas_onnx.scoring import ScoreOptions, ScoreSettings
     from aznas_onnx.scoring.score_models import Scorable
 
 __all__ = ["score"]
@@ -93,8 +94,8 @@ def score(
         raise click.UsageError("a --reference ranks by log-rank (Eq. 12), each proxy once; leave it out, or the rest")
     reference_set = None if reference is None else find_reference(reference)
     if reference_set is not None:
-        own = _settings_of(reference_set)
-        options |= {key: own[key] for key in own if ctx.get_parameter_source(key) is ParameterSource.DEFAULT}
+        own = _settings_of(reference_set).items()
+        options |= {key: value for key, value in own if ctx.get_parameter_source(key) is ParameterSource.DEFAULT}
     settings = ScoreSettings.of(**options)
     networks: Iterable[Scorable] = models
     if reference_set is not None:
@@ -151,7 +152,7 @@ def _score_all(
         score_many(networks, settings=settings, limits=within(time_limit), profile=profile, on_result=advance)
 
 
-def _settings_of(reference_set: ReferenceSet) -> dict[str, object]:
+def _settings_of(reference_set: ReferenceSet) -> ScoreOptions:
     """Return what the options are by default beside a reference set: what its networks were scored with.
 
     Its seeds are not: more seeds only reduce the noise.
@@ -159,8 +160,10 @@ def _settings_of(reference_set: ReferenceSet) -> dict[str, object]:
     from aznas_onnx.proxies import AZ
 
     own = reference_set.options()
-    others = {} if {proxy.name for proxy in AZ} >= {*reference_set.proxies} else {"proxies": reference_set.proxies}
-    return {key: value for key, value in own.items() if key not in ("seeds", "proxies")} | others
+    del own["seeds"]
+    if {proxy.name for proxy in AZ} >= {*reference_set.proxies}:
+        del own["proxies"]
+    return own
 
 
 def _rank(
@@ -171,9 +174,7 @@ def _rank(
     from aznas_onnx.references import rank_in
     from aznas_onnx.scoring import resolve_device
 
-    loaded = settings.loaded()
-    described = loaded.as_json() | {"device": str(resolve_device(settings.device))}
-    ensemble = Ensemble.of(settings.proxies, aggregation)
+    scored_with = replace(settings.loaded(), device=str(resolve_device(settings.device)))
     places: tuple[Placement | None, ...] = ()
     if reference_set is None:
         ranking = rank(scored, proxies=settings.proxies, aggregation=aggregation)
@@ -184,8 +185,9 @@ def _rank(
         ranking=ranking,
         reference="" if reference_set is None else reference_set.name,
         places=places,
-        proxies=loaded.proxies,
-        settings=described | ensemble.as_json(),
+        proxies=scored_with.proxies,
+        settings=scored_with,
+        ensemble=Ensemble.of(settings.proxies, aggregation),
     )
 
 

@@ -12,6 +12,7 @@ import click
 from aznas_onnx.cli.console import say, warn, warn_of_failures
 from aznas_onnx.cli.exit_codes import DONE, INTERRUPTED
 from aznas_onnx.cli.options import (
+    LimitRange,
     OutputFormat,
     budget_options,
     file_option,
@@ -124,7 +125,7 @@ def search(
             warn(f"{already}, so --iterations {settings['iterations']} adds none")
     interrupted = False
     try:
-        study = _search(space, db, settings)
+        study = _search(space, db, **settings)
     except KeyboardInterrupt:
         interrupted = True
         try:
@@ -137,14 +138,24 @@ def search(
     return INTERRUPTED if interrupted else DONE
 
 
-def _search(space: str, db: Path, settings: dict[str, Any]) -> Study:
+def _search(
+    space: str,
+    db: Path,
+    *,
+    macs: LimitRange,
+    params: LimitRange,
+    layers: LimitRange,
+    latency_ms: float | None,
+    aggregation: str,
+    is_new: bool = False,
+    **settings: Any,
+) -> Study:
     from aznas_onnx.cli.console import diagnostics
     from aznas_onnx.cli.render.progress import shown_search
     from aznas_onnx.searching import search
 
-    budget = read_budget(settings, latency_ms=settings.pop("latency_ms"))
-    settings["aggregate"] = settings.pop("aggregation")
-    is_named = not settings.pop("is_new", False)
+    budget = read_budget(macs=macs, params=params, layers=layers, latency_ms=latency_ms)
+    is_named = not is_new
     console = diagnostics()
 
     with shown_search(console, settings["iterations"]) as show:
@@ -156,7 +167,7 @@ def _search(space: str, db: Path, settings: dict[str, Any]) -> Study:
                 is_named = True
             show(progress)
 
-        return search(space, budget, db=db, on_progress=shown, **settings)
+        return search(space, budget, db=db, aggregate=aggregation, on_progress=shown, **settings)
 
 
 def _report_trouble(study: Study, iterations: int, interrupted: bool) -> None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from aznas_onnx.cli.options import OutputFormat
 from aznas_onnx.cli.render.tables import Cells, Column, format_number, write_csv, write_json, write_table
+from aznas_onnx.documents import JsonObject
 from aznas_onnx.escaping import markdown, printable
 from aznas_onnx.evaluation import Agreement, Evaluation, Interval
 from aznas_onnx.evaluation.report.sections import letters_of, predictor_name
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from aznas_onnx.evaluation.scorefile import Selection
+    from aznas_onnx.searching.stored_settings import StoredSettings
 
 __all__ = ["BenchReport", "render_bench"]
 
@@ -28,8 +32,8 @@ class BenchReport:
     space: str
     truth: str
     scores: str
-    settings: Mapping[str, Any]
-    selection: Mapping[str, Any]
+    settings: StoredSettings
+    selection: Selection
     interrupted: bool = False
 
 
@@ -58,7 +62,7 @@ def render_bench(report: BenchReport, output_format: OutputFormat, console: Cons
             console.out(printable(line), highlight=False)  # whole: a terminal wraps it
 
 
-def _bench_document(report: BenchReport) -> dict[str, object]:
+def _bench_document(report: BenchReport) -> JsonObject:
     """Return an evaluation as plain values, in the layout ``aznas.bench/1``."""
     found = report.evaluation
     return {
@@ -69,8 +73,8 @@ def _bench_document(report: BenchReport) -> dict[str, object]:
         "space": report.space,
         "truth": report.truth,
         "scores": report.scores,
-        "selection": dict(report.selection),
-        "settings": dict(report.settings),
+        "selection": report.selection.as_json(),
+        "settings": report.settings.as_json(),
         "proxies": list(found.proxies),
         "aggregation": found.aggregation.value,
         "weights": dict(found.weights),
@@ -93,7 +97,7 @@ def _bench_document(report: BenchReport) -> dict[str, object]:
     }
 
 
-def _agreement_document(one: Agreement) -> dict[str, object]:
+def _agreement_document(one: Agreement) -> JsonObject:
     return {
         "proxies": list(one.proxies),
         "aggregation": None if one.aggregation is None else one.aggregation.value,

@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 import click
 
 from aznas_onnx.cli.render.gate import failure_document, headline, undecided, write_summary
+from aznas_onnx.documents import JsonObject
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.escaping import annotation, json_text, markdown, markdown_code, printable, shortened, xml
 from aznas_onnx.gating import Check, Decision, GateResult
@@ -87,7 +88,7 @@ def junit_document(result: GateResult) -> str:
     return _junit(result.candidate, cases, result.elapsed_s)
 
 
-def code_quality_document(result: GateResult) -> list[dict[str, object]]:
+def code_quality_document(result: GateResult) -> list[JsonObject]:
     """Return what did not pass as issues of GitLab's code quality report; an empty list where all did."""
     return [
         _issue(
@@ -124,7 +125,7 @@ def _junit(candidate: str, cases: list[tuple[str, ElementTree.Element | None]], 
     return f"<?xml version='1.0' encoding='utf-8'?>\n{ElementTree.tostring(root, encoding='unicode')}\n"
 
 
-def _issue(candidate: str, key: str, reason: str, severity: str) -> dict[str, object]:
+def _issue(candidate: str, key: str, reason: str, severity: str) -> JsonObject:
     return {
         "description": printable(shortened(reason)),
         "check_name": f"aznas gate: {key.partition(':')[0]}",

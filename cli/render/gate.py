@@ -18,6 +18,7 @@ from aznas_onnx.cli.render.tables import (
 )
 from aznas_onnx.cli.words import plural
 from aznas_onnx.counts import format_bytes, format_count
+from aznas_onnx.documents import JsonObject
 from aznas_onnx.escaping import markdown, markdown_code, printable
 from aznas_onnx.gating import COMPARED, Compared, Decision, GateResult
 from aznas_onnx.gating.policy import RULES
@@ -59,7 +60,7 @@ def undecided(result: GateResult) -> str:
     return f"is undecided and {'passes' if result.passed else 'is rejected'} by the policy"
 
 
-def _gate_document(result: GateResult) -> dict[str, object]:
+def _gate_document(result: GateResult) -> JsonObject:
     """Return a result as plain values, in the layout ``aznas.gate/1``."""
     checks = [
         {name: getattr(check, name) for name in _CHECK_FIELDS} | {"verdict": check.verdict.value}
@@ -80,7 +81,7 @@ def _gate_document(result: GateResult) -> dict[str, object]:
     }
 
 
-def failure_document(candidate: str, *reasons: str) -> dict[str, object]:
+def failure_document(candidate: str, *reasons: str) -> JsonObject:
     """Return what scripts get where there is no decision: the same layout, with status failed and verdict null."""
     decision = {"status": "failed", "verdict": None, "passed": False, "reasons": list(reasons)}
     evidence = {"checks": [], "models": [], "seeds": 0, "settings": {}, "policy": {}, "warnings": [], "seconds": 0.0}
@@ -107,7 +108,7 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, (tuple, list)) else value
 
 
-def _model_document(model: Compared) -> dict[str, object]:
+def _model_document(model: Compared) -> JsonObject:
     return {
         "model": model.model,
         "macs": model.macs,

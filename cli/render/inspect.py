@@ -23,6 +23,7 @@ from aznas_onnx.cli.render.tables import (
 from aznas_onnx.cli.words import plural
 from aznas_onnx.costs import Costs, CountStatus, NodeCost
 from aznas_onnx.counts import format_bytes, format_count
+from aznas_onnx.documents import JsonObject
 from aznas_onnx.escaping import markdown, printable
 from aznas_onnx.inspection import InspectedBlock, InspectedNode, Inspection
 
@@ -73,7 +74,7 @@ def render_inspection(
 # --- JSON ---------------------------------------------------------------------------------------------------------
 
 
-def _inspection_document(inspection: Inspection, shown: _Shown) -> dict[str, object]:
+def _inspection_document(inspection: Inspection, shown: _Shown) -> JsonObject:
     """Return the inspection as plain values, in the layout ``aznas.inspect/1``. Counts are for one sample."""
     document: dict[str, Any] = {
         "schema": "aznas.inspect/1",
@@ -124,7 +125,7 @@ def _inspection_document(inspection: Inspection, shown: _Shown) -> dict[str, obj
     return document
 
 
-def _measured(one: Verification | Comparison, difference: float) -> dict[str, object]:
+def _measured(one: Verification | Comparison, difference: float) -> JsonObject:
     return {
         "verdict": one.verdict.value,
         "relative_difference": difference if math.isfinite(difference) else None,
@@ -133,7 +134,7 @@ def _measured(one: Verification | Comparison, difference: float) -> dict[str, ob
     }
 
 
-def _block_fields(row: InspectedBlock) -> dict[str, Any]:
+def _block_fields(row: InspectedBlock) -> JsonObject:
     block = row.block
     return {
         "index": block.index,
@@ -156,7 +157,7 @@ def _grouped_misses(inspection: Inspection) -> dict[tuple[str, str], list[str]]:
     return groups
 
 
-def _node_fields(row: InspectedNode) -> dict[str, Any]:
+def _node_fields(row: InspectedNode) -> JsonObject:
     cost = row.cost
     named = {"node": cost.node, "operator": cost.operator, "block": row.block, "status": cost.status.value}
     return {**named, "shape": row.shape, **_cost_fields(cost)}

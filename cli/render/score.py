@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from aznas_onnx.cli.render.tables import (
     Cells,
     Column,
     format_proxy,
+    hidden_proxies,
     print_table,
     print_trimmed,
     proxies_with_room,
@@ -21,10 +22,12 @@ from aznas_onnx.cli.render.tables import (
 )
 from aznas_onnx.cli.words import plural
 from aznas_onnx.counts import format_count
+from aznas_onnx.documents import JsonObject
 from aznas_onnx.escaping import markdown, printable
 from aznas_onnx.proxies import PROXIES, Direction
-from aznas_onnx.ranking import Aggregation, Ranking
+from aznas_onnx.ranking import Aggregation, Ensemble, Ranking
 from aznas_onnx.results import ProxyScores, Status
+from aznas_onnx.scoring import Effort, ScoreSettings
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,7 +52,8 @@ class ScoreReport:
     scores: tuple[ProxyScores, ...]
     ranking: Ranking
     proxies: tuple[str, ...]
-    settings: Mapping[str, Any]
+    settings: ScoreSettings
+    ensemble: Ensemble
     reference: str = ""
     places: tuple[Placement | None, ...] = ()
 
@@ -82,17 +86,17 @@ def render_scores(report: ScoreReport, output_format: OutputFormat, console: Con
 # --- JSON and CSV: exact values, in the order given -------------------------------------------------------------
 
 
-def _score_document(report: ScoreReport) -> dict[str, object]:
+def _score_document(report: ScoreReport) -> JsonObject:
     """Return the report as plain values, in the layout ``aznas.score/1``."""
     return {
         "schema": "aznas.score/1",
-        "settings": dict(report.settings),
+        "settings": report.settings.as_json() | report.ensemble.as_json(),
         **({"reference": report.reference} if report.reference else {}),
         "models": [_model_fields(report, index) for index in range(len(report.scores))],
     }
 
 
-def _model_fields(report: ScoreReport, index: int) -> dict[str, Any]:
+def _model_fields(report: ScoreReport, index: int) -> JsonObject:
     scores = report.scores[index]
     values = {name: scores.proxies.get(name) for name in report.shown}
     return {
@@ -115,7 +119,7 @@ def _model_fields(report: ScoreReport, index: int) -> dict[str, Any]:
     }
 
 
-def _place_fields(place: Placement | None) -> dict[str, object]:
+def _place_fields(place: Placement | None) -> JsonObject:
     percentiles = {} if place is None else {name: round(value, 2) for name, value in place.percentiles.items()}
     return {"percentile": None if place is None else round(place.percentile, 2), "percentiles": percentiles}
 
@@ -158,15 +162,8 @@ def _print_table(report: ScoreReport, console: Console) -> None:
     shown = proxies_with_room(report.shown, console.width, others, narrow=narrow)
     print_table(console, _columns(report, shown, narrow=narrow), report.best_first)
     console.print()
-    for line in (_legend(report), *_hidden(report, shown), *_notes(report)):
+    for line in (_legend(report), *hidden_proxies(report.shown, shown), *_notes(report)):
         print_trimmed(console, printable(line), style="dim")
-
-
-def _hidden(report: ScoreReport, shown: Sequence[str]) -> Iterator[str]:
-    """Write which proxies do not fit into the table."""
-    hidden = [name for name in report.shown if name not in shown]
-    if hidden:
-        yield f"No room for {', '.join(hidden)}: a wider terminal, or --format md, csv or json, shows them."
 
 
 def _columns(report: ScoreReport, shown: Sequence[str], *, narrow: bool) -> Iterator[Column]:
@@ -218,10 +215,10 @@ def _legend(report: ScoreReport) -> str:
             best = sum(report.ranking.weights.get(name, 1.0) for name in report.ranking.proxies)
             parts.append(f"AZ score: sum of rank/m over {names}; {best:g} is the best in all of them.")
     parts.append("MACs: multiply-adds of one sample.")
-    spread = " ±: standard error over seeds." if settings["seeds"] > 1 else ""
-    effort = "" if settings["effort"] == "paper" else f"Effort {settings['effort']}, batch"
-    size = f"{effort or 'Batch'} {settings['batch_size']}"
-    parts.append(f"{size}, {plural(settings['seeds'], 'seed')}, {settings['device']}.{spread}")
+    spread = " ±: standard error over seeds." if settings.seeds > 1 else ""
+    effort = "" if settings.effort is Effort.PAPER else f"Effort {settings.effort.value}, batch"
+    size = f"{effort or 'Batch'} {settings.batch_size}"
+    parts.append(f"{size}, {plural(settings.seeds, 'seed')}, {settings.device}.{spread}")
     return " ".join(parts)
 
 

@@ -9,6 +9,7 @@ from aznas_onnx.cli.options import OutputFormat
 from aznas_onnx.cli.render.tables import (
     Column,
     format_proxy,
+    hidden_proxies,
     print_table,
     proxies_with_room,
     proxy_title,
@@ -18,6 +19,7 @@ from aznas_onnx.cli.render.tables import (
 )
 from aznas_onnx.cli.words import plural
 from aznas_onnx.counts import format_count
+from aznas_onnx.documents import JsonObject
 from aznas_onnx.escaping import markdown, markdown_code, printable
 from aznas_onnx.results import Status
 from aznas_onnx.searching import COMPLEXITY, Budget, Candidate, CountConvention, Study
@@ -53,14 +55,11 @@ def render_study(
         shown = proxies_with_room(_proxies(best), console.width, _OTHER_COLUMNS, narrow=narrow)
         print_table(console, _columns(study, shown, narrow=narrow), best)
         console.print()
-        hidden = [name for name in _proxies(best) if name not in shown]
-        if hidden:
-            console.out(f"No room for {', '.join(hidden)}: --format md, csv or json shows them.", highlight=False)
-        for line in _notes(study, best):
+        for line in (*hidden_proxies(_proxies(best), shown), *_notes(study, best)):
             console.out(line, highlight=False)  # whole, to be copied
 
 
-def _study_document(study: Study, best: Sequence[Candidate], *, interrupted: bool = False) -> dict[str, object]:
+def _study_document(study: Study, best: Sequence[Candidate], *, interrupted: bool = False) -> JsonObject:
     """Return a study and its best candidates as plain values, in the layout ``aznas.search/1``."""
     return {
         "schema": "aznas.search/1",
@@ -75,7 +74,7 @@ def _study_document(study: Study, best: Sequence[Candidate], *, interrupted: boo
     }
 
 
-def _candidate_fields(one: Candidate) -> dict[str, object]:
+def _candidate_fields(one: Candidate) -> JsonObject:
     """Return a candidate as plain values; `macs` are always those of the graph."""
     trial = one.trial
     # A count replaces a proxy of the same name: a budget limits the layers of the space.
@@ -99,7 +98,7 @@ def _candidate_fields(one: Candidate) -> dict[str, object]:
     }
 
 
-def _again_fields(study: Study, one: Candidate) -> dict[str, object]:
+def _again_fields(study: Study, one: Candidate) -> JsonObject:
     """Return what was measured again at the end of the search; nothing where the budget has no latency."""
     budget = study.settings.budget
     if budget.latency_ms is None:
@@ -146,7 +145,7 @@ def _notes(
     counted = "MACs: multiply-adds of one sample."
     if _counts_by_paper(study):
         counted += " The budget and the ranking count the FLOPs of the paper's code."
-    found = f"{plural(len(study.trials), 'candidate')} of {study.settings.space['name']}"
+    found = f"{plural(len(study.trials), 'candidate')} of {study.settings.space.name}"
     accepted = f"{study.acceptance_rate:.0%} of the samples were new"
     budget = study.settings.budget
     if budget == Budget():

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from aznas_onnx.cli.options import OutputFormat
+from aznas_onnx.documents import JsonObject
 from aznas_onnx.escaping import csv_line, json_text, markdown, markdown_code, printable, shortened
 from aznas_onnx.proxies import PROXIES
 
@@ -75,6 +76,13 @@ def proxies_with_room(names: Sequence[str], width: int, others: int, *, narrow: 
     return list(names[: max((width - others) // one, 3)])
 
 
+def hidden_proxies(names: Sequence[str], shown: Sequence[str]) -> Iterator[str]:
+    """Yield the sentence on the proxies that do not fit into a table, if there are any."""
+    hidden = [name for name in names if name not in shown]
+    if hidden:
+        yield f"No room for {', '.join(hidden)}: a wider terminal, or --format md, csv or json, shows them."
+
+
 def format_number(value: float | None, *, missing: str = "", most: float = 1e3, large: str = ".4g") -> str:
     """Return a number with three decimals, or, from `most` on, with significant digits."""
     if value is None:
@@ -107,7 +115,7 @@ def write_table(
 def write_list(
     console: Console,
     output_format: OutputFormat,
-    document: Mapping[str, Any],
+    document: JsonObject,
     header: Sequence[str],
     columns: Sequence[Column],
     rows: Sequence[Sequence[str]],

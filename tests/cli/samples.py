@@ -8,8 +8,9 @@ from aznas_onnx.blocks.types import Block, BlockKind
 from aznas_onnx.cli.render.score import ScoreReport
 from aznas_onnx.costs import Costs, CountStatus, NodeCost
 from aznas_onnx.inspection import InspectedBlock, InspectedNode, Inspection
-from aznas_onnx.ranking import rank
+from aznas_onnx.ranking import Ensemble, rank
 from aznas_onnx.results import ProxyScores, ProxyValue, Status
+from aznas_onnx.scoring import ScoreSettings
 from aznas_onnx.verify import Comparison, Verification
 
 
@@ -138,5 +139,6 @@ def report(*, seeds: int = 1) -> ScoreReport:
         scores=everything,
         ranking=rank(everything),
         proxies=("expressivity", "progressivity", "trainability", "macs"),
-        settings={"effort": "paper", "batch_size": 64, "seeds": seeds, "seed": 0, "device": "cpu"},
+        settings=ScoreSettings(seeds=seeds, device="cpu"),
+        ensemble=Ensemble(),
     )

@@ -89,10 +89,10 @@ def test_settings_of_scoring_are_filled_in_and_checked(tmp_path: Path) -> None:
     run = prepare_run(
         "nb201", truth, settings=ScoreSettings(batch_size=8, device="cpu"), space_options={"resolution": 16}
     )
-    assert run.settings["scoring"]["batch_size"] == 8
-    assert run.settings["scoring"]["seeds"] == 1
-    assert run.settings["scoring"]["resolution"] == 16
-    assert run.settings["space"]["options"] == {"resolution": 16, "num_classes": 10}
+    assert run.settings.scoring.batch_size == 8
+    assert run.settings.scoring.seeds == 1
+    assert run.settings.scoring.resolution == 16
+    assert run.settings.space.options == {"resolution": 16, "num_classes": 10}
     with pytest.raises(SettingsError):
         prepare_run("nb201", truth, settings=ScoreSettings(batch_size=0))
     with pytest.raises(SettingsError, match="options go with the name of a space"):

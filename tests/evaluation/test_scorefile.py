@@ -10,15 +10,23 @@ import pytest
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.evaluation import Record, read_scores
 from aznas_onnx.evaluation.record import decode, encode
-from aznas_onnx.evaluation.scorefile import ScoreFile
+from aznas_onnx.evaluation.scorefile import ScoreFile, Selection
 from aznas_onnx.results import ProxyValue
+from aznas_onnx.searching.stored_settings import StoredSettings
 from tests.evaluation.samples import record
 
-SETTINGS: dict[str, Any] = {"space": {"name": "digits", "reference": "/a/b.py"}, "scoring": {"batch_size": 8}}
+SPACE = {"name": "digits", "options": {}, "code": None, "reference": "/a/b.py"}
+SETTINGS: dict[str, Any] = {"space": SPACE, "scoring": {"batch_size": 8}}
+SELECTION = {"seed": 3, "unique": False}
 
 
 def opened(path: Path, settings: dict[str, Any] = SETTINGS) -> ScoreFile:
-    return ScoreFile(path, settings=settings, selection={"seed": 3}, software={"python": "3"})
+    return ScoreFile(
+        path,
+        settings=StoredSettings.from_json(settings),
+        selection=Selection(seed=3),
+        software={"python": "3"},
+    )
 
 
 def test_every_line_is_a_score_and_the_first_also_holds_the_settings(tmp_path: Path) -> None:
@@ -39,7 +47,7 @@ def test_every_line_is_a_score_and_the_first_also_holds_the_settings(tmp_path: P
         "proxies": ["expressivity", "progressivity"],
         "schema": "aznas.scores/1",
         "settings": SETTINGS,
-        "selection": {"seed": 3},
+        "selection": SELECTION,
         "software": {"python": "3"},
     }
     assert second == {"arch": "b", "failed": "it fails", "seconds": 2.0}
@@ -91,8 +99,8 @@ def test_a_file_is_continued(tmp_path: Path) -> None:
         scores.add(record("a", expressivity=3.0))
     found = read_scores(path)
     assert {arch: one.proxies["expressivity"].mean for arch, one in found.records.items()} == {"a": 3.0, "b": 2.0}
-    assert found.settings == SETTINGS
-    assert found.selection == {"seed": 3}
+    assert found.settings.as_json() == SETTINGS
+    assert found.selection == Selection(seed=3)
     assert path.read_text().count("settings") == 1
 
 

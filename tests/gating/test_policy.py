@@ -124,7 +124,7 @@ def test_a_rule_that_makes_no_sense_is_refused(rules: dict[str, Any], message: s
 )
 def test_a_rule_that_would_do_nothing_is_refused(rules: dict[str, Any], needed: str) -> None:
     with pytest.raises(SettingsError, match=needed):
-        Policy.of(rules)
+        Policy.of(**rules)
 
 
 def test_a_floor_needs_a_proxy_that_exists() -> None:

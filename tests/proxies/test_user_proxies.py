@@ -13,10 +13,11 @@ from aznas_onnx.evaluation import read_scores
 from aznas_onnx.evaluation.agreement import proxy_table
 from aznas_onnx.evaluation.report.bench_command import bench_command
 from aznas_onnx.evaluation.run import bench
-from aznas_onnx.proxies import PROXIES, USER_PROXIES, Direction, directions_of
+from aznas_onnx.proxies import PROXIES, Direction
 from aznas_onnx.ranking import rank
 from aznas_onnx.results import ProxyScores, ProxyValue, Status
 from aznas_onnx.searching import Study, StudyError, search
+from aznas_onnx.searching.stored_settings import StoredScoring
 from tests.evaluation.samples import record, truth_of
 
 SOURCE = """
@@ -76,10 +77,10 @@ def test_a_weight_that_is_no_number_is_a_sentence() -> None:
 def test_a_study_is_not_resumed_with_other_code(tmp_path: Path, proxy: str) -> None:
     path = tmp_path / "run.db"
     search("nb201", iterations=2, db=path, proxies=[proxy], **SMALL)
-    kept = Study.open(path).settings.scoring[USER_PROXIES]
+    kept = Study.open(path).settings.scoring.user_proxies
     (own,) = kept.values()
-    assert own["direction"] == "lower is better"
-    assert own["reference"] == proxy
+    assert own.direction is Direction.LOWER_IS_BETTER
+    assert own.reference == proxy
     assert len(search("nb201", iterations=3, db=path, resume=True, proxies=[proxy], **SMALL).trials) == 3
     file = Path(proxy.rpartition(":")[0])
     file.write_text(file.read_text().replace("evidence.params", "evidence.macs"))
@@ -120,7 +121,7 @@ def test_scores_keep_direction_code_and_reference(tmp_path: Path, proxy: str) ->
 
 
 def test_files_from_before_are_read() -> None:
-    assert directions_of({"proxies": ["macs"], "effort": "paper"}) == {}
+    assert StoredScoring.from_json({"proxies": ["macs"], "effort": "paper"}).directions == {}
 
 
 def test_what_a_file_says_decides_the_order_of_a_proxy_that_is_not_loaded() -> None:

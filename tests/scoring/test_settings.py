@@ -143,7 +143,7 @@ def test_a_study_names_its_version(tmp_path: Path) -> None:
     of_method(db, None)
     assert Study.open(db).settings.method == 1
     search(3)  # of a release before there were versions
-    assert "method" not in Study.open(db).settings.scoring
+    assert "method" not in Study.open(db).settings.scoring.document
 
 
 def test_a_study_of_another_version_is_read_and_not_resumed(tmp_path: Path) -> None:

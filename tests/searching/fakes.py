@@ -17,6 +17,8 @@ import onnx
 from aznas_onnx.latency import Latency
 from aznas_onnx.results import ProxyScores, ProxyValue, Status
 from aznas_onnx.searching import Budget, CountConvention, Strategy, StudySettings, search
+from aznas_onnx.searching.space_reference import StoredSpace
+from aznas_onnx.searching.stored_settings import StoredScoring
 from aznas_onnx.spaces import GenotypeError, Space
 
 Digits = tuple[int, ...]
@@ -162,7 +164,10 @@ def settings(**changes: Any) -> StudySettings:
         "seed": 0,
         "scoring": {"scorer": "fake"},
     }
-    return StudySettings(**{**values, **changes})
+    values |= changes
+    values["space"] = StoredSpace.from_json(values["space"])
+    values["scoring"] = StoredScoring.from_json(values["scoring"])
+    return StudySettings(**values)
 
 
 def main() -> None:

@@ -153,7 +153,7 @@ def test_a_space_that_changed_is_not_resumed(tmp_path: Path) -> None:
 
 def test_bundled_spaces_can_be_named() -> None:
     study = searched(space="nb201", iterations=20, scorer=CountingScorer())
-    assert study.settings.space == {
+    assert study.settings.space.as_json() == {
         "name": "nb201",
         "options": {"resolution": 32, "num_classes": 10},
         "code": None,
@@ -172,8 +172,8 @@ def test_networks_can_be_scored_smaller_than_they_are(monkeypatch: pytest.Monkey
     monkeypatch.setattr(ModelScorer, "score", score)
     study = searched(space="mbv2", iterations=12, scorer=None, score_resolution=64)
     assert sizes == {64}
-    assert study.settings.scoring["resolution"] == 64
-    assert study.settings.space["options"]["resolution"] == 224
+    assert study.settings.scoring.resolution == 64
+    assert study.settings.space.options["resolution"] == 224
     for trial in study.trials:
         assert trial.proxies["macs"].mean == trial.cost.macs > 20_000_000  # those at 224
 

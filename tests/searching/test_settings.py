@@ -36,7 +36,7 @@ def test_every_difference_is_reported(change: dict[str, Any], expected: str) -> 
 
 
 def test_where_the_space_was_found_is_no_difference() -> None:
-    moved = settings(space={**settings().space, "reference": "elsewhere.py"})
+    moved = settings(space={**settings().space.as_json(), "reference": "elsewhere.py"})
     assert settings().differences(moved) == ()
 
 

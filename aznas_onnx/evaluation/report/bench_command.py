@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from pathlib import Path, PurePath
-from typing import Any
 
 from aznas_onnx import spaces
 from aznas_onnx.errors import AznasError
 from aznas_onnx.evaluation.sample_archs import choose_archs
 from aznas_onnx.evaluation.scorefile import Scores
 from aznas_onnx.evaluation.truth import Truth
-from aznas_onnx.proxies import PROXIES, USER_PROXIES
+from aznas_onnx.proxies import PROXIES, USER_PROXIES, StoredProxy
 from aznas_onnx.scoring import METHOD_VERSION, other_method
+from aznas_onnx.searching.stored_settings import StoredScoring
 
 __all__ = ["bench_command", "run_label"]
 
@@ -32,13 +32,13 @@ def bench_command(scores: Scores, *, truth: Path, measured: Truth, path: Path, a
     - `path`: The scores file.
     - `archs`: Its measured architectures.
     """
-    seed, unique = int(scores.selection.get("seed", 0)), bool(scores.selection.get("unique"))
+    seed, unique = scores.selection.seed, scores.selection.unique
     words = ["aznas", "bench", _space(scores), "--truth", truth.name]
     if len(archs) < len(measured.archs):
         words += ["--sample", str(len(archs)), "--seed", str(seed)]
     if unique:
         words.append("--unique")
-    words += [*_scoring_words(scores.settings["scoring"]), *_space_words(scores), "-o", path.name]
+    words += [*_scoring_words(scores.settings.scoring), *_space_words(scores), "-o", path.name]
     command = shlex.join(words)
     if scores.method != METHOD_VERSION:
         return f"{command}  # the file's scores are {other_method(scores.method)}"
@@ -56,62 +56,59 @@ def run_label(scores: Scores, given: str | None = None) -> str:
 
 
 def _distinguishing_settings(scores: Scores) -> Iterator[str]:
-    scoring = scores.settings["scoring"]
-    if scoring.get("effort"):
-        yield str(scoring["effort"])
-    if scoring.get("batch_size"):
-        yield f"batch {scoring['batch_size']}"
-    if scoring.get("seeds", 1) > 1:
-        yield f"{scoring['seeds']} seeds"
-    if scores.selection.get("unique"):
+    scoring = scores.settings.scoring
+    if scoring.effort:
+        yield scoring.effort
+    if scoring.batch_size:
+        yield f"batch {scoring.batch_size}"
+    if (scoring.seeds or 1) > 1:
+        yield f"{scoring.seeds} seeds"
+    if scores.selection.unique:
         yield "unique cells"
 
 
 def _space(scores: Scores) -> str:
-    space = scores.settings["space"]
-    reference = str(space["reference"] or space["name"])
+    reference = scores.settings.space.reference or scores.settings.space.name
     return f"./{Path(reference).name}" if reference.endswith(".py") else reference
 
 
 def _selects(scores: Scores, measured: Truth, seed: int, unique: bool, archs: Collection[str]) -> bool:
     """Whether seed and uniqueness select these architectures; True where that cannot be found out."""
-    space = scores.settings["space"]
+    space = scores.settings.space
     try:
-        made = spaces.get(space["reference"] or space["name"], **space["options"])
+        made = spaces.get(space.reference or space.name, **space.options)
         return set(choose_archs(measured.archs, made, sample=len(archs), seed=seed, unique=unique)) == set(archs)
     except AznasError:  # a space in a file that is not here
         return True
 
 
-def _scoring_words(scoring: Mapping[str, Any]) -> Iterator[str]:
-    for key, value in scoring.items():
+def _scoring_words(scoring: StoredScoring) -> Iterator[str]:
+    for key, value in scoring.document.items():
         option = f"--{_NAMES.get(key, key).replace('_', '-')}"
         if key in _UNSAID or value is None or value is False or value == _USUAL.get(key):
             continue
         yield from (option,) if value is True else (option, str(value))
-    own = scoring.get(USER_PROXIES, {})
-    usual = [proxy.name for proxy in PROXIES.resolve(["az"])]
-    if scoring.get("proxies", usual) != usual:
-        yield from ("--proxies", ",".join(_proxy(name, own.get(name, {})) for name in scoring["proxies"]))
+    usual = tuple(proxy.name for proxy in PROXIES.resolve(["az"]))
+    if scoring.proxies is not None and scoring.proxies != usual:
+        yield from ("--proxies", ",".join(_proxy(name, scoring.user_proxies.get(name)) for name in scoring.proxies))
 
 
-def _proxy(name: str, own: Mapping[str, object]) -> str:
+def _proxy(name: str, own: StoredProxy | None) -> str:
     """Return what loads a proxy: its file without its folders, where it has one."""
-    reference = own.get("reference")
-    if reference is None:
+    if own is None or own.reference is None:
         return name
-    file, _, attribute = str(reference).rpartition(":")
+    file, _, attribute = own.reference.rpartition(":")
     return f"{PurePath(file).name}:{attribute}"
 
 
 def _space_words(scores: Scores) -> Iterator[str]:
     """Yield the options of the space that are not its defaults."""
-    space = scores.settings["space"]
+    space = scores.settings.space
     try:
-        usual = spaces.get(space["reference"] or space["name"])
+        usual = spaces.get(space.reference or space.name)
     except AznasError:  # a file that is not here
         usual = None
     for key, option in (("resolution", "--resolution"), ("num_classes", "--classes")):
-        value = space["options"].get(key)
+        value = space.options.get(key)
         if value is not None and value != getattr(usual, key, None):
             yield from (option, str(value))

@@ -36,7 +36,7 @@ class ReportedRun:
     @property
     def space(self) -> str:
         """Name of the space."""
-        return str(self.scores.settings["space"]["name"])
+        return self.scores.settings.space.name
 
 
 def method_doubt(runs: Sequence[ReportedRun]) -> str:

@@ -20,6 +20,7 @@ from onnx import numpy_helper
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.graph.building.built_network import SHAPE_SUFFIX, BuiltNetwork, WeightFill, declared, make_node
 from aznas_onnx.graph.ir.graph import Array, Node
+from aznas_onnx.operators.operator_record import Attributes
 
 __all__ = ["GraphBuilder", "fill_weights", "weight_shapes"]
 
@@ -230,7 +231,7 @@ class GraphBuilder:
         return self.finish(output, num_outputs=num_outputs, metadata=metadata).model()
 
     def _add_node(
-        self, op_type: str, inputs: Sequence[str], outputs: tuple[str, ...], name: str, attributes: Mapping[str, Any]
+        self, op_type: str, inputs: Sequence[str], outputs: tuple[str, ...], name: str, attributes: Attributes
     ) -> None:
         self._steps.append(make_node(op_type, self._opset, tuple(inputs), outputs, name, attributes))
 

@@ -20,6 +20,7 @@ from aznas_onnx.caches import cached
 from aznas_onnx.graph.ir.declared_blocks import BLOCKS_KEY
 from aznas_onnx.graph.ir.graph import Array, AttributeValue, Constant, Graph, GraphInput, Node, type_fingerprint
 from aznas_onnx.graph.ir.uniform_constants import filled
+from aznas_onnx.operators.operator_record import Attributes
 
 __all__ = ["SHAPE_SUFFIX", "BuiltNetwork", "WeightFill", "declared", "make_node"]
 
@@ -166,7 +167,7 @@ def make_node(
     inputs: tuple[str, ...],
     outputs: tuple[str, ...],
     name: str,
-    attributes: Mapping[str, Any],
+    attributes: Attributes,
 ) -> Node:
     """Return a node whose attributes are as ONNX would give them back; equal nodes of several networks are one."""
     given = tuple((key, type_fingerprint(value), value) for key, value in attributes.items() if value is not None)

@@ -12,6 +12,7 @@ import numpy as np
 from aznas_onnx.graph.ir.graph import Node
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.rule import Declined
+from aznas_onnx.operators.operator_record import Attributes
 
 __all__ = ["VERSIONS", "NodeBuilder"]
 
@@ -48,7 +49,7 @@ class NodeBuilder:
         outputs: tuple[str, ...] = (),
         name: str = "",
         version: int = 0,
-        attributes: Mapping[str, Any] = MappingProxyType({}),
+        attributes: Attributes = MappingProxyType({}),
         **more: Any,
     ) -> str:
         """Add a node of the standard domain and return its (first) output.

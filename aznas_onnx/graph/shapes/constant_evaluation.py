@@ -15,8 +15,9 @@ import numpy as np
 from aznas_onnx.errors import AznasError, ModelError
 from aznas_onnx.graph.ir.graph import Array, Constant, Node
 from aznas_onnx.graph.ir.tensor_info import TensorInfo
-from aznas_onnx.graph.shapes.shape_inference import infer
+from aznas_onnx.graph.shapes.shape_inference import infer, node_proto
 from aznas_onnx.operators import OPERATORS, Family, Movement, Operator, zero
+from aznas_onnx.operators.operator_record import Attributes
 from aznas_onnx.operators.sets import REPEATS
 
 __all__ = ["Deferred", "evaluate", "is_affordable", "is_cheap", "is_simple"]
@@ -62,8 +63,6 @@ def evaluate(node: Node, inputs: _Inputs) -> list[Array]:
 def _reference(node: Node, inputs: _Inputs) -> list[Array]:
     from onnx import helper
     from onnx.reference import ReferenceEvaluator
-
-    from aznas_onnx.graph.shapes.shape_inference import node_proto
 
     names = [name for name in dict.fromkeys(node.inputs) if name]
     values = {name: value for name, value in zip(node.inputs, inputs, strict=True) if value is not None}
@@ -232,7 +231,7 @@ def _concat(node: Node, inputs: _Inputs) -> Array:
 
 def _slice(node: Node, inputs: _Inputs) -> Array:
     value = _need(inputs, 0)
-    attributes: Mapping[str, Any] = node.attributes
+    attributes: Attributes = node.attributes
     if "starts" in attributes:
         starts, ends = attributes["starts"], attributes["ends"]
         axes, steps = attributes.get("axes", range(len(starts))), (1,) * len(starts)

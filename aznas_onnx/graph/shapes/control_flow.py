@@ -14,6 +14,7 @@ from aznas_onnx.errors import ModelError, UnsupportedOperatorError
 from aznas_onnx.graph.ir.graph import Constant, Graph, Node
 from aznas_onnx.graph.ir.tensor_info import TensorInfo
 from aznas_onnx.limits import copy
+from aznas_onnx.operators.operator_record import Attributes
 from aznas_onnx.operators.sets import KEEPS_VALUES
 
 __all__ = ["Resolution", "captured", "known_scalar", "resolve", "stack"]
@@ -167,7 +168,7 @@ def _condition_is_constant(body: Graph) -> bool:
 
 def _resolve_scan(node: Node, infos: Mapping[str, TensorInfo], max_trips: int) -> Resolution:
     body: Any = node.attributes["body"]
-    attributes: Mapping[str, Any] = node.attributes
+    attributes: Attributes = node.attributes
     if node.version < 9:
         raise UnsupportedOperatorError(
             f"node {node.name!r}: Scan of opset 8 is not supported; export with opset 9 or newer"

@@ -25,6 +25,7 @@ from aznas_onnx.graph.shapes.make_batch_dynamic import BatchRepair
 from aznas_onnx.graph.shapes.sequences import Sequences
 from aznas_onnx.graph.shapes.shape_inference import infer
 from aznas_onnx.limits import Limits, spend
+from aznas_onnx.operators.operator_record import Attributes
 from aznas_onnx.operators.sets import CONTROL_FLOW, RANDOM, SHAPE_QUERIES
 
 __all__ = ["interpret"]
@@ -318,7 +319,7 @@ class _Walk:
 def _shape_value(node: Node, shape: tuple[int, ...]) -> Array:
     if node.op_type == "Size":
         return np.array(np.prod(shape, dtype=np.int64), dtype=np.int64)
-    attributes: Mapping[str, Any] = node.attributes
+    attributes: Attributes = node.attributes
     return np.array(shape[attributes.get("start", 0) : attributes.get("end", len(shape))], dtype=np.int64)
 
 

@@ -7,7 +7,7 @@ graphs have faster rules.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -21,6 +21,7 @@ from aznas_onnx.graph.ir.tensor_info import TensorInfo
 from aznas_onnx.graph.shapes.operand_checks import check_operands, check_text_attributes
 from aznas_onnx.graph.shapes.pool_sizes import pooled_sizes, transposed_sizes
 from aznas_onnx.operators import CUSTOM_OPERATORS, OPERATORS, Family, InputRole, Operator
+from aznas_onnx.operators.operator_record import Attributes
 from aznas_onnx.operators.sets import ARITHMETIC, NORMALIZATIONS, WINDOWED
 
 __all__ = ["infer", "is_foreign", "node_proto", "schema", "signature"]
@@ -124,12 +125,12 @@ def signature(node: Node, inputs: Sequence[TensorInfo | None]) -> tuple[object, 
     return (node.op_type, node.version, node.domain, tuple(map(bool, node.outputs)), attributes, operands)
 
 
-def _attribute_key(attributes: Mapping[str, Any]) -> tuple[object, ...] | None:
+def _attribute_key(attributes: Attributes) -> tuple[object, ...] | None:
     """Return attributes in a form that compares by value; None for tensors, graphs and large values."""
     return _KEYS.of(attributes, _make_key) if attributes else ()
 
 
-def _make_key(attributes: Mapping[str, Any]) -> tuple[object, ...] | None:
+def _make_key(attributes: Attributes) -> tuple[object, ...] | None:
     if any(isinstance(value, (Graph, np.ndarray)) for value in attributes.values()) or not _are_small(attributes):
         return None
     key = tuple((name, type_fingerprint(value), value) for name, value in attributes.items())
@@ -147,11 +148,11 @@ class _ByIdentity(Generic[T]):
     """
 
     def __init__(self, name: str) -> None:
-        self._found: dict[int, tuple[Mapping[str, Any], T]] = {}
+        self._found: dict[int, tuple[Attributes, T]] = {}
         reason = "the nodes of a graph and of its copies share attributes"
         register_cache(f"{__name__}.{name}", _REMEMBERED, reason, size=self._found.__len__, clear=self._found.clear)
 
-    def of(self, attributes: Mapping[str, Any], make: Callable[[Mapping[str, Any]], T]) -> T:
+    def of(self, attributes: Attributes, make: Callable[[Attributes], T]) -> T:
         """Return what was made of these attributes, or make it."""
         known = self._found.get(id(attributes))
         if known is not None and known[0] is attributes:
@@ -164,7 +165,7 @@ class _ByIdentity(Generic[T]):
         return made
 
 
-def _are_small(attributes: Mapping[str, Any]) -> bool:
+def _are_small(attributes: Attributes) -> bool:
     return sum(len(name) + _size_bytes(value) for name, value in attributes.items()) <= _REMEMBERED_BYTES
 
 
@@ -337,7 +338,7 @@ def node_proto(node: Node) -> onnx.NodeProto:
 _WRITTEN = _ByIdentity[list[onnx.AttributeProto]]("_WRITTEN")
 
 
-def _write_attributes(attributes: Mapping[str, Any]) -> list[onnx.AttributeProto]:
+def _write_attributes(attributes: Attributes) -> list[onnx.AttributeProto]:
     written = []
     for key, value in attributes.items():
         if isinstance(value, Graph) or (isinstance(value, tuple) and value and isinstance(value[0], Graph)):

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from aznas_onnx.documents import finite, flag, parse_json, table, text, whole
+from aznas_onnx.documents import JsonObject, finite, flag, parse_json, table, text, whole
 from aznas_onnx.latency import Latency
 from aznas_onnx.results import ProxyValue, Status
 from aznas_onnx.scoring import other_method
@@ -352,7 +352,7 @@ def _trial(row: tuple[Any, ...]) -> Trial:
     return Trial(proposal=proposal, status=Status(status), reason=reason, proxies=values, elapsed_s=finite(elapsed_s))
 
 
-def _value(fields: Mapping[str, Any]) -> ProxyValue:
+def _value(fields: JsonObject) -> ProxyValue:
     return ProxyValue(
         mean=_optional(finite, fields["mean"]),
         stderr=_optional(finite, fields["stderr"]),

@@ -165,7 +165,7 @@ def test_unique_keeps_one_of_each(scoring: Scoring) -> None:
     space = get("nb201")
     texts = [space.canonical(space.parse(arch)) for arch in scoring.scored]
     assert len(texts) == len(set(texts)) < N_CELLS
-    assert read_scores("scores.jsonl").selection["unique"]
+    assert read_scores("scores.jsonl").selection.unique
 
 
 def test_an_interruption_reports_what_there_is_and_how_to_go_on(

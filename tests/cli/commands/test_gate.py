@@ -17,7 +17,7 @@ import aznas_onnx.cli.commands.gate as gate_command
 import aznas_onnx.gating
 from aznas_onnx.cli.main import run
 from aznas_onnx.cli.render.ci import code_quality_document, junit_document
-from aznas_onnx.gating import Check, Compared, Decision, GateResult, Inconclusive, Policy
+from aznas_onnx.gating import Check, Compared, Decision, GateResult, Inconclusive, Policy, PolicySources
 from tests.gating.networks import residual
 
 Rules = dict[str, Any]
@@ -70,8 +70,8 @@ def decided(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
             raise state["result"]
         return state["result"]
 
-    def here(candidate: str, rules: dict[str, Any], given: dict[str, Any], origin: str) -> GateResult:
-        return gate_command.decide(candidate, rules, given, origin, lambda stage: None)
+    def here(candidate: str, sources: PolicySources) -> GateResult:
+        return gate_command.decide(candidate, sources, lambda stage: None)
 
     monkeypatch.setattr(aznas_onnx.gating, "gate", decide)
     monkeypatch.setattr(gate_command, "_decide", here)

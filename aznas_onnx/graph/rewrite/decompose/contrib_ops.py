@@ -5,7 +5,7 @@ Shapes are not known yet, so no rule here can depend on the rank of an activatio
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from aznas_onnx.graph.ir.graph import Node
@@ -13,6 +13,7 @@ from aznas_onnx.graph.rewrite.decompose.masks import add_causal, add_mask, mask_
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.node_builder import VERSIONS, NodeBuilder
 from aznas_onnx.graph.rewrite.rule import Declined, Rewrite, ending_at, expanding
+from aznas_onnx.operators.operator_record import Attributes
 
 __all__ = ["REWRITES"]
 
@@ -23,7 +24,7 @@ _FUSED_ATTRIBUTES = frozenset(
 _TO_CHANNELS_FIRST, _TO_CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
 
 
-def _plain(node: Node) -> dict[str, Any]:
+def _plain(node: Node) -> Attributes:
     """Return the attributes that the standard operator has too."""
     return {key: value for key, value in node.attributes.items() if key not in _FUSED_ATTRIBUTES}
 
@@ -78,7 +79,7 @@ def _channels_last_conv(editor: Editor, node: Node) -> Declined:
 @expanding("com.microsoft::FusedGemm")
 def _fused_gemm(editor: Editor, node: Node) -> Declined:
     patch = NodeBuilder(editor, node)
-    attributes: Mapping[str, Any] = node.attributes
+    attributes: Attributes = node.attributes
     x = patch.add("Gemm", *node.inputs, name=node.name, attributes=_plain(node))
     parameters = [attributes[f"activation_{key}"] for key in ("alpha", "beta") if f"activation_{key}" in attributes]
     return patch.apply() if _activated(patch, node, x, parameters) else _unknown_activation(node)
@@ -87,7 +88,7 @@ def _fused_gemm(editor: Editor, node: Node) -> Declined:
 @expanding("com.microsoft::FusedMatMul", "com.microsoft::TransposeMatMul")
 def _fused_matmul(editor: Editor, node: Node) -> Declined:
     patch = NodeBuilder(editor, node)
-    attributes: Mapping[str, Any] = node.attributes
+    attributes: Attributes = node.attributes
     a, b = (
         _matrix(editor, patch, name, bool(attributes.get(f"trans{side}")), bool(attributes.get(f"transBatch{side}")))
         for name, side in zip(node.inputs, "AB", strict=True)

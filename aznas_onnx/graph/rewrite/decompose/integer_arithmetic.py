@@ -26,6 +26,7 @@ from aznas_onnx.graph.rewrite.decompose.packed_weights import PACKED, floats
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.node_builder import NodeBuilder
 from aznas_onnx.graph.rewrite.rule import Attempt, Declined, Rewrite, expanding
+from aznas_onnx.operators.operator_record import Attributes
 from aznas_onnx.operators.sets import MOVES_INTEGERS, RESHAPES
 
 __all__ = ["REWRITES"]
@@ -41,7 +42,7 @@ def _dequantised(patch: NodeBuilder, name: str, scale: str, zero: str = "", *, a
     return patch.add("DequantizeLinear", *operands, attributes={} if axis is None else {"axis": axis})
 
 
-def _attributes(node: Node) -> dict[str, Any]:
+def _attributes(node: Node) -> Attributes:
     return {key: value for key, value in node.attributes.items() if key not in _INTEGER_ATTRIBUTES}
 
 

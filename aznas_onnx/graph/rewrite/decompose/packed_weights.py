@@ -5,8 +5,7 @@ Their floats are a separate constant, computed on request.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from aznas_onnx.graph.ir.graph import Array, Constant, Node
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.node_builder import NodeBuilder
 from aznas_onnx.graph.rewrite.rule import Declined, Rewrite, expanding
+from aznas_onnx.operators.operator_record import Attributes
 
 __all__ = ["PACKED", "floats"]
 
@@ -54,7 +54,7 @@ def _unpacked(packed: Array, bits: int) -> Array:
 @expanding("com.microsoft::MatMulNBits")
 def _matmul_of_bits(editor: Editor, node: Node) -> Declined:
     """MatMulNBits: each column of the weight in blocks, each with a scale and a zero point."""
-    attributes: Mapping[str, Any] = node.attributes
+    attributes: Attributes = node.attributes
     width, columns, block = attributes["K"], attributes["N"], attributes["block_size"]
     bits = attributes.get("bits", 4)
     if bits not in (2, 4, 8):
@@ -83,7 +83,7 @@ def _matmul_of_bits(editor: Editor, node: Node) -> Declined:
 @expanding("com.microsoft::GatherBlockQuantized")
 def _gather_of_blocks(editor: Editor, node: Node) -> Declined:
     """GatherBlockQuantized: a table in blocks along one axis."""
-    attributes: Mapping[str, Any] = node.attributes
+    attributes: Attributes = node.attributes
     block, bits = attributes.get("block_size", 128), attributes.get("bits", 4)
     table, scales = editor.constant(node.inputs[0]), editor.constant(node.inputs[2])
     if table is None or scales is None or bits not in (2, 4, 8):
