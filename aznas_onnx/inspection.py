@@ -186,8 +186,8 @@ def _inspected(model: Model, found: Blocks, costs: Costs) -> Inspection:
 
 
 def _by_onnx2torch(nodes: Iterable[Node]) -> Iterator[str]:
-    """Yield a note for each operator that neither ONNX nor an operator file defines, and that was read all the same."""
-    foreign = (node for node in nodes if not node.unknown and is_foreign(node) and CUSTOM_OPERATORS.get(node) is None)
+    """Yield a note for each operator that ONNX does not define and that onnx2torch converts."""
+    foreign = (node for node in nodes if is_foreign(node) and CUSTOM_OPERATORS.is_of_onnx2torch(node))
     for operator in dict.fromkeys(node.operator for node in foreign):
         yield f"operator {operator} is converted by onnx2torch, which gives its shapes"
 

@@ -435,9 +435,10 @@ The file defines variables of type `aznas_onnx.operators.CustomOperator`, which 
   each input, and the MAC rule: a function from the node and the shapes of its tensors to the multiply-adds of the whole
   batch, `zero`, or None where they are unknown; then counts name the operator as left out. The roles decide which
   constants are parameters and how they are initialised. A `WEIGHT` of the family `CONVOLUTION` is laid out as (outputs,
-  inputs, ...), that of another family as the right operand of a MatMul. `bounds` and `keeps_sign` say which results
-  can be negative, which decides whether a padding or the range of a quantisation is read as part of a layer; the units
-  of a `switch` are counted by the proxies of activation patterns (naswot, swap, te_nas).
+  inputs, ...), that of another family as the right operand of a MatMul. The last role holds for all further inputs; a
+  constant behind a last `DATA` needs a role of its own. `bounds` and `keeps_sign` say which results can be negative,
+  which decides whether a padding or the range of a quantisation is read as part of a layer; the units of a `switch` are
+  counted by the proxies of activation patterns (naswot, swap, te_nas).
 - `convert`, a function from a node and its context to a differentiable torch function of the tensors of its inputs. It
   is called on tensors without data or on zeros, too: ONNX does not know the shapes of such operators, and the results
   have them at any batch size. Where ONNX Runtime runs the operator, the results are compared as above.

@@ -17,7 +17,7 @@ from onnx import helper, numpy_helper
 
 from aznas_onnx.convert.context import Call, Context, Converter, unsupported
 from aznas_onnx.convert.dtypes import is_float
-from aznas_onnx.errors import AznasError
+from aznas_onnx.errors import AznasError, UnsupportedOperatorError
 from aznas_onnx.graph.ir.graph import Node
 from aznas_onnx.graph.ir.tensor_info import TensorInfo
 from aznas_onnx.graph.shapes.shape_inference import node_proto, signature
@@ -56,8 +56,8 @@ def convert(converter: Converter, node: Node, context: Context) -> Call:
     except AznasError:
         raise
     except RAISED as error:
-        reason = f"has a converter that fails: {summary(error)} ({place(error)})"
-        raise unsupported(node, reason, "correct it") from error
+        converter_of = f"node {node.name!r}: the converter of {node.operator}"
+        raise UnsupportedOperatorError(f"{converter_of} fails: {summary(error)} ({place(error)})") from error
     return made if isinstance(made, Call) else Call(made, node.inputs)
 
 

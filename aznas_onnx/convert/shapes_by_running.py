@@ -13,10 +13,10 @@ from aznas_onnx.convert.checked_converters import convert
 from aznas_onnx.convert.context import Context, Converter
 from aznas_onnx.convert.dtypes import carrier, to_tensor
 from aznas_onnx.convert.table import OPERATORS
-from aznas_onnx.errors import ModelError
+from aznas_onnx.errors import AznasError, ModelError
 from aznas_onnx.graph.ir.graph import Constant, Graph, Node
 from aznas_onnx.graph.ir.tensor_info import TensorInfo, TensorInfos
-from aznas_onnx.user_modules import RAISED, summary
+from aznas_onnx.user_modules import RAISED, place, summary
 
 __all__ = ["infer_by_running"]
 
@@ -42,9 +42,12 @@ def infer_by_running(node: Node, inputs: Sequence[TensorInfo | None]) -> list[Te
             return _run(converter, node, given, weights, torch.device(device))
         except RAISED as error:
             failure = error
+    if isinstance(failure, AznasError):
+        raise ModelError(str(failure)) from failure
     shapes = ", ".join(str(given[name].shape) if name else "?" for name in node.inputs)
     raise ModelError(
-        f"node {node.name!r} ({node.operator}) cannot be run on inputs of shapes {shapes}: {summary(failure)}"
+        f"node {node.name!r} ({node.operator}) cannot be run on inputs of shapes {shapes}: "
+        f"{summary(failure)} ({place(failure)})"
     ) from failure
 
 

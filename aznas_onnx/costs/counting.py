@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
+from numbers import Integral
+from typing import Any
 
 from aznas_onnx.costs.node_costs import Costs, CountStatus, NodeCost
 from aznas_onnx.costs.parameters import parameters
@@ -90,14 +93,23 @@ def _macs(node: Node, infos: TensorInfos) -> tuple[CountStatus, int]:
     if record.macs is zero:
         return CountStatus.ZERO, 0
     try:
-        return CountStatus.COUNTED, record.macs(node, infos)
+        macs: Any = record.macs(node, infos)  # a custom rule can give any object
     except ModelError:  # a shape depends on data
         return CountStatus.UNSUPPORTED, 0
     except RAISED as error:
         if CUSTOM_OPERATORS.get(node) is None:
             raise
-        rule = f"node {node.name!r}: the MAC rule of operator {node.operator}"
-        raise ModelError(f"{rule} fails: {summary(error)} ({place(error)})") from error
+        raise ModelError(f"{_rule(node)} fails: {summary(error)} ({place(error)})") from error
+    if macs is None:
+        return CountStatus.UNSUPPORTED, 0
+    if isinstance(macs, bool) or not isinstance(macs, Integral) or macs < 0:
+        needed = "a whole number of 0 or more, or None where unknown, is needed"
+        raise ModelError(f"{_rule(node)} gives {reprlib.repr(macs)}; {needed}")
+    return CountStatus.COUNTED, int(macs)
+
+
+def _rule(node: Node) -> str:
+    return f"node {node.name!r}: the MAC rule of {node.operator}"
 
 
 def _output_bytes(node: Node, infos: TensorInfos) -> int:

@@ -37,28 +37,13 @@ class CustomOperator:
     Examples
     --------
     >>> import math
-    >>> from aznas_onnx.operators import CustomOperator, Family, InputRole, Movement, Operator, zero
+    >>> from dataclasses import replace
+    >>> from aznas_onnx.operators import OPERATORS, CustomOperator
     >>> def convert(node, context):
     ...     beta = node.attributes.get("beta", 4.0)
     ...     return lambda x: (x + (x * x + beta).sqrt()) / 2
-    >>> SQUAREPLUS = CustomOperator(
-    ...     record=Operator(
-    ...         name="Squareplus",
-    ...         domain="my.domain",
-    ...         family=Family.ACTIVATION,
-    ...         elementwise=True,
-    ...         movement=Movement.NONE,
-    ...         random=False,
-    ...         window=False,
-    ...         inputs=(InputRole.DATA,),
-    ...         macs=zero,
-    ...         differentiable=True,
-    ...         bounds=(0.0, math.inf),
-    ...         keeps_sign=True,
-    ...         switch=False,
-    ...     ),
-    ...     convert=convert,
-    ... )
+    >>> record = replace(OPERATORS["Softplus"], name="Squareplus", domain="my.domain")
+    >>> SQUAREPLUS = CustomOperator(record=record, convert=convert)
     """
 
     record: Operator
@@ -72,6 +57,7 @@ class CustomOperators:
         self._catalogue = catalogue
         self._found: dict[str, CustomOperator] = {}
         self._files: dict[str, None] = {}
+        self._defined_in: dict[str, str | Path] = {}
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -95,7 +81,8 @@ class CustomOperators:
         if self._found.get(key) is operator:
             return
         if key in self._found or (key in self._catalogue and self._catalogue[key] is not operator.record):
-            raise SettingsError(f"operator {key} is registered already; give yours a domain of its own")
+            by = f" by {self._defined_in[key]}" if key in self._defined_in else ""
+            raise SettingsError(f"operator {key} is registered already{by}; give yours a domain of its own")
         if key not in self._catalogue:
             self._catalogue.register(operator.record)
         self._found[key] = operator
@@ -119,7 +106,19 @@ class CustomOperators:
                 )
             for operator in found:
                 self.add(operator)
+                self._defined_in.setdefault(operator.record.operator, path)
             self._files[str(Path(path).resolve())] = None
+
+    def is_of_onnx2torch(self, node: Any) -> bool:
+        """Whether a node is none of these, and a converter for it is registered in an onnx2torch that is loaded."""
+        registry = sys.modules.get(_ONNX2TORCH)
+        if registry is None or self.get(node) is not None:
+            return False
+        try:
+            registry.get_converter(node.op_type, node.version, node.domain)
+        except NotImplementedError:
+            return False
+        return True
 
     def infer(self, node: Any, inputs: Sequence[Any]) -> list[Any] | None:
         """Return what an operator that ONNX does not define makes, by running its converter; None where it has none.
@@ -129,7 +128,7 @@ class CustomOperators:
         node, inputs
             A node, and what is known about its inputs; None where one is omitted.
         """
-        if self.get(node) is None and _ONNX2TORCH not in sys.modules:
+        if self.get(node) is None and not self.is_of_onnx2torch(node):
             return None
         made: list[Any] | None = importlib.import_module(_INFERENCE).infer_by_running(node, inputs)
         return made

@@ -40,8 +40,8 @@ class Shapes(Protocol):
         """Return the shape of a tensor, batch included."""
 
 
-MacRule: TypeAlias = Callable[[OperatorNode, Shapes], int]
-"""Multiply-adds of one node for the whole batch."""
+MacRule: TypeAlias = Callable[[OperatorNode, Shapes], int | None]
+"""Multiply-adds of one node for the whole batch; None where they are unknown."""
 
 
 class Family(enum.Enum):

@@ -19,6 +19,7 @@ from torch import nn
 
 import aznas_onnx as az
 from aznas_onnx.cli.main import run
+from aznas_onnx.costs import Costs
 from aznas_onnx.errors import ModelError, SettingsError, UnsupportedOperatorError
 from aznas_onnx.operators import (
     CUSTOM_OPERATORS,
@@ -32,6 +33,7 @@ from aznas_onnx.operators import (
     OperatorCatalogue,
     zero,
 )
+from aznas_onnx.operators.standard import STANDARD
 from aznas_onnx.results import ProxyScores, Status
 
 DOMAIN = "my.domain"
@@ -84,6 +86,14 @@ def score(model: onnx.ModelProto) -> ProxyScores:
 def test_without_its_file_an_operator_is_refused_by_name() -> None:
     with pytest.raises(UnsupportedOperatorError, match=r"'act0' has operator other\.domain::Squareplus, which is not"):
         score(network(act=("other.domain", "Squareplus")))
+
+
+def test_the_refusal_of_an_operator_names_the_option_and_no_converter_that_does_not_exist() -> None:
+    import onnx2torch.node_converters.registry  # noqa: F401  # loaded, without a converter for the domain
+
+    warnings = " ".join(az.inspect(network(act=("other.domain", "A"), mix=("other.domain", "B"))).warnings)
+    assert "other.domain::A, which is not known here; add it with --operators FILE.py (docs/operators.md)" in warnings
+    assert "onnx2torch" not in warnings
 
 
 @pytest.mark.usefixtures("loaded")
@@ -170,13 +180,16 @@ def test_a_file_without_an_operator_is_refused(tmp_path: Path) -> None:
     assert operators.files == (str(path),)
 
 
+_FAILS = r"'act0': the converter of test\.domain::Failing fails: ZeroDivisionError: a bug \(.*test_custom\.py, line"
+
+
 def test_a_converter_that_fails_is_named_with_its_node() -> None:
     def convert(node: Any, context: Any) -> Any:
         raise ZeroDivisionError("a bug")
 
     failing = operator("Failing", convert)
     CUSTOM_OPERATORS.add(failing)
-    with pytest.raises(ModelError, match=r"'act0' .*test\.domain::Failing.* ZeroDivisionError: a bug"):
+    with pytest.raises(ModelError, match=_FAILS):
         score(network(act=("test.domain", "Failing")))
 
 
@@ -187,7 +200,7 @@ def test_a_mac_rule_that_fails_is_named_with_its_node() -> None:
         raise IndexError("a bug")
 
     CUSTOM_OPERATORS.add(replace(given, record=replace(given.record, macs=macs)))
-    with pytest.raises(ModelError, match=r"'act0': the MAC rule of operator test\.domain::Uncounted fails: IndexError"):
+    with pytest.raises(ModelError, match=r"'act0': the MAC rule of test\.domain::Uncounted fails: IndexError"):
         az.inspect(network(act=("test.domain", "Uncounted"), mix=("", "Conv")))
 
 
@@ -197,6 +210,52 @@ def test_the_units_of_a_switch_have_activation_patterns() -> None:
     plain = network(act=("", "Relu"), mix=("", "Conv"))
     found, wanted = (az.score(one, effort="fast", proxies=["naswot"]).proxies["naswot"] for one in (model, plain))
     assert found.mean == wanted.mean
+
+
+@pytest.mark.parametrize("given", ["a", -5, 2.5, True])
+def test_a_mac_rule_gives_a_whole_number(given: Any) -> None:
+    name = f"Gives{type(given).__name__}"
+    with pytest.raises(
+        ModelError, match=rf"'act0': the MAC rule of .*::{name} gives {given!r}; a whole number of 0 or"
+    ):
+        count_with(name, lambda node, shapes: given)
+
+
+def test_a_mac_rule_can_give_an_integer_of_numpy() -> None:
+    costs = count_with("Whole", lambda node, shapes: np.prod(shapes.shape(node.outputs[0])))
+    macs = costs.by_operator()["test.domain::Whole"].macs
+    assert (type(macs), macs) == (int, 16 * 16 * 16 + 16 * 8 * 8 + 32 * 4 * 4)
+
+
+def test_a_mac_rule_that_gives_none_leaves_its_operator_out_of_the_counts() -> None:
+    assert count_with("Unknown", lambda node, shapes: None).unsupported == {"test.domain::Unknown": 3}
+
+
+def count_with(name: str, macs: Any) -> Costs:
+    given = operator(name)
+    CUSTOM_OPERATORS.add(replace(given, record=replace(given.record, macs=macs)))
+    return az.inspect(network(act=("test.domain", name), mix=("", "Conv"))).costs
+
+
+@pytest.mark.parametrize("command", [az.inspect, score])
+def test_a_record_that_ends_before_a_weight_is_refused(command: Any) -> None:
+    CUSTOM_OPERATORS.add(MIXING)
+    with pytest.raises(
+        ModelError, match=r"'mix0' .* has 2 inputs, the record describes 1; input 1 is the constant 'm0'"
+    ):
+        command(network(act=("", "Relu"), mix=("test.domain", "Mixing")))
+
+
+MIXING = operator("Mixing", lambda node, context: lambda x, weight: torch.einsum("nchw,oc->nohw", x, weight))
+
+
+def test_an_operator_of_two_files_is_refused_with_the_name_of_the_first(example: str, tmp_path: Path) -> None:
+    second = tmp_path / "second.py"
+    second.write_text(Path(example).read_text(encoding="utf-8"), encoding="utf-8")
+    operators = CustomOperators(OperatorCatalogue(STANDARD))
+    operators.load(example)
+    with pytest.raises(SettingsError, match=r"::Squareplus is registered already by .*own_operator\.py; give"):
+        operators.load(second)
 
 
 # ---- onnx2torch ---------------------------------------------------------------------------------------------------

@@ -25,10 +25,11 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from aznas_onnx.caches import register_cache
+from aznas_onnx.errors import ModelError
 from aznas_onnx.graph.constants.content import Content, content, content_of, is_mask, is_uniform, read
 from aznas_onnx.graph.constants.provenance import Provenance, Source
 from aznas_onnx.graph.ir.graph import Array, Constant, Graph, Node, Storage
-from aznas_onnx.operators import OPERATORS, Family, InputRole, OperatorSet
+from aznas_onnx.operators import CUSTOM_OPERATORS, OPERATORS, Family, InputRole, Operator, OperatorSet
 from aznas_onnx.operators.sets import (
     ARITHMETIC,
     CONVOLUTIONS,
@@ -387,9 +388,21 @@ def _by_input(node: Node, index: int, constant: Constant) -> ConstantRole:
     if operator is None and node.domain and not node.domain.startswith("ai.onnx."):  # converted by onnx2torch
         return ConstantRole.SCALE if is_vector(constant) else ConstantRole.LINEAR_WEIGHT
     role = None if operator is None else operator.role(index)
+    if operator is not None and role in (None, InputRole.DATA) and constant.elements > 1:
+        _check_described(node, index, operator)
     if operator is not None and role in (InputRole.WEIGHT, InputRole.FACTOR):
         return _WEIGHTS.get(operator.family, ConstantRole.LINEAR_WEIGHT if node.domain else ConstantRole.FIXED)
     return _BY_INPUT.get(role, ConstantRole.FIXED)
+
+
+def _check_described(node: Node, index: int, operator: Operator) -> None:
+    """Raise ModelError where the record of a custom operator ends before a constant, which can be a parameter."""
+    described = len(operator.inputs)
+    if index >= described and CUSTOM_OPERATORS.get(node) is not None:
+        raise ModelError(
+            f"node {node.name!r} ({node.operator}) has {len(node.inputs)} inputs, the record describes {described}; "
+            f"input {index} is the constant {node.inputs[index]!r} and needs a role in `inputs`"
+        )
 
 
 def _is_measured(constant: Constant) -> bool:

@@ -301,7 +301,8 @@ def _remedy(node: Node) -> str:
         return "export the float model before quantisation"
     if node.domain == "com.microsoft":
         return "give the model as it was before ONNX Runtime's optimiser, or export it again"
-    return "export the model again with standard ONNX operators"
+    added = "add it with --operators FILE.py (docs/operators.md) or " if node.domain else ""
+    return f"{added}export the model again with standard ONNX operators"
 
 
 def _info(node: Node, proto: onnx.TypeProto | None) -> TensorInfo:
