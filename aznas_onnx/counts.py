@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
+from numbers import Integral
 
 from aznas_onnx.errors import SettingsError
 
-__all__ = ["format_bytes", "format_count", "parse_count"]
+__all__ = ["format_bytes", "format_count", "parse_count", "read_count"]
 
 _FACTORS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _BYTE_UNITS = ("KiB", "MiB", "GiB", "TiB")
@@ -46,6 +47,15 @@ def parse_count(text: str) -> int:
     if number != int(number):
         raise SettingsError(f"{text!r} is {number:f}, which is not a whole number")
     return int(number)
+
+
+def read_count(name: str, given: object) -> int | None:
+    """Return a count that is an integer or a text, or None; raise SettingsError for anything else."""
+    if given is None or isinstance(given, str):
+        return None if given is None else parse_count(given)
+    if isinstance(given, bool) or not isinstance(given, Integral):
+        raise SettingsError(f"{name} is {given!r}; a whole number or a text such as '600M' is accepted")
+    return int(given)
 
 
 def format_count(count: int) -> str:

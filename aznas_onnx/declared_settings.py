@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
+from numbers import Integral, Real
 from typing import Any
 
 from aznas_onnx.counts import parse_count
@@ -73,6 +74,10 @@ class Setting:
             return None
         if self.choices:
             return None if value in self.choices else f"is {value!r}; {self.accepted} is accepted"
+        if self.read in (whole, finite) and not isinstance(value, Real):
+            return f"is {value!r}; a number is accepted"
+        if self.read is whole and not isinstance(value, Integral):
+            return f"is {value!r}; a whole number is accepted"
         if isinstance(value, int | float) and not self._accepts(value):
             return f"is {value:g}; {self.accepted} is accepted"
         return None

@@ -21,13 +21,7 @@ _OURS = str(Path(__file__).parent)
 
 
 def execute(path: Path, kind: str) -> ModuleType:
-    """Execute a file and return its names; an unchanged file is executed once.
-
-    - `path`: The file.
-    - `kind`: The kind of object that it defines, for messages: ``space`` or ``proxy``.
-
-    Raises SettingsError if it cannot be read, or raises.
-    """
+    """Execute a file, once while it is unchanged, and return its names; raise SettingsError if it fails."""
     try:
         changed_ns = path.stat().st_mtime_ns
     except OSError as error:

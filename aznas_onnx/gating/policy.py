@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from aznas_onnx import declared_settings as declared
+from aznas_onnx.counts import read_count
 from aznas_onnx.declared_settings import Setting, count, names, numbers, text, texts
 from aznas_onnx.documents import finite, whole
 from aznas_onnx.errors import SettingsError, UnknownNameError
@@ -243,12 +244,19 @@ class Policy:
     keep_graph: bool = _shared(False, declared.KEEP_GRAPH)
 
     def __post_init__(self) -> None:
+        from aznas_onnx.proxies.registry import is_reference, name_list
+
         for name, setting in RULES.items():
             given = getattr(self, name)
-            if setting.read in (texts, names):
+            if setting.read is names:
+                object.__setattr__(self, name, name_list(given))
+            elif setting.read is texts:
                 object.__setattr__(self, name, _names(given))
             elif isinstance(given, Mapping):
                 object.__setattr__(self, name, MappingProxyType(dict(given)))
+            elif setting.read is count:
+                given = read_count(name, given)
+                object.__setattr__(self, name, given)
             objection = setting.objection(given)
             if objection is not None:
                 raise RuleError(name, objection)
@@ -257,8 +265,6 @@ class Policy:
             raise RuleError("min_seeds", f"is {self.min_seeds}, above max-seeds, which is {self.max_seeds}")
         if self.max_latency_ratio is not None and not self.baseline:
             raise RuleError("max_latency_ratio", "compares with a baseline, and none is named")
-        from aznas_onnx.proxies import is_reference
-
         if not any(map(is_reference, self._named)):
             self._check_names()
 
@@ -323,8 +329,12 @@ class Policy:
     def of(cls, **rules: Any) -> Policy:
         """Make a policy of rules by name, and refuse those that would do nothing.
 
-        Raises SettingsError if a rule is not accepted, or compares with something that no other rule names.
+        Raises SettingsError if a rule is not accepted, or compares with something that no other rule names, and
+        TypeError if there is no such rule.
         """
+        unknown = sorted(rules.keys() - RULES.keys())
+        if unknown:
+            raise TypeError(f"{unknown[0]!r} is no rule of the gate; accepted are {', '.join(sorted(RULES))}")
         for one in fields(cls):
             needed = one.metadata["needs"]
             if needed and one.name in rules and not rules.get(needed):

@@ -85,7 +85,7 @@ def gate(
         raise SettingsError("the rules of the gate are given twice; give a policy or keyword arguments")
     policy = Policy.of(**rules) if policy is None else policy
     if settings is not None:
-        policy = policy.scored_by(settings)
+        policy = policy.scored_by(scoring.ScoreSettings.of(settings))
     policy.load_proxies()
     if policy.demands_nothing:
         raise SettingsError(

@@ -13,7 +13,7 @@ from aznas_onnx.errors import SettingsError, UnknownNameError
 from aznas_onnx.proxies.proxy import Direction, Proxy
 from aznas_onnx.proxies.user_proxies import StoredProxy, digest, load_proxy
 
-__all__ = ["ProxyRegistry", "is_reference"]
+__all__ = ["ProxyRegistry", "is_reference", "name_list"]
 
 
 _NOTHING_KEPT: Mapping[str, Direction] = MappingProxyType({})
@@ -87,7 +87,7 @@ class ProxyRegistry(Mapping[str, Proxy]):
         UnknownNameError, SettingsError
             As :meth:`load` and :meth:`resolve`.
         """
-        names = tuple(names)
+        names = name_list(names)
         for reference in filter(is_reference, (_split_weight(name)[0] for name in names)):
             self.load(reference)
         return self.resolve(names)
@@ -189,7 +189,7 @@ class ProxyRegistry(Mapping[str, Proxy]):
 
     def _weighted(self, names: Iterable[str]) -> dict[str, tuple[Proxy, float]]:
         found: dict[str, tuple[Proxy, float]] = {}
-        for text in names:
+        for text in name_list(names):
             name, given = _split_weight(text)
             members = [self._loaded_from(name)] if is_reference(name) else self.groups.get(name, (name,))
             for member in members:
@@ -218,6 +218,16 @@ class ProxyRegistry(Mapping[str, Proxy]):
         return UnknownNameError(f"there is no proxy {name!r}; {hint}")
 
 
+def name_list(given: object, noun: str = "proxies", *, separator: str = ",") -> tuple[str, ...]:
+    """Return names as a tuple; one text lists them with separators, if any. Raises SettingsError for no texts."""
+    if isinstance(given, str):
+        return tuple(name.strip() for name in given.split(separator) if name.strip()) if separator else (given,)
+    found = tuple(given) if isinstance(given, Iterable) else (given,)
+    if not all(isinstance(name, str) for name in found):
+        raise SettingsError(f"{noun} is {given!r}; a list of names is needed")
+    return found
+
+
 def is_reference(name: str) -> bool:
     """Whether a name is ``FILE.py:NAME``, or the path of a file that should have been."""
     return ".py:" in name or name.endswith(".py")
@@ -230,7 +240,7 @@ def _lasting(reference: str) -> str:
 
 
 def _split_weight(text: str) -> tuple[str, float | None]:
-    """Split ``NAME:WEIGHT``; the part after the last colon is a weight only if it is a number."""
+    """Split ``NAME:WEIGHT``; the last part is a weight only if it is a number, and not the first after ``FILE.py``."""
     name, _, tail = text.rpartition(":")
     if not name or name.endswith(".py"):  # a proxy of a file may have a name that reads as a number: NAN
         return text, None

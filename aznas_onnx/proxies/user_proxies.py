@@ -42,13 +42,7 @@ class StoredProxy:
 
 
 def load_proxy(reference: str) -> Proxy:
-    """Execute a file and return the proxy that it defines.
-
-    - `reference`: ``FILE.py:NAME``, where NAME is the variable of the :class:`Proxy`. An unchanged file is executed
-      once.
-
-    Raises SettingsError if the file cannot be read or executed, or has no such proxy.
-    """
+    """Execute the file of ``FILE.py:NAME`` and return the proxy; raise SettingsError if it has none of that name."""
     path, _, attribute = reference.rpartition(":") if not reference.endswith(".py") else (reference, "", "")
     if not attribute:
         raise SettingsError(f"proxy file {reference!r} needs the name of its proxy; write {reference}:NAME")

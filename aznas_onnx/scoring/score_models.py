@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
-from aznas_onnx.errors import AznasError
+import onnx
+
+from aznas_onnx.errors import AznasError, SettingsError
 from aznas_onnx.graph import Limits, Model, Source
 from aznas_onnx.graph.files.load import source_name
 from aznas_onnx.graph.ir.graph import Graph
-from aznas_onnx.limits import reading
 from aznas_onnx.results import ProxyScores, Status
 from aznas_onnx.scoring.device import resolve_device
 from aznas_onnx.scoring.session import Session
@@ -110,6 +112,8 @@ def score_many(
     SettingsError
         If an argument is not accepted.
     """
+    if isinstance(sources, str | bytes | os.PathLike | onnx.ModelProto | Model | Graph):
+        raise SettingsError("score_many takes a list of models; put the model into a list, or call score")
     settings = ScoreSettings.of(settings, **options).loaded()
     resolve_device(settings.device)  # one that is not there is no model's fault
     results = []
@@ -123,15 +127,7 @@ def score_many(
 
 
 def attempt(name: str, scoring: Callable[[], ProxyScores]) -> ProxyScores:
-    """Return what a call scores; where it fails, a failed result with one sentence as the reason.
-
-    Parameters
-    ----------
-    name
-        Of the model.
-    scoring
-        The call. Only Ctrl-C passes through.
-    """
+    """Return the result of a call; where it fails, a failed result of model `name` with one sentence as the reason."""
     started = time.perf_counter()
     try:
         return scoring()
@@ -152,11 +148,6 @@ def attempt(name: str, scoring: Callable[[], ProxyScores]) -> ProxyScores:
 
 def _score(source: Scorable, settings: ScoreSettings, limits: Limits | None, *, profile: bool) -> ProxyScores:
     started = time.perf_counter()
-    clock = Clock(is_running=profile)
-    limits = limits or Limits()
-    with reading(limits):
-        with clock.phase("read and canonicalise"):
-            model = source if isinstance(source, Model) else settings.read(source, limits)
-        is_built_here = isinstance(source, Graph)  # and so no surprise
-        session = Session(model, settings, limits=limits, checks_demand=not is_built_here, clock=clock)
+    is_built_here = isinstance(source, Graph)  # and so no surprise
+    session = Session(source, settings, limits=limits, checks_demand=not is_built_here, clock=Clock(is_running=profile))
     return replace(session.scores(), elapsed_s=time.perf_counter() - started)

@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from functools import cached_property
 from numbers import Real
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -17,7 +18,7 @@ from aznas_onnx.convert.program import is_out_of_memory
 from aznas_onnx.costs import Costs, count
 from aznas_onnx.demand import demand_of
 from aznas_onnx.errors import SettingsError
-from aznas_onnx.graph import Limits, Model
+from aznas_onnx.graph import Limits, Model, Source
 from aznas_onnx.initialise import WeightSource
 from aznas_onnx.limits import reading
 from aznas_onnx.proxies import PROXIES, BlockEvidence, Evidence, Need, Outcome, Proxy, StatisticResult
@@ -27,16 +28,18 @@ from aznas_onnx.results import ProxyScores, ProxyValue, Status
 from aznas_onnx.scoring.aggregate_seeds import impossible_values, inapplicable, value_of, warnings_of
 from aznas_onnx.scoring.allocator import freed_memory_kept
 from aznas_onnx.scoring.device import resolve_device
-from aznas_onnx.scoring.settings import ScoreSettings
-from aznas_onnx.structure import Structure, measure_structure
+from aznas_onnx.scoring.settings import ScoreSettings, checked_seeds
 from aznas_onnx.timing import Clock
 from aznas_onnx.user_modules import place, summary
+
+if TYPE_CHECKING:
+    from aznas_onnx.structure import Structure
 
 __all__ = ["Session"]
 
 
 class Session:
-    """Scores one prepared model.
+    """Scores one model.
 
     Blocks and counts are found at once; the model is specialised, its weights are planned, and its programs are
     compiled with the first scores, for all later ones.
@@ -44,9 +47,10 @@ class Session:
     Parameters
     ----------
     model
-        From :func:`aznas_onnx.graph.prepare`, at any batch size.
+        Path of an ONNX file, a ModelProto, or a model from :func:`aznas_onnx.graph.prepare`, at any batch size.
     settings
-        Its batch size, proxies, blocks and so on; the settings that decide how a file is read take no part.
+        Its batch size, proxies, blocks and so on; those that decide how a file is read do not apply to a prepared
+        model.
     costs
         Of the model, where they have been counted already.
     limits
@@ -59,7 +63,7 @@ class Session:
     Raises
     ------
     ModelError
-        If the model has no feature map, or its blocks are not there.
+        If the model cannot be read or has no feature map, or its blocks are not there.
 
     Notes
     -----
@@ -67,16 +71,15 @@ class Session:
 
     Examples
     --------
-    >>> from aznas_onnx.graph import prepare
     >>> from aznas_onnx.scoring import ScoreSettings, Session
-    >>> session = Session(prepare("resnet18.onnx"), ScoreSettings.of(effort="balanced"))  # doctest: +SKIP
+    >>> session = Session("resnet18.onnx", ScoreSettings.of(effort="balanced"))  # doctest: +SKIP
     >>> session.scores(range(2)).proxies["trainability"].per_seed  # doctest: +SKIP
     >>> session.scores(range(2, 4)).proxies["trainability"].per_seed  # nothing is compiled again  # doctest: +SKIP
     """
 
     def __init__(
         self,
-        model: Model,
+        model: Source | Model,
         settings: ScoreSettings,
         *,
         costs: Costs | None = None,
@@ -84,7 +87,6 @@ class Session:
         checks_demand: bool = True,
         clock: Clock | None = None,
     ) -> None:
-        self._model = model
         self._settings = settings
         self._limits = limits or Limits()
         self._checks_demand = checks_demand
@@ -93,6 +95,8 @@ class Session:
         if self._device.type != "cpu":
             self._clock.synchronise = lambda: torch.accelerator.synchronize(self._device)
         with reading(self._limits):
+            with self._clock.phase("read and canonicalise"):
+                self._model = model = model if isinstance(model, Model) else settings.read(model, self._limits)
             with self._clock.phase("find blocks"):
                 self._blocks = find_blocks(model, settings.blocks)
             with self._clock.phase("count"):
@@ -120,13 +124,11 @@ class Session:
         ModelError
             If the model cannot be converted or run.
         SettingsError
-            If the pass takes more time or memory than there is.
+            If a seed is not accepted or given twice, or the pass takes more time or memory than there is.
         """
         started = time.perf_counter()
         first = self._settings.seed
-        chosen = range(first, first + self._settings.seeds) if seeds is None else tuple(seeds)
-        if not chosen:
-            raise SettingsError("no seed is given; name one or more")
+        chosen = checked_seeds(range(first, first + self._settings.seeds) if seeds is None else seeds)
         if self._checks_demand:
             self._check_demand(len(chosen))
         evidence = self._evidence(chosen)
@@ -270,6 +272,8 @@ class Session:
     def _structure(self) -> Structure | None:
         if not any(proxy.uses_structure for proxy in self._defined):
             return None
+        from aznas_onnx.structure import measure_structure  # late: few proxies need it
+
         with self._clock.phase("structure"):
             return measure_structure(self._model, self._costs)
 
@@ -305,10 +309,19 @@ def _outcome(proxy: Proxy, evidence: Evidence) -> Outcome:
     try:
         found: object = proxy.evaluate(evidence)
     except Exception as error:  # noqa: BLE001 - a user's proxy may raise anything
-        return Outcome(value=math.nan, reason=f"proxy {proxy.name!r} fails: {summary(error)} ({place(error)})")
+        reason = f"proxy {proxy.name!r} fails: {summary(error)} ({place(error)}){_structure_hint(proxy, error)}"
+        return Outcome(value=math.nan, reason=reason)
     number: object = found.value if isinstance(found, Outcome) else None
     if isinstance(found, Outcome) and isinstance(number, Real):
         return found
     kind = f"an Outcome of {number!r}" if isinstance(found, Outcome) else f"a {type(found).__name__}"
     reason = f"proxy {proxy.name!r}: evaluate() gives {kind}; an Outcome of a float is needed"
     return Outcome(value=math.nan, reason=reason)
+
+
+def _structure_hint(proxy: Proxy, error: Exception) -> str:
+    """Return the remedy where a proxy reads the structure of the network without the flag that measures it."""
+    from aznas_onnx.structure import Structure
+
+    is_missed = isinstance(error, AttributeError) and error.obj is None and hasattr(Structure, error.name or "")
+    return "; set uses_structure=True" if is_missed and not proxy.uses_structure else ""

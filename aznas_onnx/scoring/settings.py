@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from aznas_onnx.documents import JsonObject
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.graph import Limits, Model, Source, Value, prepare
 from aznas_onnx.proxies import PROXIES
+from aznas_onnx.proxies.registry import name_list
 from aznas_onnx.scoring.effort import Effort
 from aznas_onnx.scoring.method_version import METHOD_VERSION, other_method
 
@@ -56,10 +58,11 @@ class ScoreSettings:
     Attributes
     ----------
     effort
-        The estimate of spectral norms, and the batch size where :meth:`of` gets none.
+        The estimate of spectral norms, and the batch size where none is given; also its name, or ``"auto"``: balanced
+        on a CPU, paper elsewhere.
     batch_size
-        Samples in a batch. Few samples in a small feature map cause a bias, not only noise, so never compare across
-        batch sizes.
+        Samples in a batch; by default that of the effort. Few samples in a small feature map cause a bias, not only
+        noise, so never compare across batch sizes.
     seeds
         Number of seeds for weights, input and gradients.
     seed
@@ -94,7 +97,7 @@ class ScoreSettings:
     """
 
     effort: Effort = Effort.PAPER
-    batch_size: int = Effort.PAPER.batch_size
+    batch_size: int = cast("int", None)  # until __post_init__, which takes that of the effort
     seeds: int = 1
     seed: int = 0
     device: str = "auto"
@@ -108,6 +111,19 @@ class ScoreSettings:
     method: int = METHOD_VERSION
 
     def __post_init__(self) -> None:
+        effort, batch_size = _effort(self.effort, self.device), cast("int | None", self.batch_size)
+        read: dict[str, object] = {
+            "effort": effort,
+            "batch_size": effort.batch_size if batch_size is None else _whole("batch size", batch_size),
+            "seeds": _whole("number of seeds", self.seeds),
+            "seed": _whole("seed", self.seed),
+            "proxies": name_list(self.proxies),
+            "blocks": name_list(self.blocks, "blocks", separator=""),
+            "cut_at": name_list(self.cut_at, "cut_at", separator=""),
+            "input_shapes": tuple((name, _shape(name, shape)) for name, shape in self.input_shapes),
+        }
+        for name, value in read.items():
+            object.__setattr__(self, name, value)
         if self.batch_size < 1:
             raise SettingsError(f"the batch size is {self.batch_size}; 1 or more is accepted")
         if self.seeds < 1:
@@ -125,8 +141,6 @@ class ScoreSettings:
     def of(cls, settings: ScoreSettings | None = None, **options: Unpack[ScoreOptions]) -> ScoreSettings:
         """Make settings from the keywords of :func:`aznas_onnx.scoring.score`, or return the given ones.
 
-        The effort ``"auto"`` is balanced on a CPU and that of the paper elsewhere.
-
         Raises
         ------
         SettingsError
@@ -138,20 +152,22 @@ class ScoreSettings:
         if unknown:
             accepted = ", ".join(sorted(ScoreOptions.__optional_keys__))
             raise TypeError(f"{unknown[0]!r} is no keyword of scoring; accepted are {accepted}")
-        level = _effort(options.get("effort", Effort.PAPER.value), options.get("device", "auto"))
-        given: dict[str, Any] = {"batch_size": level.batch_size}
-        given.update(
-            (name, _FROM_KEYWORD.get(name, _unchanged)(value)) for name, value in options.items() if value is not None
-        )
-        made = cls(**{**given, "effort": level})
+        if not isinstance(cast("object", settings), ScoreSettings | None):
+            raise SettingsError(f"settings is {settings!r}; ScoreSettings.of(effort='fast') makes an accepted one")
+        given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+        for name in ("input_shapes", "values"):
+            if not isinstance(given.get(name, {}), Mapping):
+                raise SettingsError(f"{name} is {given[name]!r}; a mapping by input is needed")
+            given[name] = tuple(given.get(name, {}).items())
+        if not given.get("proxies", True):
+            del given["proxies"]
+        made = cls(**given)
         if settings is None:
             return made
-        for name, keyword in options.items():
+        for name, value in options.items():
             here, there = getattr(made, name), getattr(settings, name)
-            if keyword is not None and here != there:
-                raise SettingsError(
-                    f"{name} is given twice: {there!r} in settings and {keyword!r} by keyword; give one"
-                )
+            if value is not None and here != there:
+                raise SettingsError(f"{name} is given twice: {there!r} in settings and {value!r} by keyword; give one")
         return settings
 
     def loaded(self) -> ScoreSettings:
@@ -183,19 +199,6 @@ class ScoreSettings:
         return {**{name: one for name, one in stored.items() if name not in empty}, "method": self.method}
 
 
-def _unchanged(value: Any) -> Any:
-    return value
-
-
-_FROM_KEYWORD: Mapping[str, Callable[[Any], Any]] = {  # of keywords that are no plain values
-    "proxies": lambda names: tuple(names) or ("az",),
-    "blocks": tuple,
-    "input_shapes": lambda shapes: tuple((name, tuple(shape)) for name, shape in shapes.items()),
-    "cut_at": tuple,
-    "values": lambda values: tuple(values.items()),
-}
-
-
 def _effort(name: str, device: str) -> Effort:
     if name == "auto":
         from aznas_onnx.scoring.device import resolve_device  # imports torch
@@ -206,3 +209,30 @@ def _effort(name: str, device: str) -> Effort:
     except ValueError as error:
         accepted = ", ".join([*(effort.value for effort in Effort), "auto"])
         raise SettingsError(f"effort {name!r} is not one of {accepted}") from error
+
+
+def _whole(noun: str, given: object) -> int:
+    if isinstance(given, bool) or not isinstance(given, Integral):
+        raise SettingsError(f"the {noun} is {given!r}; a whole number is accepted")
+    return int(given)
+
+
+def checked_seeds(given: object) -> tuple[int, ...]:
+    """Return seeds as a tuple; raise SettingsError if there is none, or one is not accepted or given twice."""
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise SettingsError(f"the seeds are {given!r}; a list of whole numbers is needed, such as range(3)")
+    seeds = tuple(_whole("seed", one) for one in given)
+    if not seeds:
+        raise SettingsError("no seed is given; name one or more")
+    for position, seed in enumerate(seeds):
+        if not 0 <= seed < _LARGEST_SEED:
+            raise SettingsError(f"the seed is {seed}; 0 to {_LARGEST_SEED - 1:,} is accepted")
+        if seed in seeds[:position]:
+            raise SettingsError(f"the seed {seed} is given twice; name each once")
+    return seeds
+
+
+def _shape(name: str, given: object) -> tuple[int, ...]:
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise SettingsError(f"the shape of input {name!r} is {given!r}; a list such as [1, 3, 32, 32] is needed")
+    return tuple(_whole(f"size in the shape of input {name!r}", size) for size in given)

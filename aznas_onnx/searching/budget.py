@@ -8,7 +8,7 @@ from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from aznas_onnx.counts import format_count
+from aznas_onnx.counts import format_count, read_count
 from aznas_onnx.documents import JsonObject
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.latency import Latency
@@ -70,13 +70,15 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A closed range; an end that is None is open."""
+    """A closed range; an end that is None is open, and one such as ``"600M"`` is read as a count."""
 
     minimum: int | None = None
     maximum: int | None = None
 
     def __post_init__(self) -> None:
-        for end in (self.minimum, self.maximum):
+        for name in ("minimum", "maximum"):
+            end = read_count(f"{name} of a budget", getattr(self, name))
+            object.__setattr__(self, name, end)
             if end is not None and end < 0:
                 raise SettingsError(f"a budget of {end} is negative; write a count such as 600M")
         if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
@@ -108,7 +110,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """Limits on every candidate.
+    """Limits on every candidate; a count in place of a :class:`Limit`, such as ``"600M"``, is its maximum.
 
     Attributes
     ----------
@@ -131,6 +133,10 @@ class Budget:
     latency_ms: float | None = None
 
     def __post_init__(self) -> None:
+        for name, limit in self.limits():
+            given: object = limit
+            if not isinstance(given, Limit):
+                object.__setattr__(self, name, Limit(maximum=read_count(name, given)))
         if self.latency_ms is not None and not (math.isfinite(self.latency_ms) and self.latency_ms > 0):
             raise SettingsError(
                 f"a latency of {self.latency_ms:g} ms admits nothing; give a finite number of milliseconds above 0"

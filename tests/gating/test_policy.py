@@ -106,6 +106,11 @@ def test_the_nearest_policy_inside_the_repository_holds(tmp_path: Path) -> None:
         ({"floors": {"trainability:2": -1.0}}, "a floor is for a single proxy by its name"),
         ({"floors": {"macs": float("nan")}}, "the floor of macs is nan; a finite number is accepted"),
         ({"max_latency_ratio": 1.1}, "compares with a baseline, and none is named"),
+        ({"max_macs": 2.5}, "max_macs is 2.5; a whole number or a text such as '600M' is accepted"),
+        ({"max_macs": "5 apples"}, "'5 apples' is not a count"),
+        ({"max_seeds": "9"}, "max_seeds is '9'; a number is accepted"),
+        ({"max_seeds": 2.5}, "max_seeds is 2.5; a whole number is accepted"),
+        ({"tolerance": "1"}, "tolerance is '1'; a number is accepted"),
     ],
 )
 def test_a_rule_that_makes_no_sense_is_refused(rules: dict[str, Any], message: str) -> None:
@@ -152,3 +157,19 @@ def test_lists_paths_and_words_are_taken_as_they_come() -> None:
     assert Policy(baseline=["a", "b"]).baseline == ("a", "b")  # type: ignore[arg-type]
     with pytest.raises(SettingsError, match="inconclusive is 'maybe'; 'pass' or 'reject' is accepted"):
         Policy(inconclusive="maybe")  # type: ignore[arg-type]
+
+
+def test_counts_have_suffixes_and_one_text_lists_proxies(tmp_path: Path) -> None:
+    policy = Policy.of(max_macs="1.2G", proxies="az, synflow:0.5")
+    assert (policy.max_macs, policy.proxies) == (1_200_000_000, ("az", "synflow:0.5"))
+    path = tmp_path / "aznas.toml"
+    path.write_text('[gate]\nproxies = "az,synflow:0.5"\n')
+    assert Policy(**read_policy(path)).proxies == policy.proxies
+    path.write_text('[gate]\nproxies = ","\n')
+    with pytest.raises(SettingsError, match="a list of them, is accepted"):
+        read_policy(path)
+
+
+def test_an_unknown_rule_lists_those_that_exist() -> None:
+    with pytest.raises(TypeError, match="'max_mac' is no rule of the gate; accepted are aggregate, baseline"):
+        Policy.of(max_mac=3)

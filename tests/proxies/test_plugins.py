@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from aznas_onnx.errors import SettingsError
+from aznas_onnx.errors import SettingsError, UnknownNameError
 from aznas_onnx.proxies import AZ, PROXIES, ProxyRegistry
 
 SOURCE = """
@@ -75,8 +75,8 @@ def test_a_changed_file_replaces_what_it_gave(registry, file):
 @pytest.mark.parametrize(
     ("text", "attribute", "message"),
     [
-        (SOURCE, "NOT_ONE", "is a int; the file has SIZE"),
-        (SOURCE, "ABSENT", "is nothing; the file has SIZE"),
+        (SOURCE, "NOT_ONE", "is a int; it has SIZE"),
+        (SOURCE, "ABSENT", r"proxy file .*py has no ABSENT; it has SIZE"),
         ("SIZE = 1", "SIZE", "is a int; an aznas_onnx.proxies.Proxy is needed"),
         ("1 / 0", "SIZE", "fails to load: ZeroDivisionError"),
         (SOURCE.replace('"size"', '"macs"'), "SIZE", "there is one of that name already"),
@@ -86,6 +86,24 @@ def test_what_is_no_proxy_is_a_sentence(registry, file, text, attribute, message
     file.write_text(text)
     with pytest.raises(SettingsError, match=message):
         registry.load(f"{file}:{attribute}")
+
+
+@pytest.mark.parametrize("attribute", ["NAN", "INF"])
+def test_the_first_field_after_a_file_is_a_name(registry, file, attribute):
+    file.write_text(SOURCE.replace("SIZE =", f"{attribute} ="))
+    assert [proxy.name for proxy in registry.load_all([f"{file}:{attribute}"])] == ["size"]
+    assert registry.weights([f"{file}:{attribute}:0.5"]) == {"size": 0.5}
+
+
+def test_one_text_lists_proxies_with_commas(registry):
+    assert [proxy.name for proxy in registry.resolve("macs, trainability")] == ["macs", "trainability"]
+    with pytest.raises(SettingsError, match="proxies is 3; a list of names is needed"):
+        registry.resolve(3)
+
+
+def test_a_weight_that_is_no_number_is_named(registry):
+    with pytest.raises(UnknownNameError, match="the weight 'x' of macs is no number"):
+        registry.resolve(["macs:x"])
 
 
 def test_a_file_without_a_name_says_how_to_write_it(registry, file):

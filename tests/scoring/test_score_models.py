@@ -366,6 +366,9 @@ DIVIDES = Proxy(name="divides", evaluate=divides, **COMMON)
 BUG = NetworkStatistic(name="bug", run=indexes)
 INDEXES = Proxy(name="indexes", evaluate=value("bug", "x"), measurement=BUG, **COMMON)
 NUMBER = Proxy(name="gives_a_number", evaluate=lambda evidence: 3.0, **COMMON)
+TABLE = NetworkStatistic(name="table", run=lambda instance: {"x": 1.0})
+DICT = Proxy(name="gives_a_dict", evaluate=value("table", "x"), measurement=TABLE, **COMMON)
+DEPTH = Proxy(name="deep", evaluate=lambda evidence: Outcome(value=evidence.structure.depth), **COMMON)
 """
 
 
@@ -375,6 +378,8 @@ NUMBER = Proxy(name="gives_a_number", evaluate=lambda evidence: 3.0, **COMMON)
         ("DIVIDES", "divides", r"proxy 'divides' fails: ZeroDivisionError: division by zero \(.*mine\.py, line 5\)"),
         ("INDEXES", "indexes", r"proxy 'indexes' fails: IndexError: list index out of range \(.*mine\.py, line 8\)"),
         ("NUMBER", "gives_a_number", r"evaluate\(\) gives a float; an Outcome of a float is needed"),
+        ("DICT", "gives_a_dict", r"proxy 'gives_a_dict': run\(\) gives a dict; a StatisticResult is needed"),
+        ("DEPTH", "deep", r"no attribute 'depth' \(.*\); set uses_structure=True"),
     ],
 )
 def test_a_bug_in_a_proxy_of_ones_own_loses_its_value_only(tmp_path, attribute, name, message):

@@ -106,6 +106,64 @@ def test_an_unknown_keyword_is_refused() -> None:
         az.score("none.onnx", batchsize=3)  # type: ignore[call-arg]
 
 
+def test_the_constructor_reads_what_keywords_do() -> None:
+    assert ScoreSettings(effort="fast") == ScoreSettings.of(effort="fast")  # type: ignore[arg-type]
+    assert ScoreSettings(effort="fast").batch_size == 4  # type: ignore[arg-type]
+    assert ScoreSettings().batch_size == 64
+    one = ScoreSettings.of(proxies="az,synflow", blocks="node_add*", cut_at="y")
+    assert (one.proxies, one.blocks, one.cut_at) == (("az", "synflow"), ("node_add*",), ("y",))
+    assert ScoreSettings.of(seeds=np.int64(3)).as_json()["seeds"] == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"effort": "quick"}, "effort 'quick' is not one of paper, balanced, fast, auto"),
+        ({"batch_size": 4.5}, "the batch size is 4.5; a whole number is accepted"),
+        ({"seeds": "3"}, "the number of seeds is '3'; a whole number is accepted"),
+        ({"seed": 1.5}, "the seed is 1.5; a whole number is accepted"),
+        ({"blocks": 3}, "blocks is 3; a list of names is needed"),
+        ({"proxies": 3}, "proxies is 3; a list of names is needed"),
+        ({"input_shapes": {"x": "1x3x32x32"}}, "the shape of input 'x' is '1x3x32x32'; a list such as"),
+        ({"input_shapes": [1, 3]}, r"input_shapes is \[1, 3\]; a mapping by input is needed"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        ScoreSettings.of(**options)
+
+
+def test_settings_and_lists_are_not_mistaken_for_others() -> None:
+    with pytest.raises(SettingsError, match=r"settings is \{'effort': 'fast'\}; ScoreSettings.of"):
+        az.score("none.onnx", settings={"effort": "fast"})  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match="score_many takes a list of models"):
+        az.score_many("none.onnx")
+
+
+def test_a_session_reads_a_model_with_its_settings(tmp_path: Path) -> None:
+    settings = ScoreSettings.of(batch_size=2, device="cpu", proxies=["macs"], input_shapes={"x": [2, 3, 16, 16]})
+    path = tmp_path / "model.onnx"
+    path.write_bytes(residual().SerializeToString())
+    macs = Session(settings.read(path), settings).scores().macs
+    assert Session(path, settings).scores().macs == Session(residual(), settings).scores([5]).macs == macs
+
+
+@pytest.mark.parametrize(
+    ("seeds", "message"),
+    [
+        ([], "no seed is given"),
+        ([1, 1], "the seed 1 is given twice"),
+        ("01", "the seeds are '01'; a list of whole numbers is needed"),
+        (3, "the seeds are 3; a list of whole numbers is needed"),
+        ([-1], "the seed is -1; 0 to 4,294,967,295 is accepted"),
+    ],
+)
+def test_seeds_of_a_session_are_checked(seeds: Any, message: str) -> None:
+    session = Session(residual(), ScoreSettings(proxies=("macs",), device="cpu"))
+    with pytest.raises(SettingsError, match=message):
+        session.scores(seeds)
+
+
 # ---- the version of the method --------------------------------------------------------------------------------------
 def test_other_versions_are_not_scored_with() -> None:
     with pytest.raises(SettingsError, match=f"version {METHOD_VERSION + 1} of the scoring method, and this release"):

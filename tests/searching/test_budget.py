@@ -31,6 +31,13 @@ def test_a_range_that_cannot_be_meant_is_refused(ends: tuple[int | None, int | N
         Limit(*ends)
 
 
+def test_counts_are_read_with_their_suffix() -> None:
+    assert Limit("1K", "600M") == Limit(1_000, 600_000_000)  # type: ignore[arg-type]
+    assert Budget(macs="600M", layers=14) == Budget(macs=Limit(None, 600_000_000), layers=Limit(None, 14))  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match=r"maximum of a budget is 2\.5; a whole number or a text such as '600M'"):
+        Limit(None, 2.5)  # type: ignore[arg-type]
+
+
 def test_it_reads_as_people_write() -> None:
     budget = Budget(macs=Limit(None, 600_000_000), params=Limit(4_000_000, 6_000_000), layers=Limit(3))
     assert str(budget) == "MACs at most 600M, parameters 4M to 6M, layers at least 3"

@@ -46,13 +46,8 @@ Signs = Callable[[int, Tensor], Tensor]
 class BlockPass:
     """A program divided into blocks, ready to be measured under any number of seeds.
 
-    - `program`: Its constants in `sampled` need no data.
-    - `blocks`: In dataflow order.
-    - `sampled`: Names of the constants that are sampled for each seed.
-    - `debias`: Whether to remove the noise of few samples from spectral norms; False is as published.
-    - `find_representatives`: Finds the blocks that share another's Jacobian (`representatives`); None to measure
-      each, as published.
-    - `clock`: Measures the phases.
+    Constants in `sampled` are sampled for each seed and need no data. As published, `debias` is False (it removes the
+    noise of few samples from spectral norms), and `find_representatives` None (blocks that share another's Jacobian).
     """
 
     def __init__(

@@ -25,12 +25,7 @@ Tensor = torch.Tensor
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StepRecord:
-    """A step that has just run.
-
-    - `node`: The node of the step.
-    - `run`: Computes the output, also from other inputs.
-    - `inputs`, `output`: Its inputs, and its first output.
-    """
+    """A step that has just run, with its first output; `run` computes the output, also from other inputs."""
 
     node: Node
     run: Callable[..., Tensor | tuple[Tensor, ...]]
@@ -47,14 +42,7 @@ class InapplicableError(AznasError):
 
 
 class RandomNetwork:
-    """A model whose blocks and statistics are measured, under any number of seeds.
-
-    - `model`: At any batch size.
-    - `is_transformer`: Whether the initialisation of transformers applies.
-    - `batch_size`, `device`: Batch size and device, unless a statistic requests another batch size.
-    - `limits`: Limits on the model.
-    - `keep`: Tensors that are wanted beside the outputs: those of blocks.
-    """
+    """A model whose blocks and statistics are measured, under any number of seeds, with the tensors to `keep`."""
 
     def __init__(
         self,
@@ -80,11 +68,9 @@ class RandomNetwork:
     ) -> CompiledNetwork:
         """Return the network compiled for a batch size; the same object for the same arguments.
 
-        - `batch_size`: Default: that of the settings.
-        - `dtype`: Of all floating-point tensors.
-        - `use_batch_statistics`: Whether BatchNormalization normalises, by the statistics of the batch: also for
-          transformers, which the published code runs in evaluation mode, because there are no running statistics.
-          Otherwise it has mean 0 and variance 1, as in evaluation mode before training: the identity up to epsilon.
+        With `use_batch_statistics`, BatchNormalization normalises by the batch, also in transformers, which the
+        published code runs in evaluation mode: there are no running statistics. Without, it is the identity up to
+        epsilon, as in evaluation mode before training.
 
         Raises InapplicableError if the file works at another batch size only, or the device has no such precision.
         """
@@ -147,13 +133,7 @@ class RandomNetwork:
 
 @dataclass(kw_only=True, eq=False)
 class CompiledNetwork:
-    """A network at one batch size and precision.
-
-    - `model`: Graph and infos at that batch size.
-    - `program`: The same as torch calls; the constants of `plan` are arguments.
-    - `plan`: Distributions of its weights.
-    - `device`, `dtype`: Device and precision.
-    """
+    """A network at one batch size and precision: its program takes the constants of `plan` as arguments."""
 
     model: Model
     program: Program
@@ -209,11 +189,7 @@ class CompiledNetwork:
         """Run the steps that some tensors need, and return those tensors.
 
         Gradients are recorded for weights or feeds that require them, in torch's current mode. Other tensors are freed
-        after their last use, unless autograd references them.
-
-        - `feeds`, `weights`: By name; they must be of this precision and on this device.
-        - `keep`: Names of the wanted tensors.
-        - `watch`: Called with each step; can change its first output.
+        after their last use, unless autograd references them. `watch` can change the first output of each step.
         """
 
         def hook(step: Step, environment: Environment) -> None:

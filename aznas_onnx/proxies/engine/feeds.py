@@ -13,11 +13,7 @@ Tensor = torch.Tensor
 
 
 class FeedSource:
-    """Samples the inputs of a graph.
-
-    - `sized`: The model at the batch size to run at.
-    - `device`: Device of the tensors.
-    """
+    """Samples the inputs of a model at its batch size."""
 
     def __init__(self, sized: Model, device: torch.device) -> None:
         self._device = device
@@ -31,12 +27,7 @@ class FeedSource:
         self._neutral = {**sized.inputs.fills, **neutral_inputs(sized.graph, leaked)}
 
     def draw(self, seed: int, number: int = 0, *, ones: bool = False) -> dict[str, Tensor]:
-        """Sample standard normal inputs; inputs without samples get a neutral value.
-
-        - `seed`: The seed of the whole score.
-        - `number`: Number of the batch: equal numbers give equal samples.
-        - `ones`: Whether to feed ones instead of samples.
-        """
+        """Sample batch `number` of standard normal inputs, or ones; inputs without samples get a neutral value."""
         first = number * len(self._shapes)
         return {
             name: self._feed(name, shape, (seed, Stream.INPUT, first + index, self._device), ones=ones)

@@ -26,16 +26,9 @@ def measure(
     clock: Clock,
     owners: Mapping[str, str] = MappingProxyType({}),
 ) -> Mapping[str, StatisticResult]:
-    """Measure statistics of a network under a seed, each with its own copy of the weights.
+    """Measure statistics of a network under a seed; one that fails or is not defined has a reason and is no error.
 
-    A statistic that is not defined for the network, or that torch cannot compute (an operator without a second
-    derivative), has a reason and is no error; so has one that fails on this network's numbers, which then rank it
-    lowest.
-
-    - `network`, `seed`: The network and the seed.
-    - `measurements`: The statistics.
-    - `clock`: Measures the time of each.
-    - `owners`: By statistic: the user proxy that needs it. An exception in it costs that proxy its value.
+    `owners` has the user proxy that needs a statistic: an exception in it costs that proxy its value.
     """
     instance = SeededNetwork(network, seed)
     results = {}
@@ -47,7 +40,7 @@ def measure(
 
 def _measure(measurement: NetworkStatistic, instance: SeededNetwork, owner: str | None) -> StatisticResult:
     try:
-        return measurement.measure(instance)
+        found: object = measurement.measure(instance)
     except (InapplicableError, ModelError) as error:
         return StatisticResult(reason=str(error))
     except Exception as error:
@@ -60,6 +53,10 @@ def _measure(measurement: NetworkStatistic, instance: SeededNetwork, owner: str 
             raise
         reason = f"torch cannot compute it here: {first_line(error)}"
         return StatisticResult(reason=reason, is_lost=not _is_unsupported(error))
+    if isinstance(found, StatisticResult):
+        return found
+    mistake = f"run() gives a {type(found).__name__}; a StatisticResult is needed"
+    return StatisticResult(reason=f"proxy {owner!r}: {mistake}", is_lost=True)
 
 
 def _is_unsupported(error: Exception) -> bool:

@@ -17,13 +17,9 @@ _AFTER = 2**31  # a place behind all steps of a stage
 class Stage:
     """The steps that compute one block's output from earlier tensors.
 
-    - `steps`: In the program's order.
-    - `weights`: Random constants that these steps are the first to read.
-    - `dropped`: For each step, the tensors that are unread after it.
-    - `dropped_last`: The tensors that are unread after the whole stage.
-    - `handed_on`: The tensors that later stages read and that can reference this stage's autograd graph.
-    - `is_connected`: Whether the output depends on the previous block's.
-    - `is_constant`: Whether the output depends on no input of the graph at all.
+    `weights` are those that its steps are the first to read; `dropped` has the tensors that are unread after each step,
+    `handed_on` those that later stages read and that can reference this stage's autograd graph. It is connected if its
+    output depends on the previous block's, and constant if on no input of the graph.
     """
 
     block: Block
@@ -39,8 +35,7 @@ class Stage:
 def stages_of(program: Program, blocks: Sequence[Block], sampled: frozenset[str]) -> tuple[Stage, ...]:
     """Divide the steps that the blocks' outputs need, each to the first block that needs it.
 
-    - `blocks`: In dataflow order. A step that no block's output depends on belongs to no stage.
-    - `sampled`: Names of constants that are sampled when they are first read.
+    A step that no block's output depends on belongs to no stage; constants in `sampled` are sampled at the first read.
     """
     divided = _divide(program, blocks)
     last_read = _last_reads(divided, blocks)

@@ -31,11 +31,7 @@ _BATCHES = 2  # of the published ZiCo
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _LossGradients:
-    """One backward pass.
-
-    - `layers`: Pairs of a layer's weight and its gradient; weights that the loss does not depend on are left out.
-    - `others`: Gradients of all other parameters.
-    """
+    """One backward pass: pairs of a layer's weight, where the loss depends on it, and its gradient, and the others."""
 
     layers: tuple[tuple[Tensor, Tensor], ...]
     others: tuple[Tensor, ...]
