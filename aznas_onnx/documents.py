@@ -6,7 +6,6 @@ is not finite, is refused in one sentence.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -17,11 +16,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from aznas_onnx.errors import SettingsError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 __all__ = [
     "JsonObject",
@@ -84,6 +78,8 @@ def parse_json(source: str | bytes, what: str) -> Any:
 
     Raises SettingsError if it is not JSON; the message begins with `what`.
     """
+    import json  # late: `aznas --help` reads no document
+
     try:
         return json.loads(
             source, object_pairs_hook=_once, parse_constant=_refuse, parse_float=_finite_text, parse_int=_whole_text
@@ -96,6 +92,11 @@ def parse_json(source: str | bytes, what: str) -> Any:
 
 def parse_toml(source: str, what: str) -> JsonObject:
     """Return the tables of a TOML text; raise SettingsError if it is not TOML; the message begins with `what`."""
+    if sys.version_info >= (3, 11):
+        import tomllib  # late: `aznas --help` reads no document
+    else:
+        import tomli as tomllib
+
     try:
         if _DEEP.search(source):
             raise RecursionError

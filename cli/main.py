@@ -20,14 +20,25 @@ from aznas_onnx.escaping import printable, shortened
 __all__ = ["aznas", "main", "run"]
 
 # A command is imported, by this name, when it runs, and imports the library only then: `aznas --help` stays fast.
-_COMMANDS = "score inspect gate spaces proxies search bench report export reference".split()
+_COMMANDS = {
+    "score": "Score networks and rank them.",
+    "inspect": "Show the blocks of a network and their cost.",
+    "gate": "Reject a candidate that is worse than a shipped model.",
+    "spaces": "List search spaces; sample and build networks.",
+    "proxies": "List the proxies that --proxies accepts.",
+    "search": "Find the best networks of a space within a budget.",
+    "bench": "Compare scores with measured accuracies.",
+    "report": "Write a page on benchmark scores, with plots.",
+    "export": "Write the best networks of a search.",
+    "reference": "Build, extend and show reference sets.",
+}
 
 
 class _LazyGroup(click.Group):
     """A group whose commands are imported by name."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return _COMMANDS
+        return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
@@ -35,6 +46,10 @@ class _LazyGroup(click.Group):
         command = getattr(importlib.import_module(f"aznas_onnx.cli.commands.{cmd_name}"), cmd_name)
         assert isinstance(command, click.Command)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

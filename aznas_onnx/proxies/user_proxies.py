@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import inspect
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,4 +62,6 @@ def digest(proxy: Proxy, reference: str | None) -> str | None:
     if file is None:
         with contextlib.suppress(OSError, TypeError):  # a function typed into a notebook has none
             file = inspect.getsourcefile(proxy.evaluate)
+    import hashlib  # late: it loads OpenSSL
+
     return None if file is None or not Path(file).is_file() else hashlib.sha256(Path(file).read_bytes()).hexdigest()

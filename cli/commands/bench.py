@@ -46,7 +46,7 @@ def _read_sample(ctx: click.Context, param: click.Parameter, value: str) -> int 
     return int(value)
 
 
-@click.command(short_help="Compare scores with measured accuracies.")
+@click.command()
 @click.argument("space", shell_complete=complete_space)
 @measurement_options
 @click.option(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["export"]
 
 
-@click.command(short_help="Write the best networks of a search.")
+@click.command()
 @click.argument("study_file", metavar="RUN.db", type=click.Path(path_type=Path))
 @whole_option("--best", metavar="N", help="Export the N best candidates.  [default: 1]")
 @whole_option(

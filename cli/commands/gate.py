@@ -40,7 +40,7 @@ def _rule_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@click.command(short_help="Reject a candidate that is worse than a shipped model.")
+@click.command()
 @click.argument("candidate", metavar="CANDIDATE.onnx", type=click.Path())
 @_rule_options
 @operators_option

@@ -25,7 +25,7 @@ _NOT_VERIFIED = {
 }
 
 
-@click.command(short_help="Show the blocks of a network and their cost.")
+@click.command()
 @click.argument("model", metavar="MODEL.onnx", type=click.Path())
 @format_option
 @click.option("--nodes", "show_nodes", is_flag=True, help="Show each node of the graph that is scored.")

@@ -21,7 +21,7 @@ __all__ = ["proxies"]
 _FIELDS = ("name", "description", "equation", "origin", "direction", "passes", "requires", "cost", "fidelity")
 
 
-@click.command(short_help="List the proxies that --proxies accepts.")
+@click.command()
 @click.argument("names", metavar="[NAME...]", nargs=-1)
 @format_option
 def proxies(names: tuple[str, ...], output_format: OutputFormat) -> int:

@@ -45,7 +45,7 @@ def complete_reference(ctx: click.Context, param: click.Parameter, incomplete: s
     return [bundled.name for bundled in BUNDLED if bundled.name.startswith(incomplete)]
 
 
-@click.group(short_help="Build, extend and show reference sets.")
+@click.group()
 def reference() -> None:
     """Build, extend and show reference sets: scored networks that give a single score its percentile.
 

@@ -26,7 +26,7 @@ def _read_scores(
     return tuple(found)
 
 
-@click.command(short_help="Write a page on benchmark scores, with plots.")
+@click.command()
 @click.argument("scores", nargs=-1, required=True, callback=_read_scores, metavar="[LABEL=]SCORES.jsonl...")
 @measurement_options
 @file_option(

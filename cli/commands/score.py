@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["score"]
 
 
-@click.command(short_help="Score networks and rank them.")
+@click.command()
 @click.argument("models", metavar="MODEL.onnx...", type=click.Path(), nargs=-1, required=True)
 @format_option
 @sampling_options("paper")

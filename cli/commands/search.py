@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["search"]
 
 
-@click.command(short_help="Find the best networks of a space within a budget.")
+@click.command()
 @click.option(
     "--space",
     required=True,

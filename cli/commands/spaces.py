@@ -28,7 +28,7 @@ def complete_space(ctx: click.Context, param: click.Parameter, incomplete: str) 
 space_argument = click.argument("name", shell_complete=complete_space)
 
 
-@click.group(invoke_without_command=True, short_help="List search spaces; sample and build networks.")
+@click.group(invoke_without_command=True)
 @click.pass_context
 def spaces(ctx: click.Context) -> int | None:
     """List the search spaces, sample networks from them, build one as ONNX.

@@ -10,7 +10,6 @@ from typing import IO, TYPE_CHECKING, Any
 from aznas_onnx.cli.options import OutputFormat
 from aznas_onnx.documents import JsonObject
 from aznas_onnx.escaping import csv_line, json_text, markdown, markdown_code, printable, shortened
-from aznas_onnx.proxies import PROXIES
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -96,6 +95,8 @@ def format_proxy(name: str, value: ProxyValue | None, separator: str | None = No
         return ""
     if value.mean is None:
         return "none" if value.applies else "n/a"
+    from aznas_onnx.proxies import PROXIES  # late: `aznas inspect` shows none
+
     if name in PROXIES and PROXIES[name].is_exact and value.mean.is_integer():
         return f"{value.mean:.0f}"
     has_error = separator is not None and value.stderr is not None
