@@ -23,12 +23,19 @@ def end_with_parent() -> None:
 
 @contextlib.contextmanager
 def interrupts_ignored() -> Iterator[None]:
-    """Ignore Ctrl-C for a moment; outside the main thread, where Python does not let one, do nothing."""
+    """Start processes that ignore Ctrl-C; this one gets it at the end of the context.
+
+    Outside the main thread, where Python does not let a thread change that, do nothing.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    blocks = hasattr(signal, "pthread_sigmask")  # a blocked signal waits, where an ignored one is lost
+    masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if blocks else set()
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+        if blocks:
+            signal.pthread_sigmask(signal.SIG_SETMASK, masked)
