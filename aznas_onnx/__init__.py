@@ -17,6 +17,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from aznas_onnx.errors import AznasError
+from aznas_onnx.late_names import late_names
 
 if TYPE_CHECKING:
     from aznas_onnx import spaces
@@ -50,23 +51,17 @@ __all__ = [
     "spaces",
 ]
 
-_MODULES = {
-    "Budget": "aznas_onnx.searching",
-    "GateResult": "aznas_onnx.gating",
-    "Inspection": "aznas_onnx.inspection",
-    "ProxyScores": "aznas_onnx.results",
-    "Ranking": "aznas_onnx.ranking",
-    "ScoreSettings": "aznas_onnx.scoring",
-    "Study": "aznas_onnx.searching",
-    "bench": "aznas_onnx.evaluation",
-    "clear_caches": "aznas_onnx.caches",
-    "gate": "aznas_onnx.gating",
-    "inspect": "aznas_onnx.inspection",
-    "rank": "aznas_onnx.ranking",
-    "score": "aznas_onnx.scoring",
-    "score_many": "aznas_onnx.scoring",
-    "search": "aznas_onnx.searching",
+_LATE = {
+    "searching": ("Budget", "Study", "search"),
+    "gating": ("GateResult", "gate"),
+    "inspection": ("Inspection", "inspect"),
+    "results": ("ProxyScores",),
+    "ranking": ("Ranking", "rank"),
+    "scoring": ("ScoreSettings", "score", "score_many"),
+    "evaluation": ("bench",),
+    "caches": ("clear_caches",),
 }
+_load = late_names(__name__, _LATE)
 
 
 def __getattr__(name: str) -> Any:
@@ -76,11 +71,7 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("aznas-onnx")
-    if name in _MODULES:
-        value = getattr(importlib.import_module(_MODULES[name]), name)
-        globals()[name] = value  # the next access does not come here
-        return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _load(name)
 
 
 def __dir__() -> list[str]:

@@ -17,6 +17,7 @@ import pytest
 LEVELS = {
     "caches": 0,
     "errors": 0,
+    "late_names": 0,
     "escaping": 0,
     "child_processes": 0,
     "runtime": 0,

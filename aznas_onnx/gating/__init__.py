@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from aznas_onnx.late_names import late_names
 
 if TYPE_CHECKING:
     from aznas_onnx.gating.policy import COMPARED, Inconclusive, Policy
@@ -26,17 +27,11 @@ __all__ = [
     "read_policy",
 ]
 
-_NAMES = {
-    "policy": ("COMPARED", "Inconclusive", "Policy"),
-    "policyfile": ("PolicySources", "find_policy_file", "read_policy"),
-    "result": ("Check", "Compared", "GateResult"),
-    "run_gate": ("gate",),
-    "sequential_test": ("Decision",),
+_LATE = {
+    "gating.policy": ("COMPARED", "Inconclusive", "Policy"),
+    "gating.policyfile": ("PolicySources", "find_policy_file", "read_policy"),
+    "gating.result": ("Check", "Compared", "GateResult"),
+    "gating.run_gate": ("gate",),
+    "gating.sequential_test": ("Decision",),
 }
-_MODULES = {name: module for module, names in _NAMES.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+__getattr__ = late_names(__name__, _LATE)

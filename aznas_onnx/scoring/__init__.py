@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from aznas_onnx.late_names import late_names
 from aznas_onnx.scoring.effort import Effort
 from aznas_onnx.scoring.method_version import METHOD_VERSION, method_of, other_method
 from aznas_onnx.scoring.settings import ScoreOptions, ScoreSettings, UnseededOptions
@@ -29,18 +29,9 @@ __all__ = [
     "score_many",
 ]
 
-_MODULES = {
-    "Session": "aznas_onnx.scoring.session",
-    "attempt": "aznas_onnx.scoring.score_models",
-    "resolve_device": "aznas_onnx.scoring.device",
-    "score": "aznas_onnx.scoring.score_models",
-    "score_many": "aznas_onnx.scoring.score_models",
+_LATE = {
+    "scoring.session": ("Session",),
+    "scoring.score_models": ("attempt", "score", "score_many"),
+    "scoring.device": ("resolve_device",),
 }
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_MODULES[name]), name)
-    globals()[name] = value  # the next access does not come here
-    return value
+__getattr__ = late_names(__name__, _LATE)
