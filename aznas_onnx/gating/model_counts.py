@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from aznas_onnx.costs import Costs, count
-from aznas_onnx.gating.policy import Policy
-from aznas_onnx.graph import Model
-from aznas_onnx.limits import reading, within
+from aznas_onnx.graph import Limits, Model
+from aznas_onnx.limits import reading
+from aznas_onnx.scoring import ScoreSettings
 from aznas_onnx.structure import measure_structure
 
 __all__ = ["ModelCounts", "ReadModel"]
@@ -55,12 +55,10 @@ class ReadModel(NamedTuple):
     costs: Costs
 
     @classmethod
-    def of(cls, source: str | os.PathLike[str], policy: Policy) -> ReadModel:
-        """Read a model; raise ModelError if it cannot be read."""
-        limits = within(policy.time_limit)
-        reading_settings = replace(policy, effort=None).score_settings()  # effort "auto" would import torch
+    def of(cls, source: str | os.PathLike[str], settings: ScoreSettings, limits: Limits) -> ReadModel:
+        """Read a model as it is scored with these settings; raise ModelError if it cannot be read."""
         with reading(limits):
-            model = reading_settings.read(source, limits)
+            model = settings.read(source, limits)
             costs = count(model)
             structure = measure_structure(model, costs)
         plan = model.inputs

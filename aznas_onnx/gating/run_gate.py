@@ -98,7 +98,9 @@ class _Gate:
     def __init__(self, candidate: str, policy: Policy, tell: OnStage) -> None:
         self._policy, self._tell = policy, tell
         tell("reading")
-        read = [ReadModel.of(path, policy) for path in (candidate, *policy.baseline)]
+        how = replace(policy, effort=None).score_settings()  # to read only: effort "auto" would import torch
+        limits = within(policy.time_limit)
+        read = [ReadModel.of(path, how, limits) for path in (candidate, *policy.baseline)]
         self._counts = [one.counts for one in read]
         self._reference_sets = [find_reference(reference) for reference in policy.reference]
         self._settings = self._score_settings() if policy.needs_scores else None
