@@ -18,12 +18,7 @@ from aznas_onnx.scoring.method_version import METHOD_VERSION, other_method
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = [
-    "Effort",
-    "ScoreOptions",
-    "ScoreSettings",
-    "UnseededOptions",
-]
+__all__ = ["ScoreOptions", "ScoreSettings", "UnseededOptions", "checked_seeds"]
 
 _LARGEST_SEED = 2**32
 _NEWER = ("cut_at", "values")  # stored only where given, so that studies from before these settings are resumed
