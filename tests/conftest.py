@@ -3,7 +3,9 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -36,6 +38,17 @@ def _no_terminal_width(monkeypatch: pytest.MonkeyPatch) -> None:
 def repository() -> Path:
     """The root of the source tree."""
     return _ROOT
+
+
+@pytest.fixture
+def onnx2torch_registry() -> Iterator[Any]:
+    """onnx2torch's registry, without what a test adds to it."""
+    from onnx2torch.node_converters import registry
+
+    before = dict(registry._CONVERTER_REGISTRY)
+    yield registry
+    registry._CONVERTER_REGISTRY.clear()
+    registry._CONVERTER_REGISTRY.update(before)
 
 
 @pytest.fixture(scope="session")

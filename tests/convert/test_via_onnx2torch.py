@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -21,24 +20,13 @@ from tests.convert.runner import Array, assert_same, node_model, run_onnxruntime
 X = np.linspace(-3, 3, 24, dtype=np.float32).reshape(2, 3, 4)
 
 
-@pytest.fixture
-def registry() -> Iterator[Any]:
-    """onnx2torch's registry, without what a test adds to it."""
-    from onnx2torch.node_converters import registry
-
-    before = dict(registry._CONVERTER_REGISTRY)
-    yield registry
-    registry._CONVERTER_REGISTRY.clear()
-    registry._CONVERTER_REGISTRY.update(before)
-
-
-def register(registry: Any, op_type: str, version: int, make: Any, domain: str = "") -> None:
+def register(onnx2torch_registry: Any, op_type: str, version: int, make: Any, domain: str = "") -> None:
     from onnx2torch.utils.common import OperationConverterResult, onnx_mapping_from_node
 
     def convert(node: Any, graph: Any) -> Any:
         return OperationConverterResult(make(node, graph), onnx_mapping_from_node(node))
 
-    registry.add_converter(op_type, version, domain)(convert)
+    onnx2torch_registry.add_converter(op_type, version, domain)(convert)
 
 
 def compiled(
@@ -86,31 +74,36 @@ def pooled() -> tuple[Program, list[Array], list[Array]]:
     return compiled("MaxRoiPool", 1, x, boxes, pooled_shape=(2, 2))
 
 
-def test_a_refused_operator_is_converted_where_the_user_registers_a_converter(registry: Any) -> None:
+def test_a_refused_operator_is_converted_where_the_user_registers_a_converter(onnx2torch_registry: Any) -> None:
     with pytest.raises(UnsupportedOperatorError, match="cut the model before it"):
         pooled()
-    register(registry, "MaxRoiPool", 1, lambda node, graph: MaxRoiPool(node.attributes["pooled_shape"]))
+    register(onnx2torch_registry, "MaxRoiPool", 1, lambda node, graph: MaxRoiPool(node.attributes["pooled_shape"]))
     program, found, expected = pooled()
     assert_same(found, expected)
     assert program.notes == ("operator MaxRoiPool is converted by onnx2torch, and agrees with ONNX Runtime",)
 
 
-def test_a_converter_that_disagrees_with_onnxruntime_is_refused_by_node_and_operator(registry: Any) -> None:
-    register(registry, "MaxRoiPool", 1, lambda node, graph: MaxRoiPool(node.attributes["pooled_shape"], factor=0.5))
+def test_a_converter_that_disagrees_with_onnxruntime_is_refused_by_node_and_operator(onnx2torch_registry: Any) -> None:
+    register(
+        onnx2torch_registry,
+        "MaxRoiPool",
+        1,
+        lambda node, graph: MaxRoiPool(node.attributes["pooled_shape"], factor=0.5),
+    )
     with pytest.raises(UnsupportedOperatorError, match=r"'MaxRoiPool_0': operator MaxRoiPool-1 .* differs by up to"):
         pooled()
-    registry._CONVERTER_REGISTRY.clear()
-    register(registry, "MaxRoiPool", 1, lambda node, graph: MaxRoiPool([3, 3]))
+    onnx2torch_registry._CONVERTER_REGISTRY.clear()
+    register(onnx2torch_registry, "MaxRoiPool", 1, lambda node, graph: MaxRoiPool([3, 3]))
     with pytest.raises(UnsupportedOperatorError, match=r"result is float32\[2, 2, 3, 3\] and not float32"):
         pooled()
 
 
-def test_the_comparison_is_made_once_for_a_signature(registry: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_comparison_is_made_once_for_a_signature(onnx2torch_registry: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from aznas_onnx.convert import checked_converters
 
     calls: list[str] = []
     compare = checked_converters._compare
     monkeypatch.setattr(checked_converters, "_compare", lambda *given: calls.append("") or compare(*given))
-    register(registry, "MaxRoiPool", 1, lambda node, graph: MaxRoiPool(node.attributes["pooled_shape"]))
+    register(onnx2torch_registry, "MaxRoiPool", 1, lambda node, graph: MaxRoiPool(node.attributes["pooled_shape"]))
     pooled(), pooled()
     assert len(calls) == 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import importlib
-import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,27 +17,13 @@ from aznas_onnx import graph, proxies  # noqa: F401 (their sets are queries, too
 from aznas_onnx.convert.registry import Entry
 from aznas_onnx.convert.table import OPERATORS as CONVERTERS
 from aznas_onnx.errors import UnknownNameError
-from aznas_onnx.operators import OPERATORS, Family, InputRole, Movement, Operator, Rules, zero
+from aznas_onnx.operators import OPERATORS, Family, Movement, Operator, Rules, zero
 from tests.graph.builders import network, weights
 
 NAMES = frozenset(operator.name for operator in OPERATORS)
 MOST = {"tables": 5, "registries": 7, "rules": 11, "groups": 11}  # by form, outside operators/
 
-SQUAREPLUS = Operator(
-    name="Squareplus",
-    domain="my.domain",
-    family=Family.ACTIVATION,
-    elementwise=True,
-    movement=Movement.NONE,
-    random=False,
-    window=False,
-    inputs=(InputRole.DATA,),
-    macs=zero,
-    differentiable=True,
-    bounds=(0.0, math.inf),
-    keeps_sign=True,
-    switch=False,
-)
+SQUAREPLUS = replace(OPERATORS["Softplus"], name="Squareplus", domain="my.domain")
 
 
 class FakeNode:

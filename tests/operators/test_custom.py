@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,12 +24,7 @@ from aznas_onnx.operators import (
     OPERATORS,
     CustomOperator,
     CustomOperators,
-    Family,
-    InputRole,
-    Movement,
-    Operator,
     OperatorCatalogue,
-    zero,
 )
 from aznas_onnx.operators.standard import STANDARD
 from aznas_onnx.results import ProxyScores, Status
@@ -138,21 +131,7 @@ def test_a_file_is_executed_only_where_it_is_named(tmp_path: Path, capsys: pytes
 
 
 def operator(name: str = "Mine", convert: Any = None) -> CustomOperator:
-    record = Operator(
-        name=name,
-        domain="test.domain",
-        family=Family.ACTIVATION,
-        elementwise=True,
-        movement=Movement.NONE,
-        random=False,
-        window=False,
-        inputs=(InputRole.DATA,),
-        macs=zero,
-        differentiable=True,
-        bounds=(0.0, math.inf),
-        keeps_sign=True,
-        switch=True,
-    )
+    record = replace(OPERATORS["Relu"], name=name, domain="test.domain")
     return CustomOperator(record=record, convert=convert or (lambda node, context: torch.relu))
 
 
@@ -266,16 +245,6 @@ class Mixing(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.einsum("nchw,oc->nohw", x, self.weight)
-
-
-@pytest.fixture
-def onnx2torch_registry() -> Iterator[Any]:
-    from onnx2torch.node_converters import registry
-
-    before = dict(registry._CONVERTER_REGISTRY)
-    yield registry
-    registry._CONVERTER_REGISTRY.clear()
-    registry._CONVERTER_REGISTRY.update(before)
 
 
 def convert_by_onnx2torch(registry: Any, domain: str, make_mixing: Any = Mixing) -> None:
