@@ -34,6 +34,16 @@ def _no_terminal_width(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
 
 
+@pytest.fixture(autouse=True)
+def _user_proxies() -> Iterator[None]:
+    """Take the proxies that a test loads from files out of the registry, which the next test reads."""
+    from aznas_onnx.proxies import PROXIES
+
+    before = dict(PROXIES._proxies), dict(PROXIES._loaded)
+    yield
+    PROXIES._proxies, PROXIES._loaded = before
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """The root of the source tree."""
