@@ -7,6 +7,7 @@ from collections.abc import Collection
 import torch
 
 from aznas_onnx.convert.optimise.inplace import run_inplace
+from aznas_onnx.convert.optimise.linear_layers import with_linear_layers
 from aznas_onnx.convert.optimise.relative_positions import with_grouped_positions
 from aznas_onnx.convert.program import Program
 from aznas_onnx.graph.ir.graph import Graph
@@ -26,4 +27,5 @@ def optimised(
       valid.
     """
     program = with_grouped_positions(program, graph, infos, keep, device)
+    program = with_linear_layers(program, graph, infos, keep, device)
     return run_inplace(program, graph, infos, keep, fewer_large_maps=device.type == "cpu")

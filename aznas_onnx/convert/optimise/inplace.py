@@ -13,6 +13,7 @@ from aznas_onnx.convert.attributes import integer, number
 from aznas_onnx.convert.optimise.fused import OverwritesGradient
 from aznas_onnx.convert.optimise.grouped_look_ups import ScoresWithPositions
 from aznas_onnx.convert.optimise.large_maps import ConvWithoutSavedInput, FusedBatchNormRelu, softmax_in_place
+from aznas_onnx.convert.optimise.linear_layers import LinearLayer
 from aznas_onnx.convert.program import Program, Step
 from aznas_onnx.graph.ir.graph import Graph, Node
 from aznas_onnx.graph.ir.tensor_info import TensorInfo, TensorInfos
@@ -50,7 +51,7 @@ def run_inplace(
     single = {name for name in made if readers[name] == 1 and name not in keep and name not in program.outputs}
     free = {name for name in single if _output_is_free(made[name], nodes[made[name].node], infos)}
     # The derivative of these by their first operand is a tensor without other references.
-    multiplied = {step.inputs[0] for step in program.steps if _multiplies(nodes[step.node])}
+    multiplied = {step.inputs[0] for step in program.steps if _multiplies(step, nodes[step.node])}
     own_gradient = single & multiplied
     steps = tuple(_inplace_step(step, nodes[step.node], free, own_gradient, program, infos) for step in program.steps)
     return replace(
@@ -62,13 +63,13 @@ def _output_is_free(step: Step, node: Node, infos: TensorInfos) -> bool:
     """Whether a step has a new output tensor, whose values its derivative does not need."""
     if node.is_op("Gather"):  # one index alone gives a view
         return len(infos[node.inputs[1]].shape or ()) > 0
-    makes_new = node in ARITHMETIC or node.is_op("BatchNormalization") or _multiplies(node)
+    makes_new = node in ARITHMETIC or node.is_op("BatchNormalization") or _multiplies(step, node)
     return makes_new or isinstance(step.run, ScoresWithPositions)
 
 
-def _multiplies(node: Node) -> bool:
-    """Whether a node runs as one product of torch, which has a new output tensor and a new gradient."""
-    return node in LINEAR or node.is_op("Conv")
+def _multiplies(step: Step, node: Node) -> bool:
+    """Whether a step is one product of torch, which has a new output tensor and a new gradient."""
+    return node in LINEAR or node.is_op("Conv") or isinstance(step.run, LinearLayer)
 
 
 def _inplace_step(
