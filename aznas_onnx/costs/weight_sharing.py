@@ -19,7 +19,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from aznas_onnx.graph.constants.content import Content, content, is_uniform, read, varying
+from aznas_onnx.graph.constants.content import Content, content, is_uniform, read, read_at, varying
 from aznas_onnx.graph.constants.provenance import Provenance, is_made_by_exporter
 from aznas_onnx.graph.ir.graph import Array, Constant, Graph, Node, Storage
 from aznas_onnx.graph.ir.uniform_constants import is_filled
@@ -102,8 +102,13 @@ class Sharing:
     def _mark(self, root: Constant) -> bytes:
         """Return some of a root's numbers that a transposition does not move; empty where they are not distinctive."""
         self._left -= root.elements
-        values = None if is_filled(root) else read(root, self._left + root.elements)
-        return b"" if values is None else _numbers_of(np.squeeze(values))
+        if is_filled(root) or not root.elements:
+            return b""
+        sizes = [size for size in root.shape if size > 1]
+        step = sizes[1] + 1 if len(sizes) == 2 else 1  # the diagonal of a matrix
+        count = min(_MARK, *sizes) if len(sizes) == 2 else min(_MARK, root.elements)
+        numbers = read_at(root, range(0, count * step, step), self._left + root.elements)
+        return b"" if numbers is None else _numbers_of(numbers)
 
     def is_new_numbers(self, name: str, constant: Constant) -> bool | None:
         """Whether no earlier vector has the same numbers, or zero or one minus these.
@@ -179,8 +184,7 @@ def _is_copy(root: Constant, known: Constant, *, transposed_only: bool = False) 
     return any(np.allclose(one, other, rtol=1e-3, atol=1e-6) for one, other in both)
 
 
-def _numbers_of(values: Array) -> bytes:
-    chosen = np.diagonal(values)[:_MARK] if values.ndim == 2 else values.reshape(-1)[:_MARK]
+def _numbers_of(chosen: Array) -> bytes:
     with np.errstate(over="ignore"):
         half = np.asarray(chosen, dtype=np.float16)
     return half.tobytes() if 2 * np.unique(half).size > half.size and _says_something(chosen) else b""

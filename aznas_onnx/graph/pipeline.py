@@ -117,9 +117,11 @@ def start(source: Source | Loaded, name: str, options: ReadOptions) -> Draft:
         is_built = not any(node in SHAPE_QUERIES for node in source.nodes)
         declared = declared_blocks(source.metadata)
         return Draft(options=options, graph=source, is_built=is_built, declared=declared)
-    loaded = source if isinstance(source, Loaded) else load(source, options.limits, cut_at=options.cut_at)
+    loaded = (
+        source if isinstance(source, Loaded) else load(source, options.limits, cut_at=options.cut_at, leaves_data=True)
+    )
     absent = [value.name for value in loaded.model.graph.input if value.type.HasField("optional_type")]
-    graph = deserialize(loaded.model, loaded.folder, name, options.limits, loaded.nodes)
+    graph = deserialize(loaded.model, loaded.folder, name, options.limits, loaded.nodes, loaded.stored)
     return Draft(
         options=options,
         graph=with_filled_weights(graph, options.limits),

@@ -18,6 +18,7 @@ sinusoids                positions, rotary factors, DCT and Fourier matrices, wi
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -25,10 +26,11 @@ import numpy.typing as npt
 
 from aznas_onnx.errors import ModelError
 from aznas_onnx.graph.ir.graph import Array, Constant
+from aznas_onnx.graph.ir.stored_data import StoredData
 from aznas_onnx.graph.ir.uniform_constants import is_filled
 from aznas_onnx.graph.shapes.constant_evaluation import is_cheap
 
-__all__ = ["Content", "content", "content_of", "is_mask", "is_table", "is_uniform", "read", "varying"]
+__all__ = ["Content", "content", "content_of", "is_mask", "is_table", "is_uniform", "read", "read_at", "varying"]
 
 READ_ELEMENTS = 2**20  # larger constants are not read
 _FEW_VALUES = 8
@@ -65,6 +67,16 @@ def read(constant: Constant, limit: int = READ_ELEMENTS) -> Array | None:
         return constant.read()
     except ModelError:  # data that is not there: only this reads it
         return None
+
+
+def read_at(constant: Constant, positions: Sequence[int], limit: int = READ_ELEMENTS) -> Array | None:
+    """Return some numbers of a constant, by their rising places in its order, where :func:`read` returns them all."""
+    if not isinstance(constant.read, StoredData):
+        values = read(constant, limit)
+        return None if values is None else values.reshape(-1)[list(positions)]
+    if not constant.is_float or not 0 < constant.elements <= limit:
+        return None
+    return constant.read.at(positions)
 
 
 def varying(values: Array) -> Array:

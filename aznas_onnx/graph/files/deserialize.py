@@ -17,6 +17,7 @@ from aznas_onnx.errors import ModelError
 from aznas_onnx.graph.files.load import subgraphs
 from aznas_onnx.graph.ir.graph import Array, AttributeValue, Constant, Graph, GraphInput, Node, Storage
 from aznas_onnx.graph.ir.node_cache import CachedNode, decode_nodes, domain_of, plain_value, typed
+from aznas_onnx.graph.ir.stored_data import StoredData
 from aznas_onnx.graph.ir.tensors import MOST_AXES, read_tensor
 from aznas_onnx.graph.ir.uniform_constants import filled
 from aznas_onnx.limits import Limits
@@ -37,10 +38,11 @@ def deserialize(
     name: str,
     limits: Limits,
     nodes: Sequence[CachedNode | None] | None = None,
+    stored: Mapping[str, StoredData] = MappingProxyType({}),
 ) -> Graph:
     """Make the typed graph of a model: functions inlined, initialisers and Constant nodes as constants.
 
-    - `model`, `folder`, `nodes`: As loaded; nodes are decoded where they are not given.
+    - `model`, `folder`, `nodes`, `stored`: As loaded; nodes are decoded where they are not given.
     - `name`: Name of the model in messages.
     - `limits`: Limits on its size.
 
@@ -53,7 +55,7 @@ def deserialize(
     metadata = {entry.key: entry.value for entry in (*model.graph.metadata_props, *model.metadata_props)}
     plain = decode_nodes(model.graph.node) if nodes is None else nodes
     return _Deserializer(versions, folder, limits, separates_weights=_separates_weights(model.graph)).deserialize(
-        model.graph, plain, metadata
+        model.graph, plain, metadata, stored
     )
 
 
@@ -185,10 +187,13 @@ class _Deserializer:
         proto: onnx.GraphProto,
         plain_ones: Sequence[CachedNode | None],
         metadata: Mapping[str, str] = MappingProxyType({}),
+        stored: Mapping[str, StoredData] = MappingProxyType({}),
         *,
         in_body: bool = False,
     ) -> Graph:
-        constants = {tensor.name: self._constant(tensor, tensor.name) for tensor in proto.initializer}
+        constants = {
+            (name := tensor.name): self._constant(tensor, name, stored.get(name)) for tensor in proto.initializer
+        }
         for sparse in proto.sparse_initializer:
             constants[sparse.values.name] = self._sparse_constant(sparse, sparse.values.name)
         absent = [value.name for value in proto.input if value.type.HasField("optional_type") and not in_body]
@@ -250,11 +255,11 @@ class _Deserializer:
             return bytes(proto.tp.SerializeToString())
         return read_tensor(proto.t, self._folder) if found == kind.TENSOR else plain_value(proto)
 
-    def _constant(self, tensor: onnx.TensorProto, name: str) -> Constant:
+    def _constant(self, tensor: onnx.TensorProto, name: str, stored: StoredData | None = None) -> Constant:
         return Constant(
             shape=tuple(tensor.dims),
             dtype=np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)),
-            read=lambda: read_tensor(tensor, self._folder),
+            read=stored or (lambda: read_tensor(tensor, self._folder)),
             sources=frozenset({name}),
             storage=self._of_initialiser,
         )

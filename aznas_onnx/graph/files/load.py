@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -14,8 +14,10 @@ from google.protobuf.message import DecodeError
 from aznas_onnx.caches import cached
 from aznas_onnx.errors import ModelError
 from aznas_onnx.graph.files.cut import cut
+from aznas_onnx.graph.files.without_data import Outline, keep_in_file, outline_of
 from aznas_onnx.graph.ir.graph import Graph
 from aznas_onnx.graph.ir.node_cache import CachedNode, decode_nodes
+from aznas_onnx.graph.ir.stored_data import OpenFile, StoredData
 from aznas_onnx.graph.ir.tensors import (
     MOST_AXES,
     check_tensor,
@@ -33,6 +35,7 @@ __all__ = ["Document", "Source", "load", "source_name", "subgraphs"]
 
 _OPERANDS = 16  # limit on names per node, on average; plain nodes are small
 _OUTLINE_BYTES = 1024  # tensors up to this size are shown to the checker
+_WORTH_A_WALK_BYTES = 2**20  # of a file; a smaller one is read as fast
 
 Document: TypeAlias = "str | os.PathLike[str] | onnx.ModelProto"
 """A file, or a model in memory."""
@@ -57,6 +60,7 @@ class Loaded(NamedTuple):
     - `folder`: The folder of external data; None for a model in memory.
     - `nodes`: Its decoded nodes, where they are plain.
     - `name`: How messages call it.
+    - `stored`: Data of initialisers that is in the file and not in `model`, by their names.
     - `warnings`: Warnings for the user.
     """
 
@@ -64,41 +68,47 @@ class Loaded(NamedTuple):
     folder: Path | None
     nodes: Sequence[CachedNode | None]
     name: str
+    stored: Mapping[str, StoredData]
     warnings: tuple[str, ...] = ()
 
 
-def load(source: Document, limits: Limits, *, cut_at: Sequence[str] = ()) -> Loaded:
+def load(source: Document, limits: Limits, *, cut_at: Sequence[str] = (), leaves_data: bool = False) -> Loaded:
     """Read and check a model.
 
     - `source`: Path of an ONNX file, or a model in memory.
     - `limits`: Limits on the file.
     - `cut_at`: Tensors or nodes that end the model, instead of its outputs. Later nodes are not checked.
+    - `leaves_data`: Whether the data of large initialisers may stay in the file.
 
     Raises ModelError if the file cannot be read, is not an ONNX model, is not valid ONNX, or exceeds the limits.
     Raises SettingsError if it has none of the names of `cut_at`.
     """
     name = source_name(source)
+    stored: Mapping[str, StoredData] = {}
     if isinstance(source, onnx.ModelProto):
         model, folder = source, None
     else:
         path = Path(source)
-        model, folder = _parse(_read(path, limits), name), path.parent
+        content = _read(path, limits, leaves_data=leaves_data)
+        model, folder = _parse(content.content if isinstance(content, Outline) else content, name), path.parent
+        if isinstance(content, Outline):
+            stored = keep_in_file(model, content)
     unknown: tuple[str, ...] = ()
     if cut_at:
         model, unknown = cut(model, cut_at)
     nodes = decode_nodes(model.graph.node)
     _check_outline(model, nodes, name, limits)
     check_text(model, _not_plain(model, nodes))
-    _check_tensors(model, nodes, name, folder, limits)
+    _check_tensors(model, nodes, name, folder, limits, stored)
     ordered = toposort(model, nodes)
     if ordered is not model:
         nodes = decode_nodes(ordered.graph.node)
-    _check(ordered, nodes, name)
+    _check(ordered, nodes, name, stored)
     warnings = tuple(f"--cut-at names {entry!r}, which this network does not have" for entry in unknown)
-    return Loaded(ordered, folder, nodes, name, warnings)
+    return Loaded(ordered, folder, nodes, name, stored, warnings)
 
 
-def _read(path: Path, limits: Limits) -> bytes:
+def _read(path: Path, limits: Limits, *, leaves_data: bool) -> bytes | Outline:
     try:
         if path.is_dir():
             raise ModelError(f"{path} is a directory; give the .onnx file itself")
@@ -110,7 +120,10 @@ def _read(path: Path, limits: Limits) -> bytes:
                 f"{path} is {size_bytes:,} bytes, above the limit of {limits.file_bytes:,}; "
                 "store its weights as external data or raise the limit"
             )
-        return path.read_bytes()
+        outline = None
+        if leaves_data and size_bytes >= _WORTH_A_WALK_BYTES and hasattr(os, "pread"):
+            outline = outline_of(OpenFile(path))
+        return path.read_bytes() if outline is None else outline
     except FileNotFoundError as error:
         raise ModelError(f"{path} does not exist") from error
     except OSError as error:
@@ -181,9 +194,15 @@ def _count_inside(node: onnx.NodeProto) -> int:
 
 
 def _check_tensors(
-    model: onnx.ModelProto, plain: Sequence[CachedNode | None], name: str, folder: Path | None, limits: Limits
+    model: onnx.ModelProto,
+    plain: Sequence[CachedNode | None],
+    name: str,
+    folder: Path | None,
+    limits: Limits,
+    stored: Mapping[str, StoredData],
 ) -> None:
     total_bytes = 0
+    initialisers = len(model.graph.initializer)
     for count, tensor in enumerate(_tensors(model, plain)):
         if count >= limits.constants:
             raise ModelError(f"{name} has more than {limits.constants:,} constants, which is the limit")
@@ -191,7 +210,7 @@ def _check_tensors(
         if total_bytes > limits.weight_bytes:
             raise ModelError(f"{name}: its constants take more than the limit of {limits.weight_bytes:,} bytes")
         if not isinstance(tensor, int):
-            check_tensor(tensor, folder)
+            check_tensor(tensor, folder, stored.get(tensor.name) if count < initialisers else None)
 
 
 def _tensors(model: onnx.ModelProto, plain: Sequence[CachedNode | None]) -> Iterator[onnx.TensorProto | int]:
@@ -202,9 +221,11 @@ def _tensors(model: onnx.ModelProto, plain: Sequence[CachedNode | None]) -> Iter
     yield from function_tensors(model)
 
 
-def _check(model: onnx.ModelProto, plain: Sequence[CachedNode | None], name: str) -> None:
+def _check(
+    model: onnx.ModelProto, plain: Sequence[CachedNode | None], name: str, stored: Mapping[str, StoredData]
+) -> None:
     """Run the ONNX checker; its objection becomes one sentence."""
-    outline = _outline(model, plain)
+    outline = _outline(model, plain, stored)
     try:
         onnx.checker.check_model(outline)
     except onnx.checker.ValidationError as error:
@@ -213,7 +234,9 @@ def _check(model: onnx.ModelProto, plain: Sequence[CachedNode | None], name: str
         raise ModelError(f"{name} is not valid ONNX: {_first_sentence(str(error))}") from error
 
 
-def _outline(model: onnx.ModelProto, plain: Sequence[CachedNode | None]) -> onnx.ModelProto:
+def _outline(
+    model: onnx.ModelProto, plain: Sequence[CachedNode | None], stored: Mapping[str, StoredData]
+) -> onnx.ModelProto:
     """Copy a model with its large and its external tensors as inputs.
 
     The checker serialises the model, and with weights that takes most of the time of reading it. Of a tensor it only
@@ -235,7 +258,7 @@ def _outline(model: onnx.ModelProto, plain: Sequence[CachedNode | None]) -> onnx
     _complete_types(graph)
     inputs = {value.name for value in graph.input}
     for tensor in model.graph.initializer:
-        if not is_external(tensor) and len(tensor.raw_data) <= _OUTLINE_BYTES:
+        if not is_external(tensor) and tensor.name not in stored and len(tensor.raw_data) <= _OUTLINE_BYTES:
             graph.initializer.append(tensor)
             continue
         if tensor.name not in inputs:

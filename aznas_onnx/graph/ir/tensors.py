@@ -13,6 +13,7 @@ from onnx import numpy_helper
 from aznas_onnx.caches import cached
 from aznas_onnx.errors import ModelError
 from aznas_onnx.graph.ir.graph import Array
+from aznas_onnx.graph.ir.stored_data import StoredData
 
 __all__ = [
     "MOST_AXES",
@@ -106,20 +107,24 @@ def _item_bytes(data_type: int) -> int:
     return int(onnx.helper.tensor_dtype_to_np_dtype(data_type).itemsize)
 
 
-def check_tensor(tensor: onnx.TensorProto, folder: Path | None) -> None:
-    """Check the size and the location of a tensor's data.
+def check_tensor(tensor: onnx.TensorProto, folder: Path | None, stored: StoredData | None = None) -> None:
+    """Check the size and the location of a tensor's data, of which `stored` has been left in the model's file.
 
     Raises ModelError if it does not.
     """
     needed = size_bytes(tensor)
     if is_external(tensor):
         _place(tensor, folder)
-    elif tensor.HasField("raw_data") and len(tensor.raw_data) != needed:
+        return
+    raw_bytes = needed if stored is None else stored.end - stored.start
+    if tensor.HasField("raw_data"):
+        raw_bytes = len(tensor.raw_data)
+    if raw_bytes != needed:
         raise ModelError(
-            f"tensor {tensor.name!r} has {len(tensor.raw_data):,} bytes of data, "
+            f"tensor {tensor.name!r} has {raw_bytes:,} bytes of data, "
             f"but its shape {tuple(tensor.dims)} needs {needed:,}"
         )
-    elif tensor.data_type == onnx.TensorProto.STRING:
+    if tensor.data_type == onnx.TensorProto.STRING:
         _check_strings(tensor, needed)
 
 

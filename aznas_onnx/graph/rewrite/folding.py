@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from aznas_onnx.errors import ModelError
+from aznas_onnx.graph.constants.content import read_at
 from aznas_onnx.graph.constants.provenance import Provenance
 from aznas_onnx.graph.ir.graph import Array, Constant, FoldedFrom, Graph, Node
 from aznas_onnx.graph.ir.tensor_info import TensorInfo, TensorInfos
@@ -168,13 +168,8 @@ class _Folding:
             return False
         if self._provenance.holds_clones:
             return False
-        if not constant.is_float or constant.read is None or not is_cheap(constant):
-            return False
-        try:
-            first = constant.read().reshape(-1)[:_FEW]
-        except ModelError:  # data that is not there: only this reads it
-            return False
-        return np.unique(first).size > _FEW // 2
+        first = read_at(constant, range(min(_FEW, constant.elements)), _MATRIX_ELEMENTS)
+        return first is not None and np.unique(first).size > _FEW // 2
 
     def _is_blank(self, name: str) -> bool:
         """Whether all elements of a constant are equal: memory that was allocated for assignments."""
