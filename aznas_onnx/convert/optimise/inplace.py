@@ -109,7 +109,7 @@ def _with_fewer_large_maps(
     changed: dict[str, Step] = {}
     absorbed: set[str] = set()
     for step in steps:
-        if not step.inputs or infos[step.inputs[0]].size_bytes < _LARGE_BYTES:
+        if step.absorbed or not step.inputs or infos[step.inputs[0]].size_bytes < _LARGE_BYTES:
             continue
         if step.outputs[0] in own_gradient:
             activation = OverwritesGradient.of(nodes[step.node])
