@@ -8,8 +8,9 @@ from typing import NamedTuple
 import torch
 
 from aznas_onnx.blocks.types import Block
+from aznas_onnx.proxies.engine.eigenvalues import solvable, spectra
 from aznas_onnx.proxies.engine.evidence import BlockEvidence
-from aznas_onnx.proxies.engine.moments import covariance, entropy, jacobian_gram, solvable, spectra, squared_norm
+from aznas_onnx.proxies.engine.moments import covariance, entropy, jacobian_gram, squared_norm
 from aznas_onnx.proxies.engine.positions import match
 
 __all__ = ["BlockStatistics"]

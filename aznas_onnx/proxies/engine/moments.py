@@ -9,23 +9,25 @@ Of symmetric results only the lower triangle is valid, which is the part that ``
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 
+from aznas_onnx.proxies.engine.eigenvalues import solvable
+from aznas_onnx.proxies.engine.krylov import krylov_matrix
 from aznas_onnx.proxies.engine.positions import Matching
 
-__all__ = ["JacobianGram", "covariance", "entropy", "jacobian_gram", "solvable", "spectra", "squared_norm"]
+__all__ = ["JacobianGram", "covariance", "entropy", "jacobian_gram", "squared_norm"]
 
 Tensor = torch.Tensor
 _ENTROPY_OFFSET = 1e-8  # of the published code
 _PIECE_ELEMENTS = 2**22  # 16 MiB: in a CPU's cache, yet long enough for several threads
 _LARGE_PIECE_ELEMENTS = 2**26  # elsewhere
-_WHOLE_WIDTH = 256  # symmetric products of wider matrices are computed by halves
-_KRYLOV_WIDTH = 512  # from here on the largest eigenvalue alone is cheaper than all
-_KRYLOV_STEPS = 96
+_STRIP = 128  # columns of a symmetric product that are computed at a time
+_KRYLOV_WIDTH = 256  # from here on the largest eigenvalue alone is cheaper than all
+_LARGE_KRYLOV_WIDTH = 512  # elsewhere
+_LARGEST_MEAN = 8.0  # the squared mean of features over their variance, from which on it is subtracted first
 _LEAST_SIGNAL = 0.02
 
 
@@ -40,12 +42,39 @@ def covariance(features: Tensor) -> Tensor:
     """
     channels = features.shape[-1]
     samples = features.numel() // channels
-    mean = features.mean(dim=tuple(range(features.dim() - 1)))
     if samples < channels:
-        centred = (features - mean).reshape(samples, channels)
+        centred = (features - features.mean(dim=tuple(range(features.dim() - 1)))).reshape(samples, channels)
         return _symmetric_product(centred.t()).div_(samples)
+    features = _in_memory_order(features, features)
+    result = _with_small_mean(features, samples) if features.device.type == "cpu" else None
+    return _centred_first(features, samples) if result is None else result
+
+
+def _with_small_mean(features: Tensor, samples: int) -> Tensor | None:
+    """Return ``E[x x^T] - m m^T`` with the mean m, in one pass over the features; None where m is large.
+
+    The rounding of the products is that of the trace of ``E[x x^T]``, so it is at most ``1 + |m|^2 / trace(C)`` times
+    that of products of centred features: at most 9 times. Behind normalisation and ReLU the ratio is below 1.
+    """
+    channels = features.shape[-1]
+    result, total = features.new_zeros(channels, channels), features.new_zeros(channels)
+    seen = 0
+    for piece in _pieces(features, _piece_size(features)):
+        rows = piece.reshape(-1, channels)
+        total.add_(rows.sum(0))
+        _add_symmetric_product(result, rows)
+        seen += len(rows)
+        square = float(torch.dot(total, total)) / seen
+        if not square * (1.0 + 1.0 / _LARGEST_MEAN) <= float(result.diagonal().sum()):  # also where it is not finite
+            return None
+    return result.addr_(total, total, alpha=-1.0 / samples).div_(samples)
+
+
+def _centred_first(features: Tensor, samples: int) -> Tensor:
+    channels = features.shape[-1]
+    mean = features.mean(dim=tuple(range(features.dim() - 1)))
     result = features.new_zeros(channels, channels)
-    for piece in torch.split(features, _piece_size(features)):
+    for piece in _pieces(features, _piece_size(features)):
         _add_symmetric_product(result, (piece - mean).reshape(-1, channels))
     return result.div_(samples)
 
@@ -76,70 +105,27 @@ def jacobian_gram(g_in: Tensor, g_out: Tensor, matching: Matching, *, with_signa
     samples = g_out.shape[0] * matching.positions
     width_in = g_in.shape[-1] * math.prod(matching.strides_in)
     width_out = g_out.shape[-1] * math.prod(matching.strides_out)
-    may_be_identity = g_in.shape == g_out.shape
-    is_identity = torch.full((), may_be_identity, device=g_in.device)
+    is_identity = _equal(g_in, g_out)
     if samples < min(width_in, width_out):
-        gram = _gram_of_samples(_joined(matching.offsets_in(g_in)), _joined(matching.offsets_out(g_out)))
-        equal = _equal(g_in, g_out) if may_be_identity else is_identity
-        signal = _signal(gram.diagonal().sum(), g_in, width_in * width_out / samples) if with_signal else None
-        return JacobianGram(gram, signal, equal)
+        gram, total = _gram_of_samples(matching.offsets_in(g_in), matching.offsets_out(g_out), samples)
+        signal = _signal(total, g_in, width_in * width_out / samples) if with_signal else None
+        return JacobianGram(gram, signal, is_identity)
     jacobian = g_in.new_zeros(width_in, width_out)
     size = min(_piece_size(g_in), _piece_size(g_out))
-    for piece_in, piece_out in zip(torch.split(g_in, size), torch.split(g_out, size), strict=True):
-        if may_be_identity:
-            is_identity = is_identity & _equal(piece_in, piece_out)
-            # Nearly always decided by the first piece; the test is free on a CPU.
-            may_be_identity = g_in.device.type != "cpu" or bool(is_identity)
+    for piece_in, piece_out in zip(_pieces(g_in, size), _pieces(g_out, size), strict=True):
         _add_products(jacobian, matching.offsets_in(piece_in), matching.offsets_out(piece_out))
     jacobian.div_(samples)
-    signal = _signal(jacobian.square().sum(), g_in, width_in * width_out / samples) if with_signal else None
-    tall = solvable(jacobian if width_in >= width_out else jacobian.t())
-    gram = _krylov_gram(tall) if tall.shape[1] >= _KRYLOV_WIDTH else _symmetric_product(tall)
-    return JacobianGram(gram, signal, is_identity)
+    total = torch.linalg.vector_norm(jacobian).square()
+    signal = _signal(total, g_in, width_in * width_out / samples) if with_signal else None
+    return JacobianGram(_gram(solvable(jacobian)), signal, is_identity)
 
 
 def _equal(one: Tensor, other: Tensor) -> Tensor:
     """Return whether two tensors are equal, a 0-d bool; on a CPU the first sample nearly always decides."""
-    if one.device.type == "cpu":
-        is_equal = torch.equal(one[:1], other[:1]) and torch.equal(one, other)
-        return torch.full((), is_equal, device=one.device)
-    return (one == other).all()
-
-
-def spectra(matrices: Sequence[Tensor]) -> list[Tensor]:
-    """Return the eigenvalues of symmetric matrices, ascending; all matrices of one size at a time.
-
-    A matrix that is not finite has NaN eigenvalues instead of an error, so that the other blocks keep their results.
-    """
-    found: dict[int, Tensor] = {}
-    sizes = {matrix.shape[0]: None for matrix in matrices}
-    with _one_thread():
-        for size in sizes:
-            members = [index for index, matrix in enumerate(matrices) if matrix.shape[0] == size]
-            stack = torch.stack([matrices[index] for index in members])
-            is_finite = stack.diagonal(dim1=-2, dim2=-1).sum(-1).isfinite()  # a Gram matrix is bounded by its trace
-            stack.masked_fill_(~is_finite[:, None, None], 0.0)
-            values = torch.where(is_finite[:, None], torch.linalg.eigvalsh(stack), torch.nan)
-            found.update(zip(members, values, strict=True))
-    return [found[index] for index in range(len(matrices))]
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Factorise on one thread: several wait for each other after every column.
-
-    On idle cores that gains a little; where something else runs on them, one such wait takes a time slice, and a
-    matrix of width 1,024 took 8 seconds instead of 0.08.
-    """
-    threads = torch.get_num_threads()
-    if threads == 1:
-        yield
-        return
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+    if one.shape == other.shape and one.device.type != "cpu":
+        return (one == other).all()
+    is_equal = one.shape == other.shape and torch.equal(one[:1], other[:1]) and torch.equal(one, other)
+    return torch.full((), is_equal, device=one.device)
 
 
 def entropy(spectrum: Tensor) -> tuple[Tensor, Tensor]:
@@ -163,11 +149,6 @@ def squared_norm(spectrum: Tensor) -> Tensor:
     return spectrum[-1].clamp_min(0.0)
 
 
-def solvable(matrix: Tensor) -> Tensor:
-    """Move a matrix to where it can be factorised: torch cannot do that on Apple's GPUs."""
-    return matrix.cpu() if matrix.device.type == "mps" else matrix
-
-
 def _signal(total: Tensor, g_in: Tensor, ratio: float) -> Tensor:
     """Return the share of signal in a squared Frobenius norm; at least a fiftieth.
 
@@ -188,15 +169,21 @@ def _piece_size(tensor: Tensor) -> int:
     return max(1, wanted // max(1, tensor[0].numel()))
 
 
-def _joined(offsets: Sequence[Tensor]) -> Tensor:
-    """Return offsets as one (samples, offsets * channels) matrix."""
-    return torch.cat([offset.reshape(-1, offset.shape[-1]) for offset in offsets], dim=1)
+def _pieces(tensor: Tensor, size: int) -> Sequence[Tensor]:
+    return (tensor,) if size >= tensor.shape[0] else torch.split(tensor, size)
+
+
+def _in_memory_order(tensor: Tensor, like: Tensor) -> Tensor:
+    """Sort the axes of a tensor but the last by the strides of another, so that rows of channels need no copy."""
+    strides = like.stride()[:-1]
+    axes = sorted(range(len(strides)), key=strides.__getitem__, reverse=True)
+    return tensor if axes == list(range(len(strides))) else tensor.permute(*axes, -1)
 
 
 def _add_products(total: Tensor, left: Sequence[Tensor], right: Sequence[Tensor]) -> None:
     """Add ``L^T R`` to `total`, in place, where L and R are offsets side by side."""
-    rows = [offset.reshape(-1, offset.shape[-1]) for offset in left]
-    columns = [offset.reshape(-1, offset.shape[-1]) for offset in right]
+    rows = [_in_memory_order(offset, left[0]).reshape(-1, offset.shape[-1]) for offset in left]
+    columns = [_in_memory_order(offset, left[0]).reshape(-1, offset.shape[-1]) for offset in right]
     for i, row in enumerate(rows):
         for j, column in enumerate(columns):
             height, width = row.shape[1], column.shape[1]
@@ -213,53 +200,59 @@ def _symmetric_product(matrix: Tensor) -> Tensor:
 def _add_symmetric_product(total: Tensor, matrix: Tensor) -> None:
     """Add the lower triangle of ``M^T M`` to `total`, in place.
 
-    By halves: of four quarters only three are needed, and the two on the diagonal are symmetric again, so the work
-    goes towards one half of the full product.
+    By strips of rows, each up to the diagonal: of k strips (k + 1) / 2k of the full product. Narrower strips take
+    longer.
     """
     width = matrix.shape[1]
-    if width <= _WHOLE_WIDTH:
+    if width <= _STRIP:
         total.addmm_(matrix.t(), matrix)
         return
-    half = width // 2
-    _add_symmetric_product(total[:half, :half], matrix[:, :half])
-    total[half:, :half].addmm_(matrix[:, half:].t(), matrix[:, :half])
-    _add_symmetric_product(total[half:, half:], matrix[:, half:])
+    strips = -(-width // _STRIP)
+    size = -(-width // (16 * strips)) * 16
+    for start in range(0, width, size):
+        end = min(start + size, width)
+        total[start:end, :end].addmm_(matrix[:, start:end].t(), matrix[:, :end])
 
 
-def _gram_of_samples(left: Tensor, right: Tensor) -> Tensor:
-    """Return a matrix of the samples with the largest eigenvalue of ``A A^T`` for ``A = L^T R / n``.
+def _gram(jacobian: Tensor) -> Tensor:
+    """Return a matrix with the largest eigenvalue of ``A^T A``."""
+    tall = jacobian if jacobian.shape[0] >= jacobian.shape[1] else jacobian.t()
+    width = tall.shape[1]
+    if not _is_wide(width, tall.device):
+        return _symmetric_product(tall)
+    return krylov_matrix(lambda vector: torch.mv(tall.t(), torch.mv(tall, vector)), width, tall.device)
+
+
+def _is_wide(width: int, device: torch.device) -> bool:
+    return width >= (_KRYLOV_WIDTH if device.type == "cpu" else _LARGE_KRYLOV_WIDTH)
+
+
+def _gram_of_samples(left: Sequence[Tensor], right: Sequence[Tensor], samples: int) -> tuple[Tensor, Tensor]:
+    """Return a matrix with the largest eigenvalue of ``A A^T`` for ``A = L^T R / n``, and the squared norm of A.
 
     The nonzero eigenvalues of A A^T are those of ``(L L^T) (R R^T) / n^2``, and with the Cholesky factor C of
-    ``R R^T`` those of the symmetric ``C^T (L L^T) C / n^2``.
+    ``R R^T`` those of the symmetric ``C^T (L L^T) C / n^2``; its squared Frobenius norm is that matrix' trace.
     """
-    samples = left.shape[0]
-    outer = solvable(torch.mm(right, right.t()))
+    inner, outer = (_products_of_samples(offsets, samples) for offsets in (left, right))
     # Signs have nearly orthogonal rows, but with as many samples as channels the smallest eigenvalue comes near
     # rounding; this moves the largest one by a millionth.
     outer.diagonal().add_(1e-6 * outer.diagonal().mean())
+    total = 2.0 * (inner * outer).sum() - torch.dot(inner.diagonal(), outer.diagonal())
     factor = torch.linalg.cholesky_ex(outer).L
-    inner = solvable(torch.mm(left, left.t()))
-    return torch.mm(factor.t(), torch.mm(inner, factor)).div_(float(samples) ** 2)
+    inner = inner + inner.tril(-1).t()
+    square = float(samples) ** 2
+    if not _is_wide(samples, inner.device):
+        return torch.mm(factor.t(), torch.mm(inner, factor)).div_(square), total / square
+
+    def apply(vector: Tensor) -> Tensor:
+        return torch.mv(factor.t(), torch.mv(inner, torch.mv(factor, vector)))
+
+    return krylov_matrix(apply, samples, inner.device).div_(square), total / square
 
 
-def _krylov_gram(matrix: Tensor) -> Tensor:
-    """Return a small matrix with the largest eigenvalue of ``M^T M``, found by the Lanczos method.
-
-    M^T M is restricted to the space of v, (M^T M) v, (M^T M)^2 v, ... with a fixed random v. The result can only be
-    too small; on Jacobian estimates, whose spectrum ends like that of a random matrix, by less than float32 rounding,
-    and by 1e-4 on spectra made to be hard. At width 2,048 that takes a fifth of the time of ``eigvalsh``, and a
-    hundredth of that of ``svdvals``.
-    """
-    tiny = torch.finfo(torch.float32).tiny
-    scale = matrix.norm().clamp_min(tiny)
-    matrix = matrix / scale  # squares of a vanishing gradient would underflow
-    source = torch.Generator("cpu").manual_seed(0)
-    vector = torch.randn(matrix.shape[1], generator=source, device="cpu").to(matrix.device)
-    basis = matrix.new_empty(_KRYLOV_STEPS, matrix.shape[1])
-    for step in range(_KRYLOV_STEPS):
-        basis[step] = vector / vector.norm().clamp_min(tiny)
-        vector = torch.mv(matrix.t(), torch.mv(matrix, basis[step]))
-        for _ in range(2):  # once is not enough: the subtracted part is most of the vector
-            vector = vector - torch.mv(basis[: step + 1].t(), torch.mv(basis[: step + 1], vector))
-    directions, _ = torch.linalg.qr(basis.t())
-    return _symmetric_product(torch.mm(matrix, directions) * scale)
+def _products_of_samples(offsets: Sequence[Tensor], samples: int) -> Tensor:
+    """Return the lower triangle of the samples' products, and zeros."""
+    result = offsets[0].new_zeros(samples, samples)
+    for offset in offsets:
+        _add_symmetric_product(result, offset.reshape(samples, -1).t())
+    return solvable(result.tril_())
