@@ -28,7 +28,8 @@ def freed_memory_kept(largest_bytes: int) -> Iterator[None]:
     By default glibc requests every large block from the kernel and returns it at once, and the kernel clears each page
     again: with feature maps of some megabytes that took up to half of the time of a pass. From the first call on,
     blocks up to 32 MiB are cached for the rest of the process, up to 1 GiB. If the largest block is above 32 MiB and at
-    most 128 MiB, all are cached within the context. After work with blocks above 32 MiB, the cache is released.
+    most 128 MiB, all are cached within the context. What the context leaves in the cache stays there for the next
+    network, up to 1 GiB; of a larger cache everything is released.
 
     The variables that glibc itself reads (``MALLOC_MMAP_MAX_`` and others) take precedence. With another C library this
     does nothing.
@@ -54,12 +55,31 @@ def freed_memory_kept(largest_bytes: int) -> Iterator[None]:
         if keeps_all:
             _set(library, _M_MMAP_MAX, _USUAL_MAPPINGS, "MALLOC_MMAP_MAX_")
             _set(library, _M_TRIM_THRESHOLD, _KEPT_BYTES, "MALLOC_TRIM_THRESHOLD_")
-        library.malloc_trim(0)
+        if _cached_bytes(library) > _KEPT_BYTES:
+            library.malloc_trim(0)
 
 
 def _set(library: ctypes.CDLL, option: int, value: int, variable: str) -> None:
     if variable not in os.environ:
         library.mallopt(option, value)
+
+
+class _Statistics(ctypes.Structure):
+    """The ``struct mallinfo2`` of glibc: ten sizes in bytes or numbers of blocks."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
+    )
+
+
+def _cached_bytes(library: ctypes.CDLL) -> int:
+    """Return how much freed memory the allocator holds; more than any limit where glibc (before 2.33) cannot say."""
+    statistics = getattr(library, "mallinfo2", None)
+    if statistics is None:
+        return _MOST_KEPT_BYTES
+    statistics.restype = _Statistics
+    return int(statistics().fordblks)
 
 
 @lru_cache(maxsize=1)
