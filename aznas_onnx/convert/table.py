@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from aznas_onnx.convert.inplace_activations import HARD_SWISH, RELU
 from aznas_onnx.convert.operators import (
     activation,
     attention,
@@ -81,13 +82,13 @@ OPERATORS = Registry(
         Entry("LpNormalization", 1, 22, normalization.lp_normalization),
         Entry("LRN", 1, 13, normalization.local_response_normalization),
         # Activations
-        Entry("Relu", 6, 14, plain(torch.relu)),
+        Entry("Relu", 6, 14, plain(RELU)),
         Entry("Sigmoid", 6, 13, plain(torch.sigmoid)),
         Entry("Tanh", 6, 13, plain(torch.tanh)),
         Entry("Softplus", 1, 22, plain(F.softplus)),
         Entry("Softsign", 1, 22, plain(F.softsign)),
         Entry("Mish", 18, 22, plain(F.mish)),
-        Entry("HardSwish", 14, 22, plain(F.hardswish)),
+        Entry("HardSwish", 14, 22, plain(HARD_SWISH)),
         Entry("HardSigmoid", 6, 22, activation.hard_sigmoid),
         Entry("LeakyRelu", 6, 16, activation.leaky_relu),
         Entry("PRelu", 6, 16, activation.prelu),

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
+from aznas_onnx.convert import inplace_activations
 from aznas_onnx.convert.attributes import integer, number, text
 from aznas_onnx.convert.context import Call, Context, Converter
 from aznas_onnx.graph.ir.graph import Node
@@ -65,8 +66,7 @@ def hard_sigmoid(node: Node, context: Context) -> Call:
 
 
 def gelu(node: Node, context: Context) -> Call:
-    approximate = text(node, "approximate", "none")
-    return Call(lambda x: F.gelu(x, approximate=approximate), node.inputs)
+    return Call(inplace_activations.gelu(text(node, "approximate", "none")), node.inputs)
 
 
 def swish(node: Node, context: Context) -> Call:
@@ -79,7 +79,7 @@ def swiglu(node: Node, context: Context) -> Call:
 
 
 def _swish(alpha: float) -> Callable[[Tensor], Tensor]:
-    return F.silu if alpha == 1.0 else lambda x: x * torch.sigmoid(alpha * x)
+    return inplace_activations.SWISH if alpha == 1.0 else lambda x: x * torch.sigmoid(alpha * x)
 
 
 def hardmax(x: Tensor, axis: int) -> Tensor:

@@ -7,8 +7,8 @@ from functools import reduce
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
+from aznas_onnx.convert import inplace_activations
 from aznas_onnx.convert.attributes import integer, number, text
 from aznas_onnx.convert.context import Call, Context, Converter, unsupported
 from aznas_onnx.convert.dtypes import INTEGER_RANGES
@@ -90,10 +90,9 @@ def clip(node: Node, context: Context) -> Call:
         return Call(lambda x: x, node.inputs[:1])
     # On a CPU, clamp and its gradient take over twice as long as these two special cases of it.
     if context.is_float(node.inputs[0]) and low == 0 and high is None:
-        return Call(torch.relu, node.inputs[:1])
+        return Call(inplace_activations.RELU, node.inputs[:1])
     if context.is_float(node.inputs[0]) and low is not None and high is not None and low <= high:
-        least, greatest = low, high
-        return Call(lambda x: F.hardtanh(x, least, greatest), node.inputs[:1])
+        return Call(inplace_activations.clip(low, high), node.inputs[:1])
     return Call(lambda x: torch.clamp(x, low, high), node.inputs[:1])
 
 

@@ -12,6 +12,17 @@ from aznas_onnx.graph.ir.graph import Node
 Tensor = torch.Tensor
 
 
+class NormaliseByBatch:
+    """Normalisation by the statistics of the batch: the function of a step of ``(x, scale, bias)``."""
+
+    def __init__(self, epsilon: float) -> None:
+        self.epsilon = epsilon
+
+    def __call__(self, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+        """Return the normalised (batch, channels, ...) tensor."""
+        return torch.batch_norm(x, scale, bias, None, None, True, 0.0, self.epsilon, True)
+
+
 def batch_normalization(node: Node, context: Context) -> Call:
     """Statistics of the batch where the program trains or the file has training mode; running ones otherwise.
 
@@ -30,10 +41,7 @@ def batch_normalization(node: Node, context: Context) -> Call:
             node.inputs,
         )
     if not any(context.is_read(name) for name in node.outputs[1:]):
-        return Call(
-            lambda x, scale, bias: torch.batch_norm(x, scale, bias, None, None, True, 0.0, epsilon, True),
-            node.inputs[:3],
-        )
+        return Call(NormaliseByBatch(epsilon), node.inputs[:3])
 
     def run(x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, var: Tensor) -> tuple[Tensor, ...]:
         axes = [axis for axis in range(x.dim()) if axis != 1]

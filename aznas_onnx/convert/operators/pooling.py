@@ -196,7 +196,8 @@ def _spatial_axes(x: Tensor) -> tuple[int, ...]:
 
 
 def global_average_pool(node: Node, context: Context) -> Call:
-    return Call(lambda x: x.mean(_spatial_axes(x), keepdim=True), node.inputs)
+    # The derivative of a sum is a view of the gradient; that of torch's mean is a map.
+    return Call(lambda x: x.sum(_spatial_axes(x), keepdim=True) / max(math.prod(x.shape[2:]), 1), node.inputs)
 
 
 def global_max_pool(node: Node, context: Context) -> Call:

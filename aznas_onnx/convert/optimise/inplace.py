@@ -9,11 +9,13 @@ from typing import Any
 
 import torch
 
-from aznas_onnx.convert.attributes import integer, number
-from aznas_onnx.convert.optimise.fused import OverwritesGradient
+from aznas_onnx.convert.attributes import integer
+from aznas_onnx.convert.inplace_activations import Activation
+from aznas_onnx.convert.operators.normalization import NormaliseByBatch
 from aznas_onnx.convert.optimise.grouped_look_ups import ScoresWithPositions
-from aznas_onnx.convert.optimise.large_maps import ConvWithoutSavedInput, FusedBatchNormRelu, softmax_in_place
+from aznas_onnx.convert.optimise.large_maps import ConvWithoutSavedInput, softmax_in_place
 from aznas_onnx.convert.optimise.linear_layers import LinearLayer
+from aznas_onnx.convert.optimise.normalised_activation import NormalisedActivation
 from aznas_onnx.convert.program import Program, Step
 from aznas_onnx.graph.ir.graph import Graph, Node
 from aznas_onnx.graph.ir.tensor_info import TensorInfo, TensorInfos
@@ -27,8 +29,7 @@ _IN_PLACE: Mapping[str, Callable[..., torch.Tensor]] = {
     "Div": torch.Tensor.div_,
     "Mul": torch.Tensor.mul_,
 }
-_LARGE_BYTES = 2**23  # size below which the Python callback in backward costs more than the copy it saves
-_HUGE_BYTES = 2**25  # what going through a map in pieces is worth
+_LARGE_BYTES = 2**21  # size below which the Python callback in backward costs more than the copy it saves
 
 
 def run_inplace(
@@ -53,10 +54,11 @@ def run_inplace(
     # The derivative of these by their first operand is a tensor without other references.
     multiplied = {step.inputs[0] for step in program.steps if _multiplies(step, nodes[step.node])}
     own_gradient = single & multiplied
-    steps = tuple(_inplace_step(step, nodes[step.node], free, own_gradient, program, infos) for step in program.steps)
-    return replace(
-        program, steps=_with_fewer_large_maps(steps, nodes, free, own_gradient, infos) if fewer_large_maps else steps
-    )
+    steps = program.steps
+    if fewer_large_maps:
+        steps = _with_fewer_large_maps(steps, nodes, free, own_gradient, infos)
+    steps = tuple(_inplace_step(step, nodes[step.node], free, own_gradient, program, infos) for step in steps)
+    return replace(program, steps=steps)
 
 
 def _output_is_free(step: Step, node: Node, infos: TensorInfos) -> bool:
@@ -75,10 +77,12 @@ def _multiplies(step: Step, node: Node) -> bool:
 def _inplace_step(
     step: Step, node: Node, free: Collection[str], own_gradient: Collection[str], program: Program, infos: TensorInfos
 ) -> Step:
-    if node.is_op("Relu") and step.inputs[0] in free:
+    if isinstance(step.run, Activation):
         is_large = infos[step.outputs[0]].size_bytes >= _LARGE_BYTES
-        overwrites_gradient = is_large and step.outputs[0] in own_gradient
-        return replace(step, run=_relu_both_ways if overwrites_gradient else torch.relu_)
+        of_input, of_gradient = step.inputs[0] in free, is_large and step.outputs[0] in own_gradient
+        if not (of_input or of_gradient):
+            return step
+        return replace(step, run=_Overwriting(step.run, overwrites_input=of_input, overwrites_gradient=of_gradient))
     if step.absorbed or node.version < 7 or not node.is_op(*_IN_PLACE):  # older ones name the axis to broadcast along
         return step
     # A product with a constant only: the derivative by another factor would read the overwritten tensor.
@@ -101,31 +105,33 @@ def _with_fewer_large_maps(
     own_gradient: Collection[str],
     infos: TensorInfos,
 ) -> tuple[Step, ...]:
-    """Let convolutions go of huge inputs; join normalisations with the ReLUs that overwrite huge maps both ways.
+    """Join normalisations with activations, let convolutions go of their inputs, and run Softmax in place.
 
-    A Softmax overwrites a large input both ways, too, and some activations the gradient.
+    For large tensors only.
     """
-    made = {step.outputs[0]: step for step in steps if nodes[step.node].is_op("BatchNormalization")}
+    made = {step.outputs[0]: step for step in steps}
     changed: dict[str, Step] = {}
     absorbed: set[str] = set()
     for step in steps:
         if step.absorbed or not step.inputs or infos[step.inputs[0]].size_bytes < _LARGE_BYTES:
             continue
-        if step.outputs[0] in own_gradient:
-            activation = OverwritesGradient.of(nodes[step.node])
-            if activation is not None:
-                changed[step.node] = replace(step, run=activation)
-            elif step.inputs[0] in free and _is_over_last_axis(nodes[step.node], infos):
-                changed[step.node] = replace(step, run=softmax_in_place)
-        if infos[step.inputs[0]].size_bytes < _HUGE_BYTES:
-            continue
-        if nodes[step.node].is_op("Conv"):
+        node, is_own = nodes[step.node], step.outputs[0] in own_gradient
+        normalisation = made.get(step.inputs[0]) if step.inputs[0] in free else None
+        if node.is_op("Conv"):
             changed[step.node] = replace(step, run=ConvWithoutSavedInput(step.run))
-        normalisation = made.get(step.inputs[0]) if step.run is _relu_both_ways else None
-        # One that uses the statistics of the batch, and outputs none of them, reads no others.
-        if normalisation is not None and len(normalisation.inputs) == 3 and not any(normalisation.outputs[1:]):
-            epsilon = number(nodes[normalisation.node], "epsilon", 1e-5)
-            run = FusedBatchNormRelu(epsilon, overwrites=normalisation.inputs[0] in free)
+        elif is_own and step.inputs[0] in free and _is_over_last_axis(node, infos):
+            changed[step.node] = replace(step, run=softmax_in_place)
+        elif (
+            normalisation is not None
+            and isinstance(normalisation.run, NormaliseByBatch)
+            and isinstance(step.run, Activation)
+        ):
+            run = NormalisedActivation(
+                normalisation.run.epsilon,
+                step.run,
+                overwrites_input=normalisation.inputs[0] in free,
+                overwrites_gradient=is_own,
+            )
             changed[step.node] = replace(step, run=run, inputs=normalisation.inputs, absorbed=(normalisation.node,))
             absorbed.add(normalisation.node)
     return tuple(changed.get(step.node, step) for step in steps if step.node not in absorbed)
@@ -138,25 +144,40 @@ def _is_over_last_axis(node: Node, infos: TensorInfos) -> bool:
     return integer(node, "axis", -1) in (-1, len(infos.shape(node.inputs[0])) - 1)
 
 
-class _ReluBothWays(torch.autograd.Function):
-    """ReLU in place; its derivative overwrites the gradient."""
+class _Overwriting:
+    """An activation in place of its input, or of its gradient, or both: the function of a step of ``(x,)``.
+
+    - `overwrites_input`, `overwrites_gradient`: Whether it may.
+    """
+
+    def __init__(self, activation: Activation, *, overwrites_input: bool, overwrites_gradient: bool) -> None:
+        self._activation = activation
+        self._input = overwrites_input
+        self._gradient = overwrites_gradient
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        activation = self._activation
+        if x.requires_grad and self._gradient:
+            result: torch.Tensor = _OverwritingFunction.apply(x, activation, self._input and not activation.needs_input)
+            return result
+        overwrites = self._input and not (x.requires_grad and activation.needs_input)
+        return activation.overwrite(x) if overwrites else activation(x)
+
+
+class _OverwritingFunction(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, activation: Activation, overwrites: bool) -> torch.Tensor:
+        if overwrites:
+            ctx.mark_dirty(x)
+        result = activation.overwrite(x) if overwrites else activation(x)
+        ctx.save_for_backward(x if activation.needs_input else result)
+        ctx.activation = activation
+        return result
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
-        ctx.mark_dirty(x)
-        x.relu_()
-        ctx.save_for_backward(x)
-        return x
-
-    @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
-        (output,) = ctx.saved_tensors
-        found: torch.Tensor = torch.ops.aten.threshold_backward.grad_input(gradient, output, 0, grad_input=gradient)
-        return found
-
-
-def _relu_both_ways(x: torch.Tensor) -> torch.Tensor:
-    return _ReluBothWays.apply(x) if x.requires_grad else x.relu_()
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        (saved,) = ctx.saved_tensors
+        return ctx.activation.differentiate(gradient, saved, gradient), None, None
 
 
 def _add_to_second(term: torch.Tensor, total: torch.Tensor) -> torch.Tensor:

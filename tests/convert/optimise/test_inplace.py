@@ -13,6 +13,7 @@ import torch
 from aznas_onnx.convert import compile_program
 from aznas_onnx.convert.optimise import inplace
 from aznas_onnx.convert.optimise.inplace import run_inplace
+from aznas_onnx.convert.optimise.normalised_activation import NormalisedActivation
 from aznas_onnx.convert.program import Program, run_step
 from aznas_onnx.graph import prepare, specialise
 from aznas_onnx.graph.building.builder import GraphBuilder
@@ -81,12 +82,16 @@ def run(program: Program, kept: str) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("seed", range(80))
-@pytest.mark.parametrize("large_bytes", [0, 2**23])
-def test_random_networks_give_the_same_to_the_bit(monkeypatch, seed: int, large_bytes: int) -> None:
+@pytest.mark.parametrize("large_bytes", [0, 2**21])
+def test_random_networks_give_the_same(monkeypatch, seed: int, large_bytes: int) -> None:
     monkeypatch.setattr(inplace, "_LARGE_BYTES", large_bytes)
     plain, changed, kept = drawn_at_random(seed)
+    is_joined = any(isinstance(step.run, NormalisedActivation) for step in changed.steps)
     for before, after in zip(run(plain, kept), run(changed, kept), strict=True):
-        assert torch.equal(before, after)
+        if is_joined:  # its sums have another order
+            torch.testing.assert_close(before, after, rtol=1e-4, atol=1e-4)
+        else:
+            assert torch.equal(before, after)
 
 
 def name_of(run: Callable[..., Any]) -> str:
@@ -98,15 +103,15 @@ def test_each_kind_overwrites_in_some_of_them(monkeypatch: pytest.MonkeyPatch) -
     changed: Counter[str] = Counter()
     for seed in range(150):
         plain, overwrites, _ = drawn_at_random(seed)
-        pairs = zip(plain.steps, overwrites.steps, strict=True)
-        changed.update(name_of(after.run) for before, after in pairs if before.run is not after.run)
+        before = {step.node: step.run for step in plain.steps}
+        changed.update(name_of(step.run) for step in overwrites.steps if step.run is not before[step.node])
     assert set(changed) == {
-        "relu_",
-        "_relu_both_ways",
+        "_Overwriting",
+        "NormalisedActivation",
+        "ConvWithoutSavedInput",
         "softmax_in_place",
         "add_",
         "_add_to_second",
-        "OverwritesGradient",
         "mul_",
         "div_",
     }

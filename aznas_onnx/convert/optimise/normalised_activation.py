@@ -1,0 +1,159 @@
+"""Normalisation by the batch and an activation as one step, on a CPU.
+
+As two steps they save two maps for the derivative and write two more in the backward pass. As one step they save the
+input of the normalisation alone, and the derivative overwrites the gradient, in pieces that stay in the processor's
+cache.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+
+from aznas_onnx.convert.inplace_activations import Activation
+
+__all__ = ["NormalisedActivation"]
+
+Tensor = torch.Tensor
+
+_PIECE_BYTES = 2**20  # fits into the processor's cache
+
+
+class NormalisedActivation:
+    """Normalise by the statistics of the batch, then activate: the function of a step of ``(x, scale, bias)``.
+
+    - `epsilon`: Added to the variance.
+    - `activation`: The activation.
+    - `overwrites_input`: Whether the result can take the place of the input where no derivative is needed.
+    - `overwrites_gradient`: Whether the gradient of the result has no other reference, so that it can be overwritten.
+    """
+
+    def __init__(
+        self, epsilon: float, activation: Activation, *, overwrites_input: bool, overwrites_gradient: bool
+    ) -> None:
+        self.epsilon = epsilon
+        self.activation = activation
+        self.overwrites_gradient = overwrites_gradient
+        self._overwrites_input = overwrites_input
+
+    def __call__(self, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+        """Return the activation of the normalised input: (batch, channels, ...)."""
+        are_constants = not (scale.requires_grad or bias.requires_grad)  # and not computed from the block's input
+        if are_constants and x.requires_grad and _has_matrix(x):
+            result: Tensor = _Function.apply(x, scale, bias, self)
+            return result
+        if are_constants and not x.requires_grad and self._overwrites_input and _has_matrix(x):
+            statistics = x.new_empty(x.shape[1]), x.new_empty(x.shape[1])
+            torch.native_batch_norm(x, scale, bias, None, None, True, 0.0, self.epsilon, out=(x, *statistics))
+            return self.activation.overwrite(x)
+        return self.activation(torch.batch_norm(x, scale, bias, None, None, True, 0.0, self.epsilon, True))
+
+
+class _Function(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor, bias: Tensor, step: NormalisedActivation) -> Tensor:
+        result, mean, inverse_std = torch.native_batch_norm(x, scale, bias, None, None, True, 0.0, step.epsilon)
+        ctx.save_for_backward(x, scale, bias, mean, inverse_std)
+        ctx.step = step
+        return step.activation.overwrite(result)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, *vectors = ctx.saved_tensors
+        if not _has_matrix(gradient) or gradient.is_contiguous() != x.is_contiguous():
+            gradient = result = torch.empty_like(x).copy_(gradient)
+        else:
+            result = gradient if ctx.step.overwrites_gradient else torch.empty_like(gradient)
+        _write_derivative(_matrix(result), _matrix(gradient), _matrix(x), _Normalisation(*vectors), ctx.step.activation)
+        return result, None, None, None
+
+
+class _Normalisation(NamedTuple):
+    """A number for each channel."""
+
+    scale: Tensor
+    bias: Tensor
+    mean: Tensor
+    inverse_std: Tensor
+
+
+class _Matrix(NamedTuple):
+    """A feature map without copying it.
+
+    - `values`: Positions times channels, or (by row) samples and channels times positions.
+    - `by_row`: Whether a row belongs to one channel, and not a column.
+    """
+
+    values: Tensor
+    by_row: bool
+
+    def pieces(self) -> list[Tensor]:
+        """Return its rows in pieces that fit into the cache."""
+        return list(torch.split(self.values, self._rows()))
+
+    def spread(self, vector: Tensor) -> list[Tensor]:
+        """Return for each piece what broadcasts a number for each channel over it."""
+        repeats = len(self.values) // len(vector)
+        if not self.by_row:
+            return [vector] * (1 + (len(self.values) - 1) // self._rows())
+        return list(torch.split(vector.repeat(repeats).unsqueeze(1), self._rows()))
+
+    def _rows(self) -> int:
+        return max(1, _PIECE_BYTES // (self.values.shape[1] * self.values.element_size()))
+
+
+def _has_matrix(x: Tensor) -> bool:
+    """Whether a map is contiguous with its channels in front or at the end."""
+    return x.numel() > 0 and (x.is_contiguous() or x.movedim(1, -1).is_contiguous())
+
+
+def _matrix(x: Tensor) -> _Matrix:
+    if x.is_contiguous():
+        return _Matrix(x.view(x.shape[0] * x.shape[1], -1), by_row=True)
+    return _Matrix(x.movedim(1, -1).view(-1, x.shape[1]), by_row=False)
+
+
+def _write_derivative(
+    written: _Matrix, gradient: _Matrix, x: _Matrix, by: _Normalisation, activation: Activation
+) -> None:
+    """Write the derivative to `written`, which can be the gradient itself.
+
+    With c = x - mean and d the gradient at the normalised value, sums over a channel's n values:
+    scale / std * (d - sum(d) / n - c * sum(d * c) / (n * variance)), which is linear in d and x.
+    """
+    total, product = _differentiate_activation(written, gradient, x, by, activation)
+    count = x.values.numel() // len(by.mean)
+    slope, inverse_std = (by.scale * by.inverse_std).double(), by.inverse_std.double()
+    by_x = -slope * inverse_std * product / count
+    offset = -slope * total / count - by_x * by.mean.double()
+    vectors = (x.spread(vector.to(by.mean.dtype)) for vector in (slope, by_x, offset))
+    for d, values, by_d, factor, constant in zip(written.pieces(), x.pieces(), *vectors, strict=True):
+        torch.addcmul(constant, d, by_d, out=d)
+        d.addcmul_(values, factor)
+
+
+def _differentiate_activation(
+    written: _Matrix, gradient: _Matrix, x: _Matrix, by: _Normalisation, activation: Activation
+) -> Tensor:
+    """Write the gradient at the normalised value; return its sums, alone and times (x - mean) / std: (2, channels)."""
+    pieces = x.pieces()
+    rows, columns = x.values.shape
+    sums = x.values.new_empty(2, rows) if x.by_row else x.values.new_empty(2, len(pieces), columns)
+    buffers = x.values.new_empty(2, len(pieces[0]), columns)
+    is_standard = bool((by.scale == 1.0).all() and (by.bias == 0.0).all())
+    vectors = map(x.spread, (-by.mean * by.inverse_std, by.inverse_std, by.scale, by.bias))
+    first = 0
+    for number, (values, given, d, shift, inverse_std, scale, bias) in enumerate(
+        zip(pieces, gradient.pieces(), written.pieces(), *vectors, strict=True)
+    ):
+        standard, normalised = buffers[:, : len(values)]
+        torch.addcmul(shift, values, inverse_std, out=standard)
+        if not is_standard:
+            torch.addcmul(bias, standard, scale, out=normalised)
+        activation.differentiate(given, standard if is_standard else normalised, d)
+        axis, place = (1, slice(first, first + len(values))) if x.by_row else (0, number)
+        torch.sum(d, axis, out=sums[0, place])
+        torch.sum(standard.mul_(d), axis, out=sums[1, place])
+        first += len(values)
+    return sums.view(2, -1, len(by.mean)).double().sum(1)
