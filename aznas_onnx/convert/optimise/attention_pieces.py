@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -46,7 +46,7 @@ def with_attention_in_pieces(
 
 
 def _found(
-    program: Program, graph: Graph, infos: TensorInfos, kept: Collection[str]
+    program: Program, graph: Graph, infos: TensorInfos, kept: Set[str]
 ) -> Iterator[tuple[Step, Step, Step]]:
     """Yield the steps that make scores, their softmax, and the sums."""
     nodes = {node.name: node for node in graph.nodes}

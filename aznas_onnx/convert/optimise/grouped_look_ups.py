@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-__all__ = ["GroupedLookUp", "MixWithPositions", "ScoresWithPositions"]
+__all__ = ["GroupedLookUp", "MixWithPositions", "ScoresWithPositions", "with_members"]
 
 Tensor = torch.Tensor
 Array = npt.NDArray[Any]
@@ -89,16 +89,21 @@ class ScoresWithPositions:
     """
 
     def __init__(self, look_up: GroupedLookUp, *, scale: float, position_scale: float) -> None:
+        self.members = look_up.members
         self._look_up = look_up
         self._scale = scale
         self._position_scale = position_scale
 
     def __call__(self, queries: Tensor, keys: Tensor, *tables: Tensor) -> Tensor:
         """Return the scores."""
+        tall = with_members(keys.transpose(-1, -2), self.members)
+        return torch.matmul(self.widened(queries, *tables), tall.transpose(-1, -2))
+
+    def widened(self, queries: Tensor, *tables: Tensor) -> Tensor:
+        """Return the queries, scaled, with a column for each group of keys."""
         by_group = self._look_up.by_group(tables)
-        members = self._look_up.members
-        scores: Tensor = _Scores.apply(queries, keys, by_group, members, self._scale, self._position_scale)
-        return scores
+        wide: Tensor = _Widened.apply(queries, by_group, self._scale, self._position_scale)
+        return wide
 
 
 class MixWithPositions:
@@ -109,83 +114,69 @@ class MixWithPositions:
     """
 
     def __init__(self, look_up: GroupedLookUp) -> None:
+        self.members = look_up.members
         self._look_up = look_up
 
     def __call__(self, weights: Tensor, values: Tensor, *tables: Tensor) -> tuple[Tensor, Tensor]:
         """Return both sums."""
-        sums: tuple[Tensor, Tensor] = _Mix.apply(weights, values, self._look_up.by_group(tables), self._look_up.members)
+        return self.narrowed(torch.matmul(weights, with_members(values, self.members)), *tables)
+
+    def narrowed(self, wide: Tensor, *tables: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both sums, given those of the values and of the weights of each group."""
+        sums: tuple[Tensor, Tensor] = _Narrowed.apply(wide, self._look_up.by_group(tables))
         return sums
 
 
-class _Scores(torch.autograd.Function):
+class _Widened(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, queries: Tensor, keys: Tensor, by_group: Tensor, members: Tensor, scale: float, position_scale: float
-    ) -> Tensor:
+    def forward(ctx: Any, queries: Tensor, by_group: Tensor, scale: float, position_scale: float) -> Tensor:
         width = queries.shape[-1]
-        wide = queries.new_empty(*queries.shape[:-1], width + len(members.T))
+        wide = queries.new_empty(*queries.shape[:-1], width + by_group.shape[1])
         torch.mul(queries, scale, out=wide[..., :width])
         by_query = torch.bmm(_by_query(wide[..., :width]), by_group.transpose(1, 2))
         torch.mul(_by_head(by_query, wide), position_scale, out=wide[..., width:])
-        tall = _with_members(keys.transpose(-1, -2), members)
-        ctx.save_for_backward(wide, tall, by_group)
+        ctx.save_for_backward(wide, by_group)
         ctx.scale, ctx.position_scale = scale, position_scale
-        scores = wide.new_empty(*wide.shape[:-1], tall.shape[-2])  # no view, so that a later step can overwrite it
-        torch.bmm(_flat(wide), _flat(tall).transpose(1, 2), out=_flat(scores))
-        return scores
+        return wide
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        wide, tall, by_group = ctx.saved_tensors
+        wide, by_group = ctx.saved_tensors
         width = by_group.shape[-1]
-        gradient = _flat(gradient)
-        by_queries = torch.bmm(gradient, _flat(tall)).view(wide.shape)
-        by_sums = _by_query(by_queries[..., width:] * ctx.position_scale)
-        by_queries = by_queries[..., :width] + _by_head(torch.bmm(by_sums, by_group), wide)
-        by_keys = torch.bmm(gradient.transpose(1, 2), _flat(wide)[..., :width])
-        by_keys = by_keys.view(*tall.shape[:-1], width).transpose(-1, -2)
+        by_sums = _by_query(gradient[..., width:] * ctx.position_scale)
+        by_queries = gradient[..., :width] + _by_head(torch.bmm(by_sums, by_group), wide)
         by_table = None
-        if ctx.needs_input_grad[2]:
+        if ctx.needs_input_grad[1]:
             by_table = torch.bmm(by_sums.transpose(1, 2), _by_query(wide[..., :width]))
-        return by_queries.mul_(ctx.scale), by_keys, by_table, None, None, None
+        return by_queries.mul_(ctx.scale), by_table, None, None
 
 
-class _Mix(torch.autograd.Function):
+class _Narrowed(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, weights: Tensor, values: Tensor, by_group: Tensor, members: Tensor) -> tuple[Tensor, Tensor]:
-        width = values.shape[-1]
-        tall = _with_members(values, members)
-        wide = torch.bmm(_flat(weights), _flat(tall)).view(*weights.shape[:-1], -1)
+    def forward(ctx: Any, wide: Tensor, by_group: Tensor) -> tuple[Tensor, Tensor]:
+        width = by_group.shape[-1]
         shares = _by_query(wide[..., width:])
-        ctx.save_for_backward(weights, tall, by_group, shares)
-        mixed = wide[..., :width].clone(memory_format=torch.contiguous_format)  # no view, as above
-        return mixed, torch.bmm(shares, by_group)
+        ctx.save_for_backward(by_group, shares)
+        samples, heads, queries, _ = wide.shape
+        # In the memory order of the tokens, in which the heads are joined; no view, so that it can be overwritten.
+        strides = (queries * heads * width, width, heads * width, 1)
+        mixed = torch.empty_strided((samples, heads, queries, width), strides, dtype=wide.dtype, device=wide.device)
+        return mixed.copy_(wide[..., :width]), torch.bmm(shares, by_group)
 
     @staticmethod
     def backward(ctx: Any, by_mixed: Tensor, by_shift: Tensor) -> tuple[Tensor | None, ...]:
-        weights, tall, by_group, shares = ctx.saved_tensors
-        width = by_group.shape[-1]
-        wide = tall.new_empty(*weights.shape[:-1], tall.shape[-1])
+        by_group, shares = ctx.saved_tensors
+        groups, width = by_group.shape[1:]
+        wide = by_mixed.new_empty(*by_mixed.shape[:-1], width + groups)
         wide[..., :width] = by_mixed
         wide[..., width:] = _by_head(torch.bmm(by_shift, by_group.transpose(1, 2)), wide)
-        by_weights = torch.bmm(_flat(wide), _flat(tall).transpose(1, 2)).view(weights.shape)
-        by_values = torch.bmm(_flat(weights).transpose(1, 2), _flat(wide)[..., :width])
-        by_table = torch.bmm(shares.transpose(1, 2), by_shift) if ctx.needs_input_grad[2] else None
-        return by_weights, by_values.view(*tall.shape[:-1], width), by_table, None
+        by_table = torch.bmm(shares.transpose(1, 2), by_shift) if ctx.needs_input_grad[1] else None
+        return wide, by_table
 
 
-def _with_members(x: Tensor, members: Tensor) -> Tensor:
+def with_members(x: Tensor, members: Tensor) -> Tensor:
     """Return keys or values, (..., keys, width), with a column for each group of keys."""
-    width = x.shape[-1]
-    tall = x.new_empty(*x.shape[:-1], width + members.shape[1])
-    tall[..., :width] = x
-    tall[..., width:] = members
-    return tall
-
-
-def _flat(x: Tensor) -> Tensor:
-    """Return (samples and heads, rows, columns)."""
-    return x.reshape(-1, *x.shape[-2:])
+    return torch.cat((x, members.to(x.dtype).expand(*x.shape[:-1], -1)), dim=-1)
 
 
 def _by_query(x: Tensor) -> Tensor:
