@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -42,6 +43,18 @@ def gather(node: Node, context: Context) -> Call:
     return Call(run_scalar if index_shape == () else run, node.inputs)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AxisPart:
+    """The part of a tensor at one position of an axis, as a view."""
+
+    axis: int
+    position: int
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the part."""
+        return x.select(self.axis, self.position)
+
+
 def _unflatten(x: Tensor, axis: int, shape: tuple[int, ...]) -> Tensor:
     axis %= x.dim()
     return x.reshape(*x.shape[:axis], *shape, *x.shape[axis + 1 :])
@@ -51,8 +64,7 @@ def _gather_known(node: Node, context: Context, axis: int, index: np.ndarray) ->
     size = context.shape(node, node.inputs[0])[axis]
     index = np.where(index < 0, index + size, index).astype(np.int64)
     if index.ndim == 0:
-        position = int(index)
-        return Call(lambda x: x.select(axis, position), node.inputs[:1])
+        return Call(AxisPart(axis=axis % context.rank(node, node.inputs[0]), position=int(index)), node.inputs[:1])
     positions, shape = context.tensor(index.reshape(-1)), index.shape
     if index.ndim == 1:
         return Call(lambda x: x.index_select(axis, positions), node.inputs[:1])

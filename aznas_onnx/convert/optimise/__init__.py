@@ -8,6 +8,7 @@ import torch
 
 from aznas_onnx.convert.optimise.attention_pieces import with_attention_in_pieces
 from aznas_onnx.convert.optimise.inplace import run_inplace
+from aznas_onnx.convert.optimise.joined_selections import with_joined_selections
 from aznas_onnx.convert.optimise.linear_layers import with_linear_layers
 from aznas_onnx.convert.optimise.relative_positions import with_grouped_positions
 from aznas_onnx.convert.program import Program
@@ -29,5 +30,6 @@ def optimised(
     """
     program = with_grouped_positions(program, graph, infos, keep, device)
     program = with_attention_in_pieces(program, graph, infos, keep, device)
+    program = with_joined_selections(program, infos)
     program = with_linear_layers(program, graph, infos, keep, device)
     return run_inplace(program, graph, infos, keep, fewer_large_maps=device.type == "cpu")

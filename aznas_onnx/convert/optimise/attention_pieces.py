@@ -45,9 +45,7 @@ def with_attention_in_pieces(
     )
 
 
-def _found(
-    program: Program, graph: Graph, infos: TensorInfos, kept: Set[str]
-) -> Iterator[tuple[Step, Step, Step]]:
+def _found(program: Program, graph: Graph, infos: TensorInfos, kept: Set[str]) -> Iterator[tuple[Step, Step, Step]]:
     """Yield the steps that make scores, their softmax, and the sums."""
     nodes = {node.name: node for node in graph.nodes}
     makers = {name: step for step in program.steps for name in step.outputs}
