@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from aznas_onnx.blocks.operator_roles import is_weighted
-from aznas_onnx.blocks.recurrence import with_recurrent_layers
+from aznas_onnx.blocks.recurrence import reads_weights_again, with_recurrent_layers
 from aznas_onnx.graph.ir.graph import Graph, Node
 from aznas_onnx.graph.ir.tensor_info import TensorInfos
 from aznas_onnx.graph.model import Model
@@ -138,6 +138,8 @@ def _carries_data(name: str, infos: TensorInfos) -> bool:
 
 def recurrent_weights(graph: Graph, infos: TensorInfos) -> dict[str, int]:
     """Return the weights of recurrent layers that are written out step by step, and the width of each one's state."""
+    if not reads_weights_again(graph):
+        return {}
     sources = [value.name for value in graph.inputs]
     nodes = _reached(graph, infos, sources)
     data = {*sources, *(name for node in nodes for name in node.outputs if name and _carries_data(name, infos))}

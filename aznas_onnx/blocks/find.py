@@ -102,9 +102,7 @@ def _divided(network: MainPath) -> tuple[Division, list[Part]]:
 
 def _assemble(network: MainPath, parts: Sequence[Part]) -> Blocks:
     graph = network.data.graph
-    kinds = [_kind(network, part) for part in parts]
-    outputs = [network.data.tensor(network.path[part.end]) for part in parts]
-    members = _members(graph, outputs)
+    kinds, outputs, members = _content(network, parts)
     named = [
         [node for item in part.heavy for at in bits(item.nodes) for node in network.data.behind(at)] for part in parts
     ]
@@ -128,6 +126,12 @@ def _assemble(network: MainPath, parts: Sequence[Part]) -> Blocks:
         is_transformer=_is_transformer(network.data.model, outputs, kinds, members),
         warnings=_doubts(network, parts, blocks),
     )
+
+
+def _content(network: MainPath, parts: Sequence[Part]) -> tuple[list[BlockKind], list[str], list[list[Node]]]:
+    """Return the kind, the output and the nodes of each part."""
+    outputs = [network.data.tensor(network.path[part.end]) for part in parts]
+    return [_kind(network, part) for part in parts], outputs, _members(network.data.graph, outputs)
 
 
 def _kind(network: MainPath, part: Part) -> BlockKind:
@@ -164,7 +168,8 @@ def _assemble_declared(model: Model, found: Sequence[Declared]) -> Blocks:
     if network is None:
         return Blocks(blocks=blocks, is_transformer=False)
     _, parts = _divided(network)
-    return Blocks(blocks=blocks, is_transformer=bool(parts) and _assemble(network, parts).is_transformer)
+    kinds, outputs, inside = _content(network, parts)
+    return Blocks(blocks=blocks, is_transformer=bool(parts) and _is_transformer(model, outputs, kinds, inside))
 
 
 def _members(graph: Graph, outputs: Sequence[str]) -> list[list[Node]]:

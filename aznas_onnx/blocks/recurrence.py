@@ -23,7 +23,7 @@ from aznas_onnx.blocks.operator_roles import OperatorRole, is_recurrent, is_weig
 from aznas_onnx.graph.ir.graph import Graph, Node
 from aznas_onnx.graph.ir.tensor_info import TensorInfos
 
-__all__ = ["Unrolled", "with_recurrent_layers"]
+__all__ = ["Unrolled", "reads_weights_again", "with_recurrent_layers"]
 
 _INPUT = -1
 _MOST_VISITS = 10_000_000  # limit on nodes; beyond it steps are not merged
@@ -41,6 +41,12 @@ class Unrolled:
     nodes: tuple[Node, ...]
     members: Mapping[str, tuple[Node, ...]] = field(default_factory=dict)
     widths: Mapping[str, int] = field(default_factory=dict)
+
+
+def reads_weights_again(graph: Graph) -> bool:
+    """Whether several nodes read one weight, as the steps of an unrolled layer do."""
+    weights = [weight for node in graph.nodes if (weight := _weight_of(node, graph)) is not None]
+    return len({*weights}) < len(weights)
 
 
 def with_recurrent_layers(

@@ -20,10 +20,12 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from typing import Any, TypeAlias
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
 
+from aznas_onnx.caches import register_cache
 from aznas_onnx.errors import ModelError
 from aznas_onnx.graph.ir.graph import Array, Constant
 from aznas_onnx.graph.ir.stored_data import StoredData
@@ -47,6 +49,14 @@ _WINDOWED = 6  # numbers before the next one, which follows from them: three sin
 _TOLERANCE = 2e-3
 
 _Values: TypeAlias = npt.NDArray[Any]
+_known: WeakKeyDictionary[Constant, dict[bool, Content]] = WeakKeyDictionary()
+register_cache(
+    f"{__name__}._known",
+    None,
+    "the graphs of one network have most of their constants in common",
+    size=_known.__len__,
+    clear=_known.clear,
+)
 
 
 class Content(str, enum.Enum):
@@ -90,7 +100,12 @@ def varying(values: Array) -> Array:
 
 def content_of(constant: Constant, *, repeats: bool = True) -> Content:
     """Judge the numbers of a constant, as :func:`content` does."""
-    return Content.UNIFORM if is_filled(constant) else content(read(constant), repeats=repeats)
+    if is_filled(constant):
+        return Content.UNIFORM
+    known = _known.setdefault(constant, {})
+    if repeats not in known:
+        known[repeats] = content(read(constant), repeats=repeats)
+    return known[repeats]
 
 
 def content(values: Array | None, *, repeats: bool = True) -> Content:

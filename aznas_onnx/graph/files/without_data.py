@@ -71,7 +71,7 @@ def outline_of(file: OpenFile) -> Outline | None:
         parts = walk.model()
         if 2 * sum(end - start for start, end in walk.places.values()) < file.size_bytes:
             return None
-        content = b"".join(part if isinstance(part, bytes) else file.read(*part) for part in parts)
+        content = b"".join(part if isinstance(part, bytes) else file.read(part) for part in parts)
     except (_NotUnderstoodError, AznasError):
         return None
     return Outline(content=content, file=file, places=walk.places)
@@ -90,7 +90,7 @@ def keep_in_file(model: onnx.ModelProto, outline: Outline) -> Mapping[str, Store
         tensor = model.graph.initializer[index]
         is_plain = tensor.data_type in _PLAIN and not is_external(tensor) and not tensor.HasField("segment")
         if not (is_plain and are_unique):
-            tensor.raw_data = outline.file.read(start, end)
+            tensor.raw_data = outline.file.read((start, end))
             continue
         found[names[index]] = StoredData(
             file=outline.file,
@@ -169,7 +169,9 @@ class _WireWalk:
         at = position - self._window_start
         if not 0 <= at <= len(self._window) - _LONG:
             self._window_start, at = position, 0
-            self._window = self._file.read(position, min(position + _WINDOW_BYTES, self._file.size_bytes))
+            self._window = self._file.read((position, min(position + _WINDOW_BYTES, self._file.size_bytes)))
+        if self._window[at] < 128:  # most numbers
+            return self._window[at], position + 1
         value = 0
         for index, byte in enumerate(self._window[at : at + most_bytes]):
             value |= (byte & 127) << 7 * index

@@ -95,8 +95,14 @@ class Storage(enum.Enum):
     NOWHERE = "nowhere"  # made while the graph was rewritten, and no parameter
 
 
+class _Referable:
+    """Has weak references: a cache can end with the object that it is of."""
+
+    __slots__ = ("__weakref__",)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Constant:
+class Constant(_Referable):
     """A tensor that does not depend on the model's input.
 
     The data is read on request only: scoring initialises the weights itself, so those of a file are usually not read.

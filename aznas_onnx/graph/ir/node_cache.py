@@ -51,10 +51,8 @@ _EMBEDDING = frozenset(("Constant", *CONTROL_FLOW))
 
 def decode_nodes(nodes: Iterable[onnx.NodeProto]) -> list[CachedNode | None]:
     """Return the decoded nodes of a graph; None for constants, large nodes, and nodes that are not plain."""
-    return [
-        None if node.op_type in _EMBEDDING or node.ByteSize() > _MOST_BYTES else _plain(node.SerializeToString())
-        for node in nodes
-    ]
+    contents = (None if node.op_type in _EMBEDDING else node.SerializeToString() for node in nodes)
+    return [None if content is None or len(content) > _MOST_BYTES else _plain(content) for content in contents]
 
 
 @cached(_MOST_NODES, "the networks of a search have most of their nodes in common")

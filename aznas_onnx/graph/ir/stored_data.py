@@ -36,22 +36,24 @@ class OpenFile:
         found = os.fstat(self._descriptor)
         return found.st_size, found.st_mtime_ns
 
-    def read(self, start: int, end: int) -> bytes:
-        """Return a range of the file.
+    def read(self, *ranges: tuple[int, int]) -> bytes:
+        """Return ranges of the file, one after the other.
 
         Raises AznasError where it has changed since it was opened, which is not to be taken for a lack of data.
         """
         try:
-            content = os.pread(self._descriptor, end - start, start)
-            while len(content) < end - start:  # a call reads up to 2 GiB
-                more = os.pread(self._descriptor, end - start - len(content), start + len(content))
-                if not more:
-                    break
-                content += more
+            parts = [self._range(start, end) for start, end in ranges]
         except OSError as error:
             raise AznasError(f"{self._path} cannot be read: {error.strerror or error}") from error
-        if len(content) < end - start or self._stat() != self._version:
+        content = parts[0] if len(parts) == 1 else b"".join(parts)
+        if len(content) < sum(end - start for start, end in ranges) or self._stat() != self._version:
             raise AznasError(f"{self._path} was changed while it was used; start again")
+        return content
+
+    def _range(self, start: int, end: int) -> bytes:
+        content = os.pread(self._descriptor, end - start, start)
+        if 0 < len(content) < end - start:  # a call reads up to 2 GiB
+            content += self._range(start + len(content), end)
         return content
 
 
@@ -72,15 +74,15 @@ class StoredData:
 
     def __call__(self) -> Array:
         """Return the tensor; it is read-only."""
-        return np.frombuffer(self.file.read(self.start, self.end), self.dtype).reshape(self.shape)
+        return np.frombuffer(self.file.read((self.start, self.end)), self.dtype).reshape(self.shape)
 
     def at(self, positions: Sequence[int]) -> Array:
         """Return the numbers at some places in the tensor, counted in its own order; they rise."""
         size = self.dtype.itemsize
         places = [self.start + size * position for position in positions]
         if places[-1] - places[0] < _SPAN_BYTES:
-            near = self.file.read(places[0], places[-1] + size)
+            near = self.file.read((places[0], places[-1] + size))
             content = b"".join(near[place - places[0] : place - places[0] + size] for place in places)
         else:
-            content = b"".join(self.file.read(place, place + size) for place in places)
+            content = self.file.read(*((place, place + size) for place in places))
         return np.frombuffer(content, self.dtype)

@@ -42,11 +42,16 @@ class TensorInfo:
 
 
 class TensorInfos(Mapping[str, TensorInfo]):
-    """A read-only mapping from tensor name to :class:`TensorInfo`, at the batch size it was made for."""
+    """A read-only mapping from tensor name to :class:`TensorInfo`, at the batch size it was made for.
 
-    def __init__(self, infos: Mapping[str, TensorInfo], batch_size: int) -> None:
+    - `separates_samples`: Whether it is known that every node computes each sample separately, with the batch on axis 0
+      of every tensor that follows it.
+    """
+
+    def __init__(self, infos: Mapping[str, TensorInfo], batch_size: int, *, separates_samples: bool = False) -> None:
         self._infos = dict(infos)
         self.batch_size = batch_size
+        self.separates_samples = separates_samples
 
     def __getitem__(self, name: str) -> TensorInfo:
         return self._infos[name]

@@ -183,7 +183,7 @@ def _walk_again(graph: Graph, infos: TensorInfos, plan: InputPlan, limits: Limit
         if changed is not graph:
             graph, infos = interpret(changed, own, plan.shapes(own), limits)
         lost = lost_batch(graph.nodes, infos, probe, graph.outputs)
-        mixing = find_mixing(graph, infos, probe, (own, size))
+        mixing = None if probe.separates_samples else find_mixing(graph, infos, probe, (own, size))
         walks = (infos,) if lost else (probe, infos)
         return Reading(graph=graph, walks=walks, plan=plan, fixed_batch=lost, mixing=mixing)
     except ModelError as error:
@@ -219,6 +219,8 @@ def grown_axes(probe: TensorInfos, infos: TensorInfos) -> Mapping[str, int]:
 
     It has the batch alone, or joined with positions.
     """
+    if infos.separates_samples:
+        return MappingProxyType({name: 0 for name, info in infos.items() if info.shape != probe[name].shape})
     return MappingProxyType(dict(_grown_axes(probe, infos)))
 
 

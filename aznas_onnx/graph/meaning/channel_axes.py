@@ -158,21 +158,17 @@ class _AxisWalk:
         return CHANNEL
 
     def channels(self) -> dict[str, int]:
-        places: dict[Axes, int | None] = {}  # many tensors have equal axes
-        for axes in self._axes.values():
-            if axes not in places:
-                places[axes] = self._channel_axis(axes)
-        found = {name: places[axes] for name, axes in self._axes.items()}
-        return {name: place for name, place in found.items() if place is not None}
+        return self._places(self._channel_axis)
 
     def batches(self) -> dict[str, int]:
         """Return for each tensor the one axis with the batch in it."""
-        found: dict[str, int] = {}
-        for name, axes in self._axes.items():
-            holders = [index for index, axis in enumerate(axes) if any(kind == BATCH for kind, _ in axis)]
-            if len(holders) == 1:
-                found[name] = holders[0]
-        return found
+        return self._places(_batch_axis)
+
+    def _places(self, find: Callable[[Axes], int | None]) -> dict[str, int]:
+        """Find an axis of each tensor, where it has one; many tensors have equal axes."""
+        places = {axes: find(axes) for axes in {*self._axes.values()}}
+        found = ((name, places[axes]) for name, axes in self._axes.items())
+        return {name: place for name, place in found if place is not None}
 
     def is_per_position(self, node: Node) -> bool:
         """Whether a node multiplies two activations as matrices over axes of channels alone.
@@ -180,8 +176,10 @@ class _AxisWalk:
         Rows, columns and the inner axis are then channels (experts among them), and positions are among the axes that
         both operands share.
         """
+        if node not in TENSOR_PRODUCTS:
+            return False
         operands = [self.axes(name) for name in node.inputs[:2]]
-        if node not in TENSOR_PRODUCTS or len(operands) != 2 or None in operands:
+        if len(operands) != 2 or None in operands:
             return False
         own = list(_own_axes(node, [axes for axes in operands if axes is not None]))
         shared_positions = any(self._holds_positions(axis) for axes in operands if axes for axis in axes)
@@ -209,6 +207,11 @@ class _AxisWalk:
 _Rule: TypeAlias = Callable[[_AxisWalk, Node, Sequence[int], int], Axes]
 _RULES: Rules[_Rule] = Rules()
 _CHANNELS_FIRST = OPERATORS.family(Family.GLOBAL_POOLING, Family.NORMALIZATION)
+
+
+def _batch_axis(axes: Axes) -> int | None:
+    holders = [index for index, axis in enumerate(axes) if any(kind == BATCH for kind, _ in axis)]
+    return holders[0] if len(holders) == 1 else None
 
 
 def _unknown(shape: Sequence[int]) -> Axes:

@@ -51,6 +51,8 @@ def _look_ups(graph: Graph) -> Iterator[tuple[str, GraphInput, Constant]]:
         for value in graph.inputs
         if value.shape and value.value is None and (value.dtype.kind in "iu" or _is_only_looked_up(value.name, graph))
     }
+    if not ids:
+        return
     tables = {name: (name, constant) for name, constant in graph.constants.items()}
     for node in graph.nodes:
         if node in KEEPS_VALUES:
@@ -91,6 +93,9 @@ def _is_scalar(name: str, graph: Graph) -> bool:
 
 def _is_only_looked_up(name: str, graph: Graph) -> bool:
     """Whether a float input has ids, as in Keras: cast to integers and looked up."""
+    first = next((node for node in graph.nodes if name in node.inputs), None)
+    if first is None or not (first.is_op("Gather") or _computes_ids(first) or first in KEEPS_VALUES):
+        return False  # most inputs; the index of readers is not needed for it
     waiting, seen, found = [name], {name}, False
     while waiting:
         one = waiting.pop()

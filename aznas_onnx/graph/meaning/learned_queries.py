@@ -64,7 +64,8 @@ def with_queries_for_each_sample(graph: Graph, found: Reading, read: Callable[[G
     if primary not in plan.batch_axes:
         return found
     infos = found.walks[-1]
-    queries = list(dict.fromkeys((*_queries(graph, infos), *_first_states(graph, infos))))
+    made = _constant_nodes(graph)
+    queries = list(dict.fromkeys((*_queries(graph, made, infos), *_first_states(graph, made, infos))))
     for axis in (0, 1):
         chosen = {
             name: shape
@@ -83,10 +84,9 @@ def with_queries_for_each_sample(graph: Graph, found: Reading, read: Callable[[G
     return found
 
 
-def _queries(graph: Graph, infos: TensorInfos) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _queries(graph: Graph, made: Mapping[str, Node], infos: TensorInfos) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Yield the learned queries that attend to the samples, with their shapes."""
-    made = _constant_nodes(graph)
-    for node in graph.nodes:
+    for node in graph.nodes if made else ():
         fixed = [name for name in node.inputs if name in made]
         attends = node in TENSOR_PRODUCTS or node.is_op("Attention")
         if not attends or node.outputs[0] in made or not fixed:
@@ -97,9 +97,8 @@ def _queries(graph: Graph, infos: TensorInfos) -> Iterator[tuple[str, tuple[int,
             yield from _Cone(graph, made, infos).begins(name, is_left=name == node.inputs[0])
 
 
-def _first_states(graph: Graph, infos: TensorInfos) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _first_states(graph: Graph, made: Mapping[str, Node], infos: TensorInfos) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Yield the constants that are multiplied by a weight with which data are multiplied, too, with their shapes."""
-    made = _constant_nodes(graph)
     fixed = made.keys() | graph.constants.keys()
     products = [node for node in graph.nodes if node in LINEAR or node.is_op("Conv")]
     weights = {node.inputs[1] for node in products if node.inputs[0] not in fixed and node.inputs[1] in fixed}

@@ -77,7 +77,8 @@ class GraphIndex:
 
     def has(self, *operators: str) -> bool:
         """Whether there is any node of these operators."""
-        return any(self._by_operator.get(operator) for operator in operators)
+        known = self._by_operator
+        return not known.keys().isdisjoint(operators) and any(known.get(operator) for operator in operators)
 
     def producer(self, name: str) -> Node | None:
         """Return the node that makes a tensor; None for inputs and constants."""

@@ -131,6 +131,8 @@ def _declined(editor: Editor) -> dict[str, str]:
     """Return why each remaining fused node cannot be decomposed, by name; later passes cannot run it."""
     found = {}
     for rewrite in DECOMPOSITIONS:
+        if not editor.has(*rewrite.operators):
+            continue
         for node in editor.nodes(*rewrite.operators):
             reason = rewrite.attempt(editor, node) if node.domain else None
             if reason is not None:

@@ -72,6 +72,8 @@ def apply(editor: Editor, rewrites: Sequence[Rewrite], misses: dict[NearMiss, No
     """
     made: Counter[str] = Counter()
     for rewrite in rewrites:
+        if not editor.has(*rewrite.operators):
+            continue
         for node in editor.nodes(*rewrite.operators):
             declined = rewrite.attempt(editor, node)
             if declined is None:

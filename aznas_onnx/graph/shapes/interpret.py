@@ -37,6 +37,7 @@ _ELEMENTS_OF_WORK = 256  # that numpy computes while a name is looked up
 _REMEMBERED_BYTES = 32  # of all values, per element of the limit of one: four of the largest in int64
 _SCALARS = 64  # values up to this size are always remembered: shape arithmetic is made of them
 _NOTHING = TensorInfo(None, np.dtype(np.float32))
+_NONE: Mapping[str, TensorInfo] = {}
 
 
 def interpret(
@@ -70,27 +71,36 @@ def interpret(
 
     Raises ModelError if shapes do not fit, or control flow depends on data.
     """
-    walk = _Walk(graph, limits, {} if reached is None else reached, around=around)
+    walk = _Walk(graph, limits, {} if reached is None else reached, reference, around=around)
     if reference is not None and repair:
         walk.repair = BatchRepair(
             reference, reference.batch_size, walk.infos, batch_size, walk.constants, {} if copies is None else copies
         )
     for graph_input in graph.inputs:
         walk.take(graph_input, tuple(input_shapes[graph_input.name]))
-    if reference is None or not walk.follow(rebatched(graph, reference, batch_size, input_shapes)):
+    follows = reference is not None and walk.follow(rebatched(graph, reference, batch_size, input_shapes))
+    if not follows:
         walk.visit_all(graph.nodes)
     outputs = walk.outputs_of(graph)
     missing = [name for name in outputs if name not in walk.infos]
     if missing:
         raise ModelError(f"output {missing[0]!r} of the graph is made by no node")
     if not walk.changed:
-        return graph, TensorInfos(walk.infos, batch_size)
+        return graph, TensorInfos(walk.infos, batch_size, separates_samples=follows)
     resolved = replace(graph, nodes=tuple(walk.nodes), constants=MappingProxyType(walk.constants), outputs=outputs)
     return resolved, TensorInfos(walk.infos, batch_size)
 
 
 class _Walk:
-    def __init__(self, graph: Graph, limits: Limits, infos: dict[str, TensorInfo], *, around: bool) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        limits: Limits,
+        infos: dict[str, TensorInfo],
+        reference: TensorInfos | None = None,
+        *,
+        around: bool,
+    ) -> None:
         self.constants: dict[str, Constant] = dict(graph.constants)
         self.nodes: list[Node] = []
         self.changed = False
@@ -106,7 +116,7 @@ class _Walk:
         self._shared: dict[Callable[[], Array] | None, TensorInfo] = {}
         self._inferred: dict[tuple[object, ...], Sequence[TensorInfo]] = {}
         self._admitted: set[TensorInfo] = set()
-        self._add_infos(self.constants)
+        self._add_infos(self.constants, {} if reference is None else reference)
 
     def follow(self, infos: Mapping[str, TensorInfo] | None) -> bool:
         """Take over the infos of all nodes' outputs; False, without effect, where one exceeds the limits."""
@@ -205,9 +215,20 @@ class _Walk:
         self.constants.update(constants)
         self._add_infos(constants)
 
-    def _add_infos(self, constants: Mapping[str, Constant]) -> None:
+    def _add_infos(self, constants: Mapping[str, Constant], known: Mapping[str, TensorInfo] = _NONE) -> None:
+        """Add the infos of constants; one without a batch is the same in every walk."""
         for name, constant in constants.items():
-            self.infos[name] = self._constant_info(constant)
+            info = known.get(name)
+            if info is None or not self._is_as_read(info, constant):
+                info = self._constant_info(constant)
+            self.infos[name] = info
+
+    def _is_as_read(self, info: TensorInfo, constant: Constant) -> bool:
+        """Whether the info of another walk is what reading the constant would give."""
+        elements = constant.elements
+        if info.value is None:
+            return elements > self._most_elements(constant)
+        return elements <= _SCALARS and info.dtype == constant.dtype
 
     def _keep(self, node: Node) -> None:
         spend(node, 1 + len(node.inputs) + len(node.outputs))
@@ -298,11 +319,14 @@ class _Walk:
         return info
 
     def _constant_info_anew(self, constant: Constant) -> TensorInfo:
-        limit = _SMALL_FLOAT_ELEMENTS if constant.is_float else self._limits.folded_elements
-        if constant.elements > limit or not is_cheap(constant) or not self._spend(constant.elements, constant.dtype):
+        is_large = constant.elements > self._most_elements(constant)
+        if is_large or not is_cheap(constant) or not self._spend(constant.elements, constant.dtype):
             return TensorInfo(constant.shape, constant.dtype)
         assert constant.read is not None  # or it would not be cheap
         return TensorInfo(constant.shape, constant.dtype, constant.read())
+
+    def _most_elements(self, constant: Constant) -> int:
+        return _SMALL_FLOAT_ELEMENTS if constant.is_float else self._limits.folded_elements
 
     def objection(self, info: TensorInfo) -> str:
         """Return why a tensor of this shape and type is impossible, or an empty string."""

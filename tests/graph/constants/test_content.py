@@ -6,8 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from aznas_onnx.caches import CACHES
 from aznas_onnx.graph import Constant
-from aznas_onnx.graph.constants.content import Content, content, is_mask, varying
+from aznas_onnx.graph.constants.content import Content, content, content_of, is_mask, varying
 from tests.graph.builders import weights
 
 POSITIONS = np.arange(40)[:, None]
@@ -117,6 +118,26 @@ def test_repeated_numbers_are_no_formula_where_pairs_are_looked_up() -> None:
     table = weights(2, 9)[:, np.arange(256).reshape(16, 16) % 9]
     assert content(table) is Content.FORMULA
     assert content(table, repeats=False) is Content.FREE
+
+
+def test_a_constant_is_judged_once_for_each_question_as_long_as_it_lives() -> None:
+    reads = []
+
+    def read() -> npt.NDArray[np.float32]:
+        reads.append(1)
+        return np.tile(weights(16), 16)
+
+    constant = Constant(shape=(256,), dtype=np.dtype(np.float32), read=read)
+    assert [content_of(constant, repeats=repeats) for repeats in (True, False, True)] == [
+        Content.FORMULA,
+        Content.FREE,
+        Content.FORMULA,
+    ]
+    assert len(reads) == 2
+    (cache,) = (cache for name, cache in CACHES.items() if name.endswith("content._known"))
+    before = cache.size()
+    del constant
+    assert cache.size() == before - 1
 
 
 def test_masks() -> None:

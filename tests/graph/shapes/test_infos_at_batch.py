@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -11,6 +13,8 @@ from aznas_onnx.errors import ModelError
 from aznas_onnx.graph import Graph, Limits, prepare
 from aznas_onnx.graph.files.deserialize import deserialize
 from aznas_onnx.graph.ir.tensor_info import TensorInfos
+from aznas_onnx.graph.meaning.batch_axis import grown_axes
+from aznas_onnx.graph.meaning.sample_mixing import find_mixing
 from aznas_onnx.graph.shapes.infos_at_batch import rebatched
 from aznas_onnx.graph.shapes.interpret import interpret
 from tests.graph.builders import network, weights
@@ -92,10 +96,24 @@ def test_infos_follow_the_batch(body: str, batch: int) -> None:
         )
 
 
+@pytest.mark.parametrize("body", FOLLOWS)
+def test_where_infos_follow_the_batch_no_sample_is_mixed_with_others(body: str) -> None:
+    graph, infos = walked(body, 2)
+    shapes = {"x": (13, 3, 8, 8)}
+    followed = interpret(graph, 13, shapes, Limits(), infos)[1]
+    by_walk = interpret(graph, 13, shapes, Limits())[1]
+    assert (followed.separates_samples, by_walk.separates_samples) == (True, False)
+    assert find_mixing(graph, infos, followed, (2, 13)) is None
+    assert grown_axes(infos, followed) == grown_axes(infos, by_walk)
+
+
 @pytest.mark.parametrize("body", IS_WALKED)
 def test_what_may_mix_samples_is_walked(body: str) -> None:
     graph, infos = walked(body, 2)
-    assert rebatched(graph, infos, 13, {"x": (13, 3, 8, 8)}) is None
+    shapes = {"x": (13, 3, 8, 8)}
+    assert rebatched(graph, infos, 13, shapes) is None
+    with contextlib.suppress(ModelError):  # the batch is baked in
+        assert not interpret(graph, 13, shapes, Limits(), infos)[1].separates_samples
 
 
 def test_a_tensor_above_the_limit_is_refused_as_by_a_walk() -> None:
