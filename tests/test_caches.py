@@ -11,8 +11,8 @@ from aznas_onnx.caches import CACHES, cached, clear_caches
 from aznas_onnx.graph import prepare
 from tests.graph.builders import network, weights
 
-# They remember what happens once in a process, and would do it again: a user's file is executed, a library is loaded.
-ONCE = {"user_modules.py", "allocator.py"}
+# They remember what happens once in a process: a user's file is executed, a library is loaded, a kernel looked up.
+ONCE = {"user_modules.py", "allocator.py", "linear_layers.py"}
 
 
 def test_a_call_is_computed_once_until_caches_are_cleared() -> None:
