@@ -47,7 +47,10 @@ class Matching:
         return math.prod(self.coarse)
 
     def offsets_in(self, tensor: torch.Tensor) -> list[torch.Tensor]:
-        """Return the views of a (batch, *grid, channels) tensor of the input side, one for each offset."""
+        """Return the views of a (batch, *grid, channels) tensor of the input side, one for each offset.
+
+        Offsets that lie behind one another in memory are one view, with the channels of all of them.
+        """
         return list(_offsets(tensor, self.fine_in, self.coarse, self.strides_in))
 
     def offsets_out(self, tensor: torch.Tensor) -> list[torch.Tensor]:
@@ -128,6 +131,9 @@ def _offsets(tensor: torch.Tensor, fine: Grid, coarse: Grid, strides: Grid) -> I
     batch, channels = tensor.shape[0], tensor.shape[-1]
     tensor = tensor.reshape(batch, *fine, channels)
     tensor = _fit(tensor, tuple(size * stride for size, stride in zip(coarse, strides, strict=True)))
+    if strides and strides[-1] > 1 and tensor.stride()[-2:] == (channels, 1):
+        tensor = tensor.reshape(*tensor.shape[:-2], coarse[-1], strides[-1] * channels)
+        strides = (*strides[:-1], 1)
     for offset in product(*map(range, strides)):
         steps = (slice(start, None, stride) for start, stride in zip(offset, strides, strict=True))
         index = (slice(None), *steps)

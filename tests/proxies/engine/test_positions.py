@@ -82,6 +82,15 @@ def test_positions_left_over_are_cut_evenly():
 
 def test_positions_missing_are_zeros_at_the_end():
     x = torch.arange(1.0, 8.0).reshape(1, 7, 1)
-    first, second = match((7,), (4,), are_tokens=False).offsets_in(x)
-    assert first.flatten().tolist() == [1, 3, 5, 7]
-    assert second.flatten().tolist() == [2, 4, 6, 0]
+    (both,) = match((7,), (4,), are_tokens=False).offsets_in(x)
+    assert both.tolist() == [[[1, 2], [3, 4], [5, 6], [7, 0]]]
+
+
+@pytest.mark.parametrize("size", [8, 7, 9])
+def test_offsets_that_lie_behind_one_another_are_one_view(size):
+    x = torch.randn(2, size, size, 3)
+    found = match((size, size), (4, 4), are_tokens=False)
+    upper, lower = found.offsets_in(x)
+    assert upper.shape == lower.shape == (2, 4, 4, 6)
+    apart = found.offsets_in(x.movedim(-1, 1).contiguous().movedim(1, -1))
+    assert torch.equal(torch.cat([upper, lower], dim=-1), torch.cat(apart, dim=-1))
