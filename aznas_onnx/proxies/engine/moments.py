@@ -17,6 +17,13 @@ import torch
 from aznas_onnx.proxies.engine.eigenvalues import solvable
 from aznas_onnx.proxies.engine.krylov import krylov_matrix
 from aznas_onnx.proxies.engine.positions import Matching
+from aznas_onnx.proxies.engine.sign_products import (
+    add_sign_product,
+    multiplies_bytes,
+    products_of_signs,
+    rounded,
+    unit_of,
+)
 
 __all__ = ["JacobianGram", "covariance", "entropy", "jacobian_gram", "squared_norm"]
 
@@ -25,8 +32,9 @@ _ENTROPY_OFFSET = 1e-8  # of the published code
 _PIECE_ELEMENTS = 2**22  # 16 MiB: in a CPU's cache, yet long enough for several threads
 _LARGE_PIECE_ELEMENTS = 2**26  # elsewhere
 _STRIP = 128  # columns of a symmetric product that are computed at a time
-_KRYLOV_WIDTH = 256  # from here on the largest eigenvalue alone is cheaper than all
+_KRYLOV_WIDTH = 384  # from here on the largest eigenvalue alone is cheaper than all
 _LARGE_KRYLOV_WIDTH = 512  # elsewhere
+_INTEGER_WIDTH = 192  # from here on rounding to integers takes less time than their product saves
 _LARGEST_MEAN = 8.0  # the squared mean of features over their variance, from which on it is subtracted first
 _LEAST_SIGNAL = 0.02
 
@@ -105,15 +113,20 @@ def jacobian_gram(g_in: Tensor, g_out: Tensor, matching: Matching, *, with_signa
     samples = g_out.shape[0] * matching.positions
     width_in = g_in.shape[-1] * math.prod(matching.strides_in)
     width_out = g_out.shape[-1] * math.prod(matching.strides_out)
+    narrow = min(g_in.shape[-1], g_out.shape[-1])
+    in_integers = with_signal and g_in.device.type == "cpu" and narrow >= _INTEGER_WIDTH and multiplies_bytes()
     is_identity = _equal(g_in, g_out)
     if samples < min(width_in, width_out):
-        gram, total = _gram_of_samples(matching.offsets_in(g_in), matching.offsets_out(g_out), samples)
+        inner = _products_of_samples(matching.offsets_in(g_in), samples, of_signs=False)
+        outer = _products_of_samples(matching.offsets_out(g_out), samples, of_signs=in_integers)
+        gram, total = _gram_of_samples(inner, outer)
         signal = _signal(total, g_in, width_in * width_out / samples) if with_signal else None
         return JacobianGram(gram, signal, is_identity)
     jacobian = g_in.new_zeros(width_in, width_out)
     size = min(_piece_size(g_in), _piece_size(g_out))
     for piece_in, piece_out in zip(_pieces(g_in, size), _pieces(g_out, size), strict=True):
-        _add_products(jacobian, matching.offsets_in(piece_in), matching.offsets_out(piece_out))
+        unit = unit_of(piece_in) if in_integers else None
+        _add_products(jacobian, matching.offsets_in(piece_in), matching.offsets_out(piece_out), unit)
     jacobian.div_(samples)
     total = torch.linalg.vector_norm(jacobian).square()
     signal = _signal(total, g_in, width_in * width_out / samples) if with_signal else None
@@ -180,14 +193,23 @@ def _in_memory_order(tensor: Tensor, like: Tensor) -> Tensor:
     return tensor if axes == list(range(len(strides))) else tensor.permute(*axes, -1)
 
 
-def _add_products(total: Tensor, left: Sequence[Tensor], right: Sequence[Tensor]) -> None:
-    """Add ``L^T R`` to `total`, in place, where L and R are offsets side by side."""
-    rows = [_in_memory_order(offset, left[0]).reshape(-1, offset.shape[-1]) for offset in left]
+def _add_products(total: Tensor, left: Sequence[Tensor], right: Sequence[Tensor], unit: float | None) -> None:
+    """Add ``L^T R`` to `total`, in place, where L and R are offsets side by side.
+
+    - `unit`: For products in integers; None for those in float32.
+    """
     columns = [_in_memory_order(offset, left[0]).reshape(-1, offset.shape[-1]) for offset in right]
-    for i, row in enumerate(rows):
+    signs = [] if unit is None else [column.to(torch.int8) for column in columns]
+    for i, offset in enumerate(left):
+        offset = _in_memory_order(offset, left[0])
+        rows = offset.reshape(-1, offset.shape[-1]) if unit is None else rounded(offset, unit)
         for j, column in enumerate(columns):
-            height, width = row.shape[1], column.shape[1]
-            total[i * height : (i + 1) * height, j * width : (j + 1) * width].addmm_(row.t(), column)
+            height, width = offset.shape[-1], column.shape[1]
+            part = total[i * height : (i + 1) * height, j * width : (j + 1) * width]
+            if unit is None:
+                part.addmm_(rows.t(), column)
+            else:
+                add_sign_product(part, rows, signs[j], unit)
 
 
 def _symmetric_product(matrix: Tensor) -> Tensor:
@@ -227,13 +249,15 @@ def _is_wide(width: int, device: torch.device) -> bool:
     return width >= (_KRYLOV_WIDTH if device.type == "cpu" else _LARGE_KRYLOV_WIDTH)
 
 
-def _gram_of_samples(left: Sequence[Tensor], right: Sequence[Tensor], samples: int) -> tuple[Tensor, Tensor]:
+def _gram_of_samples(inner: Tensor, outer: Tensor) -> tuple[Tensor, Tensor]:
     """Return a matrix with the largest eigenvalue of ``A A^T`` for ``A = L^T R / n``, and the squared norm of A.
 
     The nonzero eigenvalues of A A^T are those of ``(L L^T) (R R^T) / n^2``, and with the Cholesky factor C of
     ``R R^T`` those of the symmetric ``C^T (L L^T) C / n^2``; its squared Frobenius norm is that matrix' trace.
+
+    - `inner`, `outer`: The lower triangles of L L^T and R R^T.
     """
-    inner, outer = (_products_of_samples(offsets, samples) for offsets in (left, right))
+    samples = len(inner)
     # Signs have nearly orthogonal rows, but with as many samples as channels the smallest eigenvalue comes near
     # rounding; this moves the largest one by a millionth.
     outer.diagonal().add_(1e-6 * outer.diagonal().mean())
@@ -250,9 +274,13 @@ def _gram_of_samples(left: Sequence[Tensor], right: Sequence[Tensor], samples: i
     return krylov_matrix(apply, samples, inner.device).div_(square), total / square
 
 
-def _products_of_samples(offsets: Sequence[Tensor], samples: int) -> Tensor:
+def _products_of_samples(offsets: Sequence[Tensor], samples: int, *, of_signs: bool) -> Tensor:
     """Return the lower triangle of the samples' products, and zeros."""
     result = offsets[0].new_zeros(samples, samples)
     for offset in offsets:
-        _add_symmetric_product(result, offset.reshape(samples, -1).t())
+        rows = offset.reshape(samples, -1)
+        if of_signs:
+            result.add_(products_of_signs(rows))
+        else:
+            _add_symmetric_product(result, rows.t())
     return solvable(result.tril_())
