@@ -201,12 +201,13 @@ def _contracted(node: Node, index: int, shape: tuple[int, ...]) -> int:
 
 def _is_shared_by_samples(node: Node, shape: tuple[int, ...], infos: TensorInfos) -> bool:
     """Whether axis 0 of a constant is the batch: the model's author meant one for all samples."""
+    if len(shape) < 3 or shape[0] != infos.batch_size or infos.batch_size == 1:
+        return False
     # Operands of these share their first axis, where they have equally many.
-    is_aligned = node in BROADCASTING or node.is_op("Concat", "MatMul")
-    if len(shape) < 3 or not is_aligned or infos.batch_size == 1:
+    if not (node in BROADCASTING or node.is_op("Concat", "MatMul")):
         return False
     output = infos[node.outputs[0]].shape
-    return output is not None and len(shape) == len(output) and shape[0] == output[0] == infos.batch_size
+    return output is not None and len(shape) == len(output) and output[0] == infos.batch_size
 
 
 def neutral_inputs(graph: Graph, leaked: Collection[str]) -> Mapping[str, float]:

@@ -193,13 +193,16 @@ def _is_computed_along(core: _Values, axis: int) -> bool:
     moved = np.moveaxis(core, axis, -1)[..., :_POINTS]
     number = core.size // count
     chosen = np.linspace(0, number - 1, min(number, _LINES)).astype(np.int64)
-    lines = moved[np.unravel_index(chosen, moved.shape[:-1])] if core.ndim > 1 else moved[None]
-    if len(lines) * (count - 3) < _FEWEST:
+    if len(chosen) * (count - 3) < _FEWEST:
         return False
-    lines = lines.astype(np.float64)
+
+    def lines(places: _Values, points: int) -> _Values:
+        found = moved[np.unravel_index(places, moved.shape[:-1])] if core.ndim > 1 else moved[None]
+        return np.asarray(found[:, :points], dtype=np.float64)
+
     tests = [_has_equal_steps, _has_equal_ratios, _is_sinusoidal, *([_is_windowed] if count >= _LONG else [])]
-    few = lines[:: max(1, len(lines) // _FEW_LINES), :_FEW_POINTS]
-    return any(test(few) and test(lines) for test in tests)
+    few = lines(chosen[:: max(1, len(chosen) // _FEW_LINES)], _FEW_POINTS)
+    return any(test(few) and test(lines(chosen, _POINTS)) for test in tests)
 
 
 def _has_equal_ratios(lines: _Values) -> bool:

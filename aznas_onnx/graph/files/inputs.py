@@ -355,7 +355,8 @@ def _state_axes(graph: Graph) -> dict[str, int]:
     """Return the batch axis of inputs that recurrent layers begin with, all of them or a layer each of a longer one."""
     roots = {value.name: value.name for value in graph.inputs}
     found: dict[str, int] = {}
-    for node in graph.nodes:
+    is_recurrent = any(node in RECURRENT for node in graph.nodes)
+    for node in graph.nodes if is_recurrent else ():
         if (node in KEEPS_VALUES or node in SELECTS) and node.inputs[0] in roots:
             roots.update(dict.fromkeys(node.outputs, roots[node.inputs[0]]))
         elif node in RECURRENT:
@@ -420,7 +421,7 @@ def _fills(graph: Graph) -> dict[str, int]:
     """
     fills = {value.name: 1 for value in graph.inputs if value.dtype.kind in "iu"}
     roots = {name: name for name in fills}
-    for node in graph.nodes:
+    for node in graph.nodes if fills else ():
         if node in KEEPS_ORDER and node.inputs[0] in roots:
             roots[node.outputs[0]] = roots[node.inputs[0]]
         elif node.is_op("Gather") and node.inputs[1] in roots:

@@ -434,8 +434,9 @@ def _raw_tensors(graph: Graph) -> frozenset[str]:
     """Return the tensors that are the graph's input up to elementwise arithmetic with constants."""
     raw = {value.name for value in graph.inputs}
     for node in graph.nodes:
+        if raw.isdisjoint(node.inputs):
+            continue
         keeps = node in ARITHMETIC or node in PASSES_ON
-        activations = list(graph.activations(node))
-        if keeps and activations and all(name in raw for name in activations):
+        if keeps and all(name in raw for name in graph.activations(node)):
             raw.update(node.outputs)
     return frozenset(raw)

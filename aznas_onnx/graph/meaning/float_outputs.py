@@ -52,7 +52,7 @@ def _labels(graph: Graph, infos: TensorInfos) -> set[str]:
     """Return the tensors that are not floats, or that were cast to floats."""
     found = {name for name, info in infos.items() if info.dtype.kind != "f"}
     for node in graph.nodes:
-        if node in KEEPS_VALUES and node.inputs[0] in found:
+        if node.input(0) in found and node in KEEPS_VALUES:
             found.update(node.outputs)
     return found
 
@@ -90,6 +90,8 @@ def _unknown_nodes(graph: Graph, infos: TensorInfos) -> list[Node]:
     def is_open(names: Iterable[str]) -> bool:
         return any(infos[name].shape is None for name in names if name)
 
+    if all(info.shape is not None for info in infos.values()) and not any(node.unknown for node in graph.nodes):
+        return []
     return [
         node
         for node in live_nodes(graph.nodes, graph.outputs)

@@ -101,6 +101,8 @@ def _first_states(graph: Graph, made: Mapping[str, Node], infos: TensorInfos) ->
     """Yield the constants that are multiplied by a weight with which data are multiplied, too, with their shapes."""
     fixed = made.keys() | graph.constants.keys()
     products = [node for node in graph.nodes if node in LINEAR or node.is_op("Conv")]
+    if not any(node.inputs[0] in fixed for node in products):
+        return
     weights = {node.inputs[1] for node in products if node.inputs[0] not in fixed and node.inputs[1] in fixed}
     for node in products:
         if node.inputs[0] in fixed and node.inputs[1] in weights:
@@ -125,9 +127,10 @@ def _repeats(graph: Graph, name: str, shape: tuple[int, ...], axis: int, batch: 
 def _constant_nodes(graph: Graph) -> Mapping[str, Node]:
     """Return the nodes that read constants alone, by their outputs."""
     made: dict[str, Node] = {}
+    constants = graph.constants
     for node in graph.nodes:
-        names = [name for name in node.inputs if name]
-        if names and all(name in graph.constants or name in made for name in names) and not node.domain:
+        names = [name for name in node.inputs if name and name not in constants and name not in made]
+        if not names and any(node.inputs) and not node.domain:
             made.update((name, node) for name in node.outputs if name)
     return made
 

@@ -30,7 +30,7 @@ def with_lengths(plan: InputPlan, graph: Graph, infos: TensorInfos) -> InputPlan
     """
     settled = {*plan.values, *(look_up.ids for look_up in plan.look_ups.values())}
     inputs = {value.name: value for value in graph.inputs if value.dtype.kind in "iu" and value.name not in settled}
-    found = dict(_lengths(graph, infos, {name: name for name in inputs}))
+    found = dict(_lengths(graph, infos, {name: name for name in inputs})) if inputs else {}
     if not found:
         return plan
     by_prefix = {f"input {name!r} ({inputs[name].dtype.name}) ": length for name, length in found.items()}

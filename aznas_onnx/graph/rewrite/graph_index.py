@@ -13,6 +13,7 @@ from aznas_onnx.limits import spend
 
 __all__ = ["READ_ELEMENTS", "GraphIndex"]
 
+_WORK_AT_ONCE = 64  # that is not spent node by node
 READ_ELEMENTS = 4096  # constants up to this size are read; larger ones are weights
 
 
@@ -60,8 +61,12 @@ class GraphIndex:
         else:
             found = [node for operator in operators for node in self._by_operator.get(operator, ())]
             found.sort(key=self._slot.__getitem__)
+        work = 0
         for node in found:
-            spend(node, 1 + len(node.inputs))
+            work += 1 + len(node.inputs)
+            if work > _WORK_AT_ONCE:
+                spend(node, work)
+                work = 0
             if node in self._slot:
                 yield node
                 continue

@@ -98,7 +98,7 @@ def decompose(graph: Graph, *, keep_quantisation: bool = False) -> tuple[Graph, 
       operators cannot express is marked as unknown.
     - Returns `changes`: The changes, in words for the user.
     """
-    editor = Editor(graph, protected={name for node in graph.nodes for name in captured(node)})
+    editor = Editor(graph, protected={name for node in graph.nodes if node.attributes for name in captured(node)})
     quantised = apply(editor, integer_arithmetic.REWRITES)
     _refuse_integers(editor)
     dequantise_tables(editor)

@@ -94,7 +94,10 @@ def _elementwise(node: Node, tensors: _Tensors) -> bool:
     """Arithmetic of tensors aligned from the right; old versions have an attribute for other alignments."""
     if node.attributes or tensors.batched.isdisjoint(node.inputs):
         return False
-    rank = max(len(tensors.shape(name)) for name in node.inputs)
+    ranks = {len(tensors.shape(name)) for name in node.inputs}
+    if len(ranks) == 1 and tensors.batched.issuperset(node.inputs):  # most nodes
+        return True
+    rank = max(ranks)
     return all(tensors.broadcasts(name, rank) for name in node.inputs)
 
 
