@@ -71,7 +71,8 @@ def interpret(
 
     Raises ModelError if shapes do not fit, or control flow depends on data.
     """
-    walk = _Walk(graph, limits, {} if reached is None else reached, reference, around=around)
+    known = None if repair else reference  # a repaired graph can have other constants than that of the reference
+    walk = _Walk(graph, limits, {} if reached is None else reached, known, around=around)
     if reference is not None and repair:
         walk.repair = BatchRepair(
             reference, reference.batch_size, walk.infos, batch_size, walk.constants, {} if copies is None else copies

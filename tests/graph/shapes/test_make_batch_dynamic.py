@@ -418,3 +418,24 @@ def test_rows_that_were_repeated_too_far_above_leave_the_file_its_own_batch() ->
     constants = {"t": weights(1, 4, 1, 1), "w": weights(4, 3, 3, 3)}
     prepared = prepare(network(body, {"x": (2, 3, 8, 8)}, constants))
     assert "(2, 4, 1, 1)" in prepared.fixed_batch
+
+
+def test_a_token_that_the_file_has_for_each_sample_becomes_one_row() -> None:
+    model = network(
+        "t = Concat <axis = 1> (token, x)  y = MatMul (t, w)",
+        {"x": (2, 4, 6)},
+        {"token": np.repeat(weights(1, 1, 6), 2, axis=0), "w": weights(6, 6)},
+    )
+    check(model)
+    assert not any(node.is_op("Slice") for node in prepare(model).graph.nodes)  # nothing has to choose a row
+
+
+def test_a_first_state_that_the_file_has_for_each_sample_becomes_one_row() -> None:
+    model = network(
+        "a, y = GRU <hidden_size = 5> (x, w, r, , , state)",
+        {"x": (4, 2, 6)},
+        {"w": weights(1, 15, 6), "r": weights(1, 15, 5), "state": np.zeros((1, 2, 5), dtype=np.float32)},
+    )
+    prepared = prepare(model)
+    assert prepared.fixed_batch == ""
+    assert specialise(prepared, 3).infos.shape("y") == (1, 3, 5)
