@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "OutputFormat",
     "as_published_option",
+    "bf16_option",
     "budget_options",
     "file_option",
     "format_of",
@@ -281,6 +282,13 @@ as_published_option = click.option(
     is_flag=True,
     help="Give features with a singular covariance no expressivity, as the authors' code does, in place of a low one. "
     "The result depends on rounding: use it to reproduce the paper only.",
+)
+
+
+bf16_option = click.option(
+    "--bf16",
+    is_flag=True,
+    help="Run the pass in bfloat16, on a GPU or CPU that has it. Scores then compare with others in bfloat16 only.",
 )
 
 

@@ -357,8 +357,8 @@ class Policy:
         """
         from aznas_onnx.scoring import ScoreSettings
 
-        if settings.as_published or settings.seeds != 1:
-            raise SettingsError("a gate has max_seeds in place of seeds, and no as_published; leave them out")
+        if settings.as_published or settings.bf16 or settings.seeds != 1:
+            raise SettingsError("a gate has max_seeds in place of seeds, and no as_published or bf16; leave them out")
         rules: dict[str, Any] = {name: one for name, one in settings.options().items() if name in RULES}
         if settings.proxies == ScoreSettings().proxies:
             rules["proxies"] = COMPARED

@@ -21,13 +21,16 @@ class WeightSource:
 
     - `plan`: From :func:`~aznas_onnx.initialise.plan_weights`.
     - `seed`: Together with a weight's place in the graph it determines the weight.
-    - `device`: Device of the tensors, which are float32.
+    - `device`, `dtype`: Of the tensors; their numbers are sampled in float32.
     """
 
-    def __init__(self, plan: Mapping[str, Weight], seed: int, device: torch.device) -> None:
+    def __init__(
+        self, plan: Mapping[str, Weight], seed: int, device: torch.device, dtype: torch.dtype = torch.float32
+    ) -> None:
         self._plan = plan
         self._seed = seed
         self._device = device
+        self._dtype = dtype
 
     def __contains__(self, name: object) -> bool:
         return name in self._plan
@@ -36,8 +39,8 @@ class WeightSource:
         """Return a fresh tensor for a constant of the plan."""
         weight = self._plan[name]
         if not weight.is_shared_by_samples:
-            return self._draw(weight, weight.shape)
-        return self._draw(weight, (1, *weight.shape[1:])).expand(weight.shape)
+            return self._draw(weight, weight.shape).to(self._dtype)
+        return self._draw(weight, (1, *weight.shape[1:])).to(self._dtype).expand(weight.shape)
 
     def _draw(self, weight: Weight, shape: tuple[int, ...]) -> torch.Tensor:
         if weight.distribution is Distribution.CONSTANT:

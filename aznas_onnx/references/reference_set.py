@@ -46,7 +46,9 @@ class ReferenceSettings:
 
     @classmethod
     def of(cls, settings: ScoreSettings, input_shape: tuple[int, ...] = ()) -> ReferenceSettings:
-        """Return what decides whether scores compare, of the settings of scoring."""
+        """Return what decides whether scores compare, of the settings of scoring; raise SettingsError for bf16."""
+        if settings.bf16:
+            raise SettingsError("a reference set is scored in float32; leave bf16 out")
         return cls(
             effort=settings.effort.value,
             batch_size=settings.batch_size,

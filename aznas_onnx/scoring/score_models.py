@@ -57,7 +57,7 @@ def score(
     options
         What the attributes of :class:`ScoreSettings` say: `effort` (also ``"auto"``: balanced on a CPU, paper
         elsewhere), `batch_size`, `seeds`, `seed`, `device`, `proxies`, `blocks`, `cut_at`, `keep_graph`,
-        `as_published`, and `input_shapes` and `values` as mappings.
+        `as_published`, `bf16`, and `input_shapes` and `values` as mappings.
 
     Returns
     -------
@@ -115,7 +115,7 @@ def score_many(
     if isinstance(sources, str | bytes | os.PathLike | onnx.ModelProto | Model | Graph):
         raise SettingsError("score_many takes a list of models; put the model into a list, or call score")
     settings = ScoreSettings.of(settings, **options).loaded()
-    resolve_device(settings.device)  # one that is not there is no model's fault
+    resolve_device(settings.device, bf16=settings.bf16)  # one that is not there is no model's fault
     results = []
     for source in sources:
         name = source.source if isinstance(source, Model) else source_name(source)

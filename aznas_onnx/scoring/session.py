@@ -90,7 +90,8 @@ class Session:
         self._settings = settings
         self._limits = limits or Limits()
         self._checks_demand = checks_demand
-        self._device = resolve_device(settings.device)
+        self._device = resolve_device(settings.device, bf16=settings.bf16)
+        self._dtype = torch.bfloat16 if settings.bf16 else torch.float32
         self._clock = clock or Clock(is_running=False)
         if self._device.type != "cpu":
             self._clock.synchronise = lambda: torch.accelerator.synchronize(self._device)
@@ -221,12 +222,12 @@ class Session:
         has_gradients = Need.GRADIENTS in needs
         with self._clock.phase("convert"):
             measure = self._pass.measure
-            network = self._network.at()
+            network = self._network.at(dtype=self._dtype)
         largest_bytes = max((info.size_bytes for info in network.model.infos.values()), default=0)
         found = []
         with self._clock.phase("draw input"):  # the rest: everything else has its own phase
             for seed in seeds:
-                weights = WeightSource(network.plan, seed, self._device)
+                weights = WeightSource(network.plan, seed, self._device, self._dtype)
                 with freed_memory_kept(largest_bytes) if self._device.type == "cpu" else nullcontext():
                     found.append(measure(network.feeds.draw(seed), weights, signs_of(seed) if has_gradients else None))
         return found
@@ -261,7 +262,7 @@ class Session:
     def _pass(self) -> BlockPass:
         effort = self._settings.effort
         return BlockPass.of(
-            self._network.at(),
+            self._network.at(dtype=self._dtype),
             self._blocks.blocks,
             debias=effort.debias,
             share_repeats=effort.shares_repeats,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["ScoreOptions", "ScoreSettings", "UnseededOptions", "checked_seeds"]
 
 _LARGEST_SEED = 2**32
-_NEWER = ("cut_at", "values")  # stored only where given, so that studies from before these settings are resumed
+_NEWER = ("cut_at", "values", "bf16")  # stored only where given, so that studies from before these settings are resumed
 
 
 class UnseededOptions(TypedDict, total=False):
@@ -38,6 +38,7 @@ class UnseededOptions(TypedDict, total=False):
     values: Mapping[str, Value] | None
     keep_graph: bool
     as_published: bool
+    bf16: bool
 
 
 class ScoreOptions(UnseededOptions, total=False):
@@ -80,6 +81,8 @@ class ScoreSettings:
     as_published
         Whether features with a singular covariance have no expressivity, as in the published code, instead of a low
         one. It depends on rounding, so it is for reproducing the paper only.
+    bf16
+        Whether the pass computes in bfloat16, on hardware that has it; statistics are in float32 either way.
     method
         The version of the scoring method; only the current one can be scored with.
 
@@ -103,6 +106,7 @@ class ScoreSettings:
     values: tuple[tuple[str, Value], ...] = ()
     keep_graph: bool = False
     as_published: bool = False
+    bf16: bool = False
     method: int = METHOD_VERSION
 
     def __post_init__(self) -> None:

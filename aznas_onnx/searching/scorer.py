@@ -55,7 +55,7 @@ class ModelScorer:
             **(
                 {USER_PROXIES: {name: one.as_json() for name, one in own.items()}} if own else {}
             ),  # only then, so that studies from before are resumed
-            "device": scoring.resolve_device(settings.device).type,
+            "device": scoring.resolve_device(settings.device, bf16=settings.bf16).type,
             "resolution": self._space.resolution,
         }
 

@@ -14,6 +14,7 @@ from aznas_onnx.cli.exit_codes import BAD_INPUT, DONE, INTERRUPTED, SOME_FAILED
 from aznas_onnx.cli.options import (
     OutputFormat,
     as_published_option,
+    bf16_option,
     file_option,
     format_option,
     measurement_options,
@@ -73,6 +74,7 @@ def _read_sample(ctx: click.Context, param: click.Parameter, value: str) -> int 
 @time_limit_option
 @operators_option
 @as_published_option
+@bf16_option
 @space_options
 @format_option
 def bench(

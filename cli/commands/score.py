@@ -15,6 +15,7 @@ from aznas_onnx.cli.exit_codes import BAD_INPUT, DONE, INTERRUPTED, SOME_FAILED
 from aznas_onnx.cli.options import (
     OutputFormat,
     as_published_option,
+    bf16_option,
     format_option,
     proxy_options,
     reading_options,
@@ -43,6 +44,7 @@ __all__ = ["score"]
 @proxy_options
 @reading_options(BLOCKS, KEEP_GRAPH)
 @as_published_option
+@bf16_option
 @click.option(
     "--reference",
     metavar="NAME|REF.json",

@@ -14,6 +14,7 @@ from aznas_onnx.cli.exit_codes import DONE, INTERRUPTED
 from aznas_onnx.cli.options import (
     LimitRange,
     OutputFormat,
+    bf16_option,
     budget_options,
     file_option,
     format_option,
@@ -77,6 +78,7 @@ __all__ = ["search"]
 @proxy_options
 @time_limit_option
 @operators_option
+@bf16_option
 @whole_option(
     "--score-resolution",
     help="Image size for scoring; a smaller one is cheaper. Budget and export use --resolution.  "

@@ -98,7 +98,7 @@ def test_every_field_is_a_keyword() -> None:
     settings = ScoreSettings.of(effort="fast", seeds=3, proxies=["macs"], input_shapes={"x": [1, 3]}, values={"n": 2})
     assert settings.options().keys() == names
     assert ScoreSettings.of(**settings.options()) == settings
-    assert settings.as_json().keys() == {*names, "method"} - {"cut_at"}
+    assert settings.as_json().keys() == {*names, "method"} - {"cut_at", "bf16"}
 
 
 def test_an_unknown_keyword_is_refused() -> None:
@@ -239,7 +239,7 @@ def test_a_reference_of_another_version_places_nothing() -> None:
 
 def test_settings_are_complete_in_json() -> None:
     fields = {field.name for field in dataclasses.fields(ScoreSettings)}
-    full = ScoreSettings(cut_at=("a",), values=(("b", 1.0),))
+    full = ScoreSettings(cut_at=("a",), values=(("b", 1.0),), bf16=True)
     assert set(full.as_json()) == fields
 
 

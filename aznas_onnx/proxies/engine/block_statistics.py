@@ -141,7 +141,8 @@ class BlockStatistics:
 def _as_samples(block: Block, tensor: Tensor) -> Tensor:
     """Return a tensor of a block's feature map with the batch in front and the channels at the end.
 
-    Where the batch stood behind it is copied in that order: sums are then those of the same network with it in front.
+    It is float32. Where the batch stood behind it is copied in that order: sums are then those of the same network with
+    it in front.
     """
-    arranged = tensor.movedim((block.batch_axis, block.channel_axis), (0, -1))
+    arranged = tensor.float().movedim((block.batch_axis, block.channel_axis), (0, -1))
     return arranged.contiguous() if block.batch_axis else arranged

@@ -83,8 +83,11 @@ class BlockPass:
         """
         graph, infos = network.model.graph, network.model.infos
         wanted = {block.output for block in blocks}
+        program = network.program
+        if network.dtype is torch.float32:
+            program = optimised(program, graph, infos, wanted, network.device)
         return cls(
-            optimised(network.program, graph, infos, wanted, network.device),
+            program,
             blocks,
             sampled=network.plan,
             debias=debias,
@@ -203,7 +206,7 @@ def _signs(signs: Signs, block: Block, output: Tensor) -> Tensor:
 def _vector_jacobian_product(block: Block, output: Tensor, leaf: Tensor, g_out: Tensor) -> Tensor | None:
     try:
         with torch.enable_grad():
-            start = _Begin.apply(output, g_out)
+            start = _Begin.apply(output, g_out.to(output.dtype))
         return torch.autograd.grad(start, leaf, allow_unused=True)[0]
     except RuntimeError as error:
         if is_out_of_memory(error):

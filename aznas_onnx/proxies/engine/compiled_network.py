@@ -163,7 +163,7 @@ class CompiledNetwork:
     @cached_property
     def feeds(self) -> FeedSource:
         """Its random inputs, by seed."""
-        return FeedSource(self.model, self.device)
+        return FeedSource(self.model, self.device, self.dtype)
 
     def batch_axis(self, name: str) -> int:
         """Return the axis of a tensor that samples are counted along."""

@@ -13,10 +13,11 @@ Tensor = torch.Tensor
 
 
 class FeedSource:
-    """Samples the inputs of a model at its batch size."""
+    """Samples the inputs of a model at its batch size; those of floats are in `dtype`."""
 
-    def __init__(self, sized: Model, device: torch.device) -> None:
+    def __init__(self, sized: Model, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
         self._device = device
+        self._dtype = dtype
         self._sampled = sized.inputs.sampled
         self._batch_axes = sized.inputs.batch_axes
         self._shapes = sized.inputs.shapes(sized.infos.batch_size)
@@ -29,10 +30,11 @@ class FeedSource:
     def draw(self, seed: int, number: int = 0, *, ones: bool = False) -> dict[str, Tensor]:
         """Sample batch `number` of standard normal inputs, or ones; inputs without samples get a neutral value."""
         first = number * len(self._shapes)
-        return {
+        drawn = {
             name: self._feed(name, shape, (seed, Stream.INPUT, first + index, self._device), ones=ones)
             for index, (name, shape) in enumerate(self._shapes.items())
         }
+        return {name: one.to(self._dtype) if one.is_floating_point() else one for name, one in drawn.items()}
 
     def _feed(
         self, name: str, shape: tuple[int, ...], stream: tuple[int, Stream, int, torch.device], *, ones: bool

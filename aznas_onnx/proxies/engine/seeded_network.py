@@ -62,8 +62,7 @@ class SeededNetwork:
 
     def feeds(self, compiled: CompiledNetwork, number: int = 0, *, ones: bool = False) -> dict[str, Tensor]:
         """Sample batch `number` of inputs; AZ-NAS uses batch 0 at the settings' batch size."""
-        drawn = compiled.feeds.draw(self.seed, number, ones=ones)
-        return {name: _as(tensor, compiled.dtype) for name, tensor in drawn.items()}
+        return compiled.feeds.draw(self.seed, number, ones=ones)
 
     def weights(
         self,
@@ -88,8 +87,8 @@ class SeededNetwork:
             for name, weight in compiled.plan.items()
             if name not in without
         }
-        source = WeightSource(plan, self.seed, compiled.device)
-        return {name: _as(source.draw(name), compiled.dtype) for name in plan}
+        source = WeightSource(plan, self.seed, compiled.device, compiled.dtype)
+        return {name: source.draw(name) for name in plan}
 
     def observe(self, compiled: CompiledNetwork, watch: StepHook) -> None:
         """Run the network without gradients, and show each step to `watch`."""
@@ -151,7 +150,3 @@ def gradients_of(
     if all(gradient is None for gradient in found):
         raise InapplicableError("the output depends on no weight of the network")
     return list(found)
-
-
-def _as(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    return tensor.to(dtype) if tensor.is_floating_point() else tensor
