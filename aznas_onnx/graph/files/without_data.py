@@ -7,17 +7,15 @@ all other bytes are parsed as usual. A file that the walk does not understand is
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
-import numpy as np
 import onnx
 
 from aznas_onnx.errors import AznasError
 from aznas_onnx.graph.ir.stored_data import OpenFile, StoredData
-from aznas_onnx.graph.ir.tensors import is_external
+from aznas_onnx.graph.ir.tensors import is_external, plain_dtype
 
 __all__ = ["Outline", "keep_in_file", "outline_of"]
 
@@ -29,8 +27,6 @@ _SHORT, _LONG = 5, 10  # bytes of numbers of 32 and 64 bits
 _VARINT, _FIXED_64, _SIZED, _FIXED_32 = 0, 1, 2, 5  # kinds of fields
 _FIXED_BYTES = {_FIXED_64: 8, _FIXED_32: 4}
 _GRAPH, _INITIALISER, _RAW_DATA = 7, 5, 9  # numbers of fields: of a model, a graph and a tensor
-_TYPES = "FLOAT DOUBLE FLOAT16 BFLOAT16 INT8 INT16 INT32 INT64 UINT8 UINT16 UINT32 UINT64 BOOL"
-_PLAIN = frozenset(map(onnx.TensorProto.DataType.Value, _TYPES.split()))  # numpy takes their data as it is
 _Range: TypeAlias = tuple[int, int]
 _Parts: TypeAlias = "list[bytes | _Range]"
 """Bytes, and ranges of the file that are taken as they are."""
@@ -64,8 +60,6 @@ class _NotUnderstoodError(Exception):
 
 def outline_of(file: OpenFile) -> Outline | None:
     """Return the outline of a file; None where it must be read as a whole: it saves little, or cannot be made."""
-    if sys.byteorder != "little":
-        return None
     walk = _WireWalk(file)
     try:
         parts = walk.model()
@@ -88,8 +82,8 @@ def keep_in_file(model: onnx.ModelProto, outline: Outline) -> Mapping[str, Store
     are_unique = len(set(names)) == len(names)
     for index, (start, end) in outline.places.items():
         tensor = model.graph.initializer[index]
-        is_plain = tensor.data_type in _PLAIN and not is_external(tensor) and not tensor.HasField("segment")
-        if not (is_plain and are_unique):
+        dtype = None if is_external(tensor) or tensor.HasField("segment") else plain_dtype(tensor.data_type)
+        if dtype is None or not are_unique:
             tensor.raw_data = outline.file.read((start, end))
             continue
         found[names[index]] = StoredData(
@@ -97,7 +91,7 @@ def keep_in_file(model: onnx.ModelProto, outline: Outline) -> Mapping[str, Store
             start=start,
             end=end,
             shape=tuple(tensor.dims),
-            dtype=np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)),
+            dtype=dtype,
         )
     return found
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -22,6 +24,7 @@ __all__ = [
     "is_external",
     "node_tensors",
     "own_tensors",
+    "plain_dtype",
     "read_tensor",
     "size_bytes",
 ]
@@ -35,6 +38,9 @@ _BITS = {
     for name, bits in {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}.items()
     if hasattr(onnx.TensorProto, name)
 }
+
+_TYPES = "FLOAT DOUBLE FLOAT16 BFLOAT16 INT8 INT16 INT32 INT64 UINT8 UINT16 UINT32 UINT64 BOOL"
+_PLAIN = frozenset(map(onnx.TensorProto.DataType.Value, _TYPES.split()))
 
 
 def own_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
@@ -158,8 +164,19 @@ def read_tensor(tensor: onnx.TensorProto, folder: Path | None) -> Array:
     return _array(onnx.TensorProto(name=tensor.name, dims=tensor.dims, data_type=tensor.data_type, raw_data=content))
 
 
+@cached(64, "needed for every tensor")
+def plain_dtype(data_type: int) -> np.dtype[Any] | None:
+    """Return the dtype of raw data that numpy takes as it is; None where it is packed or in another byte order."""
+    if data_type not in _PLAIN or sys.byteorder != "little":
+        return None
+    return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(data_type))
+
+
 def _array(tensor: onnx.TensorProto) -> Array:
+    dtype = plain_dtype(tensor.data_type)
     try:
+        if dtype is not None and tensor.HasField("raw_data") and not tensor.HasField("segment"):
+            return np.frombuffer(tensor.raw_data, dtype).reshape(tuple(tensor.dims))
         return numpy_helper.to_array(tensor)
     except (OverflowError, TypeError, ValueError) as error:  # data that is not of the type and shape that it claims
         reason = str(error).partition("\n")[0][:200]
