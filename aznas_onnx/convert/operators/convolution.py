@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -23,6 +24,42 @@ _CONV_TRANSPOSE: dict[int, Callable[..., Tensor]] = {
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Convolution:
+    """A convolution that pads both sides equally: the function of a step of ``(x, weight[, bias])``.
+
+    Each attribute but `groups` has a number for each spatial axis.
+    """
+
+    strides: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilations: tuple[int, ...]
+    groups: int
+
+    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Return the convolution of a (batch, channels, ...) tensor."""
+        run = _CONV[len(self.strides)]
+        return run(x, weight, bias, self.strides, self.padding, self.dilations, self.groups)
+
+    def input_gradient(self, gradient: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+        """Return the derivative by the input from that by the output; of `x`, shape and memory order are read alone.
+
+        That of a depthwise convolution of stride 1 is a depthwise convolution with the flipped kernel, which on a CPU
+        takes up to half of the time.
+        """
+        kernel, is_depthwise = weight.shape[2:], weight.shape[1] == 1 and len(weight) == self.groups
+        pads = [d * (width - 1) - pad for d, width, pad in zip(self.dilations, kernel, self.padding, strict=True)]
+        if x.device.type == "cpu" and is_depthwise and max(self.strides) == 1 and min(pads) >= 0:
+            flipped = weight.flip(*range(2, weight.dim()))
+            run = _CONV[len(self.strides)]
+            return run(gradient, flipped, None, self.strides, pads, self.dilations, self.groups)
+        found: tuple[Tensor, ...] = torch.ops.aten.convolution_backward(
+            gradient, x, weight, None, self.strides, self.padding, self.dilations, False,
+            (0,) * len(self.strides), self.groups, [True, False, False],
+        )  # fmt: skip
+        return found[0]
+
+
 def _spatial_kernel(node: Node, context: Context) -> tuple[int, ...]:
     kernel = context.shape(node, node.inputs[1])[2:]
     if not 1 <= len(kernel) <= 3:
@@ -34,11 +71,10 @@ def conv(node: Node, context: Context) -> Call:
     """Weights and bias are inputs like any other: the graph can compute them."""
     kernel = _spatial_kernel(node, context)
     window = read_window(node, context, kernel)
-    convolve = partial(
-        _CONV[len(kernel)],
-        stride=window.strides,
-        dilation=window.dilations,
-        padding=window.begin if window.is_symmetric else 0,
+    convolve = Convolution(
+        strides=window.strides,
+        padding=window.begin if window.is_symmetric else (0,) * len(kernel),
+        dilations=window.dilations,
         groups=integer(node, "group", 1),
     )
     if window.is_symmetric:

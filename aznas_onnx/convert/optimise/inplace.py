@@ -11,6 +11,7 @@ import torch
 
 from aznas_onnx.convert.attributes import integer
 from aznas_onnx.convert.inplace_activations import Activation
+from aznas_onnx.convert.operators.convolution import Convolution
 from aznas_onnx.convert.operators.normalization import NormaliseByBatch
 from aznas_onnx.convert.optimise.grouped_look_ups import ScoresWithPositions
 from aznas_onnx.convert.optimise.large_maps import ConvWithoutSavedInput, softmax_in_place
@@ -117,7 +118,7 @@ def _with_fewer_large_maps(
             continue
         node, is_own = nodes[step.node], step.outputs[0] in own_gradient
         normalisation = made.get(step.inputs[0]) if step.inputs[0] in free else None
-        if node.is_op("Conv"):
+        if isinstance(step.run, Convolution):
             changed[step.node] = replace(step, run=ConvWithoutSavedInput(step.run))
         elif is_own and step.inputs[0] in free and _is_over_last_axis(node, infos):
             changed[step.node] = replace(step, run=softmax_in_place)

@@ -1,17 +1,15 @@
-"""Steps on large feature maps that save less for the backward pass.
+"""Steps on large feature maps that save less for the backward pass, on a CPU.
 
-Without them, Conv, normalisation and ReLU save two maps and make two more in the backward pass: the next convolution
-saves its input, although the derivative by the input does not read it, and the derivative of the normalisation is a new
-map. With them one map is saved, and the gradient is overwritten. That also saves the time in which the kernel clears
-the pages of new maps. On a CPU only.
+Autograd saves the input of a convolution, although the derivative by the input does not read it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
+
+from aznas_onnx.convert.operators.convolution import Convolution
 
 __all__ = ["ConvWithoutSavedInput", "softmax_in_place"]
 
@@ -21,41 +19,35 @@ Tensor = torch.Tensor
 class ConvWithoutSavedInput:
     """A convolution that does not save its input for the derivative by its weight, which is not needed.
 
-    The derivative by the input reads the input's shape and memory order only, but autograd saves the values, too.
-
-    - `run`: The convolution, of ``(x, weight)`` or ``(x, weight, bias)``.
+    - `convolution`: Of a step of ``(x, weight[, bias])``.
     """
 
-    def __init__(self, run: Callable[..., Any]) -> None:
-        self._run: Callable[..., Tensor] = run
+    def __init__(self, convolution: Convolution) -> None:
+        self._convolution = convolution
 
     def __call__(self, x: Tensor, weight: Tensor, *bias: Tensor) -> Tensor:
         """Return the convolution."""
-        if weight.requires_grad or not x.requires_grad:
-            return self._run(x, weight, *bias)
-
-        address, shape = x.data_ptr(), x.shape  # autograd references the hook, so the hook must not reference the input
-
-        def pack(saved: Tensor) -> Tensor | _Layout:
-            is_input = saved.data_ptr() == address and saved.shape == shape
-            return _Layout(saved.shape, saved.stride(), saved.dtype, saved.device) if is_input else saved
-
-        with torch.autograd.graph.saved_tensors_hooks(pack, _unpack):
-            return self._run(x, weight, *bias)
+        if not x.requires_grad or any(tensor.requires_grad for tensor in (weight, *bias)):
+            return self._convolution(x, weight, *bias)
+        result: Tensor = _ConvFunction.apply(x, weight, self._convolution, *bias)
+        return result
 
 
-class _Layout(NamedTuple):
-    size: torch.Size
-    stride: tuple[int, ...]
-    dtype: torch.dtype
-    device: torch.device
+class _ConvFunction(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, convolution: Convolution, *bias: Tensor) -> Tensor:
+        ctx.save_for_backward(weight)
+        ctx.convolution = convolution
+        ctx.layout = x.shape, x.stride()
+        return convolution(x, weight, *bias)
 
-
-def _unpack(packed: Tensor | _Layout) -> Tensor:
-    """Return uninitialised storage; the OS never commits pages for it."""
-    if isinstance(packed, torch.Tensor):
-        return packed
-    return torch.empty_strided(packed.size, packed.stride, dtype=packed.dtype, device=packed.device)
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        (weight,) = ctx.saved_tensors
+        # The input's values are not read: the operating system never commits pages for them.
+        unread = torch.empty_strided(*ctx.layout, dtype=gradient.dtype, device=gradient.device)
+        derivative = ctx.convolution.input_gradient(gradient, unread, weight)
+        return (derivative, *(None for _ in ctx.needs_input_grad[1:]))
 
 
 def softmax_in_place(x: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ __all__ = ["NormalisedActivation"]
 
 Tensor = torch.Tensor
 
-_PIECE_BYTES = 2**20  # fits into the processor's cache
+_PIECE_BYTES = 2**21  # fits into the processor's cache
 
 
 class NormalisedActivation:

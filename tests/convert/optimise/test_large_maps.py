@@ -8,10 +8,13 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from aznas_onnx.blocks import find_blocks
 from aznas_onnx.convert import compile_program
+from aznas_onnx.convert.operators.convolution import Convolution
 from aznas_onnx.convert.optimise import inplace
 from aznas_onnx.convert.optimise.inplace import run_inplace
 from aznas_onnx.convert.optimise.large_maps import ConvWithoutSavedInput, softmax_in_place
@@ -50,32 +53,57 @@ def test_a_softmax_in_place_is_the_same_to_the_bit(shape: tuple[int, ...]) -> No
     assert torch.equal(overwritten, expected)
 
 
-def convolve(x: Tensor, weight: Tensor) -> Tensor:
-    return torch.conv2d(x, weight, None, 2, 1)
+STRIDED = Convolution(strides=(2, 2), padding=(1, 1), dilations=(1, 1), groups=1)
 
 
-@pytest.mark.parametrize(("run", "holds"), [(convolve, True), (ConvWithoutSavedInput(convolve), False)])
-def test_a_convolution_lets_its_input_go(run: Callable[[Tensor, Tensor], Tensor], holds: bool) -> None:
+@pytest.mark.parametrize(("run", "is_saved"), [(STRIDED, True), (ConvWithoutSavedInput(STRIDED), False)])
+def test_a_convolution_frees_its_input(run: Callable[[Tensor, Tensor], Tensor], is_saved: bool) -> None:
     leaf = maps(2, 4, 8, 8, memory_format=torch.channels_last).requires_grad_()
     weight = torch.randn(6, 4, 3, 3)
     x = leaf * 2.0
     result = run(x, weight)
-    held = weakref.ref(x)
+    reference = weakref.ref(x)
     del x
     gc.collect()
-    assert (held() is not None) is holds
+    assert (reference() is not None) is is_saved
     gradient = torch.randn_like(result)
-    (expected,) = torch.autograd.grad(convolve(leaf * 2.0, weight), leaf, gradient)
+    (expected,) = torch.autograd.grad(STRIDED(leaf * 2.0, weight), leaf, gradient)
     (found,) = torch.autograd.grad(result, leaf, gradient)
     assert torch.equal(expected, found)
 
 
-def test_a_weight_that_wants_a_derivative_keeps_the_input() -> None:
+def test_a_weight_with_a_derivative_saves_the_input() -> None:
     weight = torch.randn(6, 4, 3, 3, requires_grad=True)
     x = torch.randn(2, 4, 8, 8, requires_grad=True)
-    expected = torch.autograd.grad(torch.conv2d(x, weight).sum(), (x, weight))
-    found = torch.autograd.grad(ConvWithoutSavedInput(torch.conv2d)(x, weight).sum(), (x, weight))
+    expected = torch.autograd.grad(STRIDED(x, weight).sum(), (x, weight))
+    found = torch.autograd.grad(ConvWithoutSavedInput(STRIDED)(x, weight).sum(), (x, weight))
     assert all(map(torch.equal, expected, found))
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_the_derivative_by_the_input(data: st.DataObject) -> None:
+    """Depthwise, grouped or neither; of any stride, padding and dilation; over one to three axes."""
+    rank = data.draw(st.integers(1, 3))
+
+    def numbers(least: int, most: int) -> tuple[int, ...]:
+        return tuple(data.draw(st.integers(least, most)) for _ in range(rank))
+
+    groups, per_group, outputs = data.draw(st.sampled_from([(1, 3, 4), (2, 2, 3), (4, 1, 1), (3, 1, 2)]))
+    kernel, dilations = numbers(1, 3), numbers(1, 2)
+    convolution = Convolution(strides=numbers(1, 2), padding=numbers(0, 3), dilations=dilations, groups=groups)
+    source = torch.Generator().manual_seed(data.draw(st.integers(0, 99)))
+    sizes = [
+        size + dilation * (width - 1) for size, dilation, width in zip(numbers(1, 5), dilations, kernel, strict=True)
+    ]
+    x = torch.randn(2, groups * per_group, *sizes, generator=source, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(groups * outputs, per_group, *kernel, generator=source, dtype=torch.float64)
+    bias = torch.randn(groups * outputs, generator=source, dtype=torch.float64)
+    expected = convolution(x, weight, bias)
+    gradient = torch.randn(expected.shape, generator=source, dtype=torch.float64)
+    found = ConvWithoutSavedInput(convolution)(x, weight, bias)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(torch.autograd.grad(found, x, gradient), torch.autograd.grad(expected, x, gradient))
 
 
 def inverted_residual() -> tuple[Program, Program]:
