@@ -41,23 +41,25 @@ class Convolution:
         run = _CONV[len(self.strides)]
         return run(x, weight, bias, self.strides, self.padding, self.dilations, self.groups)
 
-    def input_gradient(self, gradient: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-        """Return the derivative by the input from that by the output; of `x`, shape and memory order are read alone.
+    def input_gradient(self, gradient: Tensor, shape: torch.Size, weight: Tensor) -> Tensor:
+        """Return the derivative by the input, of `shape`, from that by the output.
 
-        That of a depthwise convolution of stride 1 is a depthwise convolution with the flipped kernel, which on a CPU
-        takes up to half of the time.
+        It is a transposed convolution. That of a depthwise convolution of stride 1 is a depthwise convolution with the
+        flipped kernel, which on a CPU takes up to half of the time.
         """
-        kernel, is_depthwise = weight.shape[2:], weight.shape[1] == 1 and len(weight) == self.groups
-        pads = [d * (width - 1) - pad for d, width, pad in zip(self.dilations, kernel, self.padding, strict=True)]
-        if x.device.type == "cpu" and is_depthwise and max(self.strides) == 1 and min(pads) >= 0:
+        kernel, axes = weight.shape[2:], range(len(self.strides))
+        reach = [self.dilations[at] * (kernel[at] - 1) for at in axes]
+        pads = [reach[at] - self.padding[at] for at in axes]
+        is_depthwise = weight.shape[1] == 1 and len(weight) == self.groups
+        if is_depthwise and max(self.strides) == 1 and min(pads) >= 0:
             flipped = weight.flip(*range(2, weight.dim()))
-            run = _CONV[len(self.strides)]
-            return run(gradient, flipped, None, self.strides, pads, self.dilations, self.groups)
-        found: tuple[Tensor, ...] = torch.ops.aten.convolution_backward(
-            gradient, x, weight, None, self.strides, self.padding, self.dilations, False,
-            (0,) * len(self.strides), self.groups, [True, False, False],
-        )  # fmt: skip
-        return found[0]
+            return _CONV[len(axes)](gradient, flipped, None, self.strides, pads, self.dilations, self.groups)
+        lost = [
+            shape[2 + at] - (gradient.shape[2 + at] - 1) * self.strides[at] + 2 * self.padding[at] - reach[at] - 1
+            for at in axes
+        ]
+        transposed = _CONV_TRANSPOSE[len(axes)]
+        return transposed(gradient, weight, None, self.strides, self.padding, lost, self.groups, self.dilations)
 
 
 def _spatial_kernel(node: Node, context: Context) -> tuple[int, ...]:

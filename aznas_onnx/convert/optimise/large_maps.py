@@ -38,15 +38,13 @@ class _ConvFunction(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, convolution: Convolution, *bias: Tensor) -> Tensor:
         ctx.save_for_backward(weight)
         ctx.convolution = convolution
-        ctx.layout = x.shape, x.stride()
+        ctx.shape = x.shape
         return convolution(x, weight, *bias)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (weight,) = ctx.saved_tensors
-        # The input's values are not read: the operating system never commits pages for them.
-        unread = torch.empty_strided(*ctx.layout, dtype=gradient.dtype, device=gradient.device)
-        derivative = ctx.convolution.input_gradient(gradient, unread, weight)
+        derivative = ctx.convolution.input_gradient(gradient, ctx.shape, weight)
         return (derivative, *(None for _ in ctx.needs_input_grad[1:]))
 
 
