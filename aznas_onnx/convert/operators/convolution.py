@@ -36,6 +36,11 @@ class Convolution:
     dilations: tuple[int, ...]
     groups: int
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it has stride 1, one group and no padding."""
+        return self.groups == max(self.strides) == 1 and max(self.padding) == 0
+
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """Return the convolution of a (batch, channels, ...) tensor."""
         run = _CONV[len(self.strides)]

@@ -17,6 +17,7 @@ from aznas_onnx.convert.optimise.grouped_look_ups import ScoresWithPositions
 from aznas_onnx.convert.optimise.large_maps import ConvWithoutSavedInput, softmax_in_place
 from aznas_onnx.convert.optimise.linear_layers import LinearLayer
 from aznas_onnx.convert.optimise.normalised_activation import NormalisedActivation
+from aznas_onnx.convert.optimise.normalised_pointwise import NormalisedPointwise
 from aznas_onnx.convert.program import Program, Step
 from aznas_onnx.graph.ir.graph import Graph, Node
 from aznas_onnx.graph.ir.tensor_info import TensorInfo, TensorInfos
@@ -30,6 +31,7 @@ _IN_PLACE: Mapping[str, Callable[..., torch.Tensor]] = {
     "Div": torch.Tensor.div_,
     "Mul": torch.Tensor.mul_,
 }
+_MOST_WORK = 16  # products a wide value that take the place of a pass over a wide map: more take longer than it
 _LARGE_BYTES = 2**21  # size below which the Python callback in backward costs more than the copy it saves
 
 
@@ -127,15 +129,26 @@ def _with_fewer_large_maps(
             and isinstance(normalisation.run, NormaliseByBatch)
             and isinstance(step.run, Activation)
         ):
+            of_input = normalisation.inputs[0] in free
             run = NormalisedActivation(
-                normalisation.run.epsilon,
-                step.run,
-                overwrites_input=normalisation.inputs[0] in free,
-                overwrites_gradient=is_own,
+                normalisation.run.epsilon, step.run, overwrites_input=of_input, overwrites_gradient=is_own
             )
-            changed[step.node] = replace(step, run=run, inputs=normalisation.inputs, absorbed=(normalisation.node,))
-            absorbed.add(normalisation.node)
+            joined = replace(step, run=run, inputs=normalisation.inputs, absorbed=(normalisation.node,))
+            widening = made.get(normalisation.inputs[0]) if of_input else None
+            if widening is not None and isinstance(widening.run, Convolution) and _widens(widening, infos):
+                inputs = (*widening.inputs, *normalisation.inputs[1:])
+                names = (widening.node, normalisation.node)
+                joined = replace(step, run=NormalisedPointwise(widening.run, run), inputs=inputs, absorbed=names)
+            changed[step.node] = joined
+            absorbed.update(joined.absorbed)
     return tuple(changed.get(step.node, step) for step in steps if step.node not in absorbed)
+
+
+def _widens(step: Step, infos: TensorInfos) -> bool:
+    """Whether a convolution is pointwise, without bias, and its input has few channels, also beside its output."""
+    is_plain = isinstance(step.run, Convolution) and step.run.is_plain and len(step.inputs) == 2
+    outputs, inputs, *kernel = infos.shape(step.inputs[1])
+    return is_plain and inputs**2 <= _MOST_WORK * outputs and set(kernel) == {1}
 
 
 def _is_over_last_axis(node: Node, infos: TensorInfos) -> bool:

@@ -13,7 +13,7 @@ import torch
 
 from aznas_onnx.convert.inplace_activations import Activation
 
-__all__ = ["NormalisedActivation"]
+__all__ = ["ChannelMatrix", "NormalisedActivation", "Vectors", "differentiate", "has_matrix", "matrix_of"]
 
 Tensor = torch.Tensor
 
@@ -40,37 +40,47 @@ class NormalisedActivation:
     def __call__(self, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
         """Return the activation of the normalised input: (batch, channels, ...)."""
         are_constants = not (scale.requires_grad or bias.requires_grad)  # and not computed from the block's input
-        if are_constants and x.requires_grad and _has_matrix(x):
-            result: Tensor = _Function.apply(x, scale, bias, self)
+        if are_constants and x.requires_grad and has_matrix(x):
+            result: Tensor = _ActivationFunction.apply(x, scale, bias, self)
             return result
-        if are_constants and not x.requires_grad and self._overwrites_input and _has_matrix(x):
+        if are_constants and not x.requires_grad and self._overwrites_input and has_matrix(x):
             statistics = x.new_empty(x.shape[1]), x.new_empty(x.shape[1])
             torch.native_batch_norm(x, scale, bias, None, None, True, 0.0, self.epsilon, out=(x, *statistics))
             return self.activation.overwrite(x)
         return self.activation(torch.batch_norm(x, scale, bias, None, None, True, 0.0, self.epsilon, True))
 
+    def normalise(self, x: Tensor, scale: Tensor, bias: Tensor) -> tuple[Tensor, Vectors]:
+        """Return the activation of the normalised input, and what its derivative needs besides the input."""
+        result, mean, inverse_std = torch.native_batch_norm(x, scale, bias, None, None, True, 0.0, self.epsilon)
+        return self.activation.overwrite(result), Vectors(scale, bias, mean, inverse_std)
 
-class _Function(torch.autograd.Function):
+    def gradients(self, gradient: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a gradient in the memory order of the input, and a tensor for the one at the normalised value."""
+        if not has_matrix(gradient) or gradient.is_contiguous() != x.is_contiguous():
+            gradient = torch.empty_like(x).copy_(gradient)
+            return gradient, gradient
+        return gradient, gradient if self.overwrites_gradient else torch.empty_like(gradient)
+
+
+class _ActivationFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor, bias: Tensor, step: NormalisedActivation) -> Tensor:
-        result, mean, inverse_std = torch.native_batch_norm(x, scale, bias, None, None, True, 0.0, step.epsilon)
-        ctx.save_for_backward(x, scale, bias, mean, inverse_std)
+        result, vectors = step.normalise(x, scale, bias)
+        ctx.save_for_backward(x, *vectors)
         ctx.step = step
-        return step.activation.overwrite(result)
+        return result
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, *vectors = ctx.saved_tensors
-        if not _has_matrix(gradient) or gradient.is_contiguous() != x.is_contiguous():
-            gradient = result = torch.empty_like(x).copy_(gradient)
-        else:
-            result = gradient if ctx.step.overwrites_gradient else torch.empty_like(gradient)
-        _write_derivative(_matrix(result), _matrix(gradient), _matrix(x), _Normalisation(*vectors), ctx.step.activation)
+        given, result = ctx.step.gradients(gradient, x)
+        matrices = matrix_of(result), matrix_of(given), matrix_of(x)
+        _write_derivative(*matrices, Vectors(*vectors), ctx.step.activation)
         return result, None, None, None
 
 
-class _Normalisation(NamedTuple):
-    """A number for each channel."""
+class Vectors(NamedTuple):
+    """What the derivative of a normalisation needs: a number for each channel."""
 
     scale: Tensor
     bias: Tensor
@@ -78,7 +88,7 @@ class _Normalisation(NamedTuple):
     inverse_std: Tensor
 
 
-class _Matrix(NamedTuple):
+class ChannelMatrix(NamedTuple):
     """A feature map without copying it.
 
     - `values`: Positions times channels, or (by row) samples and channels times positions.
@@ -103,29 +113,30 @@ class _Matrix(NamedTuple):
         return max(1, _PIECE_BYTES // (self.values.shape[1] * self.values.element_size()))
 
 
-def _has_matrix(x: Tensor) -> bool:
+def has_matrix(x: Tensor) -> bool:
     """Whether a map is contiguous with its channels in front or at the end."""
     return x.numel() > 0 and (x.is_contiguous() or x.movedim(1, -1).is_contiguous())
 
 
-def _matrix(x: Tensor) -> _Matrix:
+def matrix_of(x: Tensor) -> ChannelMatrix:
+    """Return a map that :func:`has_matrix` as that matrix."""
     if x.is_contiguous():
-        return _Matrix(x.view(x.shape[0] * x.shape[1], -1), by_row=True)
-    return _Matrix(x.movedim(1, -1).view(-1, x.shape[1]), by_row=False)
+        return ChannelMatrix(x.view(x.shape[0] * x.shape[1], -1), by_row=True)
+    return ChannelMatrix(x.movedim(1, -1).view(-1, x.shape[1]), by_row=False)
 
 
 def _write_derivative(
-    written: _Matrix, gradient: _Matrix, x: _Matrix, by: _Normalisation, activation: Activation
+    written: ChannelMatrix, gradient: ChannelMatrix, x: ChannelMatrix, by: Vectors, activation: Activation
 ) -> None:
     """Write the derivative to `written`, which can be the gradient itself.
 
-    With c = x - mean and d the gradient at the normalised value, sums over a channel's n values:
-    scale / std * (d - sum(d) / n - c * sum(d * c) / (n * variance)), which is linear in d and x.
+    With d the gradient at the normalised value, u = (x - mean) / std, and sums over a channel's n values:
+    scale / std * (d - sum(d) / n - u * sum(d * u) / n), which is linear in d and x.
     """
-    total, product = _differentiate_activation(written, gradient, x, by, activation)
+    total, product = differentiate(written, gradient, x, by, activation)
     count = x.values.numel() // len(by.mean)
-    slope, inverse_std = (by.scale * by.inverse_std).double(), by.inverse_std.double()
-    by_x = -slope * inverse_std * product / count
+    slope = (by.scale * by.inverse_std).double()
+    by_x = -slope * by.inverse_std.double() * product / count
     offset = -slope * total / count - by_x * by.mean.double()
     vectors = (x.spread(vector.to(by.mean.dtype)) for vector in (slope, by_x, offset))
     for d, values, by_d, factor, constant in zip(written.pieces(), x.pieces(), *vectors, strict=True):
@@ -133,8 +144,8 @@ def _write_derivative(
         d.addcmul_(values, factor)
 
 
-def _differentiate_activation(
-    written: _Matrix, gradient: _Matrix, x: _Matrix, by: _Normalisation, activation: Activation
+def differentiate(
+    written: ChannelMatrix, gradient: ChannelMatrix, x: ChannelMatrix, by: Vectors, activation: Activation
 ) -> Tensor:
     """Write the gradient at the normalised value; return its sums, alone and times (x - mean) / std: (2, channels)."""
     pieces = x.pieces()
