@@ -36,6 +36,7 @@ _KRYLOV_WIDTH = 384  # from here on the largest eigenvalue alone is cheaper than
 _LARGE_KRYLOV_WIDTH = 512  # elsewhere
 _INTEGER_WIDTH = 192  # from here on rounding to integers takes less time than their product saves
 _LARGEST_MEAN = 8.0  # the squared mean of features over their variance, from which on it is subtracted first
+_NARROW, _MANY_ROWS, _PARTS = 96, 2**15, 16  # channels, rows and samples of products that run as convolutions
 _LEAST_SIGNAL = 0.02
 
 
@@ -207,9 +208,28 @@ def _add_products(total: Tensor, left: Sequence[Tensor], right: Sequence[Tensor]
             height, width = offset.shape[-1], column.shape[1]
             part = total[i * height : (i + 1) * height, j * width : (j + 1) * width]
             if unit is None:
-                part.addmm_(rows.t(), column)
+                _add_product(part, rows, column)
             else:
                 add_sign_product(part, rows, signs[j], unit)
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """Add ``L^T R`` to `total`, in place.
+
+    On a CPU, narrow products of many rows run as the derivative of a pointwise convolution by its weight, which takes
+    0.4 to 0.8 of the time of a matrix product.
+    """
+    rows, widths = len(left), (left.shape[1], right.shape[1])
+    is_narrow = left.device.type == "cpu" and max(widths) <= _NARROW and rows >= _MANY_ROWS and rows % _PARTS == 0
+    if not (is_narrow and left.is_contiguous() and right.is_contiguous() and torch._C._has_mkldnn):
+        total.addmm_(left.t(), right)
+        return
+    maps = [part.view(_PARTS, rows // _PARTS, 1, -1).permute(0, 3, 1, 2) for part in (left, right)]
+    found: tuple[Tensor, ...] = torch.ops.aten.convolution_backward(
+        maps[0], maps[1], left.new_empty(*widths, 1, 1), None, (1, 1), (0, 0), (1, 1), False, (0, 0), 1,
+        [False, True, False],
+    )  # fmt: skip
+    total.add_(found[1].view(widths))
 
 
 def _symmetric_product(matrix: Tensor) -> Tensor:
@@ -227,7 +247,7 @@ def _add_symmetric_product(total: Tensor, matrix: Tensor) -> None:
     """
     width = matrix.shape[1]
     if width <= _STRIP:
-        total.addmm_(matrix.t(), matrix)
+        _add_product(total, matrix, matrix)
         return
     strips = -(-width // _STRIP)
     size = -(-width // (16 * strips)) * 16

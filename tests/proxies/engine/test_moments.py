@@ -81,6 +81,19 @@ def test_covariance_does_not_depend_on_the_memory_order():
     assert torch.allclose(found, expected, atol=1e-6 * float(expected[-1]))
 
 
+@pytest.mark.parametrize(
+    ("widths", "rows"), [((16, 16), 2**15), ((16, 40), 2**15 + 16), ((96, 3), 2**15), ((8, 8), 99)]
+)
+def test_products_of_narrow_matrices(widths, rows):
+    source = torch.Generator().manual_seed(0)
+    left, right = (torch.randn(rows, width, generator=source) for width in widths)
+    for one, other in ((left, right), (left, right.t().contiguous().t())):
+        total = torch.ones(widths)
+        moments._add_product(total, one, other)
+        expected = 1.0 + left.double().t() @ right.double()
+        torch.testing.assert_close(total.double(), expected, rtol=1e-5, atol=1e-2)
+
+
 @pytest.mark.parametrize("width", [1, 16, 100, 128, 129, 160, 257, 300])
 def test_symmetric_products_have_the_whole_lower_triangle(width):
     matrix = torch.randn(40, width, generator=torch.Generator().manual_seed(9))
