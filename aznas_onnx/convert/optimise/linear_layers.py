@@ -24,7 +24,6 @@ __all__ = ["LinearLayer", "with_linear_layers"]
 Tensor = torch.Tensor
 Kernel = Callable[..., Tensor]
 
-_PRODUCTS = ("MatMul", "Gemm")
 _LEAST_MACS = 2**22  # below it a call of oneDNN costs more than it gains
 
 
@@ -70,7 +69,7 @@ class _Layers:
             nodes, bias = [*nodes, addition], other
         gelu = self._program.only_reader(nodes[-1].outputs[0], "Gelu")
         nodes = nodes if gelu is None else [*nodes, gelu]
-        reader = self._program.only_reader(nodes[-1].outputs[0], *_PRODUCTS)
+        reader = self._program.only_reader(nodes[-1].outputs[0], "MatMul", "Gemm")
         layer = LinearLayer(
             by_output=product.is_op("Gemm") and bool(integer(product, "transB", 0)),
             gelu="" if gelu is None else text(gelu, "approximate", "none"),

@@ -49,10 +49,18 @@ class NormalisedActivation:
             return self.activation.overwrite(x)
         return self.activation(torch.batch_norm(x, scale, bias, None, None, True, 0.0, self.epsilon, True))
 
-    def normalise(self, x: Tensor, scale: Tensor, bias: Tensor) -> tuple[Tensor, Vectors]:
-        """Return the activation of the normalised input, and what its derivative needs besides the input."""
-        result, mean, inverse_std = torch.native_batch_norm(x, scale, bias, None, None, True, 0.0, self.epsilon)
-        return self.activation.overwrite(result), Vectors(scale, bias, mean, inverse_std)
+    def normalise(self, x: Tensor, scale: Tensor, bias: Tensor) -> tuple[Tensor, Vectors, bool]:
+        """Return the activation, what the derivative needs besides the input, and whether the input is normalised now.
+
+        The normalised values take the place of the input where that is allowed and they have mean 0 and variance 1.
+        """
+        options = (x, scale, bias, None, None, True, 0.0, self.epsilon)
+        if self._overwrites_input and bool((scale == 1.0).all() and (bias == 0.0).all()):
+            mean, inverse_std = torch.empty_like(scale), torch.empty_like(scale)
+            torch.native_batch_norm(*options, out=(x, mean, inverse_std))
+            return self.activation(x), Vectors(scale, bias, mean, inverse_std), True
+        result, mean, inverse_std = torch.native_batch_norm(*options)
+        return self.activation.overwrite(result), Vectors(scale, bias, mean, inverse_std), False
 
     def gradients(self, gradient: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return a gradient in the memory order of the input, and a tensor for the one at the normalised value."""
@@ -65,7 +73,7 @@ class NormalisedActivation:
 class _ActivationFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor, bias: Tensor, step: NormalisedActivation) -> Tensor:
-        result, vectors = step.normalise(x, scale, bias)
+        result, vectors, ctx.is_normalised = step.normalise(x, scale, bias)
         ctx.save_for_backward(x, *vectors)
         ctx.step = step
         return result
@@ -75,7 +83,7 @@ class _ActivationFunction(torch.autograd.Function):
         x, *vectors = ctx.saved_tensors
         given, result = ctx.step.gradients(gradient, x)
         matrices = matrix_of(result), matrix_of(given), matrix_of(x)
-        _write_derivative(*matrices, Vectors(*vectors), ctx.step.activation)
+        _write_derivative(*matrices, Vectors(*vectors), ctx.step.activation, is_normalised=ctx.is_normalised)
         return result, None, None, None
 
 
@@ -126,18 +134,26 @@ def matrix_of(x: Tensor) -> ChannelMatrix:
 
 
 def _write_derivative(
-    written: ChannelMatrix, gradient: ChannelMatrix, x: ChannelMatrix, by: Vectors, activation: Activation
+    written: ChannelMatrix,
+    gradient: ChannelMatrix,
+    x: ChannelMatrix,
+    by: Vectors,
+    activation: Activation,
+    *,
+    is_normalised: bool,
 ) -> None:
     """Write the derivative to `written`, which can be the gradient itself.
 
     With d the gradient at the normalised value, u = (x - mean) / std, and sums over a channel's n values:
     scale / std * (d - sum(d) / n - u * sum(d * u) / n), which is linear in d and x.
     """
-    total, product = differentiate(written, gradient, x, by, activation)
+    total, product = differentiate(written, gradient, x, by, activation, is_normalised=is_normalised)
     count = x.values.numel() // len(by.mean)
     slope = (by.scale * by.inverse_std).double()
-    by_x = -slope * by.inverse_std.double() * product / count
-    offset = -slope * total / count - by_x * by.mean.double()
+    by_x, offset = -slope * product / count, -slope * total / count
+    if not is_normalised:
+        by_x = by_x * by.inverse_std
+        offset = offset - by_x * by.mean
     vectors = (x.spread(vector.to(by.mean.dtype)) for vector in (slope, by_x, offset))
     for d, values, by_d, factor, constant in zip(written.pieces(), x.pieces(), *vectors, strict=True):
         torch.addcmul(constant, d, by_d, out=d)
@@ -145,9 +161,18 @@ def _write_derivative(
 
 
 def differentiate(
-    written: ChannelMatrix, gradient: ChannelMatrix, x: ChannelMatrix, by: Vectors, activation: Activation
+    written: ChannelMatrix,
+    gradient: ChannelMatrix,
+    x: ChannelMatrix,
+    by: Vectors,
+    activation: Activation,
+    *,
+    is_normalised: bool,
 ) -> Tensor:
-    """Write the gradient at the normalised value; return its sums, alone and times (x - mean) / std: (2, channels)."""
+    """Write the gradient at the normalised value; return its sums, alone and times (x - mean) / std: (2, channels).
+
+    - `is_normalised`: Whether `x` is (x - mean) / std already.
+    """
     pieces = x.pieces()
     rows, columns = x.values.shape
     sums = x.values.new_empty(2, rows) if x.by_row else x.values.new_empty(2, len(pieces), columns)
@@ -158,13 +183,12 @@ def differentiate(
     for number, (values, given, d, shift, inverse_std, scale, bias) in enumerate(
         zip(pieces, gradient.pieces(), written.pieces(), *vectors, strict=True)
     ):
-        standard, normalised = buffers[:, : len(values)]
-        torch.addcmul(shift, values, inverse_std, out=standard)
-        if not is_standard:
-            torch.addcmul(bias, standard, scale, out=normalised)
-        activation.differentiate(given, standard if is_standard else normalised, d)
+        buffer, scaled = buffers[:, : len(values)]
+        standard = values if is_normalised else torch.addcmul(shift, values, inverse_std, out=buffer)
+        normalised = standard if is_standard else torch.addcmul(bias, standard, scale, out=scaled)
+        activation.differentiate(given, normalised, d)
         axis, place = (1, slice(first, first + len(values))) if x.by_row else (0, number)
         torch.sum(d, axis, out=sums[0, place])
-        torch.sum(standard.mul_(d), axis, out=sums[1, place])
+        torch.sum(torch.mul(standard, d, out=buffer), axis, out=sums[1, place])
         first += len(values)
     return sums.view(2, -1, len(by.mean)).double().sum(1)

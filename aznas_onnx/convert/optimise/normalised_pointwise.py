@@ -53,7 +53,7 @@ class _PointwiseFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor, step: NormalisedPointwise) -> Tensor:
         wide = step.convolution(x, weight)
-        result, vectors = step.activate.normalise(wide, scale, bias)
+        result, vectors, ctx.is_normalised = step.activate.normalise(wide, scale, bias)
         ctx.save_for_backward(x, weight, wide, *vectors)
         ctx.step = step
         return result
@@ -64,7 +64,8 @@ class _PointwiseFunction(torch.autograd.Function):
         step: NormalisedPointwise = ctx.step
         by = Vectors(*saved)
         given, d = step.activate.gradients(gradient, wide)
-        total, product = differentiate(matrix_of(d), matrix_of(given), matrix_of(wide), by, step.activate.activation)
+        matrices = matrix_of(d), matrix_of(given), matrix_of(wide)
+        total, product = differentiate(*matrices, by, step.activate.activation, is_normalised=ctx.is_normalised)
         slope, rows = (by.scale * by.inverse_std).double(), weight.flatten(1).double()
         by_wide = slope * by.inverse_std * product * (len(slope) / -wide.numel())
         constant = slope * total * (len(slope) / -wide.numel()) - by_wide * by.mean
