@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from aznas_onnx.convert.attributes import integer, number, text
+from aznas_onnx.convert.inplace_activations import gelu
 from aznas_onnx.convert.optimise.program_graph import ProgramGraph
 from aznas_onnx.convert.program import Program, Step
 from aznas_onnx.graph.ir.graph import Graph, Node
@@ -67,12 +68,12 @@ class _Layers:
         addition = None if bias else self._program.only_reader(product.outputs[0], "Add")
         if addition is not None and (other := self._bias(addition, product.outputs[0])):
             nodes, bias = [*nodes, addition], other
-        gelu = self._program.only_reader(nodes[-1].outputs[0], "Gelu")
-        nodes = nodes if gelu is None else [*nodes, gelu]
+        activation = self._program.only_reader(nodes[-1].outputs[0], "Gelu")
+        nodes = nodes if activation is None else [*nodes, activation]
         reader = self._program.only_reader(nodes[-1].outputs[0], "MatMul", "Gemm")
         layer = LinearLayer(
             by_output=product.is_op("Gemm") and bool(integer(product, "transB", 0)),
-            gelu="" if gelu is None else text(gelu, "approximate", "none"),
+            gelu="" if activation is None else text(activation, "approximate", "none"),
             owns_gradient=reader is not None and reader.inputs[0] == nodes[-1].outputs[0],
         )
         return Step(
@@ -154,9 +155,7 @@ class _Linear(torch.autograd.Function):
         by_output, *saved = ctx.saved_tensors
         if saved:
             place = gradient if ctx.layer.owns_gradient else torch.empty_like(gradient)
-            gradient = torch.ops.aten.gelu_backward.grad_input(
-                gradient, saved[0], approximate=ctx.layer.gelu, grad_input=place
-            )
+            gradient = gelu(ctx.layer.gelu).differentiate(gradient, saved[0], place)
         return ctx.kernel(gradient, by_output.t(), None, "none", [], ""), None, None, None, None
 
 

@@ -13,7 +13,7 @@ import torch
 
 from aznas_onnx.convert.inplace_activations import Activation
 
-__all__ = ["ChannelMatrix", "NormalisedActivation", "Vectors", "differentiate", "has_matrix", "matrix_of"]
+__all__ = ["ChannelMatrix", "NormalisedActivation", "Vectors", "has_matrix", "matrix_of"]
 
 Tensor = torch.Tensor
 
@@ -55,19 +55,25 @@ class NormalisedActivation:
         The normalised values take the place of the input where that is allowed and they have mean 0 and variance 1.
         """
         options = (x, scale, bias, None, None, True, 0.0, self.epsilon)
-        if self._overwrites_input and bool((scale == 1.0).all() and (bias == 0.0).all()):
+        if self._overwrites_input and _is_standard(scale, bias):
             mean, inverse_std = torch.empty_like(scale), torch.empty_like(scale)
             torch.native_batch_norm(*options, out=(x, mean, inverse_std))
             return self.activation(x), Vectors(scale, bias, mean, inverse_std), True
         result, mean, inverse_std = torch.native_batch_norm(*options)
         return self.activation.overwrite(result), Vectors(scale, bias, mean, inverse_std), False
 
-    def gradients(self, gradient: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return a gradient in the memory order of the input, and a tensor for the one at the normalised value."""
+    def differentiate(self, gradient: Tensor, x: Tensor, by: Vectors, *, is_normalised: bool) -> tuple[Tensor, Tensor]:
+        """Return the gradient at the normalised value, and its sums, alone and times (x - mean) / std: (2, channels).
+
+        - `gradient`: At the result; it is overwritten where that is allowed.
+        - `is_normalised`: Whether `x` is (x - mean) / std already.
+        """
         if not has_matrix(gradient) or gradient.is_contiguous() != x.is_contiguous():
-            gradient = torch.empty_like(x).copy_(gradient)
-            return gradient, gradient
-        return gradient, gradient if self.overwrites_gradient else torch.empty_like(gradient)
+            gradient = written = torch.empty_like(x).copy_(gradient)
+        else:
+            written = gradient if self.overwrites_gradient else torch.empty_like(gradient)
+        matrices = matrix_of(written), matrix_of(gradient), matrix_of(x)
+        return written, _differentiate(*matrices, by, self.activation, is_normalised=is_normalised)
 
 
 class _ActivationFunction(torch.autograd.Function):
@@ -80,11 +86,16 @@ class _ActivationFunction(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, *vectors = ctx.saved_tensors
-        given, result = ctx.step.gradients(gradient, x)
-        matrices = matrix_of(result), matrix_of(given), matrix_of(x)
-        _write_derivative(*matrices, Vectors(*vectors), ctx.step.activation, is_normalised=ctx.is_normalised)
-        return result, None, None, None
+        x, *saved = ctx.saved_tensors
+        by = Vectors(*saved)
+        d, sums = ctx.step.differentiate(gradient, x, by, is_normalised=ctx.is_normalised)
+        read, written = matrix_of(x), matrix_of(d)
+        factors = by.factors(sums, x.numel() // x.shape[1], is_normalised=ctx.is_normalised)
+        spread = (read.spread(vector.to(x.dtype)) for vector in factors)
+        for part, values, by_d, by_x, constant in zip(written.pieces(), read.pieces(), *spread, strict=True):
+            torch.addcmul(constant, part, by_d, out=part)
+            part.addcmul_(values, by_x)
+        return d, None, None, None
 
 
 class Vectors(NamedTuple):
@@ -94,6 +105,23 @@ class Vectors(NamedTuple):
     bias: Tensor
     mean: Tensor
     inverse_std: Tensor
+
+    def factors(self, sums: Tensor, count: int, *, is_normalised: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the derivative as factors of d and x, and a constant, in double precision.
+
+        With d the gradient at the normalised value, u = (x - mean) / std, and sums over a channel's n values it is
+        scale / std * (d - sum(d) / n - u * sum(d * u) / n), which is linear in d and x.
+
+        - `sums`: Of d and of d * u.
+        - `count`: n.
+        - `is_normalised`: Whether x is u.
+        """
+        slope = (self.scale * self.inverse_std).double()
+        constant, by_x = -slope * sums / count
+        if not is_normalised:
+            by_x = by_x * self.inverse_std
+            constant = constant - by_x * self.mean
+        return slope, by_x, constant
 
 
 class ChannelMatrix(NamedTuple):
@@ -133,34 +161,12 @@ def matrix_of(x: Tensor) -> ChannelMatrix:
     return ChannelMatrix(x.movedim(1, -1).view(-1, x.shape[1]), by_row=False)
 
 
-def _write_derivative(
-    written: ChannelMatrix,
-    gradient: ChannelMatrix,
-    x: ChannelMatrix,
-    by: Vectors,
-    activation: Activation,
-    *,
-    is_normalised: bool,
-) -> None:
-    """Write the derivative to `written`, which can be the gradient itself.
-
-    With d the gradient at the normalised value, u = (x - mean) / std, and sums over a channel's n values:
-    scale / std * (d - sum(d) / n - u * sum(d * u) / n), which is linear in d and x.
-    """
-    total, product = differentiate(written, gradient, x, by, activation, is_normalised=is_normalised)
-    count = x.values.numel() // len(by.mean)
-    slope = (by.scale * by.inverse_std).double()
-    by_x, offset = -slope * product / count, -slope * total / count
-    if not is_normalised:
-        by_x = by_x * by.inverse_std
-        offset = offset - by_x * by.mean
-    vectors = (x.spread(vector.to(by.mean.dtype)) for vector in (slope, by_x, offset))
-    for d, values, by_d, factor, constant in zip(written.pieces(), x.pieces(), *vectors, strict=True):
-        torch.addcmul(constant, d, by_d, out=d)
-        d.addcmul_(values, factor)
+def _is_standard(scale: Tensor, bias: Tensor) -> bool:
+    """Whether all scales are 1 and all biases 0."""
+    return bool((scale == 1.0).all() and (bias == 0.0).all())
 
 
-def differentiate(
+def _differentiate(
     written: ChannelMatrix,
     gradient: ChannelMatrix,
     x: ChannelMatrix,
@@ -169,15 +175,12 @@ def differentiate(
     *,
     is_normalised: bool,
 ) -> Tensor:
-    """Write the gradient at the normalised value; return its sums, alone and times (x - mean) / std: (2, channels).
-
-    - `is_normalised`: Whether `x` is (x - mean) / std already.
-    """
+    """Write the gradient at the normalised value, and return its sums as :meth:`NormalisedActivation.differentiate`."""
     pieces = x.pieces()
     rows, columns = x.values.shape
     sums = x.values.new_empty(2, rows) if x.by_row else x.values.new_empty(2, len(pieces), columns)
     buffers = x.values.new_empty(2, len(pieces[0]), columns)
-    is_standard = bool((by.scale == 1.0).all() and (by.bias == 0.0).all())
+    is_standard = is_normalised or _is_standard(by.scale, by.bias)
     vectors = map(x.spread, (-by.mean * by.inverse_std, by.inverse_std, by.scale, by.bias))
     first = 0
     for number, (values, given, d, shift, inverse_std, scale, bias) in enumerate(

@@ -18,7 +18,6 @@ from aznas_onnx.convert.operators.convolution import Convolution
 from aznas_onnx.convert.optimise.normalised_activation import (
     NormalisedActivation,
     Vectors,
-    differentiate,
     has_matrix,
     matrix_of,
 )
@@ -62,13 +61,9 @@ class _PointwiseFunction(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, wide, *saved = ctx.saved_tensors
         step: NormalisedPointwise = ctx.step
-        by = Vectors(*saved)
-        given, d = step.activate.gradients(gradient, wide)
-        matrices = matrix_of(d), matrix_of(given), matrix_of(wide)
-        total, product = differentiate(*matrices, by, step.activate.activation, is_normalised=ctx.is_normalised)
-        slope, rows = (by.scale * by.inverse_std).double(), weight.flatten(1).double()
-        by_wide = slope * by.inverse_std * product * (len(slope) / -wide.numel())
-        constant = slope * total * (len(slope) / -wide.numel()) - by_wide * by.mean
+        by, rows = Vectors(*saved), weight.flatten(1).double()
+        d, sums = step.activate.differentiate(gradient, wide, by, is_normalised=ctx.is_normalised)
+        slope, by_wide, constant = by.factors(sums, wide.numel() // wide.shape[1], is_normalised=False)
         by_x, shift = torch.mm(rows.t() * by_wide, rows).to(x.dtype), torch.mv(rows.t(), constant).to(x.dtype)
         scaled = (rows * slope.unsqueeze(1)).to(x.dtype).view(weight.shape)
         result = step.convolution.input_gradient(d, x.shape, scaled)

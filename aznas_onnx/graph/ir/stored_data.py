@@ -1,4 +1,4 @@
-"""Data that stays in the model's file until it is asked for."""
+"""Data of initialisers that is read from the model's file when it is needed."""
 
 from __future__ import annotations
 
