@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -129,6 +130,27 @@ def max_unpool(node: Node, context: Context) -> Call:
 
 
 # ---- average and p-norm -------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AveragePool:
+    """An average pool that pads both sides equally: the function of a step of ``(x)``.
+
+    - `kernel`, `strides`, `padding`: Of each spatial axis.
+    - `rounds_up`: Whether the last window can begin inside the map and end outside of it.
+    - `counts_pads`: Whether padding counts as elements.
+    """
+
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    padding: tuple[int, ...]
+    rounds_up: bool
+    counts_pads: bool
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the averages of a (batch, channels, ...) tensor."""
+        run = _AVERAGE[len(self.kernel)]
+        return run(x, self.kernel, self.strides, self.padding, self.rounds_up, self.counts_pads)
+
+
 def _sum_windows(window: Window) -> Callable[[Tensor], Tensor]:
     """Return the sum over each window of an input that is padded already."""
     if max(window.dilations) == 1:
@@ -169,13 +191,12 @@ def average_pool(node: Node, context: Context) -> Call:
     window = _read(node, context)
     count_pads = bool(integer(node, "count_include_pad", 0))
     if _fits_torch(window) and max(window.dilations) == 1:
-        pool = partial(
-            _AVERAGE[len(window.kernel)],
-            kernel_size=window.kernel,
-            stride=window.strides,
+        pool = AveragePool(
+            kernel=window.kernel,
+            strides=window.strides,
             padding=window.begin,
-            ceil_mode=window.ceil,
-            count_include_pad=count_pads,
+            rounds_up=window.ceil,
+            counts_pads=count_pads,
         )
         return Call(pool, node.inputs)
     sizes = context.shape(node, node.inputs[0])[2:]

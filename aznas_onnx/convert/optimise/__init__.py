@@ -7,6 +7,7 @@ from collections.abc import Collection
 import torch
 
 from aznas_onnx.convert.optimise.attention_pieces import with_attention_in_pieces
+from aznas_onnx.convert.optimise.average_pools import with_pools_as_convolutions
 from aznas_onnx.convert.optimise.inplace import run_inplace
 from aznas_onnx.convert.optimise.joined_selections import with_joined_selections
 from aznas_onnx.convert.optimise.linear_layers import with_linear_layers
@@ -32,4 +33,6 @@ def optimised(
     program = with_attention_in_pieces(program, graph, infos, keep, device)
     program = with_joined_selections(program, infos)
     program = with_linear_layers(program, graph, infos, keep, device)
+    if device.type == "cpu":
+        program = with_pools_as_convolutions(program, infos)
     return run_inplace(program, graph, infos, keep, fewer_large_maps=device.type == "cpu")

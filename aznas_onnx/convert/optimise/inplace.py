@@ -13,6 +13,8 @@ from aznas_onnx.convert.attributes import integer
 from aznas_onnx.convert.inplace_activations import Activation
 from aznas_onnx.convert.operators.convolution import Convolution
 from aznas_onnx.convert.operators.normalization import NormaliseByBatch
+from aznas_onnx.convert.operators.pooling import AveragePool
+from aznas_onnx.convert.optimise.average_pools import AverageOfNeighbours
 from aznas_onnx.convert.optimise.grouped_look_ups import ScoresWithPositions
 from aznas_onnx.convert.optimise.large_maps import ConvWithoutSavedInput, softmax_in_place
 from aznas_onnx.convert.optimise.linear_layers import LinearLayer
@@ -69,7 +71,7 @@ def _output_is_free(step: Step, node: Node, infos: TensorInfos) -> bool:
     if node.is_op("Gather"):  # one index alone gives a view
         return len(infos[node.inputs[1]].shape or ()) > 0
     makes_new = node in ARITHMETIC or node.is_op("BatchNormalization") or _multiplies(step, node)
-    return makes_new or isinstance(step.run, ScoresWithPositions)
+    return makes_new or isinstance(step.run, (AverageOfNeighbours, AveragePool, ScoresWithPositions))
 
 
 def _multiplies(step: Step, node: Node) -> bool:
