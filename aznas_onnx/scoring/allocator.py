@@ -29,7 +29,7 @@ def freed_memory_kept(largest_bytes: int) -> Iterator[None]:
     again: with feature maps of some megabytes that took up to half of the time of a pass. From the first call on,
     blocks up to 32 MiB are cached for the rest of the process, up to 1 GiB. If the largest block is above 32 MiB and at
     most 128 MiB, all are cached within the context. What the context leaves in the cache stays there for the next
-    network, up to 1 GiB; of a larger cache everything is released.
+    network, up to 1 GiB. Everything is released of a larger cache, and after blocks above 128 MiB, which do not use it.
 
     The variables that glibc itself reads (``MALLOC_MMAP_MAX_`` and others) take precedence. With another C library this
     does nothing.
@@ -55,7 +55,7 @@ def freed_memory_kept(largest_bytes: int) -> Iterator[None]:
         if keeps_all:
             _set(library, _M_MMAP_MAX, _USUAL_MAPPINGS, "MALLOC_MMAP_MAX_")
             _set(library, _M_TRIM_THRESHOLD, _KEPT_BYTES, "MALLOC_TRIM_THRESHOLD_")
-        if _cached_bytes(library) > _KEPT_BYTES:
+        if not keeps_all or _cached_bytes(library) > _KEPT_BYTES:
             library.malloc_trim(0)
 
 
