@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
 
-from aznas_onnx.convert.attributes import integer
 from aznas_onnx.convert.inplace_activations import Activation
-from aznas_onnx.convert.operators.convolution import Convolution
-from aznas_onnx.convert.operators.normalization import NormaliseByBatch
 from aznas_onnx.convert.operators.pooling import AveragePool
 from aznas_onnx.convert.optimise.average_pools import AverageOfNeighbours
 from aznas_onnx.convert.optimise.grouped_look_ups import ScoresWithPositions
-from aznas_onnx.convert.optimise.large_maps import ConvWithoutSavedInput, softmax_in_place
+from aznas_onnx.convert.optimise.large_maps import is_large, with_fewer_large_maps
 from aznas_onnx.convert.optimise.linear_layers import LinearLayer
-from aznas_onnx.convert.optimise.normalised_activation import NormalisedActivation
-from aznas_onnx.convert.optimise.normalised_pointwise import NormalisedPointwise
 from aznas_onnx.convert.program import Program, Step
 from aznas_onnx.graph.ir.graph import Graph, Node
 from aznas_onnx.graph.ir.tensor_info import TensorInfo, TensorInfos
@@ -33,8 +28,6 @@ _IN_PLACE: Mapping[str, Callable[..., torch.Tensor]] = {
     "Div": torch.Tensor.div_,
     "Mul": torch.Tensor.mul_,
 }
-_MOST_WORK = 16  # products a wide value that take the place of a pass over a wide map: more take longer than it
-_LARGE_BYTES = 2**21  # size below which the Python callback in backward costs more than the copy it saves
 
 
 def run_inplace(
@@ -61,7 +54,7 @@ def run_inplace(
     own_gradient = single & multiplied
     steps = program.steps
     if fewer_large_maps:
-        steps = _with_fewer_large_maps(steps, nodes, free, own_gradient, infos)
+        steps = with_fewer_large_maps(steps, nodes, free, own_gradient, infos)
     steps = tuple(_inplace_step(step, nodes[step.node], free, own_gradient, program, infos) for step in steps)
     return replace(program, steps=steps)
 
@@ -83,11 +76,11 @@ def _inplace_step(
     step: Step, node: Node, free: Collection[str], own_gradient: Collection[str], program: Program, infos: TensorInfos
 ) -> Step:
     if isinstance(step.run, Activation):
-        is_large = infos[step.outputs[0]].size_bytes >= _LARGE_BYTES
-        of_input, of_gradient = step.inputs[0] in free, is_large and step.outputs[0] in own_gradient
-        if not (of_input or of_gradient):
+        is_own = is_large(infos[step.outputs[0]]) and step.outputs[0] in own_gradient
+        is_free = step.inputs[0] in free
+        if not (is_free or is_own):
             return step
-        return replace(step, run=_Overwriting(step.run, overwrites_input=of_input, overwrites_gradient=of_gradient))
+        return replace(step, run=_Overwriting(step.run, overwrites_input=is_free, overwrites_gradient=is_own))
     if step.absorbed or node.version < 7 or not node.is_op(*_IN_PLACE):  # older ones name the axis to broadcast along
         return step
     # A product with a constant only: the derivative by another factor would read the overwritten tensor.
@@ -101,63 +94,6 @@ def _inplace_step(
 def _are_alike(made: TensorInfo, read: TensorInfo) -> bool:
     """Whether a result of floats fits into the place of an operand."""
     return made.shape is not None and made.shape == read.shape and made.dtype.kind == "f"
-
-
-def _with_fewer_large_maps(
-    steps: Sequence[Step],
-    nodes: Mapping[str, Node],
-    free: Collection[str],
-    own_gradient: Collection[str],
-    infos: TensorInfos,
-) -> tuple[Step, ...]:
-    """Join normalisations with activations, let convolutions go of their inputs, and run Softmax in place.
-
-    For large tensors only.
-    """
-    made = {step.outputs[0]: step for step in steps}
-    changed: dict[str, Step] = {}
-    absorbed: set[str] = set()
-    for step in steps:
-        if step.absorbed or not step.inputs or infos[step.inputs[0]].size_bytes < _LARGE_BYTES:
-            continue
-        node, is_own = nodes[step.node], step.outputs[0] in own_gradient
-        normalisation = made.get(step.inputs[0]) if step.inputs[0] in free else None
-        if isinstance(step.run, Convolution):
-            changed[step.node] = replace(step, run=ConvWithoutSavedInput(step.run))
-        elif is_own and step.inputs[0] in free and _is_over_last_axis(node, infos):
-            changed[step.node] = replace(step, run=softmax_in_place)
-        elif (
-            normalisation is not None
-            and isinstance(normalisation.run, NormaliseByBatch)
-            and isinstance(step.run, Activation)
-        ):
-            of_input = normalisation.inputs[0] in free
-            run = NormalisedActivation(
-                normalisation.run.epsilon, step.run, overwrites_input=of_input, overwrites_gradient=is_own
-            )
-            joined = replace(step, run=run, inputs=normalisation.inputs, absorbed=(normalisation.node,))
-            widening = made.get(normalisation.inputs[0]) if of_input else None
-            if widening is not None and isinstance(widening.run, Convolution) and _widens(widening, infos):
-                inputs = (*widening.inputs, *normalisation.inputs[1:])
-                names = (widening.node, normalisation.node)
-                joined = replace(step, run=NormalisedPointwise(widening.run, run), inputs=inputs, absorbed=names)
-            changed[step.node] = joined
-            absorbed.update(joined.absorbed)
-    return tuple(changed.get(step.node, step) for step in steps if step.node not in absorbed)
-
-
-def _widens(step: Step, infos: TensorInfos) -> bool:
-    """Whether a convolution is pointwise, without bias, and its input has few channels, also beside its output."""
-    is_plain = isinstance(step.run, Convolution) and step.run.is_plain and len(step.inputs) == 2
-    outputs, inputs, *kernel = infos.shape(step.inputs[1])
-    return is_plain and inputs**2 <= _MOST_WORK * outputs and set(kernel) == {1}
-
-
-def _is_over_last_axis(node: Node, infos: TensorInfos) -> bool:
-    """Whether a node is a Softmax over the last axis alone."""
-    if not node.is_op("Softmax") or node.version < 13:  # older ones go over all axes from one on
-        return False
-    return integer(node, "axis", -1) in (-1, len(infos.shape(node.inputs[0])) - 1)
 
 
 class _Overwriting:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 
 from aznas_onnx.convert.attributes import integer, number, text
 from aznas_onnx.convert.inplace_activations import gelu
+from aznas_onnx.convert.onednn import has_onednn
 from aznas_onnx.convert.optimise.program_graph import ProgramGraph
 from aznas_onnx.convert.program import Program, Step
 from aznas_onnx.graph.ir.graph import Graph, Node
@@ -167,7 +168,7 @@ def _kernel() -> Kernel | None:
     measured on x86 only.
     """
     kernel: Kernel | None = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
-    is_there = torch._C._has_mkldnn and platform.machine() in ("x86_64", "AMD64")
+    is_there = has_onednn() and platform.machine() in ("x86_64", "AMD64")
     return kernel if kernel is not None and is_there and _is_known(kernel) else None
 
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import torch
 
+from aznas_onnx.convert.onednn import has_onednn
 from aznas_onnx.proxies.engine.eigenvalues import solvable
 from aznas_onnx.proxies.engine.krylov import krylov_matrix
 from aznas_onnx.proxies.engine.positions import Matching
@@ -221,7 +222,7 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
     """
     rows, widths = len(left), (left.shape[1], right.shape[1])
     is_narrow = left.device.type == "cpu" and max(widths) <= _NARROW and rows >= _MANY_ROWS and rows % _PARTS == 0
-    if not (is_narrow and left.is_contiguous() and right.is_contiguous() and torch._C._has_mkldnn):
+    if not (is_narrow and left.is_contiguous() and right.is_contiguous() and has_onednn()):
         total.addmm_(left.t(), right)
         return
     maps = [part.view(_PARTS, rows // _PARTS, 1, -1).permute(0, 3, 1, 2) for part in (left, right)]

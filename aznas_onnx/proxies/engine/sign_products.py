@@ -13,6 +13,7 @@ import math
 import torch
 
 from aznas_onnx.caches import cached
+from aznas_onnx.convert.onednn import has_onednn
 
 __all__ = ["add_sign_product", "multiplies_bytes", "products_of_signs", "rounded", "unit_of"]
 
@@ -27,7 +28,7 @@ _MOST_SAMPLES = 2**16  # in the sums of one product: 2^16 * 2^15 units fit
 def multiplies_bytes() -> bool:
     """Whether torch multiplies bytes on this CPU, and the CPU has the instructions for that."""
     has_instructions = getattr(torch.cpu, "_is_vnni_supported", lambda: False)
-    return hasattr(torch, "_int_mm") and torch._C._has_mkldnn and bool(has_instructions())
+    return hasattr(torch, "_int_mm") and has_onednn() and bool(has_instructions())
 
 
 def unit_of(gradients: Tensor) -> float | None:

@@ -29,7 +29,8 @@ def test_results_and_derivatives_are_those_of_the_pool(
     pool = replace(POOL, kernel=kernel, padding=pads, counts_pads=counts_pads)
     source = torch.Generator().manual_seed(0)
     x, gradient = (torch.randn(shape, generator=source).to(memory_format=memory_format) for _ in range(2))
-    found, expected = [], []
+    found: list[torch.Tensor] = []
+    expected: list[torch.Tensor] = []
     for run, into in ((AverageOfNeighbours(pool), found), (pool, expected)):
         leaf = x.clone().requires_grad_()
         output = run(leaf)

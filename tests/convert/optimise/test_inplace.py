@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from aznas_onnx.convert import compile_program
-from aznas_onnx.convert.optimise import inplace
+from aznas_onnx.convert.optimise import large_maps
 from aznas_onnx.convert.optimise.inplace import run_inplace
 from aznas_onnx.convert.optimise.normalised_activation import NormalisedActivation
 from aznas_onnx.convert.program import Program, run_step
@@ -84,7 +84,7 @@ def run(program: Program, kept: str) -> list[torch.Tensor]:
 @pytest.mark.parametrize("seed", range(80))
 @pytest.mark.parametrize("large_bytes", [0, 2**21])
 def test_random_networks_give_the_same(monkeypatch, seed: int, large_bytes: int) -> None:
-    monkeypatch.setattr(inplace, "_LARGE_BYTES", large_bytes)
+    monkeypatch.setattr(large_maps, "_LARGE_BYTES", large_bytes)
     plain, changed, kept = drawn_at_random(seed)
     is_joined = any(isinstance(step.run, NormalisedActivation) for step in changed.steps)
     for before, after in zip(run(plain, kept), run(changed, kept), strict=True):
@@ -99,7 +99,7 @@ def name_of(run: Callable[..., Any]) -> str:
 
 
 def test_each_kind_overwrites_in_some_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inplace, "_LARGE_BYTES", 0)
+    monkeypatch.setattr(large_maps, "_LARGE_BYTES", 0)
     changed: Counter[str] = Counter()
     for seed in range(150):
         plain, overwrites, _ = drawn_at_random(seed)

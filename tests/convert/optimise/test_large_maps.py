@@ -15,7 +15,7 @@ from torch import Tensor
 from aznas_onnx.blocks import find_blocks
 from aznas_onnx.convert import compile_program
 from aznas_onnx.convert.operators.convolution import Convolution
-from aznas_onnx.convert.optimise import inplace
+from aznas_onnx.convert.optimise import large_maps
 from aznas_onnx.convert.optimise.inplace import run_inplace
 from aznas_onnx.convert.optimise.large_maps import ConvWithoutSavedInput, softmax_in_place
 from aznas_onnx.convert.optimise.normalised_activation import NormalisedActivation
@@ -126,7 +126,7 @@ def derivative(program: Program) -> Tensor:
 
 
 def test_a_block_has_the_same_derivative_in_fewer_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inplace, "_LARGE_BYTES", 0)
+    monkeypatch.setattr(large_maps, "_LARGE_BYTES", 0)
     plain, joined = inverted_residual()
     assert len(plain.steps) - len(joined.steps) == 3
     runs = [step.run for step in joined.steps]
@@ -146,7 +146,7 @@ def test_small_maps_are_left_alone() -> None:
 def test_joined_steps_still_tell_blocks_apart(
     monkeypatch: pytest.MonkeyPatch, epsilons: tuple[float, float], shared: dict[int, int]
 ) -> None:
-    monkeypatch.setattr(inplace, "_LARGE_BYTES", 0)
+    monkeypatch.setattr(large_maps, "_LARGE_BYTES", 0)
     net = GraphBuilder("blocks")
     x = net.conv(net.image_input(3, 16), "stem", 3, 8, kernel=3)
     net.declare_block(x)

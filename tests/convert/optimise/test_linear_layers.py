@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from aznas_onnx.convert import Program, compile_program
-from aznas_onnx.convert.optimise import inplace, linear_layers, optimised
+from aznas_onnx.convert.optimise import large_maps, linear_layers, optimised
 from aznas_onnx.convert.optimise.linear_layers import LinearLayer, with_linear_layers
 from aznas_onnx.graph import Model, prepare, specialise
 from aznas_onnx.graph.building.builder import GraphBuilder
@@ -160,7 +160,7 @@ def layers_in(program: Program, model: Model) -> list[str]:
 def test_a_layer_is_found_with_what_only_its_result_passes_through(
     written: Written, first: str, large_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inplace, "_LARGE_BYTES", large_bytes)
+    monkeypatch.setattr(large_maps, "_LARGE_BYTES", large_bytes)
     model = perceptron(written)
     plain = compiled(model)
     found = with_linear_layers(plain, model.graph, model.infos, (), CPU)
