@@ -69,6 +69,16 @@ BUNDLED = (
         target="aznas_onnx.spaces.autoformer:AutoFormerBase",
         description="AutoFormer's vision transformers, 14 to 16 layers of 528 to 624 channels",
     ),
+    SpaceRecord(
+        name="nb-macro",
+        target="aznas_onnx.spaces.nb_macro:NasBenchMacro",
+        description="NAS-Bench-Macro's eight layers for 32x32 images (6,561 networks)",
+    ),
+    SpaceRecord(
+        name="mnasnet",
+        target="aznas_onnx.spaces.mnasnet:MnasNet",
+        description="MnasNet and EfficientNet stages for ImageNet: expansion, kernel, layers, squeeze-and-excitation",
+    ),
 )
 """The spaces that come with this package."""
 

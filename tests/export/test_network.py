@@ -17,7 +17,13 @@ from aznas_onnx import spaces
 from aznas_onnx.errors import ModelError
 from aznas_onnx.export import TrainableNetwork, initialised
 
-SPACES = {"nb201": {"resolution": 16}, "mbv2": {"resolution": 32}, "autoformer-tiny": {"resolution": 32}}
+SPACES = {
+    "nb201": {"resolution": 16},
+    "mbv2": {"resolution": 32},
+    "autoformer-tiny": {"resolution": 32},
+    "nb-macro": {"resolution": 16},
+    "mnasnet": {"resolution": 32},
+}
 
 
 class Small(nn.Module):
