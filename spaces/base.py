@@ -65,7 +65,11 @@ class Space(ABC, Generic[G]):
     def __init__(self, *, resolution: int | None = None, num_classes: int | None = None) -> None:
         self.resolution = self.default_resolution if resolution is None else resolution
         self.num_classes = self.default_num_classes if num_classes is None else num_classes
-        for option in ("resolution", "num_classes"):
+        self.require_positive("resolution", "num_classes")
+
+    def require_positive(self, *options: str) -> None:
+        """Raise SettingsError unless the options, which are attributes, are positive integers."""
+        for option in options:
             value = getattr(self, option)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise SettingsError(f"space {self.name!r}: {option} is {value!r}; a positive integer is needed")

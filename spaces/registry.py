@@ -55,6 +55,11 @@ BUNDLED = (
         description="ZenNAS's MobileNetV2 super-blocks for ImageNet",
     ),
     SpaceRecord(
+        name="darts",
+        target="aznas_onnx.spaces.darts:Darts",
+        description="DARTS cells for CIFAR or ImageNet, at the size of NAS-Bench-301 or another",
+    ),
+    SpaceRecord(
         name="autoformer-tiny",
         target="aznas_onnx.spaces.autoformer:AutoFormerTiny",
         description="AutoFormer's vision transformers, 12 to 14 layers of 192 to 240 channels",

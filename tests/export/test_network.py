@@ -23,6 +23,7 @@ SPACES = {
     "autoformer-tiny": {"resolution": 32},
     "nb-macro": {"resolution": 16},
     "mnasnet": {"resolution": 32},
+    "darts": {"resolution": 16},
 }
 
 

@@ -26,6 +26,7 @@ __all__ = ["GraphBuilder", "fill_weights", "weight_shapes"]
 
 _RESHAPE_SUFFIX = ".reshape"
 _SPLIT_SUFFIX = ".split"
+_PIXELS_SUFFIX = ".pixels"
 
 
 class GraphBuilder:
@@ -183,6 +184,17 @@ class GraphBuilder:
             self._claim(output)
         self._add_node("Split", (x, sizes), outputs, name, {"axis": axis})
         return outputs
+
+    def pixels(self, x: str, name: str, *, start: int = 0, step: int = 1) -> str:
+        """Add a Slice of (batch, channels, height, width): every `step`-th row and column from `start` on."""
+        bounds = {"from": start, "to": np.iinfo(np.int64).max, "by": step}
+        inputs = {f"{key}{value}{_PIXELS_SUFFIX}": [value, value] for key, value in bounds.items()}
+        inputs = {f"axes{_PIXELS_SUFFIX}": [2, 3], **inputs}
+        for constant, value in inputs.items():
+            if constant not in self._constants:
+                self.constant(constant, np.array(value, dtype=np.int64))
+        axes, starts, ends, steps = inputs
+        return self.node("Slice", x, starts, ends, axes, steps, name=name)
 
     def gemm(self, x: str, name: str, in_features: int, out_features: int) -> str:
         """Add a linear layer with bias of (batch, in_features)."""
