@@ -292,18 +292,44 @@ bf16_option = click.option(
 )
 
 
+def _read_space_options(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, int | str]:
+    """Return the options given as ``NAME=VALUE``, by name: a whole number, or else a text."""
+    found: dict[str, int | str] = {}
+    for value in values:
+        name, _, text = value.partition("=")
+        if not name or not text:
+            raise click.BadParameter(f"{value!r} is not NAME=VALUE, such as cells=20")
+        if name in found:
+            raise click.BadParameter(f"{value!r} gives an option a second value")
+        is_whole = text.isascii() and text.isdigit() and len(text) <= _DIGITS
+        found[name] = int(text) if is_whole else text
+    return found
+
+
 def space_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that every space takes; the command gets those that are given as `space_options`."""
+    """Add the options of a space; the command gets those that are given as `space_options`."""
 
     @functools.wraps(command)
-    def packed(*arguments: Any, resolution: int | None, classes: int | None, **named: Any) -> Any:
+    def packed(
+        *arguments: Any, resolution: int | None, classes: int | None, space_option: dict[str, int | str], **named: Any
+    ) -> Any:
         given = {"resolution": resolution, "num_classes": classes}
-        named["space_options"] = {name: value for name, value in given.items() if value is not None}
+        every = {name: value for name, value in given.items() if value is not None}
+        for name in every.keys() & space_option.keys():
+            raise click.UsageError(f"--space-option gives {name} a second value")
+        named["space_options"] = every | space_option
         return command(*arguments, **named)
 
     options = (
         whole_option("--resolution", help="Height and width of the input image.  [default: the space's]"),
         whole_option("--classes", help="Outputs of the classifier.  [default: the space's]"),
+        click.option(
+            "--space-option",
+            multiple=True,
+            metavar="NAME=VALUE",
+            callback=_read_space_options,
+            help="A further option of the space, such as cells=20 of darts. May be given several times.",
+        ),
     )
     return _all_of(*options)(packed)
 

@@ -90,7 +90,7 @@ def bench(
     score_seed: int,
     aggregation: str,
     resamples: int,
-    space_options: dict[str, int],
+    space_options: dict[str, int | str],
     output_format: OutputFormat,
     **scoring: Any,
 ) -> int:

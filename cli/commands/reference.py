@@ -84,7 +84,7 @@ def build(
     name: str | None,
     description: str | None,
     space: str | None,
-    space_options: dict[str, int],
+    space_options: dict[str, int | str],
     macs: LimitRange,
     params: LimitRange,
     layers: LimitRange,

@@ -63,7 +63,7 @@ def list_spaces(output_format: OutputFormat = OutputFormat.TABLE) -> int:
 @spaces.command()
 @space_argument
 @space_options
-def show(name: str, space_options: dict[str, int]) -> int:
+def show(name: str, space_options: dict[str, int | str]) -> int:
     """Describe a space, with one sampled network."""
     import inspect
 
@@ -85,7 +85,7 @@ def show(name: str, space_options: dict[str, int]) -> int:
 @whole_option("--seed", least=0, default=0, help="Seed of the random generator.")
 @format_of("text", "json", "csv", text="text writes one genotype a line; json and csv add MACs, parameters and layers.")
 @space_options
-def sample(name: str, count: int, seed: int, output_format: str, space_options: dict[str, int]) -> int:
+def sample(name: str, count: int, seed: int, output_format: str, space_options: dict[str, int | str]) -> int:
     """Sample networks at random and write their genotypes."""
     import numpy as np
 
@@ -118,7 +118,7 @@ def sample(name: str, count: int, seed: int, output_format: str, space_options: 
 @click.argument("genotype")
 @file_option("-o", "--output", required=True, help="The ONNX file to write.")
 @space_options
-def build(name: str, genotype: str, output: Path, space_options: dict[str, int]) -> int:
+def build(name: str, genotype: str, output: Path, space_options: dict[str, int | str]) -> int:
     """Build a network as ONNX with weights of zero: scoring initialises them itself."""
     from aznas_onnx.spaces import as_user_error, get
 

@@ -48,6 +48,30 @@ def test_show_describes_a_space_as_it_would_be_used(capsys: pytest.CaptureFixtur
     assert "multiply-adds" in text
 
 
+def test_a_space_gets_its_own_options(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--space-option", "cells=14", "--space-option", "shape=imagenet"]
+    text = output(["show", "darts", *options], capsys)
+    assert text.startswith("darts: 224x224 images, 1000 classes\n")
+    assert text.endswith("15 layers\n")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--space-option", "cells"], "'cells' is not NAME=VALUE, such as cells=20"),
+        (["--space-option", "cells=8", "--space-option", "cells=9"], "'cells=9' gives an option a second value"),
+        (["--space-option", "resolution=16", "--resolution", "32"], "--space-option gives resolution a second value"),
+        (["--space-option", "cells=many"], "space 'darts': cells is 'many'; a positive integer is needed"),
+        (["--space-option", "depth=3"], "options are resolution, num_classes, shape, cells, channels"),
+    ],
+)
+def test_space_options_that_are_not_accepted(
+    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["spaces", "show", "darts", *options]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
 def test_samples_are_genotypes_one_a_line_and_repeat_with_their_seed(capsys: pytest.CaptureFixture[str]) -> None:
     lines = output(["sample", "nb201", "--count", "4", "--seed", "7"], capsys).splitlines()
     assert len(set(lines)) == 4
