@@ -2,63 +2,32 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 
 from aznas_onnx.caches import cached
-from aznas_onnx.documents import JsonObject
-from aznas_onnx.errors import SettingsError
 from aznas_onnx.graph import Graph
 from aznas_onnx.graph.building.builder import GraphBuilder
 from aznas_onnx.graph.building.built_network import BuiltNetwork
-from aznas_onnx.spaces.base import GenotypeError, Space, choose
-from aznas_onnx.spaces.building import quote
+from aznas_onnx.spaces.layerwise_transformers import (
+    PATCH,
+    LayerwiseTransformers,
+    TransformerChoices,
+    VisionTransformer,
+)
+from aznas_onnx.spaces.vision_encoder import embed_patches, mean_of_patches
 
-__all__ = ["AutoFormer", "AutoFormerBase", "AutoFormerSmall", "AutoFormerTiny", "VisionTransformer"]
+__all__ = ["AutoFormer", "AutoFormerBase", "AutoFormerSmall", "AutoFormerTiny"]
 
-_PATCH = 16
 _HEAD_WIDTH = 64
 _CLIP = 14  # of relative distances
 _TABLE_ROWS = 2 * _CLIP + 2  # row 0 is for all pairs with the class token
-_LAYER_PROBABILITY = 0.2  # probability that a mutation samples heads, or ratio, of a layer again
-_NETWORK_PROBABILITY = 0.4  # probability that it samples depth, or width, again
-_KEYS = ("depth", "embed_dim", "num_heads", "mlp_ratio")
-
-T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VisionTransformer:
-    """A genotype: the embedding width, and the heads and MLP ratio of each layer."""
-
-    embed_dim: int
-    num_heads: tuple[int, ...]
-    mlp_ratio: tuple[float, ...]
-
-    @property
-    def depth(self) -> int:
-        """Number of layers."""
-        return len(self.num_heads)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Choices:
-    """Values of a size of the space; `accepted_heads` are valid besides `num_heads` but never sampled."""
-
-    depth: tuple[int, ...]
-    embed_dim: tuple[int, ...]
-    num_heads: tuple[int, ...]
-    mlp_ratio: tuple[float, ...]
-    accepted_heads: tuple[int, ...] = ()
-
-
-class AutoFormer(Space[VisionTransformer]):
+class AutoFormer(LayerwiseTransformers):
     """Vision transformers with free depth and width, and free heads and MLP ratio in each layer.
 
     The notation is JSON: ``{"depth":12,"embed_dim":192,"num_heads":[..],"mlp_ratio":[..]}``. :meth:`sample` samples
@@ -72,92 +41,13 @@ class AutoFormer(Space[VisionTransformer]):
     MLP.
     """
 
-    choices: ClassVar[_Choices]
-
-    def __init__(self, *, resolution: int | None = None, num_classes: int | None = None) -> None:
-        super().__init__(resolution=resolution, num_classes=num_classes)
-        if self.resolution % _PATCH:
-            raise SettingsError(
-                f"space {self.name!r}: resolution is {self.resolution}; a multiple of {_PATCH} is needed"
-            )
-
-    def sample(self, rng: np.random.Generator) -> VisionTransformer:
-        depth = choose(self.choices.depth, rng)
-        return VisionTransformer(
-            embed_dim=choose(self.choices.embed_dim, rng),
-            num_heads=tuple(choose(self.choices.num_heads, rng) for _ in range(depth)),
-            mlp_ratio=tuple(choose(self.choices.mlp_ratio, rng) for _ in range(depth)),
-        )
-
-    def mutate(self, genotype: VisionTransformer, rng: np.random.Generator, changes: int = 1) -> VisionTransformer:
-        self.validate(genotype)
-        for _ in range(changes):
-            genotype = self._mutate_once(genotype, rng)
-        return genotype
-
-    def _mutate_once(self, genotype: VisionTransformer, rng: np.random.Generator) -> VisionTransformer:
-        depth, width = genotype.depth, genotype.embed_dim
-        if rng.random() < _NETWORK_PROBABILITY:
-            depth = choose(self.choices.depth, rng)
-        if rng.random() < _NETWORK_PROBABILITY:
-            width = choose(self.choices.embed_dim, rng)
-        return VisionTransformer(
-            embed_dim=width,
-            num_heads=_redraw(genotype.num_heads, depth, self.choices.num_heads, rng),
-            mlp_ratio=_redraw(genotype.mlp_ratio, depth, self.choices.mlp_ratio, rng),
-        )
-
-    def parse(self, text: str) -> VisionTransformer:
-        fields = _fields(self.name, text)
-        genotype = VisionTransformer(
-            embed_dim=fields["embed_dim"],
-            num_heads=tuple(fields["num_heads"]),
-            mlp_ratio=tuple(fields["mlp_ratio"]),
-        )
-        if fields["depth"] != genotype.depth:
-            raise GenotypeError(
-                f"{self.name}: depth is {fields['depth']!r}, but num_heads has {genotype.depth} entries"
-            )
-        self.validate(genotype)
-        return genotype
-
-    def format(self, genotype: VisionTransformer) -> str:
-        self.validate(genotype)
-        fields = {
-            "depth": genotype.depth,
-            "embed_dim": genotype.embed_dim,
-            "num_heads": genotype.num_heads,
-            "mlp_ratio": [int(ratio) if ratio == int(ratio) else ratio for ratio in genotype.mlp_ratio],
-        }
-        return json.dumps(fields, separators=(",", ":"))
-
-    def validate(self, genotype: object) -> None:
-        if not isinstance(genotype, VisionTransformer):
-            found = type(genotype).__name__
-            raise GenotypeError(
-                f"a genotype of {self.name} is a VisionTransformer, not {found}; parse() reads its notation"
-            )
-        choices = self.choices
-        if len(genotype.mlp_ratio) != genotype.depth:
-            raise GenotypeError(
-                f"{self.name}: num_heads has {genotype.depth} entries and mlp_ratio {len(genotype.mlp_ratio)}; "
-                "both have one a layer"
-            )
-        self._check("depth", (genotype.depth,), choices.depth)
-        self._check("embed_dim", (genotype.embed_dim,), choices.embed_dim)
-        self._check("num_heads", genotype.num_heads, (*choices.accepted_heads, *choices.num_heads))
-        self._check("mlp_ratio", genotype.mlp_ratio, choices.mlp_ratio)
-
-    def _check(self, field: str, values: Sequence[object], accepted: Sequence[float]) -> None:
-        for value in values:
-            if value not in accepted or (field != "mlp_ratio" and not isinstance(value, int)):
-                choices = ", ".join(f"{choice:g}" for choice in accepted)
-                raise GenotypeError(f"{self.name}: {field} holds {value!r}; accepted are {choices}")
+    columns = ("depth", "embed_dim", "num_heads", "mlp_ratio")
+    width_column = "embed_dim"
 
     def macs(self, genotype: VisionTransformer) -> int:
         self.validate(genotype)
-        width, tokens = genotype.embed_dim, self._tokens
-        macs = (tokens - 1) * 3 * _PATCH**2 * width + width * self.num_classes
+        width, tokens = genotype.embed_dim, self.tokens
+        macs = (tokens - 1) * 3 * PATCH**2 * width + width * self.num_classes
         for inner, hidden in _layer_widths(genotype):
             macs += 4 * tokens * width * inner + 2 * tokens**2 * inner + 2 * tokens * width * hidden
         return macs + self.relative_position_macs(genotype)
@@ -165,20 +55,16 @@ class AutoFormer(Space[VisionTransformer]):
     def relative_position_macs(self, genotype: VisionTransformer) -> int:
         """Return the part of :meth:`macs` that multiplies queries and attention with the relative position tables."""
         self.validate(genotype)
-        return sum(2 * self._tokens**2 * inner for inner, _ in _layer_widths(genotype))
+        return sum(2 * self.tokens**2 * inner for inner, _ in _layer_widths(genotype))
 
     def params(self, genotype: VisionTransformer) -> int:
         self.validate(genotype)
         width = genotype.embed_dim
-        params = (3 * _PATCH**2 + 1) * width + (self._tokens + 1) * width  # patches; positions and class token
+        params = (3 * PATCH**2 + 1) * width + (self.tokens + 1) * width  # patches; positions and class token
         for inner, hidden in _layer_widths(genotype):
             attention = 4 * width * inner + 3 * inner + width + 4 * _TABLE_ROWS * _HEAD_WIDTH
             params += attention + 2 * width * hidden + hidden + width + 4 * width
         return params + 2 * width + (width + 1) * self.num_classes
-
-    def layers(self, genotype: VisionTransformer) -> int:
-        self.validate(genotype)
-        return genotype.depth
 
     def paper_flops(self, genotype: VisionTransformer) -> int:
         """Return the authors' count.
@@ -187,9 +73,9 @@ class AutoFormer(Space[VisionTransformer]):
         operations of the formula are dropped; at 224x224 there are none.
         """
         self.validate(genotype)
-        width, tokens = genotype.embed_dim, self._tokens
+        width, tokens = genotype.embed_dim, self.tokens
         patches, counted = tokens - 1, tokens + 1
-        twice = 2 * width + 2 * patches * 3 * _PATCH**2 * width + tokens * width
+        twice = 2 * width + 2 * patches * 3 * PATCH**2 * width + tokens * width
         for inner, hidden in _layer_widths(genotype):
             twice += 4 * counted * width + 8 * counted * inner * width + 4 * counted**2 * inner
             twice += (4 * _CLIP + 1) * counted**2 + counted * inner + 4 * counted * width * hidden
@@ -204,9 +90,9 @@ class AutoFormer(Space[VisionTransformer]):
     def _draw(self, genotype: VisionTransformer) -> BuiltNetwork:
         self.validate(genotype)
         net = GraphBuilder(self.name, opset=20)  # the first with Gelu
-        width, tokens = genotype.embed_dim, self._tokens
-        x = _embed(net, net.image_input(3, self.resolution), width, tokens)
-        for axis, index in zip(("v", "h"), _relative_indices(self.resolution // _PATCH), strict=True):
+        width, tokens = genotype.embed_dim, self.tokens
+        x = embed_patches(net, net.image_input(3, self.resolution), width, tokens, PATCH)
+        for axis, index in zip(("v", "h"), _relative_indices(self.resolution // PATCH), strict=True):
             net.constant(f"relative_index_{axis}", index)
         for layer, (inner, hidden) in enumerate(_layer_widths(genotype)):
             x = _attention(net, x, f"blocks.{layer}", width, inner, tokens)
@@ -214,80 +100,40 @@ class AutoFormer(Space[VisionTransformer]):
             x = _mlp(net, x, f"blocks.{layer}", width, hidden)
             net.declare_block(x)
         x = net.layer_norm(x, "norm", width)
-        output = net.gemm(_pool_patches(net, x, tokens), "head", width, self.num_classes)
+        output = net.gemm(mean_of_patches(net, x, tokens), "head", width, self.num_classes)
         metadata = {"aznas.space": self.name, "aznas.genotype": self.format(genotype)}
         return net.finish(output, num_outputs=self.num_classes, metadata=metadata)
-
-    @property
-    def _tokens(self) -> int:
-        """Patches and the class token."""
-        return (self.resolution // _PATCH) ** 2 + 1
 
 
 class AutoFormerTiny(AutoFormer):
     """AutoFormer's tiny space, about 5 to 10 million parameters."""
 
     name = "autoformer-tiny"
-    choices = _Choices(depth=(12, 13, 14), embed_dim=(192, 216, 240), num_heads=(3, 4), mlp_ratio=(3.5, 4.0))
+    choices = TransformerChoices(depth=(12, 13, 14), embed_dim=(192, 216, 240), num_heads=(3, 4), mlp_ratio=(3.5, 4.0))
 
 
 class AutoFormerSmall(AutoFormer):
     """AutoFormer's small space, about 14 to 32 million parameters."""
 
     name = "autoformer-small"
-    choices = _Choices(depth=(12, 13, 14), embed_dim=(320, 384, 448), num_heads=(5, 6, 7), mlp_ratio=(3.0, 3.5, 4.0))
+    choices = TransformerChoices(
+        depth=(12, 13, 14), embed_dim=(320, 384, 448), num_heads=(5, 6, 7), mlp_ratio=(3.0, 3.5, 4.0)
+    )
 
 
 class AutoFormerBase(AutoFormer):
     """AutoFormer's base space, about 42 to 73 million parameters; 8 heads are accepted, but never sampled."""
 
     name = "autoformer-base"
-    choices = _Choices(
+    choices = TransformerChoices(
         depth=(14, 15, 16), embed_dim=(528, 576, 624), num_heads=(9, 10), mlp_ratio=(3.0, 3.5, 4.0), accepted_heads=(8,)
     )
 
 
-def _redraw(genes: Sequence[T], depth: int, values: Sequence[T], rng: np.random.Generator) -> tuple[T, ...]:
-    """Change the genes of all layers to another depth, and sample each old one again with some probability."""
-    kept = [choose(values, rng) if rng.random() < _LAYER_PROBABILITY else gene for gene in genes[:depth]]
-    return (*kept, *(choose(values, rng) for _ in range(depth - len(kept))))
-
-
-def _fields(space: str, text: str) -> JsonObject:
-    try:
-        fields = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise GenotypeError(f"a genotype of {space} is JSON with {', '.join(_KEYS)}; {quote(text)} is not") from error
-    if not isinstance(fields, dict) or set(fields) != set(_KEYS):
-        expected = ", ".join(_KEYS)
-        raise GenotypeError(f"a genotype of {space} is a JSON object with exactly {expected}, unlike {quote(text)}")
-    for key in _KEYS:
-        values = fields[key] if key in ("num_heads", "mlp_ratio") else [fields[key]]
-        if not isinstance(values, list) or not all(type(value) in (int, float) for value in values):
-            shape = "a list of numbers" if key in ("num_heads", "mlp_ratio") else "a number"
-            raise GenotypeError(f"{space}: {key} is {quote(str(fields[key]))}; {shape} is needed")
-    return fields
-
-
 def _layer_widths(genotype: VisionTransformer) -> Iterator[tuple[int, int]]:
     """Yield the width of queries, keys and values, and that of the MLP, of each layer."""
-    for heads, ratio in zip(genotype.num_heads, genotype.mlp_ratio, strict=True):
-        yield heads * _HEAD_WIDTH, int(ratio * genotype.embed_dim)
-
-
-def _embed(net: GraphBuilder, image: str, width: int, tokens: int) -> str:
-    """Write patches, class token and absolute positions: (batch, tokens, width)."""
-    weight = net.weight("patch_embed.weight", (width, 3, _PATCH, _PATCH))
-    bias = net.weight("patch_embed.bias", (width,))
-    sizes = {"kernel_shape": (_PATCH, _PATCH), "strides": (_PATCH, _PATCH)}
-    x = net.node("Conv", image, weight, bias, name="patch_embed", **sizes)
-    x = net.reshape(x, "patch_embed.flatten", (0, width, tokens - 1))
-    x = net.transpose(x, "patch_embed.tokens", (0, 2, 1))
-    batch = net.node("Shape", x, name="batch", start=0, end=1)
-    shape = net.node("Concat", batch, net.constant("cls_token.tail", [1, width]), name="cls_token.shape", axis=0)
-    token = net.node("Expand", net.weight("cls_token", (1, 1, width)), shape, name="cls_token.expand")
-    x = net.node("Concat", token, x, name="tokens", axis=1)
-    return net.add(x, net.weight("pos_embed", (1, tokens, width)), "embedding")
+    for heads, hidden in zip(genotype.num_heads, genotype.hidden_widths, strict=True):
+        yield heads * _HEAD_WIDTH, hidden
 
 
 def _attention(net: GraphBuilder, x: str, block: str, width: int, inner: int, tokens: int) -> str:
@@ -345,13 +191,6 @@ def _mlp(net: GraphBuilder, x: str, block: str, width: int, hidden: int) -> str:
     y = net.layer_norm(x, f"{block}.ffn_layer_norm", width)
     y = net.node("Gelu", net.linear(y, f"{block}.fc1", width, hidden), name=f"{block}.gelu")
     return net.add(x, net.linear(y, f"{block}.fc2", hidden, width), f"{block}.residual")
-
-
-def _pool_patches(net: GraphBuilder, x: str, tokens: int) -> str:
-    """Write the mean of all tokens but the class token: (batch, width)."""
-    axis, end = net.constant("pool.axis", [1]), net.constant("pool.end", [tokens])
-    patches = net.node("Slice", x, axis, end, axis, name="pool.patches")  # from token 1 on axis 1
-    return net.node("ReduceMean", patches, axis, name="pool", keepdims=0)
 
 
 @cached(8, "one table a resolution, for all layers and candidates")

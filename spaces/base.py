@@ -54,6 +54,9 @@ class Space(ABC, Generic[G]):
     name: ClassVar[str]
     """Name of the space; also the name of the graphs it builds."""
 
+    columns: ClassVar[tuple[str, ...]] = ()
+    """Columns of a truth file that together are a genotype; its notation is then a JSON object of them."""
+
     default_resolution: ClassVar[int] = 224
     default_num_classes: ClassVar[int] = 1000
 

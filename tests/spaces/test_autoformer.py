@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from aznas_onnx.spaces import GenotypeError, get
-from aznas_onnx.spaces.autoformer import AutoFormerBase, AutoFormerTiny, VisionTransformer
+from aznas_onnx.spaces.autoformer import AutoFormerBase, AutoFormerTiny
+from aznas_onnx.spaces.layerwise_transformers import VisionTransformer
 from tests.spaces.torch_reference import Weights, largest_difference
 
 TINY = '{"depth":12,"embed_dim":192,"num_heads":[3,4,3,3,3,3,3,3,3,3,3,4],"mlp_ratio":[4,3.5,4,4,4,4,4,4,4,4,4,3.5]}'
@@ -65,7 +66,7 @@ def test_macs_of_the_published_winners(shared: Path) -> None:
         (TINY.replace(":12", ":13"), "depth is 13, but num_heads has 12 entries"),
         (TINY.replace("192", "200"), "embed_dim holds 200; accepted are 192, 216, 240"),
         (TINY.replace("192", "192.0"), "embed_dim holds 192.0"),
-        (TINY.replace("192", '"192"'), "embed_dim is '192'; a number is needed"),
+        (TINY.replace("192", '"wide"'), "embed_dim is 'wide'; a number is needed"),
         (TINY.replace("[3,4", "[3,5"), "num_heads holds 5; accepted are 3, 4"),
         (TINY.replace("[4,3.5", "[4,3"), "mlp_ratio holds 3; accepted are 3.5, 4"),
         (TINY.replace("[4,3.5", "[4,NaN"), "mlp_ratio holds nan"),

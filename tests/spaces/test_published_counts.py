@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from aznas_onnx.spaces import get
-from aznas_onnx.spaces.autoformer import VisionTransformer
+from aznas_onnx.spaces.layerwise_transformers import VisionTransformer
 from tests.spaces import torch_modules
 
 # Parameters and FLOPs of the authors' own code.
