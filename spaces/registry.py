@@ -84,6 +84,16 @@ BUNDLED = (
         target="aznas_onnx.spaces.mnasnet:MnasNet",
         description="MnasNet and EfficientNet stages for ImageNet: expansion, kernel, layers, squeeze-and-excitation",
     ),
+    SpaceRecord(
+        name="vit",
+        target="aznas_onnx.spaces.vit:PlainAutoFormer",
+        description="ViT-Bench-101's AutoFormer subnets: no relative positions",
+    ),
+    SpaceRecord(
+        name="pit",
+        target="aznas_onnx.spaces.pit:PiT",
+        description="ViT-Bench-101's pooling-based vision transformers (1,600 networks)",
+    ),
 )
 """The spaces that come with this package."""
 

@@ -24,6 +24,8 @@ SPACES = {
     "nb-macro": {"resolution": 16},
     "mnasnet": {"resolution": 32},
     "darts": {"resolution": 16},
+    "vit": {"resolution": 32},
+    "pit": {"resolution": 48},
 }
 
 
