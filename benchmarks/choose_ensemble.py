@@ -28,7 +28,7 @@ from scipy.stats import kendalltau, rankdata, spearmanr
 
 import aznas_onnx as az
 from aznas_onnx.evaluation import read_scores, read_truth
-from aznas_onnx.evaluation.agreement import in_order_of, measurements, proxy_table
+from aznas_onnx.evaluation.measured import measured, proxy_table
 from aznas_onnx.proxies import PROXIES
 
 Floats = npt.NDArray[np.float64]
@@ -88,11 +88,11 @@ def main() -> int:
 
 def read(scores: Path, truth: Path) -> tuple[list[Population], list[Population], Sequence[str]]:
     """Return the two halves, each as all its cells and as its unique ones."""
-    measured = read_truth(truth)
+    listed = read_truth(truth)
     space = az.spaces.get("nb201")
-    records = in_order_of(measured, (one for one in read_scores(scores).records.values() if one.reason is None))
+    scored = measured(read_scores(scores).records.values(), listed)
+    records, accuracies = scored.records, scored.values
     names, _, table = proxy_table(records)
-    accuracies = measurements(records, measured)
     networks = [space.canonical(space.parse(one.arch)) for one in records]
     halves = np.array([hashlib.sha256(network.encode()).digest()[0] % 2 for network in networks])
     is_first_of_its_kind = np.zeros(len(networks), dtype=bool)
@@ -106,7 +106,7 @@ def read(scores: Path, truth: Path) -> tuple[list[Population], list[Population],
             found.append(Population(f"half {half + 1}, {name}", terms, accuracies[mask]))
         return found
 
-    return populations(0), populations(1), measured.columns
+    return populations(0), populations(1), listed.columns
 
 
 def objective(populations: Sequence[Population], names: Sequence[str]) -> float:

@@ -123,7 +123,7 @@ class Space(ABC, Generic[G]):
         """
 
     def source(self, genotype: G) -> Source:
-        """Return the network to score: the model of :meth:`build`, or its typed graph.
+        """Return the network to score: the model of :meth:`build`, its typed graph, or the path of its file.
 
         A space that builds its networks with :class:`~aznas_onnx.graph.building.builder.GraphBuilder` can return
         ``network.graph()`` here where :meth:`build` returns ``network.model()``; a search then reads faster.
@@ -155,6 +155,10 @@ class Space(ABC, Generic[G]):
 
         :func:`aznas_onnx.evaluation.run` with `unique` keeps one genotype for each text.
         """
+        return None
+
+    def digest(self, genotype: G) -> str | None:
+        """Return a digest of the network where it can change under the same genotype, as in a file; else None."""
         return None
 
     def _counts(self, genotype: G) -> tuple[int, int, int]:

@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import traceback
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Protocol
 
 import onnx
@@ -60,7 +61,7 @@ def build_source(space: Buildable, genotype: Any) -> Source:
     """Build a network to be read or scored; raise SettingsError if the space fails to, or gives something else."""
     with as_user_error(space, f"build {quote(space.format(genotype))}"):
         model = space.source(genotype)
-    if not isinstance(model, (onnx.ModelProto, Graph)):
+    if not isinstance(model, (onnx.ModelProto, Graph, Path)):
         raise SettingsError(
             f"space {space.name!r}: build() gives a {type(model).__name__}; an onnx.ModelProto is needed"
         )

@@ -1,7 +1,7 @@
 """Compare scores with measured accuracies."""
 
 from aznas_onnx.evaluation.agreement import Agreement, Evaluation, evaluate
-from aznas_onnx.evaluation.correlation import Bootstrap, Interval
+from aznas_onnx.evaluation.correlation import Bootstrap, Interval, SizeMatch
 from aznas_onnx.evaluation.record import Record
 from aznas_onnx.evaluation.report.page import write_report
 from aznas_onnx.evaluation.run import Run, bench, prepare_run
@@ -18,6 +18,7 @@ __all__ = [
     "Run",
     "Scored",
     "Scores",
+    "SizeMatch",
     "Truth",
     "bench",
     "evaluate",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from types import MappingProxyType
@@ -11,19 +11,31 @@ import numpy as np
 import numpy.typing as npt
 
 from aznas_onnx.errors import SettingsError
-from aznas_onnx.evaluation.correlation import Bootstrap, Interval, Resampled, interval, kendall_matrix, resample
+from aznas_onnx.evaluation.correlation import (
+    Bootstrap,
+    Cohort,
+    Interval,
+    Resampled,
+    SizeMatch,
+    close_pairs,
+    interval,
+    kendall_matrix,
+    resample,
+)
+from aznas_onnx.evaluation.measured import Measured, measured, proxy_table
 from aznas_onnx.evaluation.record import Record
 from aznas_onnx.evaluation.selection import Repeated, TopK, select_repeatedly, top_k
 from aznas_onnx.evaluation.truth import Truth
-from aznas_onnx.proxies import PROXIES, Direction
-from aznas_onnx.ranking import Aggregation, aggregate, rank
-from aznas_onnx.results import ProxyScores, Status
+from aznas_onnx.proxies import Direction
+from aznas_onnx.ranking import Aggregation, aggregate
 
-__all__ = ["Agreement", "Evaluation", "evaluate", "in_order_of", "measurements", "proxy_table"]
+__all__ = ["COUNTED_SIZES", "Agreement", "Evaluation", "evaluate"]
 
 Floats = npt.NDArray[np.float64]
 
 _BASELINES = ("macs", "params", "layers")
+COUNTED_SIZES = ("macs", "params")
+"""Counts that pairs can be matched by; any other size is a column of the measurements."""
 _ALL_SUBSETS_UP_TO = 5  # proxies; beyond, only all of them and all but one
 
 
@@ -39,12 +51,18 @@ class Agreement:
         The aggregation; None for one alone.
     kendall, spearman
         By column: tau-b and rho.
+    matched
+        By column: tau-b over pairs of the same size.
+    ensemble
+        Name of the group of proxies that it is; empty for any other predictor.
     """
 
     proxies: tuple[str, ...]
     aggregation: Aggregation | None
     kendall: Mapping[str, Interval]
     spearman: Mapping[str, Interval]
+    matched: Mapping[str, Interval]
+    ensemble: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +81,9 @@ class Evaluation:
         The aggregation of the score, and the weights that are not 1.
     overall
         The score of all proxies.
-    single, combined, baselines
-        Each proxy alone; each set of two and more, by both aggregations; counts as baselines.
+    single, ensembles, combined, baselines
+        Each proxy alone; the groups of proxies asked for; each set of two and more, by both aggregations, if asked for;
+        counts as baselines.
     proxy_correlation
         (n_proxies, n_proxies) Kendall's tau-b between the proxies, as Figure 3 of the paper.
     top
@@ -75,8 +94,12 @@ class Evaluation:
         Median wall-clock time of building and scoring one architecture.
     bootstrap
         Settings of the intervals.
+    match, n_pairs
+        Which pairs are of the same size, and how many there are.
+    n_groups
+        Number of groups that architectures are compared within; 1 where all are compared.
     warnings
-        The proxies that were left out, and why.
+        The proxies that were left out, and why; what was done to the measurements.
     """
 
     n: int
@@ -86,6 +109,7 @@ class Evaluation:
     aggregation: Aggregation
     overall: Agreement
     single: tuple[Agreement, ...]
+    ensembles: tuple[Agreement, ...]
     combined: tuple[Agreement, ...]
     baselines: tuple[Agreement, ...]
     proxy_correlation: tuple[tuple[float | None, ...], ...]
@@ -93,6 +117,9 @@ class Evaluation:
     selected: Mapping[str, Repeated]
     seconds: float
     bootstrap: Bootstrap
+    match: SizeMatch
+    n_pairs: int
+    n_groups: int = 1
     weights: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     warnings: tuple[str, ...] = ()
 
@@ -104,6 +131,7 @@ class _Predictor:
     places: list[int]  # of its proxies among all
     aggregation: Aggregation | None = None
     weights: tuple[float, ...] | None = None
+    ensemble: str = ""
 
 
 def evaluate(
@@ -113,14 +141,18 @@ def evaluate(
     aggregation: Aggregation | str = Aggregation.LOG_RANK,
     weights: Mapping[str, float] | None = None,
     directions: Mapping[str, Direction] | None = None,
+    ensembles: Mapping[str, Sequence[str]] | None = None,
+    match: SizeMatch | None = None,
     bootstrap: Bootstrap | None = None,
     is_whole: bool = True,
+    has_combinations: bool = False,
     on_resample: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Compare scores with measurements.
 
     A proxy without a finite value ranks its architecture lowest, as in the published code; architectures that could
-    not be scored are left out.
+    not be scored are left out. Architectures of several groups are ranked and compared within each; the correlations
+    are averaged, each group counted by its architectures.
 
     Parameters
     ----------
@@ -132,10 +164,16 @@ def evaluate(
         By proxy: how often it counts wherever it is combined with others; once by default, and 0 to leave it out.
     directions
         By proxy: which way it points, where it need not be registered; see :attr:`Scores.directions`.
+    ensembles
+        By name: groups of proxies to report beside the score of all.
+    match
+        Which pairs are of the same size; within 10 % in MACs by default.
     bootstrap
         How to make confidence intervals; 200 resamples by default.
     is_whole
-        Whether to look at each proxy, each combination and the baselines too, which takes most of the time.
+        Whether to look at each proxy, the groups and the baselines too, which takes most of the time.
+    has_combinations
+        Whether to look at each set of two and more proxies, too.
     on_resample
         Called with the number of each resample that is done.
 
@@ -144,94 +182,58 @@ def evaluate(
     SettingsError
         If fewer than two architectures were scored, they share no proxy, or one is not measured.
     """
-    bootstrap = bootstrap or Bootstrap()
+    bootstrap, match = bootstrap or Bootstrap(), match or SizeMatch()
     chosen = Aggregation(aggregation)
-    scored = in_order_of(truth, (record for record in records if record.reason is None))
-    if len(scored) < 2:
-        raise SettingsError(f"{len(scored)} of {len(records)} architectures are scored; 2 or more can be compared")
-    measured = measurements(scored, truth)
-    names, warnings, table = proxy_table(scored, weights, directions)
+    scored = measured(records, truth)
+    if len(scored.records) < 2:
+        raise SettingsError(
+            f"{len(scored.records)} of {len(records)} architectures are scored; 2 or more can be compared"
+        )
+    names, warnings, table = proxy_table(scored.records, weights, directions)
     factors = {name: (weights or {}).get(name, 1.0) for name in names}
-    predictors = [_overall(factors, chosen), *(_predictors(factors) if is_whole else ())]
-    values = np.column_stack([table, *(_counts(scored, name) for name in _BASELINES)])
+    others = (*_predictors(factors, ensembles or {}, chosen, has_combinations=has_combinations),) if is_whole else ()
+    predictors = [_overall(factors, chosen), *others]
+    values = np.column_stack([table, *(_counts(scored.records, name) for name in _BASELINES)])
+    cohort = Cohort(proxies=values, truth=scored.values, groups=scored.groups, sizes=_sizes(scored, match))
 
     def predict(drawn: Floats) -> Floats:
         return np.column_stack([_predict(drawn[:, predictor.places], predictor) for predictor in predictors])
 
-    resampled = resample(values, measured, predict, bootstrap, on_resample)
+    resampled = resample(cohort, predict, bootstrap, within=match.within, on_resample=on_resample)
     agreements = _agreements(predictors, truth.columns, resampled, bootstrap.level)
-    groups = {
+    by_kind = {
         kind: tuple(found for one, found in zip(predictors, agreements, strict=True) if one.kind == kind)
-        for kind in ("single", "combined", "baselines")
+        for kind in ("single", "ensembles", "combined", "baselines")
     }
     scores = aggregate(table, chosen, list(factors.values()))
-    selections = {column: select_repeatedly(scores, measured[:, index]) for index, column in enumerate(truth.columns)}
+    selections = {name: select_repeatedly(scores, scored.values[:, at]) for at, name in enumerate(truth.columns)}
     return Evaluation(
-        n=len(scored),
-        failed=len(records) - len(scored),
+        n=len(scored.records),
+        failed=sum(record.reason is not None for record in records),
         columns=truth.columns,
         proxies=names,
         aggregation=chosen,
         weights=MappingProxyType({name: factor for name, factor in factors.items() if factor != 1.0}),
         overall=agreements[0],
-        **groups,
+        **by_kind,
         proxy_correlation=tuple(tuple(_defined(value) for value in row) for row in kendall_matrix(table)),
-        top={column: top_k(scores, measured[:, index]) for index, column in enumerate(truth.columns)},
+        top={column: top_k(scores, scored.values[:, index]) for index, column in enumerate(truth.columns)},
         selected={column: found for column, found in selections.items() if found is not None},
-        seconds=float(np.median([record.elapsed_s for record in scored])),
+        seconds=float(np.median([record.elapsed_s for record in scored.records])),
         bootstrap=bootstrap,
-        warnings=warnings,
+        match=match,
+        n_pairs=sum(len(close_pairs(part.sizes, match.within)[0]) for part in cohort.parts() if part.sizes is not None),
+        n_groups=len(cohort.parts()),
+        warnings=(*truth.notes, *warnings),
     )
 
 
-def in_order_of(truth: Truth, records: Iterable[Record]) -> list[Record]:
-    """Return records in the order of the measurements, so that the order of scoring decides nothing.
-
-    Raises SettingsError if one was not measured.
-    """
-    places = {arch: number for number, arch in enumerate(truth.archs)}
-    found = list(records)
-    for record in found:
-        if record.arch not in places:
-            raise SettingsError(f"{record.arch} is scored, and the measurements do not list it")
-    return sorted(found, key=lambda record: places[record.arch])
-
-
-def measurements(scored: Sequence[Record], truth: Truth) -> Floats:
-    """Return (n_records, n_columns): the measurements of the scored architectures."""
-    places = {arch: number for number, arch in enumerate(truth.archs)}
-    return truth.values[[places[record.arch] for record in scored]]
-
-
-def proxy_table(
-    scored: Sequence[Record],
-    weights: Mapping[str, float] | None = None,
-    directions: Mapping[str, Direction] | None = None,
-) -> tuple[tuple[str, ...], tuple[str, ...], Floats]:
-    """Return the proxies that all records have, warnings on the others, and their values; none of weight 0.
-
-    Returns
-    -------
-    tuple
-        Names, warnings, and (n_records, n_proxies) values: higher is better, minus infinity for none.
-
-    Raises
-    ------
-    SettingsError
-        If no proxy is left.
-    """
-    known = [ProxyScores(model=one.arch, status=Status.OK, proxies=one.proxies) for one in scored]
-    ranking = rank(known, weights=weights, directions=directions)
-    if not ranking.proxies:
-        raise SettingsError(f"no proxy can be compared over all architectures: {'; '.join(ranking.warnings)}")
-    signs = {name: PROXIES.sign(name, directions or {}) for name in ranking.proxies}
-    rows = [[_value(record, name, signs[name]) for name in ranking.proxies] for record in scored]
-    return ranking.proxies, ranking.warnings, np.array(rows, dtype=np.float64)
-
-
-def _value(record: Record, name: str, sign: int) -> float:
-    mean = record.proxies[name].mean
-    return -np.inf if mean is None else sign * mean
+def _sizes(scored: Measured, match: SizeMatch) -> Floats | None:
+    """Return what pairs are matched by; None where one of the counts is unknown or zero."""
+    if match.by not in COUNTED_SIZES:
+        return scored.sizes
+    sizes = _counts(scored.records, match.by)
+    return sizes if bool((sizes > 0).all()) else None
 
 
 def _counts(scored: Sequence[Record], name: str) -> Floats:
@@ -245,22 +247,42 @@ def _overall(factors: Mapping[str, float], aggregation: Aggregation) -> _Predict
     return _Predictor(kind="overall", proxies=names, places=places, aggregation=how, weights=tuple(factors.values()))
 
 
-def _predictors(factors: Mapping[str, float]) -> Iterator[_Predictor]:
-    """Yield each proxy, each set of two and more under both aggregations, and the baselines."""
+def _predictors(
+    factors: Mapping[str, float],
+    ensembles: Mapping[str, Sequence[str]],
+    aggregation: Aggregation,
+    *,
+    has_combinations: bool,
+) -> Iterator[_Predictor]:
+    """Yield each proxy, the ensembles of some of them, sets of proxies if asked for, and the baselines."""
     names = tuple(factors)
     for place, name in enumerate(names):
         yield _Predictor(kind="single", proxies=(name,), places=[place])
-    smallest = 2 if len(names) <= _ALL_SUBSETS_UP_TO else len(names) - 1
-    for size in range(smallest, len(names) + 1):
-        for places in combinations(range(len(names)), size):
-            proxies = tuple(names[place] for place in places)
-            weights = tuple(factors[name] for name in proxies)
-            for how in Aggregation:
-                yield _Predictor(
-                    kind="combined", proxies=proxies, places=list(places), aggregation=how, weights=weights
-                )
+    for ensemble, members in ensembles.items():
+        if set(members) < set(names):  # all of them are the score itself
+            yield _combined("ensembles", [names.index(member) for member in members], factors, aggregation, ensemble)
+    if has_combinations:
+        smallest = 2 if len(names) <= _ALL_SUBSETS_UP_TO else len(names) - 1
+        for size in range(smallest, len(names) + 1):
+            for places in combinations(range(len(names)), size):
+                for how in Aggregation:
+                    yield _combined("combined", list(places), factors, how)
     for place, name in enumerate(_BASELINES, len(names)):
         yield _Predictor(kind="baselines", proxies=(name,), places=[place])
+
+
+def _combined(
+    kind: str, places: list[int], factors: Mapping[str, float], aggregation: Aggregation, ensemble: str = ""
+) -> _Predictor:
+    proxies = tuple(tuple(factors)[place] for place in places)
+    return _Predictor(
+        kind=kind,
+        proxies=proxies,
+        places=places,
+        aggregation=aggregation,
+        weights=tuple(factors[name] for name in proxies),
+        ensemble=ensemble,
+    )
 
 
 def _predict(values: Floats, predictor: _Predictor) -> Floats:
@@ -281,6 +303,8 @@ def _agreements(
             aggregation=one.aggregation,
             kendall=intervals(resampled.whole.kendall, resampled.kendall, row),
             spearman=intervals(resampled.whole.spearman, resampled.spearman, row),
+            matched=intervals(resampled.whole.matched, resampled.matched, row),
+            ensemble=one.ensemble,
         )
         for row, one in enumerate(predictors)
     )

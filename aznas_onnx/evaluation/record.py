@@ -13,7 +13,19 @@ from aznas_onnx.results import ProxyScores, ProxyValue, Status
 
 __all__ = ["Record", "decode", "encode", "make_record"]
 
-_RESERVED = ("arch", "failed", "macs", "params", "layers", "stderr", "per_seed", "missing", "inapplicable", "seconds")
+_RESERVED = (
+    "arch",
+    "failed",
+    "macs",
+    "params",
+    "layers",
+    "stderr",
+    "per_seed",
+    "missing",
+    "inapplicable",
+    "seconds",
+    "sha256",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +38,7 @@ class Record:
     - `macs`, `params`, `layers`: Multiply-adds of one sample, trainable parameters, operators with weights; None where
       it failed.
     - `elapsed_s`: Wall-clock seconds of building and scoring.
+    - `digest`: Of the network's file; None for a network of a space.
     """
 
     arch: str
@@ -35,12 +48,14 @@ class Record:
     params: int | None = None
     layers: int | None = None
     elapsed_s: float = 0.0
+    digest: str | None = None
 
 
-def make_record(scores: ProxyScores, layers: int | None) -> Record:
+def make_record(scores: ProxyScores, layers: int | None, digest: str | None = None) -> Record:
     """Make a record of what scoring gave."""
     if scores.status is Status.FAILED:
-        return Record(arch=scores.model, reason=scores.reason or "no reason given", elapsed_s=scores.elapsed_s)
+        reason = scores.reason or "no reason given"
+        return Record(arch=scores.model, reason=reason, elapsed_s=scores.elapsed_s, digest=digest)
     return Record(
         arch=scores.model,
         proxies=scores.proxies,
@@ -48,6 +63,7 @@ def make_record(scores: ProxyScores, layers: int | None) -> Record:
         params=scores.params,
         layers=layers,
         elapsed_s=scores.elapsed_s,
+        digest=digest,
     )
 
 
@@ -60,7 +76,8 @@ def encode(record: Record) -> JsonObject:
     fields |= {name: value.mean for name, value in values.items() if name not in _RESERVED}
     fields |= {"macs": record.macs, "params": record.params, "layers": record.layers}
     fields["seconds"] = round(record.elapsed_s, 4)
-    optional = {
+    optional: dict[str, Any] = {
+        "sha256": record.digest,
         "stderr": {name: value.stderr for name, value in values.items() if value.stderr is not None},
         "per_seed": {name: _plain(value) for name, value in values.items() if name != "macs" and _is_many(value)},
         "missing": {name: value.reason for name, value in values.items() if value.mean is None},
@@ -90,6 +107,7 @@ def decode(fields: JsonObject) -> Record:
         params=_count(fields["params"]),
         layers=_count(fields["layers"]),
         elapsed_s=finite(fields["seconds"]),
+        digest=None if "sha256" not in fields else text(fields["sha256"]),
     )
 
 

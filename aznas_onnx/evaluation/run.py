@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from aznas_onnx.evaluation.agreement import Evaluation, evaluate
-from aznas_onnx.evaluation.correlation import Bootstrap
+from aznas_onnx.errors import SettingsError
+from aznas_onnx.evaluation.agreement import COUNTED_SIZES, Evaluation, evaluate
+from aznas_onnx.evaluation.correlation import Bootstrap, SizeMatch
 from aznas_onnx.evaluation.record import Record
 from aznas_onnx.evaluation.sample_archs import choose_archs
 from aznas_onnx.evaluation.score_archs import Scored, score_archs
 from aznas_onnx.evaluation.scorefile import ScoreFile, Selection
 from aznas_onnx.evaluation.truth import Truth, read_truth
 from aznas_onnx.proxies import PROXIES
+from aznas_onnx.proxies.registry import name_list
 from aznas_onnx.ranking import Aggregation, Ensemble
 from aznas_onnx.scoring import ScoreSettings, UnseededOptions
 from aznas_onnx.searching.executors import Executor, Scorer
@@ -24,12 +27,17 @@ from aznas_onnx.searching.space_reference import StoredSpace, find_space
 from aznas_onnx.searching.stored_settings import StoredScoring, StoredSettings
 from aznas_onnx.searching.workers import local_executor
 from aznas_onnx.software import software_versions
-from aznas_onnx.spaces import Space, SpaceOptions
+from aznas_onnx.spaces import NetworkFiles, Space, SpaceOptions
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["Run", "bench", "prepare_run"]
+__all__ = ["BenchSource", "Run", "bench", "prepare_run"]
+
+BenchSource: TypeAlias = "str | os.PathLike[str] | Space[Any] | Iterable[str | os.PathLike[str]]"
+"""A space (or its name, or its file), or ONNX files."""
+
+_SHOWN = 5  # files in a note
 
 
 @dataclass(slots=True, kw_only=True)
@@ -60,6 +68,10 @@ class Run:
         File of the scores; None for memory.
     truth
         The measurements.
+    ensembles
+        Groups of proxies to report, by name.
+    match
+        Which pairs are of the same size.
     """
 
     space: Space[Any]
@@ -69,6 +81,8 @@ class Run:
     selection: Selection
     scores: str | os.PathLike[str] | None
     make_executor: Callable[[], Executor]
+    ensembles: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    match: SizeMatch = field(default_factory=SizeMatch)
     memory: _Memory = field(default_factory=_Memory)
 
     def score(self, on_progress: Callable[[Scored], None] | None = None) -> None:
@@ -98,6 +112,8 @@ class Run:
         ensemble: Ensemble,
         bootstrap: Bootstrap | None = None,
         on_resample: Callable[[int], None] | None = None,
+        *,
+        has_combinations: bool = False,
     ) -> Evaluation:
         """Compare the finished scores with the measurements."""
         return evaluate(
@@ -106,15 +122,21 @@ class Run:
             aggregation=ensemble.aggregation,
             weights=ensemble.weights,
             directions=self.settings.scoring.directions,
+            ensembles=self.ensembles,
+            match=self.match,
             bootstrap=bootstrap,
+            has_combinations=has_combinations,
             on_resample=on_resample,
         )
 
 
 def prepare_run(
-    space: str | os.PathLike[str] | Space[Any],
-    truth: Truth,
+    source: BenchSource,
+    truth: str | os.PathLike[str] | Truth,
     *,
+    metrics: Sequence[str] | None = None,
+    group: str | None = None,
+    match: SizeMatch | None = None,
     sample: int | None = None,
     seed: int = 0,
     unique: bool = False,
@@ -129,10 +151,15 @@ def prepare_run(
 
     Parameters
     ----------
-    space
-        A space, its name, or the path of a Python file that holds one.
+    source
+        A space, its name, or the path of a Python file that holds one; or a list of ONNX files, each called as its file
+        without the ending.
     truth
-        The measured architectures.
+        A CSV with a column ``arch`` (or ``model``) and columns of numbers, or its content.
+    metrics, group
+        Columns of the CSV to compare with, all numbers by default; the column of the groups that are compared within.
+    match
+        Which pairs are of the same size; within 10 % in MACs by default.
     sample, seed, unique
         See :func:`~aznas_onnx.evaluation.sample_archs.choose_archs`.
     scores
@@ -153,11 +180,19 @@ def prepare_run(
     SettingsError
         If an argument is not accepted.
     """
-    made, reference = find_space(space, space_options or {})
+    match = match or SizeMatch()
+    made, reference = _networks(source, space_options or {})
+    names = made.names if isinstance(made, NetworkFiles) else ()
+    if not isinstance(truth, Truth):
+        size = None if match.by in COUNTED_SIZES else match.by
+        truth = read_truth(truth, metrics, genotype=made.columns, group=group, size=size, names=names)
+    if names:
+        truth = _of_files(truth, names)
     archs = choose_archs(truth.archs, made, sample=sample, seed=seed, unique=unique)
     description = StoredSpace.of(made, reference)
     if scorer is None:
         scorer = ModelScorer(description.maker(made), settings or ScoreSettings(), time_limit)
+    asked = name_list(settings.proxies or ()) if settings is not None else ()
     return Run(
         space=made,
         truth=truth,
@@ -166,13 +201,45 @@ def prepare_run(
         selection=Selection(seed=seed, unique=unique),
         scores=scores,
         make_executor=partial(local_executor, scorer, workers),
+        ensembles={name: PROXIES.groups[name] for name in asked if name in PROXIES.groups},
+        match=match,
     )
 
 
+def _networks(source: BenchSource, options: SpaceOptions) -> tuple[Space[Any], str | os.PathLike[str] | None]:
+    """Return the space, and its reference if it has one."""
+    if not isinstance(source, Space) and isinstance(source, (str, os.PathLike)) and Path(source).is_dir():
+        raise SettingsError(f"{source} is a folder; give the files in it, such as {Path(source) / '*.onnx'}")
+    if isinstance(source, (str, os.PathLike, Space)):
+        return find_space(source, options)
+    if options:
+        raise SettingsError(f"{next(iter(options))} is an option of a space; an ONNX file has its own")
+    return NetworkFiles.of(source), None
+
+
+def _of_files(truth: Truth, names: Sequence[str]) -> Truth:
+    """Return the measurements of networks with a file, with a note on what is left out.
+
+    Raises SettingsError if none is measured.
+    """
+    rows = [row for row, arch in enumerate(truth.archs) if arch in set(names)]
+    if not rows:
+        raise SettingsError(
+            f"no network is measured: the files are called {names[0]!r} and so on, the measurements have "
+            f"{truth.archs[0]!r}; an architecture is the name of a file without .onnx"
+        )
+    missing = [name for name in names if name not in set(truth.archs)]
+    shown = ", ".join((*missing[:_SHOWN], *(["..."] if len(missing) > _SHOWN else [])))
+    notes = (f"left out, because they are not measured ({len(missing):,} of {len(names):,} files): {shown}",)
+    return truth.take(rows, notes if missing else ())
+
+
 def bench(
-    space: str | os.PathLike[str] | Space[Any],
+    source: BenchSource,
     truth: str | os.PathLike[str] | Truth,
     *,
+    group: str | None = None,
+    match: SizeMatch | None = None,
     sample: int | None = None,
     seed: int = 0,
     unique: bool = False,
@@ -187,14 +254,12 @@ def bench(
     scorer: Scorer | None = None,
     **options: Unpack[UnseededOptions],
 ) -> Evaluation:
-    """Score the measured architectures of a space, and compare the scores with the measurements.
+    """Score measured architectures, and compare the scores with the measurements.
 
     Parameters
     ----------
-    space
-        A space, its name, or the path of a Python file that holds one.
-    truth
-        A CSV with a column ``arch`` and columns of numbers, or its content.
+    source, truth, group, match
+        See :func:`prepare_run`.
     sample, seed, unique
         The sample of architectures (see :func:`~aznas_onnx.evaluation.sample_archs.choose_archs`).
     metrics
@@ -227,12 +292,14 @@ def bench(
     >>> found.overall.kendall["cifar10"].value                                  # doctest: +SKIP
     0.72
     """
-    measured = truth if isinstance(truth, Truth) else read_truth(truth, metrics)
     settings = ScoreSettings.of(settings, **options)
     PROXIES.load_all(settings.proxies)
     run = prepare_run(
-        space,
-        measured,
+        source,
+        truth,
+        metrics=metrics,
+        group=group,
+        match=match,
         sample=sample,
         seed=seed,
         unique=unique,

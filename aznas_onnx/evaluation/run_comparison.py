@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from aznas_onnx.evaluation.agreement import measurements, proxy_table
-from aznas_onnx.evaluation.correlation import Bootstrap, Interval, interval, resample
+from aznas_onnx.evaluation.correlation import Bootstrap, Cohort, Interval, interval, resample
+from aznas_onnx.evaluation.measured import measured, proxy_table
 from aznas_onnx.evaluation.record import Record
 from aznas_onnx.evaluation.truth import Truth
 from aznas_onnx.proxies import Direction
@@ -60,18 +60,19 @@ def compare(
     """
     bootstrap = bootstrap or Bootstrap()
     scored = [{record.arch: record for record in run if record.reason is None} for run in runs]
-    shared = [arch for arch in truth.archs if all(arch in run for run in scored)]
+    shared = [arch for arch in dict.fromkeys(truth.archs) if all(arch in run for run in scored)]
     if len(shared) < 2:
         return None
-    chosen = [[run[arch] for arch in shared] for run in scored]
+    chosen = [measured((run[arch] for arch in shared), truth) for run in scored]
     kept = directions or [{}] * len(runs)
-    tables = [proxy_table(records, directions=own)[2] for records, own in zip(chosen, kept, strict=True)]
+    tables = [proxy_table(one.records, directions=own)[2] for one, own in zip(chosen, kept, strict=True)]
     ends = np.cumsum([table.shape[1] for table in tables])
 
     def predict(drawn: Floats) -> Floats:
         return np.column_stack([aggregate(one) for one in np.split(drawn, ends[:-1], axis=1)])
 
-    found = resample(np.hstack(tables), measurements(chosen[0], truth), predict, bootstrap)
+    cohort = Cohort(proxies=np.hstack(tables), truth=chosen[0].values, groups=chosen[0].groups)
+    found = resample(cohort, predict, bootstrap)
     whole, drawn = found.whole.kendall, found.kendall
 
     def intervals(values: Floats, resampled: Floats) -> dict[str, Interval]:
@@ -82,8 +83,8 @@ def compare(
         Contender(
             kendall=intervals(whole[row], drawn[:, row]),
             difference=intervals(whole[row] - whole[0], drawn[:, row] - drawn[:, 0]),
-            seconds=float(np.median([record.elapsed_s for record in records])),
+            seconds=float(np.median([record.elapsed_s for record in one.records])),
         )
-        for row, records in enumerate(chosen)
+        for row, one in enumerate(chosen)
     )
     return RunComparison(n=len(shared), contenders=tuple(contenders))

@@ -27,11 +27,11 @@ def choose_archs(
     Raises GenotypeError if an architecture is not one of the space.
     Raises SettingsError if the sample is larger than the number of architectures, or the space cannot find duplicates.
     """
-    genotypes = [space.parse(arch) for arch in archs]
-    kept = list(archs)
+    kept = list(dict.fromkeys(archs))  # one is listed in each group that it was measured in
+    genotypes = [space.parse(arch) for arch in kept]
     if unique:
         first: dict[str, str] = {}
-        for arch, genotype in zip(archs, genotypes, strict=True):
+        for arch, genotype in zip(kept, genotypes, strict=True):
             first.setdefault(_canonical(space, genotype), arch)
         kept = list(first.values())
     size = len(kept) if sample is None else sample

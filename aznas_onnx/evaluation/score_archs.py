@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from aznas_onnx.errors import SettingsError
+from aznas_onnx.errors import ModelError, SettingsError
 from aznas_onnx.evaluation.record import Record, make_record
 from aznas_onnx.evaluation.weighted_operators import count_weighted_operators
 from aznas_onnx.results import ProxyScores, Status
@@ -58,11 +58,12 @@ def score_archs(
     store: _RecordStore,
     on_progress: Callable[[Scored], None] | None = None,
 ) -> None:
-    """Score the architectures without a record; failed ones are tried again.
+    """Score the architectures without a record; failed ones, and files that have changed, are scored again.
 
     Raises SettingsError if the first architectures all fail.
     """
-    waiting = deque(arch for arch in archs if not _is_scored(store.records.get(arch)))
+    digests = {arch: _digest(space, arch) for arch in archs}
+    waiting = deque(arch for arch in archs if not _is_scored(store.records.get(arch), digests[arch]))
     known = len(archs) - len(waiting)
     began, finished, failed = time.monotonic(), 0, 0
 
@@ -85,7 +86,7 @@ def score_archs(
                 number += 1
             outcome = executor.collect()
             arch = out.pop(outcome.number)
-            store.add(make_record(outcome.scores, _layers(space, arch, outcome.scores)))
+            store.add(make_record(outcome.scores, _layers(space, arch, outcome.scores), digests[arch]))
             finished += 1
             failed += outcome.scores.status is Status.FAILED
             if failed == finished == _HOPELESS and not known:
@@ -95,8 +96,17 @@ def score_archs(
             report()
 
 
-def _is_scored(record: Record | None) -> bool:
-    return record is not None and record.reason is None
+def _is_scored(record: Record | None, digest: str | None) -> bool:
+    """Whether a network has its score: another one can be in its file since."""
+    return record is not None and record.reason is None and record.digest == digest
+
+
+def _digest(space: Space[Any], arch: str) -> str | None:
+    """Return the digest of a network's file; None where there is none, or it cannot be read, which scoring reports."""
+    try:
+        return space.digest(space.parse(arch))
+    except ModelError:
+        return None
 
 
 def _layers(space: Space[Any], arch: str, scores: ProxyScores) -> int | None:

@@ -47,9 +47,40 @@ def _read_sample(ctx: click.Context, param: click.Parameter, value: str) -> int 
     return int(value)
 
 
+def _read_share(ctx: click.Context, param: click.Parameter, value: str) -> float:
+    """Return a share that is written ``10%`` or ``0.1``.
+
+    Raises click.BadParameter if the text is neither, or negative.
+    """
+    try:
+        share = float(value.removesuffix("%")) / (100 if value.endswith("%") else 1)
+    except ValueError:
+        share = -1.0
+    if not 0.0 <= share < float("inf"):
+        raise click.BadParameter(f"{value!r} is no share; 10% and 0.1 are examples")
+    return share
+
+
 @click.command()
-@click.argument("space", shell_complete=complete_space)
+@click.argument("sources", nargs=-1, required=True, metavar="SPACE|FILE.onnx...", shell_complete=complete_space)
 @measurement_options
+@click.option("--group", metavar="COLUMN", help="Column of --truth: architectures are compared within its groups.")
+@click.option(
+    "--match",
+    default="macs",
+    show_default=True,
+    metavar="macs|params|COLUMN",
+    help="Size by which pairs are matched: a count, or a column of --truth such as a latency.",
+)
+@click.option(
+    "--within",
+    default="10%",
+    show_default=True,
+    metavar="SHARE",
+    callback=_read_share,
+    help="Largest difference of the sizes in a pair of the same size.",
+)
+@click.option("--combinations", is_flag=True, help="Report each set of two and more proxies, too.")
 @click.option(
     "--sample",
     default="all",
@@ -78,8 +109,12 @@ def _read_sample(ctx: click.Context, param: click.Parameter, value: str) -> int 
 @space_options
 @format_option
 def bench(
-    space: str,
+    sources: tuple[str, ...],
     truth: Path,
+    group: str | None,
+    match: str,
+    within: float,
+    combinations: bool,
     sample: int | None,
     seed: int,
     unique: bool,
@@ -94,32 +129,40 @@ def bench(
     output_format: OutputFormat,
     **scoring: Any,
 ) -> int:
-    """Score the architectures of a space, and compare the scores with measured accuracies.
+    """Score networks, and compare the scores with measured accuracies.
 
-    SPACE is a space of `aznas spaces`, or the path of a Python file with your own. The output has Kendall's tau and
-    Spearman's rho with every column of numbers: for each proxy, for each set of proxies under both aggregations, and
-    for counts that need no scoring (MACs, parameters, layers with weights).
+    SPACE is a space of `aznas spaces`, or the path of a Python file with your own; or give ONNX files in its place. The
+    column `arch` or `model` of --truth has genotypes of the space, or the names of the files without .onnx. The output
+    has Kendall's tau and Spearman's rho with every column of numbers, and tau over pairs of the same size, which says
+    what a score knows beyond size: for each proxy, for each group of proxies asked for (`--proxies az,best`), and for
+    counts that need no scoring (MACs, parameters, layers with weights).
 
     Each score is written to --scores at once: after an interruption or a crash, the same command continues.
 
     \b
     Examples:
       aznas bench nb201 --truth accuracies.csv --sample 200 --batch-size 8
-      aznas bench nb201 --truth accuracies.csv --sample 1000 -o nb201.jsonl
+      aznas bench candidates/*.onnx --truth measured.csv
+      aznas bench zoo/*.onnx --truth measured.csv --group recipe --match latency_ms --within 5%
       aznas bench nb201 --truth accuracies.csv --sample 1000 -o nb201.jsonl --format json
       aznas bench ./my_space.py --truth measured.csv --metric top1 --device cuda
 
     Exit status: 0 done, 2 bad usage or fewer than two scored, 3 some failed, 130 interrupted.
     """
-    from aznas_onnx.evaluation import prepare_run, read_truth
+    from aznas_onnx.evaluation import SizeMatch, prepare_run
     from aznas_onnx.ranking import Ensemble
     from aznas_onnx.scoring import ScoreSettings
 
     settings = ScoreSettings.of(**scoring, seed=score_seed)
-    path = Path(f"bench-{Path(space).stem}-{time.strftime('%Y%m%d-%H%M%S')}.jsonl") if scores is None else scores
+    source = sources if len(sources) > 1 or sources[0].endswith(".onnx") else sources[0]
+    label = Path(source).stem if isinstance(source, str) else "networks"
+    path = Path(f"bench-{label}-{time.strftime('%Y%m%d-%H%M%S')}.jsonl") if scores is None else scores
     run = prepare_run(
-        space,
-        read_truth(truth, metrics),
+        source,
+        truth,
+        metrics=metrics,
+        group=group,
+        match=SizeMatch(by=match, within=within),
         sample=sample,
         seed=seed,
         unique=unique,
@@ -145,7 +188,8 @@ def bench(
             Ensemble.of(settings.proxies, aggregation),
             0 if interrupted else resamples,
             output_format,
-            interrupted,
+            combinations=combinations,
+            interrupted=interrupted,
         )
     if interrupted:
         return INTERRUPTED
@@ -169,6 +213,8 @@ def _evaluate(
     ensemble: Ensemble,
     resamples: int,
     output_format: OutputFormat,
+    *,
+    combinations: bool,
     interrupted: bool,
 ) -> None:
     from aznas_onnx.cli.console import diagnostics, results
@@ -177,7 +223,7 @@ def _evaluate(
     from aznas_onnx.evaluation import Bootstrap
 
     with shown_resampling(diagnostics(), resamples) as show:
-        evaluation = run.evaluate(ensemble, Bootstrap(resamples=resamples), show)
+        evaluation = run.evaluate(ensemble, Bootstrap(resamples=resamples), show, has_combinations=combinations)
     for warning in evaluation.warnings:
         warn(warning)
     report = BenchReport(

@@ -12,6 +12,7 @@ from aznas_onnx.documents import JsonObject
 from aznas_onnx.escaping import markdown, printable
 from aznas_onnx.evaluation import Agreement, Evaluation, Interval
 from aznas_onnx.evaluation.report.sections import letters_of, predictor_name
+from aznas_onnx.spaces import NetworkFiles
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -83,10 +84,15 @@ def _bench_document(report: BenchReport) -> JsonObject:
         "spearman_rho": {column: one.value for column, one in found.overall.spearman.items()},
         "kendall_tau_interval": {column: [one.low, one.high] for column, one in found.overall.kendall.items()},
         "spearman_rho_interval": {column: [one.low, one.high] for column, one in found.overall.spearman.items()},
+        "match": {"by": found.match.by, "within": found.match.within, "pairs": found.n_pairs},
+        "size_matched_tau": {column: one.value for column, one in found.overall.matched.items()},
+        "size_matched_tau_interval": {column: [one.low, one.high] for column, one in found.overall.matched.items()},
+        "groups": found.n_groups,
         "per_proxy": {
             one.proxies[0]: {column: tau.value for column, tau in one.kendall.items()} for one in found.single
         },
         "single": [_agreement_document(one) for one in found.single],
+        "ensembles": {one.ensemble: _agreement_document(one) for one in found.ensembles},
         "combined": [_agreement_document(one) for one in found.combined],
         "baselines": [_agreement_document(baseline) for baseline in found.baselines],
         "proxy_correlation": [list(row) for row in found.proxy_correlation],
@@ -103,12 +109,14 @@ def _agreement_document(one: Agreement) -> JsonObject:
         "aggregation": None if one.aggregation is None else one.aggregation.value,
         "kendall_tau": {column: asdict(value) for column, value in one.kendall.items()},
         "spearman_rho": {column: asdict(value) for column, value in one.spearman.items()},
+        "size_matched_tau": {column: asdict(value) for column, value in one.matched.items()},
     }
 
 
 def _groups(evaluation: Evaluation) -> Iterator[tuple[str, Agreement]]:
     for kind, group in (
         ("proxy", evaluation.single),
+        ("ensemble", evaluation.ensembles),
         ("combined", evaluation.combined),
         ("baseline", evaluation.baselines),
     ):
@@ -122,19 +130,21 @@ def _overall(evaluation: Evaluation) -> _Table:
         Column("AZ score against", Cells.TEXTS, str),
         Column("Kendall tau", text=lambda column: _with_interval(overall.kendall[column])),
         Column("Spearman rho", text=lambda column: _with_interval(overall.spearman[column])),
+        Column("Tau at the same size", text=lambda column: _with_interval(overall.matched[column])),
     )
     return columns, evaluation.columns
 
 
 def _predictors(evaluation: Evaluation, *, is_whole: bool) -> _Table:
     """Return one row a predictor; `is_whole` adds rho and intervals, for which a terminal is too narrow."""
-    symbols = ("tau", "rho") if is_whole else ("tau",)
+    symbols = ("tau", "same size", "rho") if is_whole else ("tau", "same size")
     titles = [f"{symbol} {column}" for column in evaluation.columns for symbol in symbols]
     rows = []
     for kind, one in _groups(evaluation):
-        name = predictor_name(one.proxies, " + ") + (" (count)" if kind == "baseline" else "")
+        name = one.ensemble or predictor_name(one.proxies, " + ")
+        name += {"baseline": " (count)", "ensemble": " (ensemble)"}.get(kind, "")
         how = "" if one.aggregation is None else one.aggregation.value
-        sides = (one.kendall, one.spearman)[: len(symbols)]
+        sides = (one.kendall, one.matched, one.spearman)[: len(symbols)]
         values = [side[column] for column in evaluation.columns for side in sides]
         rows.append([name, how, *(_with_interval(value) if is_whole else _tau(value.value) for value in values)])
     return (Column("Ranked by", Cells.TEXTS), Column("Ranks", Cells.TEXTS), *map(Column, titles)), rows
@@ -171,6 +181,7 @@ _CSV_HEADER = (
     *("kind", "proxies", "aggregation", "column"),
     *("kendall_tau", "kendall_low", "kendall_high"),
     *("spearman_rho", "spearman_low", "spearman_high"),
+    *("size_matched_tau", "size_matched_low", "size_matched_high"),
 )
 
 
@@ -178,16 +189,24 @@ def _csv_rows(evaluation: Evaluation) -> Iterator[Sequence[object]]:
     for kind, one in _groups(evaluation):
         how = None if one.aggregation is None else one.aggregation.value
         for column in evaluation.columns:
-            tau, rho = one.kendall[column], one.spearman[column]
-            numbers = (tau.value, tau.low, tau.high, rho.value, rho.low, rho.high)
-            yield (kind, "+".join(one.proxies), how, column, *numbers)
+            sides = (one.kendall[column], one.spearman[column], one.matched[column])
+            numbers = [number for side in sides for number in (side.value, side.low, side.high)]
+            yield (kind, one.ensemble or "+".join(one.proxies), how, column, *numbers)
 
 
 def _notes(report: BenchReport) -> Iterator[str]:
     found = report.evaluation
     failed = f", {found.failed:,} could not be scored" if found.failed else ""
     cost = f"{found.seconds:.3g} s each (median)"
-    yield f"{found.n:,} architectures of {report.space}{failed}; {cost}. Scores: {report.scores}"
+    what = "networks" if report.space == NetworkFiles.name else f"architectures of {report.space}"
+    yield f"{found.n:,} {what}{failed}; {cost}. Scores: {report.scores}"
+    yield (
+        f"Same size: {found.n_pairs:,} pairs within {found.match.within:.3g} of each other in {found.match.by}."
+        if found.n_pairs
+        else f"No pair is within {found.match.within:.3g} of each other in {found.match.by}."
+    )
+    if found.n_groups > 1:
+        yield f"Ranked and compared within {found.n_groups} groups; means, each counted by its architectures."
     letters = letters_of(found.proxies)
     if letters and len(found.proxies) > 1:
         yield f"Proxies: {letters}."

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from aznas_onnx.errors import SettingsError
-from aznas_onnx.evaluation import Bootstrap, Record, evaluate, read_truth
+from aznas_onnx.evaluation import Bootstrap, Record, SizeMatch, evaluate, read_truth
 from aznas_onnx.evaluation.run_comparison import compare
 from aznas_onnx.ranking import Aggregation
 from aznas_onnx.results import ProxyValue
@@ -23,7 +24,7 @@ TRUTH = {"a": 1.0, "b": 2.0, "c": 3.0, "d": 4.0}
 
 def test_every_set_of_proxies_under_both_aggregations(tmp_path: Path) -> None:
     records = [record(arch, expressivity=1.0, progressivity=2.0, trainability=3.0, macs=4.0) for arch in TRUTH]
-    found = evaluate(records, truth_of(tmp_path, TRUTH), bootstrap=NONE)
+    found = evaluate(records, truth_of(tmp_path, TRUTH), bootstrap=NONE, has_combinations=True)
     assert [one.proxies for one in found.single] == [(name,) for name in PROXY_ORDER]
     keys = [(one.proxies, one.aggregation) for one in found.combined]
     assert len(keys) == len(set(keys)) == 2 * 11
@@ -141,3 +142,30 @@ def test_the_published_scores_give_the_published_agreement(shared: Path) -> None
     assert [line.count("| 0.741 |") for line in rows] == [1, 1]
     assert any(line.startswith("| macs |") and line.endswith("(1.00) |") for line in lines)
     np.testing.assert_allclose(np.array(found.proxy_correlation, dtype=float), CORRELATION, atol=0.05)
+
+
+def test_ensembles_of_some_proxies_are_reported(tmp_path: Path) -> None:
+    records = [record(arch, expressivity=value, trainability=-value, macs=4.0) for arch, value in TRUTH.items()]
+    ensembles = {"good": ("expressivity",), "both": ("expressivity", "macs"), "absent": ("macs", "synflow")}
+    found = evaluate(records, truth_of(tmp_path, TRUTH), bootstrap=NONE, ensembles=ensembles)
+    assert [(one.ensemble, one.proxies) for one in found.ensembles] == [
+        ("good", ("expressivity",)),
+        ("both", ("expressivity", "macs")),
+    ]
+    assert found.ensembles[0].kendall["accuracy"].value == pytest.approx(1)
+    assert found.combined == ()
+
+
+def test_pairs_are_matched_by_a_count_or_by_a_column(tmp_path: Path) -> None:
+    path = tmp_path / "truth.csv"
+    path.write_text("arch,ms,accuracy\na,1,1\nb,1.05,2\nc,9,3\nd,9.2,4\n")
+    records = [record(arch, expressivity=value) for arch, value in zip("abcd", (2.0, 1.0, 3.0, 4.0), strict=True)]
+    by_ms = evaluate(records, read_truth(path, size="ms"), bootstrap=NONE, match=SizeMatch(by="ms", within=0.1))
+    assert by_ms.n_pairs == 2
+    assert by_ms.overall.matched["accuracy"].value == pytest.approx(0)  # a and b wrong, c and d right
+    by_macs = evaluate(records, read_truth(path, ["accuracy"]), bootstrap=NONE)  # all have one MAC
+    assert by_macs.n_pairs == 6
+    assert by_macs.overall.matched["accuracy"].value == pytest.approx(4 / 6)
+    assert by_macs.overall.kendall["accuracy"].value == pytest.approx(4 / 6)
+    unknown = [replace(one, macs=None) for one in records]
+    assert evaluate(unknown, read_truth(path, ["accuracy"]), bootstrap=NONE).n_pairs == 0

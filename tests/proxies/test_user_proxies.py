@@ -10,7 +10,7 @@ import pytest
 
 from aznas_onnx.errors import SettingsError, UnknownNameError
 from aznas_onnx.evaluation import read_scores
-from aznas_onnx.evaluation.agreement import proxy_table
+from aznas_onnx.evaluation.measured import proxy_table
 from aznas_onnx.evaluation.report.bench_command import bench_command
 from aznas_onnx.evaluation.run import bench
 from aznas_onnx.proxies import PROXIES, Direction

@@ -14,6 +14,7 @@ from aznas_onnx.evaluation.truth import Truth
 from aznas_onnx.proxies import PROXIES, USER_PROXIES, StoredProxy
 from aznas_onnx.scoring import METHOD_VERSION, other_method
 from aznas_onnx.searching.stored_settings import StoredScoring
+from aznas_onnx.spaces import NetworkFiles
 
 __all__ = ["bench_command", "run_label"]
 
@@ -68,6 +69,8 @@ def _distinguishing_settings(scores: Scores) -> Iterator[str]:
 
 
 def _space(scores: Scores) -> str:
+    if scores.settings.space.name == NetworkFiles.name:
+        return "*.onnx"
     reference = scores.settings.space.reference or scores.settings.space.name
     return f"./{Path(reference).name}" if reference.endswith(".py") else reference
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from aznas_onnx.errors import SettingsError
-from aznas_onnx.evaluation.agreement import Agreement, Evaluation, evaluate, in_order_of, measurements, proxy_table
+from aznas_onnx.evaluation.agreement import Agreement, Evaluation, evaluate
 from aznas_onnx.evaluation.correlation import Bootstrap
+from aznas_onnx.evaluation.measured import measured, proxy_table
 from aznas_onnx.evaluation.report import plots
 from aznas_onnx.evaluation.report.bench_command import bench_command, run_label
 from aznas_onnx.evaluation.report.sections import ReportedRun, method_doubt, predictor_name, report_lines
@@ -55,7 +56,7 @@ def write_report(
     """
     if with_plots:
         plots.require_matplotlib()
-    target, measured = Path(output), read_truth(truth, metrics)
+    target, listed = Path(output), read_truth(truth, metrics)
     if not target.parent.is_dir():
         raise SettingsError(f"{target} cannot be written: there is no folder {target.parent}")
     bootstrap = bootstrap or Bootstrap()
@@ -64,22 +65,22 @@ def write_report(
     runs: list[ReportedRun] = []
     for file, label in zip(scores, names, strict=True):
         say(f"evaluating {Path(file).name}")
-        runs.append(_read(Path(file), label, Path(truth), measured, bootstrap, is_first=not runs))
+        runs.append(_read(Path(file), label, Path(truth), listed, bootstrap, is_first=not runs))
     _check_runs(runs)
     doubt = method_doubt(runs)
     if doubt and on_warning is not None:
         on_warning(doubt)
     say("comparing")
     comparison = (
-        compare([run.records for run in runs], measured, bootstrap, [run.scores.directions for run in runs])
+        compare([run.records for run in runs], listed, bootstrap, [run.scores.directions for run in runs])
         if len(runs) > 1
         else None
     )
-    written = _draw(runs, measured, comparison, target.with_suffix("")) if with_plots else []
+    written = _draw(runs, listed, comparison, target.with_suffix("")) if with_plots else []
     invocation = ["aznas", "report", *(_argument(run, label) for run, label in zip(runs, names, strict=True))]
     invocation += ["--truth", Path(truth).name, *(word for name in metrics or () for word in ("--metric", name))]
     invocation += ["-o", str(Path(target.parent.name, target.name))]
-    lines = report_lines(runs, measured, comparison, {path.stem: path for path in written}, shlex.join(invocation))
+    lines = report_lines(runs, listed, comparison, {path.stem: path for path in written}, shlex.join(invocation))
     try:
         target.write_text("\n".join(lines) + "\n", encoding="utf-8")
     except OSError as error:
@@ -92,19 +93,26 @@ def _argument(run: ReportedRun, label: str | None) -> str:
 
 
 def _read(
-    path: Path, label: str | None, truth: Path, measured: Truth, bootstrap: Bootstrap, *, is_first: bool
+    path: Path, label: str | None, truth: Path, listed: Truth, bootstrap: Bootstrap, *, is_first: bool
 ) -> ReportedRun:
     scores = read_scores(path)
-    known = set(measured.archs)
+    known = set(listed.archs)
     records = [record for record in scores.records.values() if record.arch in known]
     archs = {record.arch for record in records}
-    command = bench_command(scores, truth=truth, measured=measured, path=path, archs=archs)
+    command = bench_command(scores, truth=truth, measured=listed, path=path, archs=archs)
     return ReportedRun(
         label=run_label(scores, label),
         path=path,
         scores=scores,
         records=records,
-        evaluation=evaluate(records, measured, directions=scores.directions, bootstrap=bootstrap, is_whole=is_first),
+        evaluation=evaluate(
+            records,
+            listed,
+            directions=scores.directions,
+            bootstrap=bootstrap,
+            is_whole=is_first,
+            has_combinations=is_first,
+        ),
         command=command,
     )
 
@@ -127,18 +135,17 @@ def _check_runs(runs: Sequence[ReportedRun]) -> None:
         seen[run.label] = run.path
 
 
-def _draw(runs: Sequence[ReportedRun], measured: Truth, comparison: RunComparison | None, folder: Path) -> list[Path]:
+def _draw(runs: Sequence[ReportedRun], truth: Truth, comparison: RunComparison | None, folder: Path) -> list[Path]:
     first = runs[0]
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise SettingsError(f"{folder} cannot be written: {error.strerror or error}") from error
-    scored = in_order_of(measured, (record for record in first.records if record.reason is None))
-    values = measurements(scored, measured)
-    _, _, table = proxy_table(scored, directions=first.scores.directions)
+    scored = measured(first.records, truth)
+    _, _, table = proxy_table(scored.records, directions=first.scores.directions)
     names = ["rank-scatter", "ablation", *(["proxy-correlation"] if len(first.evaluation.proxies) > 1 else [])]
     paths = {name: folder / f"{name}.png" for name in names}
-    columns = {name: np.asarray(values[:, at]) for at, name in enumerate(measured.columns)}
+    columns = {name: np.asarray(scored.values[:, at]) for at, name in enumerate(truth.columns)}
     plots.plot_ranks(paths["rank-scatter"], aggregate(table), columns, first.evaluation)
     plots.plot_ablation(paths["ablation"], _ablation_bars(first.evaluation))
     if "proxy-correlation" in paths:

@@ -21,6 +21,7 @@ from aznas_onnx.results import ProxyScores, ProxyValue, Status
 from aznas_onnx.searching.scorer import ModelScorer
 from aznas_onnx.spaces import get
 from aznas_onnx.spaces.nb201 import Cell, Operation
+from tests.spaces.test_network_files import write_network
 
 N_CELLS = 60
 
@@ -84,7 +85,7 @@ def test_the_table(scoring: Scoring, capsys: pytest.CaptureFixture[str]) -> None
     captured = capsys.readouterr()
     lines = captured.out.splitlines()
     assert captured.err == ""
-    assert lines[0].split() == "AZ score against Kendall tau Spearman rho".split()
+    assert lines[0].split() == "AZ score against Kendall tau Spearman rho Tau at the same size".split()
     assert [line.split()[0] for line in lines[2:4]] == ["cifar10", "latency"]
     assert "tau cifar10" in lines[5]
     assert "40 architectures of nb201; 0.5 s each (median). Scores: scores.jsonl" in captured.out
@@ -101,7 +102,13 @@ def test_json(scoring: Scoring, capsys: pytest.CaptureFixture[str]) -> None:
     assert found["kendall_tau"].keys() == found["spearman_rho"].keys() == {"cifar10"}
     assert set(found["per_proxy"]) == {"expressivity", "progressivity", "trainability", "macs"}
     assert found["per_proxy"]["macs"]["cifar10"] == found["baselines"][0]["kendall_tau"]["cifar10"]["value"]
-    assert found["combined"][-2]["kendall_tau"]["cifar10"]["value"] == found["kendall_tau"]["cifar10"]
+    assert found["combined"] == []
+    assert found["ensembles"] == {}
+    assert found["match"]["by"] == "macs"
+    assert found["match"]["within"] == 0.1
+    assert found["match"]["pairs"] > 0
+    assert -1 <= found["size_matched_tau"]["cifar10"] <= 1
+    assert found["groups"] == 1
     assert found["bootstrap"] == {"resamples": 3, "level": 0.95, "seed": 0}
     assert found["settings"]["scoring"]["device"] == "cpu"
     assert found["selection"] == {"seed": 0, "unique": False}
@@ -137,12 +144,17 @@ def test_the_scores_file_has_one_score_a_line(scoring: Scoring) -> None:
 def test_csv_and_markdown(scoring: Scoring, capsys: pytest.CaptureFixture[str]) -> None:
     bench("--sample", "9", "-o", "s.jsonl", "--resamples", "2", "--format", "csv")
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
-    assert len(rows) == 2 * (4 + 22 + 3)
+    assert len(rows) == 2 * (4 + 3)
+    bench("--sample", "9", "-o", "s.jsonl", "--resamples", "2", "--format", "csv", "--combinations")
+    assert len(list(csv.DictReader(io.StringIO(capsys.readouterr().out)))) == 2 * (4 + 22 + 3)
     assert {row["column"] for row in rows} == {"cifar10", "latency"}
     assert -1 <= float(rows[0]["kendall_low"]) <= float(rows[0]["kendall_high"]) <= 1
-    bench("--sample", "9", "-o", "s.jsonl", "--resamples", "2", "--format", "md")
+    bench("--sample", "9", "-o", "s.jsonl", "--resamples", "2", "--format", "md", "--combinations")
     text = capsys.readouterr().out
-    assert "| Ranked by | Ranks | tau cifar10 | rho cifar10 | tau latency | rho latency |" in text
+    assert (
+        "| Ranked by | Ranks | tau cifar10 | same size cifar10 | rho cifar10 | tau latency | same size latency |"
+        in text
+    )
     assert "| E + P + T + C | log-rank |" in text
 
 
@@ -301,3 +313,31 @@ def test_what_was_scored_survives_the_process(scoring: Scoring, repository: Path
     bench("-o", "scores.jsonl", "--resamples", "0")
     assert not set(scoring.scored) & set(before)
     assert len(read_scores(path).records) == N_CELLS
+
+
+def test_files_in_place_of_a_space(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Real networks and real scores."""
+    monkeypatch.chdir(tmp_path)
+    widths = (4, 8, 12)
+    files = [str(write_network(tmp_path / f"net{width}.onnx", width)) for width in widths]
+    rows = "".join(f"net{width},{set_},{width},{9 - width % 8}\n" for width in widths for set_ in "AB")
+    Path("truth.csv").write_text(f"model,set,top1,ms\n{rows}")
+    options = ("--effort", "fast", "--device", "cpu", "--resamples", "0", "-o", "s.jsonl")
+    grouped = ("--metric", "top1", "--group", "set", "--match", "ms", "--within", "30%")
+    assert run(["bench", *files, "--truth", "truth.csv", *options, *grouped, "--format", "json"]) == 0
+    found = document(capsys)
+    assert (found["n"], found["groups"], found["space"]) == (6, 2, "networks")
+    assert found["match"] == {"by": "ms", "within": 0.3, "pairs": 2}
+    assert found["kendall_tau"].keys() == {"top1"}
+    assert run(["bench", *files, "--truth", "truth.csv", *options]) == 0
+    captured = capsys.readouterr()
+    assert "3 networks; " in captured.out
+    assert "lists 3 architectures several times ('net4'); the measurements of each are averaged" in captured.err
+
+
+@pytest.mark.parametrize("share", ["much", "-5%", "%", "inf"])
+def test_what_is_no_share(share: str, capsys: pytest.CaptureFixture[str]) -> None:
+    bench("--within", share, status=2)
+    assert f"{share!r} is no share; 10% and 0.1 are examples" in capsys.readouterr().err
