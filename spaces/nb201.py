@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import re
 from dataclasses import dataclass
 
@@ -15,24 +14,21 @@ from aznas_onnx.graph.building.builder import GraphBuilder
 from aznas_onnx.graph.building.built_network import BuiltNetwork
 from aznas_onnx.spaces.base import GenotypeError, Space, choose
 from aznas_onnx.spaces.building import quote
+from aznas_onnx.spaces.nats_network import (
+    EDGES,
+    KERNELS,
+    Operation,
+    draw_cell,
+    draw_head,
+    draw_reduction,
+    draw_stem,
+)
 
 __all__ = ["Cell", "NasBench201", "Operation"]
 
 
-class Operation(str, enum.Enum):
-    """Operation on an edge of the cell, by its name in the notation."""
-
-    NONE = "none"
-    SKIP = "skip_connect"
-    CONV_1X1 = "nor_conv_1x1"
-    CONV_3X3 = "nor_conv_3x3"
-    AVERAGE_POOL = "avg_pool_3x3"
-
-
 _OPERATIONS = tuple(Operation)
 _PASSING = frozenset(_OPERATIONS) - {Operation.NONE}
-_KERNELS = {Operation.CONV_1X1: 1, Operation.CONV_3X3: 3}
-_EDGES = ((1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2))  # (to, from), in the order of the notation
 _NODE = re.compile(r"\|(?:[a-z0-9_]+~\d+\|)+")
 _EDGE = re.compile(r"([a-z0-9_]+)~(\d+)")
 _EXAMPLE = "|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_3x3~1|skip_connect~2|"
@@ -48,10 +44,10 @@ class Cell:
     operations: tuple[Operation, ...]
 
     def __post_init__(self) -> None:
-        if len(self.operations) != len(_EDGES) or not all(
+        if len(self.operations) != len(EDGES) or not all(
             isinstance(operation, Operation) for operation in self.operations
         ):
-            raise GenotypeError(f"a cell of nb201 has {len(_EDGES)} operations, not {self.operations!r}")
+            raise GenotypeError(f"a cell of nb201 has {len(EDGES)} operations, not {self.operations!r}")
 
 
 class NasBench201(Space[Cell]):
@@ -74,12 +70,12 @@ class NasBench201(Space[Cell]):
             raise SettingsError(f"space 'nb201': resolution is {self.resolution}; a multiple of 4 is needed")
 
     def sample(self, rng: np.random.Generator) -> Cell:
-        return Cell(operations=tuple(choose(_OPERATIONS, rng) for _ in _EDGES))
+        return Cell(operations=tuple(choose(_OPERATIONS, rng) for _ in EDGES))
 
     def mutate(self, genotype: Cell, rng: np.random.Generator, changes: int = 1) -> Cell:
         self.validate(genotype)
         operations = list(genotype.operations)
-        for edge in rng.choice(len(_EDGES), size=min(changes, len(_EDGES)), replace=False):
+        for edge in rng.choice(len(EDGES), size=min(changes, len(EDGES)), replace=False):
             operations[edge] = choose([other for other in _OPERATIONS if other is not operations[edge]], rng)
         return Cell(operations=tuple(operations))
 
@@ -89,14 +85,14 @@ class NasBench201(Space[Cell]):
         if not all(_NODE.fullmatch(node) for node in nodes):
             raise GenotypeError(f"{quote(text)} is not a NAS-Bench-201 cell such as {_EXAMPLE}")
         edges = [(to, int(source), name) for to, node in enumerate(nodes, 1) for name, source in _EDGE.findall(node)]
-        if tuple((to, source) for to, source, _ in edges) != _EDGES:
+        if tuple((to, source) for to, source, _ in edges) != EDGES:
             raise GenotypeError(f"{quote(text)} does not have the edges of a NAS-Bench-201 cell such as {_EXAMPLE}")
         return Cell(operations=tuple(_operation(name) for _, _, name in edges))
 
     def format(self, genotype: Cell) -> str:
         self.validate(genotype)
         nodes: list[str] = ["|", "|", "|"]
-        for (to, source), operation in zip(_EDGES, genotype.operations, strict=True):
+        for (to, source), operation in zip(EDGES, genotype.operations, strict=True):
             nodes[to - 1] += f"{operation.value}~{source}|"
         return "+".join(nodes)
 
@@ -107,7 +103,7 @@ class NasBench201(Space[Cell]):
 
     def macs(self, genotype: Cell) -> int:
         self.validate(genotype)
-        weights = sum(_KERNELS.get(operation, 0) ** 2 for operation in genotype.operations)
+        weights = sum(KERNELS.get(operation, 0) ** 2 for operation in genotype.operations)
         macs = 27 * _CHANNELS[0] * self.resolution**2 + _CHANNELS[-1] * self.num_classes
         for stage, (channels, size) in enumerate(zip(_CHANNELS, self._sizes(), strict=True)):
             macs += _CELLS * weights * channels**2 * size**2
@@ -118,7 +114,7 @@ class NasBench201(Space[Cell]):
 
     def params(self, genotype: Cell) -> int:
         self.validate(genotype)
-        kernels = [_KERNELS[operation] for operation in genotype.operations if operation in _KERNELS]
+        kernels = [KERNELS[operation] for operation in genotype.operations if operation in KERNELS]
         params = (27 + 2) * _CHANNELS[0]
         for stage, channels in enumerate(_CHANNELS):
             params += _CELLS * sum(kernel**2 * channels**2 + 2 * channels for kernel in kernels)
@@ -143,7 +139,7 @@ class NasBench201(Space[Cell]):
         from one that is used twice. Cells that differ in the names of their nodes stay separate here.
         """
         self.validate(genotype)
-        present = [edge for edge, operation in zip(_EDGES, genotype.operations, strict=True) if operation in _PASSING]
+        present = [edge for edge, operation in zip(EDGES, genotype.operations, strict=True) if operation in _PASSING]
         fed, used = {0}, {3}
         for to, source in present:  # in topological order
             if source in fed:
@@ -153,7 +149,7 @@ class NasBench201(Space[Cell]):
                 used.add(source)
         operations = (
             operation if source in fed and to in used else Operation.NONE
-            for (to, source), operation in zip(_EDGES, genotype.operations, strict=True)
+            for (to, source), operation in zip(EDGES, genotype.operations, strict=True)
         )
         return self.format(Cell(operations=tuple(operations)))
 
@@ -166,21 +162,20 @@ class NasBench201(Space[Cell]):
     def _draw(self, genotype: Cell) -> BuiltNetwork:
         self.validate(genotype)
         net = GraphBuilder(self.name)
-        x = net.conv_bn(net.image_input(3, self.resolution), "stem", 3, _CHANNELS[0], kernel=3)
+        x = draw_stem(net, self.resolution, _CHANNELS[0])
         net.declare_block(x)
         zero = net.constant("zero", np.float32(0)) if Operation.NONE in genotype.operations else ""
         index = 0
         for stage, channels in enumerate(_CHANNELS):
             if stage:
-                x = _reduction(net, x, f"cells.{index}", _CHANNELS[stage - 1], channels)
+                x = draw_reduction(net, x, f"cells.{index}", _CHANNELS[stage - 1], channels)
                 net.declare_block(x)
                 index += 1
             for _ in range(_CELLS):
-                x = _cell(net, x, f"cells.{index}", channels, genotype, zero)
+                x = draw_cell(net, x, f"cells.{index}", channels, channels, genotype.operations, zero)
                 net.declare_block(x)
                 index += 1
-        x = net.relu(net.batch_norm(x, "lastact.bn", _CHANNELS[-1]), "lastact.relu")
-        output = net.classifier(x, "classifier", _CHANNELS[-1], num_classes=self.num_classes)
+        output = draw_head(net, x, _CHANNELS[-1], self.num_classes)
         metadata = {"aznas.space": self.name, "aznas.genotype": self.format(genotype)}
         return net.finish(output, num_outputs=self.num_classes, metadata=metadata)
 
@@ -194,45 +189,3 @@ def _operation(name: str) -> Operation:
     except ValueError as error:
         known = ", ".join(operation.value for operation in _OPERATIONS)
         raise GenotypeError(f"{quote(name)} is not an operation of NAS-Bench-201; accepted are {known}") from error
-
-
-def _relu_conv_bn(
-    net: GraphBuilder, x: str, name: str, before: int, channels: int, *, kernel: int, stride: int = 1
-) -> str:
-    x = net.relu(x, f"{name}.relu")
-    return net.conv_bn(x, name, before, channels, kernel=kernel, stride=stride)
-
-
-def _cell(net: GraphBuilder, x: str, name: str, channels: int, cell: Cell, zero: str) -> str:
-    """Write a cell: node i is the sum over j < i of an operation on node j.
-
-    The last node is a sum of three, so its tensor is new even where every edge is a skip. A `none` is a product with
-    zero, as in the benchmark's code: the graph has the same paths for every genotype.
-    """
-    nodes = [x]
-    for node in (1, 2, 3):
-        total = ""
-        for (to, source), operation in zip(_EDGES, cell.operations, strict=True):
-            if to == node:
-                term = _edge(net, nodes[source], f"{name}.edges.{to}_{source}", channels, operation, zero)
-                total = net.add(total, term, f"{name}.nodes.{to}.add.{source}") if total else term
-        nodes.append(total)
-    return nodes[-1]
-
-
-def _edge(net: GraphBuilder, x: str, name: str, channels: int, operation: Operation, zero: str) -> str:
-    if operation is Operation.NONE:
-        return net.node("Mul", x, zero, name=name)
-    if operation is Operation.SKIP:
-        return x
-    if operation is Operation.AVERAGE_POOL:
-        return net.node("AveragePool", x, name=name, kernel_shape=(3, 3), pads=(1,) * 4, count_include_pad=0)
-    return _relu_conv_bn(net, x, name, channels, channels, kernel=_KERNELS[operation])
-
-
-def _reduction(net: GraphBuilder, x: str, name: str, before: int, channels: int) -> str:
-    main = _relu_conv_bn(net, x, f"{name}.conv_a", before, channels, kernel=3, stride=2)
-    main = _relu_conv_bn(net, main, f"{name}.conv_b", channels, channels, kernel=3)
-    pooled = net.node("AveragePool", x, name=f"{name}.downsample.pool", kernel_shape=(2, 2), strides=(2, 2))
-    shortcut = net.conv(pooled, f"{name}.downsample.conv", before, channels, kernel=1)
-    return net.add(shortcut, main, f"{name}.add")

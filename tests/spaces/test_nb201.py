@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from aznas_onnx.spaces import GenotypeError, get
 from aznas_onnx.spaces.nb201 import Cell, NasBench201, Operation
-from tests.spaces.torch_reference import Weights, largest_difference
+from tests.spaces.torch_reference import Weights, batch_norm, largest_difference
 
 BEST = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_1x1~1|nor_conv_3x3~2|"
 ALL_FIVE = "|avg_pool_3x3~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_1x1~1|avg_pool_3x3~2|"
@@ -137,14 +137,10 @@ def test_every_cell_of_the_benchmark_is_read(shared: Path) -> None:
 def reference(x: torch.Tensor, weights: Weights, genotype: Cell) -> torch.Tensor:
     """The benchmark's network, written from its paper with torch."""
 
-    def bn(x: torch.Tensor, name: str) -> torch.Tensor:
-        parameters = [weights[f"{name}.{part}"] for part in ("running_mean", "running_var", "weight", "bias")]
-        mean, variance, weight, bias = parameters
-        return F.batch_norm(x, mean, variance, weight, bias)
-
     def relu_conv_bn(x: torch.Tensor, name: str, stride: int = 1) -> torch.Tensor:
         weight = weights[f"{name}.conv.weight"]
-        return bn(F.conv2d(F.relu(x), weight, stride=stride, padding=weight.shape[-1] // 2), f"{name}.bn")
+        x = F.conv2d(F.relu(x), weight, stride=stride, padding=weight.shape[-1] // 2)
+        return batch_norm(x, weights, f"{name}.bn")
 
     def edge(x: torch.Tensor, name: str, operation: Operation) -> torch.Tensor:
         if operation is Operation.NONE:
@@ -155,7 +151,7 @@ def reference(x: torch.Tensor, weights: Weights, genotype: Cell) -> torch.Tensor
             return F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
         return relu_conv_bn(x, name)
 
-    x = bn(F.conv2d(x, weights["stem.conv.weight"], padding=1), "stem.bn")
+    x = batch_norm(F.conv2d(x, weights["stem.conv.weight"], padding=1), weights, "stem.bn")
     for index in range(17):
         name = f"cells.{index}"
         if index in (5, 11):
@@ -169,5 +165,5 @@ def reference(x: torch.Tensor, weights: Weights, genotype: Cell) -> torch.Tensor
                 sum(edge(nodes[i], f"{name}.edges.{to}_{i}", on[to, i]) for i in range(to))  # type: ignore[arg-type]
             )
         x = nodes[3]
-    x = F.relu(bn(x, "lastact.bn")).mean((2, 3))
+    x = F.relu(batch_norm(x, weights, "lastact.bn")).mean((2, 3))
     return x @ weights["classifier.weight"].T + weights["classifier.bias"]

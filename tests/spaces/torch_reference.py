@@ -8,12 +8,19 @@ from typing import TypeAlias
 import numpy as np
 import onnx
 import torch
+import torch.nn.functional as F
 
 from aznas_onnx.graph.building.builder import fill_weights, weight_shapes
 
-__all__ = ["Weights", "largest_difference"]
+__all__ = ["Weights", "batch_norm", "largest_difference"]
 
 Weights: TypeAlias = "dict[str, torch.Tensor]"
+
+
+def batch_norm(x: torch.Tensor, weights: Weights, name: str) -> torch.Tensor:
+    parameters = [weights[f"{name}.{part}"] for part in ("running_mean", "running_var", "weight", "bias")]
+    mean, variance, weight, bias = parameters
+    return F.batch_norm(x, mean, variance, weight, bias)
 
 
 def largest_difference(model: onnx.ModelProto, forward: Callable[[torch.Tensor, Weights], torch.Tensor]) -> float:
