@@ -60,6 +60,16 @@ BUNDLED = (
         description="DARTS cells for CIFAR or ImageNet, at the size of NAS-Bench-301 or another",
     ),
     SpaceRecord(
+        name="nats-sss",
+        target="aznas_onnx.spaces.nats_sss:NatsBenchSize",
+        description="NATS-Bench's size space: the five widths of a network for 32x32 images (32,768 networks)",
+    ),
+    SpaceRecord(
+        name="nb101",
+        target="aznas_onnx.spaces.nb101:NasBench101",
+        description="NAS-Bench-101 cells for 32x32 images (423,624 networks)",
+    ),
+    SpaceRecord(
         name="autoformer-tiny",
         target="aznas_onnx.spaces.autoformer:AutoFormerTiny",
         description="AutoFormer's vision transformers, 12 to 14 layers of 192 to 240 channels",

@@ -26,6 +26,8 @@ SPACES = {
     "darts": {"resolution": 16},
     "vit": {"resolution": 32},
     "pit": {"resolution": 48},
+    "nats-sss": {"resolution": 16},
+    "nb101": {"resolution": 8},
 }
 
 

@@ -5,14 +5,28 @@ They share no code with the spaces, not even that which reads a genotype: each t
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
-__all__ = ["AutoFormer", "MobileNetV2", "NasBench201", "counted_operations", "parameters"]
+__all__ = [
+    "AutoFormer",
+    "MobileNetV2",
+    "NasBench101",
+    "NasBench201",
+    "NatsBenchSize",
+    "counted_operations",
+    "parameters",
+    "pruned_cell",
+    "vertex_channels",
+]
 
 
 def parameters(module: nn.Module) -> int:
@@ -109,10 +123,13 @@ def rounded(width: int) -> int:
 class Cell(nn.Module):
     """NAS-Bench-201's cell: the operations of each node, by the node that they come from."""
 
-    def __init__(self, text: str, channels: int) -> None:
+    def __init__(self, text: str, before: int, channels: int) -> None:
         super().__init__()
         self.nodes = nn.ModuleList(
-            nn.ModuleList(operation(name, channels) for name in re.findall(r"\|?(\w+)~\d", node))
+            nn.ModuleList(
+                operation(name, before if source == "0" else channels, channels)
+                for name, source in re.findall(r"\|?(\w+)~(\d)", node)
+            )
             for node in text.split("+")
         )
 
@@ -120,17 +137,18 @@ class Cell(nn.Module):
         known = [x]
         for node in self.nodes:
             assert isinstance(node, nn.ModuleList)
-            known.append(sum((edge(before) for edge, before in zip(node, known, strict=True)), torch.zeros_like(x)))
+            terms = [edge(source) for edge, source in zip(node, known, strict=True)]
+            known.append(torch.stack(terms).sum(0))
         return known[-1]
 
 
-def operation(name: str, channels: int) -> nn.Module:
+def operation(name: str, before: int, channels: int) -> nn.Module:
     if name.startswith("nor_conv"):
-        return nn.Sequential(nn.ReLU(), conv_bn(channels, channels, int(name[-1])))
+        return nn.Sequential(nn.ReLU(), conv_bn(before, channels, int(name[-1])))
     if name == "avg_pool_3x3":
         return nn.AvgPool2d(3, 1, 1, count_include_pad=False)
     assert name in ("none", "skip_connect")
-    return nn.Identity()  # counts alike
+    return nn.Identity() if before == channels else conv_bn(before, channels, 1)  # `none` counts like a skip
 
 
 class Reduction(nn.Module):
@@ -147,10 +165,91 @@ class NasBench201(nn.Sequential):
     """From the benchmark's notation."""
 
     def __init__(self, text: str, num_classes: int) -> None:
-        cells = [[Cell(text, channels) for _ in range(5)] for channels in (16, 32, 64)]
+        cells = [[Cell(text, channels, channels) for _ in range(5)] for channels in (16, 32, 64)]
         body = [*cells[0], Reduction(16, 32), *cells[1], Reduction(32, 64), *cells[2]]
         head = [nn.BatchNorm2d(64), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, num_classes)]
         super().__init__(conv_bn(3, 16, 3), *body, *head)
+
+
+class NatsBenchSize(nn.Sequential):
+    """From the widths of its layers."""
+
+    def __init__(self, text: str, num_classes: int) -> None:
+        cell = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"
+        a, b, c, d, e = map(int, text.split(":"))
+        body = [Cell(cell, a, a), Reduction(a, b), Cell(cell, b, c), Reduction(c, d), Cell(cell, d, e)]
+        head = [nn.BatchNorm2d(e), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(e, num_classes)]
+        super().__init__(conv_bn(3, a, 3), *body, *head)
+
+
+def pruned_cell(text: str) -> tuple[npt.NDArray[Any], list[int]]:
+    """Return the adjacency matrix and the operations of a NAS-Bench-101 cell, without what no path meets."""
+    numbers = np.array(ast.literal_eval(text))
+    vertices = int(np.sqrt(len(numbers)))
+    matrix, operations = numbers[: vertices**2].reshape(vertices, vertices), numbers[vertices**2 :]
+    paths = np.linalg.matrix_power(matrix + np.eye(vertices, dtype=int), vertices) > 0
+    kept = np.flatnonzero(paths[0] & paths[:, -1])
+    return matrix[np.ix_(kept, kept)], operations[kept].tolist()
+
+
+def vertex_channels(matrix: npt.NDArray[Any], channels: int) -> list[int]:
+    """Return the channels of the vertices of a pruned cell; those of its input do not count."""
+    vertices = len(matrix)
+    found = [0] * (vertices - 1) + [channels]
+    parts = np.array_split(np.arange(channels), max(1, matrix[1:, -1].sum()))  # the first are the larger ones
+    for vertex, part in zip((np.flatnonzero(matrix[1:, -1]) + 1).tolist(), parts, strict=False):
+        found[vertex] = len(part)
+    for vertex in reversed(range(1, vertices - 1)):
+        widest = max(found[target] for target in np.flatnonzero(matrix[vertex]).tolist())
+        found[vertex] = found[vertex] or widest
+    return found
+
+
+class WiredCell(nn.Module):
+    """NAS-Bench-101's cell."""
+
+    def __init__(self, text: str, before: int, channels: int) -> None:
+        super().__init__()
+        self.matrix, operations = pruned_cell(text)
+        self.widths = vertex_channels(self.matrix, channels)
+        self.projections = nn.ModuleDict(
+            {str(vertex): conv_bn_relu(before, self.widths[vertex], 1) for vertex in np.flatnonzero(self.matrix[0])}
+        )
+        layers = {1: lambda _: nn.Identity(), 2: lambda _: nn.MaxPool2d(3, 1, 1)}
+        layers |= {3: lambda width: conv_bn_relu(width, width, 1), 4: lambda width: conv_bn_relu(width, width, 3)}
+        self.vertices = nn.ModuleList(
+            layers[operation](width) for operation, width in zip(operations[1:], self.widths[1:], strict=True)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        outputs = [x]
+        for vertex, layer in enumerate(self.vertices, 1):
+            terms = [outputs[source] for source in np.flatnonzero(self.matrix[1:, vertex]) + 1]
+            if terms and vertex == len(self.vertices):
+                terms = [torch.cat(terms, 1)]
+            if str(vertex) in self.projections:
+                terms.append(self.projections[str(vertex)](x))
+            outputs.append(layer(torch.stack([term[:, : self.widths[vertex]] for term in terms]).sum(0)))
+        return outputs[-1]
+
+
+def conv_bn_relu(before: int, after: int, kernel: int) -> nn.Sequential:
+    return nn.Sequential(conv_bn(before, after, kernel), nn.ReLU())
+
+
+class NasBench101(nn.Sequential):
+    """From the numbers of its matrix and operations."""
+
+    def __init__(self, text: str, num_classes: int) -> None:
+        layers: list[nn.Module] = [conv_bn_relu(3, 128, 3)]
+        before = 128
+        for channels in (128, 256, 512):
+            if channels > 128:
+                layers.append(nn.MaxPool2d(2))
+            for _ in range(3):
+                layers.append(WiredCell(text, before, channels))
+                before = channels
+        super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, num_classes))
 
 
 class AutoFormer(nn.Module):

@@ -27,6 +27,7 @@ __all__ = ["GraphBuilder", "fill_weights", "weight_shapes"]
 _RESHAPE_SUFFIX = ".reshape"
 _SPLIT_SUFFIX = ".split"
 _PIXELS_SUFFIX = ".pixels"
+_SLICE_SUFFIX = ".slice"
 
 
 class GraphBuilder:
@@ -195,6 +196,14 @@ class GraphBuilder:
                 self.constant(constant, np.array(value, dtype=np.int64))
         axes, starts, ends, steps = inputs
         return self.node("Slice", x, starts, ends, axes, steps, name=name)
+
+    def slice(self, x: str, name: str, start: int, end: int, *, axis: int) -> str:
+        """Add a Slice of one axis, from `start` up to `end`."""
+        bounds = [f"{value}{_SLICE_SUFFIX}" for value in (start, end, axis)]
+        for bound, value in zip(bounds, (start, end, axis), strict=True):
+            if bound not in self._constants:
+                self.constant(bound, np.array([value], dtype=np.int64))
+        return self.node("Slice", x, *bounds, name=name)
 
     def gemm(self, x: str, name: str, in_features: int, out_features: int) -> str:
         """Add a linear layer with bias of (batch, in_features)."""

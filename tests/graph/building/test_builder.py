@@ -62,6 +62,20 @@ def test_the_model_is_valid_and_shapes_follow(opset: int) -> None:
     assert model.opset_import[0].version == opset
 
 
+def test_slices_take_a_range_of_one_axis() -> None:
+    import onnxruntime
+
+    net = GraphBuilder("slices")
+    x = net.image_input(6, 4)
+    first = net.slice(x, "first", 0, 3, axis=1)
+    both = net.add(first, net.slice(x, "last", 3, 6, axis=1), "both")
+    model = net.model(net.reshape(both, "flat", (0, 48)), num_outputs=48)
+    image = np.random.default_rng(0).random((2, 6, 4, 4)).astype(np.float32)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"input": image})
+    assert np.array_equal(found.reshape(2, 3, 4, 4), image[:, :3] + image[:, 3:])
+
+
 def test_metadata_names_the_blocks_and_keeps_what_is_given() -> None:
     metadata = {entry.key: entry.value for entry in small_model().metadata_props}
     assert json.loads(metadata["aznas.blocks"]) == ["stem.relu", "sum"]
