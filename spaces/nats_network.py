@@ -6,8 +6,9 @@ import enum
 from collections.abc import Sequence
 
 from aznas_onnx.graph.building.builder import GraphBuilder
+from aznas_onnx.spaces.dense_cell import relu_conv_bn, write_nodes
 
-__all__ = ["EDGES", "KERNELS", "Operation", "draw_cell", "draw_head", "draw_reduction", "draw_stem"]
+__all__ = ["KERNELS", "Operation", "draw_cell", "draw_head", "draw_reduction", "draw_stem"]
 
 
 class Operation(str, enum.Enum):
@@ -19,9 +20,6 @@ class Operation(str, enum.Enum):
     CONV_3X3 = "nor_conv_3x3"
     AVERAGE_POOL = "avg_pool_3x3"
 
-
-EDGES = ((1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2))
-"""The edges of a cell as (to, from), in the order of the notation."""
 
 KERNELS = {Operation.CONV_1X1: 1, Operation.CONV_3X3: 3}
 """Kernels of the operations that are convolutions."""
@@ -41,31 +39,25 @@ def draw_head(net: GraphBuilder, x: str, channels: int, num_classes: int) -> str
 def draw_cell(
     net: GraphBuilder, x: str, name: str, before: int, channels: int, operations: Sequence[Operation], zero: str = ""
 ) -> str:
-    """Write a cell: node i is the sum over j < i of an operation on node j.
+    """Write a cell.
 
-    The last node is a sum of three, so its tensor is new even where every edge is a skip. A `none` is a product with
-    zero, as in the benchmark's code: the graph has the same paths for every genotype.
+    A `none` is a product with zero, as in the benchmark's code: the graph has the same paths for every genotype.
 
     - `before`, `channels`: Of the cell's input, and of its other nodes; they differ in the size space only.
-    - `operations`: On the edges, in the order of `EDGES`.
+    - `operations`: On the edges, in the order of both notations.
     - `zero`: The constant of that value, if `none` is one of the operations.
     """
-    nodes = [x]
-    for node in (1, 2, 3):
-        total = ""
-        for (to, source), operation in zip(EDGES, operations, strict=True):
-            if to == node:
-                edge = f"{name}.edges.{to}_{source}"
-                term = _edge(net, nodes[source], edge, channels if source else before, channels, operation, zero)
-                total = net.add(total, term, f"{name}.nodes.{to}.add.{source}") if total else term
-        nodes.append(total)
-    return nodes[-1]
+
+    def write_edge(x: str, name: str, source: int, operation: Operation) -> str:
+        return _edge(net, x, name, channels if source else before, channels, operation, zero)
+
+    return write_nodes(net, x, name, operations, write_edge)
 
 
 def draw_reduction(net: GraphBuilder, x: str, name: str, before: int, channels: int) -> str:
     """Write a residual block that halves the resolution."""
-    main = _relu_conv_bn(net, x, f"{name}.conv_a", before, channels, kernel=3, stride=2)
-    main = _relu_conv_bn(net, main, f"{name}.conv_b", channels, channels, kernel=3)
+    main = relu_conv_bn(net, x, f"{name}.conv_a", before, channels, kernel=3, stride=2)
+    main = relu_conv_bn(net, main, f"{name}.conv_b", channels, channels, kernel=3)
     pooled = net.node("AveragePool", x, name=f"{name}.downsample.pool", kernel_shape=(2, 2), strides=(2, 2))
     shortcut = net.conv(pooled, f"{name}.downsample.conv", before, channels, kernel=1)
     return net.add(shortcut, main, f"{name}.add")
@@ -78,11 +70,4 @@ def _edge(net: GraphBuilder, x: str, name: str, before: int, channels: int, oper
         return x if before == channels else net.conv_bn(x, name, before, channels, kernel=1)
     if operation is Operation.AVERAGE_POOL:
         return net.node("AveragePool", x, name=name, kernel_shape=(3, 3), pads=(1,) * 4, count_include_pad=0)
-    return _relu_conv_bn(net, x, name, before, channels, kernel=KERNELS[operation])
-
-
-def _relu_conv_bn(
-    net: GraphBuilder, x: str, name: str, before: int, channels: int, *, kernel: int, stride: int = 1
-) -> str:
-    x = net.relu(x, f"{name}.relu")
-    return net.conv_bn(x, name, before, channels, kernel=kernel, stride=stride)
+    return relu_conv_bn(net, x, name, before, channels, kernel=KERNELS[operation])

@@ -14,8 +14,8 @@ from aznas_onnx.graph.building.builder import GraphBuilder
 from aznas_onnx.graph.building.built_network import BuiltNetwork
 from aznas_onnx.spaces.base import GenotypeError, Space, choose
 from aznas_onnx.spaces.building import quote
+from aznas_onnx.spaces.dense_cell import EDGES, live_edges
 from aznas_onnx.spaces.nats_network import (
-    EDGES,
     KERNELS,
     Operation,
     draw_cell,
@@ -28,7 +28,6 @@ __all__ = ["Cell", "NasBench201", "Operation"]
 
 
 _OPERATIONS = tuple(Operation)
-_PASSING = frozenset(_OPERATIONS) - {Operation.NONE}
 _NODE = re.compile(r"\|(?:[a-z0-9_]+~\d+\|)+")
 _EDGE = re.compile(r"([a-z0-9_]+)~(\d+)")
 _EXAMPLE = "|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_3x3~1|skip_connect~2|"
@@ -139,17 +138,9 @@ class NasBench201(Space[Cell]):
         from one that is used twice. Cells that differ in the names of their nodes stay separate here.
         """
         self.validate(genotype)
-        present = [edge for edge, operation in zip(EDGES, genotype.operations, strict=True) if operation in _PASSING]
-        fed, used = {0}, {3}
-        for to, source in present:  # in topological order
-            if source in fed:
-                fed.add(to)
-        for to, source in reversed(present):
-            if to in used:
-                used.add(source)
+        live = live_edges([operation is not Operation.NONE for operation in genotype.operations])
         operations = (
-            operation if source in fed and to in used else Operation.NONE
-            for (to, source), operation in zip(EDGES, genotype.operations, strict=True)
+            operation if kept else Operation.NONE for operation, kept in zip(genotype.operations, live, strict=True)
         )
         return self.format(Cell(operations=tuple(operations)))
 
