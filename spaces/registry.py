@@ -70,6 +70,16 @@ BUNDLED = (
         description="NAS-Bench-101 cells for 32x32 images (423,624 networks)",
     ),
     SpaceRecord(
+        name="transnas-micro",
+        target="aznas_onnx.spaces.transnas_micro:TransNasMicro",
+        description="TransNAS-Bench-101 cells in its classification networks (4,096 networks)",
+    ),
+    SpaceRecord(
+        name="transnas-macro",
+        target="aznas_onnx.spaces.transnas_macro:TransNasMacro",
+        description="TransNAS-Bench-101 backbones of residual blocks (3,256 networks)",
+    ),
+    SpaceRecord(
         name="autoformer-tiny",
         target="aznas_onnx.spaces.autoformer:AutoFormerTiny",
         description="AutoFormer's vision transformers, 12 to 14 layers of 192 to 240 channels",

@@ -20,6 +20,8 @@ from aznas_onnx.export import TrainableNetwork, initialised
 SPACES = {
     "nb201": {"resolution": 16},
     "mbv2": {"resolution": 32},
+    "transnas-micro": {"resolution": 32},
+    "transnas-macro": {"resolution": 32},
     "autoformer-tiny": {"resolution": 32},
     "nb-macro": {"resolution": 16},
     "mnasnet": {"resolution": 32},

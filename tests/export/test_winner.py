@@ -133,7 +133,7 @@ def test_a_network_that_torch_computes_otherwise_is_not_written(
     assert not (tmp_path / "winners").exists()
 
 
-@pytest.mark.parametrize("space", ["mbv2", "autoformer-tiny", "nb-macro", "mnasnet", "darts"])
+@pytest.mark.parametrize("space", ["mbv2", "autoformer-tiny", "nb-macro", "mnasnet", "darts", "transnas-micro"])
 def test_other_bundled_spaces_can_be_exported(space: str, tmp_path: Path) -> None:
     found = search(space, iterations=1, space_options={"resolution": 32}, scorer=LengthScorer())
     (one,) = export_winners(found, found.best(), tmp_path)
