@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aznas_onnx.proxies.engine.evidence import Evidence, Outcome
 from aznas_onnx.proxies.proxy import Direction, Need, Proxy
@@ -96,6 +96,46 @@ STRUCTURAL = (
         "elements of all tensors that are computed, for one sample",
         "sum of elements",
         "activation_elements",
+    ),
+    _proxy(
+        "live_macs",
+        "multiply-adds of operators on a path from input to output",
+        "sum of MACs of live operators",
+    ),
+    _proxy(
+        "live_params",
+        "trainable parameters of operators on a path from input to output",
+        "sum of parameters of live operators",
+    ),
+    _proxy(
+        "live_activations",
+        "elements that operators on a path from input to output compute, for one sample",
+        "sum of elements of live operators",
+        "live_activation_elements",
+    ),
+    _proxy(
+        "spatial_layers",
+        "convolutions wider than one position that carry a signal",
+        "number of convolutions with a kernel above 1",
+    ),
+    _proxy(
+        "log_widths",
+        "product of the layers' output channels, as its logarithm",
+        "sum of ln(channels)",
+    ),
+    _proxy(
+        "final_positions",
+        "positions of the last feature map",
+        "height times width of the output of the last layer that has several",
+    ),
+    replace(
+        _proxy(
+            "spectral_capacity",
+            "logarithm of the volume that the layers' random weights span",
+            "sum over weights of E ln det(I + W^T W), by the law of Marchenko and Pastur",
+        ),
+        origin="Zhu, Zhao and Lu, Neural Spectral Capacity, 2026",
+        fidelity="as published for convolutions and linear layers, where attention is not divided into heads",
     ),
 )
 """All are defined for any graph; a proxy that a space does not vary is constant there."""

@@ -43,6 +43,13 @@ STRUCTURE = Structure(
     mean_log_width=2.0,
     receptive_field=7.0,
     activation_elements=99,
+    live_macs=6,
+    live_params=2,
+    live_activation_elements=98,
+    spatial_layers=4,
+    log_widths=10.0,
+    spectral_capacity=20.5,
+    final_positions=49,
 )
 
 
@@ -136,6 +143,9 @@ def test_structural_proxies_are_numbers_of_the_structure():
     assert values == [3.0, 5.0, 4.0, 2.0, 3.0, math.log(3), 2.5, 2.0]
     assert evaluate("receptive_field").value == 7.0
     assert evaluate("activations").value == 99.0
+    more = ("live_macs", "live_params", "live_activations", "spatial_layers", "log_widths", "spectral_capacity")
+    assert [evaluate(name).value for name in more] == [6.0, 2.0, 98.0, 4.0, 10.0, 20.5]
+    assert evaluate("final_positions").value == 49.0
     assert PROXIES["shortest_path"].direction is Direction.LOWER_IS_BETTER
 
 

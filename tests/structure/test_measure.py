@@ -10,9 +10,10 @@ import onnx
 import pytest
 
 import aznas_onnx as az
-from aznas_onnx.costs import count
+from aznas_onnx.costs import Costs, count
 from aznas_onnx.graph import prepare
 from aznas_onnx.structure import Structure, measure_structure
+from aznas_onnx.structure.spectral_capacity import capacity_of_matrix
 from tests.graph.builders import network, weights
 
 IMAGE = {"x": ("n", 3, 16, 16)}
@@ -21,6 +22,10 @@ IMAGE = {"x": ("n", 3, 16, 16)}
 def structure(model: onnx.ModelProto) -> Structure:
     prepared = prepare(model, keep_graph=True)
     return measure_structure(prepared, count(prepared))
+
+
+def count_of(model: onnx.ModelProto) -> Costs:
+    return count(prepare(model, keep_graph=True))
 
 
 def of(body: str, outputs: Any = ("y",), **constants: Any) -> Structure:
@@ -156,6 +161,30 @@ def test_cells_that_are_the_same_network_have_the_same_structure() -> None:
     assert whole.depth == clean.depth
     assert whole.layers == clean.layers
     assert whole.log_paths == clean.log_paths
+    for name in ("live_macs", "live_params", "spatial_layers", "log_widths", "spectral_capacity"):
+        assert getattr(whole, name) == getattr(clean, name), name
+    plain = count_of(space.build(space.parse(space.canonical(dead))))
+    assert (clean.live_macs, clean.live_params) == (plain.macs, plain.params)
+    assert whole.live_params < count_of(space.build(dead)).params
+
+
+def test_what_is_live_counts_what_a_path_crosses() -> None:
+    """The convolution of the side that a product with zero closes counts nothing."""
+    body = "a = Conv (x, u) b = Conv (x, v) c = Mul (b, zero) y = Add (a, c)"
+    model = network(body, IMAGE, {"u": weights(4, 3, 3, 3), "v": weights(4, 3, 3, 3), "zero": np.float32(0)})
+    whole, found = count_of(model), structure(model)
+    assert 2 * found.live_macs == whole.macs
+    assert 2 * found.live_params == whole.params
+    assert found.live_activation_elements < found.activation_elements
+    assert found.spatial_layers == found.layers == 1
+    assert found.log_widths == pytest.approx(math.log(4))
+    assert found.spectral_capacity == pytest.approx(capacity_of_matrix(4, 27))
+
+
+def test_the_last_positions_are_those_before_pooling() -> None:
+    space = az.spaces.get("nb201")
+    cell = "|nor_conv_1x1~0|+|skip_connect~0|none~1|+|nor_conv_3x3~0|nor_conv_3x3~1|avg_pool_3x3~2|"
+    assert structure(space.build(space.parse(cell))).final_positions == 8 * 8
 
 
 def test_a_network_of_the_mobile_space() -> None:

@@ -10,7 +10,7 @@ has a shape. Nodes that no output depends on do not count either.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from aznas_onnx.costs import Costs
@@ -18,7 +18,9 @@ from aznas_onnx.graph import Model
 from aznas_onnx.graph.ir.graph import Graph, Node
 from aznas_onnx.graph.ir.tensor_info import TensorInfos
 from aznas_onnx.graph.meaning.constant_roles import uses
-from aznas_onnx.operators.sets import CONVOLUTIONS, PASSES_ON, PLAIN_CONVOLUTIONS, SHAPE_QUERIES, WINDOWED
+from aznas_onnx.operators.sets import PASSES_ON, PLAIN_CONVOLUTIONS, SHAPE_QUERIES
+from aznas_onnx.structure.paths import NONE, START, Paths, is_wide, joined
+from aznas_onnx.structure.spectral_capacity import spectral_capacity
 
 __all__ = ["Structure", "measure_structure"]
 
@@ -50,6 +52,16 @@ class Structure:
         layers over positions do not count.
     activation_elements
         Elements of all tensors that are computed, for one sample.
+    live_macs, live_params, live_activation_elements
+        Multiply-adds, trainable parameters and elements of operators on some path from an input to an output.
+    spatial_layers
+        Convolutions with a kernel larger than one position on some path.
+    log_widths
+        Natural logarithm of the number of output channels, summed over layers.
+    spectral_capacity
+        See :func:`~aznas_onnx.structure.spectral_capacity.spectral_capacity`, summed over the layers' weights.
+    final_positions
+        Positions of the output of the last layer that has several, in graph order; 1 where none has.
     """
 
     layers: int
@@ -61,6 +73,13 @@ class Structure:
     mean_log_width: float
     receptive_field: float
     activation_elements: int
+    live_macs: int
+    live_params: int
+    live_activation_elements: int
+    spatial_layers: int
+    log_widths: float
+    spectral_capacity: float
+    final_positions: int
 
 
 def measure_structure(model: Model, costs: Costs) -> Structure:
@@ -74,11 +93,11 @@ def measure_structure(model: Model, costs: Costs) -> Structure:
         Its counts.
     """
     graph, infos = model.graph, model.infos
-    widths = dict(_layers(model))
+    layers = {layer.node.name: layer for layer in _layers(model)}
     live = _live(graph, infos)
-    found: dict[str, _Paths] = {value.name: _START for value in graph.inputs}
+    found: dict[str, Paths] = {value.name: START for value in graph.inputs}
     origins: dict[str, str] = {}
-    crossed: list[int] = []
+    reached: set[str] = set()
     for node in graph.nodes:
         if node.name not in live:
             continue
@@ -91,13 +110,14 @@ def measure_structure(model: Model, costs: Costs) -> Structure:
             origins.update((name, origin) for name in node.outputs if name)
         elif node.is_op("Concat"):
             names = list({origins.get(name, name): name for name in names}.values())
-        width = widths.get(node.name)
-        if width is not None:
-            crossed.append(width)
-        joined = _joined([found[name] for name in names]).through(node, infos, is_layer=width is not None)
-        found.update((name, joined) for name in node.outputs if name)
+        reached.add(node.name)
+        paths = joined([found[name] for name in names]).through(node, infos, is_layer=node.name in layers)
+        found.update((name, paths) for name in node.outputs if name)
     ends = [found[name] for name in graph.outputs if name in found]
-    whole = _joined(ends) if ends else _NONE
+    whole = joined(ends) if ends else NONE
+    crossed = [layers[node.name] for node in graph.nodes if node.name in reached and node.name in layers]
+    log_widths = math.fsum(math.log(layer.width) for layer in crossed)
+    counted = [cost for cost in costs.nodes if cost.node in reached]
     return Structure(
         layers=len(crossed),
         depth=whole.depth,
@@ -105,105 +125,59 @@ def measure_structure(model: Model, costs: Costs) -> Structure:
         spatial_depth=whole.spatial,
         log_paths=math.log(whole.count) if whole.count else -math.inf,
         mean_path=whole.layers / whole.count if whole.count else 0.0,
-        mean_log_width=math.fsum(map(math.log, crossed)) / len(crossed) if crossed else 0.0,
+        mean_log_width=log_widths / len(crossed) if crossed else 0.0,
         receptive_field=whole.reach,
         activation_elements=costs.activation_bytes // 4,
+        live_macs=sum(cost.macs for cost in counted),
+        live_params=sum(cost.params for cost in counted),
+        live_activation_elements=sum(cost.activation_bytes for cost in counted) // 4,
+        spatial_layers=sum(is_wide(layer.node, infos) for layer in crossed),
+        log_widths=log_widths,
+        spectral_capacity=_capacity(model, crossed),
+        final_positions=next((layer.positions for layer in reversed(crossed) if layer.positions > 1), 1),
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Paths:
-    """All paths from an input to a tensor.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightedLayer:
+    """A node that multiplies by weights.
 
-    Attributes
-    ----------
-    depth, shortest, spatial
-        The most and the fewest layers on one path, and the most convolutions wider than a position.
-    count, layers
-        Number of paths, and the layers on all of them together, as Python integers of any size.
-    reach, step
-        Positions of the input that a position depends on, and the distance to the next position in the input.
+    - `width`, `positions`: Output channels, and positions of the output map.
+    - `weights`: Names of its weights.
     """
 
-    depth: int
-    shortest: int
-    spatial: int
-    count: int
-    layers: int
-    reach: float
-    step: float
-
-    def through(self, node: Node, infos: TensorInfos, *, is_layer: bool) -> _Paths:
-        """Return the paths that go on through a node."""
-        is_window = node in WINDOWED or node.is_op("Resize")
-        if not is_layer and not is_window:
-            return self
-        reach, step = _seen(self.reach, self.step, node, infos) if is_window else (self.reach, self.step)
-        return _Paths(
-            self.depth + is_layer,
-            self.shortest + is_layer,
-            self.spatial + (is_layer and _is_wide(node, infos)),
-            self.count,
-            self.layers + self.count * is_layer,
-            reach,
-            step,
-        )
+    node: Node
+    width: int
+    positions: int
+    weights: tuple[str, ...]
 
 
-_START = _Paths(0, 0, 0, 1, 0, 1.0, 1.0)
-_NONE = _Paths(0, 0, 0, 0, 0, 0.0, 1.0)
-
-
-def _joined(paths: Sequence[_Paths]) -> _Paths:
-    """Return the paths that go on from where several meet."""
-    if len(paths) == 1:
-        return paths[0]
-    return _Paths(
-        max(path.depth for path in paths),
-        min(path.shortest for path in paths),
-        max(path.spatial for path in paths),
-        sum(path.count for path in paths),
-        sum(path.layers for path in paths),
-        max(path.reach for path in paths),
-        max(path.step for path in paths),
-    )
-
-
-def _is_wide(node: Node, infos: TensorInfos) -> bool:
-    """Whether a layer is a convolution whose kernel is larger than one position."""
-    return node in CONVOLUTIONS and math.prod((infos[node.inputs[1]].shape or ())[2:]) > 1
-
-
-def _seen(reach: float, step: float, node: Node, infos: TensorInfos) -> tuple[float, float]:
-    """Return reach and step behind a node, along the last axis of positions."""
-    entering, leaving = infos[node.inputs[0]].shape or (), infos[node.outputs[0]].shape or ()
-    if node.is_op("Resize"):
-        return reach, step * entering[-1] / leaving[-1] if entering and leaving and leaving[-1] else step
-    if math.prod(leaving[2:]) == 1 and node not in CONVOLUTIONS:
-        return reach, step  # pooling over everything, as a window
-    weight = infos[node.inputs[1]].shape if node in CONVOLUTIONS else None
-    kernel = weight[-1] if weight else _last(node, "kernel_shape")
-    stride = _last(node, "strides")
-    if node.is_op("ConvTranspose"):
-        step /= stride
-        return reach + (kernel - 1) * _last(node, "dilations") * step, step
-    return reach + (kernel - 1) * _last(node, "dilations") * step, step * stride
-
-
-def _last(node: Node, attribute: str) -> int:
-    values = node.attributes.get(attribute)
-    return int(values[-1]) if isinstance(values, tuple) and values else 1
-
-
-def _layers(model: Model) -> Iterator[tuple[str, int]]:
-    """Yield the name of each node that multiplies by weights, and its output channels."""
-    axes: Mapping[str, int] = model.layout.channel_axes
+def _layers(model: Model) -> Iterator[WeightedLayer]:
+    """Yield each node that multiplies by weights."""
+    layout = model.layout
+    weights: dict[str, dict[str, None]] = {}
     for use in uses(model.graph):
         if use.role.is_weight:
-            output = next(name for name in use.node.outputs if name)
+            weights.setdefault(use.node.name, {})[use.name] = None
+    for node in model.graph.nodes:
+        if node.name in weights:
+            output = next(name for name in node.outputs if name)
             shape = model.infos[output].shape or (1,)
-            axis = axes.get(output, 1 if use.node in PLAIN_CONVOLUTIONS else len(shape) - 1)
-            yield use.node.name, max(shape[axis] if axis < len(shape) else 1, 1)
+            axis = layout.channel_axes.get(output, 1 if node in PLAIN_CONVOLUTIONS else len(shape) - 1)
+            width = max(shape[axis] if axis < len(shape) else 1, 1)
+            apart = {axis, layout.batch_axes.get(output, 0)}
+            positions = math.prod(size for place, size in enumerate(shape) if place not in apart)
+            yield WeightedLayer(node=node, width=width, positions=positions, weights=tuple(weights[node.name]))
+
+
+def _capacity(model: Model, layers: Iterable[WeightedLayer]) -> float:
+    """Return the spectral capacity of the layers' weights, each counted once."""
+    found: dict[str, float] = {}
+    for layer in layers:
+        for name in layer.weights:
+            if name not in found:
+                found[name] = spectral_capacity(layer.node, model.graph.constants[name].shape)
+    return math.fsum(found.values())
 
 
 def _live(graph: Graph, infos: TensorInfos) -> frozenset[str]:
