@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from types import MappingProxyType
 
@@ -206,6 +206,7 @@ def evaluate(
         for kind in ("single", "ensembles", "combined", "baselines")
     }
     scores = aggregate(table, chosen, list(factors.values()))
+    tops = {name: top_k(scores, scored.values[:, at]) for at, name in enumerate(truth.columns)}
     selections = {name: select_repeatedly(scores, scored.values[:, at]) for at, name in enumerate(truth.columns)}
     return Evaluation(
         n=len(scored.records),
@@ -217,8 +218,12 @@ def evaluate(
         overall=agreements[0],
         **by_kind,
         proxy_correlation=tuple(tuple(_defined(value) for value in row) for row in kendall_matrix(table)),
-        top={column: top_k(scores, scored.values[:, index]) for index, column in enumerate(truth.columns)},
-        selected={column: found for column, found in selections.items() if found is not None},
+        top={column: _as_measured(found, column in truth.lower) for column, found in tops.items()},
+        selected={
+            column: replace(found, mean=-found.mean, optimum=-found.optimum) if column in truth.lower else found
+            for column, found in selections.items()
+            if found is not None
+        },
         seconds=float(np.median([record.elapsed_s for record in scored.records])),
         bootstrap=bootstrap,
         match=match,
@@ -226,6 +231,12 @@ def evaluate(
         n_groups=len(cohort.parts()),
         warnings=(*truth.notes, *warnings),
     )
+
+
+def _as_measured(tops: Sequence[TopK], is_lower_better: bool) -> tuple[TopK, ...]:
+    """Return what was selected, with the sign of the file's numbers."""
+    sign = -1.0 if is_lower_better else 1.0
+    return tuple(replace(top, best=sign * top.best, mean=sign * top.mean) for top in tops)
 
 
 def _sizes(scored: Measured, match: SizeMatch) -> Floats | None:

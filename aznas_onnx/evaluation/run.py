@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -136,6 +136,7 @@ def prepare_run(
     *,
     metrics: Sequence[str] | None = None,
     group: str | None = None,
+    lower: Collection[str] = (),
     match: SizeMatch | None = None,
     sample: int | None = None,
     seed: int = 0,
@@ -156,8 +157,9 @@ def prepare_run(
         without the ending.
     truth
         A CSV with a column ``arch`` (or ``model``) and columns of numbers, or its content.
-    metrics, group
-        Columns of the CSV to compare with, all numbers by default; the column of the groups that are compared within.
+    metrics, group, lower
+        Columns of the CSV to compare with, all numbers by default; the column of the groups that are compared within;
+        the columns where lower is better.
     match
         Which pairs are of the same size; within 10 % in MACs by default.
     sample, seed, unique
@@ -185,7 +187,7 @@ def prepare_run(
     names = made.names if isinstance(made, NetworkFiles) else ()
     if not isinstance(truth, Truth):
         size = None if match.by in COUNTED_SIZES else match.by
-        truth = read_truth(truth, metrics, genotype=made.columns, group=group, size=size, names=names)
+        truth = read_truth(truth, metrics, genotype=made.columns, group=group, size=size, lower=lower, names=names)
     if names:
         truth = _of_files(truth, names)
     archs = choose_archs(truth.archs, made, sample=sample, seed=seed, unique=unique)
@@ -239,6 +241,7 @@ def bench(
     truth: str | os.PathLike[str] | Truth,
     *,
     group: str | None = None,
+    lower: Collection[str] = (),
     match: SizeMatch | None = None,
     sample: int | None = None,
     seed: int = 0,
@@ -258,7 +261,7 @@ def bench(
 
     Parameters
     ----------
-    source, truth, group, match
+    source, truth, group, lower, match
         See :func:`prepare_run`.
     sample, seed, unique
         The sample of architectures (see :func:`~aznas_onnx.evaluation.sample_archs.choose_archs`).
@@ -299,6 +302,7 @@ def bench(
         truth,
         metrics=metrics,
         group=group,
+        lower=lower,
         match=match,
         sample=sample,
         seed=seed,

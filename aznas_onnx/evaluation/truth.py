@@ -38,11 +38,14 @@ class Truth:
     columns
         Names of the measured numbers.
     values
-        (n_archs, n_columns) float64, read-only; higher is better. NaN where an architecture has no measurement.
+        (n_archs, n_columns) float64, read-only; higher is better, so the columns of `lower` have the other sign. NaN
+        where an architecture has no measurement.
     groups
         By architecture: what it is compared within, such as a training recipe; empty for one group.
     sizes
         (n_archs,) the column of sizes that was asked for; None for none.
+    lower
+        The columns where lower is better.
     notes
         What was done to the file's numbers, in words for the user.
     """
@@ -52,6 +55,7 @@ class Truth:
     values: Floats
     groups: tuple[str, ...] = ()
     sizes: Floats | None = None
+    lower: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -65,6 +69,7 @@ class Truth:
             values=self.values[list(rows)],
             groups=tuple(self.groups[row] for row in rows) if self.groups else (),
             sizes=None if self.sizes is None else self.sizes[list(rows)],
+            lower=self.lower,
             notes=(*self.notes, *notes),
         )
 
@@ -76,6 +81,7 @@ def read_truth(
     genotype: Sequence[str] = (),
     group: str | None = None,
     size: str | None = None,
+    lower: Collection[str] = (),
     names: Collection[str] = (),
 ) -> Truth:
     """Read a CSV with a column ``arch`` or ``model`` and columns of numbers.
@@ -93,6 +99,8 @@ def read_truth(
         Column whose fields name the groups to compare within.
     size
         Column of positive numbers that says how large an architecture is.
+    lower
+        Columns where lower is better, such as an error.
     names
         Names of models: the column that has more of them counts where there are both, ``arch`` and ``model``.
 
@@ -123,10 +131,22 @@ def read_truth(
                 f"{name}: column {title!r} does not hold numbers only{_first_word(header, body, title)}"
             )
     chosen = _chosen(name, found, columns)
-    values = np.array([found[title] for title in chosen]).T.reshape(len(archs), len(chosen))
+    for title in lower:
+        if title not in chosen:
+            raise SettingsError(f"{name}: column {title!r} is not compared with; there are {', '.join(chosen)}")
+    signed = [np.multiply(found[title], -1.0 if title in lower else 1.0) for title in chosen]
+    values = np.array(signed).T.reshape(len(archs), len(chosen))
     groups = [] if group is None else [row[_place(name, header, group)].strip() for _, row in body]
     sizes = None if size is None else _sizes(name, header, body, size)
-    return _averaged(name, Truth(archs=tuple(archs), columns=chosen, values=values, groups=tuple(groups), sizes=sizes))
+    listed = Truth(
+        archs=tuple(archs),
+        columns=chosen,
+        values=values,
+        groups=tuple(groups),
+        sizes=sizes,
+        lower=frozenset(lower),
+    )
+    return _averaged(name, listed)
 
 
 def _read(name: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:

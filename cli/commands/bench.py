@@ -64,6 +64,12 @@ def _read_share(ctx: click.Context, param: click.Parameter, value: str) -> float
 @click.command()
 @click.argument("sources", nargs=-1, required=True, metavar="SPACE|FILE.onnx...", shell_complete=complete_space)
 @measurement_options
+@click.option(
+    "--lower",
+    multiple=True,
+    metavar="COLUMN",
+    help="Column of --truth where lower is better, such as an error or a perplexity. May be given several times.",
+)
 @click.option("--group", metavar="COLUMN", help="Column of --truth: architectures are compared within its groups.")
 @click.option(
     "--match",
@@ -111,6 +117,7 @@ def _read_share(ctx: click.Context, param: click.Parameter, value: str) -> float
 def bench(
     sources: tuple[str, ...],
     truth: Path,
+    lower: tuple[str, ...],
     group: str | None,
     match: str,
     within: float,
@@ -162,6 +169,7 @@ def bench(
         truth,
         metrics=metrics,
         group=group,
+        lower=lower,
         match=SizeMatch(by=match, within=within),
         sample=sample,
         seed=seed,

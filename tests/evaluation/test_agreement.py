@@ -169,3 +169,13 @@ def test_pairs_are_matched_by_a_count_or_by_a_column(tmp_path: Path) -> None:
     assert by_macs.overall.kendall["accuracy"].value == pytest.approx(4 / 6)
     unknown = [replace(one, macs=None) for one in records]
     assert evaluate(unknown, read_truth(path, ["accuracy"]), bootstrap=NONE).n_pairs == 0
+
+
+def test_where_lower_is_better_the_best_is_the_lowest(tmp_path: Path) -> None:
+    path = tmp_path / "truth.csv"
+    path.write_text("arch,ppl\na,40\nb,30\nc,20\nd,10\n")
+    records = [record(arch, expressivity=value) for arch, value in zip("abcd", (1.0, 2.0, 4.0, 3.0), strict=True)]
+    found = evaluate(records, read_truth(path, lower=["ppl"]), bootstrap=NONE)
+    assert found.overall.kendall["ppl"].value == pytest.approx(4 / 6)
+    (top,) = found.top["ppl"]
+    assert (top.best, top.mean, top.regret) == (20, 20, 10)

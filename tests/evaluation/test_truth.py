@@ -124,3 +124,12 @@ def test_a_group_or_size_that_is_not_there(tmp_path: Path, arguments: dict[str, 
     path = written(tmp_path, "arch,ms,x\na,1,1\nb,0,2\n")
     with pytest.raises(SettingsError, match=message):
         read_truth(path, **arguments)
+
+
+def test_where_lower_is_better_the_sign_is_turned(tmp_path: Path) -> None:
+    path = written(tmp_path, "arch,x,ppl\na,1,30\nb,2,20\n")
+    truth = read_truth(path, lower=["ppl"])
+    assert truth.values.tolist() == [[1, -30], [2, -20]]
+    assert truth.lower == truth.take([1]).lower == {"ppl"}
+    with pytest.raises(SettingsError, match="column 'loss' is not compared with; there are x, ppl"):
+        read_truth(path, lower=["loss"])
