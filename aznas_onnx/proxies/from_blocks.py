@@ -29,6 +29,19 @@ def _final(evidence: Evidence) -> Outcome:
     return of_entropies(evidence, itemgetter(-1))
 
 
+def _flatness(evidence: Evidence) -> Outcome:
+    ceilings = largest_entropies(evidence)
+    return of_entropies(evidence, lambda entropies: (math.fsum(entropies) - math.fsum(ceilings)) / len(entropies))
+
+
+def _doubt_flatness(evidence: Evidence, value: float) -> str:
+    return "" if value <= ROUNDING else "an entropy is at most the logarithm of its directions"
+
+
+def _effective_rank(evidence: Evidence) -> Outcome:
+    return of_entropies(evidence, lambda entropies: math.log(math.fsum(map(math.exp, entropies))))
+
+
 def _doubt_entropy(evidence: Evidence, value: float) -> str:
     largest = max(largest_entropies(evidence), default=0.0)
     return "" if -ROUNDING <= value <= largest + ROUNDING else f"an entropy here lies between 0 and {largest:.4g}"
@@ -77,6 +90,25 @@ BLOCKWISE = (
         needs=Need.FEATURES,
         evaluate=_final,
         doubt=_doubt_entropy,
+        cost="that of expressivity, which it shares",
+    ),
+    _own(
+        name="flatness",
+        description="how far the blocks' spectra are from equal eigenvalues, on average: expressivity without its size",
+        equation="mean over blocks of (entropy of AZ-NAS, Eq. 3, minus ln(number of eigenvalues)); 0 is the largest",
+        direction=Direction.HIGHER_IS_BETTER,
+        needs=Need.FEATURES,
+        evaluate=_flatness,
+        doubt=_doubt_flatness,
+        cost="that of expressivity, which it shares",
+    ),
+    _own(
+        name="effective_rank",
+        description="directions that the features of all blocks effectively have, as their logarithm",
+        equation="ln(sum over blocks of exp(entropy of AZ-NAS, Eq. 3))",
+        direction=Direction.HIGHER_IS_BETTER,
+        needs=Need.FEATURES,
+        evaluate=_effective_rank,
         cost="that of expressivity, which it shares",
     ),
     _own(

@@ -124,6 +124,12 @@ STRUCTURAL = (
         "sum of ln(channels)",
     ),
     _proxy(
+        "layer_macs",
+        "geometric mean of the layers' multiply-adds, as its logarithm",
+        "mean of ln(MACs)",
+        "mean_log_macs",
+    ),
+    _proxy(
         "final_positions",
         "positions of the last feature map",
         "height times width of the output of the last layer that has several",

@@ -58,6 +58,8 @@ class Structure:
         Convolutions with a kernel larger than one position on some path.
     log_widths
         Natural logarithm of the number of output channels, summed over layers.
+    mean_log_macs
+        Natural logarithm of the number of multiply-adds, averaged over layers; 0 where there are none.
     spectral_capacity
         See :func:`~aznas_onnx.structure.spectral_capacity.spectral_capacity`, summed over the layers' weights.
     final_positions
@@ -78,6 +80,7 @@ class Structure:
     live_activation_elements: int
     spatial_layers: int
     log_widths: float
+    mean_log_macs: float
     spectral_capacity: float
     final_positions: int
 
@@ -118,6 +121,7 @@ def measure_structure(model: Model, costs: Costs) -> Structure:
     crossed = [layers[node.name] for node in graph.nodes if node.name in reached and node.name in layers]
     log_widths = math.fsum(math.log(layer.width) for layer in crossed)
     counted = [cost for cost in costs.nodes if cost.node in reached]
+    macs = [cost.macs for cost in counted if cost.macs and cost.node in layers]
     return Structure(
         layers=len(crossed),
         depth=whole.depth,
@@ -133,6 +137,7 @@ def measure_structure(model: Model, costs: Costs) -> Structure:
         live_activation_elements=sum(cost.activation_bytes for cost in counted) // 4,
         spatial_layers=sum(is_wide(layer.node, infos) for layer in crossed),
         log_widths=log_widths,
+        mean_log_macs=math.fsum(map(math.log, macs)) / len(macs) if macs else 0.0,
         spectral_capacity=_capacity(model, crossed),
         final_positions=next((layer.positions for layer in reversed(crossed) if layer.positions > 1), 1),
     )

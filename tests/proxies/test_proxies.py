@@ -48,6 +48,7 @@ STRUCTURE = Structure(
     live_activation_elements=98,
     spatial_layers=4,
     log_widths=10.0,
+    mean_log_macs=12.0,
     spectral_capacity=20.5,
     final_positions=49,
 )
@@ -137,6 +138,19 @@ def test_gain_is_the_mean_logarithm_of_spectral_norms():
     assert evaluate("gain", block(), block(1, sigma=math.e)).value == pytest.approx(1.0, abs=1e-5)
 
 
+def test_flatness_is_zero_for_equal_eigenvalues_and_has_no_size():
+    flat = [block(0, entropy=math.log(4), directions=4), block(1, entropy=math.log(64), directions=64)]
+    assert evaluate("flatness", *flat).value == pytest.approx(0.0)
+    less = [replace(one, entropy=one.entropy - 0.5) for one in flat]
+    assert evaluate("flatness", *less).value == pytest.approx(-0.5)
+    assert evaluate("expressivity", *less).value == pytest.approx(math.log(256) - 1.0)
+
+
+def test_effective_rank_counts_the_directions_of_all_blocks():
+    flat = [block(0, entropy=math.log(4), directions=4), block(1, entropy=math.log(64), directions=64)]
+    assert evaluate("effective_rank", *flat).value == pytest.approx(math.log(68))
+
+
 def test_structural_proxies_are_numbers_of_the_structure():
     names = ("params", "layers", "depth", "shortest_path", "spatial_depth", "paths", "mean_path", "width")
     values = [evaluate(name).value for name in names]
@@ -146,6 +160,7 @@ def test_structural_proxies_are_numbers_of_the_structure():
     more = ("live_macs", "live_params", "live_activations", "spatial_layers", "log_widths", "spectral_capacity")
     assert [evaluate(name).value for name in more] == [6.0, 2.0, 98.0, 4.0, 10.0, 20.5]
     assert evaluate("final_positions").value == 49.0
+    assert evaluate("layer_macs").value == 12.0
     assert PROXIES["shortest_path"].direction is Direction.LOWER_IS_BETTER
 
 

@@ -178,6 +178,7 @@ def test_what_is_live_counts_what_a_path_crosses() -> None:
     assert found.live_activation_elements < found.activation_elements
     assert found.spatial_layers == found.layers == 1
     assert found.log_widths == pytest.approx(math.log(4))
+    assert found.mean_log_macs == pytest.approx(math.log(found.live_macs))
     assert found.spectral_capacity == pytest.approx(capacity_of_matrix(4, 27))
 
 
