@@ -321,8 +321,12 @@ def space_options(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(*arguments, **named)
 
     options = (
-        whole_option("--resolution", help="Height and width of the input image.  [default: the space's]"),
-        whole_option("--classes", help="Outputs of the classifier.  [default: the space's]"),
+        whole_option(
+            "--resolution", help="Height and width of the input image, or number of tokens.  [default: the space's]"
+        ),
+        whole_option(
+            "--classes", help="Outputs of the classifier, or words of a language model.  [default: the space's]"
+        ),
         click.option(
             "--space-option",
             multiple=True,

@@ -7,6 +7,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 
 from aznas_onnx.caches import cached
@@ -41,9 +42,9 @@ class Space(ABC, Generic[G]):
     Parameters
     ----------
     resolution
-        Height and width of the input image; the space's own default where None.
+        Height and width of the input image, or the number of tokens; the space's own default where None.
     num_classes
-        Outputs of the classifier; the space's own default where None.
+        Outputs of the classifier, or the vocabulary of a language model; the space's own default where None.
 
     Raises
     ------
@@ -56,6 +57,9 @@ class Space(ABC, Generic[G]):
 
     columns: ClassVar[tuple[str, ...]] = ()
     """Columns of a truth file that together are a genotype; its notation is then a JSON object of them."""
+
+    output_meaning: ClassVar[str] = "logits of the classes"
+    """What the output holds, for the card of an exported network."""
 
     default_resolution: ClassVar[int] = 224
     default_num_classes: ClassVar[int] = 1000
@@ -76,6 +80,23 @@ class Space(ABC, Generic[G]):
             value = getattr(self, option)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise SettingsError(f"space {self.name!r}: {option} is {value!r}; a positive integer is needed")
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one sample of the input: a color image, unless the space overrides it."""
+        return (3, self.resolution, self.resolution)
+
+    @property
+    def vocabulary(self) -> int | None:
+        """Number of token ids where the input is ids; None where it is an image."""
+        return None
+
+    def random_input(self, rng: np.random.Generator, count: int) -> npt.NDArray[Any]:
+        """Return an input of `count` random samples: normal numbers, or ids of the vocabulary."""
+        shape = (count, *self.input_shape)
+        if self.vocabulary is None:
+            return rng.standard_normal(shape).astype(np.float32)
+        return rng.integers(self.vocabulary, size=shape)
 
     @abstractmethod
     def sample(self, rng: np.random.Generator) -> G:

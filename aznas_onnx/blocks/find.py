@@ -17,6 +17,7 @@ from aznas_onnx.blocks.regions import Division, divide
 from aznas_onnx.blocks.traits import bits, survey
 from aznas_onnx.blocks.types import Block, BlockKind, Blocks
 from aznas_onnx.errors import ModelError
+from aznas_onnx.graph.ir.declared_blocks import declares_transformer
 from aznas_onnx.graph.ir.graph import Graph, Node
 from aznas_onnx.graph.model import Model
 from aznas_onnx.operators.sets import NORMALIZATIONS, PLAIN_CONVOLUTIONS, TENSOR_PRODUCTS
@@ -164,6 +165,8 @@ def _assemble_declared(model: Model, found: Sequence[Declared]) -> Blocks:
         )
         for index, (entry, nodes) in enumerate(zip(found, members, strict=True))
     )
+    if declares_transformer(model.graph.metadata):
+        return Blocks(blocks=blocks, is_transformer=True)
     network = _network(model) if _may_be_transformer(model.graph) else None
     if network is None:
         return Blocks(blocks=blocks, is_transformer=False)

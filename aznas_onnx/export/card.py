@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import onnx
 
 from aznas_onnx.counts import format_count
 from aznas_onnx.documents import JsonObject
 from aznas_onnx.escaping import markdown, markdown_block
 from aznas_onnx.latency import Latency
 from aznas_onnx.searching import COMPLEXITY, Candidate, CountConvention, Study
-from aznas_onnx.spaces import SpaceOptions
+from aznas_onnx.spaces import Space, SpaceOptions
 
 __all__ = ["model_card"]
 
@@ -23,30 +26,42 @@ network.load_state_dict(torch.load("weights.pt", weights_only=True))
 
 
 def model_card(
-    study: Study, one: Candidate, *, seed: int, relative_difference: float, latency: Latency | None = None
+    study: Study,
+    one: Candidate,
+    *,
+    model: onnx.ModelProto,
+    space: Space[Any],
+    seed: int,
+    relative_difference: float,
+    latency: Latency | None = None,
 ) -> str:
     """Return the card as Markdown.
 
+    - `model`, `space`: The network, and the space that it is of.
     - `seed`: Of the weights.
     - `relative_difference`: Between ONNX Runtime and torch, as measured.
     - `latency`: Measured again where the study has a budget for it.
     """
-    return "\n".join(_lines(study, one, seed, relative_difference, latency))
+    return "\n".join(_lines(study, one, _shapes(model, space), seed, relative_difference, latency))
 
 
 def _lines(
-    study: Study, one: Candidate, seed: int, relative_difference: float, latency: Latency | None
+    study: Study,
+    one: Candidate,
+    shapes: Iterable[tuple[str, str]],
+    seed: int,
+    relative_difference: float,
+    latency: Latency | None,
 ) -> Iterator[str]:
-    settings, trial = study.settings, one.trial
-    space = settings.space.name
-    yield f"# Trial {trial.number} of a search in {markdown(str(space))}"
+    trial = one.trial
+    yield f"# Trial {trial.number} of a search in {markdown(str(study.settings.space.name))}"
     yield ""
     yield (
         f"Number {one.rank} of {len(study.trials):,} candidates by AZ-NAS score. **It is not trained**: its weights "
         "are random, to start training from, and the score says how it compares with those candidates and no more."
     )
     yield from ("", markdown_block(trial.genotype), "")
-    yield from _table(("What it is", "Value"), (*_shapes(settings.space.options), *_counts(study, one, latency)))
+    yield from _table(("What it is", "Value"), (*shapes, *_counts(study, one, latency)))
     yield ""
     yield from _table(("Proxy (higher is better)", "Value"), _proxies(one))
     yield from ("", "## Files", "")
@@ -65,12 +80,18 @@ def _lines(
     yield ""
 
 
-def _shapes(options: SpaceOptions) -> Iterator[tuple[str, str]]:
-    """Describe input and output, as far as the space has the options of the bundled spaces."""
-    if "resolution" in options:
-        yield "Input", f"float32, batch x 3 x {options['resolution']} x {options['resolution']}"
-    if "num_classes" in options:
-        yield "Output", f"float32, batch x {options['num_classes']}: logits of the classes"
+def _shapes(model: onnx.ModelProto, space: Space[Any]) -> Iterator[tuple[str, str]]:
+    """Describe input and output."""
+    for value in model.graph.input:
+        yield "Input", _described(value) + ("" if space.vocabulary is None else f": ids of {space.vocabulary:,} words")
+    for value in model.graph.output:
+        yield "Output", f"{_described(value)}: {space.output_meaning}"
+
+
+def _described(value: onnx.ValueInfoProto) -> str:
+    kind = value.type.tensor_type
+    sizes = " x ".join(str(dim.dim_value or dim.dim_param or "?") for dim in kind.shape.dim)
+    return f"{onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)}, {sizes}"
 
 
 def _counts(study: Study, one: Candidate, latency: Latency | None) -> Iterator[tuple[str, str]]:

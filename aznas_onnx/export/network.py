@@ -71,7 +71,8 @@ class TrainableNetwork(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the network's output for a batch, shape (batch, ...)."""
-        key = (len(x), x.device, x.dtype)
+        dtype = x.dtype if x.is_floating_point() else next(self.parameters()).dtype  # of token ids
+        key = (len(x), x.device, dtype)
         if key not in self._programs:
             self._programs[key] = self._compile(*key)
         program = self._programs[key]

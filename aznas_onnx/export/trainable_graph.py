@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from aznas_onnx.demand import check_copies
 from aznas_onnx.graph import Graph, InputPlan, Limits, TensorInfos
 from aznas_onnx.graph.files.deserialize import deserialize
@@ -15,6 +17,7 @@ from aznas_onnx.graph.shapes.interpret import interpret
 
 __all__ = ["WeightGraph", "read_weight_graph"]
 
+_SAMPLES = (np.float32, np.int64)  # images and the like, and token ids
 _COPIES = 3  # of all weights: as read, as parameters, as they are written
 
 
@@ -48,4 +51,4 @@ def read_weight_graph(source: Document) -> WeightGraph:
     graph, _ = to_float32(deserialize(proto, folder, source_name(source), limits, nodes))
     graph, _ = decompose(graph)
     check_copies(graph, _COPIES, f"{source_name(source)}: reading its weights")
-    return WeightGraph(graph=graph, inputs=plan_inputs(graph, {}))
+    return WeightGraph(graph=graph, inputs=plan_inputs(graph, {}, sample_dtypes=_SAMPLES))

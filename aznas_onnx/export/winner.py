@@ -88,11 +88,11 @@ def export_winners(
 def _export(study: Study, one: Candidate, parent: Path, seed: int, space: Space[Any]) -> Exported:
     model = initialised(space.build(space.parse(one.trial.genotype)), seed=seed)
     network = TrainableNetwork(model)
-    difference = _checked(model, network, name=f"trial {one.trial.number}", seed=seed)
+    difference = _checked(model, network, name=f"trial {one.trial.number}", seed=seed, words=space.vocabulary)
     folder = parent / f"{one.rank}-trial-{one.trial.number}"
     latency = None if study.settings.budget.latency_ms is None else measure(model)
     scores = _scores(study, one, seed, latency)
-    card = model_card(study, one, seed=seed, relative_difference=difference, latency=latency)
+    card = model_card(study, one, model=model, space=space, seed=seed, relative_difference=difference, latency=latency)
     try:
         replaces_earlier = (folder / "model.onnx").exists()
         folder.mkdir(parents=True, exist_ok=True)
@@ -106,8 +106,10 @@ def _export(study: Study, one: Candidate, parent: Path, seed: int, space: Space[
     return Exported(candidate=one, folder=folder, relative_difference=difference, replaces_earlier=replaces_earlier)
 
 
-def _checked(model: onnx.ModelProto, network: TrainableNetwork, name: str, seed: int) -> float:
+def _checked(model: onnx.ModelProto, network: TrainableNetwork, name: str, seed: int, words: int | None) -> float:
     """Run the network in ONNX Runtime and in torch, and return the difference.
+
+    - `words`: Number of ids, where the input is ids.
 
     Raises ModelError if they differ, or one of them fails.
     """
@@ -116,8 +118,9 @@ def _checked(model: onnx.ModelProto, network: TrainableNetwork, name: str, seed:
         session = onnxruntime().InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions share no base class
         raise ModelError(f"{name}: the network is not valid ONNX: {error}") from error
-    entry = session.get_inputs()[0]
-    samples = np.random.default_rng(seed).normal(size=(_SAMPLES, *entry.shape[1:])).astype(np.float32)
+    entry, rng = session.get_inputs()[0], np.random.default_rng(seed)
+    shape = (_SAMPLES, *entry.shape[1:])
+    samples = rng.normal(size=shape).astype(np.float32) if words is None else rng.integers(words, size=shape)
     (expected,) = session.run(None, {entry.name: samples})
     network.eval()
     with torch.no_grad():

@@ -252,11 +252,11 @@ FILE_PASSES: tuple[Pass, ...] = (
     Pass("use float32", _use_float32, ensures=(Guarantee.FLOAT32,)),
     Pass("decompose", _decompose, ensures=(Guarantee.STANDARD_OPERATORS,)),
     Pass("set values of inputs", _set_values),
-    Pass("replace embedding look-ups", _replace_lookups),
 )
 """Passes for files only: a built graph has standard operators on float32."""
 
 GRAPH_PASSES: tuple[Pass, ...] = (
+    Pass("replace embedding look-ups", _replace_lookups, requires=_FLOATS),
     Pass("find the batch", _find_batch, requires=_FLOATS, ensures=_TYPED),
     Pass("fold constants", _fold, requires=_TYPED, ensures=_FOLDED),
     Pass("canonicalise", _canonicalise, requires=_FOLDED, ensures=_CANONICAL),

@@ -73,7 +73,9 @@ def show(name: str, space_options: dict[str, int | str]) -> int:
 
     space = get(name, **space_options)
     genotype = space.sample(np.random.default_rng(0))
-    click.echo(f"{space.name}: {space.resolution}x{space.resolution} images, {space.num_classes} classes\n")
+    size, words = space.resolution, space.vocabulary
+    samples = f"{size}x{size} images" if words is None else f"{size} tokens of {words} words"
+    click.echo(f"{space.name}: {samples}, {space.num_classes} classes\n")
     click.echo(f"{without_markup(inspect.getdoc(type(space)) or '')}\n")
     click.echo(f"A network sampled from it:\n  {space.format(genotype)}\n  {_counts_text(space, genotype)}")
     return DONE

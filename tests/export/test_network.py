@@ -111,14 +111,13 @@ def test_every_parameter_of_a_space_is_one_of_the_module(name: str) -> None:
 
 @pytest.mark.parametrize("name", SPACES)
 def test_it_computes_what_onnxruntime_computes_at_any_batch(name: str) -> None:
-    _, _, proto = from_space(name)
+    space, _, proto = from_space(name)
     network = TrainableNetwork(proto)
     scrambled(network)
     network.eval()
     changed = network.to_onnx(proto)
-    size = SPACES[name]["resolution"]
     for batch_size in (1, 3):
-        samples = torch.randn(batch_size, 3, size, size, generator=torch.Generator().manual_seed(0))
+        samples = torch.from_numpy(space.random_input(np.random.default_rng(0), batch_size))
         with torch.no_grad():
             found = network(samples)
         expected = in_onnxruntime(changed, samples)
@@ -127,10 +126,9 @@ def test_it_computes_what_onnxruntime_computes_at_any_batch(name: str) -> None:
 
 @pytest.mark.parametrize("name", SPACES)
 def test_every_parameter_gets_a_gradient(name: str) -> None:
-    _, _, proto = from_space(name)
+    space, _, proto = from_space(name)
     network = TrainableNetwork(proto)
-    size = SPACES[name]["resolution"]
-    network(torch.randn(2, 3, size, size)).square().mean().backward()
+    network(torch.from_numpy(space.random_input(np.random.default_rng(0), 2))).square().mean().backward()
     assert [key for key, parameter in network.named_parameters() if parameter.grad is None] == []
 
 

@@ -92,7 +92,9 @@ def test_scores_are_complete(study: Study, tmp_path: Path) -> None:
 
 
 def test_the_card_describes_the_network_completely(study: Study) -> None:
-    card = model_card(study, study.best()[0], seed=0, relative_difference=2e-7)
+    space, best = study.space(), study.best()[0]
+    model = space.build(space.parse(best.trial.genotype))
+    card = model_card(study, best, model=model, space=space, seed=0, relative_difference=2e-7)
     for line in (
         "It is not trained",
         study.best()[0].trial.genotype,
@@ -135,7 +137,8 @@ def test_a_network_that_torch_computes_otherwise_is_not_written(
 
 @pytest.mark.parametrize("space", ["mbv2", "autoformer-tiny", "nb-macro", "mnasnet", "darts", "transnas-micro"])
 def test_other_bundled_spaces_can_be_exported(space: str, tmp_path: Path) -> None:
-    found = search(space, iterations=1, space_options={"resolution": 32}, scorer=LengthScorer())
+    options = {"resolution": 32, "num_classes": 10}
+    found = search(space, iterations=1, space_options=options, scorer=LengthScorer())
     (one,) = export_winners(found, found.best(), tmp_path)
     assert one.relative_difference < 1e-4
 

@@ -18,8 +18,15 @@ import onnx
 from onnx import numpy_helper
 
 from aznas_onnx.errors import SettingsError
-from aznas_onnx.graph.building.built_network import SHAPE_SUFFIX, BuiltNetwork, WeightFill, declared, make_node
-from aznas_onnx.graph.ir.graph import Array, Node
+from aznas_onnx.graph.building.built_network import (
+    BATCH,
+    SHAPE_SUFFIX,
+    BuiltNetwork,
+    WeightFill,
+    declared,
+    make_node,
+)
+from aznas_onnx.graph.ir.graph import Array, GraphInput, Node
 from aznas_onnx.operators.operator_record import Attributes
 
 __all__ = ["GraphBuilder", "fill_weights", "weight_shapes"]
@@ -58,17 +65,20 @@ class GraphBuilder:
     def __init__(self, name: str, *, opset: int = 17) -> None:
         self._name = name
         self._opset = opset
-        self._inputs: list[tuple[str, tuple[int, ...]]] = []
+        self._inputs: list[GraphInput] = []
         self._steps: list[WeightFill | Node] = []
         self._constants: dict[str, Array] = {}
         self._blocks: list[str] = []
+        self._is_transformer = False
         self._names: set[str] = set()
 
     def image_input(self, channels: int, resolution: int, name: str = "input") -> str:
         """Add the graph's input, shaped (batch, channels, resolution, resolution)."""
-        self._claim(name)
-        self._inputs.append((name, (channels, resolution, resolution)))
-        return name
+        return self._add_input(name, np.float32, (channels, resolution, resolution))
+
+    def token_input(self, tokens: int, name: str = "input_ids") -> str:
+        """Add the graph's input, int64 ids shaped (batch, tokens)."""
+        return self._add_input(name, np.int64, (tokens,))
 
     def weight(self, name: str, shape: Sequence[int], *, fill: float = 0.0) -> str:
         """Add a float32 parameter or buffer of a shape; `fill` is its value until it is initialised."""
@@ -220,17 +230,28 @@ class GraphBuilder:
         """Declare a tensor to be the output of the next primary block."""
         self._blocks.append(tensor)
 
+    def declare_transformer(self) -> None:
+        """Declare that the network is a transformer: its weights are initialised as such, and progressivity left out.
+
+        Without it the structure decides, which takes a network whose layers convolve or transform tokens for another.
+        """
+        self._is_transformer = True
+
     def finish(
-        self, output: str, *, num_outputs: int | None = None, metadata: Mapping[str, str] | None = None
+        self,
+        output: str,
+        *,
+        num_outputs: int | tuple[int, ...] | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> BuiltNetwork:
-        """Return the network, whose output is the float tensor `output` of shape (batch, num_outputs).
+        """Return the network, whose output is the float tensor `output`.
 
         Parameters
         ----------
         output
-            Name of a tensor of two axes.
+            Name of a tensor of two axes, or more where `num_outputs` has their sizes.
         num_outputs
-            Size of its second axis, left to shape inference where not given.
+            Size of its second axis, left to shape inference where not given; or of all axes behind the batch.
         metadata
             Further entries of the model's metadata.
         """
@@ -241,15 +262,26 @@ class GraphBuilder:
             steps=tuple(self._steps),
             constants=MappingProxyType(dict(self._constants)),
             output=output,
-            num_outputs=num_outputs,
-            metadata=MappingProxyType(declared(self._blocks, metadata)),
+            output_sizes=num_outputs if isinstance(num_outputs, tuple) else (num_outputs,),
+            metadata=MappingProxyType(
+                declared(self._blocks, is_transformer=self._is_transformer, metadata=metadata or {})
+            ),
         )
 
     def model(
-        self, output: str, *, num_outputs: int | None = None, metadata: Mapping[str, str] | None = None
+        self,
+        output: str,
+        *,
+        num_outputs: int | tuple[int, ...] | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> onnx.ModelProto:
         """Return the finished network as ONNX; the parameters are those of :meth:`finish`."""
         return self.finish(output, num_outputs=num_outputs, metadata=metadata).model()
+
+    def _add_input(self, name: str, dtype: npt.DTypeLike, sample_shape: tuple[int, ...]) -> str:
+        self._claim(name)
+        self._inputs.append(GraphInput(name=name, dtype=np.dtype(dtype), shape=(BATCH, *sample_shape)))
+        return name
 
     def _add_node(
         self, op_type: str, inputs: Sequence[str], outputs: tuple[str, ...], name: str, attributes: Attributes

@@ -17,16 +17,16 @@ import onnx
 from onnx import helper, numpy_helper
 
 from aznas_onnx.caches import cached
-from aznas_onnx.graph.ir.declared_blocks import BLOCKS_KEY
+from aznas_onnx.graph.ir.declared_blocks import BLOCKS_KEY, TRANSFORMER_KEY
 from aznas_onnx.graph.ir.graph import Array, AttributeValue, Constant, Graph, GraphInput, Node, type_fingerprint
 from aznas_onnx.graph.ir.uniform_constants import filled
 from aznas_onnx.operators.operator_record import Attributes
 
-__all__ = ["SHAPE_SUFFIX", "BuiltNetwork", "WeightFill", "declared", "make_node"]
+__all__ = ["BATCH", "SHAPE_SUFFIX", "BuiltNetwork", "WeightFill", "declared", "make_node"]
 
+BATCH = "batch"  # name of the open axis
 SHAPE_SUFFIX = ".weight_shape"  # of the initialisers with the shapes of weights
 _IR_VERSION = 9  # of ONNX 1.15, the first with opset 20: old enough for every ONNX Runtime that this package accepts
-_BATCH = "batch"
 _REMEMBERED = 8192  # steps that are written once; a search space of cells has some thousands
 
 
@@ -54,26 +54,24 @@ class BuiltNetwork:
 
     - `name`: Of the graph.
     - `opset`: Version of the standard operators.
-    - `inputs`: Names and shapes of one sample; the batch axis stands in front and is open.
+    - `inputs`: With the open batch axis in front.
     - `steps`: Weights and nodes in the order in which they were added.
     - `constants`: Tensors that are fixed by the architecture.
-    - `output`, `num_outputs`: Name of the output, of shape (batch, num_outputs); `num_outputs` is None where shape
-      inference finds it.
+    - `output`, `output_sizes`: Name of the output, and its axes behind the batch; None where shape inference finds one.
     - `metadata`: Entries of the model's metadata, the declared blocks among them.
     """
 
     name: str
     opset: int
-    inputs: tuple[tuple[str, tuple[int, ...]], ...]
+    inputs: tuple[GraphInput, ...]
     steps: tuple[WeightFill | Node, ...]
     constants: Mapping[str, Array]
     output: str
-    num_outputs: int | None
+    output_sizes: tuple[int | None, ...]
     metadata: Mapping[str, str]
 
     def model(self) -> onnx.ModelProto:
         """Return the network as valid ONNX of a few kilobytes."""
-        float_type = onnx.TensorProto.FLOAT
         initializers = {name: numpy_helper.from_array(value, name) for name, value in self.constants.items()}
         for shape in dict.fromkeys(step.shape for step in self.steps if isinstance(step, WeightFill)):
             name = _shape_name(shape)
@@ -82,8 +80,8 @@ class BuiltNetwork:
         graph = helper.make_graph(
             [],
             self.name,
-            [helper.make_tensor_value_info(name, float_type, (_BATCH, *shape)) for name, shape in self.inputs],
-            [helper.make_tensor_value_info(self.output, float_type, (_BATCH, self.num_outputs))],
+            [_value_info(value) for value in self.inputs],
+            [helper.make_tensor_value_info(self.output, onnx.TensorProto.FLOAT, (BATCH, *self.output_sizes))],
             list(initializers.values()),
         )
         opset = helper.make_opsetid("", self.opset)
@@ -100,9 +98,7 @@ class BuiltNetwork:
                 constants[step.name] = filled(step.name, step.shape, _scalar(step.fill))
         return Graph(
             name=self.name,
-            inputs=tuple(
-                GraphInput(name=name, dtype=np.dtype(np.float32), shape=(_BATCH, *shape)) for name, shape in self.inputs
-            ),
+            inputs=self.inputs,
             outputs=(self.output,),
             nodes=tuple(step for step in self.steps if isinstance(step, Node)),
             constants=MappingProxyType(constants),
@@ -112,6 +108,10 @@ class BuiltNetwork:
     def _node_protos(self) -> Iterator[onnx.NodeProto]:
         for step in self.steps:
             yield _weight_proto(step) if isinstance(step, WeightFill) else _node_proto(step)
+
+
+def _value_info(value: GraphInput) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(value.name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
 
 
 # The networks of a search have most of their steps in common, which are written once. Who is given such a message
@@ -156,9 +156,10 @@ def _written(name: str, fingerprint: object, value: Hashable) -> onnx.AttributeP
     return helper.make_attribute(name, value)
 
 
-def declared(blocks: Sequence[str], metadata: Mapping[str, str] | None) -> dict[str, str]:
+def declared(blocks: Sequence[str], *, is_transformer: bool, metadata: Mapping[str, str]) -> dict[str, str]:
     """Return metadata with the outputs of the primary blocks; without any, they are found in the graph."""
-    return {**(metadata or {}), **({BLOCKS_KEY: json.dumps(list(blocks))} if blocks else {})}
+    own = {BLOCKS_KEY: json.dumps(list(blocks))} if blocks else {}
+    return {**metadata, **own, **({TRANSFORMER_KEY: "true"} if is_transformer else {})}
 
 
 def make_node(

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from aznas_onnx.errors import ModelError, SettingsError
 from aznas_onnx.graph.ir.graph import Array, Graph, GraphInput, LookUp
@@ -276,16 +277,20 @@ def _fitting(row: _Row) -> Iterator[int | None]:
         yield declared if isinstance(declared, int) else size
 
 
-def plan_inputs(graph: Graph, given: Mapping[str, tuple[int, ...]]) -> InputPlan:
+def plan_inputs(
+    graph: Graph, given: Mapping[str, tuple[int, ...]], *, sample_dtypes: Sequence[npt.DTypeLike] = (np.float32,)
+) -> InputPlan:
     """Plan the shapes of a graph's inputs from declared and given shapes alone.
 
     Parameters and exceptions are those of :func:`read_inputs` and :meth:`InputTable.plan`.
     """
-    table = read_inputs(graph, given)
+    table = read_inputs(graph, given, sample_dtypes=sample_dtypes)
     return table.plan(next(table.ways(table.candidates[0])))
 
 
-def read_inputs(graph: Graph, given: Mapping[str, tuple[int, ...]]) -> InputTable:
+def read_inputs(
+    graph: Graph, given: Mapping[str, tuple[int, ...]], *, sample_dtypes: Sequence[npt.DTypeLike] = (np.float32,)
+) -> InputTable:
     """Read the declared and the given shapes of a graph's inputs.
 
     The largest float input of rank 2 or more has the samples. Other inputs share its batch if one of their axes is
@@ -296,6 +301,7 @@ def read_inputs(graph: Graph, given: Mapping[str, tuple[int, ...]]) -> InputTabl
     - `graph`: A lowered graph in float32.
     - `given`: Shapes from the user, by input name; the name ``""`` is the only input with samples. The size
       :data:`BATCH_MARK` marks the batch axis.
+    - `sample_dtypes`: Of inputs that can have the samples; scoring feeds Gaussian ones.
 
     Raises ModelError if there is no float input, or its shape is unknown.
     Raises SettingsError if a given shape has an unknown name, or another number of axes than the file.
@@ -307,7 +313,7 @@ def read_inputs(graph: Graph, given: Mapping[str, tuple[int, ...]]) -> InputTabl
         raise SettingsError(
             f"--input names {unknown[0]!r}, but the inputs are {found}; a shape without a name is that of the samples"
         )
-    floats = [value for value in graph.inputs if value.dtype == np.float32 and value.value is None]
+    floats = [value for value in graph.inputs if value.dtype in sample_dtypes and value.value is None]
     if not floats:
         raise ModelError(_without_floats(graph))
     states = _state_axes(graph)

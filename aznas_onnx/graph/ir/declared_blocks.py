@@ -1,4 +1,4 @@
-"""Primary blocks that the metadata of a file declares."""
+"""What the metadata of a file declares: its primary blocks, and that it is a transformer."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Mapping
 
 from aznas_onnx.errors import ModelError
 
-__all__ = ["BLOCKS_KEY", "declared_blocks"]
+__all__ = ["BLOCKS_KEY", "TRANSFORMER_KEY", "declared_blocks", "declares_transformer"]
 
 BLOCKS_KEY = "aznas.blocks"  # metadata key: JSON list of the tensors that are the primary blocks' outputs, in order
+TRANSFORMER_KEY = "aznas.transformer"  # metadata key: "true" in a file with declared blocks that is a transformer
 _MOST_BLOCKS = 4096
 
 
@@ -30,3 +31,8 @@ def declared_blocks(metadata: Mapping[str, str]) -> tuple[str, ...]:
     if len(names) > _MOST_BLOCKS:
         raise ModelError(f"metadata {BLOCKS_KEY!r} names {len(names):,} blocks, above the limit of {_MOST_BLOCKS:,}")
     return tuple(names)
+
+
+def declares_transformer(metadata: Mapping[str, str]) -> bool:
+    """Return whether a model's metadata declares it to be a transformer, which the structure then need not show."""
+    return metadata.get(TRANSFORMER_KEY) == "true"

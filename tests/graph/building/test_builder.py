@@ -7,7 +7,9 @@ import numpy as np
 import onnx
 import pytest
 
+from aznas_onnx.blocks import find_blocks
 from aznas_onnx.errors import SettingsError
+from aznas_onnx.graph import prepare
 from aznas_onnx.graph.building import built_network
 from aznas_onnx.graph.building.builder import GraphBuilder, fill_weights, weight_shapes
 
@@ -86,6 +88,28 @@ def test_where_no_block_is_declared_the_metadata_says_nothing() -> None:
     net = GraphBuilder("plain")
     model = net.model(net.classifier(net.image_input(3, 8), "head", 3, num_classes=2))
     assert not model.metadata_props
+
+
+def test_a_network_can_be_declared_a_transformer() -> None:
+    net = small_network()
+    net.declare_transformer()
+    model = net.model(net.classifier("sum", "head", 4, num_classes=2))
+    assert find_blocks(prepare(model)).is_transformer
+    assert not find_blocks(prepare(small_model())).is_transformer
+
+
+def test_networks_on_token_ids_with_an_output_for_each_token() -> None:
+    import onnxruntime
+
+    net = GraphBuilder("tokens")
+    found = net.node("Gather", net.weight("table", (9, 4)), net.token_input(5), name="embedded", axis=0)
+    network = net.finish(net.linear(found, "head", 4, 3), num_outputs=(5, 3))
+    assert network.graph().inputs[0].dtype == np.int64
+    model = network.model()
+    onnx.checker.check_model(model, full_check=True)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (output,) = session.run(None, {"input_ids": np.zeros((2, 5), np.int64)})
+    assert output.shape == (2, 5, 3)
 
 
 def test_a_name_is_given_once() -> None:
