@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from aznas_onnx.graph.building.builder import GraphBuilder
+from aznas_onnx.spaces.multi_head_attention import Heads
 
 __all__ = ["EncoderLayer", "EPSILON", "embed_patches", "mean_of_patches", "project_patches", "with_class_token"]
 
@@ -42,19 +41,12 @@ class EncoderLayer:
         return x
 
     def _attention(self, net: GraphBuilder, x: str, block: str, tokens: int) -> str:
-        name, head_width = f"{block}.attn", self.width // self.heads
+        name = f"{block}.attn"
         y = net.layer_norm(x, f"{block}.norm1", self.width, epsilon=EPSILON)
-        parts = net.split(net.linear(y, f"{name}.qkv", self.width, 3 * self.width), f"{name}.parts", 3, self.width)
-        query, key, value = (
-            net.transpose(net.reshape(part, f"{part}.heads", (0, tokens, self.heads, head_width)), f"{part}.t", axes)
-            for part, axes in zip(parts, ((0, 2, 1, 3), (0, 2, 3, 1), (0, 2, 1, 3)), strict=True)
-        )
-        scale = net.constant(f"{name}.scale", np.float32(head_width**-0.5))
-        scores = net.node("Mul", net.node("MatMul", query, key, name=f"{name}.scores"), scale, name=f"{name}.scaled")
-        weights = net.node("Softmax", scores, name=f"{name}.softmax", axis=-1)
-        mixed = net.transpose(net.node("MatMul", weights, value, name=f"{name}.mixed"), f"{name}.mixed.t", (0, 2, 1, 3))
-        joined = net.reshape(mixed, f"{name}.joined", (0, tokens, self.width))
-        return net.linear(joined, f"{name}.proj", self.width, self.width)
+        y = net.linear(y, f"{name}.qkv", self.width, 3 * self.width)
+        query, key, value = net.split(y, f"{name}.parts", 3, self.width)
+        mixed = Heads(count=self.heads, width=self.width, tokens=tokens).attend(net, query, key, value, name)
+        return net.linear(mixed, f"{name}.proj", self.width, self.width)
 
     def _mlp(self, net: GraphBuilder, x: str, block: str) -> str:
         y = net.layer_norm(x, f"{block}.norm2", self.width, epsilon=EPSILON)
