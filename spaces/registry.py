@@ -114,6 +114,16 @@ BUNDLED = (
         target="aznas_onnx.spaces.pit:PiT",
         description="ViT-Bench-101's pooling-based vision transformers (1,600 networks)",
     ),
+    SpaceRecord(
+        name="bert",
+        target="aznas_onnx.spaces.bert:BertSpace",
+        description="FlexiBERT's encoders for texts, with attention, transforms and dynamic-span convolution",
+    ),
+    SpaceRecord(
+        name="gpt",
+        target="aznas_onnx.spaces.gpt:GptSpace",
+        description="GPT-2 with free sizes, as in LiteTransformerSearch: decoder-only language models",
+    ),
 )
 """The spaces that come with this package."""
 

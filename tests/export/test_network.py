@@ -30,6 +30,8 @@ SPACES = {
     "pit": {"resolution": 48},
     "nats-sss": {"resolution": 16},
     "nb101": {"resolution": 8},
+    "bert": {"resolution": 16},
+    "gpt": {"resolution": 16, "num_classes": 500},
 }
 
 

@@ -135,7 +135,9 @@ def test_a_network_that_torch_computes_otherwise_is_not_written(
     assert not (tmp_path / "winners").exists()
 
 
-@pytest.mark.parametrize("space", ["mbv2", "autoformer-tiny", "nb-macro", "mnasnet", "darts", "transnas-micro"])
+@pytest.mark.parametrize(
+    "space", ["mbv2", "autoformer-tiny", "nb-macro", "mnasnet", "darts", "transnas-micro", "bert", "gpt"]
+)
 def test_other_bundled_spaces_can_be_exported(space: str, tmp_path: Path) -> None:
     options = {"resolution": 32, "num_classes": 10}
     found = search(space, iterations=1, space_options=options, scorer=LengthScorer())
