@@ -174,7 +174,8 @@ class Space(ABC, Generic[G]):
     def canonical(self, genotype: G) -> str | None:
         """Return a text that is the same for genotypes of one architecture, or None where the space defines none.
 
-        :func:`aznas_onnx.evaluation.run` with `unique` keeps one genotype for each text.
+        A search scores one genotype for each text, and :func:`aznas_onnx.evaluation.bench` with `unique` keeps one, so
+        different networks need different texts.
         """
         return None
 

@@ -58,6 +58,10 @@ def _check(space: Space[Any], genotype: Any, method: str) -> str:
             again = space.parse(text)
     except GenotypeError as error:
         raise SettingsError(f"{where}, which the space itself refuses: {error}") from error
+    with as_user_error(space, f"give the canonical text of {quote(text)}"):
+        canonical: object = space.canonical(genotype)
+    if canonical is not None and not isinstance(canonical, str):
+        raise SettingsError(f"{where}, and canonical() of it {_shown(canonical)}; a text or None is needed")
     if again != genotype:
         raise SettingsError(f"{where}, but parse() of its text {quote(text)} gives {_shown(again)}, which is not equal")
     return text

@@ -46,7 +46,8 @@ class SearchLoop:
         self._executor = executor
         self._iterations = iterations
         self._on_progress = on_progress
-        self._population = Population(history.settings.ensemble, history.settings.directions)
+        self._identify = proposer.identifier.of_text
+        self._population = Population(history.settings.ensemble, history.settings.directions, self._identify)
         self._pending: dict[int, Proposal] = {}
         self._exhausted: str | None = None
         self._lowest_free = 0
@@ -88,7 +89,7 @@ class SearchLoop:
             proposal = self._proposer.propose(number, self._population, taken, self._report_now_and_then)
             if isinstance(proposal, Exhausted):
                 self._exhausted = proposal.reason
-            elif self._history.claim(proposal):
+            elif self._history.claim(proposal, self._identify):
                 self._pending[number] = proposal
                 self._executor.submit(number, proposal.genotype)
             else:  # another process was quicker

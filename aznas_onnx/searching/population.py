@@ -1,9 +1,9 @@
-"""The population of a search: known genotypes, and the best candidates."""
+"""The population of a search: known candidates, and the best of them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -20,17 +20,24 @@ __all__ = ["Population"]
 class Population:
     """All trials of a study known to this process, ranked as by :func:`aznas_onnx.ranking.rank`.
 
-    It stores genotypes and ranks only: a hundred thousand trials take some tens of megabytes.
+    It stores texts and ranks only: a hundred thousand trials take some tens of megabytes.
 
     - `ensemble`: The combination of ranks to a score.
     - `directions`: Direction of each user proxy.
+    - `identify`: Returns a text for a genotype that is equal for equal candidates; by default the genotype itself.
     """
 
-    def __init__(self, ensemble: Ensemble | None = None, directions: Mapping[str, Direction] | None = None) -> None:
+    def __init__(
+        self,
+        ensemble: Ensemble | None = None,
+        directions: Mapping[str, Direction] | None = None,
+        identify: Callable[[str], str] = str,
+    ) -> None:
         self._directions = directions or {}
         self._ensemble = ensemble or Ensemble()
+        self._identify = identify
         self.numbers: set[int] = set()
-        self.genotypes: set[str] = set()
+        self.known: set[str] = set()
         self.tries = 0
         self.failed = 0
         self._names: list[str] = []
@@ -49,7 +56,7 @@ class Population:
         """Take in new trials."""
         for trial in trials:
             self.numbers.add(trial.number)
-            self.genotypes.add(trial.genotype)
+            self.known.add(self._identify(trial.genotype))
             self.tries += trial.proposal.tries
         scored = [trial for trial in trials if trial.status is Status.OK]
         self.failed += len(trials) - len(scored)

@@ -13,6 +13,7 @@ import numpy as np
 from aznas_onnx.counts import format_count
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.searching.budget import LABELS, Budget, Cost, CountConvention
+from aznas_onnx.searching.identity import CandidateIdentifier, Identity
 from aznas_onnx.searching.population import Population
 from aznas_onnx.searching.settings import Strategy, StudySettings
 from aznas_onnx.searching.trial import Proposal, TrialOrigin
@@ -44,7 +45,7 @@ class Proposer(Generic[G]):
     same stream.
 
     - `space`: The space of the candidates.
-    - `settings`: Budget, strategy, seed and top-k.
+    - `settings`: Budget, strategy, seed, top-k, and whether a genotype or a network is new.
     - `max_tries`: Genotypes to try for one candidate; by default 20,000, or 2,000 where the space counts by building
       each network. Evolution samples the second half of them from the space, for the case that all neighbours of its
       parents are known or over budget.
@@ -67,6 +68,7 @@ class Proposer(Generic[G]):
         self._is_slow = _counts_by_building(space, settings)
         self._max_tries = max_tries or (_FEW_TRIES if self._is_slow else _TRIES)
         self._measure = measure
+        self.identifier = CandidateIdentifier(space, settings.identity)
         with as_user_error(space, "give a start"):
             self._start = self._choose_start()
         if settings.count is CountConvention.PAPER and space.paper_flops(self._start) is None:
@@ -82,12 +84,13 @@ class Proposer(Generic[G]):
         """Return candidate `number`.
 
         - `population`: The candidates recorded so far.
-        - `taken`: Genotypes that are being scored and must not be proposed either.
+        - `taken`: Genotypes that are being scored; they must not be proposed either.
         - `watch`: Called for each sampled genotype, with their number.
         """
         rng = _generator(self._settings.seed, _PROPOSAL_STREAM, number)
         origin = self._origin(number, population)
         parents = population.top(self._settings.top_k) if origin is TrialOrigin.TOP else []
+        being_scored = set(map(self.identifier.of_text, taken))
         refused = _Refusals()
         tries = 0
         for tries in range(1, self._max_tries + 1):
@@ -99,7 +102,7 @@ class Proposer(Generic[G]):
                 parent, genotype = self._sample_or_mutate(origin, population, parents, rng)
                 broken = self._broken_limit(genotype, refused)
                 text = "" if broken else self._space.format(genotype)
-            if broken or text in population.genotypes or text in taken:
+            if broken or self._is_known(genotype, text, population, being_scored):
                 refused.reasons[broken or _KNOWN] += 1
                 continue
             latency_ms = self._latency_ms(text)
@@ -110,10 +113,14 @@ class Proposer(Generic[G]):
             with as_user_error(self._space, f"count {quote(text)}"):
                 cost = replace(Cost.of(self._space, genotype), latency_ms=latency_ms)
             return Proposal(number=number, genotype=text, origin=origin, parent=parent, cost=cost, tries=tries)
-        reasons = refused.describe(self._settings.budget)
+        reasons = refused.describe(self._settings.budget, self._settings.identity)
         if self._is_slow and tries == _FEW_TRIES:
             reasons += "; the space builds every network to count it, so more were not tried"
         return Exhausted(reason=f"no new candidate of {self._space.name} in {tries:,} tries: {reasons}")
+
+    def _is_known(self, genotype: G, text: str, population: Population, being_scored: Collection[str]) -> bool:
+        identified = self.identifier.of(genotype, text)
+        return identified in population.known or identified in being_scored
 
     def _latency_ms(self, text: str) -> float | None:
         """Return the latency if the budget limits it, else None: measuring is the slowest step."""
@@ -188,7 +195,7 @@ class _Refusals:
     nearest: dict[str, int] = field(default_factory=dict)
     latencies_ms: list[float] = field(default_factory=list)
 
-    def describe(self, budget: Budget) -> str:
+    def describe(self, budget: Budget, identity: Identity) -> str:
         parts = []
         for name, limit in budget.limits():
             if self.reasons[name]:
@@ -200,7 +207,9 @@ class _Refusals:
                 f"(the fastest takes {min(self.latencies_ms):.3g} ms)"
             )
         if self.reasons[_KNOWN]:
-            parts.append(f"{self.reasons[_KNOWN]:,} were known already")
+            what = "networks that are" if identity is Identity.NETWORK else "genotypes that are"
+            left = "left" if budget == Budget() else "left within the budget"
+            parts.append(f"{self.reasons[_KNOWN]:,} were {what} scored already, so few or none are {left}")
         return ", ".join(parts)
 
 

@@ -17,6 +17,7 @@ from aznas_onnx.ranking import Aggregation, Ensemble
 from aznas_onnx.scoring import ScoreOptions, ScoreSettings
 from aznas_onnx.searching.budget import Budget, CountConvention
 from aznas_onnx.searching.executors import Executor, Scorer
+from aznas_onnx.searching.identity import Identity
 from aznas_onnx.searching.latency_cache import LatencyCache
 from aznas_onnx.searching.loop import SearchLoop
 from aznas_onnx.searching.proposing import Proposer
@@ -69,7 +70,8 @@ def search(
 
     The first ten candidates are mutated from the start of the space, those up to `top_k` from random earlier
     candidates, the others from one of the `top_k` best so far, ranked by Eq. 12 over the whole history. Candidates over
-    budget are not scored, and none is scored twice. With one worker the result follows from the arguments alone.
+    budget are not scored, and no network is scored twice, as far as the space tells equal ones
+    (:meth:`~aznas_onnx.spaces.Space.canonical`). With one worker the result follows from the arguments alone.
 
     Parameters
     ----------
@@ -157,6 +159,7 @@ def search(
         seed=settings.seed,
         scoring=StoredScoring.from_json(dict(scorer.describe())),
         ensemble=Ensemble.of(settings.proxies, aggregate),
+        identity=stored.identity if stored is not None else Identity.of(searched),
     )
     # Everything that can be refused is refused before there is a file.
     latencies = None if budget.latency_ms is None else LatencyCache(searched)

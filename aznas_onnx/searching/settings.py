@@ -11,6 +11,7 @@ from aznas_onnx.errors import SettingsError
 from aznas_onnx.proxies import Direction
 from aznas_onnx.ranking import Ensemble
 from aznas_onnx.searching.budget import Budget, CountConvention
+from aznas_onnx.searching.identity import Identity
 from aznas_onnx.searching.space_reference import StoredSpace
 from aznas_onnx.searching.stored_settings import StoredScoring, StoredSettings, differences, plain
 
@@ -35,6 +36,7 @@ class StudySettings:
     - `seed`: Of all random choices of the search; the scorer has its own in `scoring`.
     - `scoring`: The scorer's description.
     - `ensemble`: The combination of a candidate's ranks to its score.
+    - `identity`: What is scored once.
     """
 
     space: StoredSpace
@@ -45,6 +47,7 @@ class StudySettings:
     seed: int
     scoring: StoredScoring
     ensemble: Ensemble = field(default_factory=Ensemble)
+    identity: Identity = Identity.GENOTYPE
 
     def __post_init__(self) -> None:
         if self.top_k < 1:
@@ -67,8 +70,9 @@ class StudySettings:
             "top_k": self.top_k,
             "seed": self.seed,
             "scoring": dict(self.scoring.document),
-            # Only where it is not the paper's: studies from before there was a choice are resumed.
+            # Only where they are not the first versions': studies from before there was a choice are resumed.
             **({} if self.ensemble.is_default else {"assembly": self.ensemble.as_json()}),
+            **({} if self.identity is Identity.GENOTYPE else {"identity": self.identity.value}),
         }
 
     @classmethod
@@ -83,6 +87,7 @@ class StudySettings:
             seed=whole(data["seed"]),
             scoring=StoredScoring.from_json(table(data["scoring"])),
             ensemble=Ensemble.from_json(data["assembly"]) if "assembly" in data else Ensemble(),
+            identity=Identity(data.get("identity", Identity.GENOTYPE)),
         )
 
     @property
@@ -97,7 +102,8 @@ class StudySettings:
 
     def _compared(self) -> JsonObject:
         stored = StoredSettings(space=self.space, scoring=self.scoring)
-        return {"assembly": Ensemble().as_json(), **self.as_json(), **stored.compared()}
+        defaults = {"assembly": Ensemble().as_json(), "identity": Identity.GENOTYPE.value}
+        return {**defaults, **self.as_json(), **stored.compared()}
 
 
 def _shown(path: str, value: object) -> str:

@@ -14,10 +14,10 @@ from aznas_onnx.errors import SettingsError
 from aznas_onnx.latency import Latency
 from aznas_onnx.ranking import rank
 from aznas_onnx.results import ProxyScores, Status
-from aznas_onnx.searching.settings import StudySettings
+from aznas_onnx.searching.settings import Strategy, StudySettings
 from aznas_onnx.searching.store.database import open_reader, read_settings
 from aznas_onnx.searching.store.history import read_again, read_software, read_trials
-from aznas_onnx.searching.trial import Candidate, Trial
+from aznas_onnx.searching.trial import Candidate, Trial, TrialOrigin
 from aznas_onnx.spaces import Space
 
 __all__ = ["Study"]
@@ -131,10 +131,24 @@ class Study:
         return self.settings.space.make()
 
     @property
+    def tries(self) -> int:
+        """Genotypes that were tried for the trials, those over budget or known already included."""
+        return sum(trial.proposal.tries for trial in self.trials)
+
+    @property
     def acceptance_rate(self) -> float:
-        """Share of the sampled genotypes that were within budget and new; 0 for an empty study."""
-        tries = sum(trial.proposal.tries for trial in self.trials)
-        return len(self.trials) / tries if tries else 0.0
+        """Share of the tried genotypes that were within budget and new; 0 for an empty study."""
+        return len(self.trials) / self.tries if self.trials else 0.0
+
+    @property
+    def sampled_instead(self) -> int:
+        """Number of trials of an evolution that were sampled, as no tried change of a parent was new and within budget.
+
+        0 for the random strategy.
+        """
+        if self.settings.strategy is Strategy.RANDOM:
+            return 0
+        return sum(trial.proposal.origin is TrialOrigin.SAMPLE for trial in self.trials)
 
     @cached_property
     def _ranked(self) -> list[Candidate]:

@@ -21,6 +21,7 @@ __all__ = ["search_progress", "shown", "shown_resampling", "shown_scoring", "sho
 _LINE_EVERY_S = 30.0
 _BAR_WIDTH = 20
 _MANY_SAMPLES = 100
+_SMALLEST_SHARE = 0.01
 
 S = TypeVar("S")
 
@@ -81,7 +82,7 @@ def search_progress(state: Progress) -> str:
     parts = [f"{state.rate:.2g}/s"]
     if state.remaining_s is not None:
         parts.append(f"{_duration(state.remaining_s)} left")
-    parts.append(f"{state.acceptance_rate:.0%} accepted")
+    parts.append(f"{_share(state.acceptance_rate)} accepted")
     if state.failed:
         parts.append(f"{state.failed:,} failed")
     if state.sampled >= _MANY_SAMPLES:  # it may take long, so that the other numbers stand still
@@ -89,6 +90,10 @@ def search_progress(state: Progress) -> str:
     elif state.best is not None:
         parts.append(f"best: trial {state.best[0]:,}")
     return ", ".join(parts)
+
+
+def _share(rate: float) -> str:
+    return "under 1%" if 0 < rate < _SMALLEST_SHARE else f"{rate:.0%}"
 
 
 def shown_scoring(console: Console) -> AbstractContextManager[Callable[[Scored], None]]:

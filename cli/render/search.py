@@ -33,6 +33,7 @@ Escape = Callable[[str], str]
 
 _COUNTS = (COMPLEXITY, "params", "layers")  # shown as counts: of layers, as the space counts them
 _OTHER_COLUMNS = 52  # what scores and counts take
+_SHOWN_SHARE = 0.01  # a smaller one is a number of genotypes
 _WIDE = 100  # columns of a terminal in which undivided titles have room
 
 
@@ -67,7 +68,9 @@ def _study_document(study: Study, best: Sequence[Candidate], *, interrupted: boo
         "settings": study.settings.as_json(),
         "scored": len(study.trials),
         "failed": sum(trial.status is Status.FAILED for trial in study.trials),
+        "tries": study.tries,
         "acceptance_rate": study.acceptance_rate,
+        "sampled_instead": study.sampled_instead,
         "interrupted": interrupted,
         "stopped": study.stopped,
         "best": [_candidate_fields(one) | _again_fields(study, one) for one in best],
@@ -146,12 +149,18 @@ def _notes(
     if _counts_by_paper(study):
         counted += " The budget and the ranking count the FLOPs of the paper's code."
     found = f"{plural(len(study.trials), 'candidate')} of {study.settings.space.name}"
-    accepted = f"{study.acceptance_rate:.0%} of the samples were new"
     budget = study.settings.budget
+    accepted = f"{_accepted(study)} of the {study.tries:,} genotypes tried were new"
     if budget == Budget():
         yield text(f"{found}, without a budget; {accepted}. {counted}")
     else:
         yield text(f"{found} within the budget ({budget}); {accepted} and within it. {counted}")
+    if study.sampled_instead:
+        refused = "scored already" if budget == Budget() else "over the budget or scored already"
+        yield text(
+            f"{study.sampled_instead:,} of the candidates came from random samples, because all changes of parents "
+            f"that were tried for them were {refused}."
+        )
     for one in best[:1]:
         yield f"Best: {code(one.trial.genotype)}"
     for one in best:
@@ -161,6 +170,12 @@ def _notes(
             yield text(f"Trial {one.trial.number} measured again: {again}. Budget kept: {kept}.")
     if best and study.path is not None:
         yield f"To get it as ONNX with weights: {code(f'aznas export {study.path} -o winners/')}"
+
+
+def _accepted(study: Study) -> str:
+    """Return the share of genotypes that became candidates; their number, where the share would be shown as 0%."""
+    rate = study.acceptance_rate
+    return f"{len(study.trials):,}" if rate < _SHOWN_SHARE else f"{rate:.0%}"
 
 
 def _counts_by_paper(study: Study) -> bool:

@@ -69,6 +69,13 @@ class DigitSpace(Space[Digits]):
         return sum(digit > 0 for digit in genotype)
 
 
+class UnorderedDigits(DigitSpace):
+    """The same, where the order of the digits makes no difference to the network."""
+
+    def canonical(self, genotype: Digits) -> str:
+        return self.format(tuple(sorted(genotype)))
+
+
 def taking(ms: float, *, is_loaded: bool = False) -> Latency:
     return Latency(ms=ms, quantile=0.05, spread=0.01, rounds=9, waited=0.5 if is_loaded else 0.0)
 

@@ -40,6 +40,14 @@ def test_the_best_are_those_of_the_ranking_of_all(rows: list[Any], n: int) -> No
     assert [number for number, _ in population.top(n)] == sorted(expected[:n])
 
 
+def test_known_are_the_networks_of_the_trials() -> None:
+    population = Population(identify=lambda genotype: str(int(genotype) % 2))
+    population.update([trial(number, {"macs": ProxyValue(mean=1.0)}) for number in (0, 2, 4)])
+    assert population.known == {"0"}
+    population.update([trial(5, {"macs": ProxyValue(mean=1.0)})])
+    assert population.known == {"0", "1"}
+
+
 @given(st.lists(PROXIES, min_size=2, max_size=12))
 def test_trials_at_once_or_one_by_one(rows: list[Any]) -> None:
     at_once, one_by_one = Population(), Population()

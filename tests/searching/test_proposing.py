@@ -7,10 +7,11 @@ import pytest
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.results import Status
 from aznas_onnx.searching import Budget, CountConvention, Limit, Proposal, Strategy, Trial, TrialOrigin
+from aznas_onnx.searching.identity import Identity
 from aznas_onnx.searching.population import Population
 from aznas_onnx.searching.proposing import Exhausted, Proposer
 from aznas_onnx.spaces import Space
-from tests.searching.fakes import DigitSpace, FakeScorer, PaperDigits, settings
+from tests.searching.fakes import DigitSpace, FakeScorer, PaperDigits, UnorderedDigits, settings
 
 TRIES = 500
 
@@ -31,7 +32,7 @@ def scored(proposal: Proposal) -> Trial:
 
 
 def grown(one: Proposer[Any], size: int) -> tuple[Population, list[Proposal]]:
-    population, proposals = Population(), []
+    population, proposals = Population(identify=one.identifier.of_text), []
     for number in range(size):
         proposal = proposed(one, number, population)
         proposals.append(proposal)
@@ -95,6 +96,24 @@ def test_candidates_that_are_being_scored_are_not_proposed() -> None:
     taken = tuple("012345678")
     assert proposed(one, 0, Population(), taken).genotype == "9"
     assert isinstance(one.propose(0, Population(), (*taken, "9")), Exhausted)
+
+
+def test_a_network_is_proposed_once_whatever_its_genotypes() -> None:
+    space = UnorderedDigits(length=2)
+    one = proposer(space, max_tries=5000, identity=Identity.NETWORK)
+    population, proposals = grown(one, 55)  # pairs of ten digits, in any order
+    assert len({space.canonical(space.parse(proposal.genotype)) for proposal in proposals}) == 55
+    assert any(proposal.genotype != "".join(sorted(proposal.genotype)) for proposal in proposals)
+    found = one.propose(55, population)
+    assert isinstance(found, Exhausted)
+    assert found.reason.endswith("5,000 were networks that are scored already, so few or none are left")
+    assert len({proposal.genotype for proposal in grown(proposer(space, max_tries=5000), 100)[1]}) == 100
+
+
+def test_a_network_that_is_being_scored_is_not_proposed() -> None:
+    one = proposer(UnorderedDigits(length=2), max_tries=5000, identity=Identity.NETWORK)
+    taken = tuple(f"{high}{low}" for high in range(10) for low in range(high + 1) if (high, low) != (5, 4))
+    assert sorted(proposed(one, 0, Population(), taken).genotype) == ["4", "5"]
 
 
 @pytest.mark.parametrize("strategy", list(Strategy))

@@ -9,9 +9,10 @@ from aznas_onnx.errors import SettingsError
 from aznas_onnx.ranking import rank
 from aznas_onnx.results import ProxyScores, Status
 from aznas_onnx.searching import Budget, Limit, Progress, Study, StudyError, search
+from aznas_onnx.searching.identity import Identity
 from aznas_onnx.searching.scorer import ModelScorer
 from aznas_onnx.searching.search import default_top_k
-from tests.searching.fakes import DigitSpace, FakeScorer, PaperDigits
+from tests.searching.fakes import DigitSpace, FakeScorer, PaperDigits, UnorderedDigits
 
 
 def searched(**changes: Any) -> Study:
@@ -93,7 +94,43 @@ def test_a_budget_that_admits_nothing_ends_the_search() -> None:
 def test_a_space_that_is_used_up_ends_the_search_with_what_there_is() -> None:
     study = searched(space=DigitSpace(length=1), max_tries=500)
     assert len(study.trials) == 10
-    assert study.stopped == "no new candidate of digits in 500 tries: 500 were known already"
+    assert study.stopped == (
+        "no new candidate of digits in 500 tries: 500 were genotypes that are scored already, so few or none are left"
+    )
+
+
+def test_what_is_left_within_a_budget() -> None:
+    study = searched(space=DigitSpace(length=1), max_tries=500, budget=Budget(macs=Limit(None, 4000)))
+    assert len(study.trials) == 5
+    assert study.stopped is not None
+    assert study.stopped.endswith("were genotypes that are scored already, so few or none are left within the budget")
+
+
+def test_a_network_is_scored_once() -> None:
+    space = UnorderedDigits(length=3)
+    study = searched(space=space, iterations=200)
+    networks = [space.canonical(space.parse(trial.genotype)) for trial in study.trials]
+    assert len(set(networks)) == len(networks) == 200  # of 220
+    assert study.settings.identity is Identity.NETWORK
+    assert searched().settings.identity is Identity.GENOTYPE
+
+
+def test_a_search_by_network_is_resumed_as_one_search(tmp_path: Path) -> None:
+    space = UnorderedDigits(length=3)
+    for iterations in (1, 12, 60, 150):
+        study = searched(space=space, iterations=iterations, db=tmp_path / "run.db", resume=True)
+    assert study.trials == searched(space=space, iterations=150).trials
+    assert Study.open(tmp_path / "run.db").settings.identity is Identity.NETWORK
+
+
+def test_a_study_from_before_networks_were_compared_goes_on_by_genotype(tmp_path: Path) -> None:
+    def begin(space: DigitSpace, iterations: int) -> Study:
+        return searched(space=space, iterations=iterations, db=tmp_path / "run.db", resume=True)
+
+    assert "identity" not in begin(DigitSpace(length=3), 60).settings.as_json()
+    resumed = begin(UnorderedDigits(length=3), 200)
+    assert resumed.trials == searched(space=DigitSpace(length=3), iterations=200).trials
+    assert searched(space=UnorderedDigits(length=3), iterations=200).trials != resumed.trials
 
 
 def test_progress_is_reported() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.searching import Budget, CountConvention, Limit, Strategy, StudySettings
+from aznas_onnx.searching.identity import Identity
 from tests.searching.fakes import settings
 
 
@@ -33,6 +34,13 @@ def test_json_is_read_back() -> None:
 )
 def test_every_difference_is_reported(change: dict[str, Any], expected: str) -> None:
     assert settings().differences(settings(**change)) == (expected,)
+
+
+def test_what_is_scored_once_is_part_of_the_settings() -> None:
+    by_network = settings(identity=Identity.NETWORK)
+    assert StudySettings.from_json(json.loads(json.dumps(by_network.as_json()))) == by_network
+    assert settings().differences(by_network) == ("identity is 'genotype', not 'network'",)
+    assert "identity" not in settings().as_json()  # as in studies from before
 
 
 def test_where_the_space_was_found_is_no_difference() -> None:

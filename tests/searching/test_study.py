@@ -5,8 +5,8 @@ import pytest
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.ranking import aggregate
 from aznas_onnx.results import ProxyValue, Status
-from aznas_onnx.searching import Cost, Proposal, Study, Trial, TrialOrigin
-from tests.searching.fakes import settings
+from aznas_onnx.searching import Budget, Cost, Limit, Proposal, Study, Trial, TrialOrigin, search
+from tests.searching.fakes import DigitSpace, FakeScorer, settings
 
 
 def study(*rows: tuple[float, float | None, int]) -> Study:
@@ -82,6 +82,16 @@ def test_a_candidate_is_found_by_its_number() -> None:
 def test_less_than_one_is_nothing_to_ask_for() -> None:
     with pytest.raises(SettingsError, match="best 0"):
         study(*ROWS).best(0)
+
+
+def test_candidates_that_were_sampled_for_want_of_a_change() -> None:
+    evolved = search(DigitSpace(length=1), iterations=10, scorer=FakeScorer(), max_tries=1000)
+    assert evolved.sampled_instead == 0  # a change gives each of the ten digits
+    limited = search(DigitSpace(), Budget(macs=Limit(None, 30_000)), iterations=4, scorer=FakeScorer(), max_tries=1000)
+    assert limited.sampled_instead == 4  # the start has 40K, and a change takes 5K away
+    assert limited.tries > 4 * 500
+    at_random = search(DigitSpace(), iterations=4, strategy="random", scorer=FakeScorer())
+    assert at_random.sampled_instead == 0
 
 
 def test_the_acceptance_rate_counts_every_sampled_genotype() -> None:

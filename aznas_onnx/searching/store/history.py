@@ -1,7 +1,7 @@
 """The record of a study: every scored candidate is on disk before the next one is proposed.
 
 Several processes can add to one file. Each first claims a candidate (its number and its genotype), then scores it, then
-records it, which ends the claim. Numbers and genotypes are unique among trials and claims, so that nothing is scored
+records it, which ends the claim. Numbers and candidates are unique among trials and claims, so that nothing is scored
 twice; the claims of a process that died are void, so that nothing is lost.
 """
 
@@ -152,8 +152,13 @@ class History:
             )
         return writer.is_alive()
 
-    def claim(self, proposal: Proposal) -> bool:
-        """Reserve a candidate for this process; False where another process has its number or genotype already."""
+    def claim(self, proposal: Proposal, identify: Callable[[str], str] = str) -> bool:
+        """Reserve a candidate for this process; False where another process has its number or the candidate already.
+
+        - `proposal`: A candidate that is none of the trials that :meth:`new_trials` has returned.
+        - `identify`: Returns a text for a genotype that is equal for equal candidates; by default the genotype itself.
+        """
+        identified = identify(proposal.genotype)
         with sqlite_errors(self.path):
             # A claim need not survive a power cut: the writer does not either.
             self._connection.execute("PRAGMA synchronous = NORMAL")
@@ -163,13 +168,20 @@ class History:
                     "UNION ALL SELECT 1 FROM claims WHERE number = :number OR genotype = :genotype",
                     {"number": proposal.number, "genotype": proposal.genotype},
                 ).fetchone()
-                if taken:
+                if taken or any(identify(genotype) == identified for genotype in self._unseen()):
                     return False
                 self._connection.execute(
                     "INSERT INTO claims (number, genotype, writer) VALUES (?, ?, ?)",
                     (proposal.number, proposal.genotype, self._writer),
                 )
         return True
+
+    def _unseen(self) -> list[str]:
+        """Return the genotypes of the claims, and of the trials that were recorded since :meth:`new_trials`."""
+        rows = self._connection.execute(
+            "SELECT genotype FROM claims UNION ALL SELECT genotype FROM trials WHERE arrival > ?", (self._last_arrival,)
+        )
+        return [text(genotype) for (genotype,) in rows]
 
     def record(self, trial: Trial) -> None:
         """Store a trial and end its claim; it is on disk when this returns.

@@ -74,9 +74,24 @@ def test_the_table_names_the_best_and_what_to_do_next(scoring: Scoring, capsys: 
     assert f"Best: {best[0].trial.genotype}" in lines
     assert "To get it as ONNX with weights: aznas export run.db -o winners/" in lines
     assert "30 candidates of nb201 within the budget (MACs at most 150M); " in lines[5]
-    assert "of the samples were new and within it. MACs: multiply-adds of one sample." in lines[5]
+    assert re.search(r"; \d\d% of the \d\d genotypes tried were new and within it. MACs: multiply-adds", lines[5])
     search("--db", "free.db")
     assert "30 candidates of nb201, without a budget; " in capsys.readouterr().out
+
+
+def test_a_small_space_says_why_few_genotypes_were_new(scoring: Scoring, capsys: pytest.CaptureFixture[str]) -> None:
+    search("--db", "run.db", "--flops", "35M", space="nb-macro")
+    output = capsys.readouterr().out
+    study = Study.open("run.db")
+    assert study.tries > 10_000  # the start has fewer than ten neighbours within the budget
+    assert f"; 30 of the {study.tries:,} genotypes tried were new and within it." in output
+    assert (
+        f"{study.sampled_instead} of the candidates came from random samples, because all changes of parents that were "
+        "tried for them were over the budget or scored already."
+    ) in output.splitlines()
+    search("--db", "run.db", "--flops", "35M", "--resume", "--format", "json", space="nb-macro")
+    found = document(capsys)
+    assert (found["tries"], found["sampled_instead"]) == (study.tries, study.sampled_instead)
 
 
 def test_json(scoring: Scoring, capsys: pytest.CaptureFixture[str]) -> None:
@@ -268,6 +283,7 @@ def test_progress_in_words() -> None:
     assert search_progress(state) == "1.5/s, 0:01:00 left, 50% accepted, 2 failed, best: trial 7"
     first = Progress(done=0, iterations=120, failed=0, tries=0, best=None, rate=0.0)
     assert search_progress(first) == "0/s, 0% accepted"
+    assert search_progress(replace(state, tries=30_000)).startswith("1.5/s, 0:01:00 left, under 1% accepted, ")
     sampling = replace(state, sampled=12_345)
     assert search_progress(sampling) == "1.5/s, 0:01:00 left, 50% accepted, 2 failed, 12,345 samples for the next"
 

@@ -66,6 +66,18 @@ def test_a_study_in_memory_leaves_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_network_is_claimed_once_under_all_its_genotypes(path: Path) -> None:
+    def claim(history: History, number: int, genotype: str) -> bool:
+        return history.claim(proposal(number, genotype), identify=lambda text: "".join(sorted(text)))
+
+    with opened(path) as one, opened(path, resume=True) as other:
+        assert claim(one, 0, "ab")
+        assert not claim(other, 1, "ba")  # it is being scored
+        assert claim(other, 1, "bb")
+        one.record(Trial(proposal=proposal(0, "ab"), status=Status.OK, reason=None, proxies={}, elapsed_s=0.0))
+        assert not claim(other, 2, "ba")  # it was scored since this process looked
+
+
 def test_numbers_and_genotypes_are_claimed_once(path: Path) -> None:
     with opened(path) as one, opened(path, resume=True) as other:
         assert one.claim(proposal(0, "a"))
