@@ -168,11 +168,19 @@ EFFORT = Setting(
 )
 BATCH_SIZE = Setting(
     whole,
-    "Samples in the batch of Gaussian input.",
+    "Samples in the batch that networks are fed.",
     "8",
     name="batch_size",
     least=1,
     default_text="by effort: paper 64, balanced 16, fast 4",
+)
+FEED = Setting(
+    text,
+    "What networks are fed: noise, natural (random images with the statistics of photographs), or the samples of an "
+    ".npz file: an array `samples`, and `labels` where there are classes.",
+    '"natural"',
+    name="feed",
+    metavar="noise|natural|FILE.npz",
 )
 DEVICE = Setting(
     text,

@@ -266,6 +266,7 @@ def sampling_options(effort: str) -> Callable[[_Command], _Command]:
         whole_option("--seeds", default=1, help="Seeds to average over: each draws weights and input anew."),
         setting_option(declared.EFFORT, default=effort),
         setting_option(declared.BATCH_SIZE, help_default=declared.BATCH_SIZE.default_text),
+        setting_option(declared.FEED, default="noise"),
         setting_option(declared.DEVICE, default="auto"),
     )
 

@@ -131,7 +131,7 @@ def _provenance(study: Study) -> Iterator[tuple[str, str]]:
     counted = "the graph" if settings.count is CountConvention.GRAPH else "the paper's code"
     yield "counted by", counted
     yield "strategy", f"{settings.strategy.value}, top-k {settings.top_k:,}, seed {settings.seed}"
-    yield "scoring", _settings_line(settings.scoring.document)
+    yield "scoring", _settings_line({**settings.scoring.document, "feed": str(settings.scoring.feed)})
     for versions in study.software:
         yield "software", _settings_line(versions)
 

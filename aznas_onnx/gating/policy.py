@@ -117,7 +117,10 @@ class Policy:
         Number of samples in each estimate: paper is as published, balanced and fast take fewer, auto is balanced on a
         CPU and paper elsewhere.
     batch_size
-        Samples in the batch of Gaussian input.
+        Samples in the batch that networks are fed.
+    feed
+        What networks are fed: noise, natural (random images with the statistics of photographs), or the samples of an
+        .npz file: an array `samples`, and `labels` where there are classes.
     device
         Device to compute on; auto takes CUDA, else MPS, else the CPU.
     time_limit
@@ -235,6 +238,7 @@ class Policy:
         declared.BATCH_SIZE,
         default_text="that of the reference set, else by effort: paper 64, balanced 16, fast 4",
     )
+    feed: str | None = _shared(None, declared.FEED, default_text="that of the reference set, else noise")
     device: str = _shared("auto", declared.DEVICE)
     time_limit: float | None = _shared(None, declared.TIME_LIMIT)
     blocks: tuple[str, ...] = _shared((), declared.BLOCKS)

@@ -22,6 +22,7 @@ _PATHS: Mapping[str, Callable[[str], bool]] = {  # which of a rule's texts are p
     "baseline": lambda text: True,
     "reference": lambda text: text.endswith(".json"),
     "proxies": lambda text: ".py:" in text,
+    "feed": lambda text: text.endswith(".npz"),
 }
 
 
@@ -99,8 +100,8 @@ def find_policy_file(folder: Path) -> Path | None:
 def read_policy(path: Path) -> dict[str, Any]:
     """Read the rules of a file, as arguments of :class:`Policy`.
 
-    Paths of models, references and proxies are taken from the file's own folder, so that a gate does the same wherever
-    it is started.
+    Paths of models, references, proxies and samples are taken from the file's own folder, so that a gate does the same
+    wherever it is started.
 
     Raises SettingsError if the file cannot be read, has no such table, or has a rule or a value that is not accepted.
     """
@@ -125,7 +126,11 @@ def read_policy(path: Path) -> dict[str, Any]:
             raise SettingsError(f"{path}: {key} {objection}")
     for name, is_path in _PATHS.items():
         if name in rules:
-            rules[name] = tuple(str(path.parent / one) if is_path(one) else one for one in rules[name])
+            seen = [
+                str(path.parent / one) if is_path(one) else one
+                for one in ([rules[name]] if isinstance(rules[name], str) else rules[name])
+            ]
+            rules[name] = seen[0] if isinstance(rules[name], str) else tuple(seen)
     return rules
 
 

@@ -22,6 +22,7 @@ from aznas_onnx.gating.seeded_scores import SeededScores
 from aznas_onnx.gating.sequential_test import Decision, interim_looks
 from aznas_onnx.gating.statistical_check import StatisticalCheck, decider
 from aznas_onnx.limits import within
+from aznas_onnx.proxies.feed import NOISE
 from aznas_onnx.proxies.from_blocks import IDLE_BLOCKS
 from aznas_onnx.references.bundled import find_reference
 from aznas_onnx.references.reference_set import ReferenceSettings
@@ -177,6 +178,7 @@ class _Gate:
         settings = policy.score_settings(
             effort=_DEFAULT_EFFORT if first is None else first.effort,
             batch_size=shared if first is None else first.batch_size,
+            feed=NOISE if first is None else first.feed.text,
             seeds=policy.max_seeds,
             proxies=tuple(dict.fromkeys((*COMPARED, *policy.compared, *placed, IDLE_BLOCKS.name, *policy.floors))),
         )

@@ -14,6 +14,7 @@ from typing import Any
 from aznas_onnx.documents import JsonObject, finite, flag, parse_json, read_text, shown, table, whole
 from aznas_onnx.documents import text as as_text
 from aznas_onnx.errors import SettingsError
+from aznas_onnx.proxies.feed import NOISE, Feed
 from aznas_onnx.results import ProxyScores, Status
 from aznas_onnx.scoring import METHOD_VERSION, ScoreOptions, ScoreSettings, method_of, other_method
 
@@ -30,7 +31,7 @@ class ReferenceSettings:
 
     Attributes
     ----------
-    effort, batch_size, keep_graph, as_published, blocks, method
+    effort, batch_size, keep_graph, as_published, blocks, feed, method
         As in :class:`~aznas_onnx.scoring.ScoreSettings`.
     input_shape
         Of one sample, without the batch.
@@ -42,6 +43,7 @@ class ReferenceSettings:
     keep_graph: bool = False
     as_published: bool = False
     blocks: tuple[str, ...] = ()
+    feed: Feed = field(default_factory=Feed)
     method: int = METHOD_VERSION
 
     @classmethod
@@ -56,6 +58,7 @@ class ReferenceSettings:
             keep_graph=settings.keep_graph,
             as_published=settings.as_published,
             blocks=settings.blocks,
+            feed=settings.feed,
             method=settings.method,
         )
 
@@ -68,6 +71,7 @@ class ReferenceSettings:
             "keep_graph": self.keep_graph,
             "as_published": self.as_published,
             "blocks": list(self.blocks),
+            **({} if self.feed == Feed() else {"feed": self.feed.as_json()}),  # as before there was a choice
         }
 
     @classmethod
@@ -78,6 +82,7 @@ class ReferenceSettings:
             "batch_size": whole(data["batch_size"], 1),
             "input_shape": tuple(whole(size, 1) for size in data["input_shape"]),
             "blocks": tuple(as_text(pattern) for pattern in data.get("blocks", ())),
+            "feed": Feed.from_json(data.get("feed", NOISE)),
         }
         flags: JsonObject = {name: flag(data[name]) for name in ("keep_graph", "as_published") if name in data}
         fields: JsonObject = {**data, **read, **flags}
@@ -96,7 +101,7 @@ class ReferenceSettings:
                 f"{of} does not compare with reference set {name!r}, whose scores are {other_method(self.method)}; "
                 "build the reference set again with `aznas reference build`"
             )
-        mine, theirs = self.as_json(), other.as_json()
+        mine, theirs = ({**one.as_json(), "feed": one.feed} for one in (self, other))
         differing = [key for key in mine if mine[key] != theirs[key]]
         if not differing:
             return
@@ -197,6 +202,7 @@ class ReferenceSet:
             "keep_graph": self.settings.keep_graph,
             "as_published": self.settings.as_published,
             "blocks": self.settings.blocks,
+            "feed": self.settings.feed.text,
             "seeds": self.seeds,
             "proxies": self.proxies,
         }
@@ -292,4 +298,4 @@ def _key_text(key: str) -> str:
 def _shown(key: str, value: Any) -> str:
     if isinstance(value, list):
         return ("x" if key == "input_shape" else ", ").join(map(str, value)) or "none"
-    return str(value).lower()
+    return str(value) if isinstance(value, Feed) else str(value).lower()

@@ -41,7 +41,7 @@ def score(
     profile: bool = False,
     **options: Unpack[ScoreOptions],
 ) -> ProxyScores:
-    """Score a model under random weights and Gaussian input.
+    """Score a model under random weights, fed Gaussian noise unless the settings say otherwise.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def score(
     options
         What the attributes of :class:`ScoreSettings` say: `effort` (also ``"auto"``: balanced on a CPU, paper
         elsewhere), `batch_size`, `seeds`, `seed`, `device`, `proxies`, `blocks`, `cut_at`, `keep_graph`,
-        `as_published`, `bf16`, and `input_shapes` and `values` as mappings.
+        `as_published`, `bf16`, `feed`, and `input_shapes` and `values` as mappings.
 
     Returns
     -------

@@ -130,8 +130,10 @@ class Session:
         started = time.perf_counter()
         first = self._settings.seed
         chosen = checked_seeds(range(first, first + self._settings.seeds) if seeds is None else seeds)
-        if self._checks_demand:
-            self._check_demand(len(chosen))
+        if self._runs:
+            self._settings.feed.check(self._model, self._batch_size)
+            if self._checks_demand:
+                self._check_demand(len(chosen))
         evidence = self._evidence(chosen)
         values, doubts = _evaluate(self._proxies, evidence)
         if seeds is not None:
@@ -166,6 +168,11 @@ class Session:
     def _defined(self) -> tuple[Proxy, ...]:
         return tuple(proxy for proxy in self._proxies if proxy.for_transformers or not self._blocks.is_transformer)
 
+    @property
+    def _runs(self) -> bool:
+        """Whether a proxy needs the network to run."""
+        return any(proxy.needs is not Need.GRAPH or proxy.measurement is not None for proxy in self._defined)
+
     def _release_data(self) -> None:
         """Free objects as large as the file; only a user's own statistic can need another program of it."""
         if all(PROXIES.is_built_in(proxy.name) for proxy in self._proxies):
@@ -175,8 +182,6 @@ class Session:
     def _check_demand(self, seeds: int) -> None:
         needs = {proxy.needs for proxy in self._defined}
         whole = any(proxy.measurement is not None for proxy in self._defined)
-        if needs <= {Need.GRAPH} and not whole:
-            return
         on_cpu = self._device.type == "cpu"
         demand = demand_of(
             self._model,
@@ -256,6 +261,7 @@ class Session:
             device=self._device,
             limits=self._limits,
             keep=[block.output for block in self._blocks.blocks],
+            feed=self._settings.feed,
         )
 
     @cached_property

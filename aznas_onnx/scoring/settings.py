@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
@@ -11,6 +12,7 @@ from aznas_onnx.documents import JsonObject
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.graph import Limits, Model, Source, Value, prepare
 from aznas_onnx.proxies import PROXIES
+from aznas_onnx.proxies.feed import Feed
 from aznas_onnx.proxies.registry import name_list
 from aznas_onnx.scoring.effort import Effort
 from aznas_onnx.scoring.method_version import METHOD_VERSION, other_method
@@ -21,7 +23,12 @@ if TYPE_CHECKING:
 __all__ = ["ScoreOptions", "ScoreSettings", "UnseededOptions", "checked_seeds"]
 
 _LARGEST_SEED = 2**32
-_NEWER = ("cut_at", "values", "bf16")  # stored only where given, so that studies from before these settings are resumed
+_NEWER = (
+    "cut_at",
+    "values",
+    "bf16",
+    "feed",
+)  # stored only where given, so that studies from before these settings are resumed
 
 
 class UnseededOptions(TypedDict, total=False):
@@ -39,6 +46,7 @@ class UnseededOptions(TypedDict, total=False):
     keep_graph: bool
     as_published: bool
     bf16: bool
+    feed: str | os.PathLike[str]
 
 
 class ScoreOptions(UnseededOptions, total=False):
@@ -83,6 +91,9 @@ class ScoreSettings:
         one. It depends on rounding, so it is for reproducing the paper only.
     bf16
         Whether the pass computes in bfloat16, on hardware that has it; statistics are in float32 either way.
+    feed
+        What networks are fed: ``"noise"``, ``"natural"`` (random images with the statistics of photographs), or the
+        path of an ``.npz`` file with an array ``samples``, and ``labels`` where there are classes.
     method
         The version of the scoring method; only the current one can be scored with.
 
@@ -107,6 +118,7 @@ class ScoreSettings:
     keep_graph: bool = False
     as_published: bool = False
     bf16: bool = False
+    feed: Feed = field(default_factory=Feed)
     method: int = METHOD_VERSION
 
     def __post_init__(self) -> None:
@@ -120,6 +132,7 @@ class ScoreSettings:
             "blocks": name_list(self.blocks, "blocks", separator=""),
             "cut_at": name_list(self.cut_at, "cut_at", separator=""),
             "input_shapes": tuple((name, _shape(name, shape)) for name, shape in self.input_shapes),
+            "feed": Feed.of(self.feed),
         }
         for name, value in read.items():
             object.__setattr__(self, name, value)
@@ -188,12 +201,14 @@ class ScoreSettings:
         """Return the keywords that :meth:`of` makes equal settings of."""
         found = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "method"}
         found |= {"effort": self.effort.value, "input_shapes": dict(self.input_shapes), "values": dict(self.values)}
+        found["feed"] = self.feed.text
         return cast("ScoreOptions", found)
 
     def as_json(self) -> JsonObject:
         """Return the settings as JSON writes them."""
         stored = {name: list(one) if isinstance(one, tuple) else one for name, one in self.options().items()}
         stored["input_shapes"] = {name: list(shape) for name, shape in self.input_shapes}
+        stored["feed"] = None if self.feed == Feed() else self.feed.as_json()
         empty = {name for name in _NEWER if not stored[name]}
         return {**{name: one for name, one in stored.items() if name not in empty}, "method": self.method}
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from aznas_onnx.documents import JsonObject, table
 from aznas_onnx.proxies import USER_PROXIES, Direction, StoredProxy
+from aznas_onnx.proxies.feed import NOISE, Feed
 from aznas_onnx.scoring import method_of
 from aznas_onnx.searching.space_reference import StoredSpace
 
@@ -24,6 +25,7 @@ class StoredScoring:
     - `method`: The version of the scoring method.
     - `effort`, `batch_size`, `seeds`, `resolution`, `proxies`: As in the settings of scoring; None if not described.
     - `user_proxies`: The proxies that are not built in, by name.
+    - `feed`: What networks are fed; noise in what is from before there was a choice.
     - `document`: The description of the scorer, as the file has it.
     """
 
@@ -34,6 +36,7 @@ class StoredScoring:
     resolution: int | None
     proxies: tuple[str, ...] | None
     user_proxies: Mapping[str, StoredProxy]
+    feed: Feed
     document: JsonObject
 
     @classmethod
@@ -49,6 +52,7 @@ class StoredScoring:
             resolution=_if(int, document.get("resolution")),
             proxies=tuple(map(str, proxies)) if isinstance(proxies, list | tuple) else None,
             user_proxies=MappingProxyType(own),
+            feed=Feed.from_json(document.get("feed", NOISE)),
             document=document,
         )
 
@@ -58,8 +62,8 @@ class StoredScoring:
         return {name: own.direction for name, own in self.user_proxies.items()}
 
     def compared(self) -> JsonObject:
-        """Return what must be equal: all but the paths of proxies, as a file can be continued from another folder."""
-        found = {**self.document, "method": self.method}
+        """Return what must be equal: all but the paths of files, as a study can be continued from another folder."""
+        found = {**self.document, "method": self.method, "feed": self.feed.identity}
         if USER_PROXIES in found:
             found[USER_PROXIES] = {
                 name: {key: value for key, value in own.items() if key != "reference"}

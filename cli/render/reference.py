@@ -20,6 +20,7 @@ from aznas_onnx.cli.render.tables import (
 from aznas_onnx.cli.words import plural
 from aznas_onnx.counts import format_count
 from aznas_onnx.escaping import printable
+from aznas_onnx.proxies.feed import Feed
 from aznas_onnx.references import BUNDLED, ReferenceSet, find_reference
 
 if TYPE_CHECKING:
@@ -77,9 +78,10 @@ def _print_settings(reference_set: ReferenceSet, console: Console) -> None:
     settings = reference_set.settings
     shape = "x".join(map(str, settings.input_shape))
     networks, seeds = plural(len(reference_set.members), "network"), plural(reference_set.seeds, "seed")
+    fed = "" if settings.feed == Feed() else f", fed {settings.feed.text}"
     lines = (
         ", ".join(filter(None, (f"{reference_set.name}: {networks}", reference_set.description))),
-        f"scored at {shape}, effort {settings.effort}, batch {settings.batch_size}, {seeds}",
+        f"scored at {shape}, effort {settings.effort}, batch {settings.batch_size}{fed}, {seeds}",
     )
     for line in lines:
         print_trimmed(console, printable(line))

@@ -25,6 +25,7 @@ from aznas_onnx.counts import format_count
 from aznas_onnx.documents import JsonObject
 from aznas_onnx.escaping import markdown, printable
 from aznas_onnx.proxies import PROXIES, Direction
+from aznas_onnx.proxies.feed import Feed
 from aznas_onnx.ranking import Aggregation, Ensemble, Ranking
 from aznas_onnx.results import ProxyScores, Status
 from aznas_onnx.scoring import Effort, ScoreSettings
@@ -218,7 +219,8 @@ def _legend(report: ScoreReport) -> str:
     spread = " ±: standard error over seeds." if settings.seeds > 1 else ""
     effort = "" if settings.effort is Effort.PAPER else f"Effort {settings.effort.value}, batch"
     size = f"{effort or 'Batch'} {settings.batch_size}"
-    parts.append(f"{size}, {plural(settings.seeds, 'seed')}, {settings.device}.{spread}")
+    fed = f", fed {settings.feed.text}" if settings.feed != Feed() else ""
+    parts.append(f"{size}{fed}, {plural(settings.seeds, 'seed')}, {settings.device}.{spread}")
     return " ".join(parts)
 
 

@@ -173,3 +173,10 @@ def test_counts_have_suffixes_and_one_text_lists_proxies(tmp_path: Path) -> None
 def test_an_unknown_rule_lists_those_that_exist() -> None:
     with pytest.raises(TypeError, match="'max_mac' is no rule of the gate; accepted are aggregate, baseline"):
         Policy.of(max_mac=3)
+
+
+def test_samples_of_a_policy_are_seen_from_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "aznas.toml"
+    for given, read in (("own.npz", str(tmp_path / "own.npz")), ("natural", "natural")):
+        path.write_text(f'[gate]\nfeed = "{given}"\n', encoding="utf-8")
+        assert read_policy(path) == {"feed": read}

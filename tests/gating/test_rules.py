@@ -75,6 +75,7 @@ def test_every_setting_of_scoring_is_a_rule_that_scores() -> None:
         "batch_size": 3,
         "seed": 5,
         "device": "cpu",
+        "feed": "natural",
         "blocks": ("a",),
         "input_shapes": {"x": (1, 3)},
         "cut_at": ("b",),

@@ -18,6 +18,7 @@ from aznas_onnx.evaluation.scorefile import read_scores
 from aznas_onnx.gating import Policy
 from aznas_onnx.graph import prepare
 from aznas_onnx.proxies import PROXIES
+from aznas_onnx.proxies.feed import Feed
 from aznas_onnx.ranking import Ensemble
 from aznas_onnx.references import BUNDLED, ReferenceSet, find_reference
 from aznas_onnx.scoring import METHOD_VERSION, ScoreOptions, ScoreSettings, Session, method_of
@@ -98,7 +99,7 @@ def test_every_field_is_a_keyword() -> None:
     settings = ScoreSettings.of(effort="fast", seeds=3, proxies=["macs"], input_shapes={"x": [1, 3]}, values={"n": 2})
     assert settings.options().keys() == names
     assert ScoreSettings.of(**settings.options()) == settings
-    assert settings.as_json().keys() == {*names, "method"} - {"cut_at", "bf16"}
+    assert settings.as_json().keys() == {*names, "method"} - {"cut_at", "bf16", "feed"}
 
 
 def test_an_unknown_keyword_is_refused() -> None:
@@ -239,7 +240,7 @@ def test_a_reference_of_another_version_places_nothing() -> None:
 
 def test_settings_are_complete_in_json() -> None:
     fields = {field.name for field in dataclasses.fields(ScoreSettings)}
-    full = ScoreSettings(cut_at=("a",), values=(("b", 1.0),), bf16=True)
+    full = ScoreSettings(cut_at=("a",), values=(("b", 1.0),), bf16=True, feed=Feed.of("natural"))
     assert set(full.as_json()) == fields
 
 

@@ -12,6 +12,7 @@ from aznas_onnx.evaluation.sample_archs import choose_archs
 from aznas_onnx.evaluation.scorefile import Scores
 from aznas_onnx.evaluation.truth import Truth
 from aznas_onnx.proxies import PROXIES, USER_PROXIES, StoredProxy
+from aznas_onnx.proxies.feed import Feed
 from aznas_onnx.scoring import METHOD_VERSION, other_method
 from aznas_onnx.searching.stored_settings import StoredScoring
 from aznas_onnx.spaces import NetworkFiles
@@ -20,7 +21,7 @@ __all__ = ["bench_command", "run_label"]
 
 _NAMES = {"seed": "score-seed"}  # where an option is not called as the setting
 _USUAL = {"seed": 0, "seeds": 1}
-_UNSAID = ("resolution", "proxies", "input_shapes", "blocks", "method", USER_PROXIES)
+_UNSAID = ("resolution", "proxies", "input_shapes", "blocks", "method", "feed", USER_PROXIES)
 
 
 def bench_command(scores: Scores, *, truth: Path, measured: Truth, path: Path, archs: Collection[str]) -> str:
@@ -62,6 +63,8 @@ def _distinguishing_settings(scores: Scores) -> Iterator[str]:
         yield scoring.effort
     if scoring.batch_size:
         yield f"batch {scoring.batch_size}"
+    if scoring.feed != Feed():
+        yield f"fed {PurePath(scoring.feed.text).name}"
     if (scoring.seeds or 1) > 1:
         yield f"{scoring.seeds} seeds"
     if scores.selection.unique:
@@ -91,6 +94,8 @@ def _scoring_words(scoring: StoredScoring) -> Iterator[str]:
         if key in _UNSAID or value is None or value is False or value == _USUAL.get(key):
             continue
         yield from (option,) if value is True else (option, str(value))
+    if scoring.feed != Feed():
+        yield from ("--feed", PurePath(scoring.feed.text).name)
     usual = tuple(proxy.name for proxy in PROXIES.resolve(["az"]))
     if scoring.proxies is not None and scoring.proxies != usual:
         yield from ("--proxies", ",".join(_proxy(name, scoring.user_proxies.get(name)) for name in scoring.proxies))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -17,6 +17,7 @@ from aznas_onnx.graph.meaning.position_tables import unfold_tables
 from aznas_onnx.initialise import Weight, plan_weights
 from aznas_onnx.operators.sets import SOFTMAXES
 from aznas_onnx.proxies.engine.feeds import FeedSource
+from aznas_onnx.proxies.feed import Feed
 
 __all__ = ["CompiledNetwork", "InapplicableError", "RandomNetwork", "StepHook", "StepRecord"]
 
@@ -42,7 +43,10 @@ class InapplicableError(AznasError):
 
 
 class RandomNetwork:
-    """A model whose blocks and statistics are measured, under any number of seeds, with the tensors to `keep`."""
+    """A model whose blocks and statistics are measured, under any number of seeds, with the tensors to `keep`.
+
+    `feed` is what it is fed: noise by default.
+    """
 
     def __init__(
         self,
@@ -53,7 +57,9 @@ class RandomNetwork:
         device: torch.device,
         limits: Limits | None = None,
         keep: Collection[str] = (),
+        feed: Feed | None = None,
     ) -> None:
+        self.feed = feed or Feed()
         self.is_transformer = is_transformer
         self.batch_size = batch_size
         self.device = device
@@ -91,7 +97,7 @@ class RandomNetwork:
                 also=self._keep,
             )
             self._compiled[key] = CompiledNetwork(
-                model=sized, program=program, plan=plan, device=self.device, dtype=dtype
+                model=sized, program=program, plan=plan, device=self.device, dtype=dtype, feed=self.feed
             )
         return self._compiled[key]
 
@@ -140,6 +146,7 @@ class CompiledNetwork:
     plan: Mapping[str, Weight]
     device: torch.device
     dtype: torch.dtype
+    feed: Feed = field(default_factory=Feed)
 
     @cached_property
     def logits(self) -> str:
@@ -163,7 +170,7 @@ class CompiledNetwork:
     @cached_property
     def feeds(self) -> FeedSource:
         """Its random inputs, by seed."""
-        return FeedSource(self.model, self.device, self.dtype)
+        return FeedSource(self.model, self.device, self.dtype, self.feed)
 
     def batch_axis(self, name: str) -> int:
         """Return the axis of a tensor that samples are counted along."""

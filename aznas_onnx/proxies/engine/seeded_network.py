@@ -60,9 +60,14 @@ class SeededNetwork:
             self._known[key] = compute()
         return cast("T", self._known[key])
 
-    def feeds(self, compiled: CompiledNetwork, number: int = 0, *, ones: bool = False) -> dict[str, Tensor]:
-        """Sample batch `number` of inputs; AZ-NAS uses batch 0 at the settings' batch size."""
-        return compiled.feeds.draw(self.seed, number, ones=ones)
+    def feeds(
+        self, compiled: CompiledNetwork, number: int = 0, *, ones: bool = False, noise: bool = False
+    ) -> dict[str, Tensor]:
+        """Sample batch `number` of inputs; AZ-NAS uses batch 0 at the settings' batch size.
+
+        - `ones`, `noise`: Whether samples are ones or standard normal numbers, whatever the settings' feed.
+        """
+        return compiled.feeds.draw(self.seed, number, ones=ones, noise=noise)
 
     def weights(
         self,
@@ -96,8 +101,18 @@ class SeededNetwork:
             compiled.run(self.feeds(compiled), self.weights(compiled), compiled.program.outputs, watch)
 
     def labels(self, classes: int, count: int, number: int = 0) -> Tensor:
-        """Sample a class for each sample of batch `number`, uniformly."""
-        device = self.network.device
+        """Return a class for each sample of batch `number`: that of the user's file, else one sampled uniformly.
+
+        Raises InapplicableError if the file has classes that the network does not have.
+        """
+        device, feed = self.network.device, self.network.feed
+        given = feed.samples()
+        if given is not None and given.labels is not None:
+            if given.labels.max() >= classes:
+                raise InapplicableError(
+                    f"the labels of {feed.path} go to {given.labels.max()}, and the network has {classes} classes"
+                )
+            return torch.from_numpy(given.labels[given.choice(self.seed, count, number)]).to(device)
         source = generator(self.seed, Stream.LABEL, number, device)
         return torch.randint(classes, (count,), generator=source, device=device)
 

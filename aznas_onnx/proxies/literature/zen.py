@@ -36,7 +36,7 @@ def measure_zen(instance: SeededNetwork) -> StatisticResult:
     last = _last_feature_map(compiled)
     weights = instance.weights(compiled, standard_normal)
     plain = instance.feeds(compiled)
-    noise = instance.feeds(compiled, 1)
+    noise = instance.feeds(compiled, 1, noise=True)
     batched = compiled.model.inputs.batched
     mixed = {
         name: tensor + _MIXED_IN * noise[name] if name in batched and tensor.is_floating_point() else tensor

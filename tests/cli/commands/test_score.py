@@ -134,6 +134,16 @@ def test_settings_reach_the_library_and_the_document(
 
 
 @pytest.mark.usefixtures("scripted")
+def test_the_feed_is_in_the_document_and_under_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_json(["net2", "--feed", "natural"], capsys, 0)["settings"]["feed"] == "natural"
+    assert "feed" not in run_json(["net2", "--feed", "noise"], capsys, 0)["settings"]
+    assert run(["score", "net2", "--feed", "natural"]) == 0
+    assert "Batch 64, fed natural, 1 seed, " in " ".join(capsys.readouterr().out.split())
+    assert run(["score", "net2", "--feed", "images"]) == 2
+    assert "the feed is 'images'; noise, natural, or the path of an .npz file" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("scripted")
 def test_one_bad_model_alone_is_a_sentence_and_status_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["score", "bad.onnx"]) == 2
     captured = capsys.readouterr()
