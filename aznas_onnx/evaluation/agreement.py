@@ -270,8 +270,9 @@ def _predictors(
     for place, name in enumerate(names):
         yield _Predictor(kind="single", proxies=(name,), places=[place])
     for ensemble, members in ensembles.items():
-        if set(members) < set(names):  # all of them are the score itself
-            yield _combined("ensembles", [names.index(member) for member in members], factors, aggregation, ensemble)
+        there = [names.index(member) for member in members if member in names]  # some apply to other networks only
+        if 0 < len(there) < len(names):  # all of them are the score itself
+            yield _combined("ensembles", there, factors, aggregation, ensemble)
     if has_combinations:
         smallest = 2 if len(names) <= _ALL_SUBSETS_UP_TO else len(names) - 1
         for size in range(smallest, len(names) + 1):

@@ -146,7 +146,7 @@ def test_the_published_scores_give_the_published_agreement(shared: Path) -> None
 
 def test_ensembles_of_some_proxies_are_reported(tmp_path: Path) -> None:
     records = [record(arch, expressivity=value, trainability=-value, macs=4.0) for arch, value in TRUTH.items()]
-    ensembles = {"good": ("expressivity",), "both": ("expressivity", "macs"), "absent": ("macs", "synflow")}
+    ensembles = {"good": ("expressivity",), "both": ("expressivity", "macs", "progressivity"), "absent": ("synflow",)}
     found = evaluate(records, truth_of(tmp_path, TRUTH), bootstrap=NONE, ensembles=ensembles)
     assert [(one.ensemble, one.proxies) for one in found.ensembles] == [
         ("good", ("expressivity",)),
