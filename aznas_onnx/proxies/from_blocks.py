@@ -38,6 +38,14 @@ def _doubt_flatness(evidence: Evidence, value: float) -> str:
     return "" if value <= ROUNDING else "an entropy is at most the logarithm of its directions"
 
 
+def _ceiling(evidence: Evidence) -> Outcome:
+    return of_entropies(evidence, lambda entropies: math.fsum(largest_entropies(evidence)))
+
+
+def _blocks(evidence: Evidence) -> Outcome:
+    return Outcome(value=float(len(evidence.blocks)))
+
+
 def _effective_rank(evidence: Evidence) -> Outcome:
     return of_entropies(evidence, lambda entropies: math.log(math.fsum(map(math.exp, entropies))))
 
@@ -101,6 +109,24 @@ BLOCKWISE = (
         evaluate=_flatness,
         doubt=_doubt_flatness,
         cost="that of expressivity, which it shares",
+    ),
+    _own(
+        name="expressivity_ceiling",
+        description="the largest expressivity that the blocks' widths allow",
+        equation="sum over blocks of ln(number of eigenvalues)",
+        direction=Direction.HIGHER_IS_BETTER,
+        needs=Need.FEATURES,
+        evaluate=_ceiling,
+        cost="that of expressivity, which it shares",
+    ),
+    _own(
+        name="block_count",
+        description="primary blocks",
+        equation="number of primary blocks",
+        direction=Direction.HIGHER_IS_BETTER,
+        needs=Need.GRAPH,
+        evaluate=_blocks,
+        cost="no pass: they are found anyway",
     ),
     _own(
         name="effective_rank",

@@ -149,6 +149,8 @@ def test_flatness_is_zero_for_equal_eigenvalues_and_has_no_size():
 def test_effective_rank_counts_the_directions_of_all_blocks():
     flat = [block(0, entropy=math.log(4), directions=4), block(1, entropy=math.log(64), directions=64)]
     assert evaluate("effective_rank", *flat).value == pytest.approx(math.log(68))
+    assert evaluate("expressivity_ceiling", *flat).value == pytest.approx(math.log(256))
+    assert evaluate("block_count", *flat).value == 2.0
 
 
 def test_structural_proxies_are_numbers_of_the_structure():
