@@ -18,7 +18,8 @@ IDLE_SENTENCE = "puts out what it gets: whatever it computes is lost"
 # A block that computes anything changes the spectrum of its features in the first digits.
 _SAME = 1e-6
 
-_own = partial(Proxy, origin="this project", fidelity="this project's own")
+_own = partial(Proxy, direction=Direction.HIGHER_IS_BETTER, origin="this project", fidelity="this project's own")
+_of_features = partial(_own, needs=Need.FEATURES, cost="that of expressivity, which it shares")
 
 
 def _bottleneck(evidence: Evidence) -> Outcome:
@@ -80,68 +81,51 @@ def _adds_nothing(before: BlockEvidence, block: BlockEvidence) -> bool:
 
 
 BLOCKWISE = (
-    _own(
+    _of_features(
         name="bottleneck",
         description="smallest expressivity of any block: what all information has to pass",
         equation="min over blocks of the entropy of AZ-NAS, Eq. 3",
-        direction=Direction.HIGHER_IS_BETTER,
-        needs=Need.FEATURES,
         evaluate=_bottleneck,
         doubt=_doubt_entropy,
-        cost="that of expressivity, which it shares",
     ),
-    _own(
+    _of_features(
         name="final_expressivity",
         description="expressivity of the last block: what is left for the classifier",
         equation="entropy of AZ-NAS, Eq. 3, of the last block",
-        direction=Direction.HIGHER_IS_BETTER,
-        needs=Need.FEATURES,
         evaluate=_final,
         doubt=_doubt_entropy,
-        cost="that of expressivity, which it shares",
     ),
-    _own(
+    _of_features(
         name="flatness",
         description="how far the blocks' spectra are from equal eigenvalues, on average: expressivity without its size",
         equation="mean over blocks of (entropy of AZ-NAS, Eq. 3, minus ln(number of eigenvalues)); 0 is the largest",
-        direction=Direction.HIGHER_IS_BETTER,
-        needs=Need.FEATURES,
         evaluate=_flatness,
         doubt=_doubt_flatness,
-        cost="that of expressivity, which it shares",
     ),
-    _own(
+    _of_features(
         name="expressivity_ceiling",
         description="the largest expressivity that the blocks' widths allow",
         equation="sum over blocks of ln(number of eigenvalues)",
-        direction=Direction.HIGHER_IS_BETTER,
-        needs=Need.FEATURES,
         evaluate=_ceiling,
-        cost="that of expressivity, which it shares",
     ),
     _own(
         name="block_count",
         description="primary blocks",
         equation="number of primary blocks",
-        direction=Direction.HIGHER_IS_BETTER,
         needs=Need.GRAPH,
         evaluate=_blocks,
         cost="no pass: they are found anyway",
     ),
-    _own(
+    _of_features(
         name="effective_rank",
         description="directions that the features of all blocks effectively have, as their logarithm",
         equation="ln(sum over blocks of exp(entropy of AZ-NAS, Eq. 3))",
-        direction=Direction.HIGHER_IS_BETTER,
-        needs=Need.FEATURES,
         evaluate=_effective_rank,
-        cost="that of expressivity, which it shares",
     ),
     _own(
         name="gain",
         description="how much of a gradient comes through a block, on average",
         equation="mean over blocks of ln(sigma + 1e-6), sigma the spectral norm of AZ-NAS, Eq. 10",
-        direction=Direction.HIGHER_IS_BETTER,
         needs=Need.GRADIENTS,
         evaluate=_gain,
         cost="that of trainability, which it shares",
