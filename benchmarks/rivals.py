@@ -1,6 +1,7 @@
 """Correlation of each registered proxy on NAS-Bench-201, beside Table 1 of the paper, and its cost.
 
     python benchmarks/rivals.py score OUT.jsonl --truth accuracies.csv --sample 1000 --proxies synflow,naswot
+    python benchmarks/rivals.py score OUT.jsonl ... --batch-size 64 --as-published --feed natural --proxies grasp
     python benchmarks/rivals.py cost --sample 8 --proxies best,synflow,naswot
     python benchmarks/rivals.py table OUT.jsonl MORE.jsonl ... --az AZ.jsonl --truth accuracies.csv > table.md
 
@@ -19,20 +20,16 @@ import math
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
-import torch
 from resuming import digest, resumed
 from scipy.stats import kendalltau, spearmanr
 
 import aznas_onnx as az
 from aznas_onnx.evaluation.sample_archs import choose_archs
 from aznas_onnx.proxies import PROXIES, Direction
-from aznas_onnx.proxies.engine.feeds import FeedSource
 from aznas_onnx.ranking import Aggregation, aggregate
 
 AZ = ("expressivity", "progressivity", "trainability", "macs")
@@ -74,7 +71,8 @@ def main() -> int:
     score.add_argument("--batch-size", type=int, default=32)
     score.add_argument("--resolution", type=int, default=32, help="that networks are built for")
     score.add_argument("--seeds", type=int, default=1, help="how many scores to take the mean of")
-    score.add_argument("--natural", action="store_true", help="random images with the spectrum of photographs")
+    score.add_argument("--feed", default="noise", help="noise, natural, or the path of an .npz file")
+    score.add_argument("--as-published", action="store_true", help="in the form of the paper's Table 1")
     score.add_argument("--proxies", required=True)
     cost = commands.add_parser("cost")
     cost.add_argument("--sample", type=int, default=8)
@@ -86,9 +84,15 @@ def main() -> int:
     table.add_argument("--truth", type=Path, required=True)
     arguments = parser.parse_args()
     if arguments.command == "score":
-        options = {"batch_size": arguments.batch_size, "seeds": arguments.seeds, "device": "cpu", "profile": True}
-        with mock.patch.object(FeedSource, "_gaussian", photographs) if arguments.natural else nullcontext():
-            score_cells(arguments, arguments.proxies.split(","), options)
+        options = {
+            "batch_size": arguments.batch_size,
+            "seeds": arguments.seeds,
+            "feed": arguments.feed,
+            "as_published": arguments.as_published,
+            "device": "cpu",
+            "profile": True,
+        }
+        score_cells(arguments, arguments.proxies.split(","), options)
     elif arguments.command == "cost":
         print("\n".join(costs(arguments.sample, arguments.effort, arguments.proxies.split(","))))
     else:
@@ -104,7 +108,6 @@ def score_cells(arguments: argparse.Namespace, proxies: Sequence[str], options: 
     settings = {
         **options,
         "resolution": arguments.resolution,
-        "natural": arguments.natural,
         "proxies": list(proxies),
         "truth": digest(arguments.truth),
     }
@@ -119,16 +122,6 @@ def score_cells(arguments: argparse.Namespace, proxies: Sequence[str], options: 
         record = {"arch": arch, "batch_size": options["batch_size"], **values, "missing": missing}
         record["profile_s"] = {name: round(seconds, 5) for name, seconds in result.profile_s.items()}
         append(record)
-
-
-def photographs(feeds: FeedSource, shape: tuple[int, ...], source: torch.Generator) -> torch.Tensor:
-    """Draw images of unit variance whose amplitude falls with frequency, as in photographs, in nearly grey colours."""
-    noise = torch.randn(shape, generator=source)
-    frequency = torch.hypot(torch.fft.fftfreq(shape[2])[:, None], torch.fft.fftfreq(shape[3])[None, :])
-    smooth = torch.fft.ifft2(torch.fft.fft2(noise) / frequency.clamp_min(1 / max(shape[2:]))).real
-    grey = smooth.mean(dim=1, keepdim=True) * shape[1] ** 0.5
-    images = 0.9 * grey + 0.3 * smooth
-    return (images / images.std()).contiguous(memory_format=torch.channels_last)
 
 
 def costs(sample: int, effort: str, proxies: Sequence[str]) -> list[str]:

@@ -281,8 +281,9 @@ proxy_options = _all_of(
 as_published_option = click.option(
     "--as-published",
     is_flag=True,
-    help="Give features with a singular covariance no expressivity, as the authors' code does, in place of a low one. "
-    "The result depends on rounding: use it to reproduce the paper only.",
+    help="Score as the code of the paper's comparison does: features with a singular covariance have no expressivity "
+    "in place of a low one, and proxies of other papers have the form of Table 1. Some of it depends on rounding: use "
+    "it to reproduce the paper only.",
 )
 
 

@@ -262,6 +262,7 @@ class Session:
             limits=self._limits,
             keep=[block.output for block in self._blocks.blocks],
             feed=self._settings.feed,
+            as_published=self._settings.as_published,
         )
 
     @cached_property

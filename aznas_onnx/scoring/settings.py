@@ -87,8 +87,9 @@ class ScoreSettings:
     keep_graph
         Whether to keep normalisation folded where the exporter folded it.
     as_published
-        Whether features with a singular covariance have no expressivity, as in the published code, instead of a low
-        one. It depends on rounding, so it is for reproducing the paper only.
+        Whether proxies are as in the published code of the paper's comparison, faults included: features with a
+        singular covariance have no expressivity instead of a low one, and proxies of other papers have the form of
+        Table 1. Some of it depends on rounding, so it is for reproducing the paper only.
     bf16
         Whether the pass computes in bfloat16, on hardware that has it; statistics are in float32 either way.
     feed

@@ -45,7 +45,8 @@ class InapplicableError(AznasError):
 class RandomNetwork:
     """A model whose blocks and statistics are measured, under any number of seeds, with the tensors to `keep`.
 
-    `feed` is what it is fed: noise by default.
+    `feed` is what it is fed: noise by default. `as_published` is whether statistics have the form of the published
+    comparison's code, faults included.
     """
 
     def __init__(
@@ -58,8 +59,10 @@ class RandomNetwork:
         limits: Limits | None = None,
         keep: Collection[str] = (),
         feed: Feed | None = None,
+        as_published: bool = False,
     ) -> None:
         self.feed = feed or Feed()
+        self.as_published = as_published
         self.is_transformer = is_transformer
         self.batch_size = batch_size
         self.device = device

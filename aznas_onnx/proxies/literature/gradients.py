@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
+from aznas_onnx.initialise import Weight
 from aznas_onnx.proxies.engine.evidence import StatisticResult
 from aznas_onnx.proxies.engine.seeded_network import (
     InapplicableError,
@@ -14,7 +16,7 @@ from aznas_onnx.proxies.engine.seeded_network import (
     require_gradients,
     wide,
 )
-from aznas_onnx.proxies.literature.layer_weights import is_any_parameter, is_layer_weight
+from aznas_onnx.proxies.literature.layer_weights import as_pytorch_makes_them, is_any_parameter, is_layer_weight
 
 __all__ = [
     "measure_curvature",
@@ -37,14 +39,22 @@ class _LossGradients:
     others: tuple[Tensor, ...]
 
 
-def loss_gradients(instance: SeededNetwork, number: int = 0) -> _LossGradients:
-    """Return the gradients of the loss of batch `number`, computed once for all statistics that need them."""
-    return instance.once(("loss gradients", number), lambda: _loss_gradients(instance, number))
+def loss_gradients(
+    instance: SeededNetwork, number: int = 0, distribution: Callable[[Weight], Weight] | None = None
+) -> _LossGradients:
+    """Return the gradients of the loss of batch `number`, computed once for all statistics that need them.
+
+    - `distribution`: As in :meth:`SeededNetwork.weights`.
+    """
+    key = ("loss gradients", number, distribution)
+    return instance.once(key, lambda: _loss_gradients(instance, number, distribution))
 
 
-def _loss_gradients(instance: SeededNetwork, number: int) -> _LossGradients:
+def _loss_gradients(
+    instance: SeededNetwork, number: int, distribution: Callable[[Weight], Weight] | None
+) -> _LossGradients:
     compiled = instance.network.at()
-    weights = instance.weights(compiled)
+    weights = instance.weights(compiled, distribution)
     parameters = require_gradients(compiled, weights, is_any_parameter)
     gradients = gradients_of(instance.loss(compiled, weights, number), parameters)
     plans = [weight for weight in compiled.plan.values() if is_any_parameter(weight)]
@@ -74,8 +84,12 @@ def measure_sensitivity(instance: SeededNetwork) -> StatisticResult:
 
 
 def measure_signal_to_noise(instance: SeededNetwork) -> StatisticResult:
-    """Measure zico: the sum over layers of ln(sum of E|g| / sd(g)) over batches."""
-    batches = [loss_gradients(instance, number).layers for number in range(_BATCHES)]
+    """Measure zico: the sum over layers of ln(sum of E|g| / sd(g)) over batches.
+
+    The code of Table 1 leaves the weights as PyTorch makes them, where other gradients there are of Kaiming's.
+    """
+    distribution = as_pytorch_makes_them if instance.network.as_published else None
+    batches = [loss_gradients(instance, number, distribution).layers for number in range(_BATCHES)]
     terms = []
     for layer in zip(*batches, strict=True):
         gradients = torch.stack([gradient for _, gradient in layer])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 
 from aznas_onnx.proxies.engine.evidence import StatisticResult
@@ -13,6 +14,7 @@ from aznas_onnx.proxies.literature.layer_weights import as_pytorch_makes_them, i
 __all__ = ["measure_agreement", "measure_tangent_kernel"]
 
 Tensor = torch.Tensor
+_PUBLISHED_NAN = 1e5  # what the code of Table 1 puts in the place of 0 / 0
 
 
 def measure_tangent_kernel(instance: SeededNetwork) -> StatisticResult:
@@ -22,12 +24,25 @@ def measure_tangent_kernel(instance: SeededNetwork) -> StatisticResult:
     parameters = require_gradients(compiled, weights, is_weight_or_scale)
     sums = instance.logits(compiled, weights, instance.feeds(compiled)).sum(dim=1)
     samples = [gradients_of(total, parameters, keep_graph=True) for total in sums]
-    kernel = wide(_gram(samples, len(parameters))).cpu()
-    if not bool(kernel.isfinite().all()):
-        return StatisticResult(values={"condition": math.nan})
-    spectrum = torch.linalg.eigvalsh(kernel)
-    condition = (spectrum[-1] / spectrum[0]).item() if spectrum[0] > 0 else math.inf
+    kernel = _gram(samples, len(parameters))
+    condition = _published_condition(kernel) if instance.network.as_published else _condition(kernel)
     return StatisticResult(values={"condition": condition})
+
+
+def _condition(kernel: Tensor) -> float:
+    """Return the largest eigenvalue over the smallest: infinite where that is not positive, NaN where one is NaN."""
+    kernel = wide(kernel).cpu()
+    if not bool(kernel.isfinite().all()):
+        return math.nan
+    spectrum = torch.linalg.eigvalsh(kernel)
+    return (spectrum[-1] / spectrum[0]).item() if spectrum[0] > 0 else math.inf
+
+
+def _published_condition(kernel: Tensor) -> float:
+    """Return the ratio of Table 1's code: of float32 eigenvalues as they are, negative ones too, and never missing."""
+    kernel = kernel.cpu()
+    spectrum = torch.linalg.eigvalsh(kernel) if bool(kernel.isfinite().all()) else kernel.new_full((1,), math.nan)
+    return float(np.nan_to_num((spectrum[-1] / spectrum[0]).item(), nan=_PUBLISHED_NAN))
 
 
 def _gram(samples: list[list[Tensor | None]], layers: int) -> Tensor:

@@ -9,7 +9,7 @@ __all__ = ["GROUPS", "LITERATURE"]
 
 _HERE = "aznas_onnx.proxies.literature"
 _LABELS = "an output of shape (batch, classes)"
-_RANDOM = "samples and labels are random, where the authors of Table 1 took images of CIFAR-10"
+_RANDOM = "samples and labels are random, where Table 1 is of images of CIFAR-10, which --feed can give"
 
 
 def _proxy(
@@ -113,7 +113,8 @@ LITERATURE = (
         key="condition",
         requires=_LABELS,
         cost="one forward pass, and one backward pass for each sample",
-        fidelity="adapted: random samples",
+        fidelity="adapted: random samples, where Table 1 is of images; --as-published: as there, every kernel has a "
+        "number",
     ),
     _proxy(
         "te_nas_regions",
@@ -124,7 +125,8 @@ LITERATURE = (
         key="regions",
         requires="ReLU-like units",
         cost="that of naswot, which it shares",
-        fidelity="adapted: the samples of the batch, which nearly always all differ; published: 3,000 of 3x3 pixels",
+        fidelity="as published in Table 1: the samples of the batch, which nearly always all differ; TE-NAS: 3,000 of "
+        "3x3 pixels",
     ),
     _proxy(
         "zen",
@@ -134,7 +136,8 @@ LITERATURE = (
         measurement=_ZEN,
         requires="a feature map with positions",
         cost="two forward passes",
-        fidelity="as published: standard normal weights, running variances after two passes, residuals kept",
+        fidelity="as published: standard normal weights, running variances after two passes, residuals kept, edges "
+        "that a space switches off included",
     ),
     _proxy(
         "gradsign",
@@ -154,7 +157,7 @@ LITERATURE = (
         measurement=_SIGNAL,
         requires=_LABELS,
         cost="two forward and two backward passes, the first of which is grad_norm's",
-        fidelity=f"adapted: {_RANDOM}; the project's initialisation",
+        fidelity=f"adapted: {_RANDOM}; the project's initialisation (--as-published: PyTorch's)",
     ),
     _proxy(
         "jacov",

@@ -155,24 +155,80 @@ def swap(module: Reference, x: Tensor) -> int:
     return len({tuple(pattern.tolist()) for pattern in joined.t()})
 
 
-def tangent_condition(module: Reference, x: Tensor) -> float:
+def tangent_rows(module: Reference, x: Tensor) -> Tensor:
     rows = []
     for index in range(len(x)):
         module.zero_grad()
         module(x)[index].sum().backward()
         rows.append(torch.cat([p.grad.flatten() for name, p in module.named_parameters() if "weight" in name]))
-    jacobian = torch.stack(rows).double().numpy()
+    return torch.stack(rows)
+
+
+def tangent_condition(module: Reference, x: Tensor) -> float:
+    jacobian = tangent_rows(module, x).double().numpy()
     values = np.linalg.eigvalsh(jacobian @ jacobian.T)
     return float(values[-1] / values[0])
 
 
-def zen(module: Reference, x: Tensor, noise: Tensor) -> float:
-    """With the running variances that torch keeps, starting from a new module."""
+def published_condition(module: Reference, x: Tensor) -> float:
+    """As in the code of Table 1: all in single precision, and 100,000 for what is not a number."""
+    rows = tangent_rows(module, x)
+    values = torch.linalg.eigh(torch.einsum("nc,mc->nm", [rows, rows])).eigenvalues
+    return float(np.nan_to_num((values[-1] / values[0]).item(), nan=100000.0))
+
+
+def zen(module: Reference | SwitchedOff, x: Tensor, noise: Tensor) -> float:
+    """With the running variances that torch keeps of every BatchNorm, starting from a new module."""
+    norms = [norm for norm in module.modules() if isinstance(norm, nn.BatchNorm2d)]
     with torch.no_grad():
         plain = module.features(x)
         moved = module.features(x + 0.01 * noise)
         score = torch.log((plain - moved).abs().sum(dim=(1, 2, 3)).mean())
-        return float(score + sum(torch.log(torch.sqrt(norm.running_var.mean())) for norm in module.norms))
+        return float(score + sum(torch.log(torch.sqrt(norm.running_var.mean())) for norm in norms))
+
+
+SWITCHED_OFF = """
+    a = Conv <pads = [1, 1, 1, 1]> (x, w0)
+    b = BatchNormalization (a, s0, z0, m0, v0)
+    c = Conv <pads = [1, 1, 1, 1]> (b, w1)
+    d = BatchNormalization (c, s1, z1, m1, v1)
+    e = Mul (d, zero)
+    f = Conv <pads = [1, 1, 1, 1]> (e, w2)
+    g = BatchNormalization (f, s2, z2, m2, v2)
+    h = Add (b, g)
+    i = Relu (h)
+    k = GlobalAveragePool (i)
+    l = Flatten (k)
+    y = Gemm (l, w3, b3)
+"""
+
+
+def switched_off_model() -> onnx.ModelProto:
+    """Return a network with two dead edges: the result of the first is multiplied by zero, and the second gets it."""
+    found = {f"w{index}": weights(4, 3 if index == 0 else 4, 3, 3) for index in range(3)}
+    found |= {"w3": weights(4, CLASSES), "b3": weights(CLASSES), "zero": np.float32(0)}
+    for index in range(3):
+        found |= {f"{name}{index}": np.ones(4, np.float32) for name in "sv"}
+        found |= {f"{name}{index}": np.zeros(4, np.float32) for name in "zm"}
+    return network(SWITCHED_OFF, {"x": ("n", 3, 8, 8)}, found)
+
+
+class SwitchedOff(nn.Module):
+    """The same network, as NAS-Bench-201 writes an edge `none`."""
+
+    def __init__(self, values: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        widths = (3, 4, 4)
+        self.convs: Any = nn.ModuleList([nn.Conv2d(width, 4, 3, padding=1, bias=False) for width in widths])
+        self.norms: Any = nn.ModuleList([nn.BatchNorm2d(4) for _ in widths])
+        for index, conv in enumerate(self.convs):
+            conv.weight.data = values[f"w{index}"].clone()
+
+    def features(self, x: Tensor) -> Tensor:
+        b = self.norms[0](self.convs[0](x))
+        d = self.norms[1](self.convs[1](b))
+        off: Tensor = self.norms[2](self.convs[2](d.mul(0.0)))
+        return torch.relu(b + off)
 
 
 def gradsign(module: Reference, x: Tensor, labels: Tensor) -> float:

@@ -10,14 +10,16 @@ import pytest
 import torch
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
+import aznas_onnx as az
 from aznas_onnx.graph import prepare
 from aznas_onnx.initialise import Stream, generator
 from aznas_onnx.proxies import PROXIES, Evidence, NetworkStatistic
 from aznas_onnx.proxies import value as value_of_measurement
 from aznas_onnx.proxies.engine.measure_statistics import measure
 from aznas_onnx.proxies.engine.seeded_network import RandomNetwork, SeededNetwork, wide
+from aznas_onnx.proxies.feed import Feed
 from aznas_onnx.proxies.literature import LITERATURE
-from aznas_onnx.proxies.literature.kernel import _gram
+from aznas_onnx.proxies.literature.kernel import _condition, _gram, _published_condition
 from aznas_onnx.proxies.literature.layer_weights import as_pytorch_makes_them, standard_normal
 from aznas_onnx.timing import Clock
 from tests.graph.builders import network, weights
@@ -27,20 +29,22 @@ BATCH = 6
 SEED = 3
 
 
-def network_of(model, batch_size=BATCH) -> RandomNetwork:
-    return RandomNetwork(prepare(model), is_transformer=False, batch_size=batch_size, device=torch.device("cpu"))
+def network_of(model, batch_size=BATCH, **options) -> RandomNetwork:
+    return RandomNetwork(
+        prepare(model), is_transformer=False, batch_size=batch_size, device=torch.device("cpu"), **options
+    )
 
 
-def outcomes(model, names, seed=SEED, batch_size=BATCH):
+def outcomes(model, names, seed=SEED, batch_size=BATCH, **options):
     proxies = PROXIES.resolve(names)
     wanted = {proxy.measurement.name: proxy.measurement for proxy in proxies}
-    measured = measure(network_of(model, batch_size), seed, wanted.values(), Clock(is_running=False))
+    measured = measure(network_of(model, batch_size, **options), seed, wanted.values(), Clock(is_running=False))
     evidence = Evidence(blocks=(), macs=1, params=1, measured=measured)
     return {proxy.name: proxy.evaluate(evidence) for proxy in proxies}
 
 
-def value(name: str) -> float:
-    outcome = outcomes(textbook.model(), [name])[name]
+def value(name: str, **options) -> float:
+    outcome = outcomes(textbook.model(), [name], **options)[name]
     assert outcome.reason is None, outcome.reason
     return outcome.value
 
@@ -182,6 +186,27 @@ def test_tangent_kernel(instance):
     assert value("te_nas_ntk") == pytest.approx(expected, rel=1e-3)
 
 
+def test_tangent_kernel_as_published(instance):
+    reference = module(instance, as_pytorch_makes_them)
+    expected = textbook.published_condition(reference, batch(instance)[0])
+    assert value("te_nas_ntk", as_published=True) == pytest.approx(expected, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "usual", "published"),
+    [
+        (torch.diag(torch.tensor([4.0, 2.0])), 2.0, 2.0),
+        (torch.diag(torch.tensor([4.0, -0.5])), math.inf, -8.0),  # rounding did that
+        (torch.diag(torch.tensor([4.0, 0.0])), math.inf, np.finfo(np.float64).max),
+        (torch.zeros(2, 2), math.inf, 1e5),
+        (torch.full((2, 2), math.inf), math.nan, 1e5),
+    ],
+)
+def test_a_kernel_without_a_condition_number(kernel, usual, published):
+    np.testing.assert_equal(_condition(kernel), usual)
+    assert _published_condition(kernel) == pytest.approx(published)
+
+
 def test_the_kernel_is_summed_layer_by_layer(monkeypatch):
     """No tensor has the gradients of all layers of all samples."""
     source = torch.Generator().manual_seed(1)
@@ -209,6 +234,22 @@ def test_zen(instance):
     assert value("zen") == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("as_published", [False, True])
+def test_zen_counts_what_a_space_has_switched_off(as_published):
+    """As the published code does, which goes over all modules; each edge that is off was run, too."""
+    model = textbook.switched_off_model()
+    instance = SeededNetwork(network_of(model), SEED)
+    reference = textbook.SwitchedOff(instance.weights(instance.network.at(), standard_normal))
+    expected = textbook.zen(reference, batch(instance)[0], batch(instance, 1)[0])
+    assert [norm.running_var.mean().item() for norm in reference.norms][2] == pytest.approx(0.81)
+    assert outcomes(model, ["zen"], as_published=as_published)["zen"].value == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["zen", "naswot", "grasp", "snip", "grad_norm", "gradsign", "synflow", "jacov"])
+def test_other_proxies_have_one_form(name):
+    assert value(name, as_published=True) == value(name)
+
+
 def test_gradsign(instance):
     expected = textbook.gradsign(module(instance, as_pytorch_makes_them), *batch(instance))
     assert value("gradsign") == pytest.approx(expected, rel=0.01)  # a gradient of 1e-9 has either sign
@@ -217,6 +258,39 @@ def test_gradsign(instance):
 def test_zico(instance):
     expected = textbook.zico(module(instance), [batch(instance), batch(instance, 1)])
     assert value("zico") == pytest.approx(expected, rel=1e-4)
+
+
+def test_zico_as_published(instance):
+    reference = module(instance, as_pytorch_makes_them)
+    expected = textbook.zico(reference, [batch(instance), batch(instance, 1)])
+    assert value("zico", as_published=True) == pytest.approx(expected, rel=1e-4)
+    assert value("zico", as_published=True) != pytest.approx(value("zico"), rel=1e-2)
+
+
+def test_the_option_of_scoring_reaches_the_proxies():
+    options: Any = {"batch_size": BATCH, "seed": SEED, "device": "cpu", "as_published": True, "proxies": ["zico"]}
+    assert az.score(textbook.model(), **options).proxies["zico"].mean == value("zico", as_published=True)
+
+
+def test_zico_as_published_leaves_the_gradients_of_others_alone():
+    both = outcomes(textbook.model(), ["zico", "snip"], as_published=True)
+    assert both["snip"].value == value("snip")
+    assert both["zico"].value == value("zico", as_published=True)
+
+
+def test_proxies_are_fed_what_the_settings_say(instance):
+    natural = SeededNetwork(network_of(textbook.model(), feed=Feed.of("natural")), SEED)
+    samples, labels = batch(natural)
+    assert not torch.equal(samples, batch(instance)[0])
+    options = {"feed": Feed.of("natural")}
+    assert value("snip", **options) == pytest.approx(textbook.snip(module(natural), samples, labels), rel=1e-5)
+    assert value("grasp", **options) == pytest.approx(textbook.grasp(module(natural), samples, labels), rel=1e-4)
+    weights = natural.weights(natural.network.at(), as_pytorch_makes_them)
+    expected = textbook.tangent_condition(textbook.Reference(weights), samples)
+    assert value("te_nas_ntk", **options) == pytest.approx(expected, rel=1e-3)
+    noise = batch(instance, 1)[0]
+    expected = textbook.zen(module(natural, standard_normal), samples, noise)
+    assert value("zen", **options) == pytest.approx(expected, rel=1e-5)
 
 
 def test_jacov(instance):
