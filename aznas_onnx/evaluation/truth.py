@@ -23,6 +23,8 @@ __all__ = ["Truth", "read_truth"]
 
 _ARCH_COLUMNS = ("arch", "model")
 
+_NOTHING = frozenset(("", "nan", "na", "n/a", "null", "none"))  # how tables write that there is no number
+
 Floats = npt.NDArray[np.float64]
 _Body: TypeAlias = "Sequence[tuple[int, Sequence[str]]]"  # number and fields of each line
 
@@ -247,9 +249,9 @@ def _first_word(header: Sequence[str], body: _Body, title: str) -> str:
 
 
 def _number(text: str) -> float | None:
-    """Return the number in a field, NaN where it is empty; None where it is a word, or no finite number."""
+    """Return the number in a field, NaN where it has none; None where it is a word, or infinite."""
     text = text.strip()
-    if not text:
+    if text.lower() in _NOTHING:
         return math.nan
     try:
         number = float(text) if text.isascii() and "_" not in text else math.nan

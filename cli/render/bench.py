@@ -200,11 +200,8 @@ def _notes(report: BenchReport) -> Iterator[str]:
     cost = f"{found.seconds:.3g} s each (median)"
     what = "networks" if report.space == NetworkFiles.name else f"architectures of {report.space}"
     yield f"{found.n:,} {what}{failed}; {cost}. Scores: {report.scores}"
-    yield (
-        f"Same size: {found.n_pairs:,} pairs within {found.match.within:.3g} of each other in {found.match.by}."
-        if found.n_pairs
-        else f"No pair is within {found.match.within:.3g} of each other in {found.match.by}."
-    )
+    share = f"{100 * found.match.within:.3g} % of each other in {found.match.by}"
+    yield f"Same size: {found.n_pairs:,} pairs within {share}." if found.n_pairs else f"No pair is within {share}."
     if found.n_groups > 1:
         yield f"Ranked and compared within {found.n_groups} groups; means, each counted by its architectures."
     letters = letters_of(found.proxies)

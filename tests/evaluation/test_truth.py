@@ -126,6 +126,12 @@ def test_a_group_or_size_that_is_not_there(tmp_path: Path, arguments: dict[str, 
         read_truth(path, **arguments)
 
 
+@pytest.mark.parametrize("nothing", ["", "nan", "NaN", "NA", "n/a", "null", "None"])
+def test_tables_write_in_several_ways_that_there_is_no_number(tmp_path: Path, nothing: str) -> None:
+    truth = read_truth(written(tmp_path, f"arch,x\na,1\nb,{nothing}\n"))
+    np.testing.assert_array_equal(truth.values, [[1], [math.nan]])
+
+
 def test_where_lower_is_better_the_sign_is_turned(tmp_path: Path) -> None:
     path = written(tmp_path, "arch,x,ppl\na,1,30\nb,2,20\n")
     truth = read_truth(path, lower=["ppl"])
