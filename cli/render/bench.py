@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BenchReport", "render_bench"]
 
+_MOST_COLUMNS = 7  # proxies whose correlations fit on a terminal; Markdown and JSON have those of any number
 _Table = tuple[Sequence[Column], Sequence[Any]]  # columns and rows
 
 
@@ -48,10 +49,11 @@ def render_bench(report: BenchReport, output_format: OutputFormat, console: Cons
         write_csv(console.file, _CSV_HEADER, _csv_rows(evaluation))
         return
     is_markdown = output_format is OutputFormat.MARKDOWN
+    fits = is_markdown or len(evaluation.proxies) <= _MOST_COLUMNS
     for columns, rows in (
         _overall(evaluation),
         _predictors(evaluation, is_whole=is_markdown),
-        _correlations(evaluation),
+        *((_correlations(evaluation),) if fits else ()),
         _top(evaluation),
     ):
         write_table(console, columns, rows, output_format)

@@ -334,6 +334,7 @@ def test_files_in_place_of_a_space(
     assert run(["bench", *files, "--truth", "truth.csv", *options]) == 0
     captured = capsys.readouterr()
     assert "3 networks; " in captured.out
+    assert "tau between" in captured.out
     assert "lists 3 architectures several times ('net4'); the measurements of each are averaged" in captured.err
 
 
@@ -341,3 +342,15 @@ def test_files_in_place_of_a_space(
 def test_what_is_no_share(share: str, capsys: pytest.CaptureFixture[str]) -> None:
     bench("--within", share, status=2)
     assert f"{share!r} is no share; 10% and 0.1 are examples" in capsys.readouterr().err
+
+
+def test_with_many_proxies_a_terminal_has_no_matrix_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = [str(write_network(tmp_path / f"net{width}.onnx", width)) for width in (4, 8)]
+    Path("truth.csv").write_text("model,top1\nnet4,1\nnet8,2\n")
+    options = ("--proxies", "structure", "--resamples", "0", "-o", "s.jsonl")
+    for form, is_there in (("table", False), ("md", True)):
+        assert run(["bench", *files, "--truth", "truth.csv", *options, "--format", form]) == 0
+        assert ("tau between" in capsys.readouterr().out) == is_there
