@@ -6,7 +6,7 @@ import enum
 from collections.abc import Hashable
 from typing import Any, Generic, TypeVar
 
-from aznas_onnx.spaces import Space, as_user_error, quote
+from aznas_onnx.spaces import Space, as_user_error
 
 __all__ = ["CandidateIdentifier", "Identity"]
 
@@ -40,7 +40,7 @@ class CandidateIdentifier(Generic[G]):
         """Identify a genotype; `text` is its notation."""
         if self.identity is Identity.GENOTYPE:
             return text
-        with as_user_error(self._space, f"give the canonical text of {quote(text)}"):
+        with as_user_error(self._space, "give a canonical text"):
             canonical = self._space.canonical(genotype)
         return text if canonical is None else canonical
 
