@@ -37,8 +37,8 @@ def _below_best(value: float) -> float:
 # 0.23 for expressivity, 0.19 to 0.56 for progressivity, 0.07 to 0.22 for trainability. Multiply-adds spread by 1.07
 # over all of NAS-Bench-201, and by 0.14 in the windows of the mbv2 reference sets, which cut them off; half of the
 # former is taken. The others: the distance between the quartiles over 1.349 on cells of NAS-Bench-201, from the
-# scores that docs/proxies.md is made of, rounded. Widths do not vary there, and regions hardly: half of the deviation
-# of macs.
+# scores that docs/proxies.md is made of, rounded. Widths, blocks and ceilings do not vary there, and regions hardly: half
+# of the deviation of macs. Live counts have that of all; a halved side of the last map is two deviations.
 PROXY_SCALES: Mapping[str, ProxyScale] = MappingProxyType(
     {
         "expressivity": ProxyScale(_log, 0.2),
@@ -47,6 +47,10 @@ PROXY_SCALES: Mapping[str, ProxyScale] = MappingProxyType(
         "macs": ProxyScale(_log, 0.5),
         "bottleneck": ProxyScale(_log, 0.2),
         "final_expressivity": ProxyScale(_log, 0.3),
+        "flatness": ProxyScale(float, 0.5),
+        "effective_rank": ProxyScale(float, 0.6),
+        "expressivity_ceiling": ProxyScale(_log, 0.25),
+        "block_count": ProxyScale(_log, 0.25),
         "gain": ProxyScale(float, 0.7),
         "params": ProxyScale(_log, 0.5),
         "layers": ProxyScale(_log, 0.25),
@@ -58,6 +62,14 @@ PROXY_SCALES: Mapping[str, ProxyScale] = MappingProxyType(
         "width": ProxyScale(float, 0.25),
         "receptive_field": ProxyScale(_log, 0.4),
         "activations": ProxyScale(_log, 0.25),
+        "live_macs": ProxyScale(_log, 0.5),
+        "live_params": ProxyScale(_log, 0.5),
+        "live_activations": ProxyScale(_log, 0.35),
+        "spatial_layers": ProxyScale(_log, 1.4),
+        "log_widths": ProxyScale(_log, 0.6),
+        "layer_macs": ProxyScale(float, 1.1),
+        "final_positions": ProxyScale(_log, 0.7),
+        "spectral_capacity": ProxyScale(_log, 0.45),
         "idle_blocks": ProxyScale(float, 1.0),
         "grad_norm": ProxyScale(_log, 1.3),
         "snip": ProxyScale(_log, 1.5),
