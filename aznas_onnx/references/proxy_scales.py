@@ -37,8 +37,8 @@ def _below_best(value: float) -> float:
 # 0.23 for expressivity, 0.19 to 0.56 for progressivity, 0.07 to 0.22 for trainability. Multiply-adds spread by 1.07
 # over all of NAS-Bench-201, and by 0.14 in the windows of the mbv2 reference sets, which cut them off; half of the
 # former is taken. The others: the distance between the quartiles over 1.349 on cells of NAS-Bench-201, from the
-# scores that docs/proxies.md is made of, rounded. Widths, blocks and ceilings do not vary there, and regions hardly: half
-# of the deviation of macs. Live counts have that of all; a halved side of the last map is two deviations.
+# scores that docs/proxies.md is made of, rounded. Widths, blocks and ceilings do not vary there, and regions hardly:
+# half of the deviation of macs. Live counts have that of all; a halved side of the last map is two deviations.
 PROXY_SCALES: Mapping[str, ProxyScale] = MappingProxyType(
     {
         "expressivity": ProxyScale(_log, 0.2),
