@@ -109,7 +109,7 @@ def read_truth(
     Returns
     -------
     Truth
-        An empty field is NaN. An architecture that the file lists several times has the mean of its measurements.
+        A field that is empty, nan or NA is NaN. An architecture that the file lists several times has the mean of its measurements.
 
     Raises
     ------
