@@ -109,7 +109,8 @@ def read_truth(
     Returns
     -------
     Truth
-        A field that is empty, nan or NA is NaN. An architecture that the file lists several times has the mean of its measurements.
+        A field that is empty, nan or NA is NaN. An architecture that the file lists several times has the mean of its
+        measurements.
 
     Raises
     ------
