@@ -102,7 +102,13 @@ def main() -> None:
     scores, truth = read_scores(options.scores), read_truth(options.truth)
     measured = set(truth.archs)
     records = [record for record in scores.records.values() if record.arch in measured]
-    found = evaluate(records, truth, directions=scores.directions, bootstrap=Bootstrap(resamples=options.resamples))
+    found = evaluate(
+        records,
+        truth,
+        directions=scores.directions,
+        bootstrap=Bootstrap(resamples=options.resamples),
+        has_combinations=True,
+    )
     print("\n".join(page(found, scores.settings.space.name, truth.columns)))
 
 
