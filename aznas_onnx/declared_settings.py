@@ -157,6 +157,7 @@ AGGREGATE = Setting(
     '"linear"',
     name="aggregate",
     choices=("log-rank", "linear"),
+    default_text="that of a group such as best, else log-rank",
 )
 EFFORT = Setting(
     text,

@@ -1,9 +1,9 @@
-"""Choose the proxies of `--proxies best` on one half of measured cells, and test them on the other.
+"""Choose the proxies of `--proxies best-nb201` on one half of measured cells, and test them on the other.
 
     aznas bench nb201 --truth accuracies.csv --effort balanced --device cpu \\
         --proxies az,blockwise,structure -o candidates.jsonl
     python benchmarks/choose_ensemble.py candidates.jsonl --truth accuracies.csv
-    python benchmarks/choose_ensemble.py candidates.jsonl --truth accuracies.csv --fixed best
+    python benchmarks/choose_ensemble.py candidates.jsonl --truth accuracies.csv --fixed best-nb201
 
 Cells that are the same network are in the same half, which a hash of the network decides. The search starts from the
 four proxies of AZ-NAS, adds one proxy after the other, and after each addition exchanges added ones as long as that
@@ -64,7 +64,7 @@ def main() -> int:
     parser.add_argument("--start", default="az", help="proxies that are in every set, or none")
     parser.add_argument("--candidates", help="proxies to choose from (default: all in the file but gain and params)")
     parser.add_argument("--largest", type=int, default=10)
-    parser.add_argument("--fixed", help="only report these sets: az+depth or best, several separated by spaces")
+    parser.add_argument("--fixed", help="only report these sets: az+depth or best-nb201, several separated by spaces")
     arguments = parser.parse_args()
     first, second, columns = read(arguments.scores, arguments.truth)
     print(

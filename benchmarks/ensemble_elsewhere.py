@@ -5,8 +5,8 @@
     python benchmarks/ensemble_elsewhere.py mbv2 --flops :600M --layers :14 --sample 40 --resolution 96
 
 Networks are drawn at random within the budget and scored once. Printed are Kendall's tau between the ranking by AZ-NAS
-and that by `best`, that of each proxy with AZ-NAS, and, for genotypes that are given with --known (one a line), the
-share of the drawn networks that each ranking puts below them.
+and that by `best-nb201`, that of each proxy with AZ-NAS, and, for genotypes that are given with --known (one a line),
+the share of the drawn networks that each ranking puts below them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main() -> int:
         budget,
         iterations=arguments.sample,
         strategy="random",
-        proxies=["best"],
+        proxies=["best-nb201"],
         space_options=options,
         device="cpu",
     )
@@ -50,14 +50,16 @@ def main() -> int:
     space = az.spaces.get(arguments.space, **options)
     known = arguments.known.read_text().split("\n") if arguments.known else []
     named = [
-        replace(az.score(space.build(space.parse(text)), proxies=["best"], effort="auto", device="cpu"), model=text)
+        replace(
+            az.score(space.build(space.parse(text)), proxies=["best-nb201"], effort="auto", device="cpu"), model=text
+        )
         for text in known
         if text.strip()
     ]
     print(f"{arguments.space}: {len(drawn)} networks drawn at random, {study.settings.scoring.resolution} pixels")
-    plain, best = scores(drawn, "az"), scores(drawn, "best")
+    plain, best = scores(drawn, "az"), scores(drawn, "best-nb201")
     print(f"tau between az and best: {kendalltau(plain, best).statistic:.3f}")
-    for proxy in PROXIES.resolve(["best"]):
+    for proxy in PROXIES.resolve(["best-nb201"]):
         values = [one.proxies[proxy.name].mean for one in drawn]
         if None in values or len(set(values)) == 1:
             print(f"  {proxy.name:20} the same for all" if None not in values else f"  {proxy.name:20} not defined")
@@ -66,7 +68,8 @@ def main() -> int:
         print(f"  {proxy.name:20} {kendalltau(plain, sign * np.array(values)).statistic:6.3f} with az")
     for one in named:
         below = [
-            np.mean(scores([one, *drawn], group)[0] > scores([one, *drawn], group)[1:]) for group in ("az", "best")
+            np.mean(scores([one, *drawn], group)[0] > scores([one, *drawn], group)[1:])
+            for group in ("az", "best-nb201")
         ]
         print(f"{one.model[:60]}: above {below[0]:.0%} by az, {below[1]:.0%} by best")
     return 0

@@ -276,7 +276,7 @@ time_limit_option = setting_option(declared.TIME_LIMIT, help_default=declared.TI
 
 proxy_options = _all_of(
     setting_option(declared.PROXY_LIST, help_default=declared.PROXY_LIST.default_text),
-    setting_option(declared.AGGREGATE, "--aggregation", default="log-rank"),
+    setting_option(declared.AGGREGATE, "--aggregation", help_default=declared.AGGREGATE.default_text),
 )
 as_published_option = click.option(
     "--as-published",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from types import MappingProxyType
@@ -26,8 +26,8 @@ from aznas_onnx.evaluation.measured import Measured, measured, proxy_table
 from aznas_onnx.evaluation.record import Record
 from aznas_onnx.evaluation.selection import Repeated, TopK, select_repeatedly, top_k
 from aznas_onnx.evaluation.truth import Truth
-from aznas_onnx.proxies import Direction
-from aznas_onnx.ranking import Aggregation, aggregate
+from aznas_onnx.proxies import PROXIES, Direction
+from aznas_onnx.ranking import Aggregation, CohortKind, Ensemble, aggregate, for_cohort
 
 __all__ = ["COUNTED_SIZES", "Agreement", "Evaluation", "evaluate"]
 
@@ -122,6 +122,7 @@ class Evaluation:
     n_groups: int = 1
     weights: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     warnings: tuple[str, ...] = ()
+    kind: CohortKind | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +142,7 @@ def evaluate(
     aggregation: Aggregation | str = Aggregation.LOG_RANK,
     weights: Mapping[str, float] | None = None,
     directions: Mapping[str, Direction] | None = None,
-    ensembles: Mapping[str, Sequence[str]] | None = None,
+    ensembles: Collection[str] = (),
     match: SizeMatch | None = None,
     bootstrap: Bootstrap | None = None,
     is_whole: bool = True,
@@ -165,7 +166,7 @@ def evaluate(
     directions
         By proxy: which way it points, where it need not be registered; see :attr:`Scores.directions`.
     ensembles
-        By name: groups of proxies to report beside the score of all.
+        Names of groups of proxies to report beside the score of all, each by its own aggregation.
     match
         Which pairs are of the same size; within 10 % in MACs by default.
     bootstrap
@@ -183,16 +184,18 @@ def evaluate(
         If fewer than two architectures were scored, they share no proxy, or one is not measured.
     """
     bootstrap, match = bootstrap or Bootstrap(), match or SizeMatch()
-    chosen = Aggregation(aggregation)
+    asked = Ensemble(aggregation=Aggregation(aggregation), weights=MappingProxyType(dict(weights or {})))
     scored = measured(records, truth)
     if len(scored.records) < 2:
         raise SettingsError(
             f"{len(scored.records)} of {len(records)} architectures are scored; 2 or more can be compared"
         )
     names, warnings, table = proxy_table(scored.records, weights, directions)
-    factors = {name: (weights or {}).get(name, 1.0) for name in names}
-    others = (*_predictors(factors, ensembles or {}, chosen, has_combinations=has_combinations),) if is_whole else ()
-    predictors = [_overall(factors, chosen), *others]
+    columns = [record.proxies for record in scored.records]
+    combined, kind = for_cohort(asked, columns)
+    groups = {name: for_cohort(Ensemble.of([name]), columns)[0] for name in ensembles}
+    others = (*_predictors(names, groups, asked, has_combinations=has_combinations),) if is_whole else ()
+    predictors = [_overall(names, combined), *others]
     values = np.column_stack([table, *(_counts(scored.records, name) for name in _BASELINES)])
     cohort = Cohort(proxies=values, truth=scored.values, groups=scored.groups, sizes=_sizes(scored, match))
 
@@ -205,7 +208,7 @@ def evaluate(
         kind: tuple(found for one, found in zip(predictors, agreements, strict=True) if one.kind == kind)
         for kind in ("single", "ensembles", "combined", "baselines")
     }
-    scores = aggregate(table, chosen, list(factors.values()))
+    scores = _predict(values[:, predictors[0].places], predictors[0])
     tops = {name: top_k(scores, scored.values[:, at]) for at, name in enumerate(truth.columns)}
     selections = {name: select_repeatedly(scores, scored.values[:, at]) for at, name in enumerate(truth.columns)}
     return Evaluation(
@@ -213,8 +216,8 @@ def evaluate(
         failed=sum(record.reason is not None for record in records),
         columns=truth.columns,
         proxies=names,
-        aggregation=chosen,
-        weights=MappingProxyType({name: factor for name, factor in factors.items() if factor != 1.0}),
+        aggregation=combined.aggregation,
+        weights=MappingProxyType({name: combined.weight(name) for name in names if combined.weight(name) != 1.0}),
         overall=agreements[0],
         **by_kind,
         proxy_correlation=tuple(tuple(_defined(value) for value in row) for row in kendall_matrix(table)),
@@ -230,6 +233,7 @@ def evaluate(
         n_pairs=sum(len(close_pairs(part.sizes, match.within)[0]) for part in cohort.parts() if part.sizes is not None),
         n_groups=len(cohort.parts()),
         warnings=(*truth.notes, *warnings),
+        kind=kind,
     )
 
 
@@ -251,49 +255,41 @@ def _counts(scored: Sequence[Record], name: str) -> Floats:
     return np.array([getattr(record, name) for record in scored], dtype=np.float64)
 
 
-def _overall(factors: Mapping[str, float], aggregation: Aggregation) -> _Predictor:
-    names = tuple(factors)
-    how = aggregation if len(names) > 1 else None
-    places = list(range(len(names)))
-    return _Predictor(kind="overall", proxies=names, places=places, aggregation=how, weights=tuple(factors.values()))
+def _overall(names: Sequence[str], ensemble: Ensemble) -> _Predictor:
+    places = [place for place, name in enumerate(names) if ensemble.weight(name)]
+    overall = _combined("overall", names, places, ensemble)
+    return overall if len(places) > 1 else replace(overall, aggregation=None)
 
 
 def _predictors(
-    factors: Mapping[str, float],
-    ensembles: Mapping[str, Sequence[str]],
-    aggregation: Aggregation,
-    *,
-    has_combinations: bool,
+    names: Sequence[str], groups: Mapping[str, Ensemble], asked: Ensemble, *, has_combinations: bool
 ) -> Iterator[_Predictor]:
-    """Yield each proxy, the ensembles of some of them, sets of proxies if asked for, and the baselines."""
-    names = tuple(factors)
+    """Yield each proxy, the groups, sets of proxies if asked for, and the baselines."""
     for place, name in enumerate(names):
         yield _Predictor(kind="single", proxies=(name,), places=[place])
-    for ensemble, members in ensembles.items():
+    for group, ensemble in groups.items():
+        members = [proxy.name for proxy in PROXIES.resolve([group]) if ensemble.weight(proxy.name)]
         there = [names.index(member) for member in members if member in names]  # some apply to other networks only
         if 0 < len(there) < len(names):  # all of them are the score itself
-            yield _combined("ensembles", there, factors, aggregation, ensemble)
+            yield replace(_combined("ensembles", names, there, ensemble), ensemble=group)
     if has_combinations:
         smallest = 2 if len(names) <= _ALL_SUBSETS_UP_TO else len(names) - 1
         for size in range(smallest, len(names) + 1):
             for places in combinations(range(len(names)), size):
-                for how in Aggregation:
-                    yield _combined("combined", list(places), factors, how)
+                for how in (Aggregation.LOG_RANK, Aggregation.LINEAR):
+                    yield _combined("combined", names, list(places), replace(asked, aggregation=how))
     for place, name in enumerate(_BASELINES, len(names)):
         yield _Predictor(kind="baselines", proxies=(name,), places=[place])
 
 
-def _combined(
-    kind: str, places: list[int], factors: Mapping[str, float], aggregation: Aggregation, ensemble: str = ""
-) -> _Predictor:
-    proxies = tuple(tuple(factors)[place] for place in places)
+def _combined(kind: str, names: Sequence[str], places: list[int], ensemble: Ensemble) -> _Predictor:
+    proxies = tuple(names[place] for place in places)
     return _Predictor(
         kind=kind,
         proxies=proxies,
         places=places,
-        aggregation=aggregation,
-        weights=tuple(factors[name] for name in proxies),
-        ensemble=ensemble,
+        aggregation=ensemble.aggregation,
+        weights=tuple(ensemble.weight(name) for name in proxies),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -69,7 +69,7 @@ class Run:
     truth
         The measurements.
     ensembles
-        Groups of proxies to report, by name.
+        Groups of proxies to report.
     match
         Which pairs are of the same size.
     """
@@ -81,7 +81,7 @@ class Run:
     selection: Selection
     scores: str | os.PathLike[str] | None
     make_executor: Callable[[], Executor]
-    ensembles: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    ensembles: tuple[str, ...] = ()
     match: SizeMatch = field(default_factory=SizeMatch)
     memory: _Memory = field(default_factory=_Memory)
 
@@ -203,7 +203,7 @@ def prepare_run(
         selection=Selection(seed=seed, unique=unique),
         scores=scores,
         make_executor=partial(local_executor, scorer, workers),
-        ensembles={name: PROXIES.groups[name] for name in asked if name in PROXIES.groups},
+        ensembles=tuple(name for name in asked if name in PROXIES.groups),
         match=match,
     )
 
@@ -251,7 +251,7 @@ def bench(
     space_options: SpaceOptions | None = None,
     workers: int = 1,
     settings: ScoreSettings | None = None,
-    aggregation: Aggregation | str = Aggregation.LOG_RANK,
+    aggregation: Aggregation | str | None = None,
     bootstrap: Bootstrap | None = None,
     on_progress: Callable[[Scored], None] | None = None,
     scorer: Scorer | None = None,

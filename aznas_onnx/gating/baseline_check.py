@@ -15,6 +15,7 @@ from aznas_onnx.gating.seeded_scores import SeededScores
 from aznas_onnx.gating.sequential_test import Decision, Estimate, jackknife
 from aznas_onnx.gating.statistical_check import Decide, StatisticalCheck
 from aznas_onnx.proxies.from_blocks import IDLE_BLOCKS, IDLE_SENTENCE
+from aznas_onnx.ranking import Ensemble, for_cohort
 from aznas_onnx.references.rank_scores import difference, terms
 
 __all__ = ["BaselineCheck"]
@@ -47,9 +48,11 @@ class BaselineCheck(StatisticalCheck):
         for name in names:
             per_seed[f"c:{name}"], per_seed[f"b:{name}"] = self.candidate.values(name), self.baseline.values(name)
 
+        ensemble = self._ensemble()
+
         def score(means: Mapping[str, float]) -> float:
             mine, theirs = ({name: means[f"{which}:{name}"] for name in names} for which in "cb")
-            return difference(mine, theirs, self.policy.ensemble, self.policy.spreads)
+            return difference(mine, theirs, ensemble, self.policy.spreads)
 
         estimate = jackknife(score, per_seed)
         verdict = decide_on(estimate, -self.policy.tolerance)
@@ -79,10 +82,15 @@ class BaselineCheck(StatisticalCheck):
         seeds = self.candidate.seeds
         return kept and (lost == seeds or (seeds >= _MANY_SEEDS and 2 * lost >= seeds))
 
+    def _ensemble(self) -> Ensemble:
+        """Return how the proxies are combined; of adaptive ones those that count for what varies between the two."""
+        return for_cohort(self.policy.ensemble, (self.candidate.proxies, self.baseline.proxies))[0]
+
     def _compared(self) -> list[str]:
-        """Return the proxies that both have."""
+        """Return the proxies that count and that both have."""
         names = []
-        for name in self.policy.compared:
+        ensemble = self._ensemble()
+        for name in filter(ensemble.weight, self.policy.compared):
             ones = (self.candidate, self.baseline)
             applying = [scored.applies(name) for scored in ones]
             lacking = [
@@ -113,7 +121,7 @@ class BaselineCheck(StatisticalCheck):
             {name: float(np.nanmean(scored.values(name))) for name in names}
             for scored in (self.candidate, self.baseline)
         )
-        changes = terms(mine, theirs, self.policy.ensemble, self.policy.spreads)
+        changes = terms(mine, theirs, self._ensemble(), self.policy.spreads)
         parts = sorted((part, name) for name, part in changes.items() if part < _WORTH_NAMING)
         drivers = ", ".join(_change(name, mine[name], theirs[name]) for _, name in parts[:_MOST_CAUSES])
         causes = drivers or "no one proxy"

@@ -176,7 +176,7 @@ class Policy:
         declared.PROXY_LIST,
         help="Proxies that a baseline is compared by, such as az,synflow:0.5 with a weight; `aznas proxies` lists all.",
     )
-    aggregate: str = _shared("log-rank", declared.AGGREGATE, needs="baseline")
+    aggregate: str | None = _shared(None, declared.AGGREGATE, needs="baseline")
     spreads: Mapping[str, float] = _rule(
         _EMPTY,
         numbers,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -70,10 +70,15 @@ class SeededScores:
         assert self._session is not None
         return self._session
 
+    @property
+    def proxies(self) -> Mapping[str, ProxyValue]:
+        """The proxies under the last seeds."""
+        assert self._last is not None
+        return self._last.proxies
+
     def applies(self, proxy: str) -> bool:
         """Whether a proxy is defined for this kind of network."""
-        assert self._last is not None
-        return proxy in self._last.proxies and self._last.proxies[proxy].applies
+        return proxy in self.proxies and self.proxies[proxy].applies
 
     def means(self) -> dict[str, float | None]:
         """Return the mean of each proxy that applies, over the seeds that gave a value; None where too few did."""

@@ -13,7 +13,7 @@ from aznas_onnx.errors import SettingsError, UnknownNameError
 from aznas_onnx.proxies.proxy import Direction, Proxy
 from aznas_onnx.proxies.user_proxies import StoredProxy, digest, load_proxy
 
-__all__ = ["ProxyRegistry", "is_reference", "name_list"]
+__all__ = ["ProxyRegistry", "is_reference", "name_list", "split_weight"]
 
 
 _NOTHING_KEPT: Mapping[str, Direction] = MappingProxyType({})
@@ -88,7 +88,7 @@ class ProxyRegistry(Mapping[str, Proxy]):
             As :meth:`load` and :meth:`resolve`.
         """
         names = name_list(names)
-        for reference in filter(is_reference, (_split_weight(name)[0] for name in names)):
+        for reference in filter(is_reference, (split_weight(name)[0] for name in names)):
             self.load(reference)
         return self.resolve(names)
 
@@ -190,10 +190,10 @@ class ProxyRegistry(Mapping[str, Proxy]):
     def _weighted(self, names: Iterable[str]) -> dict[str, tuple[Proxy, float]]:
         found: dict[str, tuple[Proxy, float]] = {}
         for text in name_list(names):
-            name, given = _split_weight(text)
+            name, given = split_weight(text)
             members = [self._loaded_from(name)] if is_reference(name) else self.groups.get(name, (name,))
             for member in members:
-                own, factor = _split_weight(member)
+                own, factor = split_weight(member)
                 if own not in self._proxies:
                     raise self._unknown(own)
                 if own not in found or given is not None or factor is not None:
@@ -239,7 +239,7 @@ def _lasting(reference: str) -> str:
     return f"{Path(file).resolve()}:{attribute}"
 
 
-def _split_weight(text: str) -> tuple[str, float | None]:
+def split_weight(text: str) -> tuple[str, float | None]:
     """Split ``NAME:WEIGHT``; the last part is a weight only if it is a number, and not the first after ``FILE.py``."""
     name, _, tail = text.rpartition(":")
     if not name or name.endswith(".py"):  # a proxy of a file may have a name that reads as a number: NAN

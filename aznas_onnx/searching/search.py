@@ -21,6 +21,7 @@ from aznas_onnx.searching.identity import Identity
 from aznas_onnx.searching.latency_cache import LatencyCache
 from aznas_onnx.searching.loop import SearchLoop
 from aznas_onnx.searching.proposing import Proposer
+from aznas_onnx.searching.sampled_kind import settled
 from aznas_onnx.searching.scorer import ModelScorer
 from aznas_onnx.searching.search_progress import Progress
 from aznas_onnx.searching.settings import Strategy, StudySettings
@@ -59,7 +60,7 @@ def search(
     workers: int = 1,
     time_limit: float | None = None,
     settings: ScoreSettings | None = None,
-    aggregate: Aggregation | str = Aggregation.LOG_RANK,
+    aggregate: Aggregation | str | None = None,
     scorer: Scorer | None = None,
     make_executor: Callable[[Scorer], Executor] | None = None,
     max_tries: int | None = None,
@@ -107,7 +108,8 @@ def search(
         default. The seed is also that of every random choice of the search. A proxy can have a weight in the ranking
         (``"synflow:0.5"``).
     aggregate
-        How ranks are combined: ``"log-rank"`` (Eq. 12) or ``"linear"``.
+        How ranks are combined: ``"log-rank"`` (Eq. 12) or ``"linear"``; by default the aggregation of a group such as
+        ``best``, else log-rank. What varies in the space, which ``best`` goes by, is seen from sampled networks.
     scorer
         Replaces building and scoring the network; of the settings only seed and proxies are then used.
     make_executor
@@ -158,7 +160,7 @@ def search(
         top_k=top_k,
         seed=settings.seed,
         scoring=StoredScoring.from_json(dict(scorer.describe())),
-        ensemble=Ensemble.of(settings.proxies, aggregate),
+        ensemble=settled(Ensemble.of(settings.proxies, aggregate), searched, settings.seed),
         identity=stored.identity if stored is not None else Identity.of(searched),
     )
     # Everything that can be refused is refused before there is a file.

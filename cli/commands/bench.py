@@ -130,7 +130,7 @@ def bench(
     workers: int,
     time_limit: float | None,
     score_seed: int,
-    aggregation: str,
+    aggregation: str | None,
     resamples: int,
     space_options: dict[str, int | str],
     output_format: OutputFormat,

@@ -61,7 +61,7 @@ def score(
     input_shapes: dict[str, tuple[int, ...]],
     profile: bool,
     time_limit: float | None,
-    aggregation: str,
+    aggregation: str | None,
     reference: str | None,
     **options: Any,
 ) -> int:
@@ -92,7 +92,7 @@ def score(
 
     options["input_shapes"] = input_shapes
     PROXIES.load_all(options["proxies"] or ())
-    if reference is not None and (aggregation != "log-rank" or PROXIES.weights(options["proxies"] or ())):
+    if reference is not None and (aggregation not in (None, "log-rank") or PROXIES.weights(options["proxies"] or ())):
         raise click.UsageError("a --reference ranks by log-rank (Eq. 12), each proxy once; leave it out, or the rest")
     reference_set = None if reference is None else find_reference(reference)
     if reference_set is not None:
@@ -169,7 +169,7 @@ def _settings_of(reference_set: ReferenceSet) -> ScoreOptions:
 
 
 def _rank(
-    scored: Sequence[ProxyScores], settings: ScoreSettings, aggregation: str, reference_set: ReferenceSet | None
+    scored: Sequence[ProxyScores], settings: ScoreSettings, aggregation: str | None, reference_set: ReferenceSet | None
 ) -> ScoreReport:
     from aznas_onnx.cli.render.score import ScoreReport
     from aznas_onnx.ranking import Ensemble, rank

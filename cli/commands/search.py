@@ -148,7 +148,7 @@ def _search(
     params: LimitRange,
     layers: LimitRange,
     latency_ms: float | None,
-    aggregation: str,
+    aggregation: str | None,
     is_new: bool = False,
     **settings: Any,
 ) -> Study:

@@ -81,6 +81,7 @@ def _bench_document(report: BenchReport) -> JsonObject:
         "proxies": list(found.proxies),
         "aggregation": found.aggregation.value,
         "weights": dict(found.weights),
+        **({"kind": found.kind.value} if found.kind else {}),
         "bootstrap": asdict(found.bootstrap),
         "kendall_tau": {column: one.value for column, one in found.overall.kendall.items()},
         "spearman_rho": {column: one.value for column, one in found.overall.spearman.items()},
@@ -209,7 +210,13 @@ def _notes(report: BenchReport) -> Iterator[str]:
     letters = letters_of(found.proxies)
     if letters and len(found.proxies) > 1:
         yield f"Proxies: {letters}."
-    if found.weights:
+    if found.kind is not None:
+        counted = ", ".join(
+            f"{found.weights[name]:g} {name}" if name in found.weights else name for name in found.overall.proxies
+        )
+        group = f"best-{found.kind.value}, by what differs between the networks"
+        yield f"Score: {group}: {found.aggregation.value} of {counted}."
+    elif found.weights:
         yield f"Weights: {', '.join(f'{name} {weight:g}' for name, weight in found.weights.items())}."
     how = found.bootstrap
     if how.resamples:

@@ -92,6 +92,7 @@ def _score_document(report: ScoreReport) -> JsonObject:
     return {
         "schema": "aznas.score/1",
         "settings": report.settings.as_json() | report.ensemble.as_json(),
+        **({"kind": report.ranking.kind.value} if report.ranking.kind else {}),
         **({"reference": report.reference} if report.reference else {}),
         "models": [_model_fields(report, index) for index in range(len(report.scores))],
     }
@@ -215,6 +216,8 @@ def _legend(report: ScoreReport) -> str:
         else:
             best = sum(report.ranking.weights.get(name, 1.0) for name in report.ranking.proxies)
             parts.append(f"AZ score: sum of rank/m over {names}; {best:g} is the best in all of them.")
+    if report.ranking.kind is not None:
+        parts.append(f"They are those of best-{report.ranking.kind.value}, by what differs between the models.")
     parts.append("MACs: multiply-adds of one sample.")
     spread = " ±: standard error over seeds." if settings.seeds > 1 else ""
     effort = "" if settings.effort is Effort.PAPER else f"Effort {settings.effort.value}, batch"

@@ -11,7 +11,8 @@ import pytest
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.evaluation import Bootstrap, Record, SizeMatch, evaluate, read_truth
 from aznas_onnx.evaluation.run_comparison import compare
-from aznas_onnx.ranking import Aggregation
+from aznas_onnx.proxies import PROXIES
+from aznas_onnx.ranking import Aggregation, CohortKind, Ensemble
 from aznas_onnx.results import ProxyValue
 from aznas_onnx.spaces import get
 from benchmarks.paper_page import page
@@ -147,15 +148,32 @@ def test_the_published_scores_give_the_published_agreement(shared: Path) -> None
 
 
 def test_ensembles_of_some_proxies_are_reported(tmp_path: Path) -> None:
-    records = [record(arch, expressivity=value, trainability=-value, macs=4.0) for arch, value in TRUTH.items()]
-    ensembles = {"good": ("expressivity",), "both": ("expressivity", "macs", "progressivity"), "absent": ("synflow",)}
-    found = evaluate(records, truth_of(tmp_path, TRUTH), bootstrap=NONE, ensembles=ensembles)
-    assert [(one.ensemble, one.proxies) for one in found.ensembles] == [
-        ("good", ("expressivity",)),
-        ("both", ("expressivity", "macs")),
+    records = [record(arch, expressivity=value, activations=-value, macs=4.0) for arch, value in TRUTH.items()]
+    groups = ("az", "best-dense", "te_nas")
+    found = evaluate(records, truth_of(tmp_path, TRUTH), bootstrap=NONE, ensembles=groups)
+    assert [(one.ensemble, one.proxies, one.aggregation) for one in found.ensembles] == [
+        ("az", ("expressivity", "macs"), Aggregation.LOG_RANK),
+        ("best-dense", ("activations",), Aggregation.LOG_RANK),
     ]
-    assert found.ensembles[0].kendall["accuracy"].value == pytest.approx(1)
+    assert [one.kendall["accuracy"].value for one in found.ensembles] == [pytest.approx(1), pytest.approx(-1)]
     assert found.combined == ()
+
+
+def test_what_varies_decides_which_proxies_count(tmp_path: Path) -> None:
+    """Networks of one depth differ in widths: what `best` says of these is the score, and every proxy is listed."""
+    members = PROXIES.resolve(["best"])
+    records = [
+        record(arch, **{one.name: 1.0 for one in members} | {"effective_rank": value, "mean_path": -value})
+        for arch, value in TRUTH.items()
+    ]
+    ensemble = Ensemble.of(["best"])
+    found = evaluate(records, truth_of(tmp_path, TRUTH), bootstrap=NONE, aggregation=ensemble.aggregation)
+    assert found.kind is CohortKind.WIDTHS
+    assert found.aggregation is Aggregation.LINEAR
+    assert set(found.overall.proxies) == {one.name for one in PROXIES.resolve(["best-widths"])}
+    assert found.weights["effective_rank"] == 2
+    assert found.overall.kendall["accuracy"].value == pytest.approx(1)
+    assert {one.proxies[0] for one in found.single} == {one.name for one in members}
 
 
 def test_pairs_are_matched_by_a_count_or_by_a_column(tmp_path: Path) -> None:

@@ -1,8 +1,7 @@
-"""Rank candidates by several proxies: the aggregation of Sec. 3.2 (Eq. 12)."""
+"""Rank candidates by several proxies."""
 
 from __future__ import annotations
 
-import enum
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,69 +10,16 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from aznas_onnx.documents import JsonObject
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.proxies import PROXIES, Direction
+from aznas_onnx.ranking.aggregation import Aggregation, aggregate
+from aznas_onnx.ranking.ensemble import Ensemble
+from aznas_onnx.ranking.kinds import CohortKind, for_cohort
 from aznas_onnx.results import ProxyScores, ProxyValue, Status
 
-__all__ = ["Aggregation", "Ensemble", "Ranking", "aggregate", "combine_shares", "rank"]
+__all__ = ["Ranking", "rank"]
 
 Floats = npt.NDArray[np.float64]
-
-
-class Aggregation(str, enum.Enum):
-    """How the ranks of one candidate are combined."""
-
-    LOG_RANK = "log-rank"  # sum of ln(rank / m), Eq. 12: one bad rank cannot be made up for
-    LINEAR = "linear"  # sum of rank / m, for comparison
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ensemble:
-    """How the ranks of a candidate's proxies become one score.
-
-    Attributes
-    ----------
-    aggregation
-        How the ranks are combined.
-    weights
-        By proxy: how often its rank counts. A proxy that is not named counts once.
-    """
-
-    aggregation: Aggregation = Aggregation.LOG_RANK
-    weights: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
-
-    @classmethod
-    def of(cls, proxies: Iterable[str] | None, aggregation: Aggregation | str = Aggregation.LOG_RANK) -> Ensemble:
-        """Make the ensemble of proxies with weights in their names, such as ``synflow:0.5``.
-
-        Raises
-        ------
-        UnknownNameError
-            If a proxy is not registered.
-        SettingsError
-            If the aggregation or a weight is not accepted.
-        """
-        weights = PROXIES.weights(proxies or ())
-        return cls(aggregation=_aggregation(aggregation), weights=MappingProxyType(weights))
-
-    @property
-    def is_default(self) -> bool:
-        """Whether it is that of the paper: Eq. 12."""
-        return self == Ensemble()
-
-    def as_json(self) -> JsonObject:
-        """Return it as JSON values."""
-        return {"aggregation": self.aggregation.value, "weights": dict(self.weights)}
-
-    @classmethod
-    def from_json(cls, data: JsonObject) -> Ensemble:
-        """Read back what :meth:`as_json` wrote."""
-        return cls(aggregation=_aggregation(data["aggregation"]), weights=MappingProxyType(dict(data["weights"])))
-
-    def weight(self, proxy: str) -> float:
-        """Return how often a proxy counts."""
-        return self.weights.get(proxy, 1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +43,8 @@ class Ranking:
         Weights of the proxies that are not 1.
     warnings
         The proxies that were left out, and why.
+    kind
+        What varies among the candidates, where the proxies went by it.
     """
 
     az_score: tuple[float | None, ...]
@@ -106,13 +54,14 @@ class Ranking:
     aggregation: Aggregation = Aggregation.LOG_RANK
     weights: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     warnings: tuple[str, ...] = ()
+    kind: CohortKind | None = None
 
 
 def rank(
     scores: Sequence[ProxyScores],
     *,
     proxies: Iterable[str] | None = None,
-    aggregation: Aggregation | str = Aggregation.LOG_RANK,
+    aggregation: Aggregation | str | None = None,
     weights: Mapping[str, float] | None = None,
     directions: Mapping[str, Direction] | None = None,
 ) -> Ranking:
@@ -129,7 +78,8 @@ def rank(
         Names of proxies or groups, with or without a weight (``"synflow:0.5"``); default all that the candidates have,
         with weight 1.
     aggregation
-        ``"log-rank"`` (Eq. 12) or ``"linear"``.
+        ``"log-rank"`` (Eq. 12), ``"linear"``, or ``"by-kind"``, which goes by what varies among the candidates; default
+        the aggregation of a group in `proxies` that has its own, else log-rank.
     weights
         Weight of each proxy; default that in `proxies`, else 1. A proxy of weight 0 does not count.
     directions
@@ -154,6 +104,7 @@ def rank(
         ensemble = replace(ensemble, weights=_checked(weights))
     scored = [index for index, score in enumerate(scores) if score.status is Status.OK]
     columns = [scores[index].proxies for index in scored]
+    ensemble, kind = for_cohort(ensemble, columns)
     names, warnings = _taking_part(columns, wanted, ensemble)
     az_scores: list[float | None] = [None] * len(scores)
     ranks: list[int | None] = [None] * len(scores)
@@ -173,69 +124,8 @@ def rank(
         aggregation=ensemble.aggregation,
         weights=MappingProxyType({name: ensemble.weight(name) for name in names if ensemble.weight(name) != 1.0}),
         warnings=warnings,
+        kind=kind,
     )
-
-
-def aggregate(
-    values: npt.ArrayLike,
-    aggregation: Aggregation | str = Aggregation.LOG_RANK,
-    weights: Sequence[float] | None = None,
-) -> Floats:
-    """Combine proxies by the ranks of their values (Eq. 12).
-
-    Parameters
-    ----------
-    values
-        (n_candidates, n_proxies), higher is better. Values that are not finite (NaN, and infinity of either sign) rank
-        lowest and share a rank.
-    aggregation
-        The combination of the ranks.
-    weights
-        (n_proxies,): factors of the proxies' terms, 1 by default.
-
-    Returns
-    -------
-    ndarray
-        (n_candidates,) float64, higher is better: sums over proxies of ln(rank / n_candidates), with ranks
-        ascending from 1 and ties averaged. Unchanged by strictly increasing transforms of a proxy; a permutation of
-        the candidates permutes it.
-
-    Examples
-    --------
-    >>> aggregate([[1.0, 20.0], [2.0, 10.0], [3.0, 30.0]]).round(3).tolist()
-    [-1.504, -1.504, 0.0]
-    """
-    from scipy.stats import rankdata
-
-    matrix = np.asarray(values, dtype=np.float64)
-    if matrix.ndim != 2:
-        raise SettingsError(f"proxy values have {matrix.ndim} axes; (n_candidates, n_proxies) was expected")
-    if matrix.shape[0] == 0:
-        return np.zeros(0)
-    ranks = rankdata(np.where(np.isfinite(matrix), matrix, -np.inf), method="average", axis=0)
-    return combine_shares(ranks / matrix.shape[0], aggregation, weights)
-
-
-def combine_shares(
-    shares: Floats,
-    aggregation: Aggregation | str = Aggregation.LOG_RANK,
-    weights: Sequence[float] | None = None,
-) -> Floats:
-    """Return the scores of rank shares, (n_candidates, n_proxies) in (0, 1]: the sum of Eq. 12."""
-    terms = np.log(shares) if _aggregation(aggregation) is Aggregation.LOG_RANK else shares
-    if weights is not None:
-        terms = terms * np.asarray(weights, dtype=np.float64)
-    # Terms are added in the order of their size, so that equal terms in another order give exactly equal sums.
-    scores: Floats = np.sort(terms, axis=1).sum(axis=1)
-    return scores
-
-
-def _aggregation(name: Aggregation | str) -> Aggregation:
-    try:
-        return Aggregation(name)
-    except ValueError as error:
-        known = ", ".join(repr(member.value) for member in Aggregation)
-        raise SettingsError(f"there is no aggregation {name!r}; {known} are accepted") from error
 
 
 def _checked(weights: Mapping[str, float]) -> Mapping[str, float]:
