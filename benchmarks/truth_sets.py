@@ -63,10 +63,8 @@ def _az_nas(values: Mapping[str, float]) -> Mapping[str, Published]:
     return MappingProxyType({column: Published(value, "rho", "AZ-NAS") for column, value in values.items()})
 
 
-_TRANSNAS = {
-    "classification": ("class_scene", "class_object", "jigsaw"),
-    "dense": ("normal", "segmentsemantic", "room_layout", "autoencoder"),
-}
+_TRANSNAS = ("class_scene", "class_object", "jigsaw")
+_TRANSNAS_DENSE = ("normal", "segmentsemantic", "room_layout", "autoencoder")
 
 SETS = (
     TruthSet(
@@ -104,14 +102,16 @@ SETS = (
         file="transnas101_micro.csv",
         space="transnas-micro",
         published=_az_nas(_RHO_OF_AZ_NAS),
-        **_TRANSNAS,
+        classification=_TRANSNAS,
+        dense=_TRANSNAS_DENSE,
     ),
     TruthSet(
         name="transnas-macro",
         file="transnas101_macro.csv",
         space="transnas-macro",
         published=_az_nas(_MACRO_RHO_OF_AZ_NAS),
-        **_TRANSNAS,
+        classification=_TRANSNAS,
+        dense=_TRANSNAS_DENSE,
     ),
     TruthSet(
         name="darts-swap",
