@@ -67,8 +67,9 @@ class ScoreReport:
 
     @property
     def shown(self) -> list[str]:
-        """The proxies that have a column of their own."""
-        return [name for name in self.proxies if name not in _COUNTS]
+        """The proxies that have a column of their own: where what varies decides, those that count."""
+        names = self.proxies if self.ranking.kind is None else self.ranking.proxies
+        return [name for name in names if name not in _COUNTS]
 
 
 def render_scores(report: ScoreReport, output_format: OutputFormat, console: Console) -> None:
@@ -100,7 +101,7 @@ def _score_document(report: ScoreReport) -> JsonObject:
 
 def _model_fields(report: ScoreReport, index: int) -> JsonObject:
     scores = report.scores[index]
-    values = {name: scores.proxies.get(name) for name in report.shown}
+    values = {name: scores.proxies.get(name) for name in report.proxies if name not in _COUNTS}
     return {
         "model": scores.model,
         "status": scores.status.value,
@@ -204,9 +205,7 @@ def _optional(value: Any, show: Callable[[Any], str]) -> str:
 
 def _legend(report: ScoreReport) -> str:
     settings = report.settings
-    lower = [
-        name for name in report.proxies if name in PROXIES and PROXIES[name].direction is Direction.LOWER_IS_BETTER
-    ]
+    lower = [name for name in report.shown if name in PROXIES and PROXIES[name].direction is Direction.LOWER_IS_BETTER]
     parts = [f"Proxies: higher is better{', but of ' + ' and '.join(lower) if lower else ''}."]
     if report.ranking.order:
         names = ", ".join(_weighted(name, report.ranking) for name in report.ranking.proxies)

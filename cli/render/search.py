@@ -49,14 +49,14 @@ def render_study(
         header = [name for name in (rows[0] if rows else ()) if name not in ("stderr", "missing", "latency_again")]
         write_csv(console.file, header, [[row[name] for name in header] for row in rows])
     elif output_format is OutputFormat.MARKDOWN:
-        write_markdown(console.file, _columns(study, _proxies(best)), best)
+        write_markdown(console.file, _columns(study, _proxies(study, best)), best)
         console.file.writelines(f"\n{line}\n" for line in _notes(study, best, text=markdown, code=markdown_code))
     else:
         narrow = console.width < _WIDE
-        shown = proxies_with_room(_proxies(best), console.width, _OTHER_COLUMNS, narrow=narrow)
+        shown = proxies_with_room(_proxies(study, best), console.width, _OTHER_COLUMNS, narrow=narrow)
         print_table(console, _columns(study, shown, narrow=narrow), best)
         console.print()
-        for line in (*hidden_proxies(_proxies(best), shown), *_notes(study, best)):
+        for line in (*hidden_proxies(_proxies(study, best), shown), *_notes(study, best)):
             console.out(line, highlight=False)  # whole, to be copied
 
 
@@ -111,8 +111,10 @@ def _again_fields(study: Study, one: Candidate) -> JsonObject:
     return {"latency_again": found}
 
 
-def _proxies(best: Sequence[Candidate]) -> list[str]:
-    return [name for name in (best[0].trial.proxies if best else {}) if name not in _COUNTS]
+def _proxies(study: Study, best: Sequence[Candidate]) -> list[str]:
+    """Return the proxies that have a column of their own: those that count."""
+    weight = study.settings.ensemble.weight
+    return [name for name in (best[0].trial.proxies if best else {}) if name not in _COUNTS and weight(name)]
 
 
 def _columns(study: Study, shown: Sequence[str], *, narrow: bool = False) -> Iterator[Column]:
