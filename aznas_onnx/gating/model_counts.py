@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from aznas_onnx.costs import Costs, count
+from aznas_onnx.gating.file_hashes import FileHashes
 from aznas_onnx.graph import Limits, Model
 from aznas_onnx.limits import reading
 from aznas_onnx.scoring import ScoreSettings
@@ -21,6 +22,7 @@ class ModelCounts:
     """Counts of one model. A MAC is a multiply-add; counts are for one sample.
 
     - `model`: Its path.
+    - `hashes`: Of its files.
     - `macs`, `params`, `activation_bytes`: As `aznas inspect` counts them.
     - `depth`, `shortest`: Layers with weights on the longest and on the shortest path through the network.
     - `input_shape`: Shape of one sample of the input with the samples.
@@ -30,6 +32,7 @@ class ModelCounts:
     """
 
     model: str
+    hashes: FileHashes
     macs: int
     params: int
     activation_bytes: int
@@ -64,6 +67,7 @@ class ReadModel(NamedTuple):
         plan = model.inputs
         counts = ModelCounts(
             model=model.source,
+            hashes=FileHashes.of(os.fspath(source), model.data_files),
             macs=costs.macs,
             params=costs.params,
             activation_bytes=costs.activation_bytes,

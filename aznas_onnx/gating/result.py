@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from aznas_onnx.gating.file_hashes import FileHashes
 from aznas_onnx.gating.policy import Inconclusive, Policy
 from aznas_onnx.gating.sequential_test import Decision
 
@@ -56,6 +57,8 @@ class Compared:
         Means over seeds; None where there is no finite value.
     latency_ms
         None where it was not measured.
+    hashes
+        Of its files.
     """
 
     model: str
@@ -64,6 +67,7 @@ class Compared:
     activation_bytes: int
     proxies: Mapping[str, float | None] = field(default_factory=lambda: MappingProxyType({}))
     latency_ms: float | None = None
+    hashes: FileHashes = field(default_factory=lambda: FileHashes(sha256=""))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

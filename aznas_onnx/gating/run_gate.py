@@ -231,6 +231,7 @@ class _Gate:
                 activation_bytes=one.activation_bytes,
                 proxies=MappingProxyType(scored[index].means() if scored else {}),
                 latency_ms=taken.get(one.model),
+                hashes=one.hashes,
             )
             for index, one in enumerate(self._counts)
         ]

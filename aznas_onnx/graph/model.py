@@ -42,6 +42,8 @@ class Model:
         Outputs of the primary blocks that the file's metadata declares, in order; empty where it declares none.
     near_misses
         Patterns that were nearly recognised, and layers after which no normalisation was restored, with the reason.
+    data_files
+        Files in the folder of the model's own that hold its external data, as it names them.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Model:
     fixed_batch: str = ""
     declared_blocks: tuple[str, ...] = ()
     near_misses: tuple[NearMiss, ...] = ()
+    data_files: tuple[str, ...] = ()
 
     def keeps_batch(self, tensor: str) -> bool:
         """Whether samples are separate in a tensor: the batch has its own axis, or there is no batch."""

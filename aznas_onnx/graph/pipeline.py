@@ -63,6 +63,7 @@ class Draft:
     - `plan`, `batch_size`, `fixed_batch`: Shapes of the inputs, the batch size that the model ends at, and why it runs
       at no other.
     - `folder`: Of the file; None for a graph or a ModelProto.
+    - `data_files`: As in :class:`~aznas_onnx.graph.model.Model`.
     - `is_built`: Whether the graph was built in memory, and holds no batch size.
     - `declared`: Outputs of the declared blocks, which keep their names.
     - `layout`: What the axes of activations hold.
@@ -78,6 +79,7 @@ class Draft:
     batch_size: int = 0
     fixed_batch: str = ""
     folder: Path | None = None
+    data_files: tuple[str, ...] = ()
     is_built: bool = False
     declared: tuple[str, ...] = ()
     layout: ChannelAxes = field(default_factory=ChannelAxes)
@@ -126,6 +128,7 @@ def start(source: Source | Loaded, name: str, options: ReadOptions) -> Draft:
         options=options,
         graph=with_filled_weights(graph, options.limits),
         folder=loaded.folder,
+        data_files=loaded.data_files,
         declared=declared_blocks(graph.metadata),
         warnings=(*loaded.warnings, *(f"input {name!r} is optional, and is left out" for name in absent)),
     )

@@ -118,6 +118,7 @@ def _finished(draft: Draft, name: str) -> Model:
         fixed_batch=draft.fixed_batch,
         declared_blocks=draft.declared,
         near_misses=draft.near_misses,
+        data_files=draft.data_files,
     )
 
 

@@ -22,6 +22,7 @@ from aznas_onnx.documents import JsonObject
 from aznas_onnx.escaping import markdown, markdown_code, printable
 from aznas_onnx.gating import COMPARED, Compared, Decision, GateResult
 from aznas_onnx.gating.policy import RULES
+from aznas_onnx.software import software_versions
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -85,7 +86,8 @@ def failure_document(candidate: str, *reasons: str) -> JsonObject:
     """Return what scripts get where there is no decision: the same layout, with status failed and verdict null."""
     decision = {"status": "failed", "verdict": None, "passed": False, "reasons": list(reasons)}
     evidence = {"checks": [], "models": [], "seeds": 0, "settings": {}, "policy": {}, "warnings": [], "seconds": 0.0}
-    return {"schema": "aznas.gate/1", "candidate": candidate, **decision, **evidence}
+    software = software_versions()
+    return {"schema": "aznas.gate/1", "candidate": candidate, **decision, **evidence, "software": software}
 
 
 def write_summary(result: GateResult, stream: Any) -> None:
@@ -111,6 +113,8 @@ def _plain(value: Any) -> Any:
 def _model_document(model: Compared) -> JsonObject:
     return {
         "model": model.model,
+        "sha256": model.hashes.sha256,
+        "external_data": dict(model.hashes.data),
         "macs": model.macs,
         "params": model.params,
         "activation_bytes": model.activation_bytes,

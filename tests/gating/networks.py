@@ -24,6 +24,12 @@ def residual(path: Path, *, width: int = 8, depth: int = 4, skips: bool = True, 
     return path
 
 
+def move_weights_out(path: Path, location: str = "weights.data") -> Path:
+    """Store the large constants of a network in a file beside it."""
+    onnx.save(onnx.load(path), path, save_as_external_data=True, location=location, size_threshold=64)
+    return path
+
+
 def fix_batch(path: Path, batch_size: int) -> Path:
     """Make a network work at one batch size only: each of so many samples has another constant added to its output."""
     model = onnx.load(path)

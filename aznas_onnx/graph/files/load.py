@@ -23,6 +23,7 @@ from aznas_onnx.graph.ir.tensors import (
     check_tensor,
     function_tensors,
     is_external,
+    location_of,
     node_tensors,
     own_tensors,
     size_bytes,
@@ -62,6 +63,7 @@ class Loaded(NamedTuple):
     - `name`: How messages call it.
     - `stored`: Data of initialisers that is in the file and not in `model`, by their names.
     - `warnings`: Warnings for the user.
+    - `data_files`: Files in `folder` that hold external data, as the model names them.
     """
 
     model: onnx.ModelProto
@@ -70,6 +72,7 @@ class Loaded(NamedTuple):
     name: str
     stored: Mapping[str, StoredData]
     warnings: tuple[str, ...] = ()
+    data_files: tuple[str, ...] = ()
 
 
 def load(source: Document, limits: Limits, *, cut_at: Sequence[str] = (), leaves_data: bool = False) -> Loaded:
@@ -99,13 +102,13 @@ def load(source: Document, limits: Limits, *, cut_at: Sequence[str] = (), leaves
     nodes = decode_nodes(model.graph.node)
     _check_outline(model, nodes, name, limits)
     check_text(model, _not_plain(model, nodes))
-    _check_tensors(model, nodes, name, folder, limits, stored)
+    data_files = _check_tensors(model, nodes, name, folder, limits, stored)
     ordered = toposort(model, nodes)
     if ordered is not model:
         nodes = decode_nodes(ordered.graph.node)
     _check(ordered, nodes, name, stored)
     warnings = tuple(f"--cut-at names {entry!r}, which this network does not have" for entry in unknown)
-    return Loaded(ordered, folder, nodes, name, stored, warnings)
+    return Loaded(ordered, folder, nodes, name, stored, warnings, data_files)
 
 
 def _read(path: Path, limits: Limits, *, leaves_data: bool) -> bytes | Outline:
@@ -200,7 +203,9 @@ def _check_tensors(
     folder: Path | None,
     limits: Limits,
     stored: Mapping[str, StoredData],
-) -> None:
+) -> tuple[str, ...]:
+    """Check the size and place of every tensor's data, and return the files outside the model's own that hold some."""
+    data_files: dict[str, None] = {}
     total_bytes = 0
     initialisers = len(model.graph.initializer)
     for count, tensor in enumerate(_tensors(model, plain)):
@@ -211,6 +216,9 @@ def _check_tensors(
             raise ModelError(f"{name}: its constants take more than the limit of {limits.weight_bytes:,} bytes")
         if not isinstance(tensor, int):
             check_tensor(tensor, folder, stored.get(tensor.name) if count < initialisers else None)
+            if is_external(tensor):
+                data_files[location_of(tensor)] = None
+    return tuple(data_files)
 
 
 def _tensors(model: onnx.ModelProto, plain: Sequence[CachedNode | None]) -> Iterator[onnx.TensorProto | int]:

@@ -22,6 +22,7 @@ __all__ = [
     "check_tensor",
     "function_tensors",
     "is_external",
+    "location_of",
     "node_tensors",
     "own_tensors",
     "plain_dtype",
@@ -83,6 +84,11 @@ def _graph_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
 def is_external(tensor: onnx.TensorProto) -> bool:
     """Whether a tensor's data is in a separate file."""
     return tensor.data_location == onnx.TensorProto.EXTERNAL
+
+
+def location_of(tensor: onnx.TensorProto) -> str:
+    """Return the file with the data of an external tensor, as the model names it; empty where it names none."""
+    return next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
 
 
 def size_bytes(tensor: onnx.TensorProto) -> int:

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 from xml.etree import ElementTree
 
+import onnx
 import pytest
 
 import aznas_onnx.cli.commands.gate as gate_command
@@ -170,6 +171,7 @@ def test_json_has_the_fields_that_scripts_rely_on(decided: dict[str, Any], capsy
         "limit": None,
         "stderr": None,
     }
+    assert document["software"]["onnx"] == onnx.__version__
     assert document["models"][1]["proxies"] == {"expressivity": 38.6, "trainability": None, "idle_blocks": 0.0}
     assert (document["models"][1]["latency_ms"], document["seeds"], document["seconds"]) == (12.34, 2, 4.2)
 
