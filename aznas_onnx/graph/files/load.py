@@ -15,6 +15,7 @@ from aznas_onnx.caches import cached
 from aznas_onnx.errors import ModelError
 from aznas_onnx.graph.files.cut import cut
 from aznas_onnx.graph.files.without_data import Outline, keep_in_file, outline_of
+from aznas_onnx.graph.ir.git_lfs import FETCH_IT, pointed_object
 from aznas_onnx.graph.ir.graph import Graph
 from aznas_onnx.graph.ir.node_cache import CachedNode, decode_nodes
 from aznas_onnx.graph.ir.stored_data import OpenFile, StoredData
@@ -140,6 +141,8 @@ def _read(path: Path, limits: Limits, *, leaves_data: bool) -> bytes | Outline:
 def _parse(content: bytes, name: str) -> onnx.ModelProto:
     if not content:
         raise ModelError(f"{name} is empty; an ONNX model was expected")
+    if pointed_object(content) is not None:
+        raise ModelError(f"{name} is a Git LFS pointer and not the model itself; {FETCH_IT}")
     model = onnx.ModelProto()
     try:
         model.ParseFromString(content)

@@ -14,6 +14,7 @@ from onnx import numpy_helper
 
 from aznas_onnx.caches import cached
 from aznas_onnx.errors import ModelError
+from aznas_onnx.graph.ir.git_lfs import FETCH_IT, is_pointer_file
 from aznas_onnx.graph.ir.graph import Array
 from aznas_onnx.graph.ir.stored_data import StoredData
 
@@ -205,6 +206,8 @@ def _place(tensor: onnx.TensorProto, folder: Path | None) -> tuple[Path, int]:
             raise ModelError(f"{what} points outside the model's folder; only files beside the model are read")
         if not path.is_file():
             raise ModelError(f"{what} does not exist; keep the data file beside the model")
+        if is_pointer_file(path):
+            raise ModelError(f"{what} is a Git LFS pointer and not the data itself; {FETCH_IT}")
         available = path.stat().st_size
     except (OSError, RuntimeError, ValueError) as error:  # a path too long, a loop of links, a null character
         if isinstance(error, ModelError):

@@ -62,6 +62,17 @@ def test_a_file_that_is_no_model(content: bytes, reason: str, tmp_path: Path) ->
     assert str(raised.value).startswith(str(path))
 
 
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"4d7a" * 16 + b"\nsize 46830571\n"
+WHAT_TO_DO = r"fetch the file with `git lfs pull` \(GitHub: `lfs: true` of actions/checkout\)$"
+
+
+def test_a_git_lfs_pointer_says_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    path.write_bytes(POINTER)
+    with pytest.raises(ModelError, match=rf"net\.onnx is a Git LFS pointer and not the model itself; {WHAT_TO_DO}"):
+        prepare(path)
+
+
 def test_a_model_cut_anywhere_is_refused_or_read(tmp_path: Path) -> None:
     content = conv().SerializeToString()
     path = tmp_path / "net.onnx"
@@ -266,6 +277,10 @@ class TestExternalData:
         (folder / "up").symlink_to(tmp_path)
         self.refuse(with_external("w.bin"), folder, "points outside the model's folder")
         self.refuse(with_external("up/w.bin"), folder, "points outside the model's folder")
+
+    def test_a_git_lfs_pointer_says_what_to_do(self, tmp_path: Path) -> None:
+        (tmp_path / "w.bin").write_bytes(POINTER)
+        self.refuse(with_external("w.bin"), tmp_path, rf"is a Git LFS pointer and not the data itself; {WHAT_TO_DO}")
 
     @pytest.mark.parametrize("location", ["missing.bin", ".", "n" * 5000, "nul\0"])
     def test_it_must_be_a_file(self, location: str, tmp_path: Path) -> None:
