@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from aznas_onnx.costs import Costs, count
 from aznas_onnx.gating.file_hashes import FileHashes
 from aznas_onnx.graph import Limits, Model
+from aznas_onnx.graph.files.interface import Interface, Port
 from aznas_onnx.limits import reading
 from aznas_onnx.scoring import ScoreSettings
 from aznas_onnx.structure import measure_structure
@@ -23,6 +24,7 @@ class ModelCounts:
 
     - `model`: Its path.
     - `hashes`: Of its files.
+    - `interface`: What it takes and returns; the shapes of outputs are complete as far as they are known.
     - `macs`, `params`, `activation_bytes`: As `aznas inspect` counts them.
     - `depth`, `shortest`: Layers with weights on the longest and on the shortest path through the network.
     - `input_shape`: Shape of one sample of the input with the samples.
@@ -33,6 +35,7 @@ class ModelCounts:
 
     model: str
     hashes: FileHashes
+    interface: Interface
     macs: int
     params: int
     activation_bytes: int
@@ -68,6 +71,7 @@ class ReadModel(NamedTuple):
         counts = ModelCounts(
             model=model.source,
             hashes=FileHashes.of(os.fspath(source), model.data_files),
+            interface=_complete(model),
             macs=costs.macs,
             params=costs.params,
             activation_bytes=costs.activation_bytes,
@@ -80,3 +84,24 @@ class ReadModel(NamedTuple):
             warnings=(*model.warnings, *costs.warnings),
         )
         return cls(counts, model, costs)
+
+
+def _complete(model: Model) -> Interface:
+    """Return a file's interface with the sizes of its outputs for one sample where it leaves them open."""
+    found = model.interface
+    ends = model.graph.outputs
+    if len(ends) != len(found.outputs):  # the network ends elsewhere
+        return found
+    outputs = tuple(_sized(port, end, model) for port, end in zip(found.outputs, ends, strict=True))
+    return replace(found, outputs=outputs)
+
+
+def _sized(port: Port, tensor: str, model: Model) -> Port:
+    """Return an output with the inferred shape of its tensor, whose batch is open."""
+    info = model.infos.get(tensor)
+    if info is None or info.shape is None or (port.shape is not None and len(port.shape) != len(info.shape)):
+        return port
+    axis = model.layout.batch_axes.get(tensor, 0) if model.inputs.has_batch else None
+    has_batch = axis is not None and axis < len(info.shape) and info.shape[axis] == model.infos.batch_size
+    shape = tuple(None if has_batch and place == axis else size for place, size in enumerate(info.shape))
+    return replace(port, shape=shape)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from aznas_onnx import declared_settings as declared
 from aznas_onnx.counts import read_count
 from aznas_onnx.declared_settings import Setting, count, names, numbers, text, texts
-from aznas_onnx.documents import finite, whole
+from aznas_onnx.documents import finite, flag, whole
 from aznas_onnx.errors import SettingsError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -85,6 +85,8 @@ class Policy:
         Most by which the AZ score may be below a baseline's.
     min_shortcuts
         Least share to keep of the layers that a baseline's skip connections bypass; 0 accepts any candidate.
+    interface
+        Inputs and outputs must have the names, types and shapes of a baseline's, so that programs can use either.
     proxies
         Proxies that a baseline is compared by, such as az,synflow:0.5 with a weight; `aznas proxies` lists all.
     aggregate
@@ -169,6 +171,13 @@ class Policy:
         "0",
         least=0,
         most=1,
+        needs="baseline",
+    )
+    interface: bool = _rule(
+        False,
+        flag,
+        "Inputs and outputs must have the names, types and shapes of a baseline's, so that programs can use either.",
+        "true",
         needs="baseline",
     )
     proxies: tuple[str, ...] = _shared(

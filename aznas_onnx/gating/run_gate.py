@@ -14,6 +14,7 @@ from aznas_onnx.errors import SettingsError
 from aznas_onnx.gating.baseline_check import BaselineCheck
 from aznas_onnx.gating.budget_check import Latencies, budget_checks, latency_checks, measure_latencies, shortcut_checks
 from aznas_onnx.gating.floor_check import FloorCheck
+from aznas_onnx.gating.interface_check import interface_checks, interface_doubts
 from aznas_onnx.gating.model_counts import ModelCounts, ReadModel
 from aznas_onnx.gating.policy import COMPARED, Policy
 from aznas_onnx.gating.reference_check import ReferenceCheck
@@ -112,7 +113,11 @@ class _Gate:
         began = time.perf_counter()
         candidate, *baselines = self._counts
         policy = self._policy
-        checks = [*budget_checks(candidate, policy), *shortcut_checks(candidate, baselines, policy)]
+        checks = [
+            *budget_checks(candidate, policy),
+            *interface_checks(candidate, baselines, policy),
+            *shortcut_checks(candidate, baselines, policy),
+        ]
         latencies = self._latencies()
         if latencies:
             checks += latency_checks(latencies[0], latencies[1:], policy)
@@ -215,6 +220,7 @@ class _Gate:
             for baseline in baselines
             if baseline.input_shape != candidate.input_shape
         ]
+        found += interface_doubts(candidate, baselines, self._policy)
         for index, one in enumerate(self._counts):
             warnings = dict.fromkeys((*one.warnings, *(scored[index].warnings if scored else ())))
             found += [warning if one.model in warning else f"{one.model}: {warning}" for warning in warnings]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from aznas_onnx.graph.files.inputs import InputPlan
+from aznas_onnx.graph.files.interface import Interface
 from aznas_onnx.graph.ir.graph import Constant, Graph, LookUp
 from aznas_onnx.graph.ir.near_miss import NearMiss
 from aznas_onnx.graph.ir.tensor_info import TensorInfos
@@ -44,6 +45,8 @@ class Model:
         Patterns that were nearly recognised, and layers after which no normalisation was restored, with the reason.
     data_files
         Files in the folder of the model's own that hold its external data, as it names them.
+    interface
+        What the whole file takes and returns, as it declares it; empty for a network that was built in memory.
     """
 
     name: str
@@ -58,6 +61,7 @@ class Model:
     declared_blocks: tuple[str, ...] = ()
     near_misses: tuple[NearMiss, ...] = ()
     data_files: tuple[str, ...] = ()
+    interface: Interface = field(default_factory=Interface)
 
     def keeps_batch(self, tensor: str) -> bool:
         """Whether samples are separate in a tensor: the batch has its own axis, or there is no batch."""

@@ -13,6 +13,7 @@ from aznas_onnx.errors import ModelError, UnsupportedOperatorError
 from aznas_onnx.graph.files.deserialize import deserialize, with_filled_weights
 from aznas_onnx.graph.files.input_values import Value, with_values
 from aznas_onnx.graph.files.inputs import InputPlan, plan_inputs, read_inputs
+from aznas_onnx.graph.files.interface import Interface
 from aznas_onnx.graph.files.load import Loaded, Source, load
 from aznas_onnx.graph.files.precision import to_float32
 from aznas_onnx.graph.ir.declared_blocks import declared_blocks
@@ -63,7 +64,7 @@ class Draft:
     - `plan`, `batch_size`, `fixed_batch`: Shapes of the inputs, the batch size that the model ends at, and why it runs
       at no other.
     - `folder`: Of the file; None for a graph or a ModelProto.
-    - `data_files`: As in :class:`~aznas_onnx.graph.model.Model`.
+    - `data_files`, `interface`: As in :class:`~aznas_onnx.graph.model.Model`.
     - `is_built`: Whether the graph was built in memory, and holds no batch size.
     - `declared`: Outputs of the declared blocks, which keep their names.
     - `layout`: What the axes of activations hold.
@@ -80,6 +81,7 @@ class Draft:
     fixed_batch: str = ""
     folder: Path | None = None
     data_files: tuple[str, ...] = ()
+    interface: Interface = field(default_factory=Interface)
     is_built: bool = False
     declared: tuple[str, ...] = ()
     layout: ChannelAxes = field(default_factory=ChannelAxes)
@@ -129,6 +131,7 @@ def start(source: Source | Loaded, name: str, options: ReadOptions) -> Draft:
         graph=with_filled_weights(graph, options.limits),
         folder=loaded.folder,
         data_files=loaded.data_files,
+        interface=loaded.interface,
         declared=declared_blocks(graph.metadata),
         warnings=(*loaded.warnings, *(f"input {name!r} is optional, and is left out" for name in absent)),
     )

@@ -119,6 +119,7 @@ def _finished(draft: Draft, name: str) -> Model:
         declared_blocks=draft.declared,
         near_misses=draft.near_misses,
         data_files=draft.data_files,
+        interface=draft.interface,
     )
 
 

@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 from aznas_onnx.caches import cached
 from aznas_onnx.errors import ModelError
 from aznas_onnx.graph.files.cut import cut
+from aznas_onnx.graph.files.interface import Interface, declared_interface
 from aznas_onnx.graph.files.without_data import Outline, keep_in_file, outline_of
 from aznas_onnx.graph.ir.git_lfs import FETCH_IT, pointed_object
 from aznas_onnx.graph.ir.graph import Graph
@@ -65,6 +66,7 @@ class Loaded(NamedTuple):
     - `stored`: Data of initialisers that is in the file and not in `model`, by their names.
     - `warnings`: Warnings for the user.
     - `data_files`: Files in `folder` that hold external data, as the model names them.
+    - `interface`: What the whole file takes and returns, also where `model` ends earlier.
     """
 
     model: onnx.ModelProto
@@ -74,6 +76,7 @@ class Loaded(NamedTuple):
     stored: Mapping[str, StoredData]
     warnings: tuple[str, ...] = ()
     data_files: tuple[str, ...] = ()
+    interface: Interface = Interface()
 
 
 def load(source: Document, limits: Limits, *, cut_at: Sequence[str] = (), leaves_data: bool = False) -> Loaded:
@@ -97,6 +100,7 @@ def load(source: Document, limits: Limits, *, cut_at: Sequence[str] = (), leaves
         model, folder = _parse(content.content if isinstance(content, Outline) else content, name), path.parent
         if isinstance(content, Outline):
             stored = keep_in_file(model, content)
+    interface = declared_interface(model)
     unknown: tuple[str, ...] = ()
     if cut_at:
         model, unknown = cut(model, cut_at)
@@ -109,7 +113,7 @@ def load(source: Document, limits: Limits, *, cut_at: Sequence[str] = (), leaves
         nodes = decode_nodes(ordered.graph.node)
     _check(ordered, nodes, name, stored)
     warnings = tuple(f"--cut-at names {entry!r}, which this network does not have" for entry in unknown)
-    return Loaded(ordered, folder, nodes, name, stored, warnings, data_files)
+    return Loaded(ordered, folder, nodes, name, stored, warnings, data_files, interface)
 
 
 def _read(path: Path, limits: Limits, *, leaves_data: bool) -> bytes | Outline:
