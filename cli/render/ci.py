@@ -9,17 +9,17 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import IO
-from xml.etree import ElementTree
 
 import click
 
 from aznas_onnx.cli.render.gate import failure_document, headline, undecided, write_summary
+from aznas_onnx.cli.render.junit import failed_suite, junit_text, suite_of
 from aznas_onnx.documents import JsonObject
 from aznas_onnx.errors import SettingsError
-from aznas_onnx.escaping import annotation, json_text, markdown, markdown_code, printable, shortened, xml
-from aznas_onnx.gating import Check, Decision, GateResult
+from aznas_onnx.escaping import annotation, json_text, markdown, markdown_code, printable, shortened
+from aznas_onnx.gating import Decision, GateResult
 
-__all__ = ["code_quality_document", "junit_document", "write_failure", "write_reports"]
+__all__ = ["code_quality_document", "write_failure", "write_reports"]
 
 
 def write_reports(
@@ -27,7 +27,7 @@ def write_reports(
 ) -> None:
     """Write the requested reports, and GitHub's within GitHub Actions."""
     if junit is not None:
-        _write(junit, junit_document(result))
+        _write(junit, junit_text([suite_of(result)]))
     if code_quality is not None:
         _write(code_quality, json_text(code_quality_document(result)) + "\n")
     if environment.get("GITHUB_ACTIONS") == "true":
@@ -58,10 +58,7 @@ def write_failure(
     if output_format == "json":
         click.echo(json_text(failure_document(candidate, reason)))
     if junit is not None:
-        _write(
-            junit,
-            _junit(candidate, [("gate", ElementTree.Element("error", message=xml(reason), type="bad input"))], 0.0),
-        )
+        _write(junit, junit_text([failed_suite(candidate, reason)]))
     if code_quality is not None:
         _write(code_quality, json_text([_issue(candidate, "error", reason, "blocker")]) + "\n")
     if environment.get("GITHUB_ACTIONS") == "true":
@@ -70,22 +67,6 @@ def write_failure(
         stream.write(f"### no decision: {markdown_code(candidate)}\n\nThe gate could not decide: {markdown(reason)}\n")
     with _appending(environment, "GITHUB_OUTPUT") as stream:
         stream.write("verdict=error\n")
-
-
-def junit_document(result: GateResult) -> str:
-    """Return a result as JUnit XML, in which each check is a test case.
-
-    What is inconclusive counts as skipped, or as failed where the policy rejects it.
-    """
-    cases = []
-    for check in result.checks:
-        outcome = None
-        if result.fails(check):
-            outcome = ElementTree.Element("failure", message=xml(check.reason), type=check.verdict.value)
-        elif check.verdict is Decision.INCONCLUSIVE:
-            outcome = ElementTree.Element("skipped", message=xml(check.reason))
-        cases.append((_case(check), outcome))
-    return _junit(result.candidate, cases, result.elapsed_s)
 
 
 def code_quality_document(result: GateResult) -> list[JsonObject]:
@@ -100,29 +81,6 @@ def code_quality_document(result: GateResult) -> list[JsonObject]:
         for check in result.checks
         if check.verdict is not Decision.PASS
     ]
-
-
-def _case(check: Check) -> str:
-    return xml(check.rule if check.against is None else f"{check.rule} ({check.against})")
-
-
-def _junit(candidate: str, cases: list[tuple[str, ElementTree.Element | None]], elapsed_s: float) -> str:
-    tags = [None if outcome is None else outcome.tag for _, outcome in cases]
-    counts = {
-        "tests": len(cases),
-        "failures": tags.count("failure"),
-        "errors": tags.count("error"),
-        "skipped": tags.count("skipped"),
-    }
-    attributes = {key: str(value) for key, value in counts.items()}
-    root = ElementTree.Element("testsuites", attributes)
-    suite = ElementTree.SubElement(root, "testsuite", {"name": "aznas gate", "time": f"{elapsed_s:.3f}", **attributes})
-    for name, outcome in cases:
-        case = ElementTree.SubElement(suite, "testcase", classname=xml(candidate), name=name)
-        if outcome is not None:
-            case.append(outcome)
-    ElementTree.indent(root)
-    return f"<?xml version='1.0' encoding='utf-8'?>\n{ElementTree.tostring(root, encoding='unicode')}\n"
 
 
 def _issue(candidate: str, key: str, reason: str, severity: str) -> JsonObject:

@@ -27,7 +27,7 @@ from aznas_onnx.software import software_versions
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["failure_document", "headline", "render_gate", "undecided", "write_summary"]
+__all__ = ["failure_document", "headline", "plain", "render_gate", "undecided", "write_summary"]
 
 _MARKS = {Decision.PASS: "pass", Decision.REJECT: "REJECT", Decision.INCONCLUSIVE: "unclear"}
 _STYLES = {Decision.PASS: "green", Decision.REJECT: "bold red", Decision.INCONCLUSIVE: "yellow"}
@@ -75,8 +75,8 @@ def _gate_document(result: GateResult) -> JsonObject:
         "checks": checks,
         "models": [_model_document(model) for model in result.models],
         "seeds": result.seeds,
-        "settings": {key: _plain(value) for key, value in result.settings.items()},
-        "policy": {name: _plain(getattr(result.policy, name)) for name in RULES},
+        "settings": {key: plain(value) for key, value in result.settings.items()},
+        "policy": {name: plain(getattr(result.policy, name)) for name in RULES},
         "warnings": list(result.warnings),
         "seconds": round(result.elapsed_s, 3),
     }
@@ -104,9 +104,10 @@ def write_summary(result: GateResult, stream: Any) -> None:
     stream.write(f"\n{markdown(_legend(result))}\n")
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return read-only mappings and tuples as dicts and lists, which JSON has."""
     if isinstance(value, Mapping):
-        return {key: _plain(entry) for key, entry in value.items()}
+        return {key: plain(entry) for key, entry in value.items()}
     return list(value) if isinstance(value, (tuple, list)) else value
 
 

@@ -17,8 +17,10 @@ import pytest
 import aznas_onnx.cli.commands.gate as gate_command
 import aznas_onnx.gating
 from aznas_onnx.cli.main import run
-from aznas_onnx.cli.render.ci import code_quality_document, junit_document
+from aznas_onnx.cli.render.ci import code_quality_document
+from aznas_onnx.cli.render.junit import junit_text, suite_of
 from aznas_onnx.gating import Check, Compared, Decision, GateResult, Inconclusive, Policy, PolicySources
+from aznas_onnx.gating.file_hashes import FileHashes
 from tests.gating.networks import residual
 
 Rules = dict[str, Any]
@@ -46,7 +48,9 @@ def result(*verdicts: Decision, **rules: Any) -> GateResult:
         ),
         models=(
             Compared(model="models/new.onnx", proxies=proxies, **numbers),
-            Compared(model="shipped.onnx", proxies=proxies, latency_ms=12.34, **numbers),
+            Compared(
+                model="shipped.onnx", proxies=proxies, latency_ms=12.34, hashes=FileHashes(sha256="5a" * 32), **numbers
+            ),
         ),
         policy=Policy(baseline=("shipped.onnx",), **rules),
         seeds=2,
@@ -176,8 +180,12 @@ def test_json_has_the_fields_that_scripts_rely_on(decided: dict[str, Any], capsy
     assert (document["models"][1]["latency_ms"], document["seeds"], document["seconds"]) == (12.34, 2, 4.2)
 
 
+def junit_text_of(outcome: GateResult) -> str:
+    return junit_text([suite_of(outcome)])
+
+
 def test_junit_has_a_case_for_each_check() -> None:
-    suites = ElementTree.fromstring(junit_document(result(Decision.PASS, Decision.REJECT, Decision.INCONCLUSIVE)))
+    suites = ElementTree.fromstring(junit_text_of(result(Decision.PASS, Decision.REJECT, Decision.INCONCLUSIVE)))
     counts = {key: suites.get(key) for key in ("tests", "failures", "errors", "skipped")}
     assert counts == {"tests": "3", "failures": "1", "errors": "0", "skipped": "1"}
     assert [case.get("name") for case in suites.iter("testcase")] == [
@@ -189,8 +197,22 @@ def test_junit_has_a_case_for_each_check() -> None:
     assert failure.get("message") == "39.45M MACs, over the budget of 30M"
 
 
+def test_junit_has_every_sentence_where_viewers_look_and_what_the_decision_depends_on() -> None:
+    (suite,) = ElementTree.fromstring(junit_text_of(result(Decision.PASS, Decision.REJECT)))
+    assert suite.get("name") == "aznas gate models/new.onnx"
+    passed, failed = suite.iter("testcase")
+    assert passed.findtext("system-out") == "AZ score equal to shipped.onnx (±0 over 2 seeds; 0.5 below is tolerated)"
+    assert failed.findtext("system-out") == failed.findtext("failure") == "39.45M MACs, over the budget of 30M"
+    assert suite.findtext("system-err") == "a doubt"
+    properties = {one.get("name"): one.get("value") for one in suite.iter("property")}
+    assert properties["onnx"] == onnx.__version__
+    assert properties["sha256 of shipped.onnx"] == "5a" * 32
+    assert (properties["verdict"], properties["seeds"], properties["settings.effort"]) == ("reject", "2", "balanced")
+    assert properties["settings.input_shapes"] == "{}"
+
+
 def test_what_is_undecided_is_skipped_in_junit_where_it_passes() -> None:
-    suites = ElementTree.fromstring(junit_document(result(Decision.PASS, Decision.INCONCLUSIVE)))
+    suites = ElementTree.fromstring(junit_text_of(result(Decision.PASS, Decision.INCONCLUSIVE)))
     assert (suites.get("failures"), suites.get("skipped")) == ("0", "1")
 
 
