@@ -69,10 +69,12 @@ def _found(program: Program, graph: Graph, infos: TensorInfos, kept: Set[str]) -
         scores, mixes = makers.get(name), readers[weights]
         if scores is None or len(mixes) != 1 or len(readers[name]) != 1 or not kept.isdisjoint((name, weights)):
             continue
+        mix = mixes[0]
         is_last = integer(node, "axis", -1) in (-1, len(infos.shape(name)) - 1)
-        is_mixed = mixes[0].inputs[0] == weights != mixes[0].inputs[1] and mixes[0].outputs[0] not in kept
-        if is_last and is_mixed and multiplies(scores) and multiplies(mixes[0]):
-            yield scores, step, mixes[0]
+        if not (is_last and multiplies(scores) and multiplies(mix)):
+            continue
+        if mix.inputs[0] == weights != mix.inputs[1] and mix.outputs[0] not in kept:
+            yield scores, step, mix
 
 
 def _joined(scores: Step, softmax: Step, mix: Step) -> Step:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -66,6 +67,16 @@ def test_pieces_of_any_size(samples: int, heads: int, queries: int, keys: int) -
     assert found.mul_(2.0).requires_grad
 
 
+READERS: dict[str, dict[str, Any]] = {
+    "Concat": {"axis": 3},
+    "Identity": {},
+    "Relu": {},
+    "Softmax": {"axis": 3},
+    "Transpose": {"perm": (0, 1, 3, 2)},  # LeViT
+}
+"""Operators of one tensor, and their attributes."""
+
+
 # ---- where it is found --------------------------------------------------------------------------------------------
 @dataclass(frozen=True, kw_only=True)
 class Written:
@@ -76,6 +87,7 @@ class Written:
     has_bias: bool = False
     shared_keys: bool = False  # of all heads
     swapped: bool = False  # of the sums' operands
+    reader: str = ""  # a step between the weights and the sums
 
 
 def attention(written: Written) -> Model:
@@ -94,6 +106,8 @@ def attention(written: Written) -> Model:
     if written.has_bias:
         scores = net.add(scores, net.weight("table", (1, HEADS, TOKENS, TOKENS)), "biased")
     weights = net.node("Softmax", scores, name="weights", axis=written.axis)
+    if written.reader:
+        weights = net.node(written.reader, weights, name="reader", **READERS[written.reader])
     mixed = net.node("MatMul", *((v, weights) if written.swapped else (weights, v)), name="mixed")
     if written.reads_weights:
         mixed = net.add(mixed, net.node("ReduceMean", weights, name="mean", axes=[3]), "again")
@@ -139,6 +153,17 @@ def test_it_is_found_and_computes_the_same(axis: int) -> None:
 def test_something_else_is_left_alone(written: Written) -> None:
     model = attention(written)
     assert not found_in(with_attention_in_pieces(compiled(model), model.graph, model.infos, (), CPU))
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize("reader", READERS)
+def test_the_weights_may_be_read_by_something_else_than_a_product(reader: str, swapped: bool) -> None:
+    model = attention(Written(reader=reader, swapped=swapped))
+    plain = compiled(model)
+    feeds = {"input": torch.randn(3, 3, 3, 3, generator=torch.Generator().manual_seed(1))}
+    ours = output_and_derivative(optimised(plain, model.graph, model.infos, (), CPU), feeds)
+    for mine, other in zip(ours, output_and_derivative(plain, feeds), strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("kept", ["scores", "weights", "mixed"])
