@@ -11,6 +11,7 @@ from aznas_onnx.costs import Costs, count
 from aznas_onnx.gating.file_hashes import FileHashes
 from aznas_onnx.graph import Limits, Model
 from aznas_onnx.graph.files.interface import Interface, Port
+from aznas_onnx.graph.rewrite.passes import lost_quantisation
 from aznas_onnx.limits import reading
 from aznas_onnx.scoring import ScoreSettings
 from aznas_onnx.structure import measure_structure
@@ -30,7 +31,7 @@ class ModelCounts:
     - `input_shape`: Shape of one sample of the input with the samples.
     - `run_shapes`: Shapes of all inputs for a latency measurement of `run_batch` samples.
     - `only_batch`: The only batch size that the file works at, if there is one.
-    - `warnings`: In words for the user.
+    - `changes`, `warnings`: Those of its graph, in words for the user.
     """
 
     model: str
@@ -45,6 +46,7 @@ class ModelCounts:
     run_shapes: Mapping[str, tuple[int, ...]]
     run_batch: int = 1
     only_batch: int | None = None
+    changes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
     @property
@@ -81,9 +83,14 @@ class ReadModel(NamedTuple):
             run_shapes=plan.shapes(plan.run_batch),
             run_batch=plan.run_batch,
             only_batch=plan.declared_batch if model.fixed_batch else None,
-            warnings=(*model.warnings, *costs.warnings),
+            changes=model.changes,
+            warnings=(*_judged_otherwise(model), *model.warnings, *costs.warnings),
         )
         return cls(counts, model, costs)
+
+
+def _judged_otherwise(model: Model) -> tuple[str, ...]:
+    return ("judged without its quantisation",) if lost_quantisation(model.changes) else ()
 
 
 def _complete(model: Model) -> Interface:

@@ -59,6 +59,8 @@ class Compared:
         None where it was not measured.
     hashes
         Of its files.
+    changes
+        Changes of its graph before it was judged, in words for the user.
     """
 
     model: str
@@ -68,6 +70,7 @@ class Compared:
     proxies: Mapping[str, float | None] = field(default_factory=lambda: MappingProxyType({}))
     latency_ms: float | None = None
     hashes: FileHashes = field(default_factory=lambda: FileHashes(sha256=""))
+    changes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

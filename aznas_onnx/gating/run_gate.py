@@ -238,6 +238,7 @@ class _Gate:
                 proxies=MappingProxyType(scored[index].means() if scored else {}),
                 latency_ms=taken.get(one.model),
                 hashes=one.hashes,
+                changes=one.changes,
             )
             for index, one in enumerate(self._counts)
         ]

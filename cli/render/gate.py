@@ -101,7 +101,17 @@ def write_summary(result: GateResult, stream: Any) -> None:
     write_markdown(stream, [Column(title, Cells.TEXTS) for title in ("Check", "Verdict", "Reason")], rows)
     stream.write("\n")
     write_markdown(stream, _columns(result, _shown(result), narrow=False), result.models)
+    stream.write("\n")
+    for noun, sentence in _notes(result):
+        stream.write(f"- {noun}: {markdown(sentence)}\n")
     stream.write(f"\n{markdown(_legend(result))}\n")
+
+
+def _notes(result: GateResult) -> Iterator[tuple[str, str]]:
+    """Yield what was done to the graphs, and what to doubt."""
+    for model in result.models:
+        yield from (("changed", f"{model.model}: {change}") for change in model.changes)
+    yield from (("warning", warning) for warning in result.warnings)
 
 
 def plain(value: Any) -> Any:
@@ -120,6 +130,7 @@ def _model_document(model: Compared) -> JsonObject:
         "params": model.params,
         "activation_bytes": model.activation_bytes,
         "latency_ms": None if model.latency_ms is None else round(model.latency_ms, 4),
+        "changes": list(model.changes),
         "proxies": {name: value for name, value in model.proxies.items() if name != "macs"},
     }
 
@@ -138,6 +149,13 @@ def _print(result: GateResult, console: Console, origin: str) -> None:
     shown = proxies_with_room(_shown(result), console.width, _OTHER_COLUMNS, narrow=narrow)
     print_table(console, _columns(result, shown, narrow=narrow), result.models)
     console.print()
+    for noun, sentence in _notes(result):
+        if noun != "warning":  # those are on stderr
+            console.print(
+                f"  {noun:<8}{printable(sentence)}", markup=False, highlight=False, soft_wrap=True, style="dim"
+            )
+    if any(model.changes for model in result.models):
+        console.print()
     print_trimmed(console, f"{_legend(result)} Rules: {printable(origin)}.", style="dim")
 
 

@@ -32,6 +32,22 @@ def move_weights_out(path: Path, location: str = "weights.data") -> Path:
     return path
 
 
+def quantise_activation(path: Path) -> Path:
+    """Put a pair of QuantizeLinear and DequantizeLinear before the last layer of a network."""
+    model = onnx.load(path)
+    graph = model.graph
+    last = graph.node[-1]
+    graph.initializer.append(numpy_helper.from_array(np.float32(0.1), "scale"))
+    graph.initializer.append(numpy_helper.from_array(np.uint8(0), "zero"))
+    stored = helper.make_node("QuantizeLinear", [last.input[0], "scale", "zero"], ["stored"], "quantise")
+    floats = helper.make_node("DequantizeLinear", ["stored", "scale", "zero"], ["floats"], "dequantise")
+    last.input[0] = "floats"
+    graph.node.remove(last)
+    graph.node.extend((stored, floats, last))
+    onnx.save(model, path)
+    return path
+
+
 def fix_batch(path: Path, batch_size: int) -> Path:
     """Make a network work at one batch size only: each of so many samples has another constant added to its output."""
     model = onnx.load(path)

@@ -8,7 +8,7 @@ returns the reason where it does not apply.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -32,7 +32,12 @@ from aznas_onnx.graph.rewrite.canonical.duplicates import merge_duplicates
 from aznas_onnx.graph.rewrite.canonical.transposes import turn_regions
 from aznas_onnx.graph.rewrite.decompose import contrib_ops, integer_arithmetic, preprocessing, training
 from aznas_onnx.graph.rewrite.decompose.preprocessing import strip_preprocessing
-from aznas_onnx.graph.rewrite.decompose.quantization import dequantise_tables, strip_fake_quantisation
+from aznas_onnx.graph.rewrite.decompose.quantization import (
+    FAKE_QUANTISATION,
+    QUANTISED_WEIGHTS,
+    dequantise_tables,
+    strip_fake_quantisation,
+)
 from aznas_onnx.graph.rewrite.editor import Editor
 from aznas_onnx.graph.rewrite.restore import batchnorm
 from aznas_onnx.graph.rewrite.restore.unfold_batchnorm import unfold_batch_normalisation
@@ -45,6 +50,7 @@ __all__ = [
     "RewrittenGraph",
     "canonicalise",
     "decompose",
+    "lost_quantisation",
     "restore_normalisation",
 ]
 
@@ -67,6 +73,7 @@ CANONICALISATIONS: tuple[Rewrite, ...] = (
     *linear.REWRITES,
 )
 _ROUNDS = 4
+_QUANTISED_OPERATORS = "quantised operators taken as the float ones that they stand for"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +111,7 @@ def decompose(graph: Graph, *, keep_quantisation: bool = False) -> tuple[Graph, 
     dequantise_tables(editor)
     changes: tuple[str, ...] = ()
     if quantised:
-        changes = (f"quantised operators taken as the float ones that they stand for: {counted(quantised.items())}",)
+        changes = (f"{_QUANTISED_OPERATORS}: {counted(quantised.items())}",)
     if not keep_quantisation:
         changes = (*changes, *strip_preprocessing(editor), *strip_fake_quantisation(editor))
     made = apply(editor, DECOMPOSITIONS)
@@ -166,6 +173,11 @@ def _decompose_body(value: AttributeValue, made: Counter[str]) -> AttributeValue
     editor = Editor(value, protected={name for node in value.nodes for name in captured(node)})
     made.update(apply(editor, (*integer_arithmetic.REWRITES, *DECOMPOSITIONS)))
     return _decompose_bodies(editor.finish(), made)
+
+
+def lost_quantisation(changes: Iterable[str]) -> bool:
+    """Whether the changes of a graph have made floats of what its file quantises."""
+    return any(change.startswith((_QUANTISED_OPERATORS, FAKE_QUANTISATION, QUANTISED_WEIGHTS)) for change in changes)
 
 
 def canonicalise(graph: Graph, infos: TensorInfos, *, protected: Collection[str] = ()) -> RewrittenGraph:

@@ -26,7 +26,12 @@ from aznas_onnx.graph.shapes.constant_evaluation import evaluate
 from aznas_onnx.operators import OPERATORS
 from aznas_onnx.operators.sets import LAYERS, MOVES_INTEGERS, SHAPE_QUERIES
 
-__all__ = ["dequantise_tables", "strip_fake_quantisation"]
+__all__ = ["FAKE_QUANTISATION", "QUANTISED_WEIGHTS", "dequantise_tables", "strip_fake_quantisation"]
+
+FAKE_QUANTISATION = "fake quantisation taken out of"
+QUANTISED_WEIGHTS = "quantised weights taken as floats"
+"""What the sentences on each kind of change begin with."""
+
 
 _QUANTIZE = OPERATORS.where(lambda operator: operator.name == "QuantizeLinear")  # ONNX's, and ONNX Runtime's own
 _DEQUANTIZE = OPERATORS.where(lambda operator: operator.name == "DequantizeLinear")
@@ -42,7 +47,7 @@ def strip_fake_quantisation(editor: Editor) -> tuple[str, ...]:
     """Remove quantise-dequantise pairs from activations; return what was done in words for the user."""
     if not editor.has(*_QUANTIZE, *_DEQUANTIZE, "DynamicQuantizeLinear"):
         return ()
-    pairs = restored = 0
+    pairs = restored = weights = 0
     for node in editor.nodes(*_QUANTIZE):
         _drop_integer_clip(editor, node)
         _pad_with_floats(editor, node)
@@ -54,12 +59,13 @@ def strip_fake_quantisation(editor: Editor) -> tuple[str, ...]:
             editor.substitute(node, node.inputs[0])
         else:
             _store_floats(editor, node, constant)
+            weights += 1
     for node in editor.nodes("DynamicQuantizeLinear"):
         editor.substitute(node, node.inputs[0])
         pairs += 1
     if not pairs:
-        return ()
-    message = f"fake quantisation taken out of {plural(pairs, 'tensor')}"
+        return (f"{QUANTISED_WEIGHTS} in {plural(weights, 'tensor')}",) if weights else ()
+    message = f"{FAKE_QUANTISATION} {plural(pairs, 'tensor')}"
     return (message + (f", and {plural(restored, 'activation')} that it had absorbed put back" if restored else ""),)
 
 

@@ -7,7 +7,7 @@ import pytest
 from aznas_onnx.costs import count
 from aznas_onnx.graph import Limits, prepare
 from aznas_onnx.graph.files.deserialize import deserialize
-from aznas_onnx.graph.rewrite.passes import decompose
+from aznas_onnx.graph.rewrite.passes import decompose, lost_quantisation
 from aznas_onnx.verify import verify
 from tests.graph.builders import network, weights
 from tests.graph.rewrite.running import canonical, decomposed, operators, run
@@ -39,6 +39,14 @@ def test_pairs_are_taken_out_and_weights_are_dequantised() -> None:
     assert result.outputs == ("y",)
     float_model = network("y = Conv (x, k)", SHAPE, {"k": CONSTANTS["wq"].astype(np.float32) * np.float32(0.05)})
     np.testing.assert_allclose(run(result, 2)["y"], run(canonical(float_model).graph, 2)["y"], rtol=1e-5, atol=1e-5)
+
+
+def test_weights_alone_that_are_quantised_are_told_too() -> None:
+    graph, changes = decomposed(network("k = DequantizeLinear (wq, s, zs)  y = Conv (x, k)", SHAPE, CONSTANTS))
+    assert operators(graph) == ["Conv"]
+    assert changes == ("quantised weights taken as floats in 1 tensor",)
+    assert lost_quantisation(changes)
+    assert not lost_quantisation(("normalisation restored after 2 convolutions",))
 
 
 @pytest.mark.parametrize(
