@@ -103,7 +103,7 @@ def measure_latencies(counts: Sequence[ModelCounts], values: Mapping[str, Value]
 
     Raises ModelError if ONNX Runtime cannot run one.
     """
-    watches = [(read, Stopwatch(read.model, read.run_shapes, values)) for read in counts]
+    watches = [(read, Stopwatch(read.path, read.run_shapes, values)) for read in counts]
     rounds: list[list[Latency]] = [[] for _ in counts]
     for _ in range(_ROUNDS):
         for taken, (one, watch) in zip(rounds, watches, strict=True):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from aznas_onnx.costs import Costs, count
 from aznas_onnx.gating.file_hashes import FileHashes
+from aznas_onnx.gating.git_revision import LocatedFile
 from aznas_onnx.graph import Limits, Model
 from aznas_onnx.graph.files.interface import Interface, Port
 from aznas_onnx.graph.rewrite.passes import lost_quantisation
@@ -23,7 +23,8 @@ __all__ = ["ModelCounts", "ReadModel"]
 class ModelCounts:
     """Counts of one model. A MAC is a multiply-add; counts are for one sample.
 
-    - `model`: Its path.
+    - `model`: Its path, or its name in a revision.
+    - `path`: Where its file is.
     - `hashes`: Of its files.
     - `interface`: What it takes and returns; the shapes of outputs are complete as far as they are known.
     - `macs`, `params`, `activation_bytes`: As `aznas inspect` counts them.
@@ -35,6 +36,7 @@ class ModelCounts:
     """
 
     model: str
+    path: str
     hashes: FileHashes
     interface: Interface
     macs: int
@@ -63,16 +65,17 @@ class ReadModel(NamedTuple):
     costs: Costs
 
     @classmethod
-    def of(cls, source: str | os.PathLike[str], settings: ScoreSettings, limits: Limits) -> ReadModel:
+    def of(cls, file: LocatedFile, settings: ScoreSettings, limits: Limits) -> ReadModel:
         """Read a model as it is scored with these settings; raise ModelError if it cannot be read."""
-        with reading(limits):
-            model = settings.read(source, limits)
+        with file.named(), reading(limits):
+            model = replace(settings.read(file.path, limits), source=file.name)
             costs = count(model)
             structure = measure_structure(model, costs)
         plan = model.inputs
         counts = ModelCounts(
             model=model.source,
-            hashes=FileHashes.of(os.fspath(source), model.data_files),
+            path=file.path,
+            hashes=FileHashes.of(file.path, model.data_files),
             interface=_complete(model),
             macs=costs.macs,
             params=costs.params,

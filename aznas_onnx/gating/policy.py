@@ -75,7 +75,8 @@ class Policy:
     Attributes
     ----------
     baseline
-        A shipped model that the candidate must not score below.
+        A shipped model that the candidate must not score below; git:origin/main:models/net.onnx is a file of a
+        revision.
     reference
         A reference set in which the candidate must reach the minimum percentile; `aznas reference show` lists those of
         the package.
@@ -146,7 +147,8 @@ class Policy:
     baseline: tuple[str, ...] = _rule(
         (),
         texts,
-        "A shipped model that the candidate must not score below.",
+        "A shipped model that the candidate must not score below; git:origin/main:models/net.onnx is a file of a "
+        "revision.",
         '"models/shipped.onnx"',
         metavar="FILE.onnx",
     )

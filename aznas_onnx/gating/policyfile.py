@@ -11,6 +11,7 @@ from typing import Any
 
 from aznas_onnx.documents import JsonObject, parse_toml, read_text, shown
 from aznas_onnx.errors import AznasError, SettingsError
+from aznas_onnx.gating.git_revision import is_in_git
 from aznas_onnx.gating.policy import RULES, Policy, RuleError
 from aznas_onnx.proxies import is_reference
 
@@ -19,7 +20,7 @@ __all__ = ["PolicySources", "find_policy_file", "read_policy"]
 _OWN, _SHARED = "aznas.toml", "pyproject.toml"
 _MOST_BYTES = 2**20
 _PATHS: Mapping[str, Callable[[str], bool]] = {  # which of a rule's texts are paths, as seen from the policy file
-    "baseline": lambda text: True,
+    "baseline": lambda text: not is_in_git(text),
     "reference": lambda text: text.endswith(".json"),
     "proxies": lambda text: ".py:" in text,
     "feed": lambda text: text.endswith(".npz"),
@@ -69,7 +70,7 @@ def _find_files(rules: Mapping[str, Any]) -> None:
     from aznas_onnx.references import find_reference
 
     for path in rules.get("baseline", ()):
-        if not os.path.lexists(path):
+        if not is_in_git(path) and not os.path.lexists(path):
             raise RuleError("baseline", f"{path} does not exist")
     for name in rules.get("reference", ()):
         try:

@@ -14,6 +14,7 @@ from aznas_onnx.errors import SettingsError
 from aznas_onnx.gating.baseline_check import BaselineCheck
 from aznas_onnx.gating.budget_check import Latencies, budget_checks, latency_checks, measure_latencies, shortcut_checks
 from aznas_onnx.gating.floor_check import FloorCheck
+from aznas_onnx.gating.git_revision import LocatedFile, located
 from aznas_onnx.gating.interface_check import interface_checks, interface_doubts
 from aznas_onnx.gating.model_counts import ModelCounts, ReadModel
 from aznas_onnx.gating.policy import COMPARED, Policy
@@ -93,16 +94,17 @@ def gate(
         raise SettingsError(
             "the gate has no rule; give a baseline, a reference set, a budget such as max_macs, or the floor of a proxy"
         )
-    return _Gate(os.fspath(candidate), policy, on_stage or (lambda stage: None)).run()
+    with located(os.fspath(candidate), *policy.baseline) as files:
+        return _Gate(files, policy, on_stage or (lambda stage: None)).run()
 
 
 class _Gate:
-    def __init__(self, candidate: str, policy: Policy, tell: OnStage) -> None:
+    def __init__(self, files: Sequence[LocatedFile], policy: Policy, tell: OnStage) -> None:
         self._policy, self._tell = policy, tell
         tell("reading")
         how = replace(policy, effort=None).score_settings()  # to read only: effort "auto" would import torch
         limits = within(policy.time_limit)
-        read = [ReadModel.of(path, how, limits) for path in (candidate, *policy.baseline)]
+        read = [ReadModel.of(one, how, limits) for one in files]
         self._counts = [one.counts for one in read]
         self._reference_sets = [find_reference(reference) for reference in policy.reference]
         self._settings = self._score_settings() if policy.needs_scores else None

@@ -34,7 +34,7 @@ from aznas_onnx.graph.ir.toposort import subgraphs, toposort
 from aznas_onnx.graph.ir.utf8 import check_text
 from aznas_onnx.limits import Limits
 
-__all__ = ["Document", "Source", "load", "source_name", "subgraphs"]
+__all__ = ["Document", "Source", "external_files", "load", "source_name", "subgraphs"]
 
 _OPERANDS = 16  # limit on names per node, on average; plain nodes are small
 _OUTLINE_BYTES = 1024  # tensors up to this size are shown to the checker
@@ -114,6 +114,17 @@ def load(source: Document, limits: Limits, *, cut_at: Sequence[str] = (), leaves
     _check(ordered, nodes, name, stored)
     warnings = tuple(f"--cut-at names {entry!r}, which this network does not have" for entry in unknown)
     return Loaded(ordered, folder, nodes, name, stored, warnings, data_files, interface)
+
+
+def external_files(path: Path, name: str) -> tuple[str, ...]:
+    """Return the files that hold the external data of a model, as it names them, without looking for them.
+
+    Raises ModelError if the file is no ONNX model; the message calls it `name`.
+    """
+    model = _parse(path.read_bytes(), name)
+    tensors = (tensor for node in model.graph.node for tensor in node_tensors(node))
+    found = (*own_tensors(model.graph), *tensors, *function_tensors(model))
+    return tuple(dict.fromkeys(location_of(tensor) for tensor in found if is_external(tensor)))
 
 
 def _read(path: Path, limits: Limits, *, leaves_data: bool) -> bytes | Outline:
