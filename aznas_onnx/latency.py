@@ -23,6 +23,7 @@ import onnx
 from aznas_onnx.documents import JsonObject, finite, whole
 from aznas_onnx.errors import ModelError, first_line
 from aznas_onnx.runtime import onnxruntime
+from aznas_onnx.zoo import file_of
 
 __all__ = ["Latency", "Stopwatch", "measure"]
 
@@ -138,7 +139,7 @@ class Stopwatch:
         options = runtime.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        content = model.SerializeToString() if isinstance(model, onnx.ModelProto) else os.fspath(model)
+        content = model.SerializeToString() if isinstance(model, onnx.ModelProto) else os.fspath(file_of(model))
         try:
             self._session: Any = runtime.InferenceSession(
                 content, options, ["CPUExecutionProvider"], disabled_optimizers=_MERGING

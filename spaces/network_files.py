@@ -16,6 +16,7 @@ from aznas_onnx.graph.files.load import load
 from aznas_onnx.limits import Limits
 from aznas_onnx.spaces.base import GenotypeError, Space, choose
 from aznas_onnx.spaces.building import quote
+from aznas_onnx.zoo import file_of
 
 __all__ = ["NetworkFiles"]
 
@@ -28,7 +29,7 @@ class NetworkFiles(Space[str]):
     Parameters
     ----------
     files
-        Paths of ONNX files, by name.
+        Paths of ONNX files, or names of networks of timm and torchvision, by name.
 
     Raises
     ------
@@ -99,7 +100,7 @@ class NetworkFiles(Space[str]):
         self.validate(genotype)
         try:
             found = hashlib.sha256()
-            with self._paths[genotype].open("rb") as stream:
+            with file_of(self._paths[genotype]).open("rb") as stream:
                 while part := stream.read(_PART_BYTES):
                     found.update(part)
             return found.hexdigest()

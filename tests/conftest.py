@@ -25,6 +25,7 @@ settings.register_profile(
 )  # no wall-clock limits, and the same examples each time
 settings.load_profile("aznas")
 
+_NAMED = "torchvision:shufflenet_v2_x0_5@64"
 _ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -76,3 +77,22 @@ def shared() -> Path:
     if not folder:
         pytest.skip("AZNAS_SHARED names no folder of reference data")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def _exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder with one exported network."""
+    from aznas_onnx.zoo import exported
+
+    folder = tmp_path_factory.mktemp("exports")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AZNAS_CACHE", str(folder))
+        exported(_NAMED)
+    return folder
+
+
+@pytest.fixture
+def named(_exports: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a network of torchvision that the cache has."""
+    monkeypatch.setenv("AZNAS_CACHE", str(_exports))
+    return _NAMED

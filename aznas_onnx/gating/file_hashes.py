@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from aznas_onnx.errors import ModelError
+from aznas_onnx.zoo import file_of
 
 __all__ = ["FileHashes"]
 
@@ -25,9 +26,9 @@ class FileHashes:
     @classmethod
     def of(cls, path: str | Path, data_files: Iterable[str]) -> FileHashes:
         """Read the files; raise ModelError if one cannot be read any more."""
-        folder = Path(path).parent
-        data = {name: _sha256(folder / name) for name in data_files}
-        return cls(sha256=_sha256(Path(path)), data=MappingProxyType(data))
+        file = file_of(path)
+        data = {name: _sha256(file.parent / name) for name in data_files}
+        return cls(sha256=_sha256(file), data=MappingProxyType(data))
 
 
 def _sha256(path: Path) -> str:

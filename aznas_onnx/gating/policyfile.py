@@ -14,13 +14,14 @@ from aznas_onnx.errors import AznasError, SettingsError
 from aznas_onnx.gating.git_revision import is_in_git
 from aznas_onnx.gating.policy import RULES, Policy, RuleError
 from aznas_onnx.proxies import is_reference
+from aznas_onnx.zoo import is_name
 
 __all__ = ["PolicySources", "find_policy_file", "read_policy"]
 
 _OWN, _SHARED = "aznas.toml", "pyproject.toml"
 _MOST_BYTES = 2**20
 _PATHS: Mapping[str, Callable[[str], bool]] = {  # which of a rule's texts are paths, as seen from the policy file
-    "baseline": lambda text: not is_in_git(text),
+    "baseline": lambda text: not _is_no_path(text),
     "reference": lambda text: text.endswith(".json"),
     "proxies": lambda text: ".py:" in text,
     "feed": lambda text: text.endswith(".npz"),
@@ -70,13 +71,18 @@ def _find_files(rules: Mapping[str, Any]) -> None:
     from aznas_onnx.references import find_reference
 
     for path in rules.get("baseline", ()):
-        if not is_in_git(path) and not os.path.lexists(path):
+        if not _is_no_path(path) and not os.path.lexists(path):
             raise RuleError("baseline", f"{path} does not exist")
     for name in rules.get("reference", ()):
         try:
             find_reference(name)
         except AznasError as error:
             raise SettingsError(f"reference: {error}") from error
+
+
+def _is_no_path(model: str) -> bool:
+    """Whether a model is one of a revision or of a library, which the folder of the policy file has no part in."""
+    return is_in_git(model) or is_name(model)
 
 
 def _in_words_of_files(error: AznasError) -> str:

@@ -19,6 +19,7 @@ from aznas_onnx.graph.rewrite.folding import fold
 from aznas_onnx.graph.shapes.infos_at_batch import rebatched
 from aznas_onnx.graph.shapes.interpret import interpret
 from aznas_onnx.limits import Limits, reading
+from aznas_onnx.zoo import is_name
 
 __all__ = ["error_context", "prepare", "rebatch", "specialise"]
 
@@ -107,7 +108,7 @@ def _printable(text: str) -> str:
 
 def _finished(draft: Draft, name: str) -> Model:
     return Model(
-        name=name if draft.folder is None else Path(name).stem,
+        name=name if draft.folder is None or is_name(name) else Path(name).stem,
         source=name,
         graph=draft.graph,
         infos=draft.infos,

@@ -62,7 +62,7 @@ def _read_share(ctx: click.Context, param: click.Parameter, value: str) -> float
 
 
 @click.command()
-@click.argument("sources", nargs=-1, required=True, metavar="SPACE|FILE.onnx...", shell_complete=complete_space)
+@click.argument("sources", nargs=-1, required=True, metavar="SPACE|MODEL...", shell_complete=complete_space)
 @measurement_options
 @click.option(
     "--lower",
@@ -138,11 +138,12 @@ def bench(
 ) -> int:
     """Score networks, and compare the scores with measured accuracies.
 
-    SPACE is a space of `aznas spaces`, or the path of a Python file with your own; or give ONNX files in its place. The
-    column `arch` or `model` of --truth has genotypes of the space, or the names of the files without .onnx. The output
-    has Kendall's tau and Spearman's rho with every column of numbers, and tau over pairs of the same size, which says
-    what a score knows beyond size: for each proxy, for each group of proxies asked for (`--proxies az,best`), and for
-    counts that need no scoring (MACs, parameters, layers with weights).
+    SPACE is a space of `aznas spaces`, or the path of a Python file with your own; or give ONNX files, or names
+    such as `timm:resnet50`, in its place. The column `arch` or `model` of --truth has genotypes of the space, or
+    the names of the files without .onnx, or these names. The output has Kendall's tau and Spearman's rho with every
+    column of numbers, and tau over pairs of the same size, which says what a score knows beyond size: for each
+    proxy, for each group of proxies asked for (`--proxies az,best`), and for counts that need no scoring (MACs,
+    parameters, layers with weights).
 
     Each score is written to --scores at once: after an interruption or a crash, the same command continues.
 
@@ -156,12 +157,16 @@ def bench(
 
     Exit status: 0 done, 2 bad usage or fewer than two scored, 3 some failed, 130 interrupted.
     """
+    from aznas_onnx.cli.named_networks import export_named
     from aznas_onnx.evaluation import SizeMatch, prepare_run
     from aznas_onnx.ranking import Ensemble
     from aznas_onnx.scoring import ScoreSettings
+    from aznas_onnx.zoo import is_name
 
     settings = ScoreSettings.of(**scoring, seed=score_seed)
-    source = sources if len(sources) > 1 or sources[0].endswith(".onnx") else sources[0]
+    is_of_networks = len(sources) > 1 or sources[0].endswith(".onnx") or is_name(sources[0])
+    source = sources if is_of_networks else sources[0]
+    export_named(sources)
     label = Path(source).stem if isinstance(source, str) else "networks"
     path = Path(f"bench-{label}-{time.strftime('%Y%m%d-%H%M%S')}.jsonl") if scores is None else scores
     run = prepare_run(

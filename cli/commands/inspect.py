@@ -26,7 +26,7 @@ _NOT_VERIFIED = {
 
 
 @click.command()
-@click.argument("model", metavar="MODEL.onnx", type=click.Path())
+@click.argument("model", metavar="MODEL", type=click.Path())
 @format_option
 @click.option("--nodes", "show_nodes", is_flag=True, help="Show each node of the graph that is scored.")
 @click.option(
@@ -65,7 +65,8 @@ def inspect(
 ) -> int:
     """Show the primary blocks of a model, each with its reason, and the MACs and parameters of each.
 
-    MACs are multiply-adds of one sample. Parameters are trainable elements.
+    MODEL is an ONNX file, or the name of a network of timm or torchvision, such as timm:resnet50. MACs are
+    multiply-adds of one sample. Parameters are trainable elements.
 
     \b
     Examples:
@@ -77,11 +78,13 @@ def inspect(
       aznas inspect net.onnx --blocks '*/layer?.?/Add'   end a block at each of these
     """
     from aznas_onnx.cli.console import diagnostics, results
+    from aznas_onnx.cli.named_networks import export_named
     from aznas_onnx.cli.render.inspect import render_inspection
     from aznas_onnx.escaping import printable
     from aznas_onnx.inspection import inspect as inspect_model
     from aznas_onnx.limits import within
 
+    export_named([model])
     limits = within(time_limit)
     reading: dict[str, Any] = {"input_shapes": input_shapes, "cut_at": cut_at, "values": values, "limits": limits}
     inspection = inspect_model(model, **reading, blocks=blocks, keep_graph=keep_graph)

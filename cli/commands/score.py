@@ -37,7 +37,7 @@ __all__ = ["score"]
 
 
 @click.command()
-@click.argument("models", metavar="MODEL.onnx...", type=click.Path(), nargs=-1, required=True)
+@click.argument("models", metavar="MODEL...", type=click.Path(), nargs=-1, required=True)
 @format_option
 @sampling_options("paper")
 @whole_option("--seed", least=0, default=0, help="First of the seeds.")
@@ -67,6 +67,9 @@ def score(
 ) -> int:
     """Score networks without training, and rank them.
 
+    MODEL is an ONNX file, or the name of a network of timm or torchvision (`pip install 'aznas-onnx[zoo]'`), which is
+    exported with random weights.
+
     Each network gets four proxies from one forward and one backward pass with random weights: expressivity,
     progressivity, trainability, and complexity (MACs: the multiply-adds of one sample). Higher is better. The AZ score
     ranks the given networks among themselves. --reference places them in a reference set. Compare networks of one
@@ -75,6 +78,7 @@ def score(
     \b
     Examples:
       aznas score resnet18.onnx resnet50.onnx mobilenet_v2.onnx
+      aznas score mine.onnx timm:resnet50 torchvision:vit_b_16 timm:vit_small_patch16_224@384
       aznas score candidates/*.onnx --seeds 3 --format csv > scores.csv
       aznas score net.onnx --input image=1x3x224x224 --batch-size 16 --device cuda
       aznas score detector.onnx --cut-at boxes --cut-at scores
@@ -83,6 +87,7 @@ def score(
     Exit status: 0 done, 2 bad usage or none scored, 3 some failed, 130 interrupted.
     """
     from aznas_onnx.cli.console import diagnostics, results
+    from aznas_onnx.cli.named_networks import export_named
     from aznas_onnx.cli.render.score import render_profile, render_scores
     from aznas_onnx.limits import within
     from aznas_onnx.proxies import PROXIES
@@ -99,6 +104,7 @@ def score(
         own = _settings_of(reference_set).items()
         options |= {key: value for key, value in own if ctx.get_parameter_source(key) is ParameterSource.DEFAULT}
     settings = ScoreSettings.of(**options)
+    export_named(models)
     networks: Iterable[Scorable] = models
     if reference_set is not None:
         networks = check_comparable(reference_set, models, settings, within(time_limit))

@@ -33,6 +33,7 @@ from aznas_onnx.graph.ir.tensors import (
 from aznas_onnx.graph.ir.toposort import subgraphs, toposort
 from aznas_onnx.graph.ir.utf8 import check_text
 from aznas_onnx.limits import Limits
+from aznas_onnx.zoo import file_of
 
 __all__ = ["Document", "Source", "external_files", "load", "source_name", "subgraphs"]
 
@@ -41,7 +42,7 @@ _OUTLINE_BYTES = 1024  # tensors up to this size are shown to the checker
 _WORTH_A_WALK_BYTES = 2**20  # of a file; a smaller one is read as fast
 
 Document: TypeAlias = "str | os.PathLike[str] | onnx.ModelProto"
-"""A file, or a model in memory."""
+"""A file, the name of a network of timm or torchvision, or a model in memory."""
 
 Source: TypeAlias = "Document | Graph"
 """A file, a model in memory, or the typed graph of a network that a :class:`GraphBuilder` built."""
@@ -82,7 +83,7 @@ class Loaded(NamedTuple):
 def load(source: Document, limits: Limits, *, cut_at: Sequence[str] = (), leaves_data: bool = False) -> Loaded:
     """Read and check a model.
 
-    - `source`: Path of an ONNX file, or a model in memory.
+    - `source`: Path of an ONNX file, the name of a network (:mod:`aznas_onnx.zoo`), or a model in memory.
     - `limits`: Limits on the file.
     - `cut_at`: Tensors or nodes that end the model, instead of its outputs. Later nodes are not checked.
     - `leaves_data`: Whether the data of large initialisers may stay in the file.
@@ -95,7 +96,7 @@ def load(source: Document, limits: Limits, *, cut_at: Sequence[str] = (), leaves
     if isinstance(source, onnx.ModelProto):
         model, folder = source, None
     else:
-        path = Path(source)
+        path = file_of(source)
         content = _read(path, limits, leaves_data=leaves_data)
         model, folder = _parse(content.content if isinstance(content, Outline) else content, name), path.parent
         if isinstance(content, Outline):
