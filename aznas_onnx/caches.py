@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cache:
-    """A cache that lives as long as the process.
+    """A cache that lives as long as the process, or in the user's cache folder.
 
     - `name`: Module and function.
     - `bound`: The most entries; None where an entry ends with the object that it belongs to.

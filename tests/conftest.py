@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,12 @@ _ROOT = Path(__file__).resolve().parent.parent
 def _no_terminal_width(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hide the width that xdist tells its workers: what a test prints must not depend on who runs it."""
     monkeypatch.delenv("COLUMNS", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Give each test a cache folder that is not the user's; it is made by what stores something there."""
+    monkeypatch.setenv("AZNAS_CACHE", str(tmp_path_factory.getbasetemp() / "cache" / str(uuid.uuid4())))
 
 
 @pytest.fixture(autouse=True)

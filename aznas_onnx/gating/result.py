@@ -59,6 +59,8 @@ class Compared:
         None where it was not measured.
     hashes
         Of its files.
+    is_cached
+        Whether all its scores were in the cache.
     changes
         Changes of its graph before it was judged, in words for the user.
     """
@@ -70,6 +72,7 @@ class Compared:
     proxies: Mapping[str, float | None] = field(default_factory=lambda: MappingProxyType({}))
     latency_ms: float | None = None
     hashes: FileHashes = field(default_factory=lambda: FileHashes(sha256=""))
+    is_cached: bool = False
     changes: tuple[str, ...] = ()
 
 

@@ -45,6 +45,7 @@ def gate(
     policy: Policy | None = None,
     *,
     settings: ScoreSettings | None = None,
+    cache: bool = False,
     on_stage: OnStage | None = None,
     **rules: Any,
 ) -> GateResult:
@@ -61,6 +62,8 @@ def gate(
         The rules; or give them as keyword arguments.
     settings
         How to score, in place of the rules of the same names. The number of seeds is the policy's.
+    cache
+        Whether to take scores that an earlier call has stored, and to store new ones, in the user's cache folder.
     on_stage
         Called with the current stage, in words.
     rules
@@ -95,12 +98,12 @@ def gate(
             "the gate has no rule; give a baseline, a reference set, a budget such as max_macs, or the floor of a proxy"
         )
     with located(os.fspath(candidate), *policy.baseline) as files:
-        return _Gate(files, policy, on_stage or (lambda stage: None)).run()
+        return _Gate(files, policy, on_stage or (lambda stage: None), uses_cache=cache).run()
 
 
 class _Gate:
-    def __init__(self, files: Sequence[LocatedFile], policy: Policy, tell: OnStage) -> None:
-        self._policy, self._tell = policy, tell
+    def __init__(self, files: Sequence[LocatedFile], policy: Policy, tell: OnStage, *, uses_cache: bool) -> None:
+        self._policy, self._tell, self._uses_cache = policy, tell, uses_cache
         tell("reading")
         how = replace(policy, effort=None).score_settings()  # to read only: effort "auto" would import torch
         limits = within(policy.time_limit)
@@ -125,9 +128,7 @@ class _Gate:
             checks += latency_checks(latencies[0], latencies[1:], policy)
         scored: list[SeededScores] = []
         if self._settings is not None:
-            scored = [
-                SeededScores(one.counts.model, self._opener(one, self._settings), policy.seed) for one in self._read
-            ]
+            scored = self._seeded(self._settings)
             self._read.clear()  # the files' data is for the sessions alone
             checks += self._score(scored, is_rejected=any(check.verdict is Decision.REJECT for check in checks))
         return GateResult(
@@ -141,6 +142,20 @@ class _Gate:
             warnings=tuple(dict.fromkeys((*self._doubts(scored, latencies), *self._warnings))),
             elapsed_s=time.perf_counter() - began,
         )
+
+    def _seeded(self, settings: ScoreSettings) -> list[SeededScores]:
+        from aznas_onnx.gating.score_cache import CachedScores, ScoreCache  # late: it loads torch
+
+        cache = ScoreCache.of(settings) if self._uses_cache else None
+        return [
+            SeededScores(
+                one.counts.model,
+                self._opener(one, settings),
+                self._policy.seed,
+                None if cache is None else CachedScores(cache=cache, hashes=one.counts.hashes),
+            )
+            for one in self._read
+        ]
 
     def _opener(self, read: ReadModel, settings: ScoreSettings) -> Callable[[], Session]:
         limits = within(self._policy.time_limit)
@@ -240,6 +255,7 @@ class _Gate:
                 proxies=MappingProxyType(scored[index].means() if scored else {}),
                 latency_ms=taken.get(one.model),
                 hashes=one.hashes,
+                is_cached=bool(scored) and not scored[index].seeds_scored,
                 changes=one.changes,
             )
             for index, one in enumerate(self._counts)

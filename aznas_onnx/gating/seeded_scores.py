@@ -14,6 +14,7 @@ from aznas_onnx.graph.prepare import error_context
 from aznas_onnx.results import ProxyScores, ProxyValue, Status
 
 if TYPE_CHECKING:
+    from aznas_onnx.gating.score_cache import CachedScores
     from aznas_onnx.scoring import Session
 
 __all__ = ["SeededScores"]
@@ -25,19 +26,28 @@ class SeededScores:
     """Scores a model under a growing number of seeds; seed i has the same random numbers for every model.
 
     - `model`: Its path.
-    - `open_session`: Called once, for the first seeds.
+    - `open_session`: Called once, for the first seeds that are not in the cache.
+    - `cached`: Its scores of earlier processes; None for no cache.
     """
 
-    def __init__(self, model: str, open_session: Callable[[], Session], first_seed: int) -> None:
+    def __init__(
+        self,
+        model: str,
+        open_session: Callable[[], Session],
+        first_seed: int,
+        cached: CachedScores | None = None,
+    ) -> None:
         self.model = model
         self._open_session: Callable[[], Session] | None = open_session
         self._session: Session | None = None
         self._first_seed = first_seed
+        self._cached = cached
         self._values: dict[str, list[float]] = {}
         self._last: ProxyScores | None = None
         self._reasons: dict[str, str] = {}
         self.warnings: tuple[str, ...] = ()
         self.seeds = 0
+        self.seeds_scored = 0  # and not taken from the cache
 
     def extend(self, seeds: int) -> None:
         """Score under further seeds until there are so many.
@@ -49,7 +59,7 @@ class SeededScores:
             return
         # An error inside must be a sentence, never a status that could mean "rejected".
         first = self._first_seed + self.seeds
-        scores = scoring.attempt(self.model, lambda: self._opened().scores(range(first, first + more)))
+        scores = self._scores(range(first, first + more))
         if scores.status is Status.FAILED:
             with error_context(self.model):  # a node's name can be of any length
                 raise ModelError(scores.named(scores.reason or "it cannot be scored"))
@@ -62,6 +72,16 @@ class SeededScores:
         self._last = scores
         self.warnings = tuple(dict.fromkeys((*self.warnings, *scores.warnings)))
         self.seeds = seeds
+
+    def _scores(self, seeds: range) -> ProxyScores:
+        known = None if self._cached is None else self._cached.read(self.model, seeds)
+        if known is not None:
+            return known
+        scores = scoring.attempt(self.model, lambda: self._opened().scores(seeds))
+        self.seeds_scored += len(seeds)
+        if self._cached is not None and scores.status is Status.OK:
+            self._cached.write(scores, seeds)
+        return scores
 
     def _opened(self) -> Session:
         """Return the session that all looks share."""

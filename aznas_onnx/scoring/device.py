@@ -6,7 +6,7 @@ import torch
 
 from aznas_onnx.errors import SettingsError
 
-__all__ = ["resolve_device"]
+__all__ = ["hardware_of", "resolve_device"]
 
 
 def resolve_device(name: str, *, bf16: bool = False) -> torch.device:
@@ -22,6 +22,12 @@ def resolve_device(name: str, *, bf16: bool = False) -> torch.device:
     if bf16 and not _has_bf16(device):
         raise SettingsError(f"device {str(device)!r} has no instructions for bfloat16; leave bf16 out")
     return device
+
+
+def hardware_of(name: str) -> str:
+    """Return what computes on the device of a name, as far as it decides the rounding of results."""
+    device = resolve_device(name)
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _resolved(name: str) -> torch.device:

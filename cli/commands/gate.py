@@ -52,6 +52,7 @@ def _rule_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="File of rules; options override them.  [default: aznas.toml or pyproject.toml, in this folder or above]",
 )
 @click.option("--allow-python", is_flag=True, help="Execute the Python files of custom proxies that the policy names.")
+@click.option("--no-cache", is_flag=True, help="Score every network again, and store nothing in the cache folder.")
 @click.option("--no-policy", is_flag=True, help="Take the rules from the options alone.")
 @format_of("table", "json", "md")
 @file_option("--junit", metavar="FILE.xml", help="Also write the checks as JUnit XML.")
@@ -60,6 +61,7 @@ def gate(
     candidate: str,
     policy_file: Path | None,
     allow_python: bool,
+    no_cache: bool,
     no_policy: bool,
     output_format: str,
     junit: Path | None,
@@ -91,7 +93,7 @@ def gate(
     try:
         with ended_by_signals():
             sources = _sources(policy_file, no_policy=no_policy, allow_python=allow_python, **options)
-            result = _decide(candidate, sources)
+            result = _decide(candidate, sources, uses_cache=not no_cache)
             _report(result, output_format, sources.origin, reports)
     except KeyboardInterrupt:
         write_failure(candidate, "it was interrupted", output_format, os.environ, **reports)
@@ -157,7 +159,7 @@ def _sources(policy_file: Path | None, *, no_policy: bool, allow_python: bool, *
     return sources
 
 
-def decide(candidate: str, sources: PolicySources, tell: Tell) -> GateResult:
+def decide(candidate: str, sources: PolicySources, uses_cache: bool, tell: Tell) -> GateResult:
     """Decide by the rules of a file and of options; user proxies are executed here."""
     from aznas_onnx.cli.child_process import limit_processor_time
     from aznas_onnx.gating import gate as decide_by
@@ -173,7 +175,7 @@ def decide(candidate: str, sources: PolicySources, tell: Tell) -> GateResult:
         limit_processor_time(most_s if is_reading else None)
         tell(stage)
 
-    return decide_by(candidate, policy, on_stage=watched)
+    return decide_by(candidate, policy, cache=uses_cache, on_stage=watched)
 
 
 def _relative(path: Path) -> Path:
@@ -190,14 +192,14 @@ def _from_here(path: Path) -> str:
         return os.fspath(path)
 
 
-def _decide(candidate: str, sources: PolicySources) -> GateResult:
+def _decide(candidate: str, sources: PolicySources, *, uses_cache: bool) -> GateResult:
     from aznas_onnx.cli.child_process import in_child_process
     from aznas_onnx.cli.console import diagnostics
     from aznas_onnx.cli.render.progress import shown_stages
     from aznas_onnx.gating import GateResult, gate  # noqa: F401 - loaded before the process is copied
 
     console = diagnostics()
-    with in_child_process(decide, candidate, sources) as child, shown_stages(console, "reading") as tell:
+    with in_child_process(decide, candidate, sources, uses_cache) as child, shown_stages(console, "reading") as tell:
         result = child.result(on_stage=tell, on_line=lambda line: console.print(printable(line)))
     assert isinstance(result, GateResult)
     return result

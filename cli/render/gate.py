@@ -130,6 +130,7 @@ def _model_document(model: Compared) -> JsonObject:
         "params": model.params,
         "activation_bytes": model.activation_bytes,
         "latency_ms": None if model.latency_ms is None else round(model.latency_ms, 4),
+        "cached": model.is_cached,
         "changes": list(model.changes),
         "proxies": {name: value for name, value in model.proxies.items() if name != "macs"},
     }
@@ -195,5 +196,8 @@ def _legend(result: GateResult) -> str:
         settings = result.settings
         pairs = "paired seed" if len(result.models) > 1 else "seed"
         parts.append(f"Effort {settings['effort']}, batch {settings['batch_size']}, {plural(result.seeds, pairs)}.")
+    known = [model.model for model in result.models if model.is_cached]
+    if known:
+        parts.append(f"Scores of {' and '.join(known)} from the cache.")
     parts.append(f"{result.elapsed_s:.0f} s.")
     return " ".join(parts)

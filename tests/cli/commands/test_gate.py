@@ -75,8 +75,8 @@ def decided(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
             raise state["result"]
         return state["result"]
 
-    def here(candidate: str, sources: PolicySources) -> GateResult:
-        return gate_command.decide(candidate, sources, lambda stage: None)
+    def here(candidate: str, sources: PolicySources, *, uses_cache: bool) -> GateResult:
+        return gate_command.decide(candidate, sources, uses_cache, lambda stage: None)
 
     monkeypatch.setattr(aznas_onnx.gating, "gate", decide)
     monkeypatch.setattr(gate_command, "_decide", here)
