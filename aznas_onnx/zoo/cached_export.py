@@ -106,7 +106,10 @@ def export_missing(names: Iterable[str], on_network: Callable[[str], None] | Non
         while missing:
             with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as beside:
                 _export(missing, Path(beside).absolute(), files, on_network or (lambda name: None))
-            missing = [name for name in missing if name not in _refused and not files[name].is_file()]
+            left = [name for name in missing if name not in _refused and not files[name].is_file()]
+            if left == missing:
+                raise ModelError(f"{left[0]} cannot be exported: the process that builds it ended without an answer")
+            missing = left
     except OSError as error:
         raise SettingsError(
             f"{missing[0]} cannot be kept in {folder}: {error.strerror or error}; "

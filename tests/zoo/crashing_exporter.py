@@ -1,4 +1,4 @@
-"""Stands in for the exporter: at a network `crash` it is killed in the middle of a file, at `complain` it raises."""
+"""Stands in for the exporter: it is killed in `crash`, in the middle of a file, and ends in `complain` and `silent`."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ def main(folder: str, *names: str) -> None:
         file.write_bytes(b"half" if "crash" in name else b"whole")
         if "crash" in name:
             os.kill(os.getpid(), signal.SIGKILL)
+        if "silent" in name:
+            return
         if "complain" in name:
             sys.exit("the library is broken")
         answer({"name": name, "file": str(file), "sized": f"{name}@64"})

@@ -101,6 +101,8 @@ def test_a_crash_leaves_no_half_file_and_stops_no_other(empty_cache: Path, monke
         exported("torchvision:crash")
     with pytest.raises(ModelError, match="the library is broken"):
         exported("torchvision:complain")
+    with pytest.raises(ModelError, match="ended without an answer"):
+        exported("torchvision:silent")
     clear_caches()
 
 

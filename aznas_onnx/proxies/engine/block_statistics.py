@@ -51,6 +51,7 @@ class BlockStatistics:
         self._grams: list[_Gram] = []
         self._numbers: list[_Number] = []
         self._unmeasured: dict[int, str] = {}
+        self._joined: dict[int, str] = {}
         self._directions: dict[int, int] = {}
 
     def add_features(self, block: Block, features: Tensor) -> None:
@@ -82,6 +83,18 @@ class BlockStatistics:
         self._grams.append(_Gram(block.index, gram.matrix, gram.signal))
         self._reduce_if_large()
 
+    def add_joined(self, previous: Block, block: Block, before: Tensor, after: Tensor) -> None:
+        """Compare the outputs of two blocks, the second of which also reads what others made of the samples.
+
+        Where gradients pass unchanged and the outputs differ, it adds the end of another path to its input (TNT adds
+        what it has computed on pixels to its tokens), and its Jacobian says nothing of what it computes.
+        """
+        if before.shape == after.shape:
+            self._numbers.append(_Number(block.index, "differs", (before != after).any()))
+            self._joined[block.index] = (
+                f"block {block.name!r} adds to the output of block {previous.name!r} what does not depend on it"
+            )
+
     def add_zero_gradient(self, block: Block, device: torch.device) -> None:
         """Record that nothing passes through a block."""
         self._numbers.append(_Number(block.index, "sigma", torch.zeros((), device=device)))
@@ -101,15 +114,17 @@ class BlockStatistics:
         return tuple(self._evidence(block, found[block.index]) for block in blocks)
 
     def _evidence(self, block: Block, numbers: Mapping[str, float]) -> BlockEvidence:
+        is_identity = bool(numbers.get("is_identity", 0.0))
+        is_joint = is_identity and bool(numbers.get("differs", 0.0))
         return BlockEvidence(
             name=block.name,
             entropy=numbers.get("entropy"),
             is_singular=bool(numbers.get("is_singular", 0.0)),
             directions=self._directions.get(block.index),
             variance=numbers.get("variance"),
-            sigma=numbers.get("sigma"),
-            is_identity=bool(numbers.get("is_identity", 0.0)),
-            unmeasured=self._unmeasured.get(block.index, ""),
+            sigma=None if is_joint else numbers.get("sigma"),
+            is_identity=is_identity and not is_joint,
+            unmeasured=self._joined[block.index] if is_joint else self._unmeasured.get(block.index, ""),
         )
 
     def _matrices(self) -> list[Tensor]:

@@ -194,6 +194,8 @@ def _run_with_gradient(
     else:
         with clock.phase("second moments"):
             measuring.add_gradient(source, block, g_in, g_out)
+            if stage.joins:
+                measuring.add_joined(source, block, leaf.detach(), output)
 
 
 def _signs(signs: Signs, block: Block, output: Tensor) -> Tensor:

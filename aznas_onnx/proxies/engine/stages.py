@@ -19,7 +19,8 @@ class Stage:
 
     `weights` are those that its steps are the first to read; `dropped` has the tensors that are unread after each step,
     `handed_on` those that later stages read and that can reference this stage's autograd graph. It is connected if its
-    output depends on the previous block's, and constant if on no input of the graph.
+    output depends on the previous block's, and constant if on no input of the graph. It joins if its steps also read
+    what other blocks made of the samples.
     """
 
     block: Block
@@ -30,6 +31,7 @@ class Stage:
     handed_on: tuple[str, ...]
     is_connected: bool
     is_constant: bool
+    joins: bool
 
 
 def stages_of(program: Program, blocks: Sequence[Block], sampled: frozenset[str]) -> tuple[Stage, ...]:
@@ -61,6 +63,7 @@ def stages_of(program: Program, blocks: Sequence[Block], sampled: frozenset[str]
                 handed_on=tuple(name for name in touched if last_read.get(name, (0, 0))[0] > position),
                 is_connected=bool(previous) and block.output in _reached([previous], steps),
                 is_constant=block.output not in dependent,
+                joins=not dependent.isdisjoint(_read(steps) - {previous}),
             )
         )
     return tuple(stages)
@@ -98,6 +101,11 @@ def _dropped(step: Step, place: tuple[int, int], last_read: Mapping[str, tuple[i
     """Return the names that are unread after a step, its own unread outputs included."""
     names = dict.fromkeys((*step.inputs, *step.outputs))
     return tuple(name for name in names if name and last_read.get(name, place) == place)
+
+
+def _read(steps: Sequence[Step]) -> set[str]:
+    """Return the tensors that steps read and do not make."""
+    return {name for step in steps for name in step.inputs} - {name for step in steps for name in step.outputs}
 
 
 def _reached(sources: Iterable[str], steps: Sequence[Step]) -> set[str]:

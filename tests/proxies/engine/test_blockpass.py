@@ -205,6 +205,23 @@ def test_nearly_an_identity_is_none():
     assert not evidence[1].is_identity
 
 
+@pytest.mark.parametrize("factor", [0.0, 0.5])
+def test_a_block_that_adds_another_path_is_left_out_and_one_that_adds_nothing_is_the_identity(factor: float):
+    program = program_of(
+        [
+            ("p", torch.sin, ("x",)),  # pixels
+            ("t", torch.tanh, ("p",)),  # tokens
+            ("q", torch.relu, ("p",)),
+            ("y", lambda t, q: t + factor * q, ("t", "q")),
+        ]
+    )
+    found = BlockPass(program, blocks("t", "y")).measure({"x": torch.randn(4, 3, 4, 4)}, None, signs_of(0))
+    assert found[1].is_identity == (factor == 0.0)
+    assert (found[1].sigma is None) == (factor > 0.0)
+    reason = "block 'block 1' adds to the output of block 'block 0' what does not depend on it" if factor else ""
+    assert found[1].unmeasured == reason
+
+
 def test_a_parallel_block_is_left_out_with_a_reason():
     program = program_of([("f0", torch.tanh, ("x",)), ("f1", torch.sin, ("x",))])
     evidence = BlockPass(program, blocks("f0", "f1")).measure({"x": torch.randn(4, 3, 4, 4)}, None, signs_of(0))
