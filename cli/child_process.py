@@ -28,7 +28,15 @@ from aznas_onnx.errors import AznasError
 from aznas_onnx.memory import available_bytes
 from aznas_onnx.operators import CUSTOM_OPERATORS
 
-__all__ = ["ChildProcess", "Bug", "EndedError", "in_child_process", "ended_by_signals", "limit_processor_time"]
+__all__ = [
+    "Bug",
+    "ChildProcess",
+    "EndedError",
+    "StoppedError",
+    "ended_by_signals",
+    "in_child_process",
+    "limit_processor_time",
+]
 
 _LOOK_AGAIN_S = 0.5
 _FAREWELL_S = 5.0
@@ -49,6 +57,10 @@ copyreg.pickle(MappingProxyType, lambda proxy: (_read_only, (dict(proxy),)))
 
 class EndedError(AznasError):
     """The process ended without a result."""
+
+
+class StoppedError(EndedError):
+    """A signal has ended the command itself."""
 
 
 class Bug(Exception):  # noqa: N818 - it carries any exception
@@ -158,10 +170,10 @@ def in_child_process(work: Callable[..., Any], *arguments: Any) -> Iterator[Chil
 
 @contextlib.contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """Turn termination signals into :class:`EndedError`, so that the command reports its end."""
+    """Turn termination signals into :class:`StoppedError`, so that the command reports its end."""
 
     def end(number: int, _: FrameType | None) -> None:
-        raise EndedError(f"the command was ended by {signal.Signals(number).name}")
+        raise StoppedError(f"the command was ended by {signal.Signals(number).name}")
 
     if threading.current_thread() is not threading.main_thread():
         yield

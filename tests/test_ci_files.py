@@ -114,6 +114,17 @@ def test_the_action_rejects_and_annotates(repository: Path, project: Path) -> No
     assert done.stdout.count("baseline_score") == 2
 
 
+def test_the_action_judges_several_or_what_the_policy_lists(repository: Path, project: Path) -> None:
+    both = "models/candidate.onnx\nmodels/wide.onnx\n"
+    (project / "aznas.toml").write_text("[gate]\nmax-macs = '2M'\n[[gate.model]]\ncandidate = 'models/wide.onnx'\n")
+    done = run_action(repository, project, candidate=both)
+    assert done.returncode == 1, done.stderr
+    assert done.stdout.startswith("2 models: 1 rejected, 1 passed\n")
+    done = run_action(repository, project)
+    assert done.returncode == 1, done.stderr
+    assert done.stdout.startswith("models/wide.onnx is rejected: ")
+
+
 def test_the_action_says_that_a_bad_file_is_no_rejection(repository: Path, project: Path) -> None:
     (project / "models" / "bad; touch hacked.onnx").write_bytes(b"nothing")
     done = run_action(repository, project, candidate="models/bad; touch hacked.onnx")

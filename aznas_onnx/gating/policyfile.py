@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,12 @@ from aznas_onnx.gating.policy import RULES, Policy, RuleError
 from aznas_onnx.proxies import is_reference
 from aznas_onnx.zoo import is_name
 
-__all__ = ["PolicySources", "find_policy_file", "read_policy"]
+__all__ = ["PolicySources", "find_policy_file", "read_models", "read_policy"]
 
+_MODELS, _CANDIDATE = "model", "candidate"  # keys that are no rules
 _OWN, _SHARED = "aznas.toml", "pyproject.toml"
 _MOST_BYTES = 2**20
+_TABLES = ("floors", "spreads")  # rules whose entries add up
 _PATHS: Mapping[str, Callable[[str], bool]] = {  # which of a rule's texts are paths, as seen from the policy file
     "baseline": lambda text: not _is_no_path(text),
     "reference": lambda text: text.endswith(".json"),
@@ -56,7 +58,7 @@ class PolicySources:
                 _find_files({name: value for name, value in self.in_file.items() if name not in self.by_option})
             except AznasError as error:  # an error in the file; other errors are in the options
                 raise SettingsError(f"{self.origin}: {_in_words_of_files(error)}") from error
-        for table in ("floors", "spreads"):
+        for table in _TABLES:
             if table in self.by_option:
                 rules[table] = {**self.in_file.get(table, {}), **self.by_option[table]}
         try:
@@ -112,25 +114,57 @@ def read_policy(path: Path) -> dict[str, Any]:
 
     Raises SettingsError if the file cannot be read, has no such table, or has a rule or a value that is not accepted.
     """
+    return _rules({key: value for key, value in _gate_table(path).items() if key != _MODELS}, path, str(path))
+
+
+def read_models(path: Path, shared: PolicySources) -> tuple[tuple[str, PolicySources], ...]:
+    """Read the models that a policy lists under ``[[gate.model]]``; empty for none.
+
+    - `shared`: The sources for all of them. A model's own rules come before those of the file.
+
+    Returns: Each candidate, and its sources.
+    Raises SettingsError as :func:`read_policy` does, and for a model without a candidate.
+    """
+    listed = _gate_table(path).get(_MODELS, [])
+    if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
+        raise SettingsError(f"{path}: model is {shown(listed)}; tables [[gate.model]] with a candidate are accepted")
+    found = []
+    for number, one in enumerate(listed, 1):
+        candidate = one.get(_CANDIDATE)
+        if not isinstance(candidate, str) or not candidate:
+            raise SettingsError(f"{path}: model {number} has no candidate, such as 'models/net.onnx'")
+        rules = _rules({key: value for key, value in one.items() if key != _CANDIDATE}, path, f"{path}: {candidate}")
+        rules |= {table: {**shared.in_file.get(table, {}), **rules[table]} for table in _TABLES if table in rules}
+        place = candidate if _is_no_path(candidate) else str(path.parent / candidate)
+        found.append((place, replace(shared, in_file={**shared.in_file, **rules})))
+    return tuple(found)
+
+
+def _gate_table(path: Path) -> JsonObject:
     table = _table(path)
     if table is None:
         where = "[gate]" if path.name != _SHARED else "[tool.aznas.gate]"
         raise SettingsError(f"{path} has no table {where}; that is where the rules of the gate are read from")
+    return table
+
+
+def _rules(table: JsonObject, path: Path, place: str) -> dict[str, Any]:
+    """Return the rules of a table of a file, which messages call `place`."""
     rules: dict[str, Any] = {}
     for key, value in table.items():
         name = key.replace("-", "_")
         if name not in RULES:
-            raise SettingsError(f"{path}: {shown(key)} is no rule; {_hint(key)}")
+            raise SettingsError(f"{place}: {shown(key)} is no rule; {_hint(key)}")
         if name in rules:
             first = next(one for one in table if one.replace("-", "_") == name)
-            raise SettingsError(f"{path} gives {key} twice, also as {first}; keep one")
+            raise SettingsError(f"{place} gives {key} twice, also as {first}; keep one")
         try:
             rules[name] = RULES[name].read(value)
         except (TypeError, ValueError) as error:
-            raise SettingsError(f"{path}: {key} is {shown(value)}; {error}") from error
+            raise SettingsError(f"{place}: {key} is {shown(value)}; {error}") from error
         objection = RULES[name].objection(rules[name])
         if objection is not None:
-            raise SettingsError(f"{path}: {key} {objection}")
+            raise SettingsError(f"{place}: {key} {objection}")
     for name, is_path in _PATHS.items():
         if name in rules:
             seen = [

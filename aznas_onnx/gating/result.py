@@ -11,7 +11,7 @@ from aznas_onnx.gating.file_hashes import FileHashes
 from aznas_onnx.gating.policy import Inconclusive, Policy
 from aznas_onnx.gating.sequential_test import Decision
 
-__all__ = ["Check", "Compared", "GateResult"]
+__all__ = ["Check", "Compared", "GateFailure", "GateResult"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,3 +134,11 @@ class GateResult:
         """The sentences of the checks that decided: those that reject, else those that are inconclusive."""
         verdict = self.verdict
         return tuple(check.reason for check in self.checks if check.verdict is verdict is not Decision.PASS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateFailure:
+    """A candidate about which the gate could not decide, and why, in one sentence."""
+
+    candidate: str
+    reason: str

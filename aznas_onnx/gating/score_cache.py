@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from types import MappingProxyType
-from typing import Any
 
 import aznas_onnx
 from aznas_onnx.cache_folder import cache_folder
 from aznas_onnx.caches import register_cache
+from aznas_onnx.documents import JsonObject
 from aznas_onnx.gating.file_hashes import FileHashes
 from aznas_onnx.operators import CUSTOM_OPERATORS
 from aznas_onnx.proxies import PROXIES
@@ -108,7 +108,7 @@ class CachedScores:
             _prune(folder)
 
 
-def _plain_value(value: ProxyValue) -> dict[str, Any]:
+def _plain_value(value: ProxyValue) -> JsonObject:
     """Return a value as JSON has it; numbers as texts, since some are not finite."""
     return {
         "mean": None if value.mean is None else value.mean.hex(),

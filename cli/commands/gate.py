@@ -5,28 +5,27 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from aznas_onnx.cli.commands.reference import complete_reference
-from aznas_onnx.cli.console import warn, write_traceback
+from aznas_onnx.cli.console import say, warn, write_traceback
 from aznas_onnx.cli.exit_codes import BAD_INPUT, DONE, REJECTED
+from aznas_onnx.cli.gate_runs import GateRun, outcomes_of
 from aznas_onnx.cli.options import file_option, format_of, operators_option, setting_option
 from aznas_onnx.errors import AznasError, SettingsError
 from aznas_onnx.escaping import printable
 from aznas_onnx.gating.policy import RULES, rule_default
 
 if TYPE_CHECKING:
-    from aznas_onnx.gating import GateResult, PolicySources
+    from aznas_onnx.cli.gate_runs import GateOutcome
+    from aznas_onnx.gating import PolicySources
 
-__all__ = ["decide", "gate"]
-
-_READING, _LOADING_S = 3, 30.0  # multiples of one reading budget, and the time to load libraries
-
-Tell = Callable[[str], None]
+__all__ = ["gate"]
 
 
 def _rule_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -42,7 +41,7 @@ def _rule_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command()
-@click.argument("candidate", metavar="CANDIDATE.onnx", type=click.Path())
+@click.argument("candidates", metavar="[CANDIDATE.onnx]...", nargs=-1, type=click.Path())
 @_rule_options
 @operators_option
 @file_option(
@@ -58,7 +57,7 @@ def _rule_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @file_option("--junit", metavar="FILE.xml", help="Also write the checks as JUnit XML.")
 @file_option("--code-quality", metavar="FILE.json", help="Also write the rejections as a GitLab code quality report.")
 def gate(
-    candidate: str,
+    candidates: tuple[str, ...],
     policy_file: Path | None,
     allow_python: bool,
     no_cache: bool,
@@ -77,12 +76,16 @@ def gate(
     In GitHub Actions the reasons become annotations and a step summary. A child process reads and scores
     the files; if it crashes or is killed, there is no decision.
 
+    Several candidates are judged one after another, and the exit status is that of the worst. Without a
+    candidate, those are judged that the policy lists under [[gate.model]], with rules of their own.
+
     \b
     Examples:
       aznas gate candidate.onnx --baseline shipped.onnx
       aznas gate candidate.onnx --baseline shipped.onnx --max-macs 600M --max-latency-ratio 1.1
       aznas gate candidate.onnx --reference mbv2-600M --min-percentile 50
       aznas gate candidate.onnx                              rules of the repository's aznas.toml
+      aznas gate                                             the models that it lists
 
     Exit status: 0 passed, 1 rejected, 2 no decision (bad file, bad policy, crash), 130 interrupted.
     """
@@ -90,92 +93,130 @@ def gate(
     from aznas_onnx.cli.child_process import Bug, ended_by_signals
     from aznas_onnx.cli.render.ci import write_failure
 
+    def fail(reason: str) -> None:
+        names = candidates or (os.fspath(policy_file or "policy"),)
+        write_failure(names, reason, output_format, os.environ, is_list=len(candidates) != 1, **reports)
+
     try:
         with ended_by_signals():
-            sources = _sources(policy_file, no_policy=no_policy, allow_python=allow_python, **options)
-            result = _decide(candidate, sources, uses_cache=not no_cache)
-            _report(result, output_format, sources.origin, reports)
+            runs = _runs(candidates, policy_file, not no_cache, no_policy, allow_python, **options)
+            outcomes = outcomes_of(runs)
+            is_list = len(candidates) != 1 or len(runs) > 1
+            _report(outcomes, output_format, runs[0].sources.origin, reports, is_list=is_list)
     except KeyboardInterrupt:
-        write_failure(candidate, "it was interrupted", output_format, os.environ, **reports)
+        fail("it was interrupted")
         raise
     except (AznasError, click.ClickException) as error:
-        write_failure(candidate, _message(error), output_format, os.environ, **reports)
+        fail(_message(error))
         raise
     except Exception as error:  # a bug: Python would exit with 1, which means "rejected"
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise
         reason = str(error) if isinstance(error, Bug) else f"{type(error).__name__}: {error}"
         write_traceback(error.trace if isinstance(error, Bug) else None)
-        write_failure(candidate, f"internal error ({reason}); please report it", output_format, os.environ, **reports)
+        fail(f"internal error ({reason}); please report it")
         return BAD_INPUT
-    return DONE if result.passed else REJECTED
+    return max(map(_status, outcomes))
+
+
+def _status(outcome: GateOutcome) -> int:
+    """Return the exit status of one candidate; that of several is the greatest, which is the worst."""
+    from aznas_onnx.gating import GateFailure
+
+    if isinstance(outcome, GateFailure):
+        return BAD_INPUT
+    return DONE if outcome.passed else REJECTED
 
 
 def _message(error: Exception) -> str:
     return error.format_message() if isinstance(error, click.ClickException) else str(error)
 
 
-def _report(result: GateResult, output_format: str, origin: str, reports: dict[str, Path | None]) -> None:
+def _report(
+    outcomes: Sequence[GateOutcome],
+    output_format: str,
+    origin: str,
+    reports: dict[str, Path | None],
+    *,
+    is_list: bool,
+) -> None:
     from aznas_onnx.cli.console import forget_stdout, results
     from aznas_onnx.cli.render.ci import write_reports
-    from aznas_onnx.cli.render.gate import render_gate
+    from aznas_onnx.cli.render.gates import render_gates
+    from aznas_onnx.gating import GateFailure
 
-    for warning in result.warnings:
-        warn(warning)
-    if result.verdict.value == "inconclusive" and result.passed:
-        warn(f"undecided, and passed by the policy: {result.reasons[0]}")
-    write_reports(result, os.environ, **reports)
+    for outcome in outcomes:
+        if isinstance(outcome, GateFailure):
+            say(outcome.reason)
+            continue
+        for warning in outcome.warnings:
+            warn(warning)
+        if outcome.verdict.value == "inconclusive" and outcome.passed:
+            warn(f"undecided, and passed by the policy: {outcome.reasons[0]}")
+    write_reports(outcomes, os.environ, **reports)
     try:
-        render_gate(result, output_format, results(), origin=origin)
+        render_gates(outcomes, output_format, results(), origin=origin, is_list=is_list)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader has seen enough; the status must still be that of the verdict
         forget_stdout()
 
 
-def _sources(policy_file: Path | None, *, no_policy: bool, allow_python: bool, **options: Any) -> PolicySources:
-    """Read the policy file, and take the options that are given.
+def _runs(
+    candidates: Sequence[str],
+    policy_file: Path | None,
+    uses_cache: bool,
+    no_policy: bool,
+    allow_python: bool,
+    **options: Any,
+) -> list[GateRun]:
+    """Return what is to be judged: the candidates of the command line, or else those that the policy lists.
 
-    Raises SettingsError if the file cannot be read, or names Python files without permission.
+    Raises SettingsError if the policy file cannot be read, or names Python files without permission.
     """
-    from aznas_onnx.gating import PolicySources, find_policy_file, read_policy
+    from aznas_onnx.gating import PolicySources, find_policy_file, read_models, read_policy
 
     if no_policy and policy_file is not None:
         raise click.UsageError("--policy names a file and --no-policy wants none; give one of the two")
     path = policy_file or (None if no_policy else find_policy_file(Path.cwd()))
     given = {name: value for name, value in options.items() if value not in (None, (), {})}
-    if path is None:
-        return PolicySources(by_option=given)
-    rules = read_policy(_relative(path))
-    origin = printable(_from_here(path))
-    if not allow_python and "proxies" in given:
-        rules.pop("proxies", None)  # an option overrides them, so that none need be executed
-    sources = PolicySources(in_file=rules, by_option=given, origin=origin)
+    sources = PolicySources(by_option=given)
+    listed: Sequence[tuple[str, PolicySources]] = ()
+    if path is not None:
+        near = _relative(path)
+        sources = PolicySources(in_file=read_policy(near), by_option=given, origin=printable(_from_here(path)))
+        listed = read_models(near, sources)
+    if not candidates and not listed:
+        raise click.UsageError("Missing argument 'CANDIDATE.onnx', and no policy lists models under [[gate.model]]")
+    chosen = list(listed)
+    if candidates:
+        rules_of: dict[str, list[PolicySources]] = {}
+        for name, own in listed:
+            rules_of.setdefault(_place(name), []).append(own)
+        chosen = [(name, own) for name in candidates for own in rules_of.get(_place(name), [sources])]
+    return [
+        GateRun(candidate=name, sources=_permitted(own, allow_python=allow_python), uses_cache=uses_cache)
+        for name, own in chosen
+    ]
+
+
+def _place(name: str) -> str:
+    return os.path.normpath(Path.cwd() / name)
+
+
+def _permitted(sources: PolicySources, *, allow_python: bool) -> PolicySources:
+    """Return sources without Python files that would not be executed anyway; refuse those that would."""
+    if allow_python:
+        return sources
+    if "proxies" in sources.by_option:  # an option overrides them, so that none need be executed
+        in_file = {name: value for name, value in sources.in_file.items() if name != "proxies"}
+        sources = replace(sources, in_file=in_file)
     files = sources.python_files
-    if files and not allow_python:
+    if files:
         raise SettingsError(
-            f"policy {origin} names the Python file {files[0].rpartition(':')[0]!r}, which would be executed, and a "
-            "policy may come with the change that it judges; give --allow-python if you trust both"
+            f"policy {sources.origin} names the Python file {files[0].rpartition(':')[0]!r}, which would be executed, "
+            "and a policy may come with the change that it judges; give --allow-python if you trust both"
         )
     return sources
-
-
-def decide(candidate: str, sources: PolicySources, uses_cache: bool, tell: Tell) -> GateResult:
-    """Decide by the rules of a file and of options; user proxies are executed here."""
-    from aznas_onnx.cli.child_process import limit_processor_time
-    from aznas_onnx.gating import gate as decide_by
-    from aznas_onnx.limits import within
-
-    policy = sources.policy()
-    files = 1 + len(policy.baseline)
-
-    def watched(stage: str) -> None:
-        # Each file has its own reading budget; this limit is for a library that computes without end.
-        is_reading = stage == "reading"
-        most_s = _LOADING_S + files * _READING * within(policy.time_limit).reading_s
-        limit_processor_time(most_s if is_reading else None)
-        tell(stage)
-
-    return decide_by(candidate, policy, cache=uses_cache, on_stage=watched)
 
 
 def _relative(path: Path) -> Path:
@@ -190,16 +231,3 @@ def _from_here(path: Path) -> str:
         return os.path.relpath(path)
     except ValueError:
         return os.fspath(path)
-
-
-def _decide(candidate: str, sources: PolicySources, *, uses_cache: bool) -> GateResult:
-    from aznas_onnx.cli.child_process import in_child_process
-    from aznas_onnx.cli.console import diagnostics
-    from aznas_onnx.cli.render.progress import shown_stages
-    from aznas_onnx.gating import GateResult, gate  # noqa: F401 - loaded before the process is copied
-
-    console = diagnostics()
-    with in_child_process(decide, candidate, sources, uses_cache) as child, shown_stages(console, "reading") as tell:
-        result = child.result(on_stage=tell, on_line=lambda line: console.print(printable(line)))
-    assert isinstance(result, GateResult)
-    return result

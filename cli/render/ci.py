@@ -5,82 +5,101 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import IO
+from xml.etree.ElementTree import Element
 
 import click
 
-from aznas_onnx.cli.render.gate import failure_document, headline, undecided, write_summary
+from aznas_onnx.cli.gate_runs import GateOutcome
+from aznas_onnx.cli.render.gate import failure_document, headline, undecided
+from aznas_onnx.cli.render.gates import write_summaries
 from aznas_onnx.cli.render.junit import failed_suite, junit_text, suite_of
 from aznas_onnx.documents import JsonObject
 from aznas_onnx.errors import SettingsError
-from aznas_onnx.escaping import annotation, json_text, markdown, markdown_code, printable, shortened
-from aznas_onnx.gating import Decision, GateResult
+from aznas_onnx.escaping import annotation, json_text, printable, shortened
+from aznas_onnx.gating import Decision, GateFailure
 
 __all__ = ["code_quality_document", "write_failure", "write_reports"]
 
 
 def write_reports(
-    result: GateResult, environment: Mapping[str, str], *, junit: Path | None, code_quality: Path | None
+    outcomes: Sequence[GateOutcome], environment: Mapping[str, str], *, junit: Path | None, code_quality: Path | None
 ) -> None:
     """Write the requested reports, and GitHub's within GitHub Actions."""
     if junit is not None:
-        _write(junit, junit_text([suite_of(result)]))
+        _write(junit, junit_text(_suite(one) for one in outcomes))
     if code_quality is not None:
-        _write(code_quality, json_text(code_quality_document(result)) + "\n")
+        _write(code_quality, json_text([issue for one in outcomes for issue in code_quality_document(one)]) + "\n")
     if environment.get("GITHUB_ACTIONS") == "true":
-        for check in result.checks:
-            if check.verdict is not Decision.PASS:
-                level = "error" if result.fails(check) else "warning"
-                told = f" {undecided(result)}" if result.verdict is Decision.INCONCLUSIVE else ""
-                message = f"{result.candidate}{told}: {check.reason}"
-                _annotate(level, f"aznas gate: {check.rule}", message, result.candidate)
-        if result.verdict is Decision.PASS:
-            _annotate("notice", "aznas gate", headline(result), result.candidate)
+        for outcome in outcomes:
+            _annotate_all(outcome)
     with _appending(environment, "GITHUB_STEP_SUMMARY") as stream:
-        write_summary(result, stream)
+        write_summaries(outcomes, stream)
     with _appending(environment, "GITHUB_OUTPUT") as stream:
-        stream.write(f"verdict={result.verdict.value}\n")
+        stream.write(f"verdict={_worst(outcomes)}\n")
 
 
 def write_failure(
-    candidate: str,
+    candidates: Sequence[str],
     reason: str,
     output_format: str,
     environment: Mapping[str, str],
     *,
+    is_list: bool,
     junit: Path | None,
     code_quality: Path | None,
 ) -> None:
-    """Report in every format that there is no decision, and why: that is not a rejection."""
+    """Report in every format that there is no decision about any candidate, and why: that is not a rejection."""
     if output_format == "json":
-        click.echo(json_text(failure_document(candidate, reason)))
-    if junit is not None:
-        _write(junit, junit_text([failed_suite(candidate, reason)]))
-    if code_quality is not None:
-        _write(code_quality, json_text([_issue(candidate, "error", reason, "blocker")]) + "\n")
-    if environment.get("GITHUB_ACTIONS") == "true":
-        _annotate("error", "aznas gate could not decide", reason, candidate)
-    with _appending(environment, "GITHUB_STEP_SUMMARY") as stream:
-        stream.write(f"### no decision: {markdown_code(candidate)}\n\nThe gate could not decide: {markdown(reason)}\n")
-    with _appending(environment, "GITHUB_OUTPUT") as stream:
-        stream.write("verdict=error\n")
+        documents = [failure_document(candidate, reason) for candidate in candidates]
+        click.echo(json_text(documents if is_list else documents[0]))
+    failures = [GateFailure(candidate=candidate, reason=reason) for candidate in candidates]
+    write_reports(failures, environment, junit=junit, code_quality=code_quality)
 
 
-def code_quality_document(result: GateResult) -> list[JsonObject]:
+def code_quality_document(outcome: GateOutcome) -> list[JsonObject]:
     """Return what did not pass as issues of GitLab's code quality report; an empty list where all did."""
+    if isinstance(outcome, GateFailure):
+        return [_issue(outcome.candidate, "error", outcome.reason, "blocker")]
     return [
         _issue(
-            result.candidate,
+            outcome.candidate,
             f"{check.rule}:{check.against or ''}",
             check.reason,
-            "blocker" if result.fails(check) else "minor",
+            "blocker" if outcome.fails(check) else "minor",
         )
-        for check in result.checks
+        for check in outcome.checks
         if check.verdict is not Decision.PASS
     ]
+
+
+def _suite(outcome: GateOutcome) -> Element:
+    if isinstance(outcome, GateFailure):
+        return failed_suite(outcome.candidate, outcome.reason)
+    return suite_of(outcome)
+
+
+def _worst(outcomes: Sequence[GateOutcome]) -> str:
+    """Return the verdict of the worst candidate; ``error`` where there is no decision about one."""
+    found = {"error" if isinstance(one, GateFailure) else one.verdict.value for one in outcomes}
+    return next(word for word in ("error", "reject", "inconclusive", "pass") if word in found)
+
+
+def _annotate_all(outcome: GateOutcome) -> None:
+    name = outcome.candidate
+    if isinstance(outcome, GateFailure):
+        _annotate("error", "aznas gate could not decide", outcome.reason, name)
+        return
+    for check in outcome.checks:
+        if check.verdict is not Decision.PASS:
+            level = "error" if outcome.fails(check) else "warning"
+            told = f" {undecided(outcome)}" if outcome.verdict is Decision.INCONCLUSIVE else ""
+            _annotate(level, f"aznas gate: {check.rule}", f"{name}{told}: {check.reason}", name)
+    if outcome.verdict is Decision.PASS:
+        _annotate("notice", "aznas gate", headline(outcome), name)
 
 
 def _issue(candidate: str, key: str, reason: str, severity: str) -> JsonObject:

@@ -27,10 +27,20 @@ from aznas_onnx.software import software_versions
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["failure_document", "headline", "plain", "render_gate", "undecided", "write_summary"]
+__all__ = [
+    "MARKS",
+    "STYLES",
+    "failure_document",
+    "gate_document",
+    "headline",
+    "plain",
+    "render_gate",
+    "undecided",
+    "write_summary",
+]
 
-_MARKS = {Decision.PASS: "pass", Decision.REJECT: "REJECT", Decision.INCONCLUSIVE: "unclear"}
-_STYLES = {Decision.PASS: "green", Decision.REJECT: "bold red", Decision.INCONCLUSIVE: "yellow"}
+MARKS = {Decision.PASS: "pass", Decision.REJECT: "REJECT", Decision.INCONCLUSIVE: "unclear"}
+STYLES = {Decision.PASS: "green", Decision.REJECT: "bold red", Decision.INCONCLUSIVE: "yellow"}
 _CHECK_FIELDS = ("rule", "against", "verdict", "reason", "value", "limit", "stderr")
 _COUNTS = ("macs", "params")  # shown as counts for every model
 _OTHER_COLUMNS = 60  # what names and counts take
@@ -39,7 +49,7 @@ _OTHER_COLUMNS = 60  # what names and counts take
 def render_gate(result: GateResult, output_format: str, console: Console, *, origin: str) -> None:
     """Write a result to a console; `origin` is the source of its rules."""
     if output_format == "json":
-        write_json(console, _gate_document(result))
+        write_json(console, gate_document(result))
     elif output_format == "md":
         write_summary(result, console.file)
     else:
@@ -61,7 +71,7 @@ def undecided(result: GateResult) -> str:
     return f"is undecided and {'passes' if result.passed else 'is rejected'} by the policy"
 
 
-def _gate_document(result: GateResult) -> JsonObject:
+def gate_document(result: GateResult) -> JsonObject:
     """Return a result as plain values, in the layout ``aznas.gate/1``."""
     checks = [
         {name: getattr(check, name) for name in _CHECK_FIELDS} | {"verdict": check.verdict.value}
@@ -96,8 +106,8 @@ def write_summary(result: GateResult, stream: Any) -> None:
     if result.verdict is Decision.INCONCLUSIVE:
         stream.write(f"### {name} {undecided(result)}: {markdown(result.reasons[0])}\n\n")
     else:
-        stream.write(f"### {_MARKS[result.verdict]}: {name}\n\n")
-    rows = [(check.rule, _MARKS[check.verdict], check.reason) for check in result.checks]
+        stream.write(f"### {MARKS[result.verdict]}: {name}\n\n")
+    rows = [(check.rule, MARKS[check.verdict], check.reason) for check in result.checks]
     write_markdown(stream, [Column(title, Cells.TEXTS) for title in ("Check", "Verdict", "Reason")], rows)
     stream.write("\n")
     write_markdown(stream, _columns(result, _shown(result), narrow=False), result.models)
@@ -138,12 +148,12 @@ def _model_document(model: Compared) -> JsonObject:
 
 def _print(result: GateResult, console: Console, origin: str) -> None:
     console.print(
-        printable(headline(result)), style=_STYLES[result.verdict], markup=False, highlight=False, soft_wrap=True
+        printable(headline(result)), style=STYLES[result.verdict], markup=False, highlight=False, soft_wrap=True
     )
     console.print()
     for check in result.checks:
-        style = "" if check.verdict is Decision.PASS else _STYLES[check.verdict]
-        line = f"  {_MARKS[check.verdict]:<8}{check.rule:<22}{printable(check.reason)}"
+        style = "" if check.verdict is Decision.PASS else STYLES[check.verdict]
+        line = f"  {MARKS[check.verdict]:<8}{check.rule:<22}{printable(check.reason)}"
         console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
     console.print()
     narrow = console.width < 118
@@ -196,7 +206,7 @@ def _legend(result: GateResult) -> str:
         settings = result.settings
         pairs = "paired seed" if len(result.models) > 1 else "seed"
         parts.append(f"Effort {settings['effort']}, batch {settings['batch_size']}, {plural(result.seeds, pairs)}.")
-    known = [model.model for model in result.models if model.is_cached]
+    known = list(dict.fromkeys(model.model for model in result.models if model.is_cached))
     if known:
         parts.append(f"Scores of {' and '.join(known)} from the cache.")
     parts.append(f"{result.elapsed_s:.0f} s.")

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -16,10 +17,12 @@ import pytest
 
 import aznas_onnx.cli.commands.gate as gate_command
 import aznas_onnx.gating
+from aznas_onnx.cli import gate_runs
+from aznas_onnx.cli.gate_runs import GateOutcome, GateRun
 from aznas_onnx.cli.main import run
 from aznas_onnx.cli.render.ci import code_quality_document
 from aznas_onnx.cli.render.junit import junit_text, suite_of
-from aznas_onnx.gating import Check, Compared, Decision, GateResult, Inconclusive, Policy, PolicySources
+from aznas_onnx.gating import Check, Compared, Decision, GateResult, Inconclusive, Policy
 from aznas_onnx.gating.file_hashes import FileHashes
 from tests.gating.networks import residual
 
@@ -75,11 +78,11 @@ def decided(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
             raise state["result"]
         return state["result"]
 
-    def here(candidate: str, sources: PolicySources, *, uses_cache: bool) -> GateResult:
-        return gate_command.decide(candidate, sources, uses_cache, lambda stage: None)
+    def here(runs: Sequence[GateRun]) -> list[GateOutcome]:
+        return [gate_runs.decide(run, lambda stage: None) for run in runs]
 
     monkeypatch.setattr(aznas_onnx.gating, "gate", decide)
-    monkeypatch.setattr(gate_command, "_decide", here)
+    monkeypatch.setattr(gate_command, "outcomes_of", here)
     return state
 
 
