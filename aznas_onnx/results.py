@@ -76,6 +76,8 @@ class ProxyScores:
         Changes of the graph before scoring, and warnings, in words for the user.
     profile_s
         Seconds by phase; empty unless requested.
+    design
+        Traits of the network's design (:mod:`aznas_onnx.structure.design`); empty where the model failed.
     """
 
     model: str
@@ -89,6 +91,7 @@ class ProxyScores:
     changes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     profile_s: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    design: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
 
     def named(self, sentence: str) -> str:
         """Return a sentence about this model, such as its reason or a warning, so that it names the model once."""
@@ -97,9 +100,12 @@ class ProxyScores:
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel between processes, which read-only mappings do not."""
         values = {one.name: getattr(self, one.name) for one in fields(self)}
-        return _restored, ({**values, "proxies": dict(self.proxies), "profile_s": dict(self.profile_s)},)
+        return _restored, ({**values, **{name: dict(values[name]) for name in _MAPPINGS}},)
+
+
+_MAPPINGS = ("proxies", "profile_s", "design")
 
 
 def _restored(values: JsonObject) -> ProxyScores:
-    mappings = {name: MappingProxyType(values[name]) for name in ("proxies", "profile_s")}
+    mappings = {name: MappingProxyType(values[name]) for name in _MAPPINGS}
     return ProxyScores(**{**values, **mappings})

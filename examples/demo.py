@@ -27,7 +27,7 @@ def main() -> int:
     (FOLDER / "search.db").unlink(missing_ok=True)
     steps = (
         ["inspect", "resnet18.onnx"],
-        ["score", "--batch-size", BATCH_SIZE, *models],
+        ["score", "--rank-by", "estimate", *models],
         [
             "search",
             "--space",

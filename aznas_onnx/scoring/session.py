@@ -158,6 +158,7 @@ class Session:
             changes=model.changes,
             warnings=tuple(dict.fromkeys(warnings)),
             profile_s=self._clock.elapsed_s,
+            design=self._design,
         )
 
     @cached_property
@@ -284,6 +285,13 @@ class Session:
 
         with self._clock.phase("structure"):
             return measure_structure(self._model, self._costs)
+
+    @cached_property
+    def _design(self) -> Mapping[str, float]:
+        from aznas_onnx.structure import measure_design  # late: as above
+
+        with self._clock.phase("structure"):
+            return MappingProxyType(dict(measure_design(self._model, self._costs)))
 
 
 def _batch_size(model: Model, wanted: int) -> tuple[int, tuple[str, ...]]:

@@ -28,12 +28,15 @@ from aznas_onnx.escaping import printable
 from aznas_onnx.results import ProxyScores, Status
 
 if TYPE_CHECKING:
+    from aznas_onnx.calibration import Calibration
     from aznas_onnx.cli.render.score import ScoreReport
     from aznas_onnx.references import Placement, ReferenceSet
     from aznas_onnx.scoring import ScoreOptions, ScoreSettings
     from aznas_onnx.scoring.score_models import Scorable
 
 __all__ = ["score"]
+
+_OTHER_DESIGN = 0.8  # standard deviations of the traits of design
 
 
 @click.command()
@@ -49,7 +52,13 @@ __all__ = ["score"]
     "--reference",
     metavar="NAME|REF.json",
     shell_complete=complete_reference,
-    help="Rank the networks within a reference set (`aznas reference show`), scored with its settings.",
+    help="Rank the networks within a reference set (`aznas reference show`), scored with its settings; or estimate "
+    "what a calibration measures, such as imagenet.",
+)
+@click.option(
+    "--rank-by",
+    type=click.Choice(["az", "best", "estimate"]),
+    help="az: the score of --proxies (default); best: --proxies best; estimate: by --reference, imagenet by default.",
 )
 @click.option("--profile", is_flag=True, help="Write the time of each phase to stderr.")
 @click.pass_context
@@ -63,6 +72,7 @@ def score(
     time_limit: float | None,
     aggregation: str | None,
     reference: str | None,
+    rank_by: str | None,
     **options: Any,
 ) -> int:
     """Score networks without training, and rank them.
@@ -97,12 +107,15 @@ def score(
 
     options["input_shapes"] = input_shapes
     PROXIES.load_all(options["proxies"] or ())
-    if reference is not None and (aggregation not in (None, "log-rank") or PROXIES.weights(options["proxies"] or ())):
+    calibration = _calibration(reference, rank_by)
+    reference_set = None if reference is None or calibration is not None else find_reference(reference)
+    is_weighted = aggregation not in (None, "log-rank") or PROXIES.weights(options["proxies"] or ())
+    if reference_set is not None and is_weighted:
         raise click.UsageError("a --reference ranks by log-rank (Eq. 12), each proxy once; leave it out, or the rest")
-    reference_set = None if reference is None else find_reference(reference)
-    if reference_set is not None:
-        own = _settings_of(reference_set).items()
-        options |= {key: value for key, value in own if ctx.get_parameter_source(key) is ParameterSource.DEFAULT}
+    compared = calibration or reference_set
+    own = {} if compared is None else _own_options(compared)
+    options |= {key: value for key, value in own.items() if ctx.get_parameter_source(key) is ParameterSource.DEFAULT}
+    options["proxies"] = _proxies_of(options["proxies"], rank_by, is_estimated=calibration is not None)
     settings = ScoreSettings.of(**options)
     export_named(models)
     networks: Iterable[Scorable] = models
@@ -116,6 +129,10 @@ def score(
         interrupted = True
     succeeded = sum(one.status is Status.OK for one in scored)
     report = _rank(scored, settings, aggregation, reference_set) if scored else None
+    if report is not None and calibration is not None:
+        report = _estimated(report, calibration, is_ranked=rank_by == "estimate")
+    elif report is not None:
+        _warn_of_other_designs(scored)
     _report_trouble(scored, report, of_many=len(models) > 1)
     if report is not None and (succeeded or output_format is not OutputFormat.TABLE):
         render_scores(report, output_format, results())
@@ -158,6 +175,67 @@ def _score_all(
 
         advance()
         score_many(networks, settings=settings, limits=within(time_limit), profile=profile, on_result=advance)
+
+
+def _calibration(reference: str | None, rank_by: str | None) -> Calibration | None:
+    """Return the calibration that is asked for, if any."""
+    from aznas_onnx.calibration import BUNDLED_CALIBRATIONS, find_calibration
+
+    if reference is None and rank_by == "estimate":
+        reference = BUNDLED_CALIBRATIONS[0]
+    found = None if reference is None else find_calibration(reference)
+    if found is None and rank_by == "estimate":
+        raise click.UsageError(f"--reference {reference} holds no measured values, so nothing is estimated")
+    return found
+
+
+def _own_options(reference: Calibration | ReferenceSet) -> ScoreOptions:
+    """Return the options of scoring that compare with a reference."""
+    from aznas_onnx.calibration import Calibration
+
+    return reference.options() if isinstance(reference, Calibration) else _settings_of(reference)
+
+
+def _proxies_of(asked: Sequence[str] | None, rank_by: str | None, *, is_estimated: bool) -> Sequence[str] | None:
+    """Return the proxies that --rank-by ranks by and an estimate needs beside those asked for."""
+    if rank_by == "best":
+        asked = ("best", *(asked or ()))
+    return (*(asked or ("az",)), *(f"{name}:0" for name in _unasked(asked))) if is_estimated else asked
+
+
+def _unasked(proxies: Iterable[str] | None) -> list[str]:
+    """Return the proxies that an estimate needs and that nobody asked for: they are measured, and do not count."""
+    from aznas_onnx.calibration import NEEDED
+    from aznas_onnx.proxies import PROXIES
+
+    asked = {proxy.name for proxy in PROXIES.resolve(proxies or ("az",))}
+    return [name for name in NEEDED if name not in asked]
+
+
+def _estimated(report: ScoreReport, calibration: Calibration, *, is_ranked: bool) -> ScoreReport:
+    """Add what a calibration says of the models, and rank by it if asked for."""
+    from aznas_onnx.cli.render.estimates import Estimates
+
+    estimates = Estimates.of(report.scores, calibration)
+    ranking = estimates.ranked(report.ranking) if is_ranked else report.ranking
+    return replace(report, estimates=estimates, ranking=ranking)
+
+
+def _warn_of_other_designs(scored: Sequence[ProxyScores]) -> None:
+    """Warn of the two least alike networks, where they have not the same kinds of layers."""
+    from aznas_onnx.calibration import design_distance, find_calibration
+
+    there = [one for one in scored if one.status is Status.OK and one.design]
+    calibration = find_calibration("imagenet") if len(there) > 1 else None
+    if calibration is None:
+        return
+    pairs = [(design_distance(there[0].design, other.design, calibration), other) for other in there[1:]]
+    distance, other = max(pairs, key=lambda pair: pair[0])
+    if distance > _OTHER_DESIGN:
+        warn(
+            f"{there[0].model} and {other.model} are of different designs, and the score compares networks of one; "
+            "for classifiers of images, --rank-by estimate compares by published accuracies"
+        )
 
 
 def _settings_of(reference_set: ReferenceSet) -> ScoreOptions:

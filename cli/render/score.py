@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from aznas_onnx.cli.options import OutputFormat
+from aznas_onnx.cli.render.estimates import Estimates
 from aznas_onnx.cli.render.tables import (
     Cells,
     Column,
@@ -40,6 +41,7 @@ __all__ = ["ScoreReport", "render_scores"]
 _COUNTS = ("macs", "params")  # shown as counts, and never means over seeds
 _OTHER_COLUMNS, _OTHER_WIDE_COLUMNS = 44, 60  # what names, scores and counts take
 _PERCENTILE_COLUMN = 9
+_ESTIMATE_COLUMN = 11
 _WIDE = 118  # a console at least this wide has room for everything, and for names of a sensible length
 
 
@@ -47,7 +49,8 @@ _WIDE = 118  # a console at least this wide has room for everything, and for nam
 class ScoreReport:
     """Scores in the order of the models, their ranking, the requested proxies, and the settings.
 
-    Where there is a `reference`, the ranking is by it, and `places` are those of the models in it.
+    Where there is a `reference`, the ranking is by it, and `places` are those of the models in it. Where there is a
+    calibration, `estimates` are what it says of the models.
     """
 
     scores: tuple[ProxyScores, ...]
@@ -57,6 +60,7 @@ class ScoreReport:
     ensemble: Ensemble
     reference: str = ""
     places: tuple[Placement | None, ...] = ()
+    estimates: Estimates | None = None
 
     @property
     def best_first(self) -> list[int]:
@@ -67,8 +71,9 @@ class ScoreReport:
 
     @property
     def shown(self) -> list[str]:
-        """The proxies that have a column of their own: where what varies decides, those that count."""
-        names = self.proxies if self.ranking.kind is None else self.ranking.proxies
+        """The proxies that have a column of their own: those that count, where others serve something else."""
+        all_count = self.ranking.kind is None and self.estimates is None
+        names = self.proxies if all_count else self.ranking.proxies
         return [name for name in names if name not in _COUNTS]
 
 
@@ -113,6 +118,7 @@ def _model_fields(report: ScoreReport, index: int) -> JsonObject:
         "az_score": report.ranking.az_score[index],
         "rank": report.ranking.rank[index],
         **(_place_fields(report.places[index]) if report.places else {}),
+        **(report.estimates.document(index) if report.estimates else {"estimate": None}),
         "stderr": {name: None if value is None else value.stderr for name, value in values.items()},
         "missing": {name: value.reason for name, value in values.items() if value is not None and value.mean is None},
         "seconds": round(scores.elapsed_s, 3),
@@ -143,7 +149,7 @@ def render_profile(scores: Sequence[ProxyScores], console: Console) -> None:
 
 
 def _write_csv(report: ScoreReport, console: Console) -> None:
-    proxies = report.shown
+    proxies = [name for name in report.proxies if name not in _COUNTS]
     place = ["percentile"] if report.places else []
     spreads = [f"{name}_stderr" for name in proxies]
     header = ["model", "status", "rank", "az_score", *place, *proxies, *spreads]
@@ -162,6 +168,7 @@ def _write_csv(report: ScoreReport, console: Console) -> None:
 def _print_table(report: ScoreReport, console: Console) -> None:
     narrow = console.width < _WIDE
     others = (_OTHER_COLUMNS if narrow else _OTHER_WIDE_COLUMNS) + (_PERCENTILE_COLUMN if report.places else 0)
+    others += _ESTIMATE_COLUMN if report.estimates else 0
     shown = proxies_with_room(report.shown, console.width, others, narrow=narrow)
     print_table(console, _columns(report, shown, narrow=narrow), report.best_first)
     console.print()
@@ -190,6 +197,8 @@ def _columns(report: ScoreReport, shown: Sequence[str], *, narrow: bool) -> Iter
     if places:
         title = "Per-\ncentile" if narrow else "Percentile"
         yield Column(title, text=lambda index: _optional(places[index], lambda place: f"{place.percentile:.0f}"))
+    if report.estimates is not None:
+        yield Column("Estimate", text=report.estimates.cell)
     for name in shown:
         yield Column(proxy_title(name, narrow=narrow), text=proxy(name))
     yield Column("MACs", text=lambda index: _optional(scores[index].macs, format_count))
@@ -217,6 +226,8 @@ def _legend(report: ScoreReport) -> str:
             parts.append(f"AZ score: sum of rank/m over {names}; {best:g} is the best in all of them.")
     if report.ranking.kind is not None:
         parts.append(f"They are those of best-{report.ranking.kind.value}, by what differs between the models.")
+    if report.estimates is not None:
+        parts.append(report.estimates.legend())
     parts.append("MACs: multiply-adds of one sample.")
     spread = " ±: standard error over seeds." if settings.seeds > 1 else ""
     effort = "" if settings.effort is Effort.PAPER else f"Effort {settings.effort.value}, batch"
@@ -240,6 +251,8 @@ def _notes(report: ScoreReport) -> Iterator[str]:
         if place is not None:
             percentiles = ", ".join(f"{name} {value:.0f}" for name, value in place.percentiles.items())
             yield f"{report.scores[index].model}: percentiles in {report.reference}: {percentiles}"
+    if report.estimates is not None:
+        yield from report.estimates.notes([one.model for one in report.scores], report.best_first)
     models: dict[str, list[str]] = {}
     for scores in (report.scores[index] for index in report.best_first):
         for text in (*_missing(scores), *scores.changes):

@@ -85,6 +85,7 @@ def test_a_model_has_the_fields_that_scripts_rely_on(capsys: pytest.CaptureFixtu
         "blocks": 10,
         "az_score": None,
         "rank": None,
+        "estimate": None,
         "stderr": {"expressivity": None, "progressivity": None, "trainability": 0.5},
         "missing": {"progressivity": "two blocks or more are needed"},
         "seconds": 4.25,
