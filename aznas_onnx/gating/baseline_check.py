@@ -37,7 +37,7 @@ class BaselineCheck(StatisticalCheck):
 
     def run(self, decide_on: Decide) -> list[Check]:
         """Return the defects of the candidate, if any; else the comparison of scores."""
-        broken = self._broken()
+        broken = self.broken()
         if broken:
             return broken
         names = self._compared()
@@ -58,7 +58,7 @@ class BaselineCheck(StatisticalCheck):
         verdict = decide_on(estimate, -self.policy.tolerance)
         return [self._check(verdict, self._comparison(estimate, verdict, names), estimate)]
 
-    def _broken(self) -> list[Check]:
+    def broken(self) -> list[Check]:
         """Return a rejection if the candidate has a missing proxy or idle blocks that the baseline does not have."""
         by_reason: dict[str, list[str]] = {}
         for name in self.policy.compared:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["COMPARED", "RULES", "Inconclusive", "Policy", "RuleError", "rule_default"]
 
+_OF_THE_PAPER = frozenset(("tolerance", "proxies", "aggregate", "spreads"))
 COMPARED = ("expressivity", "progressivity", "trainability", "macs")
 """The proxies that a baseline is compared by where the policy names no others: those of AZ-NAS."""
 
@@ -82,6 +83,15 @@ class Policy:
         the package.
     min_percentile
         Least percentile of the AZ score in a reference set.
+    compare
+        How a baseline is compared: estimate, by accuracies that were published for similar networks; az, by the AZ
+        score, which tolerance, proxies, aggregate and spreads are about.
+    max_drop
+        Points that the estimated accuracy may be below a baseline's.
+    drop_per_halving
+        Further points that the estimated accuracy may be lower for each halving of a baseline's MACs.
+    min_estimate
+        Least estimated accuracy in percent.
     tolerance
         Most by which the AZ score may be below a baseline's.
     min_shortcuts
@@ -162,6 +172,34 @@ class Policy:
     )
     min_percentile: float = _rule(
         10.0, finite, "Least percentile of the AZ score in a reference set.", "25", least=0, most=100, needs="reference"
+    )
+    compare: str = _rule(
+        "estimate",
+        text,
+        "How a baseline is compared: estimate, by accuracies that were published for similar networks; az, by the AZ "
+        "score, which tolerance, proxies, aggregate and spreads are about.",
+        '"az"',
+        choices=("estimate", "az"),
+        needs="baseline",
+    )
+    max_drop: float = _rule(
+        0.25,
+        finite,
+        "Points that the estimated accuracy may be below a baseline's.",
+        "2.0",
+        least=0,
+        needs="baseline",
+    )
+    drop_per_halving: float = _rule(
+        0.0,
+        finite,
+        "Further points that the estimated accuracy may be lower for each halving of a baseline's MACs.",
+        "1.0",
+        least=0,
+        needs="baseline",
+    )
+    min_estimate: float | None = _rule(
+        None, finite, "Least estimated accuracy in percent.", "75", least=0, most=100, needs="baseline"
     )
     tolerance: float = _rule(
         0.5, finite, "Most by which the AZ score may be below a baseline's.", "0.7", least=0, needs="baseline"
@@ -354,7 +392,14 @@ class Policy:
             needed = one.metadata["needs"]
             if needed and one.name in rules and not rules.get(needed):
                 raise RuleError(one.name, f"compares with a {needed}, and none is named; name one, or drop the rule")
+        if "compare" not in rules and not _OF_THE_PAPER.isdisjoint(rules):
+            rules["compare"] = "az"
         return cls(**rules)
+
+    @property
+    def is_by_estimate(self) -> bool:
+        """Whether baselines are compared by estimates."""
+        return bool(self.baseline) and self.compare == "estimate"
 
     def score_settings(self, **others: Unpack[ScoreOptions]) -> ScoreSettings:
         """Return how the policy reads and scores networks; `others` are for what its rules leave open."""

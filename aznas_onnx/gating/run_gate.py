@@ -10,9 +10,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from aznas_onnx import scoring
+from aznas_onnx.calibration import BUNDLED_CALIBRATIONS, NEEDED, find_calibration, has_same_parts
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.gating.baseline_check import BaselineCheck
 from aznas_onnx.gating.budget_check import Latencies, budget_checks, latency_checks, measure_latencies, shortcut_checks
+from aznas_onnx.gating.estimate_check import EstimateCheck
 from aznas_onnx.gating.floor_check import FloorCheck
 from aznas_onnx.gating.git_revision import LocatedFile, located
 from aznas_onnx.gating.interface_check import interface_checks, interface_doubts
@@ -32,6 +34,7 @@ from aznas_onnx.scoring import ScoreSettings
 
 if TYPE_CHECKING:
     from aznas_onnx.scoring import Session
+from aznas_onnx.structure import measure_design
 
 __all__ = ["gate"]
 
@@ -109,6 +112,8 @@ class _Gate:
         limits = within(policy.time_limit)
         read = [ReadModel.of(one, how, limits) for one in files]
         self._counts = [one.counts for one in read]
+        self._calibration = find_calibration(BUNDLED_CALIBRATIONS[0]) if policy.is_by_estimate else None
+        self._kin = self._are_kin(read)
         self._reference_sets = [find_reference(reference) for reference in policy.reference]
         self._settings = self._score_settings() if policy.needs_scores else None
         self._read = read if policy.needs_scores else []
@@ -118,10 +123,11 @@ class _Gate:
         began = time.perf_counter()
         candidate, *baselines = self._counts
         policy = self._policy
+        kin = [one for one, is_kin in zip(baselines, self._kin, strict=True) if is_kin]
         checks = [
             *budget_checks(candidate, policy),
             *interface_checks(candidate, baselines, policy),
-            *shortcut_checks(candidate, baselines, policy),
+            *shortcut_checks(candidate, kin, policy),
         ]
         latencies = self._latencies()
         if latencies:
@@ -166,7 +172,7 @@ class _Gate:
         policy = self._policy
         candidate, *baselines = scored
         noisy: list[StatisticalCheck] = [
-            *(BaselineCheck(candidate=candidate, baseline=baseline, policy=policy) for baseline in baselines),
+            *(self._baseline_check(candidate, baseline) for baseline in baselines),
             *(
                 ReferenceCheck(candidate=candidate, reference_set=reference_set, min_percentile=policy.min_percentile)
                 for reference_set in self._reference_sets
@@ -190,6 +196,18 @@ class _Gate:
             checks = [_left_open(check) if check.verdict is Decision.INCONCLUSIVE else check for check in checks]
         return checks
 
+    def _baseline_check(self, candidate: SeededScores, baseline: SeededScores) -> StatisticalCheck:
+        if self._calibration is None:
+            return BaselineCheck(candidate=candidate, baseline=baseline, policy=self._policy)
+        return EstimateCheck(candidate=candidate, baseline=baseline, policy=self._policy, calibration=self._calibration)
+
+    def _are_kin(self, read: Sequence[ReadModel]) -> list[bool]:
+        """Return for each baseline whether the candidate has its parts: only then are other shortcuts a defect."""
+        if self._calibration is None:
+            return [True] * (len(read) - 1)
+        candidate, *baselines = (measure_design(one.model, one.costs) for one in read)
+        return [has_same_parts(candidate, baseline) for baseline in baselines]
+
     def _score_settings(self) -> ScoreSettings:
         """Return the settings of scoring: those of the references where there are any."""
         policy = self._policy
@@ -197,12 +215,15 @@ class _Gate:
         only = {counts.only_batch for counts in self._counts if counts.only_batch is not None}
         shared = only.pop() if len(only) == 1 else None  # the others accept it, so all are scored with it
         placed = [name for reference_set in self._reference_sets for name in reference_set.proxies]
+        wanted = (*COMPARED, *policy.compared, *placed, IDLE_BLOCKS.name, *policy.floors)
+        if policy.is_by_estimate:
+            wanted += NEEDED
         settings = policy.score_settings(
             effort=_DEFAULT_EFFORT if first is None else first.effort,
             batch_size=shared if first is None else first.batch_size,
             feed=NOISE if first is None else first.feed.text,
             seeds=policy.max_seeds,
-            proxies=tuple(dict.fromkeys((*COMPARED, *policy.compared, *placed, IDLE_BLOCKS.name, *policy.floors))),
+            proxies=tuple(dict.fromkeys(wanted)),
         )
         for counts in self._counts:
             if counts.only_batch not in (None, settings.batch_size):

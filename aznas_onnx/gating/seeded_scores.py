@@ -91,10 +91,15 @@ class SeededScores:
         return self._session
 
     @property
+    def last(self) -> ProxyScores:
+        """The scores under the last seeds."""
+        assert self._last is not None
+        return self._last
+
+    @property
     def proxies(self) -> Mapping[str, ProxyValue]:
         """The proxies under the last seeds."""
-        assert self._last is not None
-        return self._last.proxies
+        return self.last.proxies
 
     def applies(self, proxy: str) -> bool:
         """Whether a proxy is defined for this kind of network."""
