@@ -32,7 +32,7 @@ __all__ = ["CachedScores", "ScoreCache"]
 
 _FOLDER = "scores"
 _MOST_FILES = 1000
-_LAYOUT = 1
+_LAYOUT = 2
 _NOT_OF_ONE_SEED = ("seeds", "seed")  # an entry names its seeds
 
 
@@ -81,6 +81,7 @@ class CachedScores:
                 macs=stored["macs"],
                 params=stored["params"],
                 blocks=stored["blocks"],
+                design=MappingProxyType({name: float.fromhex(one) for name, one in stored["design"].items()}),
                 changes=tuple(map(str, stored["changes"])),
                 warnings=tuple(map(str, stored["warnings"])),
             )
@@ -96,6 +97,7 @@ class CachedScores:
             "macs": scores.macs,
             "params": scores.params,
             "blocks": scores.blocks,
+            "design": {name: float(one).hex() for name, one in scores.design.items()},
             "changes": scores.changes,
             "warnings": scores.warnings,
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,10 @@ from aznas_onnx.cache_folder import cache_folder
 from aznas_onnx.caches import clear_caches
 from aznas_onnx.cli.main import run
 from aznas_onnx.gating import GateResult
+from aznas_onnx.gating.file_hashes import FileHashes
+from aznas_onnx.gating.score_cache import CachedScores, ScoreCache
+from aznas_onnx.graph import prepare
+from aznas_onnx.scoring import ScoreSettings, Session
 from tests.gating.networks import move_weights_out, residual
 from tests.gating.test_gate import Scripted, scripted, usual
 
@@ -45,6 +50,19 @@ def test_equal_files_and_settings_are_scored_once_and_decided_alike(scripted: Sc
     assert again.checks == first.checks
     assert [model.is_cached for model in (*first.models, *again.models)] == [False, False, True, True]
     assert [model.proxies for model in again.models] == [model.proxies for model in first.models]
+
+
+def test_scores_come_back_with_every_field(tmp_path: Path) -> None:
+    path = residual(tmp_path / "net.onnx")
+    settings = ScoreSettings.of(effort="fast", device="cpu")
+    cache = ScoreCache.of(settings)
+    assert cache is not None
+    cached = CachedScores(cache=cache, hashes=FileHashes.of(path, ()))
+    scores = Session(prepare(path), settings).scores(range(2))
+    cached.write(scores, range(2))
+    assert cached.read(scores.model, range(2)) == replace(scores, elapsed_s=0.0)
+    assert scores.design
+    assert cached.read(scores.model, range(3)) is None
 
 
 def test_only_what_has_changed_is_scored_again(scripted: Scripted, tmp_path: Path) -> None:
