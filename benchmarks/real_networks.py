@@ -40,7 +40,7 @@ NOT_PLAIN = re.compile(
     r"ft|12k|21k|22k|dist|ssld|jft|clip|mae|dino|ijepa|swsl|ssl|laion|beit|mim|augreg2|swag|usi|lc_|noisy|ns_"
 )
 LARGEST_GMACS = 18.5
-TORCHVISION_SIZES = {"inception_v3": 299}
+PYCLS_SIZES = {"EN-B1": "240", "EN-B2": "260", "EN-B3": "300", "EN-B4": "380", "EN-B5": "456"}
 PYCLS = {
     "X-50-32x4d": "resnext50_32x4d",
     "X-101-32x4d": "resnext101_32x4d",
@@ -93,16 +93,16 @@ def measurements(data: Path) -> Iterator[MeasuredNetwork]:
     for line in _read(data / "imagenet_timm_results.csv"):
         name, _, tag = line["model"].partition(".")
         if PLAIN_TAG.search(tag) and not NOT_PLAIN.search(tag) and "distill" not in name:
-            yield _measured(f"timm:{name}", f"timm {tag}", line["top1"], line["gmacs"], line["img_size"])
+            yield _measured(f"timm:{name}@{line['img_size']}", f"timm {tag}", line["top1"], line["gmacs"])
     for line in _read(data / "imagenet_pycls_dds.csv"):
         known = _timm_name(line["config"])
         if known:
-            yield _measured(f"timm:{known}", "pycls 100 epochs", line["top1"], str(float(line["flops"]) / 1e9), "224")
+            name = f"timm:{known}@{PYCLS_SIZES.get(line['config'], '224')}"
+            yield _measured(name, "pycls 100 epochs", line["top1"], str(float(line["flops"]) / 1e9))
     for line in _read(data / "imagenet_torchvision.csv"):
         kind = line["weights"].removeprefix("IMAGENET1K_")
         if kind in ("V1", "V2"):
-            size = str(TORCHVISION_SIZES.get(line["model"], 224))
-            yield _measured(f"torchvision:{line['model']}", f"torchvision {kind}", line["top1"], line["gmacs"], size)
+            yield _measured(f"torchvision:{line['model']}", f"torchvision {kind}", line["top1"], line["gmacs"])
 
 
 def _read(path: Path) -> Iterator[dict[str, str]]:
@@ -123,13 +123,13 @@ def _timm_name(config: str) -> str | None:
     return f"regnet{match[1].lower()}_{round(hundreds):03d}"
 
 
-def _measured(name: str, recipe: str, top1: str, gmacs: str, size: str) -> MeasuredNetwork:
+def _measured(name: str, recipe: str, top1: str, gmacs: str) -> MeasuredNetwork:
     architecture = name.partition(":")[2]
     letters = re.match(r"[a-z]+", architecture)
     prefix = letters.group() if letters else architecture
     family = FAMILIES.get(prefix, prefix)
     return MeasuredNetwork(
-        name=name if size == "224" else f"{name}@{size}",
+        name=name,
         family=family,
         recipe=recipe,
         value=float(top1),
