@@ -35,6 +35,7 @@ class EstimateCheck(StatisticalCheck):
     baseline: SeededScores
     policy: Policy
     calibration: Calibration
+    accepts_smaller: bool = False  # the candidate is smaller, which the policy allows
 
     def run(self, decide_on: Decide) -> list[Check]:
         """Return the defects of the candidate, if any; else the comparison."""
@@ -50,6 +51,10 @@ class EstimateCheck(StatisticalCheck):
         is_kin = has_same_parts(candidate.design, baseline.design)
         reasons = {one.model: outside(one, self.calibration) for one in (candidate, baseline)}
         unsupported = {model: reason for model, reason in reasons.items() if reason}
+        if self.accepts_smaller:
+            checks = signals.run(decide_on) if is_kin else [self._smaller(candidate, baseline)]
+            least = None if candidate.model in unsupported else self.policy.min_estimate
+            return checks if least is None else [*checks, self._floor(candidate, least)]
         if is_kin and (unsupported or _is_same_size(candidate, baseline)):
             return signals.run(decide_on)
         if unsupported:
@@ -101,6 +106,13 @@ class EstimateCheck(StatisticalCheck):
             return self._check(Decision.PASS, reason, found.value, least, rule="min_estimate")
         verdict = Decision.REJECT if found.high < least else Decision.INCONCLUSIVE
         return self._check(verdict, reason, found.value, least, rule="min_estimate")
+
+    def _smaller(self, candidate: ProxyScores, baseline: ProxyScores) -> Check:
+        """Pass a smaller network of another design, whose signals say nothing about the baseline's."""
+        counts = {"MACs": (candidate.macs, baseline.macs), "parameters": (candidate.params, baseline.params)}
+        changes = ", ".join(f"{noun} {100 * (a / b - 1):+.0f} %" for noun, (a, b) in counts.items() if a and b)
+        reason = f"smaller than {self.baseline.model}, which allow-smaller accepts: {changes}"
+        return self._check(Decision.PASS, reason, rule="smaller")
 
     def _why_not(self, unsupported: dict[str, str]) -> str:
         reasons = "; ".join(f"{model}: {reason}" for model, reason in unsupported.items())

@@ -51,6 +51,11 @@ class ModelCounts:
     changes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
+    def is_smaller_than(self, other: ModelCounts) -> bool:
+        """Whether it has fewer MACs or parameters, and not more of the others."""
+        sizes, others = (self.macs, self.params), (other.macs, other.params)
+        return sizes != others and all(mine <= theirs for mine, theirs in zip(sizes, others, strict=True))
+
     @property
     def shortcuts(self) -> float:
         """The share of the longest path that the shortest one leaves out: 0 for a plain chain."""

@@ -30,6 +30,10 @@ _OF_THE_PAPER = frozenset(("tolerance", "proxies", "aggregate", "spreads"))
 COMPARED = ("expressivity", "progressivity", "trainability", "macs")
 """The proxies that a baseline is compared by where the policy names no others: those of AZ-NAS."""
 
+FOR_SMALLER = ("flatness", "trainability:0.5")
+"""Those of the mode `allow_smaller`: neither grows with width. Trainability, a mean over blocks, counts half, since a
+network of fewer blocks has more of its weight in those that change the resolution."""
+
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 _Default = TypeVar("_Default")
 
@@ -96,6 +100,8 @@ class Policy:
         Most by which the AZ score may be below a baseline's.
     min_shortcuts
         Least share to keep of the layers that a baseline's skip connections bypass; 0 accepts any candidate.
+    allow_smaller
+        Fewer MACs, parameters or layers than a baseline has are no defect; compare by what does not grow with size.
     interface
         Inputs and outputs must have the names, types and shapes of a baseline's, so that programs can use either.
     proxies
@@ -213,6 +219,13 @@ class Policy:
         most=1,
         needs="baseline",
     )
+    allow_smaller: bool = _rule(
+        False,
+        flag,
+        "Fewer MACs, parameters or layers than a baseline has are no defect; compare by what does not grow with size.",
+        "true",
+        needs="baseline",
+    )
     interface: bool = _rule(
         False,
         flag,
@@ -318,6 +331,8 @@ class Policy:
             raise RuleError("min_seeds", f"is {self.min_seeds}, above max-seeds, which is {self.max_seeds}")
         if self.max_latency_ratio is not None and not self.baseline:
             raise RuleError("max_latency_ratio", "compares with a baseline, and none is named")
+        if self.allow_smaller and self.proxies not in (COMPARED, FOR_SMALLER):
+            raise RuleError("allow_smaller", "chooses the proxies, and others are named; drop one of the two rules")
         if not any(map(is_reference, self._named)):
             self._check_names()
 
@@ -371,6 +386,11 @@ class Policy:
         from aznas_onnx.ranking import Ensemble
 
         return Ensemble.of(self.proxies, self.aggregate)
+
+    @property
+    def for_smaller(self) -> Policy:
+        """The policy for a candidate that is smaller than the baseline, where that is allowed."""
+        return replace(self, proxies=FOR_SMALLER)
 
     @property
     def compared(self) -> tuple[str, ...]:

@@ -142,7 +142,7 @@ class _Gate:
             checks=tuple(checks),
             models=tuple(self._compared(latencies, scored)),
             policy=policy,
-            compared=policy.compared,
+            compared=policy.for_smaller.compared if self._larger else policy.compared,
             seeds=scored[0].seeds if scored else 0,
             settings=MappingProxyType({} if self._settings is None else _described(self._settings)),
             warnings=tuple(dict.fromkeys((*self._doubts(scored, latencies), *self._warnings))),
@@ -197,9 +197,24 @@ class _Gate:
         return checks
 
     def _baseline_check(self, candidate: SeededScores, baseline: SeededScores) -> StatisticalCheck:
+        policy, accepts_smaller = self._policy, baseline.model in self._larger
+        if accepts_smaller:
+            policy = policy.for_smaller
         if self._calibration is None:
-            return BaselineCheck(candidate=candidate, baseline=baseline, policy=self._policy)
-        return EstimateCheck(candidate=candidate, baseline=baseline, policy=self._policy, calibration=self._calibration)
+            return BaselineCheck(candidate=candidate, baseline=baseline, policy=policy)
+        return EstimateCheck(
+            candidate=candidate,
+            baseline=baseline,
+            policy=policy,
+            calibration=self._calibration,
+            accepts_smaller=accepts_smaller,
+        )
+
+    @property
+    def _larger(self) -> set[str]:
+        """The baselines that the candidate may be smaller than, and is."""
+        candidate, *baselines = self._counts if self._policy.allow_smaller else self._counts[:1]
+        return {one.model for one in baselines if candidate.is_smaller_than(one)}
 
     def _are_kin(self, read: Sequence[ReadModel]) -> list[bool]:
         """Return for each baseline whether the candidate has its parts: only then are other shortcuts a defect."""
@@ -216,6 +231,8 @@ class _Gate:
         shared = only.pop() if len(only) == 1 else None  # the others accept it, so all are scored with it
         placed = [name for reference_set in self._reference_sets for name in reference_set.proxies]
         wanted = (*COMPARED, *policy.compared, *placed, IDLE_BLOCKS.name, *policy.floors)
+        if self._larger:
+            wanted += policy.for_smaller.compared
         if policy.is_by_estimate:
             wanted += NEEDED
         settings = policy.score_settings(

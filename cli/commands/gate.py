@@ -34,6 +34,7 @@ def _rule_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "reference": {"shell_complete": complete_reference},
         "keep_graph": {"default": None},
         "interface": {"default": None},
+        "allow_smaller": {"default": None},
     }
     for name, setting in reversed(list(RULES.items())):
         command = setting_option(setting, help_default=rule_default(name), **arguments.get(name, {}))(command)

@@ -51,7 +51,12 @@ def larger(scores: ProxyScores, factor: float) -> ProxyScores:
     return replace(scores, macs=macs, params=params, proxies=proxies)
 
 
-def checks(candidate: ProxyScores, baseline: ProxyScores, calibration: Calibration, **rules: Any) -> list[Check]:
+def checks(
+    candidate: ProxyScores,
+    baseline: ProxyScores,
+    calibration: Calibration,
+    **rules: Any,
+) -> list[Check]:
     def seeded(name: str, scores: ProxyScores) -> SeededScores:
         def score_seeds(seeds: Sequence[int]) -> ProxyScores:
             again = {
@@ -69,6 +74,7 @@ def checks(candidate: ProxyScores, baseline: ProxyScores, calibration: Calibrati
         baseline=seeded("shipped.onnx", baseline),
         policy=Policy.of(baseline=["shipped.onnx"], **rules),
         calibration=calibration,
+        accepts_smaller=bool(rules.get("allow_smaller")),
     )
     return check.run(DECIDE)
 

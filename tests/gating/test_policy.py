@@ -171,7 +171,7 @@ def test_counts_have_suffixes_and_one_text_lists_proxies(tmp_path: Path) -> None
 
 
 def test_an_unknown_rule_lists_those_that_exist() -> None:
-    with pytest.raises(TypeError, match="'max_mac' is no rule of the gate; accepted are aggregate, baseline"):
+    with pytest.raises(TypeError, match="'max_mac' is no rule of the gate; accepted are aggregate, allow_smaller"):
         Policy.of(max_mac=3)
 
 
