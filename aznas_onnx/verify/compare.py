@@ -16,7 +16,7 @@ import torch
 
 from aznas_onnx.convert import compile_program
 from aznas_onnx.demand import check_copies
-from aznas_onnx.errors import ModelError
+from aznas_onnx.errors import ModelError, first_line
 from aznas_onnx.graph import Document, InputPlan, Limits, Model, Value, prepare, specialise
 from aznas_onnx.graph.files.inputs import NO_PADDING
 from aznas_onnx.graph.files.load import Loaded, load, source_name
@@ -181,7 +181,12 @@ class _Network:
         model.CopyFrom(self.loaded.model)
         end_at(model, self.read.graph.outputs)
         if self.loaded.folder is not None:
-            onnx.external_data_helper.load_external_data_for_model(model, str(self.loaded.folder))
+            try:
+                onnx.external_data_helper.load_external_data_for_model(model, str(self.loaded.folder))
+            except (onnx.checker.ValidationError, OSError) as error:  # to be read, weights need not be there
+                raise ModelError(
+                    f"ONNX Runtime needs the external data of the file to run it: {first_line(error)}"
+                ) from error
         model.graph.name = model.graph.name or Path(self.loaded.name).stem
         in_float32(model)
         without_dropout(model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -105,6 +106,16 @@ def test_what_onnxruntime_refuses_is_said() -> None:
     node.op_type = "NoSuchOperator"
     with pytest.raises((VerificationError, ModelError), match="NoSuchOperator"):
         verify(model)
+
+
+def test_a_file_whose_weights_are_not_there_cannot_be_run(tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    model = network("c = Conv (x, w)  y = Relu (c)", constants={"w": weights(4, 3, 3, 3)})
+    onnx.save(model, path, save_as_external_data=True, location="net.data", size_threshold=16)
+    assert verify(path).agrees
+    (tmp_path / "net.data").unlink()
+    with pytest.raises(ModelError, match=r"net\.onnx: ONNX Runtime needs the external data of the file to run it"):
+        verify(path)
 
 
 def test_errors_name_the_model() -> None:

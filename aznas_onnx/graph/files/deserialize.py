@@ -18,7 +18,7 @@ from aznas_onnx.graph.files.load import subgraphs
 from aznas_onnx.graph.ir.graph import Array, AttributeValue, Constant, Graph, GraphInput, Node, Storage
 from aznas_onnx.graph.ir.node_cache import CachedNode, decode_nodes, domain_of, plain_value, typed
 from aznas_onnx.graph.ir.stored_data import StoredData
-from aznas_onnx.graph.ir.tensors import MOST_AXES, read_tensor
+from aznas_onnx.graph.ir.tensors import MOST_AXES, is_missing, read_tensor
 from aznas_onnx.graph.ir.uniform_constants import filled
 from aznas_onnx.limits import Limits
 
@@ -259,7 +259,7 @@ class _Deserializer:
         return Constant(
             shape=tuple(tensor.dims),
             dtype=np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)),
-            read=stored or (lambda: read_tensor(tensor, self._folder)),
+            read=None if is_missing(tensor, self._folder) else stored or (lambda: read_tensor(tensor, self._folder)),
             sources=frozenset({name}),
             storage=self._of_initialiser,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
@@ -25,6 +26,7 @@ from aznas_onnx.graph.ir.tensors import (
     check_tensor,
     function_tensors,
     is_external,
+    is_missing,
     location_of,
     node_tensors,
     own_tensors,
@@ -108,12 +110,12 @@ def load(source: Document, limits: Limits, *, cut_at: Sequence[str] = (), leaves
     nodes = decode_nodes(model.graph.node)
     _check_outline(model, nodes, name, limits)
     check_text(model, _not_plain(model, nodes))
-    data_files = _check_tensors(model, nodes, name, folder, limits, stored)
+    data_files, missing = _check_tensors(model, nodes, name, folder, limits, stored)
     ordered = toposort(model, nodes)
     if ordered is not model:
         nodes = decode_nodes(ordered.graph.node)
     _check(ordered, nodes, name, stored)
-    warnings = tuple(f"--cut-at names {entry!r}, which this network does not have" for entry in unknown)
+    warnings = missing + tuple(f"--cut-at names {entry!r}, which this network does not have" for entry in unknown)
     return Loaded(ordered, folder, nodes, name, stored, warnings, data_files, interface)
 
 
@@ -222,9 +224,13 @@ def _check_tensors(
     folder: Path | None,
     limits: Limits,
     stored: Mapping[str, StoredData],
-) -> tuple[str, ...]:
-    """Check the size and place of every tensor's data, and return the files outside the model's own that hold some."""
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Check the size and place of every tensor's data.
+
+    Returns: The files outside the model's own that hold some, and a warning for each that is not there.
+    """
     data_files: dict[str, None] = {}
+    missing: Counter[str] = Counter()
     total_bytes = 0
     initialisers = len(model.graph.initializer)
     for count, tensor in enumerate(_tensors(model, plain)):
@@ -233,11 +239,18 @@ def _check_tensors(
         total_bytes += tensor if isinstance(tensor, int) else size_bytes(tensor)
         if total_bytes > limits.weight_bytes:
             raise ModelError(f"{name}: its constants take more than the limit of {limits.weight_bytes:,} bytes")
-        if not isinstance(tensor, int):
-            check_tensor(tensor, folder, stored.get(tensor.name) if count < initialisers else None)
-            if is_external(tensor):
-                data_files[location_of(tensor)] = None
-    return tuple(data_files)
+        if isinstance(tensor, int):
+            continue
+        if is_missing(tensor, folder):
+            missing[location_of(tensor)] += 1
+            continue
+        check_tensor(tensor, folder, stored.get(tensor.name) if count < initialisers else None)
+        if is_external(tensor):
+            data_files[location_of(tensor)] = None
+    return tuple(data_files), tuple(
+        f"external data {location!r} is not there: its float tensors, {number:,} of them, are judged by their shapes"
+        for location, number in missing.items()
+    )
 
 
 def _tensors(model: onnx.ModelProto, plain: Sequence[CachedNode | None]) -> Iterator[onnx.TensorProto | int]:

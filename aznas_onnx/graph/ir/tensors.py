@@ -23,6 +23,7 @@ __all__ = [
     "check_tensor",
     "function_tensors",
     "is_external",
+    "is_missing",
     "location_of",
     "node_tensors",
     "own_tensors",
@@ -30,6 +31,11 @@ __all__ = [
     "read_tensor",
     "size_bytes",
 ]
+
+
+class MissingDataError(ModelError):
+    """The file of a tensor's data is not beside the model."""
+
 
 MOST_AXES = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
 """The largest number of axes in numpy; torch has 64."""
@@ -41,6 +47,7 @@ _BITS = {
     if hasattr(onnx.TensorProto, name)
 }
 
+_FLOATS = frozenset(map(onnx.TensorProto.DataType.Value, ("FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16")))
 _TYPES = "FLOAT DOUBLE FLOAT16 BFLOAT16 INT8 INT16 INT32 INT64 UINT8 UINT16 UINT32 UINT64 BOOL"
 _PLAIN = frozenset(map(onnx.TensorProto.DataType.Value, _TYPES.split()))
 
@@ -90,6 +97,20 @@ def is_external(tensor: onnx.TensorProto) -> bool:
 def location_of(tensor: onnx.TensorProto) -> str:
     """Return the file with the data of an external tensor, as the model names it; empty where it names none."""
     return next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
+
+
+def is_missing(tensor: onnx.TensorProto, folder: Path | None) -> bool:
+    """Whether a float tensor's data is in a file that is not there: its shape is known, and that is enough of a weight.
+
+    Shapes are computed from integers, which are needed. Raises ModelError if the tensor's file cannot be one.
+    """
+    if not is_external(tensor) or tensor.data_type not in _FLOATS:
+        return False
+    try:
+        _place(tensor, folder)
+    except MissingDataError:
+        return True
+    return False
 
 
 def size_bytes(tensor: onnx.TensorProto) -> int:
@@ -204,10 +225,12 @@ def _place(tensor: onnx.TensorProto, folder: Path | None) -> tuple[Path, int]:
         path = (root / location).resolve()
         if not location or Path(location).is_absolute() or not path.is_relative_to(root):
             raise ModelError(f"{what} points outside the model's folder; only files beside the model are read")
-        if not path.is_file():
-            raise ModelError(f"{what} does not exist; keep the data file beside the model")
+        if path.exists() and not path.is_file():
+            raise ModelError(f"{what} is no file; keep the data file beside the model")
+        if not path.exists():
+            raise MissingDataError(f"{what} does not exist; keep the data file beside the model")
         if is_pointer_file(path):
-            raise ModelError(f"{what} is a Git LFS pointer and not the data itself; {FETCH_IT}")
+            raise MissingDataError(f"{what} is a Git LFS pointer and not the data itself; {FETCH_IT}")
         available = path.stat().st_size
     except (OSError, RuntimeError, ValueError) as error:  # a path too long, a loop of links, a null character
         if isinstance(error, ModelError):

@@ -278,13 +278,42 @@ class TestExternalData:
         self.refuse(with_external("w.bin"), folder, "points outside the model's folder")
         self.refuse(with_external("up/w.bin"), folder, "points outside the model's folder")
 
-    def test_a_git_lfs_pointer_says_what_to_do(self, tmp_path: Path) -> None:
-        (tmp_path / "w.bin").write_bytes(POINTER)
-        self.refuse(with_external("w.bin"), tmp_path, rf"is a Git LFS pointer and not the data itself; {WHAT_TO_DO}")
+    @pytest.mark.parametrize("content", [None, POINTER], ids=["absent", "pointer"])
+    def test_of_a_weight_the_shape_is_enough(self, content: bytes | None, tmp_path: Path) -> None:
+        if content is not None:
+            (tmp_path / "w.bin").write_bytes(content)
+        model = prepare(save(with_external("w.bin"), tmp_path / "net.onnx"))
+        assert model.graph.constants["w"].shape == CONV["w"].shape
+        assert model.warnings == (
+            "external data 'w.bin' is not there: its float tensors, 1 of them, are judged by their shapes",
+        )
+        assert model.data_files == ()
+        (tmp_path / "w.bin").write_bytes(CONV["w"].tobytes())
+        assert prepare(tmp_path / "net.onnx").data_files == ("w.bin",)
 
-    @pytest.mark.parametrize("location", ["missing.bin", ".", "n" * 5000, "nul\0"])
+    @pytest.mark.parametrize(
+        ("content", "reason"),
+        [
+            (None, "'target' does not exist; keep the data file beside the model"),
+            (POINTER, rf"'target' is a Git LFS pointer and not the data itself; {WHAT_TO_DO}"),
+        ],
+        ids=["absent", "pointer"],
+    )
+    def test_what_a_shape_is_computed_from_must_be_there(
+        self, content: bytes | None, reason: str, tmp_path: Path
+    ) -> None:
+        if content is not None:
+            (tmp_path / "s.bin").write_bytes(content)
+        model = network("y = Reshape (x, target)", constants={"target": np.array([2, -1])})
+        (tensor,) = model.graph.initializer
+        tensor.ClearField("raw_data")
+        tensor.data_location = TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value="s.bin")
+        self.refuse(model, tmp_path, reason)
+
+    @pytest.mark.parametrize("location", [".", "nul\0"])
     def test_it_must_be_a_file(self, location: str, tmp_path: Path) -> None:
-        self.refuse(with_external(location), tmp_path, "does not exist|cannot be found")
+        self.refuse(with_external(location), tmp_path, "is no file|cannot be found")
 
     @pytest.mark.parametrize(
         ("entries", "reason"),
