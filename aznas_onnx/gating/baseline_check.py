@@ -107,7 +107,7 @@ class BaselineCheck(StatisticalCheck):
 
     @property
     def _score(self) -> str:
-        return "AZ score" if set(self.policy.compared) <= set(COMPARED) else "score"
+        return "signal score" if set(self.policy.compared) <= set(COMPARED) else "score"
 
     def _comparison(self, estimate: Estimate, verdict: Decision, names: Sequence[str]) -> str:
         value = estimate.value

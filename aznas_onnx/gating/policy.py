@@ -88,8 +88,8 @@ class Policy:
     min_percentile
         Least percentile of the AZ score in a reference set.
     compare
-        How a baseline is compared: estimate, by accuracies that were published for similar networks; az, by the AZ
-        score, which tolerance, proxies, aggregate and spreads are about.
+        How a baseline is compared: estimate, by accuracies that were published for similar networks; az, by the
+        signal score, which tolerance, proxies, aggregate and spreads are about.
     max_drop
         Points that the estimated accuracy may be below a baseline's.
     drop_per_halving
@@ -97,7 +97,7 @@ class Policy:
     min_estimate
         Least estimated accuracy in percent.
     tolerance
-        Most by which the AZ score may be below a baseline's.
+        Most by which the signal score may be below a baseline's.
     min_shortcuts
         Least share to keep of the layers that a baseline's skip connections bypass; 0 accepts any candidate.
     allow_smaller
@@ -182,8 +182,8 @@ class Policy:
     compare: str = _rule(
         "estimate",
         text,
-        "How a baseline is compared: estimate, by accuracies that were published for similar networks; az, by the AZ "
-        "score, which tolerance, proxies, aggregate and spreads are about.",
+        "How a baseline is compared: estimate, by accuracies that were published for similar networks; az, by the "
+        "signal score, which tolerance, proxies, aggregate and spreads are about.",
         '"az"',
         choices=("estimate", "az"),
         needs="baseline",
@@ -208,7 +208,7 @@ class Policy:
         None, finite, "Least estimated accuracy in percent.", "75", least=0, most=100, needs="baseline"
     )
     tolerance: float = _rule(
-        0.5, finite, "Most by which the AZ score may be below a baseline's.", "0.7", least=0, needs="baseline"
+        0.5, finite, "Most by which the signal score may be below a baseline's.", "0.7", least=0, needs="baseline"
     )
     min_shortcuts: float = _rule(
         0.5,

@@ -91,7 +91,7 @@ def test_an_equal_network_passes_at_the_first_look(scripted: Scripted) -> None:
     result = decide()
     assert (result.verdict, result.passed, result.seeds, result.reasons) == (Decision.PASS, True, 2, ())
     assert scripted.calls == [("new", 0, 2), ("shipped", 0, 2)]
-    assert "AZ score equal to shipped.onnx" in result.checks[-1].reason
+    assert "signal score equal to shipped.onnx" in result.checks[-1].reason
 
 
 def test_a_worse_network_is_rejected_with_what_is_worse_first(scripted: Scripted) -> None:

@@ -77,8 +77,8 @@ def test_the_same_network_through_onnxslim_passes(
 @pytest.mark.parametrize(
     ("damage", "width", "begins", "names"),
     [
-        (Damage.HALF_WIDTH, 16, "AZ score ", "MACs -6"),
-        (Damage.HALF_DEPTH, 16, "AZ score ", "expressivity -"),
+        (Damage.HALF_WIDTH, 16, "signal score ", "MACs -6"),
+        (Damage.HALF_DEPTH, 16, "signal score ", "expressivity -"),
         (Damage.NO_SKIPS, 16, "skip connections are missing: the shortest path takes 14 of 14 layers", "shipped.onnx"),
         (Damage.DEAD_BRANCH, 16, "block ", "puts out what it gets: whatever it computes is lost"),
         (Damage.DEAD_BLOCK, 16, "the features of block ", "are constant: no expressivity"),

@@ -32,7 +32,7 @@ Rules = dict[str, Any]
 def result(*verdicts: Decision, **rules: Any) -> GateResult:
     """A result whose checks have these verdicts."""
     texts = {
-        Decision.PASS: "AZ score equal to shipped.onnx (±0 over 2 seeds; 0.5 below is tolerated)",
+        Decision.PASS: "signal score equal to shipped.onnx (±0 over 2 seeds; 0.5 below is tolerated)",
         Decision.REJECT: "39.45M MACs, over the budget of 30M",
         Decision.INCONCLUSIVE: "12 ms a sample, too noisy to tell from 10 ms",
     }
@@ -150,7 +150,7 @@ def test_the_table_has_the_decision_first_and_a_line_for_each_check(
 models/new.onnx is rejected: 39.45M MACs, over the budget of 30M
 
   REJECT  rule_0                39.45M MACs, over the budget of 30M
-  pass    rule_1                AZ score equal to shipped.onnx (±0 over 2 seeds; 0.5 below is tolerated)
+  pass    rule_1                signal score equal to shipped.onnx (±0 over 2 seeds; 0.5 below is tolerated)
 
 Model            Expressivity  Progressivity  Trainability    MACs  Params  Activations    ms
 ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -204,7 +204,9 @@ def test_junit_has_every_sentence_where_viewers_look_and_what_the_decision_depen
     (suite,) = ElementTree.fromstring(junit_text_of(result(Decision.PASS, Decision.REJECT)))
     assert suite.get("name") == "aznas gate models/new.onnx"
     passed, failed = suite.iter("testcase")
-    assert passed.findtext("system-out") == "AZ score equal to shipped.onnx (±0 over 2 seeds; 0.5 below is tolerated)"
+    assert (
+        passed.findtext("system-out") == "signal score equal to shipped.onnx (±0 over 2 seeds; 0.5 below is tolerated)"
+    )
     assert failed.findtext("system-out") == failed.findtext("failure") == "39.45M MACs, over the budget of 30M"
     assert suite.findtext("system-err") == "a doubt"
     properties = {one.get("name"): one.get("value") for one in suite.iter("property")}
