@@ -26,7 +26,7 @@ stem_stride          Natural logarithm of the stride of the first convolution
 classifier_share     Share of the last linear layer in the parameters
 input_positions      Natural logarithm of the positions of the input
 image_channels       Channels of the input, if an image is the only one; else 0
-classes              Columns of the output, if it is the only one and has one row a sample; else 0
+classes              Columns of the output, if it is the only one and has one position a sample; else 0
 ===================  ==================================================================================
 """
 
@@ -90,6 +90,7 @@ def measure_design(model: Model, costs: Costs) -> Mapping[str, float]:
         Its counts.
     """
     image, output = (model.infos[name].shape or () for name in (model.inputs.primary, model.graph.outputs[0]))
+    is_classifier = len(output) > 1 and math.prod(output[2:]) == 1
     layers = list(_layers(model, costs))
     convolutions = [layer for layer in layers if layer.kernel]
     depthwise = [layer for layer in convolutions if layer.kind == "depthwise"]
@@ -122,7 +123,7 @@ def measure_design(model: Model, costs: Costs) -> Mapping[str, float]:
         "classifier_share": linear[-1].params / max(1, costs.params) if linear else 0.0,
         "input_positions": math.log(max(1, math.prod(image[2:]))),
         "image_channels": float(image[1]) if len(image) == _IMAGE_AXES and len(model.graph.inputs) == 1 else 0.0,
-        "classes": float(output[1]) if len(output) == 2 and len(model.graph.outputs) == 1 else 0.0,
+        "classes": float(output[1]) if is_classifier and len(model.graph.outputs) == 1 else 0.0,
     }
     return {name: found[name] for name in TRAITS}
 
