@@ -174,7 +174,9 @@ class Calibration:
             raise SettingsError(f"{name} is no calibration of this version; it has no schema {_SCHEMA}")
         try:
             found = cls._of(data)
-        except (KeyError, TypeError, ValueError) as error:
+        except KeyError as error:
+            raise SettingsError(f"{name} is damaged: it has no {error}") from error
+        except (TypeError, ValueError) as error:
             raise SettingsError(f"{name} is damaged: {error}") from error
         if found.method != METHOD_VERSION:
             raise SettingsError(f"{name} {other_method(found.method)}")
