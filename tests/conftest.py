@@ -6,10 +6,13 @@ import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from aznas_onnx.calibration import Calibration
 
 # Before torch is imported: xdist runs one worker per core, and more threads than cores only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -103,3 +106,13 @@ def named(_exports: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The name of a network of torchvision that the cache has."""
     monkeypatch.setenv("AZNAS_CACHE", str(_exports))
     return _NAMED
+
+
+@pytest.fixture(scope="session")
+def imagenet() -> Calibration:
+    """The calibration that ships."""
+    from aznas_onnx.calibration import find_calibration  # late: it imports torch
+
+    found = find_calibration("imagenet")
+    assert found is not None
+    return found

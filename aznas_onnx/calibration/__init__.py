@@ -8,7 +8,6 @@ from aznas_onnx.calibration.estimate import (
     design_distance,
     estimate,
     has_same_parts,
-    is_same_design,
     outside,
 )
 from aznas_onnx.calibration.network_traits import NEEDED, NETWORK_TRAITS, traits_of
@@ -30,7 +29,6 @@ __all__ = [
     "estimate",
     "find_calibration",
     "has_same_parts",
-    "is_same_design",
     "outside",
     "traits_of",
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import resources
 from pathlib import Path
 
@@ -27,6 +27,7 @@ BUNDLED_CALIBRATIONS = ("imagenet",)
 _SCHEMA = "aznas.calibration/1"
 _FEWEST = 8
 _DIGITS = 6
+_START = 4096  # characters, among which a calibration has its schema
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,21 +200,24 @@ class Calibration:
         )
 
 
+@cache
+def _bundled(name: str) -> Calibration:
+    stored = resources.files("aznas_onnx.calibration") / "data" / f"{name}.json"
+    return Calibration.parse(stored.read_text(encoding="utf-8"), name)
+
+
 def find_calibration(reference: str | os.PathLike[str]) -> Calibration | None:
     """Return a calibration by the name of a bundled one, or by the path of a file; None for another kind of file."""
     name = os.fspath(reference)
     if name in BUNDLED_CALIBRATIONS:
-        stored = resources.files("aznas_onnx.calibration") / "data" / f"{name}.json"
-        return Calibration.parse(stored.read_text(encoding="utf-8"), name)
-    if os.path.isfile(name) and _schema(name) == _SCHEMA:  # noqa: PTH113 - which never raises
-        return Calibration.read(name)
-    return None
+        return _bundled(name)
+    return Calibration.read(name) if _is_calibration(name) else None
 
 
-def _schema(path: str) -> object:
+def _is_calibration(path: str) -> bool:
+    """Whether a file begins as :meth:`Calibration.write` begins; false where it cannot be read."""
     try:
         with Path(path).open(encoding="utf-8") as file:
-            start = file.read(4096)
-    except (OSError, UnicodeDecodeError):
-        return None
-    return _SCHEMA if f'"{_SCHEMA}"' in start else None
+            return f'"{_SCHEMA}"' in file.read(_START)
+    except (OSError, ValueError):
+        return False

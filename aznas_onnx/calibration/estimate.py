@@ -1,4 +1,4 @@
-"""ValueEstimate a network's measured value from a calibration, and compare two networks by it."""
+"""Estimate a network's measured value from a calibration, and compare two networks by it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ __all__ = [
     "design_distance",
     "estimate",
     "has_same_parts",
-    "is_same_design",
     "outside",
 ]
 
@@ -33,7 +32,6 @@ _MARGIN = 2.0  # factor of counts beyond those of the calibration's networks
 _INPUT_MARGIN = 1.2  # factor of the edge of an image
 _UNLIKE = 0.5  # share of the variance of traits that the calibration leaves unexplained
 _NEIGHBOURS = 5
-_MOST_TERMS = 8
 _SAME_DESIGN = 0.3  # of the distance
 _PARTS = {
     **dict.fromkeys(("depthwise_share", "grouped_share", "spatial_share", "product_share"), 0.005),
@@ -42,7 +40,6 @@ _PARTS = {
     "layer_norm_share": 0.5,
 }
 """Traits of design, and the least that counts as a part of the network."""
-OTHERS = "others"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +50,8 @@ class ValueEstimate:
     - `low`, `high`: Ends of the 90 % interval.
     - `percentile`: Share of the calibration's networks with a lower value under its recipe, in percent.
     - `neighbours`: The networks whose value under the recipe is nearest, the best first.
-    - `terms`: What the largest traits add beside the average network, by name, in the calibration's unit; the rest is
-      ``others``. With `average` they add up to the value.
+    - `terms`: What each trait adds beside the average network, by name, the largest first, in the calibration's unit.
+      With `average` they add up to the value.
     - `average`: Value of a network with the average traits.
     """
 
@@ -88,7 +85,7 @@ def outside(scores: ProxyScores, calibration: Calibration) -> str:
         return "its input is no image of three channels"
     if design["classes"] < _FEWEST_CLASSES:
         return "it is no classifier: its output is not one row of classes a sample"
-    edges = [math.exp(row[_place("input_positions")] / 2) for row in (one.traits for one in calibration.networks)]
+    edges = [math.exp(one.traits[_place("input_positions")] / 2) for one in calibration.networks]
     edge = math.exp(design["input_positions"] / 2)
     if not min(edges) / _INPUT_MARGIN <= edge <= max(edges) * _INPUT_MARGIN:
         others = f"those of {calibration.name} are {min(edges):.0f} to {max(edges):.0f}"
@@ -114,22 +111,21 @@ def estimate(scores: ProxyScores, calibration: Calibration) -> ValueEstimate:
     value, reach = float(found.mean[0]), calibration.interval_scale * float(found.deviation[0])
     others = calibration.plain_values
     terms = dict(zip(NETWORK_TRAITS, map(float, regression.terms(traits)), strict=True))
-    named = sorted(terms, key=lambda name: -abs(terms[name]))[:_MOST_TERMS]
-    shown = {name: terms[name] for name in named}
+    largest_first = sorted(terms, key=lambda name: -abs(terms[name]))
     return ValueEstimate(
         value=value,
         low=value - reach,
         high=value + reach,
         percentile=100.0 * float(np.mean(others < value)),
         neighbours=_nearest(value, calibration),
-        terms=MappingProxyType({**shown, OTHERS: math.fsum(terms.values()) - math.fsum(shown.values())}),
+        terms=MappingProxyType({name: terms[name] for name in largest_first}),
         average=value - math.fsum(terms.values()),
     )
 
 
 def compare(candidate: ProxyScores, baseline: ProxyScores, calibration: Calibration) -> EstimatedGap:
     """Return the estimated difference of two networks inside the support."""
-    kin = is_same_design(candidate.design, baseline.design, calibration)
+    kin = design_distance(candidate.design, baseline.design, calibration) <= _SAME_DESIGN
     rows = np.array([_row(candidate), _row(baseline)])
     families = ["the same", "the same"] if kin else None
     found = calibration.regression.predict(rows, [calibration.recipe] * 2, families)
@@ -141,11 +137,6 @@ def compare(candidate: ProxyScores, baseline: ProxyScores, calibration: Calibrat
         deviation=math.sqrt(max(0.0, float(variance))),
         is_same_design=kin,
     )
-
-
-def is_same_design(one: Mapping[str, float], other: Mapping[str, float], calibration: Calibration) -> bool:
-    """Return whether two networks are made of the same kinds of layers."""
-    return design_distance(one, other, calibration) <= _SAME_DESIGN
 
 
 def has_same_parts(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
@@ -165,7 +156,7 @@ def design_distance(one: Mapping[str, float], other: Mapping[str, float], calibr
     - `one`, `other`: Designs, as :attr:`ProxyScores.design` has them.
     """
     places = [_place(name) for name in DESIGN_TRAITS]
-    spread = np.array([row.traits for row in calibration.networks])[:, places].std(axis=0) + 1e-9
+    spread = calibration.regression.deviations[places]
     ours, theirs = (np.array([design[name] for name in DESIGN_TRAITS]) for design in (one, other))
     return float(np.sqrt((((ours - theirs) / spread) ** 2).mean()))
 

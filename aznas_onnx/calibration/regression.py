@@ -101,8 +101,8 @@ class Regression:
         - `families`: Of each; by default each has one of its own. Two of one family have its effect in common.
         """
         others, theirs = self._standardised(traits), np.asarray(recipes)
-        of_own = np.array([f"own {number}" for number in range(len(theirs))])
-        kin = of_own if families is None else np.asarray(families)
+        of_own = [f"own {number}" for number in range(len(theirs))]
+        kin = np.asarray(of_own if families is None else families)
         known = self.covariance.of_traits(others, self._inputs)
         known += self.covariance.recipe * (theirs[:, None] == self.recipes[None])
         if families is not None:
@@ -152,8 +152,15 @@ class Regression:
         return float(self.values.mean())
 
     @cached_property
-    def _scale(self) -> tuple[Floats, Floats]:
-        return self.traits.mean(axis=0), self.traits.std(axis=0) + 1e-9
+    def deviations(self) -> Floats:
+        """(n_traits,): the standard deviation of each trait; above 0."""
+        found: Floats = self.traits.std(axis=0) + 1e-9
+        return found
+
+    @cached_property
+    def _averages(self) -> Floats:
+        found: Floats = self.traits.mean(axis=0)
+        return found
 
     @cached_property
     def _inputs(self) -> Floats:
@@ -181,8 +188,8 @@ class Regression:
         return np.asarray(np.linalg.cholesky(whole + self.covariance.noise * np.eye(len(whole))), dtype=np.float64)
 
     def _standardised(self, traits: Floats) -> Floats:
-        mean, deviation = self._scale
-        found: Floats = np.clip((traits - mean) / deviation, -_FARTHEST, _FARTHEST) * self._relative
+        scaled = np.clip((traits - self._averages) / self.deviations, -_FARTHEST, _FARTHEST)
+        found: Floats = scaled * self._relative
         return found
 
     @cached_property

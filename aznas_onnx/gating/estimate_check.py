@@ -87,8 +87,8 @@ class EstimateCheck(StatisticalCheck):
             return f"{amount} ({values})"
         if verdict is Decision.INCONCLUSIVE:
             return f"{amount} ({values}), which does not decide: {_DECIDES}"
-        gaps = {name: mine.terms.get(name, 0.0) - theirs.terms.get(name, 0.0) for name in {*mine.terms, *theirs.terms}}
-        lowest = sorted((gap, name) for name, gap in gaps.items() if gap < -_WORTH_NAMING)[:_MOST_CAUSES]
+        gaps = ((mine.terms[name] - theirs.terms[name], name) for name in mine.terms)
+        lowest = sorted((gap, name) for gap, name in gaps if gap < -_WORTH_NAMING)[:_MOST_CAUSES]
         causes = ", ".join(f"{name} {gap:.1f}" for gap, name in lowest) or "no one trait"
         return f"{amount} ({values}): {causes}"
 

@@ -8,7 +8,7 @@ from aznas_onnx.proxies.literature import GROUPS, LITERATURE
 from aznas_onnx.proxies.registry import ProxyRegistry, split_weight
 from aznas_onnx.proxies.structural import STRUCTURAL
 
-__all__ = ["PROXIES"]
+__all__ = ["KIND_TRAITS", "PROXIES"]
 
 # Chosen on cells of NAS-Bench-201, and better than any published on others that were scored later (docs/proxies.md):
 # benchmarks/choose_ensemble.py.
@@ -42,11 +42,11 @@ BY_KIND = {
     ),
     "best-stages": ("flatness:2", "mean_path", "activations", "spectral_capacity"),
 }
-# What tells these kinds apart, and all that counts for one of them. None costs another pass.
-_TRAITS = ("progressivity", "final_positions", "depth", "block_count", "params", "live_params")
-BEST = tuple(
-    dict.fromkeys((*_TRAITS, *(split_weight(member)[0] for members in BY_KIND.values() for member in members)))
-)
+KIND_TRAITS = ("final_positions", "depth", "block_count", "params", "live_params")
+"""The proxies of the graph that tell these kinds apart, beside whether progressivity applies."""
+# All that tells a kind, or counts for one. None costs another pass.
+_COUNTED = (split_weight(member)[0] for members in BY_KIND.values() for member in members)
+BEST = tuple(dict.fromkeys(("progressivity", *KIND_TRAITS, *_COUNTED)))
 # One set for tasks with an output for each position, where depth hurts and resolution counts: docs/truth.md.
 BEST_DENSE = (
     *("bottleneck", "flatness", "effective_rank", "shortest_path", "spatial_layers", "activations"),

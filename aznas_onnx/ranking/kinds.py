@@ -28,13 +28,13 @@ from types import MappingProxyType
 
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.proxies import PROXIES
+from aznas_onnx.proxies.builtin import KIND_TRAITS
 from aznas_onnx.ranking.aggregation import Aggregation
 from aznas_onnx.ranking.ensemble import OWN_AGGREGATIONS, Ensemble
 from aznas_onnx.results import ProxyValue
 
 __all__ = ["CohortKind", "for_cohort", "kind_of", "of_kind"]
 
-_TRAITS = ("final_positions", "depth", "block_count", "params", "live_params")
 _COMMON = 0.9  # share of the candidates that are equal in what does not vary
 _WITH_ABSENT_EDGES = 0.1  # share of the candidates with parameters that nothing reaches
 
@@ -63,7 +63,7 @@ def kind_of(columns: Sequence[Mapping[str, ProxyValue]]) -> CohortKind:
 
     Raises SettingsError if one lacks them.
     """
-    lacking = [name for name in _TRAITS if not all(name in column for column in columns)]
+    lacking = [name for name in KIND_TRAITS if not all(name in column for column in columns)]
     if lacking:
         raise SettingsError(
             f"nothing tells what varies among the candidates without {lacking[0]}; score with proxies best"

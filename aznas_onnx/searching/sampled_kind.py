@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from aznas_onnx import scoring
+from aznas_onnx.proxies.builtin import KIND_TRAITS
 from aznas_onnx.ranking import Aggregation, Ensemble, for_cohort
 from aznas_onnx.results import ProxyValue
 from aznas_onnx.scoring import ScoreSettings
@@ -16,7 +17,6 @@ from aznas_onnx.spaces import Space, as_user_error, build_source
 __all__ = ["settled"]
 
 _SAMPLES = 48  # an edge is absent in one of six networks of NAS-Bench-201
-_FROM_GRAPH = ("final_positions", "depth", "block_count", "params", "live_params")
 
 
 def settled(ensemble: Ensemble, space: Space[Any], seed: int) -> Ensemble:
@@ -37,6 +37,6 @@ def _columns(space: Space[Any], seed: int) -> Iterator[Mapping[str, ProxyValue]]
     for number in range(_SAMPLES):
         with as_user_error(space, "give a candidate"):
             genotype = space.sample(rng)
-        proxies = _FROM_GRAPH if number else (*_FROM_GRAPH, "progressivity")
+        proxies = KIND_TRAITS if number else (*KIND_TRAITS, "progressivity")
         settings = ScoreSettings.of(effort="fast", device="cpu", proxies=proxies)
         yield scoring.score(build_source(space, genotype), settings=settings).proxies

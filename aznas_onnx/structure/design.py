@@ -37,7 +37,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from aznas_onnx.costs import Costs
+from aznas_onnx.costs import Costs, NodeCost
 from aznas_onnx.graph import Model
 from aznas_onnx.graph.ir.graph import Node
 from aznas_onnx.operators.sets import LAYER_NORMALIZATIONS, LINEAR, PLAIN_CONVOLUTIONS, SOFTMAXES
@@ -51,16 +51,8 @@ _KINDS = ("depthwise", "grouped", "pointwise", "spatial", "large_kernel", "produ
 TRAITS = (
     *(f"{kind}_share" for kind in _KINDS),
     *("mean_kernel", "depthwise_kernel", "relu_share", "swish_share", "hardswish_share", "gelu_share", "gates"),
-    *(
-        "normalisations",
-        "layer_norm_share",
-        "softmaxes",
-        "concatenations",
-        "stem_stride",
-        "classifier_share",
-        "input_positions",
-    ),
-    *("image_channels", "classes"),
+    *("normalisations", "layer_norm_share", "softmaxes", "concatenations", "stem_stride", "classifier_share"),
+    *("input_positions", "image_channels", "classes"),
 )
 """The traits, in their order."""
 
@@ -80,7 +72,7 @@ class _CountedLayer:
 
 
 def measure_design(model: Model, costs: Costs) -> Mapping[str, float]:
-    """Return the traits of a model by name, in one walk over its nodes.
+    """Return the traits of a model by name.
 
     Parameters
     ----------
@@ -98,7 +90,10 @@ def measure_design(model: Model, costs: Costs) -> Mapping[str, float]:
     kinds: Counter[str] = Counter()
     for layer in layers:
         kinds[layer.kind] += layer.macs
-    counts, elements = _operators(model, costs)
+    counts = Counter(node.op_type for node in model.graph.nodes)
+    elements: Counter[str] = Counter()
+    for node, cost in _with_costs(model, costs):
+        elements[node.op_type] += cost.activation_bytes
     relu, leaky = elements["Relu"] + elements["Clip"], elements["LeakyRelu"] + elements["PRelu"]
     swish, gelu = elements["Swish"] + elements["Mish"], elements["Gelu"] + elements["Erf"]
     gates = elements["Sigmoid"] + elements["HardSigmoid"]
@@ -128,14 +123,17 @@ def measure_design(model: Model, costs: Costs) -> Mapping[str, float]:
     return {name: found[name] for name in TRAITS}
 
 
+def _with_costs(model: Model, costs: Costs) -> Iterator[tuple[Node, NodeCost]]:
+    by_name = {cost.node: cost for cost in costs.nodes}
+    return ((node, by_name[node.name]) for node in model.graph.nodes)
+
+
 def _layers(model: Model, costs: Costs) -> Iterator[_CountedLayer]:
     """Yield the operators with multiply-adds, in graph order."""
-    by_name = {cost.node: cost for cost in costs.nodes}
-    for node in model.graph.nodes:
-        cost = by_name[node.name]
-        weight = _weight(model, node)
+    for node, cost in _with_costs(model, costs):
         if not cost.macs:
             continue
+        weight = _weight(model, node)
         if node in PLAIN_CONVOLUTIONS and weight is not None:
             kernel = math.prod(weight[2:])
             kind = _kind(node, weight, kernel)
@@ -156,23 +154,11 @@ def _kind(node: Node, weight: Sequence[int], kernel: int) -> str:
 
 def _stride(node: Node) -> int:
     strides = node.attributes.get("strides")
-    return (
-        max((stride for stride in strides if isinstance(stride, int)), default=1) if isinstance(strides, tuple) else 1
-    )
+    found = [stride for stride in strides if isinstance(stride, int)] if isinstance(strides, tuple) else []
+    return max(found, default=1)
 
 
 def _weight(model: Model, node: Node) -> Sequence[int] | None:
     """Return the shape of a node's weight: its first constant of floating point with two axes or more."""
     constants = (model.graph.constants.get(name) for name in node.inputs)
     return next((one.shape for one in constants if one is not None and one.is_float and len(one.shape) > 1), None)
-
-
-def _operators(model: Model, costs: Costs) -> tuple[Counter[str], Counter[str]]:
-    """Return how many nodes each operator has, and how many elements they compute."""
-    by_name = {cost.node: cost for cost in costs.nodes}
-    counts: Counter[str] = Counter()
-    elements: Counter[str] = Counter()
-    for node in model.graph.nodes:
-        counts[node.op_type] += 1
-        elements[node.op_type] += by_name[node.name].activation_bytes
-    return counts, elements

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -13,7 +14,7 @@ from aznas_onnx.results import ProxyScores, Status
 
 __all__ = ["Estimates"]
 
-_MOST_TERMS = 4  # in a line for people
+_MOST_TERMS, _SHOWN_TERMS = 8, 4  # in JSON, and in a line for people
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +56,7 @@ class Estimates:
             "percentile": round(found.percentile, 1),
             "recipe": self.calibration.recipe,
             "average": round(found.average, 2),
-            "terms": {name: round(term, 3) for name, term in found.terms.items()},
+            "terms": _terms_document(found),
             "neighbours": [_network_document(one) for one in found.neighbours],
         }
         return {"estimate": fields, "estimate_reason": None}
@@ -84,7 +85,7 @@ class Estimates:
                 continue
             among = "; ".join(map(_named, found.neighbours))
             yield f"{names[index]}: percentile {found.percentile:.0f} of {self.calibration.name}, among {among}"
-            terms = [f"{name} {term:+.1f}" for name, term in list(found.terms.items())[:_MOST_TERMS]]
+            terms = [f"{name} {term:+.1f}" for name, term in list(found.terms.items())[:_SHOWN_TERMS]]
             yield f"{names[index]}: {found.average:.1f} for the average network, {', '.join(terms)} and less"
 
 
@@ -92,6 +93,13 @@ def _named(one: MeasuredNetwork) -> str:
     return (
         f"{one.name} {one.value:.1f} ({format_count(one.macs)} MACs, {format_count(one.params)} params, {one.recipe})"
     )
+
+
+def _terms_document(found: ValueEstimate) -> JsonObject:
+    """Return the largest terms, and the sum of the others."""
+    terms = list(found.terms.items())
+    others = math.fsum(term for _, term in terms[_MOST_TERMS:])
+    return {name: round(term, 3) for name, term in (*terms[:_MOST_TERMS], ("others", others))}
 
 
 def _network_document(one: MeasuredNetwork) -> JsonObject:

@@ -4,11 +4,9 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from aznas_onnx.calibration import (
-    NEEDED,
     NETWORK_TRAITS,
     Calibration,
     compare,
@@ -21,26 +19,12 @@ from aznas_onnx.calibration import (
 )
 from aznas_onnx.errors import SettingsError
 from aznas_onnx.results import ProxyScores
-from aznas_onnx.scoring import score
-from aznas_onnx.spaces import get
-
-
-@pytest.fixture(scope="module")
-def imagenet() -> Calibration:
-    found = find_calibration("imagenet")
-    assert found is not None
-    return found
+from tests.calibration.samples import scored
 
 
 @pytest.fixture(scope="module")
 def small() -> ProxyScores:
-    return _scored("mbv2")
-
-
-def _scored(space: str, **options: int) -> ProxyScores:
-    made = get(space, **options)
-    genotype = made.sample(np.random.default_rng(0))
-    return score(made.build(genotype), proxies=["az", *NEEDED], effort="fast", device="cpu")
+    return scored("mbv2")
 
 
 def test_the_bundled_calibration_is_what_the_documentation_says(imagenet: Calibration) -> None:
@@ -74,7 +58,7 @@ def test_what_is_no_classifier_of_images_has_no_estimate(imagenet: Calibration, 
 
 
 def test_the_last_layer_does_not_count(imagenet: Calibration, small: ProxyScores) -> None:
-    few = _scored("mbv2", num_classes=10)
+    few = scored("mbv2", num_classes=10)
     assert small.params is not None
     assert few.params is not None
     assert few.params < small.params
@@ -89,15 +73,15 @@ def test_a_network_does_not_differ_from_itself(imagenet: Calibration, small: Pro
 
 
 def test_both_directions_of_a_comparison_agree(imagenet: Calibration, small: ProxyScores) -> None:
-    other = _scored("mnasnet")
+    other = scored("mnasnet")
     there, back = compare(small, other, imagenet), compare(other, small, imagenet)
     assert there.difference == pytest.approx(-back.difference)
     assert there.deviation == pytest.approx(back.deviation)
 
 
 def test_parts_tell_kinds_of_networks_and_not_their_size(small: ProxyScores) -> None:
-    assert has_same_parts(small.design, _scored("mbv2", resolution=96).design)
-    assert not has_same_parts(small.design, _scored("vit").design)
+    assert has_same_parts(small.design, scored("mbv2", resolution=96).design)
+    assert not has_same_parts(small.design, scored("vit").design)
 
 
 def test_a_score_without_the_proxies_is_refused(small: ProxyScores) -> None:

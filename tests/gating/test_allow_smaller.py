@@ -17,10 +17,10 @@ from aznas_onnx.gating.policy import COMPARED, FOR_SMALLER
 from aznas_onnx.results import ProxyScores
 from aznas_onnx.scoring import ScoreSettings
 from tests.gating.networks import residual
-from tests.gating.test_estimate_check import checks, imagenet, larger, shipped
+from tests.gating.test_estimate_check import checks, larger, shipped
 from tests.gating.test_gate import Scripted, scripted, usual
 
-__all__ = ["imagenet", "scripted", "shipped"]
+__all__ = ["scripted", "shipped"]
 
 
 def decide(**rules: object) -> GateResult:

@@ -6,10 +6,9 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
-import numpy as np
 import pytest
 
-from aznas_onnx.calibration import NEEDED, Calibration, find_calibration
+from aznas_onnx.calibration import Calibration
 from aznas_onnx.gating import Policy
 from aznas_onnx.gating.estimate_check import EstimateCheck
 from aznas_onnx.gating.result import Check
@@ -17,28 +16,14 @@ from aznas_onnx.gating.seeded_scores import SeededScores
 from aznas_onnx.gating.sequential_test import Decision
 from aznas_onnx.gating.statistical_check import decider
 from aznas_onnx.results import ProxyScores
-from aznas_onnx.scoring import score
-from aznas_onnx.spaces import get
+from tests.calibration.samples import scored
 
 DECIDE = decider(0.99, n_looks=1, n_checks=1)
 
 
 @pytest.fixture(scope="module")
-def imagenet() -> Calibration:
-    found = find_calibration("imagenet")
-    assert found is not None
-    return found
-
-
-@pytest.fixture(scope="module")
 def shipped() -> ProxyScores:
     return scored("mnasnet")
-
-
-def scored(space: str, **options: int) -> ProxyScores:
-    made = get(space, **options)
-    model = made.build(made.sample(np.random.default_rng(1)))
-    return score(model, proxies=["az", "idle_blocks", *NEEDED], effort="fast", device="cpu")
 
 
 def larger(scores: ProxyScores, factor: float) -> ProxyScores:
