@@ -4,9 +4,10 @@ The covariance of two networks is
 
     4 linear (a . b) / p  +  smooth exp(-|a - b|^2 / (2 p length))  +  recipe [same recipe]  +  family [same family]
 
-of standardised and scaled traits a and b, p of them; each measurement has independent noise. Recipe and family are
-what networks have in common that no trait tells. A network that is estimated has the recipe that is asked for and a
-family of its own. Source: Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, Algorithm 2.1.
+a and b are standardised and scaled traits, p is their number. Each measurement has independent noise. Networks of one
+recipe share an effect, and so do networks of one family. An estimate is for a given recipe, and for a new family.
+
+Source: Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, Algorithm 2.1.
 """
 
 from __future__ import annotations

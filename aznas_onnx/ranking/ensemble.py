@@ -24,7 +24,7 @@ OWN_AGGREGATIONS: Mapping[str, Aggregation] = MappingProxyType(
         "best-stages": Aggregation.LOG_RANK,
     }
 )
-"""How the ranks of a group's proxies are combined unless something else is asked for; log-rank for other proxies."""
+"""The default aggregation of each group that has its own. All other proxies are combined by log-rank."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -178,7 +178,7 @@ def _score_all(
 
 
 def _calibration(reference: str | None, rank_by: str | None) -> Calibration | None:
-    """Return the calibration that is asked for, if any."""
+    """Return the calibration that --reference names, or that --rank-by estimate needs; None for neither."""
     from aznas_onnx.calibration import BUNDLED_CALIBRATIONS, find_calibration
 
     if reference is None and rank_by == "estimate":
@@ -204,7 +204,7 @@ def _proxies_of(asked: Sequence[str] | None, rank_by: str | None, *, is_estimate
 
 
 def _unasked(proxies: Iterable[str] | None) -> list[str]:
-    """Return the proxies that an estimate needs and that nobody asked for: they are measured, and do not count."""
+    """Return the proxies that an estimate needs beside the given ones; the ranking gives them weight 0."""
     from aznas_onnx.calibration import NEEDED
     from aznas_onnx.proxies import PROXIES
 
@@ -222,7 +222,7 @@ def _estimated(report: ScoreReport, calibration: Calibration, *, is_ranked: bool
 
 
 def _warn_of_other_designs(scored: Sequence[ProxyScores]) -> None:
-    """Warn of the two least alike networks, where they have not the same kinds of layers."""
+    """Warn where a network has other kinds of layers than the first; name the one that differs most."""
     from aznas_onnx.calibration import design_distance, find_calibration
 
     there = [one for one in scored if one.status is Status.OK and one.design]
