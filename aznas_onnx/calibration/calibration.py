@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from aznas_onnx.caches import cached
 from aznas_onnx.calibration.network_traits import NETWORK_TRAITS, TRAIT_SCALES
 from aznas_onnx.calibration.regression import Covariance, Regression
 from aznas_onnx.documents import JsonObject, finite, parse_json, read_text, table, text, whole
@@ -200,7 +201,7 @@ class Calibration:
         )
 
 
-@cache
+@cached(len(BUNDLED_CALIBRATIONS), "a gate of several models reads it for each, and inverts its covariance")
 def _bundled(name: str) -> Calibration:
     stored = resources.files("aznas_onnx.calibration") / "data" / f"{name}.json"
     return Calibration.parse(stored.read_text(encoding="utf-8"), name)
